@@ -1,0 +1,1 @@
+"""From raw SPECT projections to quantitative images."""

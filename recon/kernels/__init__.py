@@ -1,0 +1,1 @@
+"""Kernels of the projector: `reference` (plain numpy, float64) and `cpu` (numba)."""

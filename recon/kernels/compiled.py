@@ -1,0 +1,32 @@
+"""The one decorator for numba kernels: cached on disk where a cache folder is writable."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+_told: list[str] = []
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile to machine code without the interpreter lock; several threads may run the result at once.
+
+    The cache follows numba's rules (NUMBA_CACHE_DIR, the package's folder, the user's cache folder). Where none is
+    writable the code is compiled in memory in every process, with one warning.
+    """
+    options = {"nogil": True, "fastmath": {"contract"}}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+    if not _told:
+        _told.append(function.__name__)
+        warnings.warn(
+            "no cache folder is writable, so kernels are compiled again in every process (some seconds): "
+            "set NUMBA_CACHE_DIR to a writable folder",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return numba.njit(**options)(function)
