@@ -1,1 +1,80 @@
-"""From raw SPECT projections to quantitative images."""
+"""From raw SPECT projections to quantitative images: the public names, each imported when it is first used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spectac.recon.attenuation import (
+        AttenuationModel,
+        Chang,
+        GivenMap,
+        NoAttenuation,
+        Solver,
+        UniformMap,
+        attenuation_model,
+    )
+    from spectac.recon.collimator import COLLIMATORS, Collimator
+    from spectac.recon.contour import Outline, head_outline
+    from spectac.recon.errors import InputError
+    from spectac.recon.geometry import default_grid
+    from spectac.recon.io import open_study
+    from spectac.recon.nuclides import NUCLIDES
+    from spectac.recon.osem import RelativeDifferencePrior, Update
+    from spectac.recon.pipeline import reconstruct
+    from spectac.recon.resample import rebin, rebin_acquisition
+    from spectac.recon.system import SystemModel
+    from spectac.recon.types import Acquisition, EnergyWindow, Grid, Image, MuMap, Projections, Result, Study
+
+__all__ = [
+    "COLLIMATORS",
+    "NUCLIDES",
+    "Acquisition",
+    "AttenuationModel",
+    "Chang",
+    "Collimator",
+    "EnergyWindow",
+    "GivenMap",
+    "Grid",
+    "Image",
+    "InputError",
+    "MuMap",
+    "NoAttenuation",
+    "Outline",
+    "Projections",
+    "RelativeDifferencePrior",
+    "Result",
+    "Solver",
+    "Study",
+    "SystemModel",
+    "UniformMap",
+    "Update",
+    "attenuation_model",
+    "default_grid",
+    "head_outline",
+    "open_study",
+    "rebin",
+    "rebin_acquisition",
+    "reconstruct",
+]
+
+_HOMES = {
+    "attenuation": "AttenuationModel Chang GivenMap NoAttenuation Solver UniformMap attenuation_model",
+    "collimator": "COLLIMATORS Collimator",
+    "contour": "Outline head_outline",
+    "errors": "InputError",
+    "geometry": "default_grid",
+    "io": "open_study",
+    "nuclides": "NUCLIDES",
+    "osem": "RelativeDifferencePrior Update",
+    "pipeline": "reconstruct",
+    "resample": "rebin rebin_acquisition",
+    "system": "SystemModel",
+    "types": "Acquisition EnergyWindow Grid Image MuMap Projections Result Study",
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(f"spectac.recon.{home}"), name)
+    raise AttributeError(f"module 'spectac.recon' has no attribute {name!r}")

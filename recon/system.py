@@ -120,6 +120,11 @@ class SystemModel:
         return int(self._views.size)
 
     @property
+    def view_indices(self) -> Array:
+        """Indices (v,) of this system's views in the acquisition."""
+        return self._views
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape (z, y, x) of images."""
         return self.grid.shape

@@ -217,10 +217,11 @@ def gradient_mu_view(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def backproject_view(filtered, lattice, pixels, image):  # type: ignore[no-untyped-def]
+def backproject_view(filtered, lattice, image):  # type: ignore[no-untyped-def]
     """Add a filtered projection (u, z) to every voxel of `image` (y, x, z), read by linear interpolation at its column.
 
-    lattice: (3,) the column of voxel (y, x) is l0 + l1 y + l2 x. `pixels` counts the views that see each voxel (y, x).
+    lattice: (3,) the column of voxel (y, x) is l0 + l1 y + l2 x. Beyond the first and last column nothing is added: the
+    caller pads.
     """
     ny, nx, nz = image.shape
     columns = filtered.shape[0]
@@ -230,8 +231,7 @@ def backproject_view(filtered, lattice, pixels, image):  # type: ignore[no-untyp
             left = int(math.floor(column))
             if left < 0 or left + 1 >= columns:
                 continue
-            pixels[y, x] += 1
             b = image.dtype.type(column - left)
             a = image.dtype.type(1.0) - b
-            for z in range(nz):
+            for z in range(np.uintp(nz)):
                 image[y, x, z] += a * filtered[left, z] + b * filtered[left + 1, z]

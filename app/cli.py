@@ -1,0 +1,218 @@
+"""The command line. Everything heavy is imported inside the commands, so that --help answers at once."""
+
+import json
+import math
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+if TYPE_CHECKING:
+    from spectac.recon import Study
+
+app = typer.Typer(
+    name="spectac",
+    help="Quantitative SPECT images from raw projections, with pluggable attenuation models. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Interfile header, HDF5 study, or a folder of headers.")]
+_Out = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+_Nuclide = Annotated[str | None, typer.Option(help="Nuclide, e.g. I-123, where the file does not say it.")]
+_CollimatorName = Annotated[str | None, typer.Option(help="Collimator from the table, e.g. siemens-lehr.")]
+_Psf = Annotated[str | None, typer.Option(metavar="SIGMA0_MM:SLOPE", help="Measured resolution: sigma = SIGMA0 + SLOPE * distance.")]
+_Radius = Annotated[float | None, typer.Option(help="Radius of the orbit, axis to collimator face.")]
+_HeadAngles = Annotated[str | None, typer.Option(metavar="A,B", help="Start angle of each head in degrees, e.g. 0,180.")]
+
+
+def main() -> None:
+    """Run the command line; bad input gives one line and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("interrupted; nothing was written", 130)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was written", 130)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror or error}")
+    except ValueError as error:
+        from spectac.recon.errors import InputError
+
+        if not isinstance(error, InputError):
+            raise
+        _fail(str(error))
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print("spectac: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def _load_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take defaults for every option of the command from a TOML file; the command line wins."""
+    if path is None or context.resilient_parsing:
+        return path
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{path}: not a TOML file: {error}") from None
+    known = {parameter.name for parameter in context.command.params} - {"config", "study"}
+    plain = {key.replace("-", "_"): value for key, value in values.items()}
+    unknown = sorted(set(plain) - known)
+    if unknown:
+        listed = ", ".join(sorted(str(name) for name in known))
+        raise click.UsageError(f"{path}: unknown key {', '.join(unknown)}; known keys: {listed}")
+    context.default_map = {**(context.default_map or {}), **plain}
+    return path
+
+
+_Config = Annotated[
+    Path | None,
+    typer.Option(
+        callback=_load_config, is_eager=True, exists=True, dir_okay=False, help="TOML file with any of these options."
+    ),
+]
+
+
+def _open(
+    path: Path,
+    nuclide: str | None,
+    collimator: str | None,
+    psf: str | None,
+    radius_mm: float | None,
+    head_angles: str | None,
+) -> "Study":
+    from spectac.recon import InputError, open_study
+    from spectac.recon.collimator import collimator as by_name
+    from spectac.recon.collimator import parse_psf
+
+    if collimator is not None and psf is not None:
+        raise InputError("give --collimator or --psf, not both")
+    if radius_mm is not None and not (math.isfinite(radius_mm) and radius_mm > 0):
+        raise InputError(f"--radius-mm must be above 0, not {radius_mm:g}")
+    chosen = by_name(collimator) if collimator is not None else None if psf is None else parse_psf(psf)
+    angles = None
+    if head_angles is not None:
+        try:
+            angles = tuple(float(part) for part in head_angles.split(","))
+        except ValueError:
+            raise InputError(f"--head-angles needs numbers with commas, e.g. 0,180, not {head_angles!r}") from None
+    return open_study(path, nuclide=nuclide, collimator=chosen, radius_mm=radius_mm, head_angles_deg=angles)
+
+
+@app.command()
+def info(
+    study: _StudyPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    nuclide: _Nuclide = None,
+    collimator: _CollimatorName = None,
+    psf: _Psf = None,
+    radius_mm: _Radius = None,
+    head_angles: _HeadAngles = None,
+) -> None:
+    """Show windows, views, orbit and counts of a study, and what looks wrong."""
+    opened = _open(study, nuclide, collimator, psf, radius_mm, head_angles)
+    from spectac.app.describe import describe, in_words
+
+    facts = describe(opened)
+    print(json.dumps(facts, indent=2) if as_json else "\n".join(in_words(facts)))
+
+
+@app.command()
+def reconstruct(
+    study: _StudyPath,
+    output: _Out,
+    config: _Config = None,
+    attenuation: Annotated[str, typer.Option(help="none, chang, uniform, map, or an installed plug-in.")] = "none",
+    attenuation_option: Annotated[list[str] | None, typer.Option(metavar="K=V", help="Option of the model; repeatable.")] = None,
+    mu_map: Annotated[Path | None, typer.Option(help="NIfTI map in 1/cm for --attenuation map.")] = None,
+    uniform_mu: Annotated[float | None, typer.Option(help="Coefficient in 1/cm for chang and uniform.")] = None,
+    photopeak: Annotated[str | None, typer.Option(help="Name of the photopeak window.")] = None,
+    algorithm: Annotated[str, typer.Option(help="osem, mlem, map or fbp.")] = "osem",
+    iterations: Annotated[int, typer.Option(min=1, help="Iterations.")] = 10,
+    subsets: Annotated[int, typer.Option(min=1, help="Subsets.")] = 10,
+    prior_beta: Annotated[float | None, typer.Option(help="Weight of the relative-difference prior for map.")] = None,
+    fbp_filter: Annotated[str | None, typer.Option(help="ramp, hann:CUTOFF or butterworth:CUTOFF:ORDER, cut-off of Nyquist.")] = None,
+    scatter: Annotated[str, typer.Option(help="auto, none, dew or tew.")] = "auto",
+    dew_k: Annotated[float | None, typer.Option(help="Factor of the lower window for dew.")] = None,
+    resolution: Annotated[bool, typer.Option("--resolution/--no-resolution", help="Model the collimator's blur.")] = True,
+    collimator: _CollimatorName = None,
+    psf: _Psf = None,
+    radius_mm: _Radius = None,
+    head_angles: _HeadAngles = None,
+    nuclide: _Nuclide = None,
+    post_filter: Annotated[str | None, typer.Option(help="gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.")] = None,
+    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+) -> None:
+    """Reconstruct raw projections into DIR/image.nii.gz, mu_map.nii.gz and record.json."""
+    from spectac.app.run import Request, run
+
+    request = Request(
+        attenuation=attenuation,
+        attenuation_options=_model_options(attenuation, attenuation_option, mu_map, uniform_mu),
+        photopeak=photopeak,
+        algorithm=algorithm,
+        iterations=iterations,
+        subsets=subsets,
+        prior_beta=prior_beta,
+        fbp_filter=fbp_filter,
+        scatter=scatter,
+        dew_k=dew_k,
+        resolution=resolution,
+        post_filter=post_filter,
+        device=device,
+    )
+    opened = _open(study, nuclide, collimator, psf, radius_mm, head_angles)
+    for line in run(opened, request, output, [study, *([mu_map] if mu_map else [])]):
+        print(line)
+
+
+def _model_options(
+    model: str, given: list[str] | None, mu_map: Path | None, uniform_mu: float | None
+) -> Mapping[str, str]:
+    """Options of the attenuation model from K=V texts and from the named shortcuts."""
+    options: dict[str, str] = {}
+    for text in given or []:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise click.UsageError(f"--attenuation-option needs K=V, not {text!r}")
+        options[key.strip()] = value.strip()
+    if mu_map is not None:
+        if model != "map":
+            raise click.UsageError("--mu-map belongs to --attenuation map")
+        options["file"] = str(mu_map)
+    if uniform_mu is not None:
+        if model not in ("chang", "uniform"):
+            raise click.UsageError("--uniform-mu belongs to --attenuation chang or uniform")
+        options["mu"] = repr(uniform_mu)
+    return options
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 1,
+    counts: Annotated[float, typer.Option(min=1e3, help="Counts of the acquisition.")] = 3e6,
+) -> None:
+    """Simulate a head's noisy projections, reconstruct with every attenuation model, show pictures and errors."""
+    from spectac.app.demo import run_demo
+
+    for line in run_demo(output, seed=seed, counts=counts):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
+

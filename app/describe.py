@@ -1,0 +1,116 @@
+"""A study in words and in JSON: windows, views, orbit, counts, and what looks wrong."""
+
+from typing import Any
+
+import numpy as np
+
+from spectac.recon import InputError, Study
+from spectac.recon.nuclides import nuclide
+from spectac.recon.scatter import photopeak_index
+
+
+def describe(study: Study) -> dict[str, Any]:
+    """Facts of a study, ready for JSON; angles in degrees, lengths in mm, times in seconds."""
+    acquisition = study.acquisition
+    angles = np.mod(acquisition.view_angles_deg, 360.0)
+    ordered = np.sort(angles)
+    gaps = np.diff(np.append(ordered, ordered[0] + 360.0))
+    try:
+        peak: int | None = photopeak_index(study)
+    except InputError:
+        peak = None
+    collimator = acquisition.collimator
+    return {
+        "nuclide": acquisition.nuclide,
+        "main_line_kev": nuclide(acquisition.nuclide).main_kev,
+        "views": acquisition.views,
+        "detectors": int(np.unique(acquisition.detector).size),
+        "first_angle_deg": float(acquisition.view_angles_deg[0]),
+        "arc_deg": float(360.0 - gaps.max()) if acquisition.views > 1 else 0.0,
+        "largest_gap_deg": float(gaps.max()),
+        "radius_mm": [float(acquisition.radii_mm.min()), float(acquisition.radii_mm.max())],
+        "matrix_z_u": list(acquisition.matrix),
+        "pixel_mm_z_u": list(acquisition.pixel_mm),
+        "seconds_per_view": _span(acquisition.view_seconds) if acquisition.times_known else None,
+        "collimator": None if collimator is None else collimator.name,
+        "patient_position": acquisition.patient_position,
+        "axis_lps_mm": None if acquisition.axis_lps_mm is None else list(acquisition.axis_lps_mm),
+        "corrections": sorted(acquisition.corrections),
+        "windows": [
+            {
+                "name": window.name,
+                "lower_kev": window.lower_kev,
+                "upper_kev": window.upper_kev,
+                "counts": float(study.counts[index].sum(dtype=np.float64)),
+                "photopeak": index == peak,
+            }
+            for index, window in enumerate(study.windows)
+        ],
+        "history": list(study.history),
+        "warnings": [*study.warnings, *looks_wrong(study, peak, float(gaps.max()))],
+    }
+
+
+def _span(values: Any) -> list[float]:
+    return [float(np.min(values)), float(np.max(values))]
+
+
+def looks_wrong(study: Study, peak: int | None, largest_gap_deg: float) -> list[str]:
+    """What a physicist should look at before trusting a reconstruction."""
+    acquisition = study.acquisition
+    found = []
+    if peak is None:
+        found.append(f"no energy window holds the main line of {acquisition.nuclide}: name it with --photopeak")
+        peak = 0
+    if largest_gap_deg > 30:
+        found.append(f"the views leave {largest_gap_deg:.0f} deg uncovered")
+    if acquisition.collimator is None:
+        found.append("the collimator is unknown: give --collimator or --psf for resolution recovery")
+    if not acquisition.times_known:
+        found.append("the view times are unknown: images will be in relative units")
+    per_second = study.counts[peak].sum(axis=(1, 2), dtype=np.float64)
+    if acquisition.times_known:
+        per_second = per_second / acquisition.view_seconds
+    middle = float(np.median(per_second))
+    if middle == 0:
+        found.append("most views of the photopeak are empty")
+    else:
+        odd = np.flatnonzero(np.abs(per_second / middle - 1) > 0.5)
+        if odd.size:
+            found.append(
+                f"{odd.size} views have a count rate more than 50 % from the median (first: view {odd[0]}, "
+                f"{per_second[odd[0]] / middle:.0%} of it)"
+            )
+    return found
+
+
+def in_words(facts: dict[str, Any]) -> list[str]:
+    """The facts of `describe` as lines of text."""
+    radius = "-".join(f"{value:g}" for value in dict.fromkeys(facts["radius_mm"]))
+    seconds = facts["seconds_per_view"]
+    time = "unknown time" if seconds is None else "-".join(f"{value:g}" for value in dict.fromkeys(seconds)) + " s"
+    rows, columns = facts["matrix_z_u"]
+    pitch_z, pitch_u = facts["pixel_mm_z_u"]
+    heads = f"{facts['detectors']} detector" + ("s" if facts["detectors"] > 1 else "")
+    position = facts["patient_position"]
+    lines = [
+        f"nuclide     {facts['nuclide']}, main line {facts['main_line_kev']:g} keV",
+        f"views       {facts['views']} of {time} by {heads}, over {facts['arc_deg']:.0f} deg "
+        f"(largest gap {facts['largest_gap_deg']:.1f} deg)",
+        f"start       {facts['first_angle_deg']:g} deg (0 = detector at the patient's back, 90 = at the left)",
+        f"orbit       {radius} mm from the axis to the collimator face",
+        f"matrix      {rows} rows (z) x {columns} columns (u), pixel {pitch_z:g} x {pitch_u:g} mm",
+        f"collimator  {facts['collimator'] or 'unknown'}",
+        f"patient     {position or 'position unknown'}",
+    ]
+    for window in facts["windows"]:
+        mark = "  <- photopeak" if window["photopeak"] else ""
+        lines.append(
+            f"window      {window['name']}: {window['lower_kev']:g}-{window['upper_kev']:g} keV, "
+            f"{window['counts']:.4g} counts{mark}"
+        )
+    if facts["corrections"]:
+        lines.append(f"corrected   {', '.join(facts['corrections'])}")
+    lines += [f"history     {line}" for line in facts["history"]]
+    lines += [f"warning     {line}" for line in facts["warnings"]]
+    return lines

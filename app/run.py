@@ -1,0 +1,102 @@
+"""One reconstruction from an opened study to a folder of results."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from spectac.app.describe import describe
+from spectac.app.record import record
+from spectac.recon import InputError, RelativeDifferencePrior, Result, Study, Update, attenuation_model
+from spectac.recon import reconstruct as reconstruct_study
+from spectac.recon.fbp import parse_filter
+from spectac.recon.filters import parse_post_filter
+from spectac.recon.io.atomic import written_folder
+from spectac.recon.io.nifti import write_image, write_mu_map
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked of `spectac reconstruct`, as it goes into record.json."""
+
+    attenuation: str = "none"
+    attenuation_options: Mapping[str, str] = field(default_factory=dict)
+    photopeak: str | None = None
+    algorithm: str = "osem"
+    iterations: int = 10
+    subsets: int = 10
+    prior_beta: float | None = None
+    fbp_filter: str | None = None
+    scatter: str = "auto"
+    dew_k: float | None = None
+    resolution: bool = True
+    post_filter: str | None = None
+    device: str = "auto"
+
+
+@contextmanager
+def progress_bar(text: str) -> Iterator[Callable[[Update], None]]:
+    """Bar on stderr with the time left, moved by the updates of a reconstruction."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(text, total=None)
+
+        def move(update: Update) -> None:
+            progress.update(task, completed=update.done, total=update.total)
+
+        yield move
+
+
+def solve(study: Study, request: Request) -> Result:
+    """Result of a request, with a progress bar."""
+    model = attenuation_model(request.attenuation, request.attenuation_options)
+    with progress_bar(f"{request.algorithm}, attenuation {request.attenuation}") as on_update:
+        return reconstruct_study(
+            study,
+            model,
+            algorithm=request.algorithm,
+            iterations=request.iterations,
+            subsets=request.subsets,
+            resolution=request.resolution,
+            scatter=request.scatter,
+            dew_k=request.dew_k,
+            photopeak=request.photopeak,
+            prior=None if request.prior_beta is None else RelativeDifferencePrior(request.prior_beta),
+            fbp_filter=None if request.fbp_filter is None else parse_filter(request.fbp_filter),
+            post_filter=None if request.post_filter is None else parse_post_filter(request.post_filter),
+            device=request.device,
+            on_update=on_update,
+        )
+
+
+def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> list[str]:
+    """Reconstruct and write image.nii.gz, mu_map.nii.gz (where a map was used) and record.json into `output`.
+
+    The files appear together or not at all. Returns lines for the user.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: give a folder for the results with -o")
+    began = time.perf_counter()
+    result = solve(study, request)
+    seconds = time.perf_counter() - began
+    warnings = list(dict.fromkeys(result.notes))
+    content = record(inputs, asdict(request), describe(study), warnings, seconds)
+    content["image"] = {
+        "unit": result.image.unit,
+        "voxel_mm_z_y_x": list(result.image.grid.voxel_mm),
+        "history": list(result.image.history),
+    }
+    names = ["image.nii.gz", "record.json"]
+    with written_folder(output) as folder:
+        write_image(folder / "image.nii.gz", result.image)
+        if result.mu is not None:
+            write_mu_map(folder / "mu_map.nii.gz", result.mu)
+            names.insert(1, "mu_map.nii.gz")
+        (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    lines = [f"note: {warning}" for warning in warnings]
+    return [*lines, f"{output}: {', '.join(names)} ({seconds:.1f} s)"]

@@ -1,0 +1,287 @@
+"""The front door: a study in, an image out, with any attenuation model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from spectac.recon import filters, geometry
+from spectac.recon import scatter as scatter_windows
+from spectac.recon.attenuation import AttenuationModel, NoAttenuation
+from spectac.recon.errors import InputError
+from spectac.recon.fbp import RampWindow, fbp
+from spectac.recon.osem import FEWEST_VIEWS, RelativeDifferencePrior, Update, osem
+from spectac.recon.resample import rebin, rebin_acquisition, resample
+from spectac.recon.system import SystemModel
+from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
+
+ALGORITHMS = ("osem", "mlem", "map", "fbp")
+PREVIEW_VOXEL_MM = 4.0
+PREVIEW_SIZE = 64
+PREVIEW_FWHM_MM = 6.0
+PREVIEW_ABOVE_VERTEX_MM = 16.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A user's settings, checked against each other; the fields are those of `reconstruct`."""
+
+    algorithm: str = "osem"
+    iterations: int = 10
+    subsets: int = 10
+    resolution: bool = True
+    prior: RelativeDifferencePrior | None = None
+    fbp_filter: RampWindow | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise InputError(f"algorithm {self.algorithm!r} is not one of {', '.join(ALGORITHMS)}")
+        if (self.algorithm == "map") != (self.prior is not None):
+            raise InputError("algorithm map needs a prior (--prior-beta), and no other algorithm takes one")
+        if self.fbp_filter is not None and self.algorithm != "fbp":
+            raise InputError("an FBP filter belongs to algorithm fbp")
+
+
+def reconstruct(
+    study: Study,
+    attenuation: AttenuationModel | None = None,
+    *,
+    algorithm: str = "osem",
+    iterations: int = 10,
+    subsets: int = 10,
+    resolution: bool = True,
+    scatter: str = "auto",
+    dew_k: float | None = None,
+    photopeak: str | None = None,
+    prior: RelativeDifferencePrior | None = None,
+    fbp_filter: RampWindow | None = None,
+    post_filter: Callable[[Image], Image] | None = None,
+    grid: Grid | None = None,
+    device: str = "auto",
+    on_update: Callable[[Update], None] | None = None,
+) -> Result:
+    """Image of a study, corrected by an attenuation model (default: none).
+
+    `algorithm` is "osem", "mlem" (one subset), "map" (BSREM, needs `prior`) or "fbp"; `scatter`, `dew_k` and
+    `photopeak` as in scatter.projections; `grid=None` is geometry.default_grid. The post-filter is applied once, to the
+    result's image. `on_update` is called after every subset's update and may raise to stop.
+    Raises InputError for settings or data that do not fit each other; Result.notes holds what the user should know.
+    """
+    settings = Settings(algorithm, iterations, subsets, resolution, prior, fbp_filter, device)
+    projections = scatter_windows.projections(study, scatter, photopeak, dew_k=dew_k)
+    solver = StudySolver(study, projections, settings, grid, on_update)
+    model = NoAttenuation() if attenuation is None else attenuation
+    result = model.correct(solver)
+    image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
+    if post_filter is not None:
+        image = post_filter(image)
+    notes = (*study.warnings, *solver.notes, *result.notes)
+    return replace(result, image=image, notes=tuple(dict.fromkeys(notes)))
+
+
+class StudySolver:
+    """The solver (attenuation.Solver) of one study with one user's settings.
+
+    Raises InputError where the data cannot be reconstructed: corrected projections, no counts, or an orbit inside the
+    object.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        projections: Projections,
+        settings: Settings,
+        grid: Grid | None = None,
+        on_update: Callable[[Update], None] | None = None,
+    ) -> None:
+        self.study = study
+        self.projections = projections
+        self.settings = settings
+        self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
+        self.on_update = on_update
+        self.notes: list[str] = []
+        self._photopeak_preview: Image | None = None
+        refused = study.acquisition.corrections & {"ATTN", "SCAT"}
+        if refused:
+            raise InputError(
+                f"the projections are already corrected for {' and '.join(sorted(refused))} (CorrectedImage): "
+                "spectac needs the projections as they were measured"
+            )
+        if not projections.counts.any():
+            raise InputError("the photopeak projections hold no counts")
+        _check_orbit(projections)
+        self._note_acquisition()
+
+    @property
+    def energy_kev(self) -> float:
+        """Energy of the imaged line in keV."""
+        return self.projections.energy_kev
+
+    @property
+    def scatter_corrected(self) -> bool:
+        """True where scatter is part of the model."""
+        return self.projections.scatter is not None
+
+    def __call__(self, mu: MuMap | None) -> Image:
+        """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter."""
+        settings = self.settings
+        if settings.algorithm == "fbp":
+            if mu is not None:
+                raise InputError(
+                    "filtered backprojection cannot use a mu-map: choose --attenuation chang or none, "
+                    "or an iterative algorithm"
+                )
+            scatter = self.projections.scatter
+            return self.fbp(self.projections.counts if scatter is None else self.projections.counts - scatter)
+        subsets = 1 if settings.algorithm == "mlem" else settings.subsets
+        lost = np.zeros(subsets)
+
+        def watch(update: Update) -> None:
+            lost[(update.done - 1) % subsets] = update.lost_counts
+            if self.on_update is not None:
+                self.on_update(update)
+
+        values = osem(
+            self._system(mu, settings.resolution),
+            self.projections.counts,
+            iterations=settings.iterations,
+            subsets=subsets,
+            scatter=self.projections.scatter,
+            prior=settings.prior,
+            on_update=watch,
+        )
+        if lost.sum() > 0:
+            share = lost.sum() / float(self.projections.counts.sum(dtype=np.float64))
+            self.notes.append(f"{lost.sum():.0f} counts ({share:.2%}) lie in bins that no voxel of the grid reaches")
+        blur = "with" if settings.resolution else "without"
+        described = (
+            f"{settings.algorithm} {settings.iterations} x {subsets}, {blur} resolution recovery, "
+            f"scatter: {self.projections.scatter_method}"
+        )
+        return Image(values, self.grid, self._unit, history=(described,))
+
+    def preview(self, window: str | None = None) -> Image:
+        """Uncorrected image of a window (None: the photopeak) by a fixed protocol, whatever the user's settings.
+
+        Projections are rebinned to the pixel nearest 4 mm; OSEM of 4 iterations with 10 subsets (fewer where the views
+        do not suffice), no resolution recovery, scatter or attenuation; Gaussian of 6 mm; resampled to 64^3 voxels of
+        4 mm, placed by the photopeak (see preview_grid).
+        """
+        if self._photopeak_preview is None:
+            smooth, fine = self._preview_values(self.projections.counts)
+            target = preview_grid(smooth, fine)
+            self._photopeak_preview = Image(resample(smooth, fine, target), target, self._unit)
+        if window is None:
+            return self._photopeak_preview
+        target = self._photopeak_preview.grid
+        index = scatter_windows.photopeak_index(self.study, window)
+        smooth, fine = self._preview_values(self.study.counts[index])
+        return Image(resample(smooth, fine, target), target, self._unit)
+
+    def project(self, image: Image, mu: MuMap | None) -> Array:
+        """Expected counts (v, z, u) of an image on the solver's grid, without scatter."""
+        if not image.grid.same_as(self.grid):
+            raise InputError(f"the image's grid {image.grid.shape} is not the reconstruction's {self.grid.shape}")
+        return self._system(mu, self.settings.resolution).forward(image.values)
+
+    def fbp(self, counts: Array) -> Image:
+        """Filtered backprojection of counts (v, z, u) of any sign, without attenuation."""
+        chosen = RampWindow() if self.settings.fbp_filter is None else self.settings.fbp_filter
+        values = fbp(
+            self.study.acquisition, counts, self.grid, window=chosen.window, cutoff=chosen.cutoff, order=chosen.order
+        )
+        described = f"fbp, {chosen.name}, scatter: {self.projections.scatter_method}"
+        return Image(values, self.grid, self._unit, history=(described,))
+
+    @property
+    def _unit(self) -> str:
+        return "cps/mL" if self.study.acquisition.times_known else "relative"
+
+    def _system(self, mu: MuMap | None, resolution: bool) -> SystemModel:
+        if mu is not None and not mu.grid.same_as(self.grid):
+            mu = MuMap(np.maximum(resample(mu.per_cm, mu.grid, self.grid), 0), self.grid, mu.energy_kev)
+        return SystemModel(
+            self.study.acquisition,
+            self.grid,
+            mu=mu,
+            energy_kev=self.energy_kev,
+            resolution=resolution,
+            device=self.settings.device,
+        )
+
+    def _preview_values(self, counts: Array) -> tuple[Array, Grid]:
+        acquisition = self.study.acquisition
+        factor_z, factor_u = (max(1, round(PREVIEW_VOXEL_MM / length)) for length in acquisition.pixel_mm)
+        coarse = rebin_acquisition(acquisition, factor_z, factor_u)
+        system = SystemModel(coarse, geometry.default_grid(coarse), resolution=False, device=self.settings.device)
+        subsets = max(1, min(10, coarse.views // FEWEST_VIEWS))
+        values = osem(system, rebin(counts, factor_z, factor_u), iterations=4, subsets=subsets)
+        return filters.gaussian(values, system.grid.voxel_mm, PREVIEW_FWHM_MM), system.grid
+
+    def _note_acquisition(self) -> None:
+        acquisition = self.study.acquisition
+        angles = np.sort(np.mod(acquisition.view_angles_deg, 360.0))
+        gaps = np.diff(np.append(angles, angles[0] + 360.0))
+        if gaps.max() > 30.0:
+            self.notes.append(
+                f"the views leave {gaps.max():.0f} deg uncovered: attenuation and resolution are not averaged over "
+                "opposite views, expect distortions"
+            )
+        if not acquisition.times_known:
+            self.notes.append("the view times are unknown: the image is in relative units")
+        collimator = acquisition.collimator
+        if self.settings.resolution and self.settings.algorithm != "fbp" and collimator is not None:
+            if collimator.line is None and collimator.published_fwhm_mm is None:
+                self.notes.append(
+                    f"the resolution of collimator {collimator.name} was computed from its holes and could not be "
+                    "compared with a vendor's figure: check it with a line source, or give --psf"
+                )
+
+
+def preview_grid(values: Array, grid: Grid) -> Grid:
+    """The 64^3 grid of 4 mm on which an uncorrected image (z, y, x) is previewed.
+
+    In plane it is centred on the voxels above a fifth of the 99th percentile. Axially it is centred on the field where
+    that fits into 256 mm; a longer field is cut so that the top lies 16 mm above the highest such voxel.
+    """
+    z, y, x = grid.centres_mm()
+    bright = values > 0.2 * np.percentile(values, 99)
+    inside = np.nonzero(bright.any(axis=(1, 2)))[0], *np.nonzero(bright.any(axis=0))
+    length = PREVIEW_SIZE * PREVIEW_VOXEL_MM
+    half = 0.5 * (length - PREVIEW_VOXEL_MM)
+    centre_x, centre_y = (float(np.mean(axis[index])) if index.size else 0.0 for axis, index in ((x, inside[2]), (y, inside[1])))
+    centre_z = 0.5 * (z[0] + z[-1])
+    if grid.shape[0] * grid.voxel_mm[0] > length and inside[0].size:
+        centre_z = z[inside[0][-1]] + PREVIEW_ABOVE_VERTEX_MM - 0.5 * length
+    return Grid.upright(
+        (PREVIEW_SIZE,) * 3, (PREVIEW_VOXEL_MM,) * 3, (centre_x - half, centre_y - half, centre_z - half)
+    )
+
+
+def _check_orbit(projections: Projections) -> None:
+    """Refuse an orbit that passes through the object.
+
+    The object's extent along a view's normal is read off the views a quarter turn away, at half of the maximum of their
+    profile: an underestimate for any rounded object, so that only an impossible orbit is refused.
+    """
+    acquisition: Acquisition = projections.acquisition
+    angles = np.asarray(acquisition.view_angles_deg)
+    profiles = gaussian_filter1d(projections.counts.sum(axis=1, dtype=np.float64), 1.5, axis=1)
+    columns = np.arange(acquisition.matrix[1])
+    pitch = acquisition.pixel_mm[1]
+    for view in range(acquisition.views):
+        for turn, sign in ((90.0, 1.0), (-90.0, -1.0)):
+            apart = np.abs(np.mod(angles - angles[view] - turn + 180.0, 360.0) - 180.0)
+            other = int(np.argmin(apart))
+            if apart[other] > 10.0 or not profiles[other].any():
+                continue
+            bright = columns[profiles[other] >= 0.5 * profiles[other].max()]
+            place = (bright - 0.5 * (columns.size - 1)) * pitch - acquisition.u_offset_mm[other]
+            reach = float((sign * place).max())
+            if reach > acquisition.radii_mm[view] + pitch:
+                raise InputError(
+                    f"the collimator face of view {view} lies {acquisition.radii_mm[view]:g} mm from the axis, but the "
+                    f"activity reaches {reach:.0f} mm towards it: check the radius (--radius-mm)"
+                )

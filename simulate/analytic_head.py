@@ -1,0 +1,106 @@
+"""A head made of ellipsoids: skull, brain, ventricles, two striata and an air sinus, with its truth on any grid.
+
+It exists for the demo and for tests: every boundary is a formula, so its truth is exact at any voxel size. It is not an
+anatomy; virtual patients are another module's work.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from spectac.recon.errors import InputError
+from spectac.recon.types import Array, Grid, MuMap
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """Ellipsoid with its centre and semi-axes (x, y, z) in LPS mm, turned by `turn_deg` about z (from x to y).
+
+    Inside it `activity` (per mL, relative) and the material replace what earlier ellipsoids put there.
+    """
+
+    name: str
+    centre_mm: tuple[float, float, float]
+    semi_axes_mm: tuple[float, float, float]
+    activity: float
+    material: str
+    turn_deg: float = 0.0
+
+    def contains(self, x: Array, y: Array, z: Array) -> Array:
+        """True where LPS points lie inside."""
+        cosine, sine = math.cos(math.radians(self.turn_deg)), math.sin(math.radians(self.turn_deg))
+        dx, dy, dz = x - self.centre_mm[0], y - self.centre_mm[1], z - self.centre_mm[2]
+        a, b, c = self.semi_axes_mm
+        along, across = cosine * dx + sine * dy, cosine * dy - sine * dx
+        return (along / a) ** 2 + (across / b) ** 2 + (dz / c) ** 2 <= 1.0
+
+
+# Density in g/cm3 and NIST compound: ICRU 44 densities of soft tissue, brain and cranium.
+_MATERIALS = {
+    "air": (0.0012, "Air, Dry (near sea level)"),
+    "soft tissue": (1.06, "Tissue, Soft (ICRP)"),
+    "brain": (1.04, "Brain (ICRP)"),
+    "cranium": (1.61, "Bone, Cortical (ICRP)"),
+}
+
+# Uptake of a DAT scan: striatal binding ratio 5 on the right and 3 on the left (a one-sided loss), little in the scalp.
+DAT_HEAD = (
+    Ellipsoid("scalp", (0, 0, 0), (78, 97, 120), 0.25, "soft tissue"),
+    Ellipsoid("skull", (0, 1, 0), (72, 91, 114), 0.08, "cranium"),
+    Ellipsoid("brain", (0, 2, 0), (65, 83, 107), 1.0, "brain"),
+    Ellipsoid("sinus", (0, -84, -45), (22, 8, 16), 0.0, "air"),
+    Ellipsoid("right ventricle", (-12, 8, 18), (6, 30, 9), 0.0, "brain", turn_deg=8),
+    Ellipsoid("left ventricle", (12, 8, 18), (6, 30, 9), 0.0, "brain", turn_deg=-8),
+    Ellipsoid("right striatum", (-26, -6, 5), (8, 19, 12), 6.0, "brain", turn_deg=15),
+    Ellipsoid("left striatum", (26, -6, 5), (8, 19, 12), 4.0, "brain", turn_deg=-15),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadOnGrid:
+    """Truth on a grid: `activity` (z, y, x), `mu`, and for each region the fraction (z, y, x) of every voxel inside."""
+
+    activity: Array
+    mu: MuMap
+    fractions: dict[str, Array]
+
+
+def mu_per_cm(material: str, energy_kev: float) -> float:
+    """Narrow-beam attenuation coefficient in 1/cm of "air", "soft tissue", "brain" or "cranium" (xraylib)."""
+    import xraylib
+
+    if material not in _MATERIALS:
+        raise InputError(f"material {material!r} is not one of {', '.join(_MATERIALS)}")
+    density, compound = _MATERIALS[material]
+    return density * float(xraylib.CS_Total_CP(compound, energy_kev))
+
+
+def on_grid(
+    grid: Grid, energy_kev: float, ellipsoids: tuple[Ellipsoid, ...] = DAT_HEAD, subsamples: int = 3
+) -> HeadOnGrid:
+    """Head averaged over subsamples^3 points of every voxel of an upright grid."""
+    if subsamples < 1:
+        raise InputError(f"subsamples must be at least 1, not {subsamples}")
+    z, y, x = (
+        np.add.outer(centres, (np.arange(subsamples) + 0.5) / subsamples * length - length / 2)
+        for centres, length in zip(grid.centres_mm(), grid.voxel_mm, strict=True)
+    )
+    counts = np.zeros((len(ellipsoids) + 1, *grid.shape), np.uint16)
+    for a in range(subsamples):
+        for b in range(subsamples):
+            for c in range(subsamples):
+                points = x[None, None, :, c], y[None, :, None, b], z[:, None, None, a]
+                owner = np.zeros(grid.shape, np.uint8)
+                for index, ellipsoid in enumerate(ellipsoids, start=1):
+                    owner[ellipsoid.contains(*points)] = index
+                for index in range(len(ellipsoids) + 1):
+                    counts[index] += owner == index
+    parts = counts.astype(np.float32) / subsamples**3
+    activity = np.zeros(grid.shape, np.float32)
+    per_cm = np.zeros(grid.shape, np.float32)
+    for ellipsoid, part in zip(ellipsoids, parts[1:], strict=True):
+        activity += np.float32(ellipsoid.activity) * part
+        per_cm += np.float32(mu_per_cm(ellipsoid.material, energy_kev)) * part
+    fractions = {ellipsoid.name: part for ellipsoid, part in zip(ellipsoids, parts[1:], strict=True)}
+    return HeadOnGrid(activity, MuMap(per_cm, grid, energy_kev), fractions)

@@ -1,0 +1,169 @@
+"""Fixtures shared by all tests: figures for the report at the end of a run, and projections known in closed form.
+
+Test modules cannot import each other (import mode importlib), so shared code comes as fixtures that return functions.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spectac.recon.types import Acquisition, Array, Grid
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str, float, str], None]:
+    """Function (name, value, limit) that puts a measured number into the list printed after the last test."""
+
+    def report(name: str, value: float, limit: str) -> None:
+        record_property("figure", f"{name}: {value:.4g} (limit {limit})")
+
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the figures that tests reported, so that every number of the closing note can be read off a test run."""
+    lines = [
+        value
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, [])
+        if report.when == "call"
+        for name, value in report.user_properties
+        if name == "figure"
+    ]
+    if lines:
+        terminalreporter.section("figures")
+        for line in lines:
+            terminalreporter.write_line(f"FIGURE {line}")
+
+
+@pytest.fixture(scope="session")
+def make_acquisition() -> Callable[..., Acquisition]:
+    """Function that builds an Acquisition of one second a view, decay corrected, so that all views weigh 1 s."""
+
+    def make(angles_deg: Sequence[float] | Array, matrix: tuple[int, int], pixel_mm: float, **other: Any) -> Acquisition:
+        views = len(angles_deg)
+        values: dict[str, Any] = {
+            "radii_mm": np.full(views, 200.0),
+            "view_seconds": np.ones(views),
+            "nuclide": "Tc-99m",
+            "collimator": None,
+            "corrections": frozenset({"DECY"}),
+        }
+        values.update(other)
+        return Acquisition(
+            view_angles_deg=np.asarray(angles_deg, float), matrix=matrix, pixel_mm=(pixel_mm, pixel_mm), **values
+        )
+
+    return make
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """A uniform ellipsoid in LPS mm, turned by `turn_deg` about z from x towards y; an infinite semi-axis is a cylinder."""
+
+    centre_mm: tuple[float, float, float]
+    semi_axes_mm: tuple[float, float, float]
+    value: float
+    turn_deg: float = 0.0
+
+    def scaled(self, x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
+        """Vectors (x, y, z) turned into the ellipsoid's axes and divided by its semi-axes."""
+        turn = np.deg2rad(self.turn_deg)
+        along = x * np.cos(turn) + y * np.sin(turn)
+        across = y * np.cos(turn) - x * np.sin(turn)
+        a, b, c = self.semi_axes_mm
+        return along / a, across / b, z / c
+
+    def chord(self, x: Array, y: Array, z: Array, direction: tuple[float, float]) -> tuple[Array, Array]:
+        """Where the lines (x, y, z) + s * direction enter and leave, as s in mm; both the same where they miss."""
+        p = self.scaled(x - self.centre_mm[0], y - self.centre_mm[1], z - self.centre_mm[2])
+        q = self.scaled(np.float64(direction[0]), np.float64(direction[1]), np.float64(0.0))
+        square = sum(b * b for b in q)
+        middle = -sum(a * b for a, b in zip(p, q, strict=True)) / square
+        inside = middle**2 - (sum(a * a for a in p) - 1.0) / square
+        half = np.sqrt(np.maximum(inside, 0.0))
+        return middle - half, middle + half
+
+
+def _sub_points(samples: int) -> Array:
+    """Centres of the equal parts of a pixel, in pixels from its centre."""
+    return (np.arange(samples) + 0.5) / samples - 0.5
+
+
+def voxelise(bodies: Sequence[Ellipsoid], grid: Grid, samples: int) -> Array:
+    """Sum (z, y, x) of the bodies' values, each voxel the mean of samples^3 points."""
+    out = np.zeros(grid.shape)
+    offsets = _sub_points(samples)
+    for body in bodies:
+        reach = [max(body.semi_axes_mm[:2]), max(body.semi_axes_mm[:2]), body.semi_axes_mm[2]]
+        box, axes = [], []
+        for centres, middle, half, step in zip(
+            grid.centres_mm(), body.centre_mm[::-1], reach[::-1], grid.voxel_mm, strict=True
+        ):
+            near = np.flatnonzero(np.abs(centres - middle) <= half + step)
+            box.append(slice(near[0], near[-1] + 1))
+            axes.append((centres[near] - middle)[:, None] + step * offsets)
+        z, y, x = axes
+        part = np.zeros([axis.shape[0] for axis in axes])
+        for i in range(samples):
+            for j in range(samples):
+                a, b, _ = body.scaled(x[None, :, i], y[:, None, j], np.float64(0.0))
+                plane = (a**2 + b**2)[None]
+                for k in range(samples):
+                    _, _, c = body.scaled(np.float64(0.0), np.float64(0.0), z[:, None, None, k])
+                    part += plane + c**2 <= 1.0
+        out[tuple(box)] += body.value * part / samples**3
+    return out
+
+
+def line_integrals(
+    bodies: Sequence[Ellipsoid],
+    attenuator: Ellipsoid | None,
+    angles_deg: Sequence[float] | Array,
+    matrix: tuple[int, int],
+    pixel_mm: float,
+    samples: int,
+) -> Iterator[Array]:
+    """For each view the exact attenuated integrals (z, u), in value * mm, each pixel the mean of samples^2 rays.
+
+    The convention is written out here and not taken from geometry.py: in LPS (x, y) the detector stands along
+    n = (sin a, cos a), its columns grow along e = (-cos a, sin a). A ray is u e + z + s n, with s growing towards the
+    detector. With mu uniform in the attenuator, left at s_e, activity a between s_1 and s_2 gives
+    a (exp(-mu (s_e - s_2)) - exp(-mu (s_e - s_1))) / mu. Bodies lie inside the attenuator.
+    """
+    rows, columns = matrix
+    offsets = _sub_points(samples)
+    u = pixel_mm * ((np.arange(columns) - 0.5 * (columns - 1))[:, None] + offsets).ravel()[None, :]
+    z = pixel_mm * ((np.arange(rows) - 0.5 * (rows - 1))[:, None] + offsets).ravel()[:, None]
+    for angle in np.deg2rad(angles_deg):
+        n = (float(np.sin(angle)), float(np.cos(angle)))
+        x, y = -np.cos(angle) * u, np.sin(angle) * u
+        rays = np.zeros((z.size, u.size))
+        if attenuator is not None:
+            _, leave = attenuator.chord(x, y, z, n)
+            mu = attenuator.value / 10.0
+        for body in bodies:
+            near, far = body.chord(x, y, z, n)
+            if attenuator is None:
+                rays += body.value * (far - near)
+            else:
+                rays += body.value * (np.exp(-mu * (leave - far)) - np.exp(-mu * (leave - near))) / mu
+        yield rays.reshape(rows, samples, columns, samples).mean(axis=(1, 3))
+
+
+@pytest.fixture(scope="session")
+def closed_form() -> SimpleNamespace:
+    """Ellipsoid, voxelise, line_integrals, and the phantom of issue 2: `bodies` (activity) and `attenuator` (1/cm)."""
+    bodies = (
+        Ellipsoid((0.0, 0.0, 0.0), (70.0, 88.0, 110.0), 1.0),
+        Ellipsoid((26.0, -6.0, 5.0), (10.0, 20.0, 13.0), 5.0, 15.0),
+        Ellipsoid((-26.0, -6.0, 5.0), (10.0, 20.0, 13.0), 5.0, -15.0),
+    )
+    attenuator = Ellipsoid((0.0, 0.0, 0.0), (78.0, 96.0, 120.0), 0.15)
+    return SimpleNamespace(
+        Ellipsoid=Ellipsoid, voxelise=voxelise, line_integrals=line_integrals, bodies=bodies, attenuator=attenuator
+    )

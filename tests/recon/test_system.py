@@ -1,0 +1,524 @@
+"""The system model as an operator: its transpose, its explicit matrix, its derivative to mu, weights and symmetries."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import ndimage, sparse
+
+from spectac.recon import geometry
+from spectac.recon.collimator import Collimator, pixel_kernel
+from spectac.recon.errors import InputError
+from spectac.recon.kernels import reference
+from spectac.recon.system import SystemModel, check_radius, view_weights_s
+from spectac.recon.types import Grid, MuMap
+
+KEV = 140.511
+LOW_ENERGY = Collimator("test", 1.5, 25.0, 0.2, 3.8)
+
+
+def signed_noise(shape, seed):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def mismatch(forward, adjoint, x, y):
+    """|<Ax, y> - <x, A'y>| / (|Ax| |y|), the sums in float64."""
+    ax, aty = forward(x).astype(float), adjoint(y).astype(float)
+    return abs(np.vdot(ax, y) - np.vdot(x, aty)) / (np.linalg.norm(ax) * np.linalg.norm(y))
+
+
+# --- Adjoint at a realistic size ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clinical(make_acquisition):
+    """Function (angle, dtype) -> system of one view: 64 x 64 x 32 voxels of 4.4 mm, attenuation and blur."""
+
+    def make(angle_deg, dtype):
+        acquisition = make_acquisition([angle_deg], (32, 64), 4.4, radii_mm=[150.0], collimator=LOW_ENERGY)
+        grid = geometry.default_grid(acquisition)
+        _, y, x = grid.centres_mm()
+        head = (x / 78.0) ** 2 + (y[:, None] / 96.0) ** 2 < 1
+        mu = 0.15 * head * np.random.default_rng(7).uniform(0.5, 1.5, grid.shape)
+        return SystemModel(acquisition, grid, mu=MuMap(mu, grid, KEV), dtype=dtype)
+
+    return make
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("float32", 1e-6), ("float64", 1e-12)])
+@pytest.mark.parametrize("angle_deg", [17.0, 45.0, 133.0])
+def test_adjoint_of_one_oblique_view(angle_deg, dtype, limit, clinical, figure):
+    """Signed noise and a single oblique view: positive data or a mean over views would hide a wrong transpose."""
+    system = clinical(angle_deg, dtype)
+    x = signed_noise(system.image_shape, 1).astype(dtype)
+    y = signed_noise(system.projections_shape, 2).astype(dtype)
+    value = mismatch(system.forward, system.adjoint, x, y)
+    figure(f"adjoint, {dtype}, {angle_deg:g} deg", value, f"{limit:g}")
+    assert value < limit
+
+
+def _bilinear(x, y, nx, ny):
+    """Sparse matrix that samples an image (ny * nx) at the points (x, y), in pixels, by bilinear weights."""
+    left, low = np.floor(x).astype(int), np.floor(y).astype(int)
+    rows, columns, weights = [], [], []
+    for i, j in product((0, 1), (0, 1)):
+        weight = np.abs(1 - i - (x - left)) * np.abs(1 - j - (y - low))
+        inside = (left + i >= 0) & (left + i < nx) & (low + j >= 0) & (low + j < ny)
+        rows.append(np.flatnonzero(inside))
+        columns.append(((low + j) * nx + left + i)[inside])
+        weights.append(weight[inside])
+    entries = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.csr_matrix(entries, shape=(x.size, nx * ny))
+
+
+def _one_view_by_rotation(system, mu_per_cm, distance_mm, back):
+    """Adjoint of one view built here with scipy: blur, attenuation, then `back`, which brings the image home.
+
+    back = "transpose" takes the transposed bilinear weights; "rotate" samples the camera frame at the voxel centres,
+    the bilinear rotation by the opposite angle that many projectors call their adjoint.
+    """
+    nz, ny, nx = system.image_shape
+    columns, depths = system.acquisition.matrix[1], distance_mm.size
+    pitch = system.acquisition.pixel_mm[1]
+    angle = math.radians(system.acquisition.view_angles_deg[0])
+    normal, right = (math.sin(angle), math.cos(angle)), (-math.cos(angle), math.sin(angle))
+    d, u = np.meshgrid(np.arange(depths), np.arange(columns), indexing="ij")
+    t, s = 0.5 * (depths - 1) - d.ravel(), u.ravel() - 0.5 * (columns - 1)
+    turn = _bilinear(
+        t * normal[0] + s * right[0] + 0.5 * (nx - 1), t * normal[1] + s * right[1] + 0.5 * (ny - 1), nx, ny
+    )
+    iy, ix = np.meshgrid(np.arange(ny) - 0.5 * (ny - 1), np.arange(nx) - 0.5 * (nx - 1), indexing="ij")
+    depth = 0.5 * (depths - 1) - (ix * normal[0] + iy * normal[1]).ravel()
+    column = (ix * right[0] + iy * right[1]).ravel() + 0.5 * (columns - 1)
+    turn_back = turn.T if back == "transpose" else _bilinear(column, depth, columns, depths)
+
+    in_frame = (turn @ mu_per_cm.reshape(nz, -1).T).reshape(depths, columns, nz)
+    factors = np.exp(-0.1 * pitch * (np.cumsum(in_frame, axis=0) - 0.5 * in_frame))
+    kernels, half = pixel_kernel(LOW_ENERGY.sigma_mm(distance_mm, KEV), pitch)
+
+    def adjoint(counts):
+        smeared = np.empty((depths, columns, nz))
+        for plane in range(depths):
+            one_side = kernels[plane, : half[plane] + 1]
+            kernel = np.concatenate([one_side[:0:-1], one_side])
+            blurred = ndimage.convolve1d(counts[0].T.astype(float), kernel, axis=0, mode="constant")
+            smeared[plane] = factors[plane] * ndimage.convolve1d(blurred, kernel, axis=1, mode="constant")
+        return (turn_back @ smeared.reshape(-1, nz)).T.reshape(nz, ny, nx) * system.grid.voxel_ml
+
+    return adjoint
+
+
+@pytest.mark.parametrize("angle_deg", [17.0, 45.0])
+def test_a_rotate_back_adjoint_is_rejected(angle_deg, clinical, figure):
+    """The criterion sees the classical mistake; the same code with the transposed weights passes, so only that differs."""
+    system = clinical(angle_deg, "float64")
+    x, y = signed_noise(system.image_shape, 1), signed_noise(system.projections_shape, 2)
+    _, yc, xc = system.grid.centres_mm()
+    head = (xc / 78.0) ** 2 + (yc[:, None] / 96.0) ** 2 < 1
+    mu = (0.15 * head * np.random.default_rng(7).uniform(0.5, 1.5, system.image_shape)).astype(np.float32).astype(float)
+    # Planes of 4.4 mm about the axis, 150 mm to the face; 92 of them cover a square of 64 voxels at every angle.
+    depths = 92
+    distance_mm = np.maximum(150.0 - 4.4 * (0.5 * (depths - 1) - np.arange(depths)), 0.0)
+
+    right = _one_view_by_rotation(system, mu, distance_mm, "transpose")
+    # geometry.py rounds a lattice's steps to 1e-9 voxel, which adds up to 1e-7 voxel over a hundred of them.
+    assert mismatch(system.forward, right, x, y) < 1e-8
+    np.testing.assert_allclose(right(y), system.adjoint(y), rtol=0, atol=1e-7 * np.abs(right(y)).max())
+
+    wrong = mismatch(system.forward, _one_view_by_rotation(system, mu, distance_mm, "rotate"), x, y)
+    figure(f"adjoint by rotating back, {angle_deg:g} deg (must fail)", wrong, "above 1e-4")
+    assert wrong > 1e-4
+
+
+# --- Explicit matrices on tiny grids -----------------------------------------------------------------------------------
+
+ANGLES_DEG = (0.0, 17.0, 45.0, 133.0, 250.3)
+# shape (z, y, x), columns u, offset of the grid's centre from the axis in mm (x, y), u_offset in mm
+TINY = {
+    "odd, centred": ((3, 5, 7), 7, (0.0, 0.0), 0.0),
+    "even, centred": ((2, 6, 4), 6, (0.0, 0.0), 0.0),
+    "mixed, detector narrower": ((4, 5, 6), 4, (0.0, 0.0), 0.0),
+    "mixed, off centre": ((3, 6, 5), 8, (5.3, -3.1), 0.0),
+    "odd, axis off the detector's centre": ((2, 5, 6), 7, (-2.2, 0.0), 3.7),
+}
+
+
+@pytest.fixture
+def tiny(make_acquisition):
+    """Function (case, attenuated, blurred, circular) -> float64 system of five views on a tiny grid."""
+
+    def make(case, attenuated, blurred, circular, **options):
+        shape, columns, (dx, dy), u_offset = TINY[case]
+        nz, ny, nx = shape
+        radii = np.full(5, 30.0) if circular else np.array([22.0, 35.0, 28.0, 41.0, 24.5])
+        acquisition = make_acquisition(
+            ANGLES_DEG,
+            (nz, columns),
+            4.4,
+            radii_mm=radii,
+            view_seconds=np.array([1.0, 2.0, 0.5, 3.0, 1.5]),
+            u_offset_mm=np.full(5, u_offset),
+            collimator=Collimator.from_line(2.5, 0.06),
+        )
+        first = (dx - 2.2 * (nx - 1), dy - 2.2 * (ny - 1), -2.2 * (nz - 1))
+        grid = Grid.upright(shape, (4.4, 4.4, 4.4), first)
+        mu = MuMap(tiny_mu(shape), grid, KEV) if attenuated else None
+        return SystemModel(acquisition, grid, mu=mu, resolution=blurred, dtype="float64", **options)
+
+    return make
+
+
+def tiny_mu(shape):
+    """Random mu in 1/cm in steps of 2^-12: float32 holds it, and it plus a step of 2^-10, exactly."""
+    return np.random.default_rng(11).integers(200, 2000, shape) / 4096.0
+
+
+def reference_view(system, view, mu):
+    """What reference.py needs for one view: rotation, factors, kernels."""
+    nz, ny, nx = system.image_shape
+    columns = system.acquisition.matrix[1]
+    frames = geometry.camera_frames(system.acquisition, system.grid)
+    rotation = reference.rotation_matrix(frames.lattice[view], frames.depths, columns, ny, nx)
+    mu = np.zeros((ny, nx, nz)) if mu is None else mu.transpose(1, 2, 0)
+    factors = reference.attenuation_factors(mu, rotation, frames.depths, columns, 0.44)
+    return rotation, factors, frames.distance_mm[view]
+
+
+def kernels_of(distance_mm, blurred):
+    sigma = 2.5 + 0.06 * distance_mm if blurred else np.zeros_like(distance_mm)
+    kernel, half = pixel_kernel(sigma, 4.4)
+    return kernel, half, kernel, half
+
+
+@pytest.mark.parametrize("circular", [True, False], ids=["circular", "non-circular"])
+@pytest.mark.parametrize("blurred", [True, False], ids=["blur", "sharp"])
+@pytest.mark.parametrize("attenuated", [True, False], ids=["attenuated", "in air"])
+@pytest.mark.parametrize("case", TINY)
+def test_explicit_matrix(case, attenuated, blurred, circular, tiny):
+    """Column by column, forward is the transpose of adjoint and the reference's matrix times the weight of the view.
+
+    Differences are roundings of sums of some hundred float64 terms.
+    """
+    system = tiny(case, attenuated, blurred, circular)
+    nz, ny, nx = system.image_shape
+    columns = system.acquisition.matrix[1]
+    voxels, bins = nz * ny * nx, math.prod(system.projections_shape)
+
+    forward = np.stack([system.forward(unit.reshape(system.image_shape)).ravel() for unit in np.eye(voxels)], axis=1)
+    adjoint = np.stack([system.adjoint(unit.reshape(system.projections_shape)).ravel() for unit in np.eye(bins)])
+    scale = np.abs(forward).max()
+    np.testing.assert_allclose(adjoint, forward, rtol=0, atol=1e-14 * scale)
+
+    mu = tiny_mu(system.image_shape) if attenuated else None
+    by_view = forward.reshape(5, nz * columns, voxels)
+    for view, seconds in enumerate([1.0, 2.0, 0.5, 3.0, 1.5]):
+        rotation, factors, distance_mm = reference_view(system, view, mu)
+        matrix = reference.view_matrix(rotation, factors, *kernels_of(distance_mm, blurred))
+        # (u, z, y * x, z') -> (z, u, z', y * x)
+        wanted = matrix.transpose(1, 0, 3, 2).reshape(nz * columns, voxels) * seconds * 4.4**3 / 1000.0
+        np.testing.assert_allclose(by_view[view], wanted, rtol=0, atol=1e-14 * scale)
+
+
+# --- Derivative to mu --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blurred", [True, False], ids=["blur", "sharp"])
+@pytest.mark.parametrize("case", ["odd, centred", "mixed, off centre"])
+def test_gradient_mu_on_every_voxel(case, blurred, tiny, figure):
+    """Central differences with h = 2^-10 /cm: their own error is (voxel_cm h)^2 / 6 = 3e-8 times the third derivative.
+
+    MuMap keeps float32, so mu and mu +- h are multiples of 2^-12 and exact.
+    """
+    system = tiny(case, True, blurred, False)
+    shape, mu, step = system.image_shape, tiny_mu(system.image_shape), 2.0**-10
+    x, r = signed_noise(shape, 3), signed_noise(system.projections_shape, 4)
+    gradient = system.gradient_mu(x, r)
+    differences = np.empty(shape)
+    for voxel in np.ndindex(*shape):
+        values = []
+        for sign in (1, -1):
+            moved = mu.copy()
+            moved[voxel] += sign * step
+            other = SystemModel(
+                system.acquisition,
+                system.grid,
+                mu=MuMap(moved, system.grid, KEV),
+                resolution=blurred,
+                dtype="float64",
+            )
+            values.append(np.vdot(r, other.forward(x)))
+        differences[voxel] = (values[0] - values[1]) / (2 * step)
+    error = np.abs(gradient - differences).max() / np.abs(gradient).max()
+    figure(f"gradient_mu against differences, {case}, {'blur' if blurred else 'sharp'}", error, "1e-6")
+    assert error <= 1e-6
+
+
+@pytest.mark.parametrize("attenuated", [True, False], ids=["attenuated", "at mu = 0"])
+@pytest.mark.parametrize("blurred", [True, False], ids=["blur", "sharp"])
+@pytest.mark.parametrize("case", TINY)
+def test_gradient_mu_equals_the_reference(case, blurred, attenuated, tiny):
+    system = tiny(case, attenuated, blurred, False)
+    x, r = signed_noise(system.image_shape, 3), signed_noise(system.projections_shape, 4)
+    mu = tiny_mu(system.image_shape) if attenuated else None
+    wanted = np.zeros(system.image_shape)
+    for view, seconds in enumerate([1.0, 2.0, 0.5, 3.0, 1.5]):
+        rotation, factors, distance_mm = reference_view(system, view, mu)
+        one = reference.gradient_mu_view(
+            x.transpose(1, 2, 0), r[view].T, rotation, factors, kernels_of(distance_mm, blurred), 0.44
+        )
+        wanted += one.transpose(2, 0, 1) * seconds * 4.4**3 / 1000.0
+    np.testing.assert_allclose(system.gradient_mu(x, r), wanted, rtol=0, atol=1e-13 * np.abs(wanted).max())
+
+
+# --- One system, several ways to use it --------------------------------------------------------------------------------
+
+
+def test_factors_computed_again_are_the_cached_ones(tiny):
+    """Same sums in the same order, so the results are the same bits."""
+    cached = tiny("mixed, off centre", True, True, False)
+    again = tiny("mixed, off centre", True, True, False, factor_memory_bytes=0)
+    assert cached._tables.factors is not None
+    assert again._tables.factors is None
+    x, y = signed_noise(cached.image_shape, 5), signed_noise(cached.projections_shape, 6)
+    np.testing.assert_array_equal(again.forward(x), cached.forward(x))
+    np.testing.assert_array_equal(again.adjoint(y), cached.adjoint(y))
+    np.testing.assert_array_equal(again.gradient_mu(x, y), cached.gradient_mu(x, y))
+
+
+def test_subsets_are_parts_of_the_whole(tiny):
+    """Views in any order, subsets of subsets, a view taken twice: each is the whole system's own row of views."""
+    system = tiny("odd, centred", True, True, False)
+    x, y = signed_noise(system.image_shape, 5), signed_noise(system.projections_shape, 6)
+    whole = system.forward(x)
+    for views in ([0, 1], [3, 0, 4], [2, 2], [4]):
+        part = system.subset(views)
+        assert part.projections_shape == (len(views), *whole.shape[1:])
+        np.testing.assert_array_equal(part.forward(x), whole[views])
+    np.testing.assert_array_equal(system.subset([3, 0, 4]).subset([2, 0]).forward(x), whole[[4, 3]])
+    parts = [[0, 3], [1, 4], [2]]
+    for method, arguments in (("adjoint", ()), ("gradient_mu", (x,))):
+        total = sum(getattr(system.subset(views), method)(*arguments, y[views]) for views in parts)
+        np.testing.assert_allclose(total, getattr(system, method)(*arguments, y), rtol=0, atol=1e-13 * np.abs(total).max())
+
+
+def test_order_of_the_views_does_not_matter(make_acquisition):
+    angles = np.array([250.3, 0.0, 133.0, 17.0, -90.0, 377.0])
+    radii = np.array([41.0, 22.0, 35.0, 28.0, 24.5, 28.0])
+    x = signed_noise((3, 7, 7), 8)
+
+    def projected(order):
+        acquisition = make_acquisition(
+            angles[order], (3, 7), 4.4, radii_mm=radii[order], collimator=Collimator.from_line(2.5, 0.06)
+        )
+        grid = geometry.default_grid(acquisition)
+        return SystemModel(acquisition, grid, mu=MuMap(tiny_mu(grid.shape), grid, KEV), dtype="float64").forward(x)
+
+    plain = projected(np.arange(6))
+    order = np.array([5, 2, 0, 4, 1, 3])
+    np.testing.assert_array_equal(projected(order), plain[order])
+    # 377 deg is 17 deg, at the same radius.
+    np.testing.assert_allclose(plain[5], plain[3], rtol=0, atol=1e-12 * np.abs(plain).max())
+
+
+def test_float32_follows_float64(clinical):
+    """Rounding of float32 (6e-8) over sums of a few hundred terms."""
+    single, double = clinical(17.0, "float32"), clinical(17.0, "float64")
+    x, y = signed_noise(single.image_shape, 1), signed_noise(single.projections_shape, 2)
+    for one, other in (
+        (single.forward(x), double.forward(x)),
+        (single.adjoint(y), double.adjoint(y)),
+        (single.gradient_mu(x, y), double.gradient_mu(x, y)),
+    ):
+        assert one.dtype == np.float32
+        assert other.dtype == np.float64
+        assert np.linalg.norm(one - other) / np.linalg.norm(other) < 1e-6
+
+
+def test_any_memory_layout_is_accepted_and_left_as_it_was(tiny):
+    system = tiny("even, centred", True, True, True)
+    x, y = signed_noise(system.image_shape, 5), signed_noise(system.projections_shape, 6)
+    forward, adjoint = system.forward(x), system.adjoint(y)
+    for other in (np.asfortranarray, lambda a: a.astype(">f8"), lambda a: a[::-1].copy()[::-1]):
+        given_x, given_y = other(x), other(y)
+        given_x.flags.writeable = given_y.flags.writeable = False
+        np.testing.assert_array_equal(system.forward(given_x), forward)
+        np.testing.assert_array_equal(system.adjoint(given_y), adjoint)
+        np.testing.assert_array_equal(given_x, x)
+        np.testing.assert_array_equal(given_y, y)
+    # The system's own results are already stored as the kernels want them.
+    assert forward.transpose(0, 2, 1).flags.c_contiguous
+    assert adjoint.transpose(1, 2, 0).flags.c_contiguous
+    kept = adjoint.copy()
+    system.forward(adjoint)
+    np.testing.assert_array_equal(adjoint, kept)
+
+
+def test_a_detector_beside_the_patient_sees_nothing(make_acquisition):
+    acquisition = make_acquisition([17.0], (3, 5), 4.4, u_offset_mm=[500.0], collimator=Collimator.from_line(2.0, 0.02))
+    grid = geometry.default_grid(acquisition)
+    system = SystemModel(acquisition, grid, mu=MuMap(tiny_mu(grid.shape), grid, KEV))
+    assert not system.forward(np.ones(grid.shape)).any()
+    assert not system.adjoint(np.ones(system.projections_shape)).any()
+    assert not system.gradient_mu(np.ones(grid.shape), np.ones(system.projections_shape)).any()
+
+
+# --- Symmetries --------------------------------------------------------------------------------------------------------
+
+
+def _circular_views(make_acquisition, angles, columns, mu=None):
+    acquisition = make_acquisition(
+        angles, (4, columns), 4.4, radii_mm=np.full(len(angles), 30.0), collimator=Collimator.from_line(2.5, 0.06)
+    )
+    grid = geometry.default_grid(acquisition)
+    return SystemModel(acquisition, grid, mu=MuMap(mu, grid, KEV), dtype="float64")
+
+
+@pytest.mark.parametrize("columns", [6, 7])
+def test_turning_the_object_by_a_quarter_turns_the_views(columns, make_acquisition):
+    """What lay at the back then lies at the patient's left, so view a + 90 deg sees what view a saw."""
+    angles = np.arange(0.0, 360.0, 15.0)
+    x, mu = signed_noise((4, columns, columns), 9), tiny_mu((4, columns, columns))
+
+    def turned(image):
+        # (x, y) -> (y, -x): the new row of x is the old row of y, the new row of y is x counted from the far end.
+        return image.transpose(0, 2, 1)[:, ::-1, :]
+
+    point = np.zeros((4, columns, columns))
+    point[0, -1, columns // 2] = 1.0
+    assert turned(point)[0, :, -1].sum() == 1.0
+
+    before = _circular_views(make_acquisition, angles, columns, mu).forward(x)
+    after = _circular_views(make_acquisition, angles, columns, turned(mu)).forward(turned(x))
+    np.testing.assert_allclose(np.roll(before, 6, axis=0), after, rtol=0, atol=1e-12 * np.abs(before).max())
+
+
+@pytest.mark.parametrize("columns", [6, 7])
+def test_a_mirrored_object_gives_mirrored_views(columns, make_acquisition):
+    angles = np.array([0.0, 17.0, 45.0, 90.0, 133.0, 250.3])
+    x, mu = signed_noise((4, columns, columns), 9), tiny_mu((4, columns, columns))
+    plain = _circular_views(make_acquisition, angles, columns, mu).forward(x)
+    # The lattice's steps are rounded to 1e-9 voxel, and a mirrored lattice begins at its other end: ten steps away.
+    atol = 1e-8 * np.abs(plain).max()
+    # Left and right exchanged: the view at -a, its columns reversed.
+    mirrored = _circular_views(make_acquisition, -angles, columns, mu[:, :, ::-1]).forward(x[:, :, ::-1])
+    np.testing.assert_allclose(mirrored[:, :, ::-1], plain, rtol=0, atol=atol)
+    # Head and feet exchanged: the rows reversed.
+    mirrored = _circular_views(make_acquisition, angles, columns, mu[::-1]).forward(x[::-1])
+    np.testing.assert_allclose(mirrored[:, ::-1], plain, rtol=0, atol=atol)
+
+
+# --- Weights of time ---------------------------------------------------------------------------------------------------
+
+
+def test_counts_are_proportional_to_the_time_of_a_view(make_acquisition):
+    x = np.abs(signed_noise((3, 6, 6), 10))
+
+    def projected(seconds):
+        acquisition = make_acquisition([0.0, 17.0, 45.0], (3, 6), 4.4, view_seconds=np.array(seconds))
+        system = SystemModel(acquisition, geometry.default_grid(acquisition), resolution=False, dtype="float64")
+        return system.forward(x), system.adjoint(np.ones(system.projections_shape))
+
+    one, one_back = projected([1.0, 1.0, 1.0])
+    mixed, _ = projected([0.5, 20.0, 3.0])
+    np.testing.assert_allclose(mixed, one * np.array([0.5, 20.0, 3.0])[:, None, None], rtol=1e-14)
+    double, double_back = projected([2.0, 2.0, 2.0])
+    np.testing.assert_allclose(double, 2 * one, rtol=1e-14)
+    np.testing.assert_allclose(double_back, 2 * one_back, rtol=1e-14)
+    # 1 count per second and mL in every voxel: a 0 deg view counts the 6 voxels behind a pixel, of 4.4^3 mm3 each.
+    acquisition = make_acquisition([0.0], (3, 6), 4.4, view_seconds=np.array([30.0]))
+    system = SystemModel(acquisition, geometry.default_grid(acquisition), resolution=False, dtype="float64")
+    np.testing.assert_allclose(system.forward(np.ones((3, 6, 6))), 30.0 * 6 * 0.085184, rtol=1e-14)
+
+
+def test_decay_during_and_between_views(make_acquisition):
+    """Tc-99m halves in 6.0067 h: a view of T_half from the start collects T_half / (2 ln 2), the next one half of that."""
+    half_life = 6.0067 * 3600.0
+    acquisition = make_acquisition(
+        [0.0, 90.0, 180.0],
+        (1, 4),
+        4.4,
+        view_seconds=np.array([half_life, half_life, 10.0]),
+        view_start_s=np.array([0.0, half_life, 2 * half_life]),
+        corrections=frozenset(),
+    )
+    weights = view_weights_s(acquisition)
+    first = half_life / (2 * math.log(2.0))
+    assert weights[0] == pytest.approx(first, rel=1e-12)
+    assert weights[1] == pytest.approx(first / 2, rel=1e-12)
+    # A short view: a quarter of the activity is left, and 10 s take away half of lambda * 10 s of that.
+    assert weights[2] == pytest.approx(2.5 * (1 - 0.5 * math.log(2.0) * 10.0 / half_life), rel=1e-7)
+
+
+def test_heads_turn_together_unless_start_times_say_otherwise(make_acquisition):
+    """Views of one head follow each other; two heads measure at once, so their weights are pairwise the same."""
+    acquisition = make_acquisition(
+        [0.0, 30.0, 180.0, 210.0],
+        (1, 4),
+        4.4,
+        view_seconds=np.full(4, 1800.0),
+        detector=np.array([1, 1, 2, 2]),
+        corrections=frozenset(),
+    )
+    np.testing.assert_array_equal(acquisition.view_start_s, [0.0, 1800.0, 0.0, 1800.0])
+    weights = view_weights_s(acquisition)
+    np.testing.assert_array_equal(weights[:2], weights[2:])
+    assert weights[1] / weights[0] == pytest.approx(0.5 ** (0.5 / 6.0067), rel=1e-12)
+
+
+def test_decay_corrected_or_untimed_data_have_plain_weights(make_acquisition):
+    seconds = np.array([1000.0, 2000.0])
+    corrected = make_acquisition([0.0, 90.0], (1, 4), 4.4, view_seconds=seconds)
+    np.testing.assert_array_equal(view_weights_s(corrected), seconds)
+    untimed = make_acquisition([0.0, 90.0], (1, 4), 4.4, view_seconds=np.full(2, np.nan), corrections=frozenset())
+    np.testing.assert_array_equal(view_weights_s(untimed), [1.0, 1.0])
+
+
+# --- Refusals ----------------------------------------------------------------------------------------------------------
+
+
+def test_bad_arguments_are_refused_with_what_to_do(make_acquisition):
+    acquisition = make_acquisition([0.0, 90.0], (3, 6), 4.4, radii_mm=[30.0, 30.0])
+    grid = geometry.default_grid(acquisition)
+    system = SystemModel(acquisition, grid, resolution=False)
+    mu = np.full(grid.shape, 0.15)
+    cases = [
+        (lambda: SystemModel(acquisition, grid), "--no-resolution"),
+        (lambda: SystemModel(acquisition, grid, resolution=False, dtype="float16"), "float32 or float64, not float16"),
+        (lambda: SystemModel(acquisition, grid, resolution=False, device="cuda"), "device 'cuda' is not available"),
+        (lambda: SystemModel(acquisition, grid, resolution=False, mu=MuMap(mu, grid, 159.0)), "159 keV but the photopeak"),
+        (lambda: system.forward(np.ones((3, 6, 5))), r"image \(z, y, x\) needs shape \(3, 6, 6\), got \(3, 6, 5\)"),
+        (lambda: system.adjoint(np.ones((3, 3, 6))), r"needs shape \(2, 3, 6\), got \(3, 3, 6\)"),
+        (lambda: system.gradient_mu(np.ones((3, 6, 6)), np.ones((2, 3, 5))), r"residual .* got \(2, 3, 5\)"),
+        (lambda: system.forward([[1.0]]), "must be a numpy array for device 'cpu', got list"),
+        (lambda: system.subset([2]), "view indices from 0 to 1, got"),
+        (lambda: system.subset([-1]), "view indices from 0 to 1"),
+        (lambda: system.subset([]), "view indices from 0 to 1"),
+    ]
+    for call, message in cases:
+        with pytest.raises(InputError, match=message):
+            call()
+
+
+def test_a_map_that_lies_elsewhere_is_refused(make_acquisition):
+    acquisition = make_acquisition([0.0], (3, 6), 4.4, radii_mm=[30.0])
+    grid = geometry.default_grid(acquisition)
+    moved = Grid.upright(grid.shape, grid.voxel_mm, grid.affine_lps[:3, 3] + [0.01, 0, 0])
+    with pytest.raises(InputError, match="lies elsewhere: resample it"):
+        SystemModel(acquisition, grid, resolution=False, mu=MuMap(np.zeros(grid.shape), moved, KEV))
+
+
+def test_a_collimator_inside_the_body_is_refused(make_acquisition):
+    """A body whose voxel centres end at y = +11 mm: the face may stand at 7 mm (one voxel of 4.4 mm), not at 6 mm."""
+    grid_mu = np.zeros((3, 6, 6))
+    grid_mu[1, 5, 2] = 0.1
+
+    def system(radius_mm):
+        acquisition = make_acquisition([180.0, 0.0], (3, 6), 4.4, radii_mm=[6.0, radius_mm])
+        grid = geometry.default_grid(acquisition)
+        check_radius(acquisition, grid, grid_mu > 0.2, "nothing")
+        return SystemModel(acquisition, grid, resolution=False, mu=MuMap(grid_mu, grid, KEV))
+
+    assert system(7.0).views == 2
+    with pytest.raises(InputError, match=r"view 1 lies 6 mm from the axis, but the mu-map reaches 11 mm"):
+        system(6.0)
