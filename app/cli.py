@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
+
+from spectac.recon.errors import InputError
 
 if TYPE_CHECKING:
     from spectac.recon import Study
@@ -17,41 +18,44 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="spectac",
     help="Quantitative SPECT images from raw projections, with pluggable attenuation models. Research use only.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-_StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="Interfile header, HDF5 study, or a folder of headers.")]
+_StudyPath = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="Interfile header, HDF5 study, or a folder of headers.")
+]
 _Out = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 _Nuclide = Annotated[str | None, typer.Option(help="Nuclide, e.g. I-123, where the file does not say it.")]
 _CollimatorName = Annotated[str | None, typer.Option(help="Collimator from the table, e.g. siemens-lehr.")]
-_Psf = Annotated[str | None, typer.Option(metavar="SIGMA0_MM:SLOPE", help="Measured resolution: sigma = SIGMA0 + SLOPE * distance.")]
+_Psf = Annotated[
+    str | None, typer.Option(metavar="SIGMA0_MM:SLOPE", help="Measured resolution: sigma = SIGMA0 + SLOPE * distance.")
+]
 _Radius = Annotated[float | None, typer.Option(help="Radius of the orbit, axis to collimator face.")]
-_HeadAngles = Annotated[str | None, typer.Option(metavar="A,B", help="Start angle of each head in degrees, e.g. 0,180.")]
+_HeadAngles = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Start angle of each head in degrees, e.g. 0,180.")
+]
+
+
+_INTERRUPTED = 130
+"""Exit code of a program that was stopped by the user, by the shells' convention."""
 
 
 def main() -> None:
     """Run the command line; bad input gives one line and exit code 2."""
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.Abort:
-        _fail("interrupted; nothing was written", 130)
-    except click.ClickException as error:
-        _fail(error.format_message())
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was written", 130)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted; nothing was written", _INTERRUPTED)
+    except (typer.TyperException, InputError) as error:
+        _fail(error.format_message() if isinstance(error, typer.TyperException) else str(error))
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror or error}")
-    except ValueError as error:
-        from spectac.recon.errors import InputError
-
-        if not isinstance(error, InputError):
-            raise
-        _fail(str(error))
     else:
+        if code == _INTERRUPTED:
+            _fail("interrupted; nothing was written", _INTERRUPTED)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -67,13 +71,13 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{path}: not a TOML file: {error}") from None
+        raise InputError(f"{path}: not a TOML file: {error}") from None
     known = {parameter.name for parameter in context.command.params} - {"config", "study"}
     plain = {key.replace("-", "_"): value for key, value in values.items()}
     unknown = sorted(set(plain) - known)
     if unknown:
         listed = ", ".join(sorted(str(name) for name in known))
-        raise click.UsageError(f"{path}: unknown key {', '.join(unknown)}; known keys: {listed}")
+        raise InputError(f"{path}: unknown key {', '.join(unknown)}; known keys: {listed}")
     context.default_map = {**(context.default_map or {}), **plain}
     return path
 
@@ -94,7 +98,7 @@ def _open(
     radius_mm: float | None,
     head_angles: str | None,
 ) -> "Study":
-    from spectac.recon import InputError, open_study
+    from spectac.recon import open_study
     from spectac.recon.collimator import collimator as by_name
     from spectac.recon.collimator import parse_psf
 
@@ -136,7 +140,9 @@ def reconstruct(
     output: _Out,
     config: _Config = None,
     attenuation: Annotated[str, typer.Option(help="none, chang, uniform, map, or an installed plug-in.")] = "none",
-    attenuation_option: Annotated[list[str] | None, typer.Option(metavar="K=V", help="Option of the model; repeatable.")] = None,
+    attenuation_option: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="Option of the model; repeatable.")
+    ] = None,
     mu_map: Annotated[Path | None, typer.Option(help="NIfTI map in 1/cm for --attenuation map.")] = None,
     uniform_mu: Annotated[float | None, typer.Option(help="Coefficient in 1/cm for chang and uniform.")] = None,
     photopeak: Annotated[str | None, typer.Option(help="Name of the photopeak window.")] = None,
@@ -144,16 +150,22 @@ def reconstruct(
     iterations: Annotated[int, typer.Option(min=1, help="Iterations.")] = 10,
     subsets: Annotated[int, typer.Option(min=1, help="Subsets.")] = 10,
     prior_beta: Annotated[float | None, typer.Option(help="Weight of the relative-difference prior for map.")] = None,
-    fbp_filter: Annotated[str | None, typer.Option(help="ramp, hann:CUTOFF or butterworth:CUTOFF:ORDER, cut-off of Nyquist.")] = None,
+    fbp_filter: Annotated[
+        str | None, typer.Option(help="ramp, hann:CUTOFF or butterworth:CUTOFF:ORDER, cut-off of Nyquist.")
+    ] = None,
     scatter: Annotated[str, typer.Option(help="auto, none, dew or tew.")] = "auto",
     dew_k: Annotated[float | None, typer.Option(help="Factor of the lower window for dew.")] = None,
-    resolution: Annotated[bool, typer.Option("--resolution/--no-resolution", help="Model the collimator's blur.")] = True,
+    resolution: Annotated[
+        bool, typer.Option("--resolution/--no-resolution", help="Model the collimator's blur.")
+    ] = True,
     collimator: _CollimatorName = None,
     psf: _Psf = None,
     radius_mm: _Radius = None,
     head_angles: _HeadAngles = None,
     nuclide: _Nuclide = None,
-    post_filter: Annotated[str | None, typer.Option(help="gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.")] = None,
+    post_filter: Annotated[
+        str | None, typer.Option(help="gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
 ) -> None:
     """Reconstruct raw projections into DIR/image.nii.gz, mu_map.nii.gz and record.json."""
@@ -187,15 +199,15 @@ def _model_options(
     for text in given or []:
         key, separator, value = text.partition("=")
         if not separator or not key:
-            raise click.UsageError(f"--attenuation-option needs K=V, not {text!r}")
+            raise InputError(f"--attenuation-option needs K=V, not {text!r}")
         options[key.strip()] = value.strip()
     if mu_map is not None:
         if model != "map":
-            raise click.UsageError("--mu-map belongs to --attenuation map")
+            raise InputError("--mu-map belongs to --attenuation map")
         options["file"] = str(mu_map)
     if uniform_mu is not None:
         if model not in ("chang", "uniform"):
-            raise click.UsageError("--uniform-mu belongs to --attenuation chang or uniform")
+            raise InputError("--uniform-mu belongs to --attenuation chang or uniform")
         options["mu"] = repr(uniform_mu)
     return options
 
@@ -215,4 +227,3 @@ def demo(
 
 if __name__ == "__main__":
     main()
-

@@ -95,17 +95,20 @@ def models(truth: HeadOnGrid) -> Mapping[str, AttenuationModel]:
 
 
 def measure(values: Array, truth: HeadOnGrid, level: float) -> dict[str, float]:
-    """Errors of an image (z, y, x) in cps/mL against the head's truth; ratios are dimensionless, errors in percent."""
-    means = {name: float((values * part).sum() / part.sum()) for name, part in truth.fractions.items()}
+    """Errors of an image (z, y, x) in cps/mL against the head's truth, in voxels that lie wholly inside a region.
+
+    Ratios are dimensionless, errors in percent; `nmse_head` is over the whole head, its border voxels included.
+    """
+    means = {name: float(values[part > 0.999].mean()) for name, part in truth.fractions.items() if (part > 0.999).any()}
     right, left = (striatal_binding_ratio(means[f"{side} striatum"], means["brain"]) for side in ("right", "left"))
-    head = sum(truth.fractions.values())
+    head = np.sum(list(truth.fractions.values()), axis=0)
     return {
         "brain_error_percent": 100.0 * (means["brain"] / level - 1.0),
         "centre_to_edge": _centre_to_edge(values, truth),
         "sbr_right": right,
         "sbr_left": left,
         "asymmetry_percent": asymmetry_percent(right, left),
-        "nmse_head": nmse(values, truth.activity * level, mask=np.asarray(head > 0.5, dtype=np.float32)),
+        "nmse_head": nmse(values, truth.activity * level, mask=(head > 0.5).astype(np.float32)),
     }
 
 
@@ -117,8 +120,12 @@ def _centre_to_edge(values: Array, truth: HeadOnGrid) -> float:
     return float(values[brain & (depth > middle)].mean() / values[brain & (depth <= middle)].mean())
 
 
-def run_demo(output: Path, *, seed: int, counts: float) -> list[str]:
-    """Write the demo's study, every model's image, panel.png and errors.csv into `output`; lines for the user."""
+def run_demo(output: Path, *, seed: int, counts: float, acquisition: Acquisition | None = None) -> list[str]:
+    """Write the demo's study, every model's image, panel.png and errors.csv into `output`; lines for the user.
+
+    `acquisition` is that of the simulation, with pixels FINE times finer (default: fine_acquisition()).
+    Raises InputError where matplotlib is missing or `output` is a file.
+    """
     try:
         from spectac.app.panel import draw_panel
     except ImportError:
@@ -126,7 +133,7 @@ def run_demo(output: Path, *, seed: int, counts: float) -> list[str]:
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder with -o")
     began = time.perf_counter()
-    study, truth, level = simulate(fine_acquisition(), counts, seed)
+    study, truth, level = simulate(fine_acquisition() if acquisition is None else acquisition, counts, seed)
     results: dict[str, Result] = {}
     with written_folder(output) as folder:
         write_study(folder / "study.h5", study)
@@ -149,7 +156,10 @@ def run_demo(output: Path, *, seed: int, counts: float) -> list[str]:
         notes = {name: list(result.notes) for name, result in results.items()}
         content = {"seed": seed, "counts": counts, "notes": notes, "versions": versions()}
         (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return [*_table(rows), f"{output}: panel.png, errors.csv, study.h5 and images ({time.perf_counter() - began:.0f} s)"]
+    return [
+        *_table(rows),
+        f"{output}: panel.png, errors.csv, study.h5 and images ({time.perf_counter() - began:.0f} s)",
+    ]
 
 
 def _write_rows(path: Path, rows: Mapping[str, Mapping[str, float]], seed: int, counts: float) -> None:

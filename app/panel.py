@@ -28,9 +28,16 @@ def draw_panel(
     z, y, x = grid.centres_mm()
     k, j = int(np.argmin(np.abs(z - 5.0))), int(np.argmin(np.abs(y + 6.0)))
     top = float(truth.values[k].max())
-    extent = (x[0] - grid.voxel_mm[2] / 2, x[-1] + grid.voxel_mm[2] / 2, y[-1] + grid.voxel_mm[1] / 2, y[0] - grid.voxel_mm[1] / 2)
+    extent = (
+        x[0] - grid.voxel_mm[2] / 2,
+        x[-1] + grid.voxel_mm[2] / 2,
+        y[-1] + grid.voxel_mm[1] / 2,
+        y[0] - grid.voxel_mm[1] / 2,
+    )
     columns = [("truth", truth.values, true_mu.per_cm)]
-    columns += [(name, result.image.values, None if result.mu is None else result.mu.per_cm) for name, result in results.items()]
+    columns += [
+        (name, result.image.values, None if result.mu is None else result.mu.per_cm) for name, result in results.items()
+    ]
     figure = Figure(figsize=(3.0 * len(columns), 11.5), layout="constrained")
     axes = figure.subplots(4, len(columns), height_ratios=(1, 1, 1, 0.9))
 
@@ -42,7 +49,7 @@ def draw_panel(
     shown: list[object] = [None, None, None]
     for axis, (name, values, mu) in zip(axes.T, columns, strict=True):
         row = rows[name]
-        title = f"{name}\nbrain {row['brain_error_percent']:+.1f} %, SBR {row['sbr_right']:.2f} / {row['sbr_left']:.2f}"
+        title = f"{'given map' if name == 'map' else name}\nbrain {row['brain_error_percent']:+.1f} %, SBR {row['sbr_right']:.2f} / {row['sbr_left']:.2f}"
         axis[0].set_title(title, fontsize=10)
         shown[0] = show(axis[0], values[k], "inferno", 0.0, 0.8 * top)
         if mu is None:

@@ -42,7 +42,12 @@ class Request:
 @contextmanager
 def progress_bar(text: str) -> Iterator[Callable[[Update], None]]:
     """Bar on stderr with the time left, moved by the updates of a reconstruction."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(text, total=None)
 
@@ -91,12 +96,14 @@ def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> lis
         "voxel_mm_z_y_x": list(result.image.grid.voxel_mm),
         "history": list(result.image.history),
     }
-    names = ["image.nii.gz", "record.json"]
     with written_folder(output) as folder:
         write_image(folder / "image.nii.gz", result.image)
         if result.mu is not None:
             write_mu_map(folder / "mu_map.nii.gz", result.mu)
-            names.insert(1, "mu_map.nii.gz")
         (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        names = sorted(path.name for path in folder.iterdir())
+    # The map of an earlier run would pass for this image's.
+    for stale in {"mu_map.nii.gz", "mu_map.json"} - set(names):
+        (output / stale).unlink(missing_ok=True)
     lines = [f"note: {warning}" for warning in warnings]
     return [*lines, f"{output}: {', '.join(names)} ({seconds:.1f} s)"]

@@ -44,7 +44,9 @@ class Collimator:
     def __post_init__(self) -> None:
         if self.line is not None:
             if not all(math.isfinite(number) and number >= 0 for number in self.line):
-                raise InputError(f"a PSF line needs sigma0 >= 0 mm and slope >= 0, not {self.line[0]:g}:{self.line[1]:g}")
+                raise InputError(
+                    f"a PSF line needs sigma0 >= 0 mm and slope >= 0, not {self.line[0]:g}:{self.line[1]:g}"
+                )
             return
         if self.hole_shape not in _HOLE_FACTOR:
             raise InputError(f"hole_shape {self.hole_shape!r} is not one of {', '.join(_HOLE_FACTOR)}")
@@ -170,4 +172,3 @@ def parse_psf(text: str) -> Collimator:
     except ValueError:
         raise InputError(f"--psf needs SIGMA0_MM:SLOPE, e.g. 1.466:0.0163, not {text!r}") from None
     return Collimator.from_line(sigma0_mm, slope)
-

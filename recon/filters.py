@@ -27,8 +27,8 @@ def gaussian(values: Array, voxel_mm: Sequence[float], fwhm_mm: float) -> Array:
     `voxel_mm` (z, y, x). float64 stays float64, all else becomes float32. No negative value comes from a non-negative
     image.
 
-    Assumes: the kernel is sampled at voxel centres, so its variance is fwhm^2 / (8 ln 2) within 0.5 % only where the
-    FWHM is at least 1.3 voxels; below that it tends to no blur at all.
+    Assumes: the FWHM is at least 1.5 voxels. The kernel is sampled at voxel centres; its variance is fwhm^2 / (8 ln 2)
+    within 0.01 % from 2 voxels up, 1.1 % too small at 1.5, 6 % at 1.3, 38 % at 1, and in the end it does not blur.
     """
     image, voxel = _volume(values, voxel_mm)
     if not (math.isfinite(fwhm_mm) and fwhm_mm >= 0):

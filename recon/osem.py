@@ -70,6 +70,14 @@ class RelativeDifferencePrior:
             gradient[far] -= share * ((spread + g + 3 * f) * inverse)
         return gradient
 
+    def stiffness(self, voxel_mm: tuple[float, float, float]) -> float:
+        """Bound on f_j times the second derivative of beta * U to f_j, which limits the steps of BSREM.
+
+        For one pair f_j d2U/df_j2 <= 8 w f_j f_k^2 / (f_j + f_k)^3 <= 32/27 w.
+        """
+        weights = 2.0 * sum(weight for _, _, weight in _neighbour_pairs((3, 3, 3), voxel_mm))
+        return 32.0 / 27.0 * self.beta * weights
+
 
 def _neighbour_pairs(
     shape: tuple[int, ...], voxel_mm: tuple[float, float, float]
@@ -130,8 +138,8 @@ def osem(
     Without a prior f <- f / (A_k^T 1) * A_k^T(y_k / (A_k f + s_k)) over subsets k (Hudson and Larkin, IEEE Trans Med
     Imaging 1994;13:601-609, doi:10.1109/42.363108); one subset is MLEM. With a prior BSREM (De Pierro and Yamagishi,
     IEEE Trans Med Imaging 2001;20:280-288, doi:10.1109/42.921477): f <- f + a_n D (gradient of the subset's
-    log-likelihood - beta/M grad U), D = f / (A^T 1 / M), a_n = 1 / (1 + n/15) in iteration n: the first steps equal
-    OSEM's, and the steps shrink so that it converges.
+    log-likelihood - beta/M grad U), D = M f / (A^T 1 + stiffness of the prior), a_n = 1 / (1 + n/15) in iteration n.
+    Without weight the first steps are nearly OSEM's; they shrink so that it converges.
 
     The start is uniform where the full sensitivity is positive (or `start`, which must not be negative) and 0 elsewhere
     for ever; a voxel that a subset does not see keeps its value in that update; bins with expectation 0 contribute
@@ -149,6 +157,7 @@ def osem(
     # A voxel that only rounding sees (below a millionth of the best) would be divided by noise.
     seen = full > 1e-6 * full.max()
     image = _start_image(start, system, data, extra, full, seen)
+    stiffness = 0.0 if prior is None else prior.stiffness(system.grid.voxel_mm)
     total = iterations * len(parts)
     for done in range(total):
         iteration, k = divmod(done, len(parts))
@@ -161,12 +170,14 @@ def osem(
         lost = float(measured[expected <= 0].sum(dtype=np.float64))
         explained = part.adjoint(ratio)
         if prior is None:
-            image *= np.divide(explained, sensitivity, out=np.ones_like(image), where=sensitivity > 1e-6 * full / len(parts))
+            image *= np.divide(
+                explained, sensitivity, out=np.ones_like(image), where=sensitivity > 1e-6 * full / len(parts)
+            )
         else:
             step = 1.0 / (1.0 + iteration / 15.0)
             slope = explained - sensitivity
             slope -= (prior.beta / len(parts)) * prior.gradient(image, system.grid.voxel_mm)
-            scale = np.divide(image * (step * len(parts)), full, out=np.zeros_like(image), where=seen)
+            scale = np.divide(image * (step * len(parts)), full + stiffness, out=np.zeros_like(image), where=seen)
             # Not to 0, from where no step leads back: a step takes away 90 % of a voxel at most.
             image = np.maximum(image + scale * slope, 0.1 * image)
         if on_update is not None:

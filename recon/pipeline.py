@@ -251,7 +251,9 @@ def preview_grid(values: Array, grid: Grid) -> Grid:
     inside = np.nonzero(bright.any(axis=(1, 2)))[0], *np.nonzero(bright.any(axis=0))
     length = PREVIEW_SIZE * PREVIEW_VOXEL_MM
     half = 0.5 * (length - PREVIEW_VOXEL_MM)
-    centre_x, centre_y = (float(np.mean(axis[index])) if index.size else 0.0 for axis, index in ((x, inside[2]), (y, inside[1])))
+    centre_x, centre_y = (
+        float(np.mean(axis[index])) if index.size else 0.0 for axis, index in ((x, inside[2]), (y, inside[1]))
+    )
     centre_z = 0.5 * (z[0] + z[-1])
     if grid.shape[0] * grid.voxel_mm[0] > length and inside[0].size:
         centre_z = z[inside[0][-1]] + PREVIEW_ABOVE_VERTEX_MM - 0.5 * length

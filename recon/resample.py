@@ -21,8 +21,9 @@ def resample(values: Array, from_grid: Grid, to_grid: Grid, *, outside: float = 
 
     The affines may be turned, tilted and mirrored. Where a target voxel is longer than the source voxels that it
     crosses, it gets the mean of points spread evenly in it, ceil(target / source) of them along each of its axes: fine
-    detail is averaged, not aliased. Sums times voxel volume are then kept exactly when the points coincide with source
-    voxels or halve them, and for all smooth images; a single bright voxel may lose or win up to 9 %.
+    detail is averaged, not aliased. Sums times voxel volume are kept for images that are smooth over a source voxel,
+    and for all images where the points coincide with source voxels or halve them. At other ratios of the voxels a lone
+    bright voxel may lose or win up to 12.5 % along each axis, depending on where the points fall, and 0 on average.
 
     Edges: the source ends half a voxel beyond its outermost centres. Within that border the nearest centre's value
     holds; beyond it every point counts as `outside`, also in the mean of a target voxel that is partly outside.

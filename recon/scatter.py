@@ -90,8 +90,22 @@ def projections(
         label = f"dew, k = {dew_k:g}"
     if scatter is not None:
         label += f", side windows smoothed by {smoothing_fwhm_mm:g} mm"
-    main_kev = nuclide(study.acquisition.nuclide).main_kev
-    return Projections(study.acquisition, study.counts[peak], main_kev, scatter=scatter, scatter_method=label)
+    return Projections(
+        study.acquisition, study.counts[peak], _line_kev(study, peak), scatter=scatter, scatter_method=label
+    )
+
+
+def _line_kev(study: Study, peak: int) -> float:
+    """Energy of the nuclide's first line that the photopeak window holds."""
+    lines = nuclide(study.acquisition.nuclide).lines
+    held = [energy_kev for energy_kev, _ in lines if study.windows[peak].holds(energy_kev)]
+    if not held:
+        listed = ", ".join(f"{energy_kev:g}" for energy_kev, _ in lines)
+        raise InputError(
+            f"window {_name(study.windows[peak])} holds no line of {study.acquisition.nuclide} ({listed} keV): "
+            "name another --photopeak or the right --nuclide"
+        )
+    return held[0]
 
 
 def _name(window: EnergyWindow) -> str:

@@ -16,6 +16,7 @@ from spectac.recon.kernels import cpu
 from spectac.recon.nuclides import nuclide
 from spectac.recon.types import Acquisition, Array, Grid, MuMap
 
+
 def view_weights_s(acquisition: Acquisition) -> Array:
     """Weights w (v,) in seconds: the integral of exp(-lambda t) over each view, t from the start of the acquisition.
 
@@ -28,6 +29,15 @@ def view_weights_s(acquisition: Acquisition) -> Array:
         return seconds.copy()
     rate = math.log(2.0) / nuclide(acquisition.nuclide).half_life_s
     return np.exp(-rate * np.asarray(acquisition.view_start_s)) * -np.expm1(-rate * seconds) / rate
+
+
+@dataclass(frozen=True, eq=False)
+class _Settings:
+    """Arguments of a system that can not be read off its public attributes."""
+
+    mu: MuMap | None
+    resolution: bool
+    factor_memory_bytes: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +92,8 @@ class SystemModel:
         self.dtype = np.dtype(dtype)
         self.device = select_device(device)
         self.energy_kev = nuclide(acquisition.nuclide).main_kev if energy_kev is None else float(energy_kev)
+        self._settings = _Settings(mu, resolution, factor_memory_bytes)
+        self._twins: dict[np.dtype, SystemModel] = {}
         frames = geometry.camera_frames(acquisition, grid)
         if mu is not None:
             self._check_map(mu, frames)
@@ -143,6 +155,29 @@ class SystemModel:
         part.__dict__.update(self.__dict__)
         part._views = self._views[chosen]
         return part
+
+    def astype(self, dtype: str | np.dtype) -> "SystemModel":
+        """System with the same settings and views that computes in `dtype`, its tables made in that precision.
+
+        It is built at the first request and then kept, one for this system and all subsets made of it.
+        """
+        wanted = np.dtype(dtype)
+        if wanted == self.dtype:
+            return self
+        whole = self._twins.get(wanted)
+        if whole is None:
+            whole = SystemModel(
+                self.acquisition,
+                self.grid,
+                mu=self._settings.mu,
+                energy_kev=self.energy_kev,
+                resolution=self._settings.resolution,
+                device=self.device,
+                dtype=wanted.name,
+                factor_memory_bytes=self._settings.factor_memory_bytes,
+            )
+            self._twins[wanted] = whole
+        return whole.subset(self._views)
 
     def forward(self, image: Array) -> Array:
         """Expected counts (v, z, u) of an image (z, y, x) in counts per second and mL, without scatter."""
@@ -234,7 +269,13 @@ class SystemModel:
         factors = np.empty((int(tables.points[view]), self.grid.shape[0]), self.dtype)
         voxel_cm = self.grid.voxel_mm[2] / 10.0
         cpu.attenuation_paths(
-            tables.mu, frames.lattice[view], frames.first[view], frames.last[view], tables.starts[view], voxel_cm, factors
+            tables.mu,
+            frames.lattice[view],
+            frames.first[view],
+            frames.last[view],
+            tables.starts[view],
+            voxel_cm,
+            factors,
         )
         return np.exp(factors, out=factors)
 

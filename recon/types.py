@@ -241,7 +241,9 @@ class Study:
         windows = tuple(self.windows)
         if not windows:
             raise InputError("a study needs at least one energy window, got none")
-        counts = _frozen(self.counts, np.float32, (len(windows), *self.acquisition.shape), "counts (window, view, z, u)")
+        counts = _frozen(
+            self.counts, np.float32, (len(windows), *self.acquisition.shape), "counts (window, view, z, u)"
+        )
         _finite(counts, "counts", least=0.0)
         _set(
             self,

@@ -44,7 +44,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def make_acquisition() -> Callable[..., Acquisition]:
     """Function that builds an Acquisition of one second a view, decay corrected, so that all views weigh 1 s."""
 
-    def make(angles_deg: Sequence[float] | Array, matrix: tuple[int, int], pixel_mm: float, **other: Any) -> Acquisition:
+    def make(
+        angles_deg: Sequence[float] | Array, matrix: tuple[int, int], pixel_mm: float, **other: Any
+    ) -> Acquisition:
         views = len(angles_deg)
         values: dict[str, Any] = {
             "radii_mm": np.full(views, 200.0),
@@ -63,7 +65,7 @@ def make_acquisition() -> Callable[..., Acquisition]:
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """A uniform ellipsoid in LPS mm, turned by `turn_deg` about z from x towards y; an infinite semi-axis is a cylinder."""
+    """A uniform ellipsoid in LPS mm, turned by `turn_deg` about z from x to y; an infinite axis makes a cylinder."""
 
     centre_mm: tuple[float, float, float]
     semi_axes_mm: tuple[float, float, float]
@@ -157,7 +159,11 @@ def line_integrals(
 
 @pytest.fixture(scope="session")
 def closed_form() -> SimpleNamespace:
-    """Ellipsoid, voxelise, line_integrals, and the phantom of issue 2: `bodies` (activity) and `attenuator` (1/cm)."""
+    """Ellipsoid, voxelise, line_integrals, and a head: `bodies` (activity) in an `attenuator` (1/cm).
+
+    The head is a brain with two striata, turned by +15 deg at the left and -15 deg at the right. Turned the other way
+    its errors at 4.4 and 2.2 mm are 1.43 and 0.69 %, instead of 1.40 and 0.70 %.
+    """
     bodies = (
         Ellipsoid((0.0, 0.0, 0.0), (70.0, 88.0, 110.0), 1.0),
         Ellipsoid((26.0, -6.0, 5.0), (10.0, 20.0, 13.0), 5.0, 15.0),

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+
 from spectac.recon.collimator import Collimator
 from spectac.recon.collimator import collimator as collimator_by_name
 from spectac.recon.errors import InputError
@@ -210,7 +211,7 @@ def _read_one(
     values, data_warnings = read_values(header, (windows_held, views, rows, columns))
     angles = view_angles_deg(header, dialect, heads, each, head_angles_deg, warnings)
     radii = orbit_radii_mm(header, dialect, views, radius_mm, warnings)
-    position = "HFS" if header.text("patient orientation") and header.text("patient rotation") else None
+    placed = [canonical_key(header.text(key) or "") for key in ("patient orientation", "patient rotation")]
     acquisition = Acquisition(
         angles,
         radii,
@@ -221,7 +222,7 @@ def _read_one(
         _collimator(header, dialect, collimator, warnings),
         start=_start(header),
         detector=np.repeat(np.arange(heads), each),
-        patient_position=position,
+        patient_position="HFS" if placed == ["head in", "supine"] else None,
     )
     warn_of_shift(header, dialect, columns, warnings)
     unknown = [key for key in header.keys if key not in _USED | _IGNORED and any(header.keys[key])]
@@ -229,13 +230,20 @@ def _read_one(
     if unknown:
         warnings.append(f"header keys that were not understood and are ignored: {', '.join(sorted(unknown))}")
     patient = {tag: text for key, tag in _PATIENT.items() if (text := header.text(key))}
-    history = (f"read from Interfile {path.name}", MAPPING[dialect])
+    history = [f"read from Interfile {path.name}", MAPPING[dialect]]
+    given = {
+        "nuclide": nuclide,
+        "collimator": None if collimator is None else collimator.name,
+        "radius_mm": radius_mm,
+        "head_angles_deg": None if head_angles_deg is None else ", ".join(f"{angle:g}" for angle in head_angles_deg),
+    }
+    history += [f"given by the user: {key} = {value}" for key, value in given.items() if value is not None]
     return Study(
         acquisition,
         windows,
         values[:, :, ::-1, :],
         patient=patient,
-        history=history,
+        history=tuple(history),
         warnings=(*warnings, *data_warnings),
     )
 

@@ -5,8 +5,8 @@ back, growing counter-clockwise seen from the feet, columns u to the detector's 
 inferior. The mappings, each with its evidence:
 
 - STIR: a = start angle, CCW growing, CW falling. STIR's own converter copies DICOM's start angle and frames and writes
-  DICOM's CC as CCW. (STIR's projector then shows such data mirrored in x, as the README of its test data says.) On those
-  data the opposite sense of rotation raises chi^2 per bin from 1.3 to 8.3 (tests/recon/io/test_interfile_real.py).
+  DICOM's CC as CCW. (STIR's projector then shows such data mirrored in x, as the README of its test data says.) On
+  those data the opposite sense of rotation raises chi^2 per bin from 1.3 to 8.3 (tests/recon/io/test_real_data.py).
 - SIMIND: a = 180 - start angle, CCW growing, CW falling. Its manual (version 7) puts zero at the anterior position,
   calls a positive start angle and a positive rotation clockwise, and views the patient from the feet.
 
@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
 from spectac.recon.io.interfile_header import Header, beside, canonical_key
 from spectac.recon.types import Array
 
@@ -29,7 +30,7 @@ MAPPING = {
 }
 
 SMALLEST_RADIUS_MM = 60.0
-"""No camera goes nearer to a person's axis and none stays 60 cm away: a smaller radius of SIMIND is in cm (version 7)."""
+"""No camera goes nearer to a person's axis, none stays 60 cm away: a smaller radius of SIMIND is in cm (version 7)."""
 
 _CLOCKWISE = {"cw": -1, "clockwise": -1, "ccw": 1, "cc": 1, "counter-clockwise": 1, "counterclockwise": 1}
 

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from spectac.recon.errors import InputError
 from spectac.recon.types import Array
 
 HEADER_BYTES = 1 << 20
 """Headers are a few kilobytes; a longer file is no header."""
+
+LARGEST_NUMBER = 1e15
+"""No key of a header means more than this; what is larger would overflow later, far from its cause."""
 
 _MAGIC = re.compile(r"\s*!?\s*interfile\s*(:=|$)", re.IGNORECASE)
 _FORTRAN_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eEdD]([+-]?\d+)|([+-]\d+))?")
@@ -85,7 +89,7 @@ class Header:
         if matched:
             mantissa, exponent, bare_exponent = matched.groups()
             number = float(f"{mantissa}e{exponent or bare_exponent or 0}")
-        if not math.isfinite(number):
+        if not abs(number) <= LARGEST_NUMBER:
             raise self.error(f"key '{name}' needs a number, got '{value}'")
         return number
 
@@ -196,10 +200,12 @@ def read_values(header: Header, shape: tuple[int, ...]) -> tuple[Array, list[str
         warnings.append(
             f"{data_path.name} holds {held} bytes, {held - offset - promised} more than the header promises"
         )
-    values = np.fromfile(data_path, dtype=kind, count=math.prod(shape), offset=offset).astype(np.float32)
     scale = header.number("image scaling factor[1]", "image scaling factor")
-    if scale is not None and scale != 1.0:
-        values *= np.float32(scale)
+    values = np.fromfile(data_path, dtype=kind, count=math.prod(shape), offset=offset)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused, with its reason, where the study is made
+        values = values.astype(np.float32)
+        if scale is not None and scale != 1.0:
+            values *= np.float32(scale)
     return values.reshape(shape), warnings
 
 

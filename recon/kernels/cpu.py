@@ -204,7 +204,10 @@ def gradient_mu_view(  # type: ignore[no-untyped-def]
             row = start[d] + u - first[d]
             for z in range(nz):
                 turned = (
-                    a * image[low, left, z] + b * image[low, right, z] + c * image[high, left, z] + e * image[high, right, z]
+                    a * image[low, left, z]
+                    + b * image[low, right, z]
+                    + c * image[high, left, z]
+                    + e * image[high, right, z]
                 )
                 own = turned * factors[row, z] * line[z]
                 line[z] = factor * (half * own + behind[u, z])
@@ -228,7 +231,7 @@ def backproject_view(filtered, lattice, image):  # type: ignore[no-untyped-def]
     for y in range(ny):
         for x in range(nx):
             column = lattice[0] + lattice[1] * y + lattice[2] * x
-            left = int(math.floor(column))
+            left = math.floor(column)
             if left < 0 or left + 1 >= columns:
                 continue
             b = image.dtype.type(column - left)

@@ -38,7 +38,7 @@ def test_attenuated_head_of_ellipsoids(pixel_mm, matrix, limit, closed_form, mak
         counts += float(truth.sum())
     error = np.sqrt(squared / squares)
     total = float(projected.sum(dtype=float)) / counts - 1.0
-    figure(f"closed form, ellipsoids, {pixel_mm} mm: RMS error, %", 100 * error, f"{100 * limit} %")
+    figure(f"closed form, ellipsoids, {pixel_mm} mm: RMS error, %", 100 * error, f"{100 * limit:g} %")
     figure(f"closed form, ellipsoids, {pixel_mm} mm: total counts, % off", 100 * total, "0.3 %")
     assert error <= limit
     assert abs(total) <= 0.003

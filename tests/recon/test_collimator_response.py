@@ -16,10 +16,10 @@ DISTANCES_MM = (50.0, 100.0, 150.0, 200.0)
 KEV = 140.511
 LINE = Collimator.from_line(1.466, 0.0163)
 HOLES = Collimator("holes", 1.22, 27.0, 0.2, 3.8)
-# What sigma_mm must give, by hand. Lead at 140.5 keV (27.1 /cm to 1 %) takes 2/mu = 0.737 mm off the length of 27 mm.
+# What sigma_mm must give, by hand. Lead at 140.5 keV: 2.37 cm2/g (NIST) x 11.35 g/cm3, so 2/mu = 0.744 mm off 27 mm.
 FWHM_BY_HAND_MM = {
     "line": [2.35482 * (1.466 + 0.0163 * distance) for distance in DISTANCES_MM],
-    "holes": [math.hypot(1.05 * 1.22 * (26.263 + distance) / 26.263, 3.8) for distance in DISTANCES_MM],
+    "holes": [math.hypot(1.05 * 1.22 * (26.256 + distance) / 26.256, 3.8) for distance in DISTANCES_MM],
 }
 
 
@@ -35,7 +35,7 @@ def test_width_of_a_voxel_against_depth(name, collimator, make_acquisition, figu
     """At 0/90/180/270 deg the voxel falls on pixel centres, so the blur is the collimator's and the pixel's alone.
 
     The kernel ends at 3.5 sigma at the least, which narrows it by up to 0.31 %; hence 0.5 %.
-    The source sits off the axis at x = +6.6 mm, y = -4.4 mm, with the face at 5, 10, 15 and 20 cm from it in every view.
+    The source sits off the axis, at x = +6.6 mm and y = -4.4 mm; every view sees it from 5, 10, 15 and 20 cm.
     """
     angles = np.repeat([0.0, 90.0, 180.0, 270.0], 4)
     towards = np.repeat([-4.4, 6.6, 4.4, -6.6], 4)
@@ -54,7 +54,9 @@ def test_width_of_a_voxel_against_depth(name, collimator, make_acquisition, figu
     along = _widths(response.sum(axis=2), 30)
     for axis, sigma in (("transaxial", across), ("axial", along)):
         off = 2.35482 * sigma / wanted - 1
-        figure(f"response width, {name}, {axis}, worst of 5-20 cm, % off", 100 * float(off[np.abs(off).argmax()]), "0.5 %")
+        figure(
+            f"response width, {name}, {axis}, worst of 5-20 cm, % off", 100 * float(off[np.abs(off).argmax()]), "0.5 %"
+        )
         assert np.abs(off).max() < 0.005
     # Away from the edges nothing is lost; one voxel of 2.2 mm holds 2.2^3 mm3.
     np.testing.assert_allclose(response.sum(axis=(1, 2)), PIXEL_MM**3 / 1000.0, rtol=1e-12)

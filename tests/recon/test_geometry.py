@@ -23,7 +23,7 @@ def _point(z, y, x, shape=(5, 8, 8)):
 
 @pytest.fixture
 def camera(make_acquisition):
-    """Function (mu, options) -> system without blur, 8 columns and 5 rows of 4 mm, detector at back, left, front, right."""
+    """Function (mu, options) -> system without blur, 5 rows and 8 columns of 4 mm, views from all four sides."""
 
     def make(mu_per_cm=None, **options):
         acquisition = make_acquisition([BACK, LEFT, FRONT, RIGHT], (5, 8), 4.0, **options)
@@ -92,7 +92,7 @@ def test_the_rotation_axis_defines_the_grid(make_acquisition):
     np.testing.assert_allclose(z, [300.0, 304.0, 308.0, 312.0, 316.0])
     assert (y[0], y[-1]) == (-34.0, -6.0)
     assert (x[0], x[-1]) == (-4.0, 24.0)
-    # A grid moved by one voxel to the patient's left sees the same point one index lower: nothing changes on the detector.
+    # On a grid moved by one voxel to the patient's left the same point has an index one lower and the same image.
     shifted = Grid.upright((5, 8, 8), (4.0, 4.0, 4.0), grid.affine_lps[:3, 3] + [4.0, 0.0, 0.0])
     wanted = SystemModel(acquisition, grid, resolution=False).forward(_point(2, 3, 5))
     np.testing.assert_allclose(SystemModel(acquisition, shifted, resolution=False).forward(_point(2, 3, 4)), wanted)
@@ -145,8 +145,58 @@ def test_directions_are_exact_at_quarter_turns():
         geometry.view_normals([0.0, 90.0, 180.0, 270.0, 360.0, -90.0]),
         [[0, 1], [1, 0], [0, -1], [-1, 0], [0, 1], [-1, 0]],
     )
-    np.testing.assert_array_equal(geometry.detector_rights([0.0, 90.0, 180.0, 270.0]), [[-1, 0], [0, 1], [1, 0], [0, -1]])
+    np.testing.assert_array_equal(
+        geometry.detector_rights([0.0, 90.0, 180.0, 270.0]), [[-1, 0], [0, 1], [1, 0], [0, -1]]
+    )
     np.testing.assert_allclose(geometry.view_normals([30.0]), [[0.5, np.sqrt(0.75)]], rtol=1e-15)
+
+
+def _turning_object(columns):
+    random = np.random.default_rng(9)
+    shape = (4, columns, columns)
+    return random.standard_normal(shape), random.uniform(0.05, 0.5, shape)
+
+
+def _turning_views(make_acquisition, angles, columns, mu):
+    acquisition = make_acquisition(
+        angles, (4, columns), 4.4, radii_mm=np.full(len(angles), 30.0), collimator=Collimator.from_line(2.5, 0.06)
+    )
+    grid = geometry.default_grid(acquisition)
+    return SystemModel(acquisition, grid, mu=MuMap(mu, grid, 140.511), dtype="float64")
+
+
+@pytest.mark.parametrize("columns", [6, 7])
+def test_turning_the_object_by_a_quarter_turns_the_views(columns, make_acquisition):
+    """What lay at the back then lies at the patient's left, so view a + 90 deg sees what view a saw."""
+    angles = np.arange(0.0, 360.0, 15.0)
+    x, mu = _turning_object(columns)
+
+    def turned(image):
+        # (x, y) -> (y, -x): the new row of x is the old row of y, the new row of y is x counted from the far end.
+        return image.transpose(0, 2, 1)[:, ::-1, :]
+
+    point = np.zeros((4, columns, columns))
+    point[0, -1, columns // 2] = 1.0
+    assert turned(point)[0, :, -1].sum() == 1.0
+
+    before = _turning_views(make_acquisition, angles, columns, mu).forward(x)
+    after = _turning_views(make_acquisition, angles, columns, turned(mu)).forward(turned(x))
+    np.testing.assert_allclose(np.roll(before, 6, axis=0), after, rtol=0, atol=1e-12 * np.abs(before).max())
+
+
+@pytest.mark.parametrize("columns", [6, 7])
+def test_a_mirrored_object_gives_mirrored_views(columns, make_acquisition):
+    angles = np.array([0.0, 17.0, 45.0, 90.0, 133.0, 250.3])
+    x, mu = _turning_object(columns)
+    plain = _turning_views(make_acquisition, angles, columns, mu).forward(x)
+    # The lattice's steps are rounded to 1e-9 voxel, and a mirrored lattice begins at its other end: ten steps away.
+    atol = 1e-8 * np.abs(plain).max()
+    # Left and right exchanged: the view at -a, its columns reversed.
+    mirrored = _turning_views(make_acquisition, -angles, columns, mu[:, :, ::-1]).forward(x[:, :, ::-1])
+    np.testing.assert_allclose(mirrored[:, :, ::-1], plain, rtol=0, atol=atol)
+    # Head and feet exchanged: the rows reversed.
+    mirrored = _turning_views(make_acquisition, angles, columns, mu[::-1]).forward(x[::-1])
+    np.testing.assert_allclose(mirrored[:, ::-1], plain, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("columns", [4, 41])

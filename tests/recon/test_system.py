@@ -1,4 +1,4 @@
-"""The system model as an operator: its transpose, its explicit matrix, its derivative to mu, weights and symmetries."""
+"""The system model as an operator: its transpose, its explicit matrix, its derivative to mu, its weights."""
 
 import math
 from itertools import product
@@ -26,9 +26,6 @@ def mismatch(forward, adjoint, x, y):
     """|<Ax, y> - <x, A'y>| / (|Ax| |y|), the sums in float64."""
     ax, aty = forward(x).astype(float), adjoint(y).astype(float)
     return abs(np.vdot(ax, y) - np.vdot(x, aty)) / (np.linalg.norm(ax) * np.linalg.norm(y))
-
-
-# --- Adjoint at a realistic size ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -111,7 +108,7 @@ def _one_view_by_rotation(system, mu_per_cm, distance_mm, back):
 
 @pytest.mark.parametrize("angle_deg", [17.0, 45.0])
 def test_a_rotate_back_adjoint_is_rejected(angle_deg, clinical, figure):
-    """The criterion sees the classical mistake; the same code with the transposed weights passes, so only that differs."""
+    """The criterion sees the classical mistake, and nothing else: the same code with transposed weights passes."""
     system = clinical(angle_deg, "float64")
     x, y = signed_noise(system.image_shape, 1), signed_noise(system.projections_shape, 2)
     _, yc, xc = system.grid.centres_mm()
@@ -130,8 +127,6 @@ def test_a_rotate_back_adjoint_is_rejected(angle_deg, clinical, figure):
     figure(f"adjoint by rotating back, {angle_deg:g} deg (must fail)", wrong, "above 1e-4")
     assert wrong > 1e-4
 
-
-# --- Explicit matrices on tiny grids -----------------------------------------------------------------------------------
 
 ANGLES_DEG = (0.0, 17.0, 45.0, 133.0, 250.3)
 # shape (z, y, x), columns u, offset of the grid's centre from the axis in mm (x, y), u_offset in mm
@@ -220,9 +215,6 @@ def test_explicit_matrix(case, attenuated, blurred, circular, tiny):
         np.testing.assert_allclose(by_view[view], wanted, rtol=0, atol=1e-14 * scale)
 
 
-# --- Derivative to mu --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("blurred", [True, False], ids=["blur", "sharp"])
 @pytest.mark.parametrize("case", ["odd, centred", "mixed, off centre"])
 def test_gradient_mu_on_every_voxel(case, blurred, tiny, figure):
@@ -271,9 +263,6 @@ def test_gradient_mu_equals_the_reference(case, blurred, attenuated, tiny):
     np.testing.assert_allclose(system.gradient_mu(x, r), wanted, rtol=0, atol=1e-13 * np.abs(wanted).max())
 
 
-# --- One system, several ways to use it --------------------------------------------------------------------------------
-
-
 def test_factors_computed_again_are_the_cached_ones(tiny):
     """Same sums in the same order, so the results are the same bits."""
     cached = tiny("mixed, off centre", True, True, False)
@@ -299,7 +288,9 @@ def test_subsets_are_parts_of_the_whole(tiny):
     parts = [[0, 3], [1, 4], [2]]
     for method, arguments in (("adjoint", ()), ("gradient_mu", (x,))):
         total = sum(getattr(system.subset(views), method)(*arguments, y[views]) for views in parts)
-        np.testing.assert_allclose(total, getattr(system, method)(*arguments, y), rtol=0, atol=1e-13 * np.abs(total).max())
+        np.testing.assert_allclose(
+            total, getattr(system, method)(*arguments, y), rtol=0, atol=1e-13 * np.abs(total).max()
+        )
 
 
 def test_order_of_the_views_does_not_matter(make_acquisition):
@@ -335,6 +326,26 @@ def test_float32_follows_float64(clinical):
         assert np.linalg.norm(one - other) / np.linalg.norm(other) < 1e-6
 
 
+def test_astype_is_the_system_built_in_that_precision(tiny, clinical):
+    """Not the same tables cast: kernels and factors of float32 would show at 1e-8. One twin serves all subsets."""
+    single, double = clinical(17.0, "float32"), clinical(17.0, "float64")
+    x, y = signed_noise(single.image_shape, 1), signed_noise(single.projections_shape, 2)
+    np.testing.assert_array_equal(single.astype("float64").forward(x), double.forward(x))
+    np.testing.assert_array_equal(double.astype(np.float32).adjoint(y), single.adjoint(y))
+    assert single.astype("float32") is single
+
+    for options in ({}, {"factor_memory_bytes": 0}):
+        system = tiny("even, centred", True, True, False, **options)
+        x = signed_noise(system.image_shape, 3)
+        twin = system.subset([4, 2]).astype("float32")
+        assert twin.view_indices.tolist() == [4, 2]
+        assert twin._tables is system.astype("float32")._tables
+        assert (twin._tables.factors is None) == bool(options)
+        np.testing.assert_allclose(
+            twin.forward(x), system.forward(x)[[4, 2]], rtol=0, atol=1e-6 * system.forward(x).max()
+        )
+
+
 def test_any_memory_layout_is_accepted_and_left_as_it_was(tiny):
     system = tiny("even, centred", True, True, True)
     x, y = signed_noise(system.image_shape, 5), signed_noise(system.projections_shape, 6)
@@ -363,54 +374,6 @@ def test_a_detector_beside_the_patient_sees_nothing(make_acquisition):
     assert not system.gradient_mu(np.ones(grid.shape), np.ones(system.projections_shape)).any()
 
 
-# --- Symmetries --------------------------------------------------------------------------------------------------------
-
-
-def _circular_views(make_acquisition, angles, columns, mu=None):
-    acquisition = make_acquisition(
-        angles, (4, columns), 4.4, radii_mm=np.full(len(angles), 30.0), collimator=Collimator.from_line(2.5, 0.06)
-    )
-    grid = geometry.default_grid(acquisition)
-    return SystemModel(acquisition, grid, mu=MuMap(mu, grid, KEV), dtype="float64")
-
-
-@pytest.mark.parametrize("columns", [6, 7])
-def test_turning_the_object_by_a_quarter_turns_the_views(columns, make_acquisition):
-    """What lay at the back then lies at the patient's left, so view a + 90 deg sees what view a saw."""
-    angles = np.arange(0.0, 360.0, 15.0)
-    x, mu = signed_noise((4, columns, columns), 9), tiny_mu((4, columns, columns))
-
-    def turned(image):
-        # (x, y) -> (y, -x): the new row of x is the old row of y, the new row of y is x counted from the far end.
-        return image.transpose(0, 2, 1)[:, ::-1, :]
-
-    point = np.zeros((4, columns, columns))
-    point[0, -1, columns // 2] = 1.0
-    assert turned(point)[0, :, -1].sum() == 1.0
-
-    before = _circular_views(make_acquisition, angles, columns, mu).forward(x)
-    after = _circular_views(make_acquisition, angles, columns, turned(mu)).forward(turned(x))
-    np.testing.assert_allclose(np.roll(before, 6, axis=0), after, rtol=0, atol=1e-12 * np.abs(before).max())
-
-
-@pytest.mark.parametrize("columns", [6, 7])
-def test_a_mirrored_object_gives_mirrored_views(columns, make_acquisition):
-    angles = np.array([0.0, 17.0, 45.0, 90.0, 133.0, 250.3])
-    x, mu = signed_noise((4, columns, columns), 9), tiny_mu((4, columns, columns))
-    plain = _circular_views(make_acquisition, angles, columns, mu).forward(x)
-    # The lattice's steps are rounded to 1e-9 voxel, and a mirrored lattice begins at its other end: ten steps away.
-    atol = 1e-8 * np.abs(plain).max()
-    # Left and right exchanged: the view at -a, its columns reversed.
-    mirrored = _circular_views(make_acquisition, -angles, columns, mu[:, :, ::-1]).forward(x[:, :, ::-1])
-    np.testing.assert_allclose(mirrored[:, :, ::-1], plain, rtol=0, atol=atol)
-    # Head and feet exchanged: the rows reversed.
-    mirrored = _circular_views(make_acquisition, angles, columns, mu[::-1]).forward(x[::-1])
-    np.testing.assert_allclose(mirrored[:, ::-1], plain, rtol=0, atol=atol)
-
-
-# --- Weights of time ---------------------------------------------------------------------------------------------------
-
-
 def test_counts_are_proportional_to_the_time_of_a_view(make_acquisition):
     x = np.abs(signed_noise((3, 6, 6), 10))
 
@@ -432,7 +395,7 @@ def test_counts_are_proportional_to_the_time_of_a_view(make_acquisition):
 
 
 def test_decay_during_and_between_views(make_acquisition):
-    """Tc-99m halves in 6.0067 h: a view of T_half from the start collects T_half / (2 ln 2), the next one half of that."""
+    """Tc-99m halves in 6.0067 h: a first view of that length weighs T_half / (2 ln 2), the next one half of that."""
     half_life = 6.0067 * 3600.0
     acquisition = make_acquisition(
         [0.0, 90.0, 180.0],
@@ -474,9 +437,6 @@ def test_decay_corrected_or_untimed_data_have_plain_weights(make_acquisition):
     np.testing.assert_array_equal(view_weights_s(untimed), [1.0, 1.0])
 
 
-# --- Refusals ----------------------------------------------------------------------------------------------------------
-
-
 def test_bad_arguments_are_refused_with_what_to_do(make_acquisition):
     acquisition = make_acquisition([0.0, 90.0], (3, 6), 4.4, radii_mm=[30.0, 30.0])
     grid = geometry.default_grid(acquisition)
@@ -486,7 +446,10 @@ def test_bad_arguments_are_refused_with_what_to_do(make_acquisition):
         (lambda: SystemModel(acquisition, grid), "--no-resolution"),
         (lambda: SystemModel(acquisition, grid, resolution=False, dtype="float16"), "float32 or float64, not float16"),
         (lambda: SystemModel(acquisition, grid, resolution=False, device="cuda"), "device 'cuda' is not available"),
-        (lambda: SystemModel(acquisition, grid, resolution=False, mu=MuMap(mu, grid, 159.0)), "159 keV but the photopeak"),
+        (
+            lambda: SystemModel(acquisition, grid, resolution=False, mu=MuMap(mu, grid, 159.0)),
+            "159 keV but the photopeak",
+        ),
         (lambda: system.forward(np.ones((3, 6, 5))), r"image \(z, y, x\) needs shape \(3, 6, 6\), got \(3, 6, 5\)"),
         (lambda: system.adjoint(np.ones((3, 3, 6))), r"needs shape \(2, 3, 6\), got \(3, 3, 6\)"),
         (lambda: system.gradient_mu(np.ones((3, 6, 6)), np.ones((2, 3, 5))), r"residual .* got \(2, 3, 5\)"),

@@ -1,0 +1,181 @@
+"""Runs PyTomography 3.4.0 on a problem written by speed.py, in its own environment.
+
+    python pytomography_iteration.py FOLDER THREADS time N   OSEM iterations, projections, set-up, memory, an image
+    python pytomography_iteration.py FOLDER THREADS images   image and projections for each case of cases.json
+
+Its conventions: object [x, y, z], projections [view, r, z], lengths in cm, every view a plain sum over voxels. At its
+angle t the detector stands towards (-sin t, -cos t) and r = x cos t - y sin t, which is DICOM's view t - 180 deg.
+"""
+
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from measure import Measurements, adjoint_mismatch, peak_memory_gib
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import pytomography
+    import torch
+    from pytomography.algorithms import OSEM
+    from pytomography.callbacks import Callback
+    from pytomography.likelihoods import PoissonLogLikelihood
+    from pytomography.metadata.SPECT import SPECTObjectMeta, SPECTProjMeta, SPECTPSFMeta
+    from pytomography.projectors.SPECT import SPECTSystemMatrix
+    from pytomography.transforms.shared import RotationTransform
+    from pytomography.transforms.SPECT import SPECTAttenuationTransform, SPECTPSFTransform
+
+
+def main(folder: Path, threads: int, what: str, repeats: int) -> None:
+    torch.set_num_threads(threads)
+    pytomography.set_device(torch.device("cpu"))
+    results = Measurements(f"PyTomography {pytomography.__version__}", threads)
+    problem = dict(np.load(folder / "problem.npz"))
+    _time(results, folder, problem, repeats) if what == "time" else _images(results, folder, problem)
+    results.write(folder / f"pytomography_{what}.json")
+
+
+def _to_object(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 1, 0)))
+
+
+def _to_projections(counts: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(counts.transpose(0, 2, 1)))
+
+
+def _image(tensor: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.numpy().transpose(2, 1, 0))
+
+
+def _counts(tensor: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.numpy().transpose(0, 2, 1))
+
+
+def _system(problem: dict, angles_deg: np.ndarray, *, psf: bool = True, kernel: str = "sampled") -> SPECTSystemMatrix:
+    pixel_cm = float(problem["pixel_mm"]) / 10
+    _, rows, columns = problem["counts"].shape
+    transforms = [SPECTAttenuationTransform(attenuation_map=_to_object(problem["mu_per_cm"]))]
+    if psf:
+        line = (float(problem["slope"]), float(problem["sigma0_mm"]) / 10)
+        # 3 is PyTomography's default; 3.5 makes room for the half-width that spectac uses.
+        transforms.append(SPECTPSFTransform(SPECTPSFMeta(line, min_sigmas=3 if kernel == "sampled" else 3.5)))
+    system = SPECTSystemMatrix(
+        obj2obj_transforms=transforms,
+        proj2proj_transforms=[],
+        object_meta=SPECTObjectMeta((pixel_cm,) * 3, (columns, columns, rows)),
+        proj_meta=SPECTProjMeta(
+            (columns, rows),
+            (pixel_cm, pixel_cm),
+            [float(angle) for angle in np.mod(angles_deg + 180.0, 360.0)],
+            radii=np.full(len(angles_deg), float(problem["radius_mm"]) / 10),
+        ),
+    )
+    if psf and kernel != "sampled":
+        for radius, blur in transforms[-1].layers.items():
+            sigma = torch.tensor(transforms[-1]._get_sigma(radius) / pixel_cm)
+            for layer in (blur.layer_r, blur.layer_z):
+                layer.weight.data = _integrated(sigma, layer.weight.shape[-1], own_width=kernel == "integrated, cut")
+    return system
+
+
+def _integrated(sigma: torch.Tensor, size: int, *, own_width: bool) -> torch.Tensor:
+    """Gaussians integrated over pixels, (planes, 1, size); `own_width` ends each at 3.5 of its own sigmas."""
+    j = torch.arange(size, dtype=torch.float64) - size // 2
+    edge = lambda x: 0.5 * torch.erf(x / (sigma[:, None] * 2**0.5))  # noqa: E731
+    weights = edge(j + 0.5) - edge(j - 0.5)
+    if own_width:
+        weights = torch.where(j.abs() <= torch.ceil(3.5 * sigma)[:, None], weights, 0.0)
+    return (weights / weights.sum(dim=1, keepdim=True)).float()[:, None]
+
+
+class TransposedRotation(RotationTransform):
+    """PyTomography's rotation whose way back is the transpose of its way forth, by automatic differentiation."""
+
+    def forward(self, turned: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+        """Transpose of `backward`; the system matrix calls `backward` when it projects, `forward` on the way home."""
+        image = torch.zeros_like(turned, requires_grad=True)
+        with torch.enable_grad():
+            rotated = RotationTransform.backward.__wrapped__(self, image, angles)
+        return torch.autograd.grad(rotated, image, turned)[0]
+
+
+class Clock(Callback):
+    """Times at which iterations ended, and the memory after the second."""
+
+    def __init__(self, subsets: int) -> None:
+        self.ends: list[float] = []
+        self.memory: list[float] = []
+        self.last = subsets - 1
+
+    def run(self, image: torch.Tensor, n_iter: int, n_subset: int) -> torch.Tensor:
+        """Note the time after the last subset."""
+        if n_subset == self.last:
+            self.ends.append(time.perf_counter())
+            if n_iter == 1:
+                self.memory.append(peak_memory_gib())
+        return image
+
+
+def _start_image(problem: dict) -> torch.Tensor:
+    # A fresh one each time: OSEM updates it in place.
+    return torch.ones(problem["mu_per_cm"].shape[::-1])
+
+
+def _time(results: Measurements, folder: Path, problem: dict, repeats: int) -> None:
+    subsets = int(problem["subset_of_view"].max()) + 1
+    began = time.perf_counter()
+    system = _system(problem, problem["angles_deg"])
+    results.add("set-up: system and attenuation factors", "s", time.perf_counter() - began)
+
+    likelihood = PoissonLogLikelihood(system, _to_projections(problem["counts"]))
+    began = time.perf_counter()
+    likelihood._set_n_subsets(subsets)  # H^T 1 of every subset; kept, so that the iterations below do not hold it
+    results.add("set-up: sensitivities", "s", time.perf_counter() - began)
+
+    clock = Clock(subsets)
+    began = time.perf_counter()
+    image = OSEM(likelihood, object_initial=_start_image(problem))(n_iters=repeats, n_subsets=subsets, callback=clock)
+    results.add("OSEM iteration", "s", *np.diff([began, *clock.ends]))
+    results.add("peak memory, 2 iterations", "GiB", *clock.memory)
+    np.save(folder / "pytomography_time.npy", _image(image))
+
+    for _ in range(repeats):
+        began = time.perf_counter()
+        expected = system.forward(image)
+        middle = time.perf_counter()
+        system.backward(expected)
+        results.add("forward", "s", middle - began)
+        results.add("adjoint", "s", time.perf_counter() - middle)
+    results.add("adjoint mismatch at 17 deg", "1", _mismatch(problem))
+
+
+def _mismatch(problem: dict, *, transposed: bool = False) -> float:
+    one = _system(problem, np.array([17.0]))
+    if transposed:
+        one.rotation_transform = TransposedRotation()
+    return adjoint_mismatch(
+        lambda x: _counts(one.forward(_to_object(x))), lambda y: _image(one.backward(_to_projections(y))), problem
+    )
+
+
+def _images(results: Measurements, folder: Path, problem: dict) -> None:
+    for name, case in json.loads((folder / "cases.json").read_text()).items():
+        system = _system(problem, problem["angles_deg"], psf=case["psf"], kernel=case["kernel"])
+        if case["transpose"]:
+            system.rotation_transform = TransposedRotation()
+        if case["order"] == "spectac's" and case["subsets"] > 1:
+            views = [torch.from_numpy(np.flatnonzero(problem["subset_of_view"] == k)) for k in range(case["subsets"])]
+            system.set_n_subsets = lambda _, views=views, system=system: setattr(system, "subset_indices_array", views)
+        likelihood = PoissonLogLikelihood(system, _to_projections(problem["counts"]))
+        algorithm = OSEM(likelihood, object_initial=_start_image(problem))
+        image = algorithm(n_iters=case["iterations"], n_subsets=case["subsets"])
+        np.save(folder / f"pytomography_image_{name}.npy", _image(image))
+        np.save(folder / f"pytomography_forward_{name}.npy", _counts(system.forward(_to_object(problem["object"]))))
+    results.add("adjoint mismatch at 17 deg, rotation transposed", "1", _mismatch(problem, transposed=True))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else 1)

@@ -1,0 +1,154 @@
+"""NIfTI images and mu-maps. NIfTI's world is RAS+; ours is LPS: the one place where the two meet is here."""
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from spectac.recon.errors import InputError
+from spectac.recon.io.atomic import written
+from spectac.recon.types import Array, Grid, Image, MuMap
+
+_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_ZYX = [2, 1, 0, 3]
+"""Columns of the affine: ours belong to (z, y, x, 1), NIfTI's to (x, y, z, 1)."""
+
+_MM_PER = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+
+
+def write_image(path: str | os.PathLike[str], image: Image) -> None:
+    """Write an image as .nii or .nii.gz (float32), with unit and history in a JSON side-car of the same name.
+
+    The affine is exact to NIfTI-1's float32. Raises InputError for another ending, OSError as the file system does.
+    """
+    _write(path, image.values, image.grid, {"Units": image.unit, "History": list(image.history)}, image.unit)
+
+
+def write_mu_map(path: str | os.PathLike[str], mu: MuMap) -> None:
+    """Write a mu-map in 1/cm as .nii or .nii.gz (float32), with its energy in a JSON side-car of the same name."""
+    about = f"mu 1/cm at {mu.energy_kev:g} keV"
+    _write(path, mu.per_cm, mu.grid, {"Units": "1/cm", "EnergyKeV": mu.energy_kev}, about)
+
+
+def read_mu_map(path: str | os.PathLike[str], energy_kev: float) -> MuMap:
+    """Mu-map in 1/cm, at `energy_kev` unless the side-car's "EnergyKeV" says otherwise.
+
+    Raises InputError for what is not a 3-D NIfTI with a position, for NaN and negative values, and for another unit.
+    """
+    values, grid, notes = _read(path)
+    unit = notes.get("Units", "1/cm")
+    if unit not in ("1/cm", "cm-1", "cm^-1"):
+        raise InputError(f"{_side_car(Path(path))}: 'Units' is {unit!r}: a mu-map must be in 1/cm")
+    energy = notes.get("EnergyKeV", energy_kev)
+    if isinstance(energy, bool) or not isinstance(energy, (int, float)):
+        raise InputError(f"{_side_car(Path(path))}: 'EnergyKeV' must be a number, got {energy!r}")
+    try:
+        return MuMap(values, grid, float(energy))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def read_image(path: str | os.PathLike[str], unit: str = "relative") -> Image:
+    """Image in `unit` unless the side-car's "Units" says otherwise; its "History" is kept.
+
+    Raises InputError for what is not a 3-D NIfTI with a position, and for NaN.
+    """
+    values, grid, notes = _read(path)
+    history = notes.get("History", [])
+    if not isinstance(history, list) or not all(isinstance(line, str) for line in history):
+        raise InputError(f"{_side_car(Path(path))}: 'History' must be a list of texts")
+    try:
+        return Image(values, grid, notes.get("Units", unit), history=tuple(history))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _side_car(path: Path) -> Path:
+    """Name of the JSON file that belongs to a NIfTI file; InputError for another ending."""
+    for ending in (".nii.gz", ".nii"):
+        if path.name.lower().endswith(ending) and len(path.name) > len(ending):
+            return path.with_name(path.name[: -len(ending)] + ".json")
+    raise InputError(f"{path}: a NIfTI file must end in .nii or .nii.gz")
+
+
+def _write(path: str | os.PathLike[str], values: Array, grid: Grid, notes: dict[str, Any], about: str) -> None:
+    target = Path(path)
+    side_car = _side_car(target)
+    affine_ras = _LPS_FROM_RAS @ grid.affine_lps[:, _ZYX]
+    file = nibabel.Nifti1Image(np.ascontiguousarray(values.transpose(2, 1, 0), dtype=np.float32), affine_ras)
+    file.set_sform(affine_ras, code="scanner")
+    file.set_qform(affine_ras, code="scanner")
+    file.header.set_xyzt_units("mm", "sec")
+    file.header["descrip"] = about.encode("ascii", "replace")[:79]
+    with written(target) as temporary, written(side_car) as temporary_notes:
+        nibabel.save(file, temporary)
+        temporary_notes.write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any]]:
+    """Values (z, y, x) float32 turned so that z is nearest to superior, y to posterior, x to left; grid; side-car."""
+    source = Path(path)
+    if not source.is_file():
+        raise InputError(f"{path}: no such file")
+    notes = _read_side_car(_side_car(source))
+    try:
+        file = nibabel.load(source)
+        if not isinstance(file, nibabel.Nifti1Image):
+            raise InputError(f"{path}: {type(file).__name__}, not a NIfTI file")
+        data = np.asanyarray(file.dataobj)
+    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not a NIfTI file, damaged or cut short ({error})") from error
+    shape = data.shape
+    if len(shape) > 3 and all(length == 1 for length in shape[3:]):
+        data = data.reshape(shape[:3])
+    if data.ndim != 3:
+        raise InputError(f"{path}: one 3-D image is needed, it holds an array of shape {shape}")
+    if data.dtype.kind not in "fiu":
+        raise InputError(f"{path}: real numbers are needed, it holds {data.dtype}")
+    affine = _affine_ras(file, path)
+    nearest = nibabel.orientations.io_orientation(affine)
+    turn = nibabel.orientations.ornt_transform(nearest, nibabel.orientations.axcodes2ornt("LPS"))
+    turned = nibabel.orientations.apply_orientation(data, turn).transpose(2, 1, 0)
+    affine_lps = _LPS_FROM_RAS @ (affine @ nibabel.orientations.inv_ornt_aff(turn, data.shape))[:, _ZYX]
+    lengths = np.linalg.norm(affine_lps[:3, :3], axis=0)
+    grid = Grid(turned.shape, tuple(lengths.tolist()), affine_lps)
+    return np.ascontiguousarray(turned, dtype=np.float32), grid, notes
+
+
+def _affine_ras(file: nibabel.Nifti1Image, path: str | os.PathLike[str]) -> Array:
+    """Affine in mm from the sform, else the qform; InputError where neither is set, or it is singular or sheared."""
+    if not (int(file.header["sform_code"]) or int(file.header["qform_code"])):
+        raise InputError(f"{path}: neither sform nor qform is set, so where the image lies is unknown: set one")
+    affine = np.array(file.affine, dtype=np.float64)
+    affine[:3] *= _MM_PER.get(file.header.get_xyzt_units()[0], 1.0)
+    if not np.isfinite(affine).all():
+        raise InputError(f"{path}: its affine holds NaN or infinity")
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if lengths.min() <= 0:
+        raise InputError(f"{path}: its affine has an axis of length 0")
+    cosines = affine[:3, :3] / lengths
+    # 1e-3 is a shear of a tenth of a millimetre across a voxel row of 10 cm; float32 affines are good to 1e-6.
+    if np.abs(cosines.T @ cosines - np.eye(3)).max() > 1e-3:
+        raise InputError(f"{path}: its axes are not at right angles (shear): resample it to a plain grid first")
+    return affine
+
+
+def _read_side_car(path: Path) -> dict[str, Any]:
+    """Contents of the JSON side-car, empty without one."""
+    if not path.is_file():
+        return {}
+    try:
+        notes = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from error
+    if not isinstance(notes, dict):
+        raise InputError(f"{path}: a JSON object is needed, it holds a {type(notes).__name__}")
+    return notes

@@ -1,0 +1,240 @@
+"""The command line as a user meets it: results, records, and one clear line with exit code 2 on bad input."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from spectac.app.cli import main
+from spectac.recon import Acquisition, Collimator, EnergyWindow, MuMap, Study, SystemModel, default_grid
+from spectac.recon.io.hdf5 import write_study
+from spectac.recon.io.nifti import write_mu_map
+
+
+@pytest.fixture
+def here(capsys, monkeypatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Function that runs the command line in this process, which saves its start."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["spectac", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, ended.value.code, said.out, said.err)
+
+    return run
+
+
+def spectac(*arguments: object, limit: int | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in its own process; `limit` caps the size of any file it writes, as a full disk would."""
+
+    def cap() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run(
+        [sys.executable, "-m", "spectac.app.cli", *map(str, arguments)],
+        capture_output=True, text=True, check=False, preexec_fn=cap,
+    )  # fmt: skip
+
+
+def refused(done: subprocess.CompletedProcess[str], text: str) -> None:
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert text in lines[0]
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory) -> Path:
+    """A disc of 60 mm radius in 24 views at 8 mm, with noise, as spectac's HDF5."""
+    acquisition = Acquisition(
+        np.arange(24) * 15.0,
+        np.full(24, 130.0),
+        (6, 24),
+        (8.0, 8.0),
+        np.full(24, 10.0),
+        "Tc-99m",
+        Collimator.from_line(1.5, 0.016),
+    )
+    grid = default_grid(acquisition)
+    _, y, x = grid.centres_mm()
+    disc = np.broadcast_to((np.hypot(x[None, :], y[:, None]) < 60).astype(np.float32), grid.shape)
+    expected = SystemModel(acquisition, grid, mu=MuMap(0.12 * disc, grid, 140.5)).forward(disc)
+    counts = np.random.default_rng(0).poisson(expected)
+    path = tmp_path_factory.mktemp("data") / "study.h5"
+    write_study(path, Study(acquisition, (EnergyWindow("peak", 126, 154),), counts[None]))
+    write_mu_map(path.with_name("mu.nii.gz"), MuMap(0.12 * disc, grid, 140.5))
+    write_mu_map(path.with_name("wrong_energy.nii.gz"), MuMap(0.12 * disc, grid, 159.0))
+    return path
+
+
+FAST = ("--iterations", 2, "--subsets", 4)
+
+
+def test_help_is_quick():
+    """Half a second for --help: the fastest of three, for the machine may be busy."""
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        assert spectac("--help").returncode == 0
+        taken.append(time.perf_counter() - began)
+    assert min(taken) < 0.5
+
+
+def test_info_in_words_and_in_json(here, study_file):
+    words = here("info", study_file).stdout
+    assert "Tc-99m, main line 140.511 keV" in words
+    assert "peak: 126-154 keV" in words
+    assert "<- photopeak" in words
+    facts = json.loads(here("info", study_file, "--json").stdout)
+    assert facts["views"] == 24
+    assert facts["matrix_z_u"] == [6, 24]
+    assert facts["windows"][0]["photopeak"] is True
+
+
+def test_reconstruct_writes_image_map_and_record(here, study_file, tmp_path):
+    done = here("reconstruct", study_file, "-o", tmp_path / "out", "--attenuation", "map",
+                   "--mu-map", study_file.with_name("mu.nii.gz"), *FAST)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "image.json", "image.nii.gz", "mu_map.json", "mu_map.nii.gz", "record.json",
+    ]  # fmt: skip
+    image = nibabel.load(tmp_path / "out" / "image.nii.gz")
+    assert image.shape == (24, 24, 6)
+    assert image.get_fdata()[12, 12, 3] == pytest.approx(1.0, rel=0.25)
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert record["parameters"]["iterations"] == 2
+    assert len(record["inputs_sha256"]) == 2
+    assert record["image"]["unit"] == "cps/mL"
+    assert any("over-corrects" in warning for warning in record["warnings"])
+
+
+def test_a_second_run_leaves_no_map_of_the_first(here, study_file, tmp_path):
+    common = ("reconstruct", study_file, "-o", tmp_path, *FAST)
+    assert here(*common, "--attenuation", "map", "--mu-map", study_file.with_name("mu.nii.gz")).returncode == 0
+    assert (tmp_path / "mu_map.nii.gz").exists()
+    assert here(*common).returncode == 0
+    assert not (tmp_path / "mu_map.nii.gz").exists()
+
+
+def test_config_gives_defaults_and_the_command_line_wins(here, study_file, tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text('iterations = 3\nsubsets = 4\npost-filter = "gaussian:12"\n')
+    done = here("reconstruct", study_file, "-o", tmp_path / "out", "--config", config, "--iterations", 1)
+    assert done.returncode == 0, done.stderr
+    parameters = json.loads((tmp_path / "out" / "record.json").read_text())["parameters"]
+    assert (parameters["iterations"], parameters["subsets"], parameters["post_filter"]) == (1, 4, "gaussian:12")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--attenuation", "magic"), "use one of chang, map, none, uniform"),
+        (("--attenuation-option", "mu"), "needs K=V"),
+        (("--attenuation", "chang", "--attenuation-option", "colour=1"), "does not know the option colour"),
+        (("--mu-map", "x.nii"), "--mu-map belongs to --attenuation map"),
+        (("--uniform-mu", "0.1"), "--uniform-mu belongs to --attenuation chang or uniform"),
+        (("--attenuation", "map"), "give --mu-map FILE"),
+        (("--attenuation", "map", "--mu-map", "absent.nii"), "absent.nii"),
+        (("--subsets", "20"), "use at most 6 subsets"),
+        (("--iterations", "0"), "iterations"),
+        (("--algorithm", "magic"), "'magic' is not one of osem, mlem, map, fbp"),
+        (("--algorithm", "map"), "--prior-beta"),
+        (("--post-filter", "gaussian"), "gaussian"),
+        (("--psf", "wide"), "--psf needs SIGMA0_MM:SLOPE"),
+        (("--collimator", "magic"), "use one of siemens-lehr"),
+        (("--collimator", "ge-lehr", "--psf", "1:0"), "not both"),
+        (("--radius-mm", "30"), "check the radius"),
+        (("--radius-mm", "-3"), "--radius-mm must be above 0"),
+        (("--nuclide", "Xx-1"), "nuclide 'Xx-1' is not known: use one of Tc-99m"),
+        (("--nuclide", "I-131"), "no energy window holds the 364.489 keV line"),
+        (("--photopeak", "other"), "there is no energy window 'other'"),
+        (("--scatter", "tew"), "TEW needs"),
+        (("--device", "cuda"), "use --device auto or cpu"),
+        (("--unknown", "1"), "No such option: --unknown"),
+        (("--head-angles", "a,b"), "--head-angles needs numbers"),
+    ],
+)
+def test_bad_options_give_one_line_and_leave_nothing(here, study_file, tmp_path, arguments, text):
+    output = tmp_path / "out"
+    refused(here("reconstruct", study_file, "-o", output, *FAST, *arguments), text)
+    assert not output.exists()
+
+
+def test_map_at_another_energy(here, study_file, tmp_path):
+    done = here("reconstruct", study_file, "-o", tmp_path / "out", "--attenuation", "map",
+                   "--mu-map", study_file.with_name("wrong_energy.nii.gz"), *FAST)  # fmt: skip
+    refused(done, "mu-map is at 159 keV but the photopeak of Tc-99m is 140.511 keV")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("colour = 1\n", "unknown key colour; known keys: algorithm"),
+        ("iterations = \n", "not a TOML file"),
+        ('iterations = "many"\n', "Invalid value for '--iterations'"),
+    ],
+)
+def test_bad_config(here, study_file, tmp_path, content, text):
+    config = tmp_path / "run.toml"
+    config.write_text(content)
+    refused(here("reconstruct", study_file, "-o", tmp_path / "out", "--config", config), text)
+
+
+def test_missing_and_foreign_files(here, tmp_path):
+    refused(here("info", tmp_path / "absent.h5"), "absent.h5")
+    foreign = tmp_path / "foreign.bin"
+    foreign.write_bytes(bytes(range(256)))
+    refused(here("info", foreign), "foreign.bin")
+
+
+def test_output_that_is_a_file(here, study_file, tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    refused(here("reconstruct", study_file, "-o", taken, *FAST), "is a file")
+    assert taken.read_text() == "mine"
+
+
+def test_a_full_disk_leaves_nothing_half_written(study_file, tmp_path):
+    output = tmp_path / "out"
+    refused(spectac("reconstruct", study_file, "-o", output, *FAST, limit=2000), "File too large")
+    assert not output.exists()
+
+
+def test_a_full_disk_keeps_the_earlier_results(study_file, tmp_path):
+    output = tmp_path / "out"
+    assert spectac("reconstruct", study_file, "-o", output, *FAST).returncode == 0
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    refused(spectac("reconstruct", study_file, "-o", output, *FAST, limit=2000), "File too large")
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_an_interrupt_writes_nothing(study_file, tmp_path):
+    output = tmp_path / "out"
+    code = (
+        "import os, signal, sys, threading\n"
+        "import spectac.app.run as run\n"
+        "from spectac.app.cli import main\n"
+        "original = run.reconstruct_study\n"
+        "def interrupted(*arguments, **settings):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return original(*arguments, **settings)\n"
+        "run.reconstruct_study = interrupted\n"
+        f"sys.argv = ['spectac', 'reconstruct', {str(study_file)!r}, '-o', {str(output)!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert "interrupted; nothing was written" in done.stderr
+    assert not output.exists()

@@ -1,0 +1,96 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from spectac.recon.io.atomic import written
+
+
+def test_file_appears_only_when_complete_and_replaces_the_old_one(tmp_path):
+    target = tmp_path / "image.nii.gz"
+    target.write_text("old")
+    with written(target) as temporary:
+        temporary.write_text("new")
+        assert target.read_text() == "old"
+        assert temporary.parent == tmp_path
+        assert temporary.name.endswith(".nii.gz")
+    assert target.read_text() == "new"
+    assert os.listdir(tmp_path) == ["image.nii.gz"]
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), ValueError("x"), KeyboardInterrupt()])
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path, failure):
+    target = tmp_path / "study.h5"
+    target.write_text("old")
+
+    def write_half():
+        with written(target) as temporary:
+            temporary.write_text("half of it")
+            raise failure
+
+    with pytest.raises(type(failure)):
+        write_half()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["study.h5"]
+
+
+def test_failure_of_the_move_itself_leaves_nothing(tmp_path):
+    target = tmp_path / "a folder"
+    target.mkdir()
+    with pytest.raises(OSError), written(target) as temporary:
+        temporary.write_text("text")
+    assert os.listdir(tmp_path) == ["a folder"]
+
+
+def test_names_of_255_bytes_work(tmp_path):
+    target = tmp_path / ("n" * 252 + ".h5")
+    with written(target) as temporary:
+        temporary.write_text("text")
+    assert target.read_text() == "text"
+
+
+_WRITERS = {
+    "study.h5": """
+from datetime import datetime
+from spectac.recon.io.hdf5 import write_study
+from spectac.recon.types import Acquisition, EnergyWindow, Study
+a = Acquisition([0, 90], [200, 200], (64, 64), (4, 4), [1, 1], "Tc-99m", None)
+counts = np.random.default_rng(1).integers(0, 1 << 20, (1, 2, 64, 64)).astype("f4")
+write = lambda: write_study(path, Study(a, (EnergyWindow("peak", 126, 154),), counts))
+""",
+    "image.nii": """
+from spectac.recon.io.nifti import write_image
+from spectac.recon.types import Grid, Image
+grid = Grid.upright((32, 32, 32), (4, 4, 4), (0, 0, 0))
+write = lambda: write_image(path, Image(np.ones(grid.shape), grid, "cps/mL"))
+""",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
+@pytest.mark.parametrize("name", _WRITERS)
+def test_writers_stopped_by_a_full_disk_raise_oserror_and_leave_nothing(tmp_path, name):
+    """A limit on the file size stops write() in the middle as a full disk does, in a process of its own."""
+    program = f"""
+import resource, numpy as np
+path = {str(tmp_path / name)!r}
+{_WRITERS[name]}
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write()
+except OSError as error:
+    print("OSError", error.errno)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("OSError")
+    assert os.listdir(tmp_path) == []
+
+
+def test_numpy_can_write_through_it(tmp_path):
+    """np.save appends ".npy" to names that lack it: the temporary name must end as the target does."""
+    with written(tmp_path / "a.npy") as temporary:
+        np.save(temporary, np.arange(3))
+    assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2]

@@ -1,0 +1,190 @@
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from spectac.recon.errors import InputError
+from spectac.recon.io.nifti import read_image, read_mu_map, write_image, write_mu_map
+from spectac.recon.types import Grid, Image, MuMap
+
+# Voxel index (z, y, x) = (0, 0, 0) at LPS (-10, -20, 30) mm; z 5 mm to superior, y and x 2 mm to posterior and left.
+GRID = Grid.upright((4, 3, 2), (5.0, 2.0, 2.0), (-10.0, -20.0, 30.0))
+VALUES = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+
+
+def test_written_file_has_literal_ras_positions_and_order(tmp_path):
+    """RAS = (-L, -P, S): the first voxel lies at (10, 20, 30), x falls, y falls, z grows; the array is (x, y, z)."""
+    write_image(tmp_path / "a.nii.gz", Image(VALUES, GRID, "cps/mL", history=("one", "two")))
+    file = nibabel.load(tmp_path / "a.nii.gz")
+    wanted = [[-2, 0, 0, 10], [0, -2, 0, 20], [0, 0, 5, 30], [0, 0, 0, 1]]
+    assert file.affine.tolist() == wanted
+    assert file.get_qform() == pytest.approx(np.array(wanted))
+    assert file.header.get_xyzt_units()[0] == "mm"
+    assert file.shape == (2, 3, 4)
+    assert np.asarray(file.dataobj)[1, 2, 3] == VALUES[3, 2, 1]
+    assert json.loads((tmp_path / "a.json").read_text()) == {"Units": "cps/mL", "History": ["one", "two"]}
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_image_round_trip_is_exact(tmp_path, ending):
+    write_image(tmp_path / f"a{ending}", Image(VALUES, GRID, "kBq/mL", history=("one",)))
+    back = read_image(tmp_path / f"a{ending}")
+    assert np.array_equal(back.values, VALUES)
+    assert np.array_equal(back.grid.affine_lps, GRID.affine_lps)
+    assert back.grid.is_upright
+    assert (back.unit, back.history) == ("kBq/mL", ("one",))
+
+
+def test_odd_voxel_sizes_come_back_to_float32(tmp_path):
+    """NIfTI-1 keeps its affine in float32: 6e-8 of the largest entry, 40 nm here."""
+    grid = Grid.upright((3, 4, 5), (3.32, 4.4196, 4.4196), (-1 / 3, 640.0001, -99.9))
+    write_image(tmp_path / "a.nii", Image(np.ones(grid.shape), grid, "relative"))
+    back = read_image(tmp_path / "a.nii").grid
+    assert np.abs(back.affine_lps - grid.affine_lps).max() < 6e-8 * 641
+    assert back.same_as(grid)
+
+
+def _save(path, array, affine, *, units="mm"):
+    file = nibabel.Nifti1Image(array, affine)
+    file.header.set_xyzt_units(units)
+    nibabel.save(file, path)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "LAI", "SPR", "PIL", "ASL"])
+def test_any_axis_order_and_direction_gives_the_same_image(tmp_path, codes):
+    """The same head, stored with other axes first or reversed, must come back voxel for voxel and mm for mm."""
+    lps = nibabel.Nifti1Image(VALUES.transpose(2, 1, 0), np.diag([-1, -1, 1, 1]) @ GRID.affine_lps[:, [2, 1, 0, 3]])
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.orientations.axcodes2ornt("LPS"), nibabel.orientations.axcodes2ornt(codes)
+    )
+    nibabel.save(lps.as_reoriented(turn), tmp_path / "a.nii")
+    assert nibabel.aff2axcodes(nibabel.load(tmp_path / "a.nii").affine) == tuple(codes)
+    back = read_image(tmp_path / "a.nii")
+    assert np.array_equal(back.values, VALUES)
+    assert np.array_equal(back.grid.affine_lps, GRID.affine_lps)
+
+
+def test_tilt_is_kept_in_the_grid(tmp_path):
+    """A gantry tilt of 15 deg about x: a voxel's position must be what NIfTI says, turned from RAS to LPS."""
+    c, s = np.cos(np.deg2rad(15)), np.sin(np.deg2rad(15))
+    affine = np.array([[3, 0, 0, 1.0], [0, 2 * c, -4 * s, 2.0], [0, 2 * s, 4 * c, 3.0], [0, 0, 0, 1]])
+    array = np.random.default_rng(0).random((5, 6, 7)).astype(np.float32)
+    _save(tmp_path / "a.nii", array, affine)
+    back = read_image(tmp_path / "a.nii")
+    assert not back.grid.is_upright
+    assert back.grid.voxel_mm == pytest.approx((4.0, 2.0, 3.0))
+    spot = (4, 1, 2)
+    ras = affine @ [*spot, 1]
+    z, y, x = np.argwhere(back.values == array[spot])[0]
+    # Stored in float32: 1e-5 mm.
+    assert back.grid.affine_lps @ [z, y, x, 1] == pytest.approx([-ras[0], -ras[1], ras[2], 1], abs=1e-5)
+
+
+def test_integers_with_slope_and_big_endian(tmp_path):
+    header = nibabel.Nifti1Header(endianness=">")
+    header.set_data_dtype(">i2")
+    file = nibabel.Nifti1Image(np.array([[[0, 1000]]], dtype=">i2"), np.diag([2.0, 2, 2, 1]), header)
+    file.header.set_slope_inter(0.0005, 0.01)
+    file.header.set_sform(np.diag([2.0, 2, 2, 1]), 1)
+    nibabel.save(file, tmp_path / "a.nii")
+    raw = nibabel.load(tmp_path / "a.nii")
+    assert raw.header.endianness == ">"
+    slope = raw.dataobj.slope
+    mu = read_mu_map(tmp_path / "a.nii", 140.5)
+    assert mu.per_cm.dtype == np.dtype("=f4")
+    assert mu.per_cm.ravel() == pytest.approx(np.asarray(raw.dataobj).ravel())
+    assert slope != 1.0
+
+
+def test_units_of_metres_become_millimetres(tmp_path):
+    _save(tmp_path / "a.nii", VALUES, np.diag([0.002, 0.002, 0.004, 1]), units="meter")
+    assert read_image(tmp_path / "a.nii").grid.voxel_mm == pytest.approx((4.0, 2.0, 2.0))
+
+
+def test_mu_map_round_trip_keeps_its_energy_whatever_the_caller_assumes(tmp_path):
+    mu = MuMap(VALUES / 200, GRID, 158.97)
+    write_mu_map(tmp_path / "mu.nii.gz", mu)
+    back = read_mu_map(tmp_path / "mu.nii.gz", 140.5)
+    assert back.energy_kev == 158.97
+    assert np.array_equal(back.per_cm, mu.per_cm)
+    (tmp_path / "mu.json").unlink()
+    assert read_mu_map(tmp_path / "mu.nii.gz", 140.5).energy_kev == 140.5
+
+
+_SIDE_CARS = {
+    "not json": ("{", "not JSON"),
+    "a list": ("[]", "a JSON object is needed"),
+    "energy": ('{"EnergyKeV": "high"}', "'EnergyKeV' must be a number, got 'high'"),
+    "units": ('{"Units": "1/mm"}', "'Units' is '1/mm': a mu-map must be in 1/cm"),
+}
+
+
+@pytest.mark.parametrize("name", _SIDE_CARS)
+def test_bad_side_car(tmp_path, name):
+    text, message = _SIDE_CARS[name]
+    _save(tmp_path / "mu.nii", np.zeros((2, 2, 2), np.float32), np.eye(4))
+    (tmp_path / "mu.json").write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        read_mu_map(tmp_path / "mu.nii", 140.5)
+    assert str(caught.value).startswith(str(tmp_path / "mu.json"))
+
+
+_PLAIN = np.full((2, 2, 2), 0.1, np.float32)
+_WITH_NAN = np.where(np.arange(8).reshape(2, 2, 2) == 3, np.nan, _PLAIN).astype(np.float32)
+_SHEARED = np.array([[2.0, 0.5, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
+_BAD_ARRAYS = {
+    "4d": (np.zeros((2, 2, 2, 2), np.float32), np.eye(4), r"one 3-D image is needed, it holds .*\(2, 2, 2, 2\)"),
+    "nan": (_WITH_NAN, np.eye(4), "1 values that are NaN"),
+    "negative": (-_PLAIN, np.eye(4), "must be at least 0"),
+    "hounsfield": (_PLAIN * 10000, np.eye(4), "1/cm, not in HU"),
+    "complex": (_PLAIN.astype(np.complex64), np.eye(4), "real numbers are needed"),
+    "shear": (_PLAIN, _SHEARED, "not at right angles"),
+    "flat": (_PLAIN, np.diag([1.0, 1, 0, 1]), "axis of length 0"),
+}
+
+
+@pytest.mark.parametrize("name", _BAD_ARRAYS)
+def test_contents_that_are_no_mu_map(tmp_path, name):
+    array, affine, message = _BAD_ARRAYS[name]
+    file = nibabel.Nifti1Image(array, np.eye(4))
+    file.header["sform_code"] = 1
+    for row, key in enumerate(("srow_x", "srow_y", "srow_z")):
+        file.header[key] = affine[row]
+    file = nibabel.Nifti1Image(array, None, file.header)
+    nibabel.save(file, tmp_path / "mu.nii")
+    with pytest.raises(InputError, match=message) as caught:
+        read_mu_map(tmp_path / "mu.nii", 140.5)
+    assert str(caught.value).startswith(str(tmp_path / "mu.nii"))
+
+
+def test_a_single_volume_stored_as_4d_is_read(tmp_path):
+    _save(tmp_path / "a.nii", VALUES[..., None], np.eye(4))
+    assert read_image(tmp_path / "a.nii").values.size == 24
+
+
+def test_without_sform_and_qform_the_position_is_unknown(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(_PLAIN, None), tmp_path / "a.nii")
+    with pytest.raises(InputError, match="neither sform nor qform is set"):
+        read_image(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_every_truncation_is_an_input_error(tmp_path, ending):
+    path = tmp_path / f"a{ending}"
+    _save(path, np.random.default_rng(0).random((6, 6, 6)).astype(np.float32), np.eye(4))
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 8, 41):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="not a NIfTI file, damaged or cut short"):
+            read_image(path)
+
+
+def test_other_files_are_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_image(tmp_path / "none.nii")
+    (tmp_path / "text.nii").write_text("hello")
+    with pytest.raises(InputError, match="not a NIfTI file"):
+        read_image(tmp_path / "text.nii")
+    with pytest.raises(InputError, match=r"must end in \.nii or \.nii\.gz"):
+        write_image(tmp_path / "a.img", Image(VALUES, GRID, "relative"))

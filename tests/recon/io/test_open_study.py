@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import h5py
+import pytest
+
+from spectac.recon.errors import InputError
+from spectac.recon.io import open_study
+
+
+def test_dicom_is_refused_with_what_is_understood(tmp_path):
+    (tmp_path / "scan").write_bytes(bytes(128) + b"DICM" + bytes(100))
+    with pytest.raises(InputError, match=r"DICOM NM comes with the next version\. Understood now: .*Interfile"):
+        open_study(tmp_path / "scan")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", bytes(5000), b"x,y\n1,2\n", b"\x89PNG\r\n\x1a\n"])
+def test_unknown_content_is_refused_with_the_list(tmp_path, content):
+    (tmp_path / "study.h5").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot tell what this file is\. Understood are: spectac's HDF5"):
+        open_study(tmp_path / "study.h5")
+
+
+def test_content_decides_not_the_name(tmp_path):
+    with h5py.File(tmp_path / "a.hs", "w") as file:
+        file["x"] = 1
+    with pytest.raises(InputError, match="HDF5, but not a study of spectac"):
+        open_study(tmp_path / "a.hs")
+
+
+def test_missing_file_and_empty_folder(tmp_path):
+    with pytest.raises(InputError, match="no such file or folder"):
+        open_study(tmp_path / "none")
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match="no Interfile header of raw projections in this folder"):
+        open_study(tmp_path)
+
+
+def test_importing_io_loads_no_file_library():
+    """`spectac --help` must stay quick: h5py and nibabel cost 0.2 s and come in when a file needs them."""
+    program = "import sys, spectac.recon.io; print([m for m in ('h5py', 'nibabel') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
