@@ -24,7 +24,7 @@ def describe(study: Study) -> dict[str, Any]:
         "nuclide": acquisition.nuclide,
         "main_line_kev": nuclide(acquisition.nuclide).main_kev,
         "views": acquisition.views,
-        "detectors": int(np.unique(acquisition.detector).size),
+        "detectors": int(np.unique(np.asarray(acquisition.detector)).size),
         "first_angle_deg": float(acquisition.view_angles_deg[0]),
         "arc_deg": float(360.0 - gaps.max()) if acquisition.views > 1 else 0.0,
         "largest_gap_deg": float(gaps.max()),

@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from spectac.recon import Image, MuMap, Result
 from spectac.recon.types import Array
-
-matplotlib.use("Agg")
 
 
 def draw_panel(
@@ -34,38 +33,37 @@ def draw_panel(
         y[-1] + grid.voxel_mm[1] / 2,
         y[0] - grid.voxel_mm[1] / 2,
     )
-    columns = [("truth", truth.values, true_mu.per_cm)]
+    columns: list[tuple[str, Array, Array | None]] = [("truth", truth.values, true_mu.per_cm)]
     columns += [
         (name, result.image.values, None if result.mu is None else result.mu.per_cm) for name, result in results.items()
     ]
     figure = Figure(figsize=(3.0 * len(columns), 11.5), layout="constrained")
     axes = figure.subplots(4, len(columns), height_ratios=(1, 1, 1, 0.9))
 
-    def show(axis: object, slice_: Array, colours: str, low: float, high: float) -> object:
-        drawn = axis.imshow(slice_, cmap=colours, vmin=low, vmax=high, extent=extent, interpolation="nearest")  # type: ignore[attr-defined]
-        axis.set(xticks=[], yticks=[], xlim=(-115, 115), ylim=(125, -125))  # type: ignore[attr-defined]
+    def show(axis: Axes, slice_: Array, colours: str, low: float, high: float) -> AxesImage:
+        drawn = axis.imshow(slice_, cmap=colours, vmin=low, vmax=high, extent=extent, interpolation="nearest")
+        axis.set(xticks=[], yticks=[], xlim=(-115, 115), ylim=(125, -125))
         return drawn
 
-    shown: list[object] = [None, None, None]
+    shown: dict[str, AxesImage] = {}
     for axis, (name, values, mu) in zip(axes.T, columns, strict=True):
         row = rows[name]
-        title = f"{'given map' if name == 'map' else name}\nbrain {row['brain_error_percent']:+.1f} %, SBR {row['sbr_right']:.2f} / {row['sbr_left']:.2f}"
-        axis[0].set_title(title, fontsize=10)
-        shown[0] = show(axis[0], values[k], "inferno", 0.0, 0.8 * top)
+        title = "given map" if name == "map" else name
+        errors = f"brain {row['brain_error_percent']:+.1f} %, SBR {row['sbr_right']:.2f} / {row['sbr_left']:.2f}"
+        axis[0].set_title(f"{title}\n{errors}", fontsize=10)
+        shown[f"activity, {truth.unit}"] = show(axis[0], values[k], "inferno", 0.0, 0.8 * top)
         if mu is None:
             axis[1].text(0.5, 0.5, "no map", ha="center", va="center", transform=axis[1].transAxes)
             axis[1].set_axis_off()
         else:
-            shown[1] = show(axis[1], mu[k], "gray", 0.0, 0.25)
-        shown[2] = show(axis[2], values[k] - truth.values[k], "RdBu_r", -0.4 * top, 0.4 * top)
+            shown["mu, 1/cm"] = show(axis[1], mu[k], "gray", 0.0, 0.25)
+        shown[f"error, {truth.unit}"] = show(axis[2], values[k] - truth.values[k], "RdBu_r", -0.4 * top, 0.4 * top)
         axis[3].plot(x, truth.values[k, j], color="0.6", lw=1, label="truth")
         axis[3].plot(x, values[k, j], color="#c2410c", lw=1.2, label=name)
         axis[3].set(xlim=(-100, 100), ylim=(0, 1.05 * top), xlabel="x in mm (left is positive)")
         axis[3].tick_params(labelsize=8)
-    for image, axis, label in zip(
-        shown, axes[:, -1], (f"activity, {truth.unit}", "mu, 1/cm", f"error, {truth.unit}"), strict=False
-    ):
-        figure.colorbar(image, ax=axis, label=label, shrink=0.8)  # type: ignore[arg-type]
+    for axis, (label, drawn) in zip(axes[:3, -1], shown.items(), strict=True):
+        figure.colorbar(drawn, ax=axis, label=label, shrink=0.8)
     axes[3, 0].set_ylabel(f"{truth.unit} along y = {y[j]:.0f} mm")
     figure.suptitle("Analytic head, I-123: slice through the striata, attenuation map, error, profile", fontsize=12)
     figure.savefig(path, dpi=110)

@@ -25,7 +25,8 @@ from speed_problem import PROBLEMS, Problem, write_problem
 from spectac.recon.types import Array
 
 PEERS = Path(__file__).parent / "peers"
-CAUSES_ON = "64x64x64x60"
+CAUSES_ON = Problem(48, 56, 30, subsets=5)
+"""Holds the head and no more: PyTomography needs seconds per iteration here, and there are a dozen cases."""
 STARTS = 3
 # What issue 2 asks for at 128x128x64x120 on 2 cores; printed beside the value, never enforced.
 WANTED = {
@@ -59,24 +60,23 @@ class Case:
     kernel: str = "sampled"
     transpose: bool = False
     order: str = "its own"
-    subsets: int = 10
+    subsets: int = 5
     iterations: int = 4
 
 
-# One thing changed at a time from the first, then all; then the same question without blur and without subsets.
+# One thing changed at a time, then together; then the same question without blur and without subsets.
 CASES = {
     "as delivered": Case(),
     "subsets in spectac's order": Case(order="spectac's"),
     "PSF integrated over pixels": Case(kernel="integrated"),
     "rotation transposed": Case(transpose=True),
-    "order and transpose": Case(order="spectac's", transpose=True),
-    "order and integrated PSF": Case(order="spectac's", kernel="integrated"),
+    "order, integrated PSF": Case(order="spectac's", kernel="integrated"),
     "order, integrated PSF, transpose": Case(order="spectac's", kernel="integrated", transpose=True),
-    "the three, and PSF cut at 3.5 sigma": Case(order="spectac's", kernel="integrated, cut", transpose=True),
+    "these three, PSF cut at 3.5 sigma": Case(order="spectac's", kernel="integrated, cut", transpose=True),
     "no PSF": Case(psf=False),
-    "no PSF, order and transpose": Case(psf=False, order="spectac's", transpose=True),
-    "1 subset, 20 iterations": Case(subsets=1, iterations=20),
-    "1 subset, integrated PSF, transpose": Case(kernel="integrated, cut", transpose=True, subsets=1, iterations=20),
+    "no PSF, order, transpose": Case(psf=False, order="spectac's", transpose=True),
+    "1 subset": Case(subsets=1, iterations=10),
+    "1 subset, integrated PSF, transpose": Case(kernel="integrated", transpose=True, subsets=1, iterations=10),
 }
 
 
@@ -88,7 +88,7 @@ def main() -> None:
         _show(added := _times(PROBLEMS[size], options))
         rows += added
     if options.pytomography:
-        _show(added := _causes(PROBLEMS[CAUSES_ON], options))
+        _show(added := _causes(CAUSES_ON, options))
         rows += added
     columns = provenance(options.seed)
     with options.output.open("w", newline="") as stream:

@@ -60,7 +60,7 @@ class Problem:
         )
 
 
-PROBLEMS = {problem.name: problem for problem in (Problem(128, 64, 120), Problem(64, 64, 60), Problem(64, 32, 60))}
+PROBLEMS = {problem.name: problem for problem in (Problem(128, 64, 120), Problem(64, 64, 60))}
 """What --sizes accepts; a new size is a new entry."""
 
 

@@ -103,6 +103,22 @@ class GivenMap:
         return Result(solver(self.mu), mu=self.mu, notes=notes)
 
 
+@dataclass(frozen=True)
+class MapFile:
+    """A NIfTI mu-map in 1/cm, at `energy_kev` (None: the photopeak's) unless its side-car says otherwise."""
+
+    path: str
+    energy_kev: float | None = None
+    name: str = "map"
+
+    def correct(self, solver: Solver) -> Result:
+        """Reconstruction with the file's map in the projector."""
+        from spectac.recon.io.nifti import read_mu_map
+
+        energy_kev = solver.energy_kev if self.energy_kev is None else self.energy_kev
+        return GivenMap(read_mu_map(self.path, energy_kev)).correct(solver)
+
+
 @dataclass(frozen=True, eq=False)
 class UniformMap:
     """One coefficient inside the head's outline, in the projector.
@@ -230,12 +246,10 @@ def build_uniform(options: Mapping[str, str]) -> AttenuationModel:
 
 def build_map(options: Mapping[str, str]) -> AttenuationModel:
     """Build `map` with the options file (NIfTI in 1/cm) and energy_kev (unless the file's side-car says it)."""
-    from spectac.recon.io.nifti import read_mu_map
-
     _known_only("map", options, ("file", "energy_kev"))
     if "file" not in options:
         raise InputError("attenuation map needs a file: give --mu-map FILE")
-    return GivenMap(read_mu_map(options["file"], _number("map", options, "energy_kev", None)))
+    return MapFile(options["file"], _number("map", options, "energy_kev", None))
 
 
 def _known_only(model: str, options: Mapping[str, str], known: tuple[str, ...]) -> None:

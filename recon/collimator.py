@@ -1,7 +1,6 @@
 """Collimators: distance-dependent resolution of real parallel-hole collimators, and its kernels on the pixel grid."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -105,11 +104,12 @@ def pixel_kernel(sigma_mm: NDArray[np.float64], pixel_mm: float) -> tuple[NDArra
 
 
 _SIMIND = "SIMIND collimator database (as stored with PyTomography 3.4, collim.col)"
-# Mid-crystal is the plane of interaction: half of a 9.5 mm crystal behind the gap between collimator and crystal.
-_SIEMENS = {"intrinsic_fwhm_mm": 3.9, "gap_mm": 0.30 + 4.75}
-_GE = {"intrinsic_fwhm_mm": 3.8, "gap_mm": 1.81 + 4.75}
-_PHILIPS = {"intrinsic_fwhm_mm": 3.3, "gap_mm": 8.0}
-_MEDISO = {"intrinsic_fwhm_mm": 3.8, "gap_mm": 4.75}
+# (intrinsic_fwhm_mm, gap_mm). Mid-crystal is the plane of interaction: half of a 9.5 mm crystal behind the gap between
+# collimator and crystal.
+_SIEMENS = (3.9, 0.30 + 4.75)
+_GE = (3.8, 1.81 + 4.75)
+_PHILIPS = (3.3, 8.0)
+_MEDISO = (3.8, 4.75)
 
 
 def _row(
@@ -117,11 +117,21 @@ def _row(
     hole_mm: float,
     length_mm: float,
     septa_mm: float,
-    camera: Mapping[str, float],
+    camera: tuple[float, float],
     source: str,
     published_fwhm_mm: float | None = None,
 ) -> Collimator:
-    return Collimator(name, hole_mm, length_mm, septa_mm, **camera, source=source, published_fwhm_mm=published_fwhm_mm)
+    intrinsic_fwhm_mm, gap_mm = camera
+    return Collimator(
+        name,
+        hole_mm,
+        length_mm,
+        septa_mm,
+        intrinsic_fwhm_mm,
+        gap_mm,
+        source=source,
+        published_fwhm_mm=published_fwhm_mm,
+    )
 
 
 _OPENGATE = "OpenGATE 10 contrib/spect"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import BSpline
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 from scipy.linalg import cho_factor, cho_solve
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
@@ -248,9 +248,9 @@ def _refine(v, L, B, R2, centre, zi, grid):
     cb, cl = (ll * yb - bl * yl) / det, (bb * yl - bl * yb) / det
     both = good & (cb > 0) & (cl > LEAST * cb)
     single = np.where(M > 0, LEAST, 0.0)
-    yb, bb = yb + single * yl, bb + 2 * single * bl + single**2 * ll
+    y1, b1 = yb + single * yl, bb + 2 * single * bl + single**2 * ll
     chi = np.where(
-        both, yy - cb * yb - cl * yl, yy - np.maximum(np.where(bb > 0, yb, 0), 0) ** 2 / np.maximum(bb, 1e-12)
+        both, yy - cb * yb - cl * yl, yy - np.maximum(y1, 0) ** 2 / np.maximum(b1, 1e-12)
     )
     lp = -0.5 * chi + prior
     lp -= lp.max(1, keepdims=True)

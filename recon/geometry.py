@@ -78,7 +78,7 @@ class CameraFrames:
 def camera_frames(acquisition: Acquisition, grid: Grid) -> CameraFrames:
     """Camera frames of all views over an upright grid whose voxels are the projections' pixels.
 
-    The lattice has the pitch of the u pixel in depth as well, and coincides with the grid at 0, 90, 180 and 270 deg when
+    The lattice has the pitch of the u pixel in depth as well. It coincides with the grid at 0, 90, 180 and 270 deg when
     the grid is centred on the axis and the sizes of u, y and x are all even or all odd.
     Raises InputError where the grid does not fit the projections.
     """
@@ -101,10 +101,10 @@ def camera_frames(acquisition: Acquisition, grid: Grid) -> CameraFrames:
     leftmost = -0.5 * (columns - 1) * pitch - np.asarray(acquisition.u_offset_mm)
     origin = nearest[:, None] * normals + leftmost[:, None] * rights - first_voxel
     lattice = np.empty((acquisition.views, 6))
-    lattice[:, 0::3] = origin / pitch
+    # Rounded, so that a lattice point that should lie on a voxel does, and no weight of 1e-16 spills over the edge.
+    lattice[:, 0::3] = np.round(origin / pitch, 9)
     lattice[:, 1::3] = -normals
     lattice[:, 2::3] = rights
-    lattice = np.round(lattice, 9)
 
     d = np.arange(depths)
     low, high = np.full((acquisition.views, depths), -np.inf), np.full((acquisition.views, depths), np.inf)

@@ -1,7 +1,8 @@
 """Photon lines and half-lives of the nuclides used in SPECT.
 
 Energies, intensities and half-lives: Decay Data Evaluation Project (LNHB), https://www.lnhb.fr/nuclear-data/.
-Water coefficients: total attenuation with coherent scattering at the main line, NIST XCOM (a test compares them with xraylib).
+Water coefficients: total attenuation with coherent scattering at the main line, NIST XCOM
+(a test compares them with xraylib).
 """
 
 from dataclasses import dataclass

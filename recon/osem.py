@@ -133,7 +133,7 @@ def osem(
     prior: RelativeDifferencePrior | None = None,
     on_update: Callable[[Update], None] | None = None,
 ) -> Array:
-    """Image (z, y, x) in counts per second and mL that explains `counts` (v, z, u) plus the expected `scatter` (v, z, u).
+    """Image (z, y, x) in counts per second and mL that explains `counts` (v, z, u) and expected `scatter` (v, z, u).
 
     Without a prior f <- f / (A_k^T 1) * A_k^T(y_k / (A_k f + s_k)) over subsets k (Hudson and Larkin, IEEE Trans Med
     Imaging 1994;13:601-609, doi:10.1109/42.363108); one subset is MLEM. With a prior BSREM (De Pierro and Yamagishi,

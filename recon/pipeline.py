@@ -232,12 +232,13 @@ class StudySolver:
         if not acquisition.times_known:
             self.notes.append("the view times are unknown: the image is in relative units")
         collimator = acquisition.collimator
-        if self.settings.resolution and self.settings.algorithm != "fbp" and collimator is not None:
-            if collimator.line is None and collimator.published_fwhm_mm is None:
-                self.notes.append(
-                    f"the resolution of collimator {collimator.name} was computed from its holes and could not be "
-                    "compared with a vendor's figure: check it with a line source, or give --psf"
-                )
+        if collimator is None or not self.settings.resolution or self.settings.algorithm == "fbp":
+            return
+        if collimator.line is None and collimator.published_fwhm_mm is None:
+            self.notes.append(
+                f"the resolution of collimator {collimator.name} was computed from its holes and could not be "
+                "compared with a vendor's figure: check it with a line source, or give --psf"
+            )
 
 
 def preview_grid(values: Array, grid: Grid) -> Grid:
@@ -280,7 +281,7 @@ def _check_orbit(projections: Projections) -> None:
             if apart[other] > 10.0 or not profiles[other].any():
                 continue
             bright = columns[profiles[other] >= 0.5 * profiles[other].max()]
-            place = (bright - 0.5 * (columns.size - 1)) * pitch - acquisition.u_offset_mm[other]
+            place = (bright - 0.5 * (columns.size - 1)) * pitch - np.asarray(acquisition.u_offset_mm)[other]
             reach = float((sign * place).max())
             if reach > acquisition.radii_mm[view] + pitch:
                 raise InputError(

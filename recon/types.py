@@ -1,5 +1,8 @@
 """The data that travels through spectac: frozen, checked where it is made, units in every name.
 
+Arrays are taken over without a copy where dtype and layout fit (a study may be hundreds of megabytes) and are read-only
+from then on: whoever made one must not write to it any more.
+
 Axes: images (z, y, x), z to superior, y to posterior, x to the patient's left; projections (v, z, u), z as the image,
 u to the right as the detector sees it looking at the patient. docs/conventions.md has the drawing.
 """
@@ -21,7 +24,7 @@ Array = NDArray[Any]
 
 def _frozen(values: ArrayLike, dtype: type, shape: tuple[int, ...] | None, name: str) -> Array:
     """Contiguous native read-only array; `shape` uses -1 for any length."""
-    array = np.ascontiguousarray(np.asarray(values), dtype=dtype)
+    array: Array = np.ascontiguousarray(np.asarray(values), dtype=dtype)
     if shape is not None and (
         array.ndim != len(shape) or any(want not in (-1, got) for want, got in zip(shape, array.shape, strict=True))
     ):
@@ -41,6 +44,11 @@ def _finite(array: Array, name: str, *, above: float | None = None, least: float
         raise InputError(f"{name} must be at least {least:g}, its smallest value is {array.min():g}")
 
 
+def _check_energy(energy_kev: float) -> None:
+    if not 0 < energy_kev < np.inf:
+        raise InputError(f"energy_kev must be above 0 and finite, got {energy_kev}")
+
+
 def _set(instance: object, **values: object) -> None:
     for name, value in values.items():
         object.__setattr__(instance, name, value)
@@ -48,7 +56,7 @@ def _set(instance: object, **values: object) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Voxels in space: shape (z, y, x), voxel_mm (z, y, x), and the affine from index (z, y, x, 1) to LPS mm of centres."""
+    """Voxels in space: shape and voxel_mm (z, y, x), and the affine from index (z, y, x, 1) to LPS mm of centres."""
 
     shape: tuple[int, int, int]
     voxel_mm: tuple[float, float, float]
@@ -189,11 +197,9 @@ class Acquisition:
             raise InputError(f"matrix needs (rows z, columns u) of at least 1, got {self.matrix}")
         if len(pixel_mm) != 2 or not all(np.isfinite(pixel_mm)) or min(pixel_mm) <= 0:
             raise InputError(f"pixel_mm needs (z, u) above 0 mm, got {self.pixel_mm}")
-        axis = self.axis_lps_mm
-        if axis is not None:
-            axis = tuple(float(coordinate) for coordinate in axis)
-            if len(axis) != 3 or not all(np.isfinite(axis)):
-                raise InputError(f"axis_lps_mm needs three finite coordinates (x, y, z), got {self.axis_lps_mm}")
+        axis = None if self.axis_lps_mm is None else tuple(float(coordinate) for coordinate in self.axis_lps_mm)
+        if axis is not None and (len(axis) != 3 or not all(np.isfinite(axis))):
+            raise InputError(f"axis_lps_mm needs three finite coordinates (x, y, z), got {self.axis_lps_mm}")
         _set(
             self,
             view_angles_deg=angles,
@@ -273,8 +279,7 @@ class Projections:
         if scatter is not None:
             scatter = _frozen(scatter, np.float32, self.acquisition.shape, "scatter (view, z, u)")
             _finite(scatter, "scatter", least=0.0)
-        if not self.energy_kev > 0:
-            raise InputError(f"energy_kev must be above 0, got {self.energy_kev}")
+        _check_energy(self.energy_kev)
         _set(self, counts=counts, scatter=scatter)
 
 
@@ -309,14 +314,13 @@ class MuMap:
         _finite(per_cm, "mu-map", least=0.0)
         if per_cm.size and per_cm.max() > 20.0:
             raise InputError(f"mu-map holds {per_cm.max():g}: it must be in 1/cm, not in HU or 1/m")
-        if not self.energy_kev > 0:
-            raise InputError(f"energy_kev must be above 0, got {self.energy_kev}")
+        _check_energy(self.energy_kev)
         _set(self, per_cm=per_cm)
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What an attenuation model returns: the image, the map that was used, the uncorrected image, and notes for the user."""
+    """What an attenuation model returns: image, the map that was used, the uncorrected image, notes for the user."""
 
     image: Image
     _: KW_ONLY

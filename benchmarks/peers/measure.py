@@ -1,4 +1,4 @@
-"""What the programs under test share: a list of measurements, memory, and the check of a transpose. Needs only numpy."""
+"""What the programs under test share: a list of measurements, memory, the check of a transpose. Needs only numpy."""
 
 import json
 import resource

@@ -15,9 +15,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     The cache follows numba's rules (NUMBA_CACHE_DIR, the package's folder, the user's cache folder). Where none is
     writable the code is compiled in memory in every process, with one warning.
     """
-    options = {"nogil": True, "fastmath": {"contract"}}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, nogil=True, fastmath={"contract"})(function)
     except RuntimeError as error:
         if "no locator available" not in str(error):
             raise
@@ -29,4 +28,4 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             RuntimeWarning,
             stacklevel=2,
         )
-    return numba.njit(**options)(function)
+    return numba.njit(nogil=True, fastmath={"contract"})(function)

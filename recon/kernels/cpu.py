@@ -36,7 +36,7 @@ def _corners(lattice, d, u, ny, nx, weights):  # type: ignore[no-untyped-def]
 
 @compiled
 def attenuation_paths(mu, lattice, first, last, start, voxel_cm, factors):  # type: ignore[no-untyped-def]
-    """Fill `factors` with -path: mu along the way from each lattice point to the detector, half of its own voxel counted.
+    """Fill `factors` with -path: mu from each lattice point to the detector, half of the point's own voxel counted.
 
     The exponential is the caller's: numpy's is vectorised, the compiler's is not.
     """

@@ -10,7 +10,7 @@ from spectac.recon.types import Array
 
 
 def rotation_matrix(lattice: Array, depths: int, columns: int, ny: int, nx: int) -> Array:
-    """Bilinear weights (d * u, y * x) that sample a slice on the camera lattice; points outside the grid sample zero."""
+    """Bilinear weights (d * u, y * x) that sample a slice on the camera lattice; outside the grid they are 0."""
     matrix = np.zeros((depths, columns, ny, nx))
     for d in range(depths):
         for u in range(columns):
@@ -43,7 +43,7 @@ def blur_matrix(half_kernel: Array, half_width: int, size: int) -> Array:
 def view_matrix(
     rotation: Array, factors: Array, kernel_u: Array, half_u: Array, kernel_z: Array, half_z: Array
 ) -> Array:
-    """One view as an explicit matrix (u, z, y * x, z): rotation, attenuation and blur, before weights of time and volume."""
+    """One view as an explicit matrix (u, z, y * x, z): rotation, attenuation and blur, without its weight."""
     depths, columns, nz = factors.shape
     pixels = rotation.shape[1]
     turned = rotation.reshape(depths, columns, pixels)

@@ -125,7 +125,7 @@ def test_models_on_a_uniform_cylinder(cylinder, figure):
 
 
 def test_chang_order_one_comes_closer_than_order_zero(cylinder):
-    """The residual's backprojection must bring the reprojection nearer to the data (that is what Chang iterates for)."""
+    """The residual's backprojection must bring the reprojection nearer to the data: that is what it is for."""
     study, outline, _ = cylinder
     system = SystemModel(study.acquisition, outline.grid, mu=MuMap(0.15 * outline.mask, outline.grid, 140.5))
     misfit = []

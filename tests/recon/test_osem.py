@@ -14,7 +14,7 @@ from spectac.recon import (
     SystemModel,
     default_grid,
 )
-from spectac.recon.osem import osem, ordered_subsets
+from spectac.recon.osem import ordered_subsets, osem
 
 
 def small_system(dtype: str = "float64", views: int = 16, attenuated: bool = True) -> SystemModel:

@@ -29,7 +29,7 @@ FINEST_MM = 2.2
 
 
 def cylinder_study(pixel_mm: float, seconds: float, *, views: int = 60) -> tuple[Study, MuMap]:
-    """A 20 cm cylinder of activity 1 in 0.15 /cm with PSF, projected at 2.2 mm and summed; and its map at `pixel_mm`."""
+    """A 20 cm cylinder of activity 1 in 0.15 /cm with PSF, projected at 2.2 mm and summed; its map at `pixel_mm`."""
     factor = round(pixel_mm / FINEST_MM)
     rows, columns = 16, 128
 

@@ -155,8 +155,8 @@ def test_bad_projections_are_refused():
         ((good[:2], 140.5), {}, r"counts \(view, z, u\) needs shape \(3, 2, 4\), got \(2, 2, 4\)"),
         ((good * np.inf, 140.5), {}, "counts holds 24 values"),
         ((-good, 140.5), {}, "counts must be at least 0"),
-        ((good, 0.0), {}, "energy_kev must be above 0, got 0"),
-        ((good, np.nan), {}, "energy_kev must be above 0, got nan"),
+        ((good, 0.0), {}, "energy_kev must be above 0 and finite, got 0"),
+        ((good, np.nan), {}, "energy_kev must be above 0 and finite, got nan"),
         ((good, 140.5), {"scatter": good[:, :1]}, r"scatter \(view, z, u\) needs shape \(3, 2, 4\), got \(3, 1, 4\)"),
         ((good, 140.5), {"scatter": good * np.nan}, "scatter holds 24 values"),
         ((good, 140.5), {"scatter": -good}, "scatter must be at least 0"),
@@ -176,8 +176,8 @@ def test_bad_images_and_maps_are_refused():
         (lambda: MuMap(good * np.inf, GRID, 140.5), "mu-map holds 24 values"),
         (lambda: MuMap(-0.01 * good, GRID, 140.5), "mu-map must be at least 0, its smallest value is -0.01"),
         (lambda: MuMap(1000 * good, GRID, 140.5), "mu-map holds 1000: it must be in 1/cm, not in HU"),
-        (lambda: MuMap(good, GRID, 0.0), "energy_kev must be above 0, got 0"),
-        (lambda: MuMap(good, GRID, np.nan), "energy_kev must be above 0, got nan"),
+        (lambda: MuMap(good, GRID, 0.0), "energy_kev must be above 0 and finite, got 0"),
+        (lambda: MuMap(good, GRID, np.nan), "energy_kev must be above 0 and finite, got nan"),
     ]
     for make, message in cases:
         with pytest.raises(InputError, match=message):
