@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import BSpline
 from scipy.linalg import cho_factor, cho_solve
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates, maximum_filter1d
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
@@ -70,7 +70,7 @@ def head_outline(photopeak: Image, scatter: Image | None = None) -> Outline:
     R2, centre, seen = _surface(photopeak, levels)
     if scatter is not None:
         lv = _levels(scatter)
-        R2, centre, seen = _surface(scatter, lv)
+        R2, centre, seen = _surface(scatter, lv, layered=False)
     return Outline(_mask(R2, centre, photopeak.grid), photopeak.grid)
 
 
@@ -89,7 +89,7 @@ def _levels(image: Image) -> _Levels:
     return _Levels(air, head, top(5.0), slices, seen)
 
 
-def _surface(image: Image, levels: _Levels, rounds: int = 2):
+def _surface(image: Image, levels: _Levels, rounds: int = 2, layered=True):
     grid = image.grid
     v = image.values - levels.air
     B = levels.head - levels.air
@@ -132,7 +132,7 @@ def _surface(image: Image, levels: _Levels, rounds: int = 2):
     th = np.broadcast_to(_ANGLES[None], R.shape)
     R2 = _fit(zmm, th, R, has.astype(float), grid)
     for _ in range(rounds):
-        R2 = _refine(v, L, B, R2, centre, zi, grid)
+        R2 = _refine(v, L, B, R2, centre, zi, grid, layered)
     return R2, centre, exist
 
 
@@ -182,6 +182,8 @@ def _fit(zmm, th, R, w, grid, robust=4):
 
 
 LEAST = 0.08
+TISSUE = 0.5
+DBG = []
 FIT = [20.0, 0.02]
 
 
@@ -198,7 +200,7 @@ def _templates():
     return X, M, brain, layer, prior
 
 
-def _refine(v, L, B, R2, centre, zi, grid):
+def _refine(v, L, B, R2, centre, zi, grid, layered=True):
     mm = grid.voxel_mm[1]
     R = np.sqrt(np.maximum(R2, 1.0))
     Rz = np.gradient(R, grid.voxel_mm[0], axis=0)
@@ -228,7 +230,8 @@ def _refine(v, L, B, R2, centre, zi, grid):
     p = map_coordinates(v, q, order=1)
     inner = p[..., _DEPTHS_MM <= 0].max(-1)
     Lz = gaussian_filter1d(L, 2.0)[zi][:, None]
-    hot = gaussian_filter(inner, (1, 1), mode=("nearest", "wrap")) > HOT_RATIO * Lz
+    near = maximum_filter1d(L, 13)[zi][:, None]
+    hot = gaussian_filter(inner, (1, 1), mode=("nearest", "wrap")) > HOT_RATIO * near
     w0 = (ok & ~hot).astype(float)
     sig = (2.0, 1.5)
     den = gaussian_filter(w0, sig, mode=("nearest", "wrap"))
@@ -239,7 +242,8 @@ def _refine(v, L, B, R2, centre, zi, grid):
     pm = pm - pm[..., -2:].mean(-1, keepdims=True)
     X, M, Tb, Tl, prior = _templates()
     flat = pm.reshape(-1, len(_DEPTHS_MM))
-    W = 1 / ((0.08 * np.abs(flat)) ** 2 + (0.01 * B) ** 2)
+    local = np.broadcast_to(Lz, pm.shape[:2]).reshape(-1, 1)
+    W = 1 / ((0.08 * np.abs(flat)) ** 2 + (0.01 * local) ** 2)
     bb, ll, bl = W @ Tb**2, W @ Tl**2, W @ (Tb * Tl)
     yb, yl, yy = (W * flat) @ Tb, (W * flat) @ Tl, (W * flat**2).sum(1, keepdims=True)
     det = bb * ll - bl**2
@@ -252,13 +256,15 @@ def _refine(v, L, B, R2, centre, zi, grid):
     chi = np.where(
         both, yy - cb * yb - cl * yl, yy - np.maximum(y1, 0) ** 2 / np.maximum(b1, 1e-12)
     )
-    lp = -0.5 * chi + prior
+    edge = (ndtr(0) * 0 + flat[:, _DEPTHS_MM <= 0].max(1))[:, None]
+    lp = -0.5 * chi + np.where((M > 0) & ((edge < TISSUE * B) | (not layered)), -50.0, prior)
     lp -= lp.max(1, keepdims=True)
     post = np.exp(lp)
     post /= post.sum(1, keepdims=True)
     mean = post @ X
     var = post @ X**2 - mean**2
     mean, var = mean.reshape(ok.shape), var.reshape(ok.shape)
+    DBG.append((zi, R[zi].mean(1), mean.mean(1), nr[zi].mean(1), w0.mean(1), var.mean(1)))
     w = w0 * (den > 0.05) / (1 + var / 4.0)
     new = pos + mean[..., None] * nrm_
     # back to cylindrical about the centre line at the new z

@@ -46,3 +46,13 @@ def adjoint_mismatch(forward: Callable, adjoint: Callable, problem: dict) -> flo
     y = rng.standard_normal((1, *problem["counts"].shape[1:])).astype(np.float32)
     ax, aty = np.asarray(forward(x), float), np.asarray(adjoint(y), float)
     return float(abs(np.vdot(ax, y) - np.vdot(x, aty)) / (np.linalg.norm(ax) * np.linalg.norm(y)))
+
+
+def start_image(problem: dict, *, corners: bool = True) -> np.ndarray:
+    """Image (z, y, x) of 1; without corners of 0 where not all views see a voxel and its blur's reach of 2 voxels."""
+    start = np.ones(problem["mu_per_cm"].shape, np.float32)
+    if not corners:
+        n = start.shape[-1]
+        centre = np.arange(n) - 0.5 * (n - 1)
+        start[:, np.hypot(centre, centre[:, None]) > 0.5 * n - 2] = 0
+    return start

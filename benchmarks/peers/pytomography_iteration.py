@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from measure import Measurements, adjoint_mismatch, peak_memory_gib
+from measure import Measurements, adjoint_mismatch, peak_memory_gib, start_image
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -119,11 +119,6 @@ class Clock(Callback):
         return image
 
 
-def _start_image(problem: dict) -> torch.Tensor:
-    # A fresh one each time: OSEM updates it in place.
-    return torch.ones(problem["mu_per_cm"].shape[::-1])
-
-
 def _time(results: Measurements, folder: Path, problem: dict, repeats: int) -> None:
     subsets = int(problem["subset_of_view"].max()) + 1
     began = time.perf_counter()
@@ -136,8 +131,10 @@ def _time(results: Measurements, folder: Path, problem: dict, repeats: int) -> N
     results.add("set-up: sensitivities", "s", time.perf_counter() - began)
 
     clock = Clock(subsets)
+    # OSEM updates the start in place: it gets one of its own.
+    start = _to_object(start_image(problem))
     began = time.perf_counter()
-    image = OSEM(likelihood, object_initial=_start_image(problem))(n_iters=repeats, n_subsets=subsets, callback=clock)
+    image = OSEM(likelihood, object_initial=start)(n_iters=repeats, n_subsets=subsets, callback=clock)
     results.add("OSEM iteration", "s", *np.diff([began, *clock.ends]))
     results.add("peak memory, 2 iterations", "GiB", *clock.memory)
     np.save(folder / "pytomography_time.npy", _image(image))
@@ -170,7 +167,8 @@ def _images(results: Measurements, folder: Path, problem: dict) -> None:
             views = [torch.from_numpy(np.flatnonzero(problem["subset_of_view"] == k)) for k in range(case["subsets"])]
             system.set_n_subsets = lambda _, views=views, system=system: setattr(system, "subset_indices_array", views)
         likelihood = PoissonLogLikelihood(system, _to_projections(problem["counts"]))
-        algorithm = OSEM(likelihood, object_initial=_start_image(problem))
+        start = _to_object(start_image(problem, corners=case["corners"]))
+        algorithm = OSEM(likelihood, object_initial=start)
         image = algorithm(n_iters=case["iterations"], n_subsets=case["subsets"])
         np.save(folder / f"pytomography_image_{name}.npy", _image(image))
         np.save(folder / f"pytomography_forward_{name}.npy", _counts(system.forward(_to_object(problem["object"]))))

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from measure import Measurements, adjoint_mismatch, peak_memory_gib
+from measure import Measurements, adjoint_mismatch, peak_memory_gib, start_image
 
 from spectac.recon.collimator import Collimator
 from spectac.recon.device import cpu_threads
@@ -93,13 +93,13 @@ def _time(results: Measurements, folder: Path, problem: dict, repeats: int) -> N
 
     # One more iteration than is timed: the first also holds the sensitivities, which are given as set-up.
     began = time.perf_counter()
-    starts = np.ones(system.image_shape, np.float32)
-    osem(system, problem["counts"], iterations=measured + 1, subsets=subsets, start=starts, on_update=note)
+    start = start_image(problem)
+    osem(system, problem["counts"], iterations=measured + 1, subsets=subsets, start=start, on_update=note)
     iterations = np.diff(ends)
     results.add("OSEM iteration", "s", *iterations)
     results.add("set-up: sensitivities", "s", ends[0] - began - float(np.median(iterations)))
     results.add("peak memory, 2 iterations", "GiB", *memory)
-    image = osem(system, problem["counts"], iterations=repeats, subsets=subsets, start=starts)
+    image = osem(system, problem["counts"], iterations=repeats, subsets=subsets, start=start)
     np.save(folder / "spectac_time.npy", image)
 
     for _ in range(measured):
@@ -120,10 +120,10 @@ def _time(results: Measurements, folder: Path, problem: dict, repeats: int) -> N
 def _images(folder: Path, problem: dict) -> None:
     made: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
-        key = case["psf"], case["subsets"], case["iterations"]
+        key = case["psf"], case["corners"], case["subsets"], case["iterations"]
         if key not in made:
             system = _system(problem, psf=case["psf"])
-            start = np.ones(system.image_shape, np.float32)
+            start = start_image(problem, corners=case["corners"])
             settings = {"iterations": case["iterations"], "subsets": case["subsets"], "start": start}
             made[key] = osem(system, problem["counts"], **settings), system.forward(problem["object"])
         np.save(folder / f"spectac_image_{name}.npy", made[key][0])

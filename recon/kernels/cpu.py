@@ -137,6 +137,14 @@ def _blur_line(line, margin, nz, kernel, half, target):  # type: ignore[no-untyp
 
 
 @compiled
+def _blur_rows(padded, begin, end, margin, nz, kernel, half, smooth):  # type: ignore[no-untyped-def]
+    """Fill smooth[begin:end] with the rows of `padded` blurred along z; the rows' margins hold zeros."""
+    for u in range(begin, end):
+        smooth[u] = 0
+        _blur_line(padded[u], margin, nz, kernel, half, smooth[u])
+
+
+@compiled
 def adjoint_view(  # type: ignore[no-untyped-def]
     projection, lattice, first, last, start, factors, attenuated, kernel_u, half_u, kernel_z, half_z, image
 ):
@@ -153,9 +161,7 @@ def adjoint_view(  # type: ignore[no-untyped-def]
         if first[d] == last[d]:
             continue
         hu, hz = half_u[d], half_z[d]
-        for u in range(max(0, first[d] - hu), min(columns, last[d] + hu)):
-            smooth[u] = 0
-            _blur_line(padded[u], margin, nz, kernel_z[d], hz, smooth[u])
+        _blur_rows(padded, max(0, first[d] - hu), min(columns, last[d] + hu), margin, nz, kernel_z[d], hz, smooth)
         for u in range(first[d], last[d]):
             _mix_rows(smooth, u, max(0, u - hu), min(columns, u + hu + 1), kernel_u[d], line, 0, nz)
             low, high, left, right = _corners(lattice, d, u, ny, nx, weights)
@@ -194,9 +200,7 @@ def gradient_mu_view(  # type: ignore[no-untyped-def]
         if first[d] == last[d]:
             continue
         hu, hz = half_u[d], half_z[d]
-        for u in range(max(0, first[d] - hu), min(columns, last[d] + hu)):
-            smooth[u] = 0
-            _blur_line(padded[u], margin, nz, kernel_z[d], hz, smooth[u])
+        _blur_rows(padded, max(0, first[d] - hu), min(columns, last[d] + hu), margin, nz, kernel_z[d], hz, smooth)
         for u in range(first[d], last[d]):
             _mix_rows(smooth, u, max(0, u - hu), min(columns, u + hu + 1), kernel_u[d], line, 0, nz)
             low, high, left, right = _corners(lattice, d, u, ny, nx, weights)
