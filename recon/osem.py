@@ -157,32 +157,57 @@ def osem(
     # A voxel that only rounding sees (below a millionth of the best) would be divided by noise.
     seen = full > 1e-6 * full.max()
     image = _start_image(start, system, data, extra, full, seen)
-    stiffness = 0.0 if prior is None else prior.stiffness(system.grid.voxel_mm)
+    improve = (
+        _em_steps(sensitivities, full) if prior is None else _bsrem_steps(sensitivities, full, seen, prior, system)
+    )
     total = iterations * len(parts)
     for done in range(total):
         iteration, k = divmod(done, len(parts))
-        part, sensitivity = parts[k], sensitivities[k]
-        measured = data[order[k]]
+        part, measured = parts[k], data[order[k]]
         expected = part.forward(image)
         if extra is not None:
             expected += extra[order[k]]
         ratio = np.divide(measured, expected, out=np.zeros_like(expected), where=expected > 0)
         lost = float(measured[expected <= 0].sum(dtype=np.float64))
-        explained = part.adjoint(ratio)
-        if prior is None:
-            image *= np.divide(
-                explained, sensitivity, out=np.ones_like(image), where=sensitivity > 1e-6 * full / len(parts)
-            )
-        else:
-            step = 1.0 / (1.0 + iteration / 15.0)
-            slope = explained - sensitivity
-            slope -= (prior.beta / len(parts)) * prior.gradient(image, system.grid.voxel_mm)
-            scale = np.divide(image * (step * len(parts)), full + stiffness, out=np.zeros_like(image), where=seen)
-            # Not to 0, from where no step leads back: a step takes away 90 % of a voxel at most.
-            image = np.maximum(image + scale * slope, 0.1 * image)
+        improve(image, part.adjoint(ratio), iteration, k)
         if on_update is not None:
             on_update(Update(done + 1, total, iteration, image, lost))
     return image
+
+
+_Improve = Callable[[Array, Array, int, int], None]
+"""Changes the image in place, given A_k^T(y_k / expectation), the iteration and the subset k."""
+
+
+def _em_steps(sensitivities: list[Array], full: Array) -> _Improve:
+    """OSEM's multiplication by A_k^T(ratio) / A_k^T 1; 1 where the subset does not see the voxel."""
+    blind = [sensitivity <= 1e-6 / len(sensitivities) * full for sensitivity in sensitivities]
+    for sensitivity, unseen in zip(sensitivities, blind, strict=True):
+        np.divide(1, sensitivity, out=sensitivity, where=~unseen)
+    anywhere = [bool(unseen.any()) for unseen in blind]
+
+    def improve(image: Array, explained: Array, iteration: int, k: int) -> None:
+        explained *= sensitivities[k]
+        if anywhere[k]:
+            explained[blind[k]] = 1
+        image *= explained
+
+    return improve
+
+
+def _bsrem_steps(
+    sensitivities: list[Array], full: Array, seen: Array, prior: RelativeDifferencePrior, system: SystemModel
+) -> _Improve:
+    """BSREM's relaxed step along the gradient of the subset's penalised log-likelihood, scaled by the image."""
+    subsets, voxel_mm = len(sensitivities), system.grid.voxel_mm
+    scale = np.divide(subsets, full + prior.stiffness(voxel_mm), out=np.zeros_like(full), where=seen)
+
+    def improve(image: Array, explained: Array, iteration: int, k: int) -> None:
+        slope = explained - sensitivities[k] - (prior.beta / subsets) * prior.gradient(image, voxel_mm)
+        # Not to 0, from where no step leads back: a step takes away 90 % of a voxel at most.
+        image *= np.maximum(1 + scale * slope / (1 + iteration / 15), 0.1)
+
+    return improve
 
 
 def _checked(array: Array, shape: tuple[int, ...], name: str, dtype: np.dtype) -> Array:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -69,7 +70,8 @@ class SystemModel:
     `energy_kev=None` is the nuclide's main line. Attenuation factors of all views are kept in memory when they fit into
     `factor_memory_bytes` (default: a quarter of the memory that is free), else computed again for each use.
 
-    Assumes: parallel holes; a point response that depends on distance alone.
+    Assumes: parallel holes; a point response that depends on distance alone; no activity beside the detector's edge
+    (its blur into the detector is left out).
     Raises InputError where grid, map and acquisition do not fit each other.
     """
 
@@ -323,6 +325,13 @@ def check_radius(acquisition: Acquisition, grid: Grid, inside: Array, what: str)
 
 def _free_memory_bytes() -> int:
     """Memory that can be taken without swapping, where the system tells; else 2 GiB."""
+    try:
+        # Linux counts the memory that its file cache would give back; sysconf does not.
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
