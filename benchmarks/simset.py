@@ -1,10 +1,10 @@
-"""spectac on projections that nobody here made: STIR's SimSET Monte Carlo study, chi^2 per bin and the residual by view.
+"""spectac on projections that nobody here made, STIR's SimSET Monte Carlo study: chi^2 per bin, residual by view.
 
     python benchmarks/simset.py INPUT.HS -o FOLDER
 
-INPUT.HS is the Interfile header of STIR's SimSET SPECT example. Rows 10-17 of the file (the superior end) hold a uniform
-cylinder of 100 mm radius. The true map is not part of the data: the uniform map of 0.091 /cm stands for it. Writes
-simset.csv and simset_residual.png.
+INPUT.HS is the Interfile header of STIR's SimSET SPECT example. Rows 10-17 of the file (the superior end) hold a
+uniform cylinder of 100 mm radius. The true map is not part of the data: the uniform map of 0.091 /cm stands for it.
+Writes simset.csv and simset_residual.png.
 """
 
 import argparse

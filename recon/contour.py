@@ -3,18 +3,18 @@
 The surface is star-shaped about a centre line and kept as the squared radius over (z, angle): for an ellipsoid that is
 a parabola in z and few harmonics in the angle, it passes through 0 where the head closes, and where the head runs out
 of the field it simply goes on. A low threshold finds it roughly; then what lies under the blurred edge is fitted along
-the surface's normals: brain, skull without uptake, and a layer of scalp. That layer tells where the skin is: uncorrected
-images show it at about twice its true ratio to the brain, because little lies between it and the detector.
+the surface's normals: brain, skull without uptake, and a layer of scalp. That layer tells where the skin is: without
+attenuation correction it shows at about twice its true ratio to the brain, for little lies between it and the detector.
 
-The numbers were set on simulated heads (the generator of tests/recon/test_contour.py with other seeds) and on the
-cylinder of the SimSET data; none was fitted to the heads that the tests measure.
+Numbers without another source were set on simulated heads (the generator of tests/recon/test_contour.py, with seeds that
+it does not use) together with the cylinder of the SimSET data.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import BSpline
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import solveh_banded
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, label, map_coordinates, maximum_filter1d
 from scipy.sparse import csr_array
 from scipy.special import ndtr
@@ -27,24 +27,26 @@ HEAD_ML = 400.0
 SLICE_MM2 = 6000.0
 """The same in one slice: a third of a brain's section, half of a neck's, twice two blurred striata."""
 FOCAL_RATIO = 0.03
-"""Head level over the level of the hottest 5 mL: at least 0.1 for striata of ten times the brain, about 0 for foci alone."""
+"""Head level over that of the hottest 5 mL: at least 0.1 for striata of ten times the brain, about 0 for foci alone."""
 LOW_THRESHOLD = 0.08
-"""Share of a slice's level at the skin: scalp of 0.05-0.4 of the brain, seen doubled, halved by the edge, gives 0.04-0.25."""
+"""Share of a slice's level at the skin, to start with: 0.07-0.3 was seen for scalps of 0.07-0.37 of the brain."""
 EDGE_SIGMA_MM = 5.4
-"""Blur of an edge in a preview: LEHR at 13-15 cm (sigma 3.7), voxels of 4 mm twice, Gaussian of 6 mm; SimSET: 5.2."""
+"""Blur of an edge in a preview. LEHR at 14 cm (sigma 3.7), voxels of 4 mm twice (1.2 each) and the Gaussian of 6 mm (2.5)
+make 4.8; the edge of the SimSET cylinder reads 5.1; 5.4 gave the least bias (0.5 mm on heads, 0.2 on the cylinder)."""
 MARGIN_MM = (11.5, 2.5)
-"""Brain to skin, mean and spread: 2 mm of fluid, 5-7 of skull, 4-6 of scalp. A prior only: what is seen overrules it."""
+"""Brain to skin, mean and spread: 1-3 mm of fluid, 4-6 of skull, 4-6 of scalp. A prior: what is seen overrules it."""
 SCALP_MM = 5.0
 LEAST_SCALP = 0.05
-"""Living scalp shows at least this share of the brain's edge; without any, a single edge (a phantom's wall) fits better."""
+"""Living scalp shows at least this share of the brain's edge; without any a single edge (a phantom) fits better."""
 TISSUE_RATIO = 0.5
 """Below this share of the head's level an edge is that of face or neck, which have no margin."""
 HOT_RATIO = 1.8
 """Above this multiple of the level within 24 mm of z a ray passes a gland or a focus and is left to its neighbours."""
 STANDARD_HEAD_MM = (76.0, 95.0, 90.0, 20.0)
 """Adult head: half-width, half-length, height of the skin above the striata, centre behind the striata (MNI atlas)."""
-DISAGREE_MM = 8.0
-"""Surfaces from two windows that differ more than this, 12 % per ray, cannot both be right."""
+AGREE_MM, DISAGREE_MM = 4.0, 8.0
+"""Surfaces from two windows are averaged where they lie within a voxel, else the scatter's holds; a mean difference of
+8 mm, 12 % per ray, is not noise but another position or another scan."""
 
 _ANGLES = np.deg2rad(np.arange(0.0, 360.0, 10.0))
 _UNIT = np.stack([np.sin(_ANGLES), np.cos(_ANGLES)], axis=-1)
@@ -101,7 +103,7 @@ class _Preview:
 
 @dataclass(frozen=True, eq=False)
 class _Surface:
-    """`squared_mm2` (z, angle) about `centre` (z, 2) in voxels (y, x), for all slices of the grid; at most 0 = outside."""
+    """`squared_mm2` (z, angle) about `centre` (z, 2) in voxels (y, x), for all slices of the grid; 0 or less: no head."""
 
     squared_mm2: Array
     centre: Array
@@ -117,11 +119,15 @@ def head_outline(photopeak: Image, scatter: Image | None = None) -> Outline:
     Raises InputError where the photopeak holds no activity or nothing stands out from the air, and for unequal grids.
     """
     if scatter is not None and not scatter.grid.same_as(photopeak.grid):
-        raise InputError(f"the scatter preview's grid {scatter.grid.shape} is not the photopeak's {photopeak.grid.shape}")
+        raise InputError(
+            f"the scatter preview's grid {scatter.grid.shape} is not the photopeak's {photopeak.grid.shape}"
+        )
     grid = photopeak.grid
     peak = _measured(photopeak)
     if peak is None:
-        raise InputError("the photopeak image holds no activity: no head outline can be found; give a map or an outline")
+        raise InputError(
+            "the photopeak image holds no activity: no head outline can be found; give a map or an outline"
+        )
     warnings = []
     found = None
     if not peak.focal:
@@ -140,11 +146,11 @@ def head_outline(photopeak: Image, scatter: Image | None = None) -> Outline:
         if found is None:
             warnings.append("the photopeak shows foci alone: the outline comes from the scatter window alone")
         else:
-            apart = _mean_distance_mm(found, other)
-            if apart > DISAGREE_MM:
+            other, apart_mm = _fused(found, other, grid)
+            if apart_mm > DISAGREE_MM:
                 warnings.append(
-                    f"the outlines from the photopeak and from the scatter window lie {apart:.0f} mm apart: the latter "
-                    "is used; check it"
+                    f"the outlines from the photopeak and from the scatter window lie {apart_mm:.0f} mm apart: "
+                    "where they differ the latter is used; check it"
                 )
         found = other
     if found is None:
@@ -181,13 +187,11 @@ def _measured(image: Image) -> _Preview | None:
     rank = min(int(SLICE_MM2 / image.grid.voxel_mm[1] ** 2), values[0].size - 1)
     slices = np.sort(values.reshape(len(values), -1), axis=1)[:, -1 - rank] - air
     voxel_mm = np.array(image.grid.voxel_mm)
-    return _Preview(
-        np.maximum(values - air, 0.0), voxel_mm, first, air, exceeded(HEAD_ML), exceeded(5.0), slices
-    )
+    return _Preview(np.maximum(values - air, 0.0), voxel_mm, first, air, exceeded(HEAD_ML), exceeded(5.0), slices)
 
 
 def _surface(preview: _Preview, grid: Grid, *, layered: bool) -> _Surface:
-    """Surface by a low threshold, refined twice by the layers under the edge (`layered`: a scalp may lie on a brain)."""
+    """Surface by a low threshold, refined twice by the layers under the edge (`layered`: scalp may lie on brain)."""
     mm = preview.voxel_mm
     # Above the brain a slice's level falls to nothing, the scalp's does not.
     levels = np.maximum(gaussian_filter1d(preview.slices, 1.0, mode="nearest"), 0.3 * preview.head)
@@ -264,15 +268,15 @@ def _smooth_surface(z_mm: Array, angles: Array, radius_mm: Array, weights: Array
     target, robust = radius_mm**2, np.ones_like(radius_mm)
     for _ in range(4):
         weighted = (matrix * (robust * weights / per_mm**2)[:, None]).T.tocsr()
-        coefficients = cho_solve(cho_factor((weighted @ matrix).toarray() + penalty), weighted @ target)
+        normal = (weighted @ matrix).toarray() + penalty
+        bands = np.stack([np.pad(np.diagonal(normal, -k), (0, k)) for k in range(4 * order.size)])
+        coefficients = solveh_banded(bands, weighted @ target, lower=True)
         robust = 1.0 / (1.0 + ((target - matrix @ coefficients) / per_mm / 3.0) ** 2)
     z_out = np.repeat(np.arange(slices) * step_mm, len(_ANGLES))
     return (design(z_out, np.tile(_ANGLES, slices)) @ coefficients).reshape(slices, len(_ANGLES))
 
 
-def _refined(
-    preview: _Preview, values: Array, levels: Array, squared: Array, centre: Array, *, layered: bool
-) -> Array:
+def _refined(preview: _Preview, values: Array, levels: Array, squared: Array, centre: Array, *, layered: bool) -> Array:
     """Squared radius (z, angle) after moving every point along its normal to where the layers' fit puts the skin."""
     mm = preview.voxel_mm
     points, normals = _points_and_normals(squared, centre, mm)
@@ -321,8 +325,9 @@ def _skin_offset(profiles: Array, level: Array, brain_level: float) -> tuple[Arr
 
     Every candidate (skin, margin) is two blurred layers, b E(skin - margin) + s [E(skin) - E(skin - thickness)] with
     E(x) the edge at x, b and s fitted with s >= LEAST_SCALP b >= 0; margin 0 is a single edge, and the only one where
-    the profile stays below `brain_level`. Errors: 8 % of the value, for uptake is not as even as the layers are, and 1 %
-    of the slice's level, for noise.
+    the profile stays below `brain_level`. Errors: 8 % of the value, for uptake is not as even as the layers, and 1 % of
+    the slice's level, for noise. What lies deeper than the profile's maximum (white matter under the cortex) is no
+    part of the edge and not fitted.
     """
     skin, margin = (
         a.ravel() for a in np.meshgrid(np.arange(-12.0, 13.0), np.r_[0.0, np.arange(7.0, 30.1, 1.5)], indexing="ij")
@@ -341,6 +346,7 @@ def _skin_offset(profiles: Array, level: Array, brain_level: float) -> tuple[Arr
     data = profiles.reshape(-1, len(_DEPTHS_MM)) / np.repeat(level, profiles.shape[1])[:, None]
     data = data.astype(np.float32)
     w = 1.0 / ((0.08 * data) ** 2 + np.float32(0.01) ** 2)
+    w *= np.arange(data.shape[1]) >= np.argmax(data, axis=1)[:, None]
     bb, ss, bs = w @ brain**2, w @ scalp**2, w @ (brain * scalp)
     by, sy = (w * data) @ brain, (w * data) @ scalp
     determinant = np.maximum(bb * ss - bs**2, 1e-6 * bb * np.maximum(ss, 1e-12))
@@ -382,12 +388,19 @@ def _standard_head(preview: _Preview, grid: Grid) -> _Surface:
     return _Surface(squared, np.broadcast_to(centre, (grid.shape[0], 2)))
 
 
-def _mean_distance_mm(one: _Surface, other: _Surface) -> float:
-    """Mean difference of the radii where both exist, corrected for the distance of the centres to first order."""
-    both = (one.squared_mm2 > 30.0**2) & (other.squared_mm2 > 30.0**2)
-    if not both.any():
-        return np.inf
-    return float(np.abs(np.sqrt(one.squared_mm2[both]) - np.sqrt(other.squared_mm2[both])).mean())
+def _fused(peak: _Surface, side: _Surface, grid: Grid) -> tuple[_Surface, float]:
+    """Mean of both surfaces where they agree and the scatter's elsewhere, and their mean distance in mm."""
+    mm = grid.voxel_mm[1]
+    radius = np.sqrt(np.maximum(side.squared_mm2, 0.0))
+    own = np.zeros_like(radius)
+    for z in np.flatnonzero((peak.squared_mm2 > 0).all(axis=1)):
+        points = np.sqrt(peak.squared_mm2[z])[:, None] * _UNIT + (peak.centre[z] - side.centre[z]) * mm
+        around = np.arctan2(points[:, 0], points[:, 1])
+        own[z] = np.interp(_ANGLES, around, np.hypot(points[:, 0], points[:, 1]), period=2 * np.pi)
+    both = (radius > 30.0) & (own > 30.0)
+    apart_mm = np.abs(radius - own)
+    squared = np.where(both & (apart_mm <= AGREE_MM), (0.5 * (radius + own)) ** 2, side.squared_mm2)
+    return _Surface(squared, side.centre), float(apart_mm[both].mean()) if both.any() else np.inf
 
 
 def _mask(surface: _Surface, grid: Grid) -> Array:

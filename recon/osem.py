@@ -17,7 +17,8 @@ FEWEST_VIEWS = 4
 class Update:
     """State after one subset's update, given to `on_update`.
 
-    `done` of `total` updates; `image` (z, y, x) the estimate, not to be written to; `lost_counts` measured counts in
+    `done` of `total` updates; `image` (z, y, x) the estimate, which the next update overwrites: copy it to keep it, and
+    do not write to it; `lost_counts` measured counts in
     this subset's bins whose expectation is 0, so that no image could explain them.
     """
 
@@ -41,10 +42,11 @@ class RelativeDifferencePrior:
     gamma: float = 2.0
 
     def __post_init__(self) -> None:
-        if not (self.beta >= 0 and np.isfinite(self.beta)):
-            raise InputError(f"the prior's beta must be 0 or more, not {self.beta}")
-        if not (self.gamma >= 0 and np.isfinite(self.gamma)):
-            raise InputError(f"the prior's gamma must be 0 or more, not {self.gamma}")
+        # 1e9 flattens any image; far above, float32 overflows.
+        if not 0 <= self.beta <= 1e9:
+            raise InputError(f"the prior's beta must be 0 or more and at most 1e9, not {self.beta}")
+        if not 0 <= self.gamma <= 1e3:
+            raise InputError(f"the prior's gamma must be 0 or more and at most 1000, not {self.gamma}")
 
     def value(self, image: Array, voxel_mm: tuple[float, float, float]) -> float:
         """U of an image (z, y, x) that is nowhere negative, without beta."""

@@ -1,15 +1,15 @@
 """The head outline on simulated heads whose skin is known, on Monte Carlo data and on a head from an MR.
 
-The heads are nested ellipsoids (skin, skull, brain, ventricles, striata), most with the cylinder of a neck and the bulge
-of a face, sized, shifted and tilted at random. What they lack: sinuses and air ways, ears, nose, hair and head-holder,
+The heads are nested ellipsoids (skin, skull, brain, ventricles, striata), most with the cylinder of a neck and the
+bulge of a face, sized, shifted and tilted at random. What they lack: sinuses and air ways, ears, nose, hair and head-holder,
 uneven scalp, folded cortex, scatter in the photopeak, movement. They are projected on the pixels on which they are
 reconstructed (4 mm), with attenuation and depth-dependent blur, which the preview does not model; the slow test uses
-2 mm. The scatter window is the activity blurred by 60-80 mm within the head, denser in bone, not a simulation of Compton
-scatter. No seed used here was used while the method's numbers were set (those were 1000-1303 and 2000-2029).
+2 mm. The scatter window is the activity blurred by 60-80 mm within the head, denser in bone, not a simulation of
+Compton scatter. The method's numbers were set on other seeds (default_rng(1000 to 1303) and (2000 to 2029)).
 """
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +60,11 @@ def depth_mm(points, centre, semi_axes):
     return size * (size - 1) / np.maximum(np.sqrt(((scaled / np.float32(semi_axes)) ** 2).sum(-1)), 1e-6)
 
 
-def random_head(rng, tracer, *, neck=None, glands=False, focal=False, rows=60, shift_z_mm=0.0, pixel_mm=4.0):
+def random_head(rng, tracer, *, neck=None, glands=False, focal=False, soft=None, rows=60, shift_z_mm=0.0, pixel_mm=4.0):
     """A head of adult size, off the axis by up to 12 mm and tilted by up to 10 deg about every axis."""
     a, b, c = rng.uniform([70, 88, 100], [82, 102, 112])
     margin, scalp_mm, fluid_mm = rng.uniform([9, 4, 1], [14, 6, 3])
-    centre = rng.uniform(-12, 12, 3) + [0, 0, shift_z_mm]
+    centre = rng.uniform(-12, 12, 3) + np.array([0, 0, shift_z_mm])
     turn = Rotation.from_euler("xyz", rng.uniform(-10, 10, 3), degrees=True).as_matrix()
     columns = round(256 / pixel_mm)
     acquisition = Acquisition(
@@ -97,7 +97,7 @@ def random_head(rng, tracer, *, neck=None, glands=False, focal=False, rows=60, s
     inside, bone = share(skin), np.clip(skull - vault, 0, 1)
 
     low, high = (0.05, 0.25) if tracer == "perfusion" else (0.1, 0.4)
-    soft = rng.uniform(low, high)
+    soft = rng.uniform(low, high) if soft is None else soft
     activity = soft * np.clip(inside - skull, 0, 1) + 0.3 * soft * bone + brain
     if tracer == "perfusion":
         white = share(np.maximum(depth_mm(p, (0, 0, 0), np.array([a, b, c]) - margin - 12), below + 10))
@@ -157,7 +157,7 @@ def previews(study, inside):
 
 
 def edge_points_mm(section, voxel_mm):
-    """Points (n, 2) on the 0.5 isoline of a section (y, x), at most a quarter of a voxel apart, by linear interpolation."""
+    """Points (n, 2) on the 0.5 isoline of a section (y, x), a quarter of a voxel apart, by linear interpolation."""
     fine = zoom(section, 4, order=1)
     points = []
     for image in (fine, fine.T):
@@ -204,21 +204,19 @@ LIMIT_MM = {"perfusion": 3.0, "dat": 5.0}
 
 @pytest.mark.parametrize("tracer", ["perfusion", "dat"])
 def test_twenty_random_heads(tracer, figure):
-    """3 mm are 4.5 % per ray and 5 mm 7.5 %: what a correction by an outline can bear, less where the scalp shows less."""
+    """The limits are 4.5 % and 7.5 % per ray; DAT has the wider one for its fewer counts and fainter scalp."""
     heads = []
     for seed in range(20):
-        rng = np.random.default_rng([31, seed])
+        rng = np.random.default_rng([131, seed])
         heads.append(look(random_head(rng, tracer), rng, usual_counts(rng, tracer)))
     mean, high = surface_errors(heads).T
     limit = LIMIT_MM[tracer]
     figure(f"outline, {tracer}: mean surface distance of 20 heads, mm", mean.mean(), f"{limit}")
-    figure(f"outline, {tracer}: worst head's mean, mm", mean.max(), f"{4 / 3 * limit:.2g}")
+    figure(f"outline, {tracer}: worst head's mean, mm", mean.max(), f"{limit}")
     figure(f"outline, {tracer}: mean 95th percentile, mm", high.mean(), f"{2 * limit}")
     figure(f"outline, {tracer}: worst 95th percentile, mm", high.max(), f"{2 * limit}")
-    assert mean.mean() <= limit
     assert high.max() <= 2 * limit
-    # The margin of a single head, 9-14 mm, is 2.5 mm from the mean at most; where the scalp is at its faintest that adds.
-    assert mean.max() <= 4 / 3 * limit
+    assert mean.max() <= limit
 
 
 CASES = {
@@ -236,7 +234,7 @@ def test_hard_cases_stay_within_the_same_limits(case, tracer, figure):
     build, acquire, part = CASES[case]
     heads = []
     for seed in range(2):
-        rng = np.random.default_rng([47, seed])
+        rng = np.random.default_rng([147, seed])
         heads.append(look(random_head(rng, tracer, **build), rng, part * usual_counts(rng, tracer), **acquire))
     mean, high = surface_errors(heads).T
     figure(f"outline, {tracer}, {case}: worst mean, mm", mean.max(), f"{LIMIT_MM[tracer]}")
@@ -247,7 +245,7 @@ def test_hard_cases_stay_within_the_same_limits(case, tracer, figure):
 @pytest.mark.parametrize(("shift_z_mm", "end"), [(45, -1), (-30, 0)])
 def test_outline_is_open_where_the_head_runs_out_of_the_field(shift_z_mm, end):
     """A cap there would attenuate the last slices too little: the last measured section must be whole and go on."""
-    rng = np.random.default_rng([53, 0])
+    rng = np.random.default_rng([153, 0])
     seen = look(random_head(rng, "perfusion", neck=True, rows=40, shift_z_mm=shift_z_mm), rng, 5e6)
     outline = head_outline(seen.photopeak)
     last = np.flatnonzero(seen.measured)[end]
@@ -258,7 +256,7 @@ def test_outline_is_open_where_the_head_runs_out_of_the_field(shift_z_mm, end):
 
 def test_closed_vertex_is_closed():
     """Above the skin there is air: the outline ends within three voxels of the true vertex."""
-    rng = np.random.default_rng([53, 1])
+    rng = np.random.default_rng([153, 1])
     seen = look(random_head(rng, "perfusion"), rng, 5e6)
     top = np.flatnonzero(seen.inside.max(axis=(1, 2)) > 0.5)[-1]
     found = np.flatnonzero(head_outline(seen.photopeak).mask.max(axis=(1, 2)) > 0.5)[-1]
@@ -266,34 +264,44 @@ def test_closed_vertex_is_closed():
 
 
 def test_hot_glands_do_not_move_the_outline():
-    """The same head with and without glands of 2 to 5 times the brain: sections of the neck keep their radius to 3 mm."""
+    """The same head with and without glands of 2 to 5 times the brain: every section keeps its radius to 3 mm."""
     radii = []
     for glands in (False, True):
-        rng = np.random.default_rng([59, 0])
+        rng = np.random.default_rng([159, 0])
         seen = look(random_head(rng, "dat", neck=True, glands=glands), np.random.default_rng(1), 3e6)
-        neck = radius_mm(seen.inside) > 30
-        radii.append(radius_mm(head_outline(seen.photopeak).mask)[neck & seen.measured])
+        sections = (radius_mm(seen.inside) > 30) & seen.measured
+        radii.append(radius_mm(head_outline(seen.photopeak).mask)[sections])
     assert np.abs(radii[1] - radii[0]).max() <= 3.0
 
 
 def test_scatter_window_improves_the_outline_of_dat_heads(figure):
-    """The scatter window fills the head up to the skin: nothing has to be inferred from brain and scalp."""
+    """Where the scalp barely takes up (0.02 of the brain) the skin must be inferred; the scatter window shows it."""
     with_window, without = [], []
-    for seed in range(5):
-        rng = np.random.default_rng([61, seed])
-        seen = look(random_head(rng, "dat"), rng, usual_counts(rng, "dat"), scatter=True)
-        outline = head_outline(seen.photopeak, seen.scatter)
-        assert outline.warnings == ()
-        with_window.append(distances_mm(outline, seen).mean())
+    for seed in range(4):
+        rng = np.random.default_rng([161, seed])
+        seen = look(random_head(rng, "dat", soft=0.02), rng, usual_counts(rng, "dat"), scatter=True)
+        with_window.append(distances_mm(head_outline(seen.photopeak, seen.scatter), seen).mean())
         without.append(distances_mm(head_outline(seen.photopeak), seen).mean())
-    figure("outline, dat with scatter window: mean surface distance, mm", np.mean(with_window), "3")
-    figure("outline, dat, the same without it: mean surface distance, mm", np.mean(without), "5")
+    figure("outline, dat, faint scalp, with scatter window: mean surface distance, mm", np.mean(with_window), "3")
+    figure("outline, dat, faint scalp, without: mean surface distance, mm", np.mean(without), "none")
     assert np.mean(with_window) < np.mean(without)
     assert np.max(with_window) <= 3.0
 
 
+def test_scatter_window_agrees_with_the_photopeak_of_usual_heads(figure):
+    found = []
+    for seed in range(3):
+        rng = np.random.default_rng([163, seed])
+        seen = look(random_head(rng, "dat"), rng, usual_counts(rng, "dat"), scatter=True)
+        outline = head_outline(seen.photopeak, seen.scatter)
+        assert outline.warnings == ()
+        found.append(distances_mm(outline, seen).mean())
+    figure("outline, dat, usual scalp, with scatter window: worst mean, mm", np.max(found), "3")
+    assert np.max(found) <= 3.0
+
+
 def test_foci_alone_give_a_standard_head_and_a_warning():
-    rng = np.random.default_rng([67, 0])
+    rng = np.random.default_rng([167, 0])
     seen = look(random_head(rng, "dat", focal=True), rng, 5e5)
     outline = head_outline(seen.photopeak)
     assert len(outline.warnings) == 1
@@ -307,7 +315,7 @@ def test_foci_alone_give_a_standard_head_and_a_warning():
 
 def test_foci_alone_with_a_scatter_window_use_the_window():
     """Scatter from foci still marks where the tissue is: the brain's scatter image stands in for it here."""
-    rng = np.random.default_rng([67, 1])
+    rng = np.random.default_rng([167, 1])
     head = random_head(rng, "dat")
     seen = look(head, rng, 2e6, scatter=True)
     foci = np.where(seen.photopeak.values > 0.5 * seen.photopeak.values.max(), seen.photopeak.values, 0.0)
@@ -317,7 +325,7 @@ def test_foci_alone_with_a_scatter_window_use_the_window():
 
 
 def test_scatter_window_that_shows_nothing_is_left_out_with_a_warning():
-    rng = np.random.default_rng([71, 0])
+    rng = np.random.default_rng([171, 0])
     seen = look(random_head(rng, "perfusion"), rng, 5e6)
     empty = Image(np.zeros(seen.photopeak.grid.shape), seen.photopeak.grid, "relative")
     outline = head_outline(seen.photopeak, empty)
@@ -326,8 +334,8 @@ def test_scatter_window_that_shows_nothing_is_left_out_with_a_warning():
 
 
 def test_scatter_window_elsewhere_is_noticed():
-    """A head 30 mm aside (a window of another scan): no one outline fits both."""
-    rng = np.random.default_rng([73, 0])
+    """A scatter window of another scan, of a head three quarters as wide (15-20 mm less): no outline fits both."""
+    rng = np.random.default_rng([173, 0])
     seen = look(random_head(rng, "dat"), rng, 2e6, scatter=True)
     shrunk = zoom(seen.scatter.values, (1, 0.75, 0.75), order=1, mode="grid-constant", grid_mode=True)
     values = np.pad(shrunk, ((0, 0), (8, 8), (8, 8)))
@@ -336,7 +344,7 @@ def test_scatter_window_elsewhere_is_noticed():
 
 
 def test_scale_does_not_matter():
-    rng = np.random.default_rng([79, 0])
+    rng = np.random.default_rng([179, 0])
     seen = look(random_head(rng, "dat"), rng, 2e6)
     image = seen.photopeak
     scaled = Image(image.values * np.float32(2.0**-20), image.grid, image.unit)
@@ -405,14 +413,14 @@ def _benauer(archive, name):
 def test_head_from_an_mr(tracer, archive, source, figure):
     """Real anatomy: cortex, temples, face. In the DAT phantom scalp and face take up as much as the brain.
 
-    The phantom is cut off at the level of the palate; the field ends 8 mm above that cut, inside the head, as a scanner's
-    would. Mean limit as for the random heads.
+    The phantom is cut off flat below the skull base, as no head is: the field ends 10 mm above that cut, inside the head
+    as a scanner's would, out of the cut's blur.
     """
     if not (SHARED / "head_phantom_benauer").exists():
         pytest.skip("../shared/data/head_phantom_benauer is absent")
     labels = np.zeros((120, 120, 120), np.int64)
-    attenuation = [name for name in ("DaT_Attenuation_72x90x77.i33",)][0]
-    labels[21:98, 16:106, 23:95] = _benauer("DaT_phantom.zip", attenuation).reshape(77, 90, 72)
+    attenuation = _benauer("DaT_phantom.zip", "DaT_Attenuation_72x90x77.i33")
+    labels[21:98, 16:106, 23:95] = attenuation.reshape(77, 90, 72)
 
     def coarse(values):
         return values.reshape(60, 2, 60, 2, 60, 2).mean(axis=(1, 3, 5))
@@ -430,30 +438,34 @@ def test_head_from_an_mr(tracer, archive, source, figure):
     mu = coarse(np.array([0.0, 0.246, 0.16, 0.159], np.float32)[labels])
     inside = coarse((labels > 0).astype(np.float32))
     head = Head(coarse(_benauer(archive, source).reshape(120, 120, 120)), mu, inside, acquisition)
-    rng = np.random.default_rng([83, 0])
+    rng = np.random.default_rng([183, 0])
     counts = project(head, head.activity, 5e6 if tracer == "perfusion" else 2e6, rng).astype(np.float32)
     counts[:, :13] = 0
+    field = np.ones(head.mu.shape, np.float32)
+    field[:13] = 0
     kev = nuclide(NUCLIDE[tracer]).main_kev
     seen = previews(Study(acquisition, (EnergyWindow("peak", 0.9 * kev, 1.1 * kev),), counts[None]), inside)
-    seen.measured[:17] = False
+    measured = resample(field, geometry.default_grid(acquisition), seen.photopeak.grid).max(axis=(1, 2)) > 0.999
+    seen = replace(seen, measured=measured)
     found = distances_mm(head_outline(seen.photopeak), seen)
     figure(f"outline, head from an MR, {tracer}: mean surface distance, mm", found.mean(), f"{LIMIT_MM[tracer]}")
-    figure(f"outline, head from an MR, {tracer}: 95th percentile, mm", np.percentile(found, 95), f"{2 * LIMIT_MM[tracer]}")
+    figure(
+        f"outline, head from an MR, {tracer}: 95th percentile, mm", np.percentile(found, 95), f"{2 * LIMIT_MM[tracer]}"
+    )
     assert found.mean() <= LIMIT_MM[tracer]
     assert np.percentile(found, 95) <= 2 * LIMIT_MM[tracer]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tracer", ["perfusion", "dat"])
-def test_sixty_heads_from_finer_pixels(tracer, figure):
+def test_thirty_heads_from_finer_pixels(tracer, figure):
     """Projected at 2 mm and rebinned by the preview: the common grid of the quick test does not flatter it."""
     heads = []
-    for seed in range(60):
-        rng = np.random.default_rng([89, seed])
+    for seed in range(30):
+        rng = np.random.default_rng([189, seed])
         heads.append(look(random_head(rng, tracer, pixel_mm=2.0), rng, usual_counts(rng, tracer)))
     mean, high = surface_errors(heads).T
-    figure(f"outline, {tracer}, 2 mm: mean surface distance of 60 heads, mm", mean.mean(), f"{LIMIT_MM[tracer]}")
-    figure(f"outline, {tracer}, 2 mm: worst head's mean, mm", mean.max(), f"{4 / 3 * LIMIT_MM[tracer]:.2g}")
-    assert mean.mean() <= LIMIT_MM[tracer]
-    assert mean.max() <= 4 / 3 * LIMIT_MM[tracer]
-    assert high.mean() <= 2 * LIMIT_MM[tracer]
+    figure(f"outline, {tracer}, 2 mm: mean surface distance of 30 heads, mm", mean.mean(), f"{LIMIT_MM[tracer]}")
+    figure(f"outline, {tracer}, 2 mm: worst head's mean, mm", mean.max(), f"{LIMIT_MM[tracer]}")
+    assert mean.max() <= LIMIT_MM[tracer]
+    assert high.max() <= 2 * LIMIT_MM[tracer]
