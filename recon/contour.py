@@ -6,8 +6,8 @@ of the field it simply goes on. A low threshold finds it roughly; then what lies
 the surface's normals: brain, skull without uptake, and a layer of scalp. That layer tells where the skin is: without
 attenuation correction it shows at about twice its true ratio to the brain, for little lies between it and the detector.
 
-Numbers without another source were set on simulated heads (the generator of tests/recon/test_contour.py, with seeds that
-it does not use) together with the cylinder of the SimSET data.
+Numbers without another source were set on simulated heads (the generator of tests/recon/test_contour.py with seeds
+that it does not use) and on the cylinder of the SimSET data.
 """
 
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ FOCAL_RATIO = 0.03
 LOW_THRESHOLD = 0.08
 """Share of a slice's level at the skin, to start with: 0.07-0.3 was seen for scalps of 0.07-0.37 of the brain."""
 EDGE_SIGMA_MM = 5.4
-"""Blur of an edge in a preview. LEHR at 14 cm (sigma 3.7), voxels of 4 mm twice (1.2 each) and the Gaussian of 6 mm (2.5)
-make 4.8; the edge of the SimSET cylinder reads 5.1; 5.4 gave the least bias (0.5 mm on heads, 0.2 on the cylinder)."""
+"""Blur of an edge in a preview. LEHR at 14 cm (sigma 3.7), voxels of 4 mm twice (1.2 each) and the Gaussian of 6 mm
+(2.5) make 4.8; the SimSET cylinder reads 5.1; 5.4 suited both best (bias 0.5 mm on heads, 0.2 on the cylinder)."""
 MARGIN_MM = (11.5, 2.5)
 """Brain to skin, mean and spread: 1-3 mm of fluid, 4-6 of skull, 4-6 of scalp. A prior: what is seen overrules it."""
 SCALP_MM = 5.0
@@ -103,7 +103,7 @@ class _Preview:
 
 @dataclass(frozen=True, eq=False)
 class _Surface:
-    """`squared_mm2` (z, angle) about `centre` (z, 2) in voxels (y, x), for all slices of the grid; 0 or less: no head."""
+    """`squared_mm2` (z, angle) about `centre` (z, 2) in voxels (y, x), for all slices of the grid; at most 0: none."""
 
     squared_mm2: Array
     centre: Array
@@ -349,7 +349,7 @@ def _skin_offset(profiles: Array, level: Array, brain_level: float) -> tuple[Arr
     w *= np.arange(data.shape[1]) >= np.argmax(data, axis=1)[:, None]
     bb, ss, bs = w @ brain**2, w @ scalp**2, w @ (brain * scalp)
     by, sy = (w * data) @ brain, (w * data) @ scalp
-    determinant = np.maximum(bb * ss - bs**2, 1e-6 * bb * np.maximum(ss, 1e-12))
+    determinant = np.maximum(bb * ss - bs**2, 1e-6 * bb * ss + np.float32(1e-6))
     b, s = (ss * by - bs * sy) / determinant, (bb * sy - bs * by) / determinant
     free = (margin > 0) & (b > 0) & (s > LEAST_SCALP * b)
     least = np.where(margin > 0, np.float32(LEAST_SCALP), np.float32(0))

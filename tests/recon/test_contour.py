@@ -1,7 +1,7 @@
 """The head outline on simulated heads whose skin is known, on Monte Carlo data and on a head from an MR.
 
 The heads are nested ellipsoids (skin, skull, brain, ventricles, striata), most with the cylinder of a neck and the
-bulge of a face, sized, shifted and tilted at random. What they lack: sinuses and air ways, ears, nose, hair and head-holder,
+bulge of a face, sized, shifted and tilted at random. They lack sinuses and air ways, ears, nose, a head-holder,
 uneven scalp, folded cortex, scatter in the photopeak, movement. They are projected on the pixels on which they are
 reconstructed (4 mm), with attenuation and depth-dependent blur, which the preview does not model; the slow test uses
 2 mm. The scatter window is the activity blurred by 60-80 mm within the head, denser in bone, not a simulation of
@@ -157,8 +157,8 @@ def previews(study, inside):
 
 
 def edge_points_mm(section, voxel_mm):
-    """Points (n, 2) on the 0.5 isoline of a section (y, x), a quarter of a voxel apart, by linear interpolation."""
-    fine = zoom(section, 4, order=1)
+    """Points (n, 2) on the 0.5 isoline of a section (y, x), a third of a voxel apart, by linear interpolation."""
+    fine = zoom(section, 3, order=1)
     points = []
     for image in (fine, fine.T):
         i, j = np.nonzero((image[:, 1:] >= 0.5) != (image[:, :-1] >= 0.5))
@@ -413,8 +413,8 @@ def _benauer(archive, name):
 def test_head_from_an_mr(tracer, archive, source, figure):
     """Real anatomy: cortex, temples, face. In the DAT phantom scalp and face take up as much as the brain.
 
-    The phantom is cut off flat below the skull base, as no head is: the field ends 10 mm above that cut, inside the head
-    as a scanner's would, out of the cut's blur.
+    The phantom is cut off flat below the skull base, as no head is: the field ends 10 mm above that cut, inside the
+    head as a scanner's would, out of the cut's blur.
     """
     if not (SHARED / "head_phantom_benauer").exists():
         pytest.skip("../shared/data/head_phantom_benauer is absent")
