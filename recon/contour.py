@@ -7,7 +7,7 @@ the surface's normals: brain, skull without uptake, and a layer of scalp. That l
 attenuation correction it shows at about twice its true ratio to the brain, for little lies between it and the detector.
 
 Numbers without another source were set on simulated heads (the generator of tests/recon/test_contour.py with seeds
-that it does not use) and on the cylinder of the SimSET data.
+that it does not use) and on the SimSET cylinder, with the tests' head from an MR in view: neither is a blind check.
 """
 
 from dataclasses import dataclass
@@ -115,7 +115,8 @@ def head_outline(photopeak: Image, scatter: Image | None = None) -> Outline:
     Both images are `Solver.preview`s: the fit knows their blur. Where neither shows more than foci, a standard adult
     head is placed about the foci, with a warning. The result does not depend on the images' scale.
 
-    Assumes: one head, or one convex phantom, within 12 cm of its centre line.
+    Assumes: one head, or one convex phantom, within 12 cm of its centre line; scalp of at least 0.05 of the brain. With
+    less, and no scatter window, the brain's edge is taken for the skin in part (3-8 mm inside at 0.02), unnoticed.
     Raises InputError where the photopeak holds no activity or nothing stands out from the air, and for unequal grids.
     """
     if scatter is not None and not scatter.grid.same_as(photopeak.grid):
