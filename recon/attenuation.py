@@ -134,7 +134,7 @@ def _check_place(mu: MuMap, solver: Solver) -> list[str]:
     active = preview.values > 0.2 * np.percentile(preview.values, 99)
     covered = map_on_grid(mu, preview.grid).per_cm > 0.1 * mu.per_cm.max()
     share = float(preview.values[active & covered].sum() / max(preview.values[active].sum(), 1e-30))
-    if share < 0.2:
+    if share < 0.02:
         raise InputError(
             f"the mu-map covers {share:.0%} of the activity: it belongs to another patient or another position; "
             "the map's affine must place it in the study's millimetres"

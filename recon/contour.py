@@ -116,7 +116,7 @@ def head_outline(photopeak: Image, scatter: Image | None = None) -> Outline:
     head is placed about the foci, with a warning. The result does not depend on the images' scale.
 
     Assumes: one head, or one convex phantom, within 12 cm of its centre line; scalp of at least 0.05 of the brain. With
-    less, and no scatter window, the brain's edge is taken for the skin in part (3-8 mm inside at 0.02), unnoticed.
+    less and no scatter window the skin is missed without a warning (3.5-8 mm on average for a scalp of 0.02).
     Raises InputError where the photopeak holds no activity or nothing stands out from the air, and for unequal grids.
     """
     if scatter is not None and not scatter.grid.same_as(photopeak.grid):
