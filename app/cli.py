@@ -50,6 +50,8 @@ def main() -> None:
         _fail("interrupted; nothing was written", _INTERRUPTED)
     except (typer.TyperException, InputError) as error:
         _fail(error.format_message() if isinstance(error, typer.TyperException) else str(error))
+    except MemoryError as error:
+        _fail(f"not enough memory: {error or 'the data do not fit'}")
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror or error}")
@@ -74,6 +76,13 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
         raise InputError(f"{path}: not a TOML file: {error}") from None
     known = {parameter.name for parameter in context.command.params} - {"config", "study"}
     plain = {key.replace("-", "_"): value for key, value in values.items()}
+    if "no_resolution" in plain:
+        plain["resolution"] = not plain.pop("no_resolution")
+    if isinstance(plain.get("head_angles"), list):
+        plain["head_angles"] = ",".join(str(angle) for angle in plain["head_angles"])
+    for key, value in plain.items():
+        if isinstance(value, bool) is not (key == "resolution") and (isinstance(value, bool) or key == "resolution"):
+            raise InputError(f"{path}: {key} = {value!r} has the wrong type")
     unknown = sorted(set(plain) - known)
     if unknown:
         listed = ", ".join(sorted(str(name) for name in known))
@@ -113,6 +122,8 @@ def _open(
             angles = tuple(float(part) for part in head_angles.split(","))
         except ValueError:
             raise InputError(f"--head-angles needs numbers with commas, e.g. 0,180, not {head_angles!r}") from None
+        if not all(abs(angle) <= 360 for angle in angles):
+            raise InputError(f"--head-angles needs angles from -360 to 360 deg, not {head_angles}")
     return open_study(path, nuclide=nuclide, collimator=chosen, radius_mm=radius_mm, head_angles_deg=angles)
 
 
@@ -171,9 +182,10 @@ def reconstruct(
     """Reconstruct raw projections into DIR/image.nii.gz, mu_map.nii.gz and record.json."""
     from spectac.app.run import Request, run
 
+    options = _model_options(attenuation, attenuation_option, mu_map, uniform_mu)
     request = Request(
         attenuation=attenuation,
-        attenuation_options=_model_options(attenuation, attenuation_option, mu_map, uniform_mu),
+        attenuation_options=options,
         photopeak=photopeak,
         algorithm=algorithm,
         iterations=iterations,
@@ -185,9 +197,21 @@ def reconstruct(
         resolution=resolution,
         post_filter=post_filter,
         device=device,
+        given={
+            key: value
+            for key, value in {
+                "nuclide": nuclide,
+                "collimator": collimator,
+                "psf": psf,
+                "radius_mm": radius_mm,
+                "head_angles": head_angles,
+            }.items()
+            if value is not None
+        },
     )
     opened = _open(study, nuclide, collimator, psf, radius_mm, head_angles)
-    for line in run(opened, request, output, [study, *([mu_map] if mu_map else [])]):
+    maps = [Path(options["file"])] if attenuation == "map" and "file" in options else []
+    for line in run(opened, request, output, [study, *maps]):
         print(line)
 
 
@@ -204,19 +228,25 @@ def _model_options(
     if mu_map is not None:
         if model != "map":
             raise InputError("--mu-map belongs to --attenuation map")
-        options["file"] = str(mu_map)
+        _once(options, "file", str(mu_map), "--mu-map")
     if uniform_mu is not None:
         if model not in ("chang", "uniform"):
             raise InputError("--uniform-mu belongs to --attenuation chang or uniform")
-        options["mu"] = repr(uniform_mu)
+        _once(options, "mu", repr(uniform_mu), "--uniform-mu")
     return options
+
+
+def _once(options: dict[str, str], key: str, value: str, shortcut: str) -> None:
+    if key in options:
+        raise InputError(f"{shortcut} and --attenuation-option {key}= say the same: give one of them")
+    options[key] = value
 
 
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("demo"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 1,
-    counts: Annotated[float, typer.Option(min=1e3, help="Counts of the acquisition.")] = 3e6,
+    counts: Annotated[float, typer.Option(min=1e3, max=1e10, help="Counts of the acquisition.")] = 3e6,
 ) -> None:
     """Simulate a head's noisy projections, reconstruct with every attenuation model, show pictures and errors."""
     from spectac.app.demo import run_demo

@@ -84,7 +84,7 @@ def simulate(acquisition: Acquisition, counts: float, seed: int) -> tuple[Study,
 
 def models(truth: HeadOnGrid) -> Mapping[str, AttenuationModel]:
     """Every attenuation model; the uniform ones with the narrow-beam value, for the projections hold no scatter."""
-    value = default_mu_per_cm("I-123", scatter_corrected=True)
+    value = default_mu_per_cm(truth.mu.energy_kev, scatter_corrected=True)
     return {
         "none": NoAttenuation(),
         "chang": Chang(value),

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from spectac.recon import InputError, Study
+from spectac.recon import Acquisition, InputError, Study
 from spectac.recon.nuclides import nuclide
-from spectac.recon.scatter import photopeak_index
+from spectac.recon.scatter import photopeak_index, projections
+from spectac.recon.types import Array
 
 
 def describe(study: Study) -> dict[str, Any]:
@@ -26,8 +27,11 @@ def describe(study: Study) -> dict[str, Any]:
         "views": acquisition.views,
         "detectors": int(np.unique(np.asarray(acquisition.detector)).size),
         "first_angle_deg": float(acquisition.view_angles_deg[0]),
-        "arc_deg": float(360.0 - gaps.max()) if acquisition.views > 1 else 0.0,
+        "arc_deg": _arc_deg(gaps),
         "largest_gap_deg": float(gaps.max()),
+        "step_deg": _step_deg(acquisition),
+        "u_offset_mm": _span(acquisition.u_offset_mm),
+        "start": None if acquisition.start is None else acquisition.start.isoformat(),
         "radius_mm": [float(acquisition.radii_mm.min()), float(acquisition.radii_mm.max())],
         "matrix_z_u": list(acquisition.matrix),
         "pixel_mm_z_u": list(acquisition.pixel_mm),
@@ -36,6 +40,7 @@ def describe(study: Study) -> dict[str, Any]:
         "patient_position": acquisition.patient_position,
         "axis_lps_mm": None if acquisition.axis_lps_mm is None else list(acquisition.axis_lps_mm),
         "corrections": sorted(acquisition.corrections),
+        "scatter": _scatter_in_words(study, peak),
         "windows": [
             {
                 "name": window.name,
@@ -49,6 +54,30 @@ def describe(study: Study) -> dict[str, Any]:
         "history": list(study.history),
         "warnings": [*study.warnings, *looks_wrong(study, peak, float(gaps.max()))],
     }
+
+
+def _arc_deg(gaps: Array) -> float:
+    """Arc that the views cover: a full turn where the largest gap is no more than one and a half of the others."""
+    if gaps.size < 2:
+        return 0.0
+    return 360.0 if gaps.max() <= 1.5 * float(np.median(gaps)) else float(360.0 - gaps.max())
+
+
+def _step_deg(acquisition: Acquisition) -> float | None:
+    """Step from view to view of the first detector; growing angles are counter-clockwise. None where it varies."""
+    own = np.asarray(acquisition.view_angles_deg)[
+        np.asarray(acquisition.detector) == np.asarray(acquisition.detector)[0]
+    ]
+    steps = np.mod(np.diff(own) + 180.0, 360.0) - 180.0
+    return float(steps[0]) if steps.size and np.ptp(steps) < 0.01 else None
+
+
+def _scatter_in_words(study: Study, peak: int | None) -> str:
+    """What "auto" would do."""
+    if peak is None:
+        return "unknown: no photopeak"
+    method = projections(study).scatter_method
+    return f'"auto" means {method}' + (": no side windows for TEW; DEW needs --dew-k" if method == "none" else "")
 
 
 def _span(values: Any) -> list[float]:
@@ -93,11 +122,22 @@ def in_words(facts: dict[str, Any]) -> list[str]:
     pitch_z, pitch_u = facts["pixel_mm_z_u"]
     heads = f"{facts['detectors']} detector" + ("s" if facts["detectors"] > 1 else "")
     position = facts["patient_position"]
+    step = facts["step_deg"]
+    turning = "irregular steps" if step is None else f"steps of {abs(step):g} deg, "
+    if step is not None:
+        turning += "counter-clockwise" if step > 0 else "clockwise"
+        turning += " seen from the feet"
+    axis = facts["axis_lps_mm"]
+    place = "position unknown, the centre of the field is taken as the origin"
+    if axis is not None:
+        place = "at x = {:g}, y = {:g} mm; row 0 at z = {:g} mm (LPS)".format(*axis)
     lines = [
         f"nuclide     {facts['nuclide']}, main line {facts['main_line_kev']:g} keV",
         f"views       {facts['views']} of {time} by {heads}, over {facts['arc_deg']:.0f} deg "
         f"(largest gap {facts['largest_gap_deg']:.1f} deg)",
         f"start       {facts['first_angle_deg']:g} deg (0 = detector at the patient's back, 90 = at the left)",
+        f"turning     {turning}",
+        f"axis        {place}",
         f"orbit       {radius} mm from the axis to the collimator face",
         f"matrix      {rows} rows (z) x {columns} columns (u), pixel {pitch_z:g} x {pitch_u:g} mm",
         f"collimator  {facts['collimator'] or 'unknown'}",
@@ -109,6 +149,7 @@ def in_words(facts: dict[str, Any]) -> list[str]:
             f"window      {window['name']}: {window['lower_kev']:g}-{window['upper_kev']:g} keV, "
             f"{window['counts']:.4g} counts{mark}"
         )
+    lines.append(f"scatter     {facts['scatter']}")
     if facts["corrections"]:
         lines.append(f"corrected   {', '.join(facts['corrections'])}")
     lines += [f"history     {line}" for line in facts["history"]]

@@ -3,9 +3,17 @@
 import hashlib
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from spectac.app.describe import describe
+from spectac.recon import Result, Study
+from spectac.recon.device import cpu_threads, select_device
+from spectac.recon.io import files_of
 
 _PACKAGES = ("spectac", "numpy", "scipy", "numba", "h5py", "nibabel", "xraylib")
 
@@ -22,27 +30,45 @@ def versions() -> dict[str, str]:
 
 
 def sha256_of(path: Path) -> dict[str, str]:
-    """Digest of a file, or of every file below a folder, by path."""
-    files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+    """Digests, by path, of all files that reading `path` takes numbers from."""
     digests = {}
-    for file in files:
+    for file in files_of(path):
         with file.open("rb") as stream:
             digests[str(file)] = hashlib.file_digest(stream, "sha256").hexdigest()
     return digests
 
 
 def record(
-    inputs: list[Path], parameters: Mapping[str, Any], facts: Mapping[str, Any], warnings: list[str], seconds: float
+    inputs: list[Path], parameters: Mapping[str, Any], study: Study, result: Result, seconds: float
 ) -> dict[str, Any]:
-    """Content of record.json: inputs with their digests, every parameter, the study's facts, warnings, versions."""
+    """Content of record.json: inputs with their digests, what was asked, what that came to, warnings, versions.
+
+    `acquisition` and `image` hold the numbers that were used, unrounded.
+    """
     digests: dict[str, str] = {}
     for path in inputs:
         digests |= sha256_of(path)
+    acquisition, grid = study.acquisition, result.image.grid
     return {
         "inputs_sha256": digests,
         "parameters": dict(parameters),
-        "study": dict(facts),
-        "warnings": warnings,
+        "device": {"used": select_device(str(parameters["device"])), "threads": cpu_threads()},
+        "study": describe(study),
+        "acquisition": {
+            "view_angles_deg": acquisition.view_angles_deg.tolist(),
+            "radii_mm": acquisition.radii_mm.tolist(),
+            "view_start_s": np.asarray(acquisition.view_start_s).tolist(),
+            "u_offset_mm": np.asarray(acquisition.u_offset_mm).tolist(),
+            "collimator": None if acquisition.collimator is None else asdict(acquisition.collimator),
+        },
+        "image": {
+            "unit": result.image.unit,
+            "shape_z_y_x": list(grid.shape),
+            "voxel_mm_z_y_x": list(grid.voxel_mm),
+            "affine_lps": grid.affine_lps.tolist(),
+            "history": list(result.image.history),
+        },
+        "warnings": list(result.notes),
         "versions": versions(),
         "seconds": round(seconds, 3),
     }

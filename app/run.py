@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spectac.app.describe import describe
 from spectac.app.record import record
 from spectac.recon import InputError, RelativeDifferencePrior, Result, Study, Update, attenuation_model
 from spectac.recon import reconstruct as reconstruct_study
-from spectac.recon.fbp import parse_filter
+from spectac.recon.fbp import RampWindow, parse_filter
 from spectac.recon.filters import parse_post_filter
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.nifti import write_image, write_mu_map
@@ -22,7 +21,7 @@ from spectac.recon.io.nifti import write_image, write_mu_map
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked of `spectac reconstruct`, as it goes into record.json."""
+    """What the user asked of `spectac reconstruct`; `given` holds options that replace what the study's files say."""
 
     attenuation: str = "none"
     attenuation_options: Mapping[str, str] = field(default_factory=dict)
@@ -37,22 +36,29 @@ class Request:
     resolution: bool = True
     post_filter: str | None = None
     device: str = "auto"
+    given: Mapping[str, object] = field(default_factory=dict)
+
+    def parameters(self) -> dict[str, object]:
+        """Parameters for record.json: those that the algorithm does not use are None."""
+        values = asdict(self)
+        if self.algorithm == "fbp":
+            values |= {"iterations": None, "subsets": None, "resolution": None}
+            values["fbp_filter"] = RampWindow().name if self.fbp_filter is None else self.fbp_filter
+        if self.algorithm == "mlem":
+            values["subsets"] = 1
+        return values
 
 
 @contextmanager
 def progress_bar(text: str) -> Iterator[Callable[[Update], None]]:
     """Bar on stderr with the time left, moved by the updates of a reconstruction."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(text, total=None)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"{text}: preparing (the first run compiles)", total=None)
 
         def move(update: Update) -> None:
-            progress.update(task, completed=update.done, total=update.total)
+            progress.update(task, description=text, completed=update.done, total=update.total)
 
         yield move
 
@@ -82,21 +88,16 @@ def solve(study: Study, request: Request) -> Result:
 def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> list[str]:
     """Reconstruct and write image.nii.gz, mu_map.nii.gz (where a map was used) and record.json into `output`.
 
-    The files appear together or not at all. Returns lines for the user.
+    They appear when all are written, record.json last. Returns lines for the user.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder for the results with -o")
-    began = time.perf_counter()
-    result = solve(study, request)
-    seconds = time.perf_counter() - began
-    warnings = list(dict.fromkeys(result.notes))
-    content = record(inputs, asdict(request), describe(study), warnings, seconds)
-    content["image"] = {
-        "unit": result.image.unit,
-        "voxel_mm_z_y_x": list(result.image.grid.voxel_mm),
-        "history": list(result.image.history),
-    }
+    # The folder is made first: a place that cannot be written to is found before the long work.
     with written_folder(output) as folder:
+        began = time.perf_counter()
+        result = solve(study, request)
+        seconds = time.perf_counter() - began
+        content = record(inputs, request.parameters(), study, result, seconds)
         write_image(folder / "image.nii.gz", result.image)
         if result.mu is not None:
             write_mu_map(folder / "mu_map.nii.gz", result.mu)
@@ -105,5 +106,5 @@ def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> lis
     # The map of an earlier run would pass for this image's.
     for stale in {"mu_map.nii.gz", "mu_map.json"} - set(names):
         (output / stale).unlink(missing_ok=True)
-    lines = [f"note: {warning}" for warning in warnings]
+    lines = [f"note: {note}" for note in result.notes]
     return [*lines, f"{output}: {', '.join(names)} ({seconds:.1f} s)"]

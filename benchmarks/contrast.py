@@ -2,8 +2,8 @@
 
     python benchmarks/contrast.py -o FOLDER
 
-Six spheres (10 to 37 mm across, as in the IEC body phantom; four hot at 8:1, the two largest cold) in a water-filled
-cylinder of 200 mm, 0.15 /cm, projected at 2.2 mm with a Siemens LEHR collimator, summed to 4.4 mm and reconstructed with
+Six spheres (10 to 37 mm across, as in the IEC body phantom; four hot at 8:1, the two largest cold) in a cylinder of
+200 mm, 0.15 /cm, projected at 2.2 mm with a Siemens LEHR collimator, summed to 4.4 mm and reconstructed with
 the true map. Writes contrast.csv and contrast.png.
 """
 
@@ -55,8 +55,9 @@ def spheres() -> tuple[Ellipsoid, ...]:
 
 def measure() -> list[dict[str, object]]:
     """Recovery of every sphere after each iteration, in percent of the truth seen through the same region."""
+    lehr = collimator("siemens-lehr")
     fine = Acquisition(
-        np.arange(60) * 6.0, np.full(60, 140.0), (48, 128), (2.2, 2.2), np.full(60, 20.0), "Tc-99m", collimator("siemens-lehr")
+        np.arange(60) * 6.0, np.full(60, 140.0), (48, 128), (2.2, 2.2), np.full(60, 20.0), "Tc-99m", lehr
     )  # fmt: skip
     fine_grid = default_grid(fine)
     truth = on_grid(fine_grid, 140.511, spheres())

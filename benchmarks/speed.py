@@ -88,6 +88,7 @@ CASES = {
 
 def main() -> None:
     options = _options()
+    columns = provenance(options.seed)
     rows = _starts()
     _show(rows)
     for size in options.sizes:
@@ -96,7 +97,6 @@ def main() -> None:
     if options.pytomography:
         _show(added := _causes(CAUSES_ON, options))
         rows += added
-    columns = provenance(options.seed)
     with options.output.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, [*columns, *asdict(rows[0])], lineterminator="\n")
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""An attenuation model of your own: a head with a skull of constant thickness inside the outline found in the data.
+"""An attenuation model of your own: an I-123 head with a skull of constant thickness inside the outline.
 
 A model is an object with a name and a method correct(solver) -> Result. To make it known to `spectac reconstruct
 --attenuation shell`, give your package the entry point
@@ -25,7 +25,8 @@ class SkullShell:
     def correct(self, solver: Solver) -> Result:
         outline = head_outline(solver.preview())
         depth_mm = distance_transform_edt(outline.mask > 0.5) * outline.grid.voxel_mm[2]
-        skull = np.clip(1.5 - np.abs(depth_mm - 9.0) / 4.0, 0.0, 1.0)
+        skull = np.clip(0.5 + (3.0 - np.abs(depth_mm - 9.0)) / outline.grid.voxel_mm[2], 0.0, 1.0)
+        # Brain and cranium at 159 keV.
         mu = MuMap(outline.mask * (0.153 + skull * (0.234 - 0.153)), outline.grid, solver.energy_kev)
         return Result(solver(mu), mu=mu, notes=outline.warnings)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from spectac.recon.contour import Outline, head_outline
 from spectac.recon.errors import InputError
-from spectac.recon.nuclides import nuclide
+from spectac.recon.nuclides import water_per_cm
 from spectac.recon.resample import resample
 from spectac.recon.scatter import photopeak_index, window_below
 from spectac.recon.system import SystemModel
@@ -65,13 +65,20 @@ class AttenuationModel(Protocol):
         """Corrected result, not yet post-filtered."""
 
 
-def default_mu_per_cm(nuclide_name: str, scatter_corrected: bool) -> float:
-    """Uniform attenuation coefficient of a head in 1/cm, at the nuclide's main line.
+def default_mu_per_cm(energy_kev: float, scatter_corrected: bool) -> float:
+    """Uniform attenuation coefficient of a head in 1/cm.
 
     With scatter correction 0.976 of water, without 0.78 of water (broad beam): 0.150 and 0.120 for Tc-99m, 0.144 and
-    0.115 for I-123, in the range that surveys of cameras report (EANM DAT guideline, doi:10.1007/s00259-019-04624-0).
+    0.115 for I-123, amid the values in use (0.143-0.15 with scatter correction, 0.11-0.12 without).
     """
-    return (0.976 if scatter_corrected else 0.78) * nuclide(nuclide_name).water_per_cm
+    return (0.976 if scatter_corrected else 0.78) * water_per_cm(energy_kev)
+
+
+def map_on_grid(mu: MuMap, grid: Grid) -> MuMap:
+    """Map averaged over the voxels of `grid`; the same map where it lies there already."""
+    if mu.grid.same_as(grid):
+        return mu
+    return MuMap(np.maximum(resample(mu.per_cm, mu.grid, grid), 0.0), grid, mu.energy_kev)
 
 
 @dataclass(frozen=True)
@@ -87,20 +94,59 @@ class NoAttenuation:
 
 @dataclass(frozen=True, eq=False)
 class GivenMap:
-    """A mu-map that the user brings; it is resampled to the grid and never blurred."""
+    """A mu-map that the user brings; it is resampled to the grid and never blurred.
+
+    Refused where its values cannot be 1/cm of a body, or where it lies beside the activity.
+    """
 
     mu: MuMap
     name: str = "map"
 
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the map in the projector."""
-        notes: tuple[str, ...] = ()
+        _check_values(self.mu)
+        notes = _check_place(self.mu, solver)
         if not solver.scatter_corrected:
-            notes = (
+            notes.append(
                 "a narrow-beam map without scatter correction over-corrects the centre of a head by 20-30 %: "
-                "give scatter windows, or a broad-beam map",
+                "give scatter windows, or a broad-beam map"
             )
-        return Result(solver(self.mu), mu=self.mu, notes=notes)
+        mu = map_on_grid(self.mu, solver.grid)
+        return Result(solver(mu), mu=mu, notes=tuple(notes))
+
+
+def _check_values(mu: MuMap) -> None:
+    """Refuse a map whose tissue is nowhere near water: it is in other units."""
+    tissue = mu.per_cm[mu.per_cm > 0.1 * mu.per_cm.max()]
+    if tissue.size == 0:
+        raise InputError("the mu-map is empty: choose --attenuation none to reconstruct without one")
+    typical, water = float(np.median(tissue)), water_per_cm(mu.energy_kev)
+    if not 0.3 * water < typical < 4.0 * water:
+        raise InputError(
+            f"the mu-map's tissue has {typical:.3g}, but water has {water:.3g} /cm at {mu.energy_kev:g} keV: "
+            "the map must be in 1/cm (not 1/mm, 1/m or HU)"
+        )
+
+
+def _check_place(mu: MuMap, solver: Solver) -> list[str]:
+    """Notes on how much of the activity the map covers; refuse a map that lies beside it."""
+    preview = solver.preview()
+    active = preview.values > 0.2 * np.percentile(preview.values, 99)
+    covered = map_on_grid(mu, preview.grid).per_cm > 0.1 * mu.per_cm.max()
+    share = float(preview.values[active & covered].sum() / max(preview.values[active].sum(), 1e-30))
+    if share < 0.2:
+        raise InputError(
+            f"the mu-map covers {share:.0%} of the activity: it belongs to another patient or another position; "
+            "the map's affine must place it in the study's millimetres"
+        )
+    notes = []
+    if share < 0.9:
+        notes.append(f"the mu-map covers only {share:.0%} of the activity: what lies outside is taken as air")
+    if solver.study.acquisition.axis_lps_mm is None:
+        notes.append(
+            "the position of the rotation axis is unknown: the map was placed as if the field's centre were the origin"
+        )
+    return notes
 
 
 @dataclass(frozen=True)
@@ -157,7 +203,8 @@ class Chang:
     def correct(self, solver: Solver) -> Result:
         """Uncorrected reconstruction times the factors."""
         mu, notes = uniform_map(solver, self.mu_per_cm, self.outline)
-        factors = chang_factors(solver.projections.acquisition, mu)
+        acquisition = solver.projections.acquisition
+        factors = chang_factors(acquisition, mu)
         if self.order == 0:
             uncorrected = solver(None)
             return Result(_scaled(uncorrected, factors), mu=mu, uncorrected=uncorrected, notes=notes)
@@ -166,7 +213,9 @@ class Chang:
             primary = primary - solver.projections.scatter
         uncorrected = solver.fbp(primary)
         first = _scaled(uncorrected, factors)
-        residual = _scaled(solver.fbp(primary - solver.project(first, mu)), factors)
+        # Without blur: Chang corrects attenuation, and FBP knows no blur that the residual could hold.
+        system = SystemModel(acquisition, mu.grid, mu=mu, energy_kev=mu.energy_kev, resolution=False)
+        residual = _scaled(solver.fbp(primary - system.forward(first.values)), factors)
         corrected = replace(first, values=first.values + residual.values)
         return Result(
             corrected,
@@ -184,7 +233,7 @@ def chang_factors(acquisition: Acquisition, mu: MuMap) -> Array:
     """Factors (z, y, x) C = 1 / mean over views of exp(-path to the detector), views weighted by time and decay.
 
     `mu` lies on a grid of the acquisition's pixels. The mean is the ratio of two sensitivities without blur, with and
-    without the map; a voxel that no view sees gets factor 1.
+    without the map. Where the map is 0, and where no view sees a voxel, the factor is 1.
     """
     ones = np.ones(acquisition.shape, np.float32)
     plain = SystemModel(acquisition, mu.grid, energy_kev=mu.energy_kev, resolution=False)
@@ -192,21 +241,18 @@ def chang_factors(acquisition: Acquisition, mu: MuMap) -> Array:
     seen = plain.adjoint(ones)
     transmitted = attenuated.adjoint(ones)
     visible = seen > 1e-6 * seen.max()
-    return np.divide(seen, transmitted, out=np.ones_like(seen), where=visible & (transmitted > 0))
+    return np.divide(seen, transmitted, out=np.ones_like(seen), where=visible & (transmitted > 0) & (mu.per_cm > 0))
 
 
 def uniform_map(solver: Solver, mu_per_cm: float | None, outline: Outline | None) -> tuple[MuMap, tuple[str, ...]]:
     """Uniform map on the solver's grid inside the given or found outline, and notes about how it was made."""
-    nuclide_name = solver.study.acquisition.nuclide
-    value = mu_per_cm
-    if value is None:
-        value = default_mu_per_cm(nuclide_name, solver.scatter_corrected)
+    value = default_mu_per_cm(solver.energy_kev, solver.scatter_corrected) if mu_per_cm is None else mu_per_cm
     if not (np.isfinite(value) and 0 < value < 1):
         raise InputError(f"the uniform attenuation coefficient must lie between 0 and 1 per cm, not {value:g}")
     if outline is None:
-        windows = solver.study.windows
-        below = window_below(windows, photopeak_index(solver.study))
-        outline = head_outline(solver.preview(), None if below is None else solver.preview(windows[below].name))
+        study = solver.study
+        below = window_below(study, photopeak_index(study, solver.projections.window))
+        outline = head_outline(solver.preview(), None if below is None else solver.preview(study.windows[below].name))
     mask = np.clip(resample(outline.mask, outline.grid, solver.grid), 0.0, 1.0)
     kind = "with" if solver.scatter_corrected else "without"
     notes = (f"uniform mu = {value:.4g} /cm inside the head outline ({kind} scatter correction)", *outline.warnings)
@@ -234,8 +280,10 @@ def build_none(options: Mapping[str, str]) -> AttenuationModel:
 def build_chang(options: Mapping[str, str]) -> AttenuationModel:
     """Build `chang` with the options mu (1/cm) and order (0 or 1)."""
     _known_only("chang", options, ("mu", "order"))
-    order = _number("chang", options, "order", 0)
-    return Chang(_number("chang", options, "mu", None), order=int(order or 0))
+    order = options.get("order", "0")
+    if order not in ("0", "1"):
+        raise InputError(f"Chang's correction has order 0 or 1, not {order}")
+    return Chang(_number("chang", options, "mu", None), order=int(order))
 
 
 def build_uniform(options: Mapping[str, str]) -> AttenuationModel:

@@ -37,6 +37,7 @@ REGISTRATION_FWHM_MM = 8.0
 HEAD_ML, HEAD_SHARE, HOT_SHARE = 400.0, 0.15, 1.3
 """A SPECT head's level is what 400 mL exceed; the head is what exceeds 0.15 of it; hotter foci are cut at 1.3 of it."""
 MASK_MM = 24.0
+HEAD_RADIUS_MM = 80.0
 OUTSIDE_SHARE = 0.1
 """Share of the SPECT activity outside the registered CT body beyond which the registration is doubted."""
 
@@ -342,13 +343,13 @@ def _search(
     method.SetMetricSamplingStrategy(method.NONE)
     method.SetMetricFixedMask(mask)
     method.SetInterpolator(sitk.sitkLinear)
-    # Steps of 1 are 1 mm at the head's surface for angles too; the search ends when no line gains 1e-5.
+    # Angles count by what they move at the head's surface; the search ends when no line gains 1e-5.
     method.SetOptimizerAsPowell(
-        numberOfIterations=20, maximumLineIterations=50, stepLength=1.0, stepTolerance=1e-3, valueTolerance=1e-5
+        numberOfIterations=20, maximumLineIterations=50, stepLength=2.0 * shrink, stepTolerance=1e-3, valueTolerance=1e-5
     )
-    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetOptimizerScales([HEAD_RADIUS_MM] * 3 + [1.0] * 3)
     method.SetShrinkFactorsPerLevel([shrink])
-    method.SetSmoothingSigmasPerLevel([4.0])
+    method.SetSmoothingSigmasPerLevel([4.0 if shrink > 1 else 0.0])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetNumberOfThreads(cpu_threads())
     transform = sitk.Euler3DTransform()

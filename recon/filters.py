@@ -74,8 +74,9 @@ class GaussianFilter:
     fwhm_mm: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.fwhm_mm) and self.fwhm_mm >= 0):
-            raise InputError(f"a Gaussian filter needs a FWHM of at least 0 mm, got {self.fwhm_mm}")
+        # A head is 200 mm: a wider filter leaves no image, and its kernel takes for ever.
+        if not 0 <= self.fwhm_mm <= 200:
+            raise InputError(f"a Gaussian filter needs a FWHM from 0 to 200 mm, got {self.fwhm_mm}")
 
     @property
     def name(self) -> str:

@@ -17,7 +17,8 @@ FEWEST_VIEWS = 4
 class Update:
     """State after one subset's update, given to `on_update`.
 
-    `done` of `total` updates; `image` (z, y, x) the estimate, not to be written to; `lost_counts` measured counts in
+    `done` of `total` updates; `image` (z, y, x) the estimate, which the next update overwrites: copy it to keep it, and
+    do not write to it; `lost_counts` measured counts in
     this subset's bins whose expectation is 0, so that no image could explain them.
     """
 
@@ -41,10 +42,11 @@ class RelativeDifferencePrior:
     gamma: float = 2.0
 
     def __post_init__(self) -> None:
-        if not (self.beta >= 0 and np.isfinite(self.beta)):
-            raise InputError(f"the prior's beta must be 0 or more, not {self.beta}")
-        if not (self.gamma >= 0 and np.isfinite(self.gamma)):
-            raise InputError(f"the prior's gamma must be 0 or more, not {self.gamma}")
+        # 1e9 flattens any image; far above, float32 overflows.
+        if not 0 <= self.beta <= 1e9:
+            raise InputError(f"the prior's beta must be 0 or more and at most 1e9, not {self.beta}")
+        if not 0 <= self.gamma <= 1e3:
+            raise InputError(f"the prior's gamma must be 0 or more and at most 1000, not {self.gamma}")
 
     def value(self, image: Array, voxel_mm: tuple[float, float, float]) -> float:
         """U of an image (z, y, x) that is nowhere negative, without beta."""
@@ -157,32 +159,57 @@ def osem(
     # A voxel that only rounding sees (below a millionth of the best) would be divided by noise.
     seen = full > 1e-6 * full.max()
     image = _start_image(start, system, data, extra, full, seen)
-    stiffness = 0.0 if prior is None else prior.stiffness(system.grid.voxel_mm)
+    improve = (
+        _em_steps(sensitivities, full) if prior is None else _bsrem_steps(sensitivities, full, seen, prior, system)
+    )
     total = iterations * len(parts)
     for done in range(total):
         iteration, k = divmod(done, len(parts))
-        part, sensitivity = parts[k], sensitivities[k]
-        measured = data[order[k]]
+        part, measured = parts[k], data[order[k]]
         expected = part.forward(image)
         if extra is not None:
             expected += extra[order[k]]
         ratio = np.divide(measured, expected, out=np.zeros_like(expected), where=expected > 0)
         lost = float(measured[expected <= 0].sum(dtype=np.float64))
-        explained = part.adjoint(ratio)
-        if prior is None:
-            image *= np.divide(
-                explained, sensitivity, out=np.ones_like(image), where=sensitivity > 1e-6 * full / len(parts)
-            )
-        else:
-            step = 1.0 / (1.0 + iteration / 15.0)
-            slope = explained - sensitivity
-            slope -= (prior.beta / len(parts)) * prior.gradient(image, system.grid.voxel_mm)
-            scale = np.divide(image * (step * len(parts)), full + stiffness, out=np.zeros_like(image), where=seen)
-            # Not to 0, from where no step leads back: a step takes away 90 % of a voxel at most.
-            image = np.maximum(image + scale * slope, 0.1 * image)
+        improve(image, part.adjoint(ratio), iteration, k)
         if on_update is not None:
             on_update(Update(done + 1, total, iteration, image, lost))
     return image
+
+
+_Improve = Callable[[Array, Array, int, int], None]
+"""Changes the image in place, given A_k^T(y_k / expectation), the iteration and the subset k."""
+
+
+def _em_steps(sensitivities: list[Array], full: Array) -> _Improve:
+    """OSEM's multiplication by A_k^T(ratio) / A_k^T 1; 1 where the subset does not see the voxel."""
+    blind = [sensitivity <= 1e-6 / len(sensitivities) * full for sensitivity in sensitivities]
+    for sensitivity, unseen in zip(sensitivities, blind, strict=True):
+        np.divide(1, sensitivity, out=sensitivity, where=~unseen)
+    anywhere = [bool(unseen.any()) for unseen in blind]
+
+    def improve(image: Array, explained: Array, iteration: int, k: int) -> None:
+        explained *= sensitivities[k]
+        if anywhere[k]:
+            explained[blind[k]] = 1
+        image *= explained
+
+    return improve
+
+
+def _bsrem_steps(
+    sensitivities: list[Array], full: Array, seen: Array, prior: RelativeDifferencePrior, system: SystemModel
+) -> _Improve:
+    """BSREM's relaxed step along the gradient of the subset's penalised log-likelihood, scaled by the image."""
+    subsets, voxel_mm = len(sensitivities), system.grid.voxel_mm
+    scale = np.divide(subsets, full + prior.stiffness(voxel_mm), out=np.zeros_like(full), where=seen)
+
+    def improve(image: Array, explained: Array, iteration: int, k: int) -> None:
+        slope = explained - sensitivities[k] - (prior.beta / subsets) * prior.gradient(image, voxel_mm)
+        # Not to 0, from where no step leads back: a step takes away 90 % of a voxel at most.
+        image *= np.maximum(1 + scale * slope / (1 + iteration / 15), 0.1)
+
+    return improve
 
 
 def _checked(array: Array, shape: tuple[int, ...], name: str, dtype: np.dtype) -> Array:

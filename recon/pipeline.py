@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from spectac.recon import filters, geometry
 from spectac.recon import scatter as scatter_windows
-from spectac.recon.attenuation import AttenuationModel, NoAttenuation
+from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
 from spectac.recon.errors import InputError
 from spectac.recon.fbp import RampWindow, fbp
 from spectac.recon.osem import FEWEST_VIEWS, RelativeDifferencePrior, Update, osem
@@ -109,6 +109,8 @@ class StudySolver:
                 f"the projections are already corrected for {' and '.join(sorted(refused))} (CorrectedImage): "
                 "spectac needs the projections as they were measured"
             )
+        if study.acquisition.views < FEWEST_VIEWS:
+            raise InputError(f"{study.acquisition.views} views are no tomography: at least {FEWEST_VIEWS} are needed")
         if not projections.counts.any():
             raise InputError("the photopeak projections hold no counts")
         _check_orbit(projections)
@@ -200,12 +202,10 @@ class StudySolver:
         return "cps/mL" if self.study.acquisition.times_known else "relative"
 
     def _system(self, mu: MuMap | None, resolution: bool) -> SystemModel:
-        if mu is not None and not mu.grid.same_as(self.grid):
-            mu = MuMap(np.maximum(resample(mu.per_cm, mu.grid, self.grid), 0), self.grid, mu.energy_kev)
         return SystemModel(
             self.study.acquisition,
             self.grid,
-            mu=mu,
+            mu=None if mu is None else map_on_grid(mu, self.grid),
             energy_kev=self.energy_kev,
             resolution=resolution,
             device=self.settings.device,

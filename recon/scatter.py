@@ -58,6 +58,8 @@ def projections(
         raise InputError(f"scatter method {method!r} is not one of {', '.join(METHODS)}")
     if dew_k is not None and not (np.isfinite(dew_k) and dew_k > 0):
         raise InputError(f"the DEW factor k must be above 0, not {dew_k}")
+    if dew_k is not None and method not in ("auto", "dew"):
+        raise InputError(f"the DEW factor k belongs to scatter methods dew and auto, not to {method}")
     peak = photopeak_index(study, photopeak)
     lower, upper = _neighbours(study.windows, peak)
     one_sided = study.acquisition.nuclide == "Tc-99m" and upper is None and lower is not None
@@ -66,7 +68,7 @@ def projections(
         if lower is not None and (upper is not None or one_sided):
             chosen = "tew"
         else:
-            chosen = "dew" if dew_k is not None and window_below(study.windows, peak) is not None else "none"
+            chosen = "dew" if dew_k is not None and window_below(study, peak) is not None else "none"
     scatter, label = None, "none"
     if chosen == "tew":
         if lower is None or (upper is None and not one_sided):
@@ -81,7 +83,7 @@ def projections(
         scatter = scatter * (0.5 * study.windows[peak].width_kev)
         label = "tew" if upper is not None else "tew, lower window only"
     elif chosen == "dew":
-        below = window_below(study.windows, peak)
+        below = window_below(study, peak)
         if below is None:
             raise InputError("DEW needs a window below the photopeak, the study has none: use --scatter none")
         if dew_k is None:
@@ -91,7 +93,12 @@ def projections(
     if scatter is not None:
         label += f", side windows smoothed by {smoothing_fwhm_mm:g} mm"
     return Projections(
-        study.acquisition, study.counts[peak], _line_kev(study, peak), scatter=scatter, scatter_method=label
+        study.acquisition,
+        study.counts[peak],
+        _line_kev(study, peak),
+        scatter=scatter,
+        scatter_method=label,
+        window=study.windows[peak].name,
     )
 
 
@@ -120,9 +127,17 @@ def _neighbours(windows: tuple[EnergyWindow, ...], peak: int) -> tuple[int | Non
     return (lower[0] if lower else None), (upper[0] if upper else None)
 
 
-def window_below(windows: tuple[EnergyWindow, ...], peak: int) -> int | None:
-    """The window nearest below the photopeak, which sees mostly scattered photons; None where there is none."""
-    below = [i for i, w in enumerate(windows) if w.upper_kev <= windows[peak].lower_kev + GAP_KEV]
+def window_below(study: Study, peak: int) -> int | None:
+    """The window nearest below the photopeak that holds no line of the nuclide, so that it sees scattered photons.
+
+    None where there is none.
+    """
+    windows, lines = study.windows, nuclide(study.acquisition.nuclide).lines
+    below = [
+        i
+        for i, w in enumerate(windows)
+        if w.upper_kev <= windows[peak].lower_kev + GAP_KEV and not any(w.holds(energy) for energy, _ in lines)
+    ]
     return max(below, key=lambda i: windows[i].upper_kev) if below else None
 
 

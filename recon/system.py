@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -40,9 +41,9 @@ class _Settings:
     factor_memory_bytes: int | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Tables:
-    """What all views share; subsets of a system refer to the same tables."""
+    """What all views share; subsets of a system refer to the same tables. `factors` are filled in once, if at all."""
 
     frames: geometry.CameraFrames
     starts: Array
@@ -54,7 +55,6 @@ class _Tables:
     weights: Array
     mu: Array | None
     factors: tuple[Array, ...] | None
-    threads: ThreadPoolExecutor
     workers: int
 
 
@@ -69,7 +69,8 @@ class SystemModel:
     `energy_kev=None` is the nuclide's main line. Attenuation factors of all views are kept in memory when they fit into
     `factor_memory_bytes` (default: a quarter of the memory that is free), else computed again for each use.
 
-    Assumes: parallel holes; a point response that depends on distance alone.
+    Assumes: parallel holes; a point response that depends on distance alone; no activity beside the detector's edge
+    (its blur into the detector is left out).
     Raises InputError where grid, map and acquisition do not fit each other.
     """
 
@@ -114,7 +115,6 @@ class SystemModel:
             weights=view_weights_s(acquisition) * grid.voxel_ml,
             mu=None if mu is None else np.ascontiguousarray(mu.per_cm.transpose(1, 2, 0), dtype=self.dtype),
             factors=None,
-            threads=ThreadPoolExecutor(workers),
             workers=workers,
         )
         self._tables = tables
@@ -123,8 +123,8 @@ class SystemModel:
             needed = int(tables.points.sum()) * grid.shape[0] * self.dtype.itemsize
             limit = _free_memory_bytes() // 4 if factor_memory_bytes is None else factor_memory_bytes
             if needed <= limit:
-                kept = tuple(tables.threads.map(self._factors_of, range(acquisition.views)))
-                object.__setattr__(tables, "factors", kept)
+                with ThreadPoolExecutor(workers) as threads:
+                    tables.factors = tuple(threads.map(self._factors_of, range(acquisition.views)))
 
     @property
     def views(self) -> int:
@@ -237,8 +237,10 @@ class SystemModel:
         return sums.sum(axis=0).transpose(2, 0, 1)
 
     def _run(self, work: Callable[..., None], tasks: Sequence[object] | range) -> None:
-        for _ in self._tables.threads.map(work, tasks):
-            pass
+        # Threads live for one call: nothing to leak, and nothing that a fork would tear apart.
+        with ThreadPoolExecutor(self._tables.workers) as threads:
+            for _ in threads.map(work, tasks):
+                pass
 
     def _native(self, array: Array, shape: tuple[int, ...], name: str, axes: tuple[int, ...]) -> Array:
         """Array checked and stored z fastest; free for arrays that came from this system."""
@@ -287,7 +289,16 @@ class SystemModel:
                 "the collimator is unknown: name it with --collimator, give --psf SIGMA0_MM:SLOPE, "
                 "or switch resolution recovery off with --no-resolution"
             )
-        return np.asarray(self.acquisition.collimator.sigma_mm(distance_mm, self.energy_kev))
+        sigma_mm = np.asarray(self.acquisition.collimator.sigma_mm(distance_mm, self.energy_kev))
+        widest = max(
+            size * pitch for size, pitch in zip(self.acquisition.matrix, self.acquisition.pixel_mm, strict=True)
+        )
+        if sigma_mm.max() > widest:
+            raise InputError(
+                f"a blur of sigma {sigma_mm.max():.3g} mm is wider than the detector ({widest:g} mm): check --psf, "
+                "the collimator and --radius-mm"
+            )
+        return sigma_mm
 
     def _check_map(self, mu: MuMap, frames: geometry.CameraFrames) -> None:
         if not mu.grid.same_as(self.grid):
@@ -323,6 +334,13 @@ def check_radius(acquisition: Acquisition, grid: Grid, inside: Array, what: str)
 
 def _free_memory_bytes() -> int:
     """Memory that can be taken without swapping, where the system tells; else 2 GiB."""
+    try:
+        # Linux counts the memory that its file cache would give back; sysconf does not.
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):

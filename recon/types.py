@@ -22,6 +22,11 @@ from spectac.recon.nuclides import nuclide as nuclide_by_name
 Array = NDArray[Any]
 
 
+LARGEST_RADIUS_MM = 1000.0
+SMALLEST_PIXEL_MM, LARGEST_PIXEL_MM = 0.1, 50.0
+"""Beyond these no camera is; a file that says so has its numbers in other units."""
+
+
 def _frozen(values: ArrayLike, dtype: type, shape: tuple[int, ...] | None, name: str) -> Array:
     """Contiguous native read-only array; `shape` uses -1 for any length."""
     array: Array = np.ascontiguousarray(np.asarray(values), dtype=dtype)
@@ -174,6 +179,8 @@ class Acquisition:
         _finite(angles, "view_angles_deg")
         radii = _frozen(self.radii_mm, np.float64, (views,), "radii_mm")
         _finite(radii, "radii_mm", above=0.0)
+        if radii.max() > LARGEST_RADIUS_MM:
+            raise InputError(f"radii_mm must be at most {LARGEST_RADIUS_MM:g} mm, got {radii.max():g}: is it in mm?")
         seconds = _frozen(self.view_seconds, np.float64, (views,), "view_seconds")
         if not np.isnan(seconds).all():
             _finite(seconds, "view_seconds", above=0.0)
@@ -197,6 +204,10 @@ class Acquisition:
             raise InputError(f"matrix needs (rows z, columns u) of at least 1, got {self.matrix}")
         if len(pixel_mm) != 2 or not all(np.isfinite(pixel_mm)) or min(pixel_mm) <= 0:
             raise InputError(f"pixel_mm needs (z, u) above 0 mm, got {self.pixel_mm}")
+        if not SMALLEST_PIXEL_MM <= min(pixel_mm) <= max(pixel_mm) <= LARGEST_PIXEL_MM:
+            raise InputError(
+                f"pixel_mm must lie between {SMALLEST_PIXEL_MM:g} and {LARGEST_PIXEL_MM:g} mm, got {self.pixel_mm}"
+            )
         axis = None if self.axis_lps_mm is None else tuple(float(coordinate) for coordinate in self.axis_lps_mm)
         if axis is not None and (len(axis) != 3 or not all(np.isfinite(axis))):
             raise InputError(f"axis_lps_mm needs three finite coordinates (x, y, z), got {self.axis_lps_mm}")
@@ -247,6 +258,9 @@ class Study:
         windows = tuple(self.windows)
         if not windows:
             raise InputError("a study needs at least one energy window, got none")
+        names = [window.name.strip().lower() for window in windows]
+        if len(set(names)) < len(names):
+            raise InputError(f"energy windows need names of their own, got {', '.join(w.name for w in windows)}")
         counts = _frozen(
             self.counts, np.float32, (len(windows), *self.acquisition.shape), "counts (window, view, z, u)"
         )
@@ -263,7 +277,10 @@ class Study:
 
 @dataclass(frozen=True, eq=False)
 class Projections:
-    """Photopeak projections as a reconstruction takes them: `counts` (v, z, u) and the expected `scatter` (v, z, u)."""
+    """Photopeak projections as a reconstruction takes them: `counts` (v, z, u) and the expected `scatter` (v, z, u).
+
+    `window` is the name of the energy window that the counts came from.
+    """
 
     acquisition: Acquisition
     counts: Array
@@ -271,6 +288,7 @@ class Projections:
     _: KW_ONLY
     scatter: Array | None = None
     scatter_method: str = "none"
+    window: str = "photopeak"
 
     def __post_init__(self) -> None:
         counts = _frozen(self.counts, np.float32, self.acquisition.shape, "counts (view, z, u)")

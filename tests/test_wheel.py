@@ -45,4 +45,5 @@ def test_the_wheel_from_the_sdist_works_by_itself(tmp_path):
     assert "panel.png" in said
     said = run(script, "reconstruct", "out/study.h5", "-o", "image", "--iterations", "2", cwd=empty)
     assert "image.nii.gz" in said
-    assert sorted(path.name for path in (empty / "image").iterdir()) == ["image.nii.gz", "record.json"]
+    names = sorted(path.name for path in (empty / "image").iterdir())
+    assert names == ["image.json", "image.nii.gz", "record.json"]

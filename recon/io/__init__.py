@@ -94,6 +94,27 @@ def _kind_of_folder(path: Path) -> str:
     return "Interfile"
 
 
+def files_of(path: str | os.PathLike[str]) -> list[Path]:
+    """All files that reading `path` takes numbers from: a folder's files, a header's data and orbit, a side-car."""
+    source = Path(path)
+    if source.is_dir():
+        return sorted(file for file in source.rglob("*") if file.is_file())
+    found = [source]
+    with source.open("rb") as file:
+        start = file.read(4096)
+    from spectac.recon.io.interfile_header import beside, looks_like_interfile, read_header
+
+    if looks_like_interfile(start):
+        header = read_header(source)
+        named = (header.text("name of data file"), header.text("non-uniform orbit file", comments=True))
+        found += [there for name in named if name is not None and (there := beside(header, name)) is not None]
+    for ending in (".nii.gz", ".nii"):
+        side_car = source.with_name(source.name[: -len(ending)] + ".json")
+        if source.name.lower().endswith(ending) and side_car.is_file():
+            found.append(side_car)
+    return found
+
+
 def _with_overrides(
     study: "Study",
     nuclide: str | None,

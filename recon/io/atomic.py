@@ -37,7 +37,7 @@ def _flush_to_disk(path: Path) -> None:
 
 @contextmanager
 def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Temporary folder inside `path` whose files are moved up into `path` together when the block ends well.
+    """Temporary folder inside `path` whose files are moved up into `path`, by name, when the block ends well.
 
     `path` is made where it does not exist. When the block fails nothing is left behind: no file, no new folder.
     Raises OSError as the file system does.

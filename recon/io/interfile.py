@@ -166,7 +166,7 @@ def _merged(paths: list[Path], studies: list[Study]) -> Study:
             raise InputError(
                 f"{path}: its {difference} differs from that of {paths[0].name}: not windows of one acquisition"
             )
-    windows = tuple(window for study in studies for window in study.windows)
+    windows = _distinct([window for study in studies for window in study.windows])
     limits = [(window.lower_kev, window.upper_kev) for window in windows]
     if len(set(limits)) < len(limits):
         names = ", ".join(path.name for path in paths)
@@ -312,7 +312,18 @@ def _windows(header: Header, dialect: str, held: int, nuclide: str, warnings: li
             )
         name = header.text(*(f"energy window{end}" for end in ending)) or f"{lower:g}-{upper:g} keV"
         windows.append(EnergyWindow(name, lower, upper))
-    return tuple(windows)
+    return _distinct(windows)
+
+
+def _distinct(windows: Sequence[EnergyWindow]) -> tuple[EnergyWindow, ...]:
+    """Windows whose names differ: where headers repeat a name, the limits are added to it."""
+    names = [window.name.strip().lower() for window in windows]
+    return tuple(
+        replace(window, name=f"{window.name} {window.lower_kev:g}-{window.upper_kev:g} keV")
+        if names.count(name) > 1
+        else window
+        for window, name in zip(windows, names, strict=True)
+    )
 
 
 def _collimator(header: Header, dialect: str, wanted: Collimator | None, warnings: list[str]) -> Collimator | None:

@@ -40,8 +40,14 @@ def dialect_of(header: Header) -> tuple[str, list[str]]:
 
     A header of SIMIND that was rewritten for STIR counts as STIR's, with a warning.
     """
-    if (header.text("originating system") or "").lower() != "simind":
-        return "STIR", []
+    system = (header.text("originating system") or "").strip().lower()
+    if system != "simind":
+        if system in ("", "stir", "simset"):
+            return "STIR", []
+        return "STIR", [
+            f"headers of '{system}' are not known: angles were taken as STIR's (0 deg = at the back); check left and "
+            "right, front and back against a known image"
+        ]
     if "energy window lower level" in header.comments or header.text("number format") == "short float":
         return "SIMIND", []
     return "STIR", ["a header of SIMIND rewritten for STIR: its angles were taken as STIR's (0 deg = at the back)"]

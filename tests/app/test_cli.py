@@ -113,7 +113,9 @@ def test_reconstruct_writes_image_map_and_record(here, study_file, tmp_path):
     assert image.get_fdata()[12, 12, 3] == pytest.approx(1.0, rel=0.25)
     record = json.loads((tmp_path / "out" / "record.json").read_text())
     assert record["parameters"]["iterations"] == 2
-    assert len(record["inputs_sha256"]) == 2
+    assert {Path(name).name for name in record["inputs_sha256"]} == {"study.h5", "mu.nii.gz", "mu.json"}
+    assert record["acquisition"]["collimator"]["line"] == [1.5, 0.016]
+    assert record["device"]["used"] == "cpu"
     assert record["image"]["unit"] == "cps/mL"
     assert any("over-corrects" in warning for warning in record["warnings"])
 
@@ -238,3 +240,39 @@ def test_an_interrupt_writes_nothing(study_file, tmp_path):
     assert done.returncode == 130
     assert "interrupted; nothing was written" in done.stderr
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--psf", "1e6:0"), "wider than the detector"),
+        (("--radius-mm", "1e9"), "radii_mm must be at most 1000 mm"),
+        (("--head-angles", "1e300"), "angles from -360 to 360"),
+        (("--attenuation", "chang", "--attenuation-option", "order=nan"), "order 0 or 1"),
+        (("--attenuation", "chang", "--uniform-mu", "0.1", "--attenuation-option", "mu=0.2"), "give one of them"),
+        (("--post-filter", "gaussian:1e7"), "from 0 to 200 mm"),
+        (("--algorithm", "map", "--prior-beta", "1e300"), "at most 1e9"),
+        (("--dew-k", "0.5", "--scatter", "none"), "belongs to scatter methods dew and auto"),
+    ],
+)
+def test_numbers_that_no_camera_has(here, study_file, tmp_path, arguments, text):
+    refused(here("reconstruct", study_file, "-o", tmp_path / "out", *FAST, *arguments), text)
+    assert not (tmp_path / "out").exists()
+
+
+def test_config_spells_options_as_the_command_line_does(here, study_file, tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text("no-resolution = true\nhead-angles = [90]\niterations = 1\nsubsets = 4\n")
+    assert here("reconstruct", study_file, "-o", tmp_path / "out", "--config", config).returncode == 0
+    parameters = json.loads((tmp_path / "out" / "record.json").read_text())["parameters"]
+    assert parameters["resolution"] is False
+    assert parameters["given"] == {"head_angles": "90"}
+    config.write_text("subsets = true\n")
+    refused(
+        here("reconstruct", study_file, "-o", tmp_path / "out", "--config", config), "subsets = True has the wrong type"
+    )
+
+
+def test_an_output_that_cannot_be_made_is_found_before_the_work(here, study_file):
+    done = here("reconstruct", study_file, "-o", "/proc/nowhere", "--iterations", 500)
+    refused(done, "/proc/nowhere")

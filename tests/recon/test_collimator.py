@@ -136,8 +136,10 @@ def test_kernels_keep_the_shape_of_their_sigmas():
         np.testing.assert_allclose(kernel[index][: single.size], single, rtol=1e-14)
 
 
-@pytest.mark.parametrize("entry", [row for row in COLLIMATORS.values() if row.published_fwhm_mm], ids=lambda row: row.name)
-def test_system_resolution_is_the_vendor_s_within_5_percent(entry, figure):
+@pytest.mark.parametrize(
+    "entry", [row for row in COLLIMATORS.values() if row.published_fwhm_mm], ids=lambda row: row.name
+)
+def test_system_resolution_is_the_quoted_one_within_5_percent(entry, figure):
     """Tc-99m at 10 cm; docs/physics.md says where each vendor's figure comes from."""
     fwhm_mm = float(entry.sigma_mm(100.0, 140.5)) * 2.354820
     figure(f"{entry.name}: FWHM at 10 cm over the vendor's", fwhm_mm / entry.published_fwhm_mm, "1 +- 0.05")

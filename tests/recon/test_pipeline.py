@@ -218,7 +218,7 @@ def test_fbp_refuses_a_map():
     study = small_study()
     grid = default_grid(study.acquisition)
     with pytest.raises(InputError, match="cannot use a mu-map"):
-        reconstruct(study, GivenMap(MuMap(np.zeros(grid.shape), grid, 140.5)), algorithm="fbp")
+        reconstruct(study, GivenMap(MuMap(np.full(grid.shape, 0.1), grid, 140.5)), algorithm="fbp")
 
 
 @pytest.mark.parametrize("term", ["ATTN", "SCAT"])

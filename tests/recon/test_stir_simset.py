@@ -1,4 +1,4 @@
-"""Independent raw projections: STIR's SimSET Monte Carlo study, which nobody here made, read, outlined, reconstructed."""
+"""Raw projections that nobody here made: STIR's SimSET Monte Carlo study, read, outlined, reconstructed."""
 
 from pathlib import Path
 

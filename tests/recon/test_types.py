@@ -133,14 +133,15 @@ def test_acquisition_fills_in_what_it_can():
 
 
 def test_bad_studies_are_refused():
-    window = EnergyWindow("photopeak", 126.0, 154.0)
+    window, other = EnergyWindow("photopeak", 126.0, 154.0), EnergyWindow("lower", 110.0, 126.0)
     good = np.ones((1, 3, 2, 4))
     bad = good.copy()
     bad[0, 1, 1, 1] = np.nan
     cases = [
         ((), good, "a study needs at least one energy window, got none"),
         ((window,), np.ones((3, 2, 4)), r"counts .* needs shape \(1, 3, 2, 4\), got \(3, 2, 4\)"),
-        ((window, window), good, r"counts .* needs shape \(2, 3, 2, 4\), got \(1, 3, 2, 4\)"),
+        ((window, other), good, r"counts .* needs shape \(2, 3, 2, 4\), got \(1, 3, 2, 4\)"),
+        ((window, window), np.ones((2, 3, 2, 4)), "energy windows need names of their own, got photopeak, photopeak"),
         ((window,), bad, "counts holds 1 values that are NaN or infinite"),
         ((window,), -good, "counts must be at least 0, its smallest value is -1"),
     ]
