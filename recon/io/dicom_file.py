@@ -139,10 +139,18 @@ class Item:
                 value = list(value)
             return None if value is None or (isinstance(value, (str, list, bytes)) and len(value) == 0) else value
 
+    def values(self, keyword: str | tuple[int, int]) -> list[Any]:
+        """Every value of an element that is no sequence; empty where it is absent."""
+        value = self.value(keyword)
+        if isinstance(value, (DicomSequence, bytes)):
+            what = name_of(keyword) if isinstance(keyword, str) else _numbers(Tag(*keyword))
+            held = "a sequence of items" if isinstance(value, DicomSequence) else f"{len(value)} bytes"
+            raise InputError(f"{self.path}: {what}{self.place} must be text or numbers, it holds {held}")
+        return value if isinstance(value, list) else [] if value is None else [value]
+
     def texts(self, keyword: str) -> list[str]:
         """Every value of an element as text without padding; empty where it is absent."""
-        value = self.value(keyword)
-        values = value if isinstance(value, list) else [] if value is None else [value]
+        values = self.values(keyword)
         with self.reading(name_of(keyword)):
             return [str(one).replace("\0", "").strip() for one in values]
 
@@ -152,8 +160,7 @@ class Item:
 
     def numbers(self, keyword: str | tuple[int, int]) -> list[float]:
         """Every value of an element as a finite float; empty where it is absent."""
-        value = self.value(keyword)
-        values = value if isinstance(value, list) else [] if value is None else [value]
+        values = self.values(keyword)
         what = name_of(keyword) if isinstance(keyword, str) else _numbers(Tag(*keyword))
         numbers = []
         for one in values:

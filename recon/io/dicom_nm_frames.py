@@ -77,8 +77,7 @@ def read_frames(item: Item, frames: int) -> Frames:
 
 def _pointer(item: Item) -> list[str]:
     """Keywords of the vectors that FrameIncrementPointer names."""
-    value = item.value("FrameIncrementPointer")
-    values = value if isinstance(value, list) else [] if value is None else [value]
+    values = item.values("FrameIncrementPointer")
     with item.reading(name_of("FrameIncrementPointer")):
         return [keyword_for_tag(int(tag)) or f"({int(tag) >> 16:04x},{int(tag) & 0xFFFF:04x})" for tag in values]
 

@@ -75,8 +75,7 @@ def scale(item: Item) -> tuple[float, float, str | None, list[str]]:
     """
     slope = item.number("RescaleSlope")
     intercept = item.number("RescaleIntercept") or 0.0
-    if slope == 0:
-        raise item.error("RescaleSlope", "is 0: every pixel would have the same value")
+    _check_scale(item, "Rescale", slope, intercept)
     found = []
     for mapping in item.items("RealWorldValueMappingSequence"):
         if "RealWorldValueLUTData" in mapping.data:
@@ -84,8 +83,7 @@ def scale(item: Item) -> tuple[float, float, str | None, list[str]]:
         real_slope = mapping.number("RealWorldValueSlope")
         if real_slope is None:
             continue
-        if real_slope == 0:
-            raise mapping.error("RealWorldValueSlope", "is 0: every pixel would have the same value")
+        _check_scale(mapping, "RealWorldValue", real_slope, mapping.number("RealWorldValueIntercept") or 0.0)
         units = [unit.text("CodeValue") for unit in mapping.items("MeasurementUnitsCodeSequence")]
         found.append((real_slope, mapping.number("RealWorldValueIntercept") or 0.0, units[0] if units else None))
     if len(set(found)) > 1:
@@ -102,6 +100,15 @@ def scale(item: Item) -> tuple[float, float, str | None, list[str]]:
     trivial = (slope, intercept) == (1.0, 0.0)
     lines = [] if trivial else [f"values = {slope:g} x stored + {intercept:g} (RescaleSlope, RescaleIntercept)"]
     return slope, intercept, None, lines
+
+
+def _check_scale(item: Item, kind: str, slope: float | None, intercept: float) -> None:
+    if slope == 0:
+        raise item.error(f"{kind}Slope", "is 0: every pixel would have the same value")
+    # 32-bit values times this still fit into float32.
+    for word, value in (("Slope", slope or 0.0), ("Intercept", intercept)):
+        if abs(value) > 1e20:
+            raise item.error(f"{kind}{word}", f"is {value:g}: no scale of an image")
 
 
 def is_count_unit(unit: str | None) -> bool:
