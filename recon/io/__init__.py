@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from spectac.recon.types import Acquisition, Study
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HDF5_STARTS = (0, 512)
+"""Where the signature may stand: our own files begin with a user block of 512 bytes (hdf5.py)."""
+
 _UNDERSTOOD = (
     "DICOM NM (raw TOMO), spectac's HDF5, an Interfile header (STIR, SIMIND), or a folder of DICOM NM files or of "
     "Interfile headers"
@@ -71,7 +74,7 @@ def _kind_of_file(path: Path) -> str:
 
     with path.open("rb") as file:
         start = file.read(4096)
-    if start.startswith(_HDF5_SIGNATURE):
+    if any(start.startswith(_HDF5_SIGNATURE, place) for place in _HDF5_STARTS):
         return "HDF5"
     if looks_like_interfile(start):
         return "Interfile"

@@ -157,7 +157,7 @@ def _settle(
     raise head.item.error(
         "ImageOrientationPatient",
         f"contradicts {name_of('StartAngle')}: a detector at {head.start_deg % 360:g} deg sees columns grow along "
-        f"({right[0]:.2f}, {right[1]:.2f}, 0) and rows along (0, 0, -1), the file says "
+        f"({right[0] + 0.0:.2f}, {right[1] + 0.0:.2f}, 0) and rows along (0, 0, -1), the file says "
         f"{head.item.text('ImageOrientationPatient')}: give --head-angles to say where the heads stood",
     )
 
@@ -215,6 +215,11 @@ def axis_position(
         f"ImagePositionPatient read as {words[chosen]}{sure}: axis at x = {x:.1f}, y = {y:.1f} mm, rows from z = "
         f"{z:.1f} to {z + (rows - 1) * pitch:.1f} mm"
     )
+    if len(heads) == 1:
+        notes.warnings.append(
+            f"{name_of('ImagePositionPatient')} of one head alone cannot show that it was read rightly: check the axis "
+            "against the CT before you rely on its position"
+        )
     if np.hypot(x, y) > _NEAR_MM:
         notes.warnings.append(
             f"the rotation axis lies {np.hypot(x, y):.0f} mm from the origin: check it against the CT"

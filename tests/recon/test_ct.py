@@ -171,7 +171,7 @@ def test_blur_has_the_width_asked_for_and_keeps_the_sum():
 
 
 def head_on_a_table():
-    """Ellipsoid of brain in a skull with an air sinus, on a holder that touches it, over a hollow table; voxels 2 mm."""
+    """Brain in a skull with an air sinus, a holder that touches it through a pad, a hollow table; voxels 2 mm."""
     z, y, x = np.meshgrid(np.arange(40) * 2.0, np.arange(110) * 2.0, np.arange(100) * 2.0, indexing="ij")
     r = np.sqrt(((x - 100) / 70) ** 2 + ((y - 90) / 85) ** 2)
     head = np.where(r < 0.9, 41.0, np.where(r < 1, 900.0, -1000.0))
@@ -191,10 +191,11 @@ def test_table_is_kept_by_default_and_removable(figure):
     assert (kept.per_cm[:, 95:] > 0.1).sum() > 5000
     removed = ct.mu_map(scanned, TC_KEV, blur_fwhm_mm=0, remove_table=True)
     alone = ct.mu_map(head, TC_KEV, blur_fwhm_mm=0)
-    # Within the reach of the mask (3 mm of skin, 6 mm of regrowth) some of the pad may stay: less than 0.1 % of the head.
+    # What touches the head is cut 9 mm (6 of regrowth, 3 of skin) away from it: of the pad, 6 x 9 mm of 18,700 mm2.
     extra = float((removed.per_cm - alone.per_cm).sum() / alone.per_cm.sum())
-    figure("table and holder left after removal, % of the head", 100 * extra, "0.1")
-    assert 0 <= extra <= 0.001
+    figure("table and holder left after removal, % of the head", 100 * extra, "0.4")
+    assert 0 <= extra <= 0.004
+    assert (removed.per_cm[:, 93:] < 0.001).all()
     assert np.array_equal(removed.per_cm[sinus], alone.per_cm[sinus])
 
 
@@ -260,7 +261,7 @@ def test_large_shifts_warn():
 
 
 def test_moved_map_is_found_at_its_new_place():
-    """Nothing is interpolated when a map is moved: the same numbers, and resample() reads them at the new millimetre."""
+    """Nothing is interpolated when a map is moved: the same numbers, read at the new millimetre by resample()."""
     values = np.zeros((20, 22, 24), np.float32)
     values[5, 15, 7] = 0.15
     mu = MuMap(values, Grid.upright(values.shape, (2.0, 2.0, 2.0), (0, 0, 0)), TC_KEV)
@@ -346,7 +347,9 @@ def test_another_head_is_registered_back(figure):
     values = filters.gaussian(source.astype(np.float32), (2.0, 2.0, 2.0), 11.0)
     values = values.reshape(60, 2, 60, 2, 60, 2).mean(axis=(1, 3, 5))
     noise = np.random.default_rng(4).normal(size=values.shape).astype(np.float32)
-    values = np.maximum(values + 15.0 * filters.gaussian(noise, (4.0,) * 3, 8.0) / 0.1, 0)
+    noise = filters.gaussian(noise, (4.0,) * 3, 8.0)
+    # 15 % of the brain's 100 units, as in a preview of a million counts.
+    values = np.maximum(values + noise * np.float32(15.0 / noise.std()), 0)
     spect = Image(values, Grid.upright((60,) * 3, (4.0,) * 3, (-118.0,) * 3), "relative")
     motion = random_motion(np.random.default_rng(9), 6.0, 12.0)
     left = misplaced(ct.register(displaced(CTVolume(hu, grid, 120.0), motion), spect), motion)
