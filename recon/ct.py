@@ -346,7 +346,11 @@ def _search(
     method.SetInterpolator(sitk.sitkLinear)
     # Angles count by what they move at the head's surface; the search ends when no line gains 1e-5.
     method.SetOptimizerAsPowell(
-        numberOfIterations=20, maximumLineIterations=50, stepLength=2.0 * shrink, stepTolerance=1e-3, valueTolerance=1e-5
+        numberOfIterations=20,
+        maximumLineIterations=50,
+        stepLength=2.0 * shrink,
+        stepTolerance=1e-3,
+        valueTolerance=1e-5,
     )
     method.SetOptimizerScales([HEAD_RADIUS_MM] * 3 + [1.0] * 3)
     method.SetShrinkFactorsPerLevel([shrink])

@@ -9,7 +9,7 @@ import numpy as np
 
 from spectac.recon.ct import CTVolume
 from spectac.recon.errors import InputError
-from spectac.recon.io.dicom_ct_slice import Slice
+from spectac.recon.io.dicom_ct_slice import Slice, shown
 from spectac.recon.io.dicom_ct_stack import stack
 from spectac.recon.io.dicom_ct_write import write_series
 from spectac.recon.io.dicom_file import Item, looks_like_dicom, open_dicom
@@ -52,11 +52,11 @@ class _Series:
 
     @property
     def number(self) -> str:
-        return self.headers[0].text("SeriesNumber") or ""
+        return shown(self.headers[0].text("SeriesNumber") or "")
 
     @property
     def described(self) -> str:
-        title = self.headers[0].text("SeriesDescription") or ""
+        title = shown(self.headers[0].text("SeriesDescription") or "")
         return f"{self.number or 'without number'} {title!r}, {len(self.headers)} slices"
 
     @property
@@ -139,9 +139,14 @@ def _header(file: Path, listed: bool) -> Item | None:
     kind = header.text("SOPClassUID")
     if kind is None:
         # A DICOMDIR names its class in the meta information only.
-        kind = str(getattr(header.data, "file_meta", {}).get("MediaStorageSOPClassUID", CT_IMAGE))
+        with header.reading("(0002,0002) MediaStorageSOPClassUID"):
+            kind = str(getattr(header.data, "file_meta", {}).get("MediaStorageSOPClassUID", CT_IMAGE))
         if kind == CT_IMAGE:
             raise header.error("SOPClassUID", "is missing: the file is cut short or damaged")
+    if kind != CT_IMAGE and CT_IMAGE.startswith(kind):
+        raise header.error("SOPClassUID", f"is {kind}: the file is cut short or damaged")
+    if kind == CT_IMAGE and header.value("Rows") is None:
+        raise header.error("Rows", "is missing: the file is cut short or damaged")
     if kind in MULTI_FRAME:
         raise header.error(
             "SOPClassUID",
@@ -152,7 +157,7 @@ def _header(file: Path, listed: bool) -> Item | None:
 
 
 def _chosen(found: Sequence[_Series], wanted: str | int | None, label: str) -> _Series:
-    listed = "; ".join(f"{one.described}, {one.uid}" for one in found)
+    listed = "; ".join(f"{one.described}, {shown(one.uid)}" for one in found)
     if wanted is not None:
         fits = [one for one in found if str(wanted).strip() in (one.uid, one.number)]
         if len(fits) == 1:

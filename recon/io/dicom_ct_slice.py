@@ -62,7 +62,7 @@ class Slice:
             raise item.error("RescaleSlope", "is 0: every pixel would have the same value")
         unit = item.text("RescaleType")
         if unit is not None and unit.upper() not in ("HU", "US"):
-            raise item.error("RescaleType", f"is {unit}: CT numbers in HU are needed")
+            raise item.error("RescaleType", f"is {shown(unit)}: CT numbers in HU are needed")
         padding = item.number("PixelPaddingValue")
         limit = item.number("PixelPaddingRangeLimit")
         return cls(
@@ -91,7 +91,8 @@ class Slice:
         stored = stored_frames(item)[0]
         if stored.shape != self.size:
             raise item.error("Rows", f"and the pixels do not agree: {self.size} and {stored.shape}")
-        hu = stored.astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
+        with np.errstate(over="ignore", invalid="ignore"):
+            hu = stored.astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
         if not np.isfinite(hu).all():
             raise item.error("RescaleSlope", "makes CT numbers that are not finite")
         padded = 0
@@ -109,6 +110,11 @@ def _needed(item: Item, keyword: str, count: int) -> list[float]:
         problem = "is missing" if not values else f"needs {count} number(s), it holds {len(values)}"
         raise item.error(keyword, f"{problem}: without it the CT cannot be used")
     return values
+
+
+def shown(text: str) -> str:
+    """A file's text as a message may show it: one line, printable, not long."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:80]
 
 
 def _ordered(one: float, other: float) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spectac.recon.errors import InputError
-from spectac.recon.io.dicom_ct_slice import AIR_HU, Slice
+from spectac.recon.io.dicom_ct_slice import AIR_HU, Slice, shown
 from spectac.recon.io.dicom_file import name_of
 from spectac.recon.types import Array, Grid
 
@@ -81,7 +81,7 @@ def _check_alike(slices: Sequence[Slice]) -> None:
             (
                 one.frame_of_reference_uid != first.frame_of_reference_uid,
                 "FrameOfReferenceUID",
-                str(one.frame_of_reference_uid),
+                shown(str(one.frame_of_reference_uid)),
             ),
         ]
         for differs, keyword, value in unlike:

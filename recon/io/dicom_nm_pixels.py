@@ -1,7 +1,7 @@
 """Stored pixels of DICOM NM files, checked before they are decoded, and the scale of their values."""
 
 from spectac.recon.errors import InputError
-from spectac.recon.io.dicom_file import Item, transfer_syntax
+from spectac.recon.io.dicom_file import Item, shortened, transfer_syntax
 from spectac.recon.types import Array
 
 _MOST_UNPACKED = 200
@@ -37,7 +37,7 @@ def stored_frames(item: Item) -> Array:
     elif held < needed:
         raise item.error(keyword, f"holds {held} bytes, {described} need {needed}: the file is cut off or damaged")
     try:
-        with item.reading(name := f"the pixel data ({syntax.name})"):
+        with item.reading(name := f"the pixel data ({shortened(syntax.name)})"):
             if "TransferSyntaxUID" not in item.data.file_meta:
                 item.data.file_meta.TransferSyntaxUID = syntax
             values = item.data.pixel_array

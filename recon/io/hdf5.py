@@ -83,7 +83,7 @@ def _check_digest(path: Path) -> None:
             return
         start = file.read(len(_SIGNATURE))
         if start != _SIGNATURE:
-            raise InputError(f"{path}: not HDF5, or damaged: its signature is neither at byte 0 nor at {_BLOCK}")
+            raise InputError(f"{path}: not HDF5, or damaged or cut short: no signature at byte 0 or {_BLOCK}")
         if not any(block):
             return
         if not block.startswith(_LABEL):

@@ -6,6 +6,7 @@ The same seed always makes the same damage.
 """
 
 import faulthandler
+import gzip
 import json
 import os
 import resource
@@ -24,8 +25,9 @@ from spectac.recon.errors import InputError
 from spectac.recon.io import dicom_ct, dicom_nm, hdf5, interfile, nifti, open_study
 from spectac.recon.types import Acquisition, EnergyWindow, Grid, Image, MuMap, Study
 
-ADDRESS_SPACE = 4 << 30
-"""Bytes the process may map beyond what it starts with: a runaway allocation ends here, not the machine."""
+ADDRESS_SPACE = 6 << 30
+"""Bytes the process may map beyond what it starts with: a runaway allocation ends here, not the machine. Python maps as
+many bytes as a DICOM element claims to have, up to 4 GiB, and touches those that the file holds."""
 
 LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")
 TEXTS = (
@@ -73,7 +75,10 @@ def samples(folder):
     hu = np.random.default_rng(3).integers(-1000, 1500, (4, 8, 8)).astype(np.float32)
     ct_grid = Grid.upright((4, 8, 8), (3.0, 2.0, 2.0), (-8.0, -8.0, 300.0))
     slices = dicom_ct.write_series(folder / "ct", CTVolume(hu, ct_grid, 120.0, "1.2.3"))
+    for path in (*folder.glob("*.dcm"), *slices):
+        _unstamp(path)
     (folder / "p.hs").write_text(_INTERFILE)
+    (folder / "i.hs").write_text(_INTERFILE_IMAGE)
     np.arange(512, dtype="<f4").tofile(folder / "p.s")
     hdf5.write_study(folder / "study.h5", raw)
     nifti.write_image(folder / "image.nii", image)
@@ -87,7 +92,7 @@ def samples(folder):
         "ct": (slices, lambda path: dicom_ct.read_series(slices)),
         "interfile": ([folder / "p.hs"], lambda path: open_study(folder / "p.hs")),
         "interfile-data": ([folder / "p.s"], lambda path: open_study(folder / "p.hs")),
-        "interfile-image": ([folder / "p.hs"], lambda path: interfile.read_image(folder / "p.hs")),
+        "interfile-image": ([folder / "i.hs"], interfile.read_image),
         "hdf5": ([folder / "study.h5"], open_study),
         "nifti": (nii, _read_nifti),
     }
@@ -122,9 +127,37 @@ radius := 150
 """
 
 
+_INTERFILE_IMAGE = """!INTERFILE :=
+!name of data file := p.s
+imagedata byte order := LITTLEENDIAN
+!number format := float
+!number of bytes per pixel := 4
+!matrix size [1] := 8
+!matrix size [2] := 8
+!number of slices := 8
+scaling factor (mm/pixel) [1] := 4
+scaling factor (mm/pixel) [2] := 4
+scaling factor (mm/pixel) [3] := 4
+image scaling factor[1] := 1
+data offset in bytes := 0
+!END OF INTERFILE :=
+"""
+
+
+def _unstamp(path):
+    """Fixed UIDs and dates in place of those that every writing makes anew: a seed must mean the same file each time."""
+    data = pydicom.dcmread(path)
+    number = f"1.2.826.0.1.3680043.{sum(path.name.encode()):08d}"
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = number
+    data.SeriesInstanceUID, data.StudyInstanceUID = "1.2.826.0.1.3680043.2", "1.2.826.0.1.3680043.3"
+    for element in data:
+        if element.VR in ("DA", "TM") and element.value:
+            element.value = {"DA": "20260228", "TM": "120000"}[element.VR]
+    data.save_as(path, enforce_file_format=True)
+
+
 def _implicit(data):
     data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    data._read_implicit = True
 
 
 def _deflated(data):
@@ -143,6 +176,9 @@ def _read_nifti(path):
 
 def damaged(content, name, rng):
     """Content with damage of one sort, and that sort's name."""
+    if name.endswith(".gz") and rng.random() < 0.7:
+        inside, sort = damaged(gzip.decompress(content), name.removesuffix(".gz"), rng)
+        return gzip.compress(inside, mtime=0), sort
     sorts = ["flip", "flip", "truncate", "remove", "repeat", "fill", "swap"]
     if name.endswith(".dcm"):
         sorts += ["element"] * 7
@@ -253,7 +289,9 @@ def _header(content, rng, sort):
 
 def same(one, other):
     """Equal arrays of numbers, whichever of the four classes the readers return."""
-    values = [next(getattr(it, n) for n in ("counts", "hu", "values", "per_cm") if hasattr(it, n)) for it in (one, other)]
+    values = [
+        next(getattr(it, n) for n in ("counts", "hu", "values", "per_cm") if hasattr(it, n)) for it in (one, other)
+    ]
     return np.array_equal(*values)
 
 
@@ -316,7 +354,7 @@ def main():
     """Serve, or show one damaged file."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", closefd=False)
     os.dup2(2, 1)  # whatever a library prints must not come between the answers
     faulthandler.enable()
     by_kind = samples(folder)

@@ -382,6 +382,40 @@ def test_nothing_to_read(tmp_path):
         dicom_ct.read_series(tmp_path / "one", series=7)
 
 
+def test_control_characters_of_a_file_stay_out_of_messages(tmp_path):
+    """A damaged text must not break the one line of an error."""
+    path = save(tmp_path / "ct", axial_series())[9]
+    path.write_bytes(path.read_bytes().replace(FRAME_UID.encode(), FRAME_UID.replace("826", "8\n6").encode()))
+    with pytest.raises(InputError, match=r"FrameOfReferenceUID is 1\.2\.8\?6\.0.*unlike"):
+        dicom_ct.read_series(tmp_path / "ct")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mutated_files_give_a_volume_or_one_clear_line(tmp_path, seed):
+    """Header bytes of one slice of four overwritten at random, 100 times, or the file cut short."""
+    rng = np.random.default_rng(seed)
+    hu = rng.normal(0, 100, (4, 12, 13))
+    volume = CTVolume(hu, Grid.upright(hu.shape, (3.0, 1.0, 1.0), (0, 0, 0)), 120.0)
+    path = dicom_ct.write_series(tmp_path, volume)[1]
+    content = path.read_bytes()
+    refused = []
+    for _ in range(100):
+        changed = bytearray(content[: rng.integers(0, len(content))] if rng.random() < 0.2 else content)
+        for _ in range(rng.integers(1, 6)):
+            if len(changed) > 128:
+                changed[rng.integers(128, len(changed))] = rng.integers(0, 256)
+        path.write_bytes(changed)
+        try:
+            read = dicom_ct.read_series(tmp_path)
+        except InputError as error:
+            refused.append(str(error))
+        else:
+            assert np.isfinite(read.hu).all()
+            assert read.hu.size <= 5 * hu.size
+    assert 10 < len(refused) < 100
+    assert not [message for message in refused if "\n" in message or len(message) > 1000]
+
+
 def test_truncated_file_is_refused(tmp_path):
     paths = save(tmp_path / "ct", axial_series())
     for size in (200, 900, 5000):
