@@ -318,7 +318,7 @@ needs_simpleitk = pytest.mark.skipif(
     ("seed", "angle_deg", "distance_mm", "extent_mm"),
     [
         pytest.param(1, 6.0, 12.0, (-134.0, 134.0), id="12mm-6deg"),
-        pytest.param(2, 10.0, 60.0, (-134.0, 60.0), id="60mm-10deg-crown-cut-off"),
+        pytest.param(2, 10.0, 60.0, (-134.0, 60.0), id="60mm-10deg-crown-cut-off", marks=pytest.mark.slow),
     ],
 )
 def test_displaced_head_is_registered_back(preview, figure, seed, angle_deg, distance_mm, extent_mm):
@@ -334,6 +334,7 @@ def test_displaced_head_is_registered_back(preview, figure, seed, angle_deg, dis
     assert found.warnings == ()
 
 
+@pytest.mark.slow
 @needs_simpleitk
 @pytest.mark.skipif(not HEADS.is_dir(), reason="../shared/data/head_phantom_benauer is not here")
 def test_another_head_is_registered_back(figure):

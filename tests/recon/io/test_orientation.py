@@ -460,7 +460,9 @@ def test_study_has_spots_in_literal_columns_and_rows(tmp_path, scan):
         assert any("ImagePositionPatient" in warning for warning in study.warnings)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.slow) if way.startswith("1 heads") else way for way in WAYS]
+)
 def test_every_spot_comes_back_at_its_millimetre(tmp_path, figure, way):
     """As RECON TOMO and NIfTI, by three foreign readers, with the map and without, within a quarter of a voxel.
 
