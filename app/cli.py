@@ -24,9 +24,10 @@ app = typer.Typer(
 )
 
 _StudyPath = Annotated[
-    Path, typer.Argument(metavar="STUDY", help="Interfile header, HDF5 study, or a folder of headers.")
+    Path, typer.Argument(metavar="STUDY", help="DICOM NM file or folder, Interfile header, or HDF5 study.")
 ]
 _Out = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+_ApplyCor = Annotated[bool, typer.Option("--apply-cor", help="Shift the views by DICOM's CenterOfRotationOffset.")]
 _Nuclide = Annotated[str | None, typer.Option(help="Nuclide, e.g. I-123, where the file does not say it.")]
 _CollimatorName = Annotated[str | None, typer.Option(help="Collimator from the table, e.g. siemens-lehr.")]
 _Psf = Annotated[
@@ -66,6 +67,9 @@ def _fail(message: str, code: int = 2) -> None:
     sys.exit(code)
 
 
+_SWITCHES = ("resolution", "extend_ct", "assume_aligned", "apply_cor")
+
+
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Take defaults for every option of the command from a TOML file; the command line wins."""
     if path is None or context.resilient_parsing:
@@ -81,7 +85,7 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     if isinstance(plain.get("head_angles"), list):
         plain["head_angles"] = ",".join(str(angle) for angle in plain["head_angles"])
     for key, value in plain.items():
-        if isinstance(value, bool) is not (key == "resolution") and (isinstance(value, bool) or key == "resolution"):
+        if isinstance(value, bool) is not (key in _SWITCHES):
             raise InputError(f"{path}: {key} = {value!r} has the wrong type")
     unknown = sorted(set(plain) - known)
     if unknown:
@@ -106,6 +110,7 @@ def _open(
     psf: str | None,
     radius_mm: float | None,
     head_angles: str | None,
+    apply_cor: bool,
 ) -> "Study":
     from spectac.recon import open_study
     from spectac.recon.collimator import collimator as by_name
@@ -124,7 +129,14 @@ def _open(
             raise InputError(f"--head-angles needs numbers with commas, e.g. 0,180, not {head_angles!r}") from None
         if not all(abs(angle) <= 360 for angle in angles):
             raise InputError(f"--head-angles needs angles from -360 to 360 deg, not {head_angles}")
-    return open_study(path, nuclide=nuclide, collimator=chosen, radius_mm=radius_mm, head_angles_deg=angles)
+    return open_study(
+        path,
+        nuclide=nuclide,
+        collimator=chosen,
+        radius_mm=radius_mm,
+        head_angles_deg=angles,
+        apply_cor=apply_cor,
+    )
 
 
 @app.command()
@@ -136,9 +148,10 @@ def info(
     psf: _Psf = None,
     radius_mm: _Radius = None,
     head_angles: _HeadAngles = None,
+    apply_cor: _ApplyCor = False,
 ) -> None:
     """Show windows, views, orbit and counts of a study, and what looks wrong."""
-    opened = _open(study, nuclide, collimator, psf, radius_mm, head_angles)
+    opened = _open(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
     from spectac.app.describe import describe, in_words
 
     facts = describe(opened)
@@ -150,11 +163,18 @@ def reconstruct(
     study: _StudyPath,
     output: _Out,
     config: _Config = None,
-    attenuation: Annotated[str, typer.Option(help="none, chang, uniform, map, or an installed plug-in.")] = "none",
+    attenuation: Annotated[str, typer.Option(help="none, chang, uniform, map, ct, or an installed plug-in.")] = "none",
     attenuation_option: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Option of the model; repeatable.")
     ] = None,
     mu_map: Annotated[Path | None, typer.Option(help="NIfTI map in 1/cm for --attenuation map.")] = None,
+    ct: Annotated[Path | None, typer.Option(help="Folder of the CT series for --attenuation ct.")] = None,
+    extend_ct: Annotated[
+        bool, typer.Option("--extend-ct", help="Fill the head's outline with soft tissue where the CT ends.")
+    ] = False,
+    assume_aligned: Annotated[
+        bool, typer.Option("--assume-aligned", help="Take the CT where its headers place it, without registration.")
+    ] = False,
     uniform_mu: Annotated[float | None, typer.Option(help="Coefficient in 1/cm for chang and uniform.")] = None,
     photopeak: Annotated[str | None, typer.Option(help="Name of the photopeak window.")] = None,
     algorithm: Annotated[str, typer.Option(help="osem, mlem, map or fbp.")] = "osem",
@@ -173,16 +193,17 @@ def reconstruct(
     psf: _Psf = None,
     radius_mm: _Radius = None,
     head_angles: _HeadAngles = None,
+    apply_cor: _ApplyCor = False,
     nuclide: _Nuclide = None,
     post_filter: Annotated[
         str | None, typer.Option(help="gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
 ) -> None:
-    """Reconstruct raw projections into DIR/image.nii.gz, mu_map.nii.gz and record.json."""
+    """Reconstruct raw projections into DIR/image.nii.gz, image.dcm, mu_map.nii.gz and record.json."""
     from spectac.app.run import Request, run
 
-    options = _model_options(attenuation, attenuation_option, mu_map, uniform_mu)
+    options = _model_options(attenuation, attenuation_option, mu_map, uniform_mu, ct, extend_ct, assume_aligned)
     request = Request(
         attenuation=attenuation,
         attenuation_options=options,
@@ -205,18 +226,29 @@ def reconstruct(
                 "psf": psf,
                 "radius_mm": radius_mm,
                 "head_angles": head_angles,
+                "apply_cor": apply_cor or None,
             }.items()
             if value is not None
         },
     )
-    opened = _open(study, nuclide, collimator, psf, radius_mm, head_angles)
-    maps = [Path(options["file"])] if attenuation == "map" and "file" in options else []
+    opened = _open(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    maps = [
+        Path(options[key])
+        for model, key in (("map", "file"), ("ct", "path"))
+        if attenuation == model and key in options
+    ]
     for line in run(opened, request, output, [study, *maps]):
         print(line)
 
 
 def _model_options(
-    model: str, given: list[str] | None, mu_map: Path | None, uniform_mu: float | None
+    model: str,
+    given: list[str] | None,
+    mu_map: Path | None,
+    uniform_mu: float | None,
+    ct: Path | None,
+    extend_ct: bool,
+    assume_aligned: bool,
 ) -> Mapping[str, str]:
     """Options of the attenuation model from K=V texts and from the named shortcuts."""
     options: dict[str, str] = {}
@@ -233,6 +265,15 @@ def _model_options(
         if model not in ("chang", "uniform"):
             raise InputError("--uniform-mu belongs to --attenuation chang or uniform")
         _once(options, "mu", repr(uniform_mu), "--uniform-mu")
+    for wanted, key, value, shortcut in (
+        (ct is not None, "path", str(ct), "--ct"),
+        (extend_ct, "extend", "yes", "--extend-ct"),
+        (assume_aligned, "assume_aligned", "yes", "--assume-aligned"),
+    ):
+        if wanted:
+            if model != "ct":
+                raise InputError(f"{shortcut} belongs to --attenuation ct")
+            _once(options, key, value, shortcut)
     return options
 
 

@@ -1,4 +1,4 @@
-"""`spectac demo`: the main job with nothing but the package: one known head, noisy projections, every model, errors."""
+"""`spectac demo`: the main job with nothing but the package, from DICOM files: one known head, every model, errors."""
 
 import csv
 import json
@@ -14,8 +14,10 @@ from spectac.recon import (
     Acquisition,
     AttenuationModel,
     Chang,
+    CTMap,
     EnergyWindow,
     GivenMap,
+    Grid,
     Image,
     InputError,
     NoAttenuation,
@@ -31,9 +33,11 @@ from spectac.recon import (
 from spectac.recon import reconstruct as reconstruct_study
 from spectac.recon.attenuation import default_mu_per_cm
 from spectac.recon.collimator import collimator
+from spectac.recon.ct import CTVolume, tissue_hu, tissue_mu
 from spectac.recon.filters import gaussian
 from spectac.recon.io.atomic import written_folder
-from spectac.recon.io.hdf5 import write_study
+from spectac.recon.io.dicom_ct_write import write_series
+from spectac.recon.io.dicom_nm import write_study
 from spectac.recon.io.nifti import write_image, write_mu_map
 from spectac.recon.nuclides import nuclide
 from spectac.recon.quantify import asymmetry_percent, nmse, striatal_binding_ratio
@@ -44,20 +48,39 @@ FINE = 2
 """The projections are simulated with pixels this many times finer than those of the reconstruction."""
 
 ITERATIONS, SUBSETS = 10, 10
+CT_KVP = 120.0
+FRAME_OF_REFERENCE = "2.25.290213747182736450918273645091827364"
+"""One UID for the demo's projections and CT, as a SPECT/CT writes it (2.25: from a UUID, without a registered root)."""
 
 
 def fine_acquisition(views: int = 120, rows: int = 64, columns: int = 64, pixel_mm: float = 4.4) -> Acquisition:
-    """I-123 on one head with a Siemens LEHR collimator at 140 mm, pixels FINE times finer than `pixel_mm`."""
+    """I-123 on two heads with Siemens LEHR collimators at 140 mm, pixels FINE times finer than `pixel_mm`.
+
+    `views` of both heads together; head 0 goes from the back over the left, head 1 from the front over the right.
+    """
+    fine_mm = pixel_mm / FINE
     return Acquisition(
         view_angles_deg=np.arange(views) * 360.0 / views,
         radii_mm=np.full(views, 140.0),
         matrix=(rows * FINE, columns * FINE),
-        pixel_mm=(pixel_mm / FINE, pixel_mm / FINE),
+        pixel_mm=(fine_mm, fine_mm),
         view_seconds=np.full(views, 20.0),
         nuclide="I-123",
         collimator=collimator("siemens-lehr"),
+        detector=np.repeat([0, 1], views // 2),
+        axis_lps_mm=(0.0, 0.0, -0.5 * (rows * FINE - 1) * fine_mm),
+        frame_of_reference_uid=FRAME_OF_REFERENCE,
         patient_position="HFS",
     )
+
+
+def ct_of(energy_kev: float, voxel_mm: float = 2.0) -> CTVolume:
+    """CT of the analytic head at 120 kV without noise, in the projections' frame of reference."""
+    shape = (int(260 / voxel_mm), int(220 / voxel_mm), int(180 / voxel_mm))
+    grid = Grid.upright(shape, (voxel_mm,) * 3, [-0.5 * (n - 1) * voxel_mm for n in shape[::-1]])
+    mu = on_grid(grid, energy_kev).mu
+    hu = np.interp(mu.per_cm, tissue_mu(energy_kev), tissue_hu(CT_KVP)).astype(np.float32)
+    return CTVolume(hu, grid, CT_KVP, FRAME_OF_REFERENCE)
 
 
 def simulate(acquisition: Acquisition, counts: float, seed: int) -> tuple[Study, HeadOnGrid, float]:
@@ -76,19 +99,20 @@ def simulate(acquisition: Acquisition, counts: float, seed: int) -> tuple[Study,
         coarse,
         (EnergyWindow("photopeak", 0.9 * energy_kev, 1.1 * energy_kev),),
         noisy[None],
-        patient={"name": "analytic head"},
+        patient={"PatientName": "Head^Analytic", "PatientID": "SPECTAC-DEMO"},
         history=(f"simulated: analytic head, primary photons only, {counts:.3g} counts, seed {seed}",),
     )
     return study, on_grid(default_grid(coarse), energy_kev), level
 
 
-def models(truth: HeadOnGrid) -> Mapping[str, AttenuationModel]:
+def models(truth: HeadOnGrid, ct: Path) -> Mapping[str, AttenuationModel]:
     """Every attenuation model; the uniform ones with the narrow-beam value, for the projections hold no scatter."""
     value = default_mu_per_cm(truth.mu.energy_kev, scatter_corrected=True)
     return {
         "none": NoAttenuation(),
         "chang": Chang(value),
         "uniform": UniformMap(value),
+        "ct": CTMap(str(ct)),
         "map": GivenMap(truth.mu),
     }
 
@@ -120,7 +144,7 @@ def _centre_to_edge(values: Array, truth: HeadOnGrid) -> float:
 
 
 def run_demo(output: Path, *, seed: int, counts: float, acquisition: Acquisition | None = None) -> list[str]:
-    """Write the demo's study, every model's image, panel.png and errors.csv into `output`; lines for the user.
+    """Write the demo's DICOM projections and CT, every model's image, panel.png and errors.csv; lines for the user.
 
     `acquisition` is that of the simulation, with pixels FINE times finer (default: fine_acquisition()).
     Raises InputError where matplotlib is missing or `output` is a file.
@@ -135,9 +159,10 @@ def run_demo(output: Path, *, seed: int, counts: float, acquisition: Acquisition
     study, truth, level = simulate(fine_acquisition() if acquisition is None else acquisition, counts, seed)
     results: dict[str, Result] = {}
     with written_folder(output) as folder:
-        write_study(folder / "study.h5", study)
-        measured = open_study(folder / "study.h5")
-        for name, model in models(truth).items():
+        write_study(folder / "projections.dcm", study)
+        write_series(folder / "ct", ct_of(truth.mu.energy_kev), patient=study.patient)
+        measured = open_study(folder / "projections.dcm")
+        for name, model in models(truth, folder / "ct").items():
             with progress_bar(f"attenuation {name}") as on_update:
                 results[name] = reconstruct_study(
                     measured, model, iterations=ITERATIONS, subsets=SUBSETS, on_update=on_update
@@ -157,7 +182,7 @@ def run_demo(output: Path, *, seed: int, counts: float, acquisition: Acquisition
         (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return [
         *_table(rows),
-        f"{output}: panel.png, errors.csv, study.h5 and images ({time.perf_counter() - began:.0f} s)",
+        f"{output}: panel.png, errors.csv, projections.dcm, ct, images ({time.perf_counter() - began:.0f} s)",
     ]
 
 

@@ -26,7 +26,7 @@ def describe(study: Study) -> dict[str, Any]:
         "main_line_kev": nuclide(acquisition.nuclide).main_kev,
         "views": acquisition.views,
         "detectors": int(np.unique(np.asarray(acquisition.detector)).size),
-        "first_angle_deg": float(acquisition.view_angles_deg[0]),
+        "start_angles_deg": _start_angles(acquisition),
         "arc_deg": _arc_deg(gaps),
         "largest_gap_deg": float(gaps.max()),
         "step_deg": _step_deg(acquisition),
@@ -61,6 +61,12 @@ def _arc_deg(gaps: Array) -> float:
     if gaps.size < 2:
         return 0.0
     return 360.0 if gaps.max() <= 1.5 * float(np.median(gaps)) else float(360.0 - gaps.max())
+
+
+def _start_angles(acquisition: Acquisition) -> list[float]:
+    """Angle of the first view of every detector."""
+    detector, angles = np.asarray(acquisition.detector), acquisition.view_angles_deg
+    return [float(angles[detector == head][0]) for head in np.unique(detector)]
 
 
 def _step_deg(acquisition: Acquisition) -> float | None:
@@ -122,6 +128,7 @@ def in_words(facts: dict[str, Any]) -> list[str]:
     pitch_z, pitch_u = facts["pixel_mm_z_u"]
     heads = f"{facts['detectors']} detector" + ("s" if facts["detectors"] > 1 else "")
     position = facts["patient_position"]
+    starts = " and ".join(f"{angle:g}" for angle in facts["start_angles_deg"])
     step = facts["step_deg"]
     turning = "irregular steps" if step is None else f"steps of {abs(step):g} deg, "
     if step is not None:
@@ -135,7 +142,7 @@ def in_words(facts: dict[str, Any]) -> list[str]:
         f"nuclide     {facts['nuclide']}, main line {facts['main_line_kev']:g} keV",
         f"views       {facts['views']} of {time} by {heads}, over {facts['arc_deg']:.0f} deg "
         f"(largest gap {facts['largest_gap_deg']:.1f} deg)",
-        f"start       {facts['first_angle_deg']:g} deg (0 = detector at the patient's back, 90 = at the left)",
+        f"start       {starts} deg (0 = detector at the patient's back, 90 = at the left)",
         f"turning     {turning}",
         f"axis        {place}",
         f"orbit       {radius} mm from the axis to the collimator face",

@@ -48,7 +48,7 @@ def draw_panel(
     shown: dict[str, AxesImage] = {}
     for axis, (name, values, mu) in zip(axes.T, columns, strict=True):
         row = rows[name]
-        title = "given map" if name == "map" else name
+        title = {"map": "given (true) map", "ct": "CT"}.get(name, name)
         errors = f"brain {row['brain_error_percent']:+.1f} %, SBR {row['sbr_right']:.2f} / {row['sbr_left']:.2f}"
         axis[0].set_title(f"{title}\n{errors}", fontsize=10)
         shown[f"activity, {truth.unit}"] = show(axis[0], values[k], "inferno", 0.0, 0.8 * top)

@@ -15,6 +15,7 @@ from spectac.recon import InputError, RelativeDifferencePrior, Result, Study, Up
 from spectac.recon import reconstruct as reconstruct_study
 from spectac.recon.fbp import RampWindow, parse_filter
 from spectac.recon.filters import parse_post_filter
+from spectac.recon.io import dicom_nm
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.nifti import write_image, write_mu_map
 
@@ -86,7 +87,7 @@ def solve(study: Study, request: Request) -> Result:
 
 
 def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> list[str]:
-    """Reconstruct and write image.nii.gz, mu_map.nii.gz (where a map was used) and record.json into `output`.
+    """Reconstruct and write image.nii.gz, image.dcm, mu_map.nii.gz (where a map was used), record.json into `output`.
 
     They appear when all are written, record.json last. Returns lines for the user.
     """
@@ -99,6 +100,8 @@ def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> lis
         seconds = time.perf_counter() - began
         content = record(inputs, request.parameters(), study, result, seconds)
         write_image(folder / "image.nii.gz", result.image)
+        described = f"spectac {request.algorithm}, attenuation {request.attenuation}"
+        dicom_nm.write_image(folder / "image.dcm", result.image, study=study, description=described)
         if result.mu is not None:
             write_mu_map(folder / "mu_map.nii.gz", result.mu)
         (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

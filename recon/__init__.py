@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from spectac.recon.attenuation import (
         AttenuationModel,
         Chang,
+        CTMap,
         GivenMap,
         NoAttenuation,
         Solver,
@@ -30,6 +31,7 @@ __all__ = [
     "NUCLIDES",
     "Acquisition",
     "AttenuationModel",
+    "CTMap",
     "Chang",
     "Collimator",
     "EnergyWindow",
@@ -58,7 +60,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "attenuation": "AttenuationModel Chang GivenMap NoAttenuation Solver UniformMap attenuation_model",
+    "attenuation": "AttenuationModel CTMap Chang GivenMap NoAttenuation Solver UniformMap attenuation_model",
     "collimator": "COLLIMATORS Collimator",
     "contour": "Outline head_outline",
     "errors": "InputError",

@@ -107,12 +107,15 @@ class GivenMap:
         _check_values(self.mu)
         notes = _check_place(self.mu, solver)
         if not solver.scatter_corrected:
-            notes.append(
-                "a narrow-beam map without scatter correction over-corrects the centre of a head by 20-30 %: "
-                "give scatter windows, or a broad-beam map"
-            )
+            notes.append(_NARROW_BEAM)
         mu = map_on_grid(self.mu, solver.grid)
         return Result(solver(mu), mu=mu, notes=tuple(notes))
+
+
+_NARROW_BEAM = (
+    "a narrow-beam map without scatter correction over-corrects the centre of a head by 20-30 %: "
+    "give scatter windows, or a broad-beam map"
+)
 
 
 def _check_values(mu: MuMap) -> None:
@@ -128,8 +131,11 @@ def _check_values(mu: MuMap) -> None:
         )
 
 
-def _check_place(mu: MuMap, solver: Solver) -> list[str]:
-    """Notes on how much of the activity the map covers; refuse a map that lies beside it."""
+def _check_place(mu: MuMap, solver: Solver, *, placed: bool = False) -> list[str]:
+    """Notes on how much of the activity the map covers; refuse a map that lies beside it.
+
+    `placed`: the position needs no note about an unknown axis.
+    """
     preview = solver.preview()
     active = preview.values > 0.2 * np.percentile(preview.values, 99)
     covered = map_on_grid(mu, preview.grid).per_cm > 0.1 * mu.per_cm.max()
@@ -142,7 +148,7 @@ def _check_place(mu: MuMap, solver: Solver) -> list[str]:
     notes = []
     if share < 0.9:
         notes.append(f"the mu-map covers only {share:.0%} of the activity: what lies outside is taken as air")
-    if solver.study.acquisition.axis_lps_mm is None:
+    if solver.study.acquisition.axis_lps_mm is None and not placed:
         notes.append(
             "the position of the rotation axis is unknown: the map was placed as if the field's centre were the origin"
         )
@@ -163,6 +169,93 @@ class MapFile:
 
         energy_kev = solver.energy_kev if self.energy_kev is None else self.energy_kev
         return GivenMap(read_mu_map(self.path, energy_kev)).correct(solver)
+
+
+CONTINUED_MM = 20.0
+"""How far the CT's last slice is continued into the head that SPECT shows beyond it: a miss of the scan's length."""
+
+
+@dataclass(frozen=True)
+class CTMap:
+    """The mu-map of a CT series: `path` a folder or file, `series` its number or UID where the folder holds several.
+
+    Where CT and SPECT do not share a known frame of reference the CT head is registered to the uncorrected SPECT,
+    unless `assume_aligned`. Where the CT ends inside the head its last slice is continued for up to 20 mm; beyond that
+    `extend` fills the head's outline with soft tissue, else the CT is refused.
+    """
+
+    path: str
+    series: str | None = None
+    blur_fwhm_mm: float = 8.0
+    remove_table: bool = False
+    extend: bool = False
+    assume_aligned: bool = False
+    name: str = "ct"
+
+    def correct(self, solver: Solver) -> Result:
+        """Reconstruction with the CT's map in the projector."""
+        from spectac.recon.ct import mu_map, register
+        from spectac.recon.io.dicom_ct import read_series
+
+        volume = read_series(self.path, series=self.series)
+        mu = mu_map(volume, solver.energy_kev, blur_fwhm_mm=self.blur_fwhm_mm, remove_table=self.remove_table)
+        notes = [*volume.warnings]
+        acquisition = solver.study.acquisition
+        known = acquisition.axis_lps_mm is not None and acquisition.frame_of_reference_uid is not None
+        if known and acquisition.frame_of_reference_uid == volume.frame_of_reference_uid:
+            notes.append("CT and SPECT share their frame of reference: the CT was taken where its headers place it")
+        elif self.assume_aligned:
+            notes.append("CT and SPECT do not share a known frame of reference: assumed to be aligned, as asked")
+        else:
+            shift = register(volume, solver.preview())
+            mu = shift.moved(mu)
+            notes.append(
+                "CT and SPECT do not share a known frame of reference: the CT was registered, rotated by "
+                + ", ".join(f"{angle:+.1f}" for angle in shift.rotation_deg)
+                + " deg about (x, y, z) and shifted by "
+                + ", ".join(f"{length:+.1f}" for length in shift.shift_mm)
+                + " mm"
+            )
+            notes += [text for text in (shift.warning, *shift.warnings) if text]
+        mu, added = _over_the_head(mu, solver, self.extend)
+        notes += [*added, *_check_place(mu, solver, placed=True)]
+        if not solver.scatter_corrected:
+            notes.append(_NARROW_BEAM)
+        return Result(solver(mu), mu=mu, notes=tuple(notes))
+
+
+def _over_the_head(mu: MuMap, solver: Solver, extend: bool) -> tuple[MuMap, list[str]]:
+    """Map on the solver's grid, carried on over slices of the head that the CT does not reach, and notes about it."""
+    grid = solver.grid
+    covered = resample(np.ones(mu.grid.shape, np.float32), mu.grid, grid) > 0.5
+    per_cm = map_on_grid(mu, grid).per_cm.copy()
+    outline = head_outline(solver.preview())
+    head = resample(outline.mask, outline.grid, grid) * (solver.projections.counts.sum(axis=(0, 2)) > 0)[:, None, None]
+    reached = covered.any(axis=(1, 2))
+    missing = (head > 0.5).any(axis=(1, 2)) & ~reached
+    if not reached.any():
+        raise InputError("the CT lies beside the reconstructed field: check the frames of reference")
+    if not missing.any():
+        return MuMap(per_cm, grid, mu.energy_kev), []
+    ends = np.flatnonzero(reached)[[0, -1]]
+    length_mm = max(int(missing[: ends[0]].sum()), int(missing[ends[1] :].sum())) * grid.voxel_mm[0]
+    if length_mm <= CONTINUED_MM:
+        for z in np.flatnonzero(missing):
+            per_cm[z] = per_cm[ends[0] if z < ends[0] else ends[1]]
+        return MuMap(per_cm, grid, mu.energy_kev), [
+            f"the CT ends {length_mm:.0f} mm inside the head: its last slice was continued"
+        ]
+    if not extend:
+        raise InputError(
+            f"the CT ends {length_mm:.0f} mm inside the head that the SPECT shows: --extend-ct fills the rest of the "
+            "head's outline with soft tissue"
+        )
+    soft = 1.05 * water_per_cm(mu.energy_kev)
+    per_cm[missing] = np.float32(soft) * head[missing]
+    return MuMap(per_cm, grid, mu.energy_kev), [
+        f"the CT ends {length_mm:.0f} mm inside the head: the rest of the outline was filled with soft tissue "
+        f"({soft:.3f} /cm), as asked"
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,6 +383,31 @@ def build_uniform(options: Mapping[str, str]) -> AttenuationModel:
     """Build `uniform` with the option mu (1/cm)."""
     _known_only("uniform", options, ("mu",))
     return UniformMap(_number("uniform", options, "mu", None))
+
+
+def build_ct(options: Mapping[str, str]) -> AttenuationModel:
+    """Build `ct` with the options path, series, blur_fwhm_mm, remove_table, extend and assume_aligned (yes or no)."""
+    _known_only("ct", options, ("path", "series", "blur_fwhm_mm", "remove_table", "extend", "assume_aligned"))
+    if "path" not in options:
+        raise InputError("attenuation ct needs a CT series: give --ct DIR")
+    blur = _number("ct", options, "blur_fwhm_mm", 8.0)
+    if blur is None or not 0 <= blur <= 50:
+        raise InputError(f"attenuation ct: blur_fwhm_mm must lie between 0 and 50, not {options['blur_fwhm_mm']}")
+    return CTMap(
+        options["path"],
+        options.get("series"),
+        blur,
+        remove_table=_yes("ct", options, "remove_table"),
+        extend=_yes("ct", options, "extend"),
+        assume_aligned=_yes("ct", options, "assume_aligned"),
+    )
+
+
+def _yes(model: str, options: Mapping[str, str], key: str) -> bool:
+    text = options.get(key, "no").lower()
+    if text not in ("yes", "no"):
+        raise InputError(f"attenuation {model}: option {key} needs yes or no, not {options[key]!r}")
+    return text == "yes"
 
 
 def build_map(options: Mapping[str, str]) -> AttenuationModel:

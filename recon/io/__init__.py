@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from spectac.recon.types import Acquisition, Study
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_UNDERSTOOD = "spectac's HDF5, an Interfile header (STIR, SIMIND), or a folder of Interfile headers"
+_HDF5_STARTS = (0, 512)
+"""Where the signature may stand: our own files begin with a user block of 512 bytes (hdf5.py)."""
+
+_UNDERSTOOD = (
+    "DICOM NM (raw TOMO), spectac's HDF5, an Interfile header (STIR, SIMIND), or a folder of DICOM NM files or of "
+    "Interfile headers"
+)
 
 
 def open_study(
@@ -25,39 +31,70 @@ def open_study(
     collimator: "Collimator | None" = None,
     radius_mm: float | None = None,
     head_angles_deg: Sequence[float] | None = None,
+    apply_cor: bool = False,
 ) -> "Study":
     """Study (w, v, z, u) from a file or folder, told apart by content, never by name.
 
     `nuclide`, `collimator`, `radius_mm` (axis to collimator face) and `head_angles_deg` (first view of each head, in
-    our convention) replace what the file says; the history notes it.
+    our convention) replace what the file says; the history notes it. `apply_cor` shifts the views by DICOM's
+    CenterOfRotationOffset; other formats have none.
     Raises InputError, with the list of what is understood, for anything else.
     """
     source = Path(path)
-    if source.is_dir():
-        from spectac.recon.io import interfile
-
-        return interfile.read_study(
-            source, nuclide=nuclide, collimator=collimator, radius_mm=radius_mm, head_angles_deg=head_angles_deg
-        )
-    if not source.is_file():
+    if not source.exists():
         raise InputError(f"{path}: no such file or folder")
-    with source.open("rb") as file:
-        start = file.read(4096)
-    if start.startswith(_HDF5_SIGNATURE):
+    kind = _kind_of_folder(source) if source.is_dir() else _kind_of_file(source)
+    if apply_cor and kind != "DICOM":
+        raise InputError(f"{path}: --apply-cor needs DICOM's CenterOfRotationOffset, which {kind} does not have")
+    if kind == "DICOM":
+        from spectac.recon.io import dicom_nm
+
+        return dicom_nm.read_study(
+            source,
+            nuclide=nuclide,
+            collimator=collimator,
+            radius_mm=radius_mm,
+            head_angles_deg=head_angles_deg,
+            apply_cor=apply_cor,
+        )
+    if kind == "HDF5":
         from spectac.recon.io import hdf5
 
         return _with_overrides(hdf5.read_study(source), nuclide, collimator, radius_mm, head_angles_deg)
-    if start[128:132] == b"DICM":
-        raise InputError(f"{path}: a DICOM file; DICOM NM comes with the next version. Understood now: {_UNDERSTOOD}")
+    from spectac.recon.io import interfile
+
+    return interfile.read_study(
+        source, nuclide=nuclide, collimator=collimator, radius_mm=radius_mm, head_angles_deg=head_angles_deg
+    )
+
+
+def _kind_of_file(path: Path) -> str:
+    """Find out by content: "HDF5", "Interfile" or "DICOM"; InputError for anything else."""
     from spectac.recon.io.interfile_header import looks_like_interfile
 
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if any(start.startswith(_HDF5_SIGNATURE, place) for place in _HDF5_STARTS):
+        return "HDF5"
     if looks_like_interfile(start):
-        from spectac.recon.io import interfile
+        return "Interfile"
+    from spectac.recon.io.dicom_file import looks_like_dicom
 
-        return interfile.read_study(
-            source, nuclide=nuclide, collimator=collimator, radius_mm=radius_mm, head_angles_deg=head_angles_deg
-        )
+    if looks_like_dicom(start):
+        return "DICOM"
     raise InputError(f"{path}: cannot tell what this file is. Understood are: {_UNDERSTOOD}")
+
+
+def _kind_of_folder(path: Path) -> str:
+    """Find out by the files in it: "Interfile" or "DICOM"; InputError where raw projections of both may be there."""
+    from spectac.recon.io import dicom_nm, interfile
+
+    headers = any(entry.is_file() and interfile.is_header(entry) for entry in path.iterdir())
+    if not headers:
+        return "DICOM" if dicom_nm.holds_dicom(path) else "Interfile"
+    if dicom_nm.holds_dicom_nm(path):
+        raise InputError(f"{path}: holds DICOM NM files and Interfile headers: name the file to read")
+    return "Interfile"
 
 
 def files_of(path: str | os.PathLike[str]) -> list[Path]:

@@ -37,7 +37,7 @@ def _flush_to_disk(path: Path) -> None:
 
 @contextmanager
 def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Temporary folder inside `path` whose files are moved up into `path`, by name, when the block ends well.
+    """Temporary folder inside `path` whose files and folders are moved up into `path` when the block ends well.
 
     `path` is made where it does not exist. When the block fails nothing is left behind: no file, no new folder.
     Raises OSError as the file system does.
@@ -50,8 +50,11 @@ def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         files = sorted(temporary.iterdir())
         for file in files:
-            _flush_to_disk(file)
+            for one in file.iterdir() if file.is_dir() else (file,):
+                _flush_to_disk(one)
         for file in files:
+            if file.is_dir() and (target / file.name).is_dir():
+                shutil.rmtree(target / file.name)
             os.replace(file, target / file.name)
         temporary.rmdir()
     except BaseException:

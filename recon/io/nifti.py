@@ -1,6 +1,8 @@
 """NIfTI images and mu-maps. NIfTI's world is RAS+; ours is LPS: the one place where the two meet is here."""
 
+import gzip
 import json
+import math
 import os
 import zlib
 from pathlib import Path
@@ -19,7 +21,8 @@ _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ZYX = [2, 1, 0, 3]
 """Columns of the affine: ours belong to (z, y, x, 1), NIfTI's to (x, y, z, 1)."""
 
-_MM_PER = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+_MM_PER = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+"""By the lowest three bits of xyzt_units: unknown, metres, millimetres, microns."""
 
 
 def write_image(path: str | os.PathLike[str], image: Image) -> None:
@@ -41,7 +44,8 @@ def read_mu_map(path: str | os.PathLike[str], energy_kev: float) -> MuMap:
 
     Raises InputError for what is not a 3-D NIfTI with a position, for NaN and negative values, and for another unit.
     """
-    values, grid, notes = _read(path)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
+        values, grid, notes = _read(path)
     unit = notes.get("Units", "1/cm")
     if unit not in ("1/cm", "cm-1", "cm^-1"):
         raise InputError(f"{_side_car(Path(path))}: 'Units' is {unit!r}: a mu-map must be in 1/cm")
@@ -59,7 +63,8 @@ def read_image(path: str | os.PathLike[str], unit: str = "relative") -> Image:
 
     Raises InputError for what is not a 3-D NIfTI with a position, and for NaN.
     """
-    values, grid, notes = _read(path)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
+        values, grid, notes = _read(path)
     history = notes.get("History", [])
     if not isinstance(history, list) or not all(isinstance(line, str) for line in history):
         raise InputError(f"{_side_car(Path(path))}: 'History' must be a list of texts")
@@ -101,11 +106,12 @@ def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any]]:
         file = nibabel.load(source)
         if not isinstance(file, nibabel.Nifti1Image):
             raise InputError(f"{path}: {type(file).__name__}, not a NIfTI file")
+        _check_length(file, source)
         data = np.asanyarray(file.dataobj)
     except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: not a NIfTI file, damaged or cut short ({error})") from error
+        raise InputError(f"{path}: not a NIfTI file, damaged or cut short ({' '.join(str(error).split())})") from error
     shape = data.shape
     if len(shape) > 3 and all(length == 1 for length in shape[3:]):
         data = data.reshape(shape[:3])
@@ -123,12 +129,31 @@ def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any]]:
     return np.ascontiguousarray(turned, dtype=np.float32), grid, notes
 
 
+def _check_length(file: nibabel.Nifti1Image, path: Path) -> None:
+    """InputError where the file holds less than its header promises: nibabel reserves memory for it beforehand."""
+    promised = int(file.dataobj.offset) + math.prod(file.shape) * int(file.header.get_data_dtype().itemsize)
+    held = 0
+    if path.name.lower().endswith(".gz"):
+        with gzip.open(path) as content:
+            while held < promised and (piece := content.read(min(1 << 20, promised - held))):
+                held += len(piece)
+    else:
+        held = path.stat().st_size
+    if held < promised:
+        raise InputError(
+            f"{path}: holds {held} bytes, its header promises {promised} for shape {file.shape}: damaged or cut short"
+        )
+
+
 def _affine_ras(file: nibabel.Nifti1Image, path: str | os.PathLike[str]) -> Array:
     """Affine in mm from the sform, else the qform; InputError where neither is set, or it is singular or sheared."""
     if not (int(file.header["sform_code"]) or int(file.header["qform_code"])):
         raise InputError(f"{path}: neither sform nor qform is set, so where the image lies is unknown: set one")
     affine = np.array(file.affine, dtype=np.float64)
-    affine[:3] *= _MM_PER.get(file.header.get_xyzt_units()[0], 1.0)
+    unit = int(file.header["xyzt_units"]) & 7
+    if unit not in _MM_PER:
+        raise InputError(f"{path}: xyzt_units holds {unit} as unit of length; NIfTI knows 0 to 3")
+    affine[:3] *= _MM_PER[unit]
     if not np.isfinite(affine).all():
         raise InputError(f"{path}: its affine holds NaN or infinity")
     lengths = np.linalg.norm(affine[:3, :3], axis=0)

@@ -106,7 +106,7 @@ def test_reconstruct_writes_image_map_and_record(here, study_file, tmp_path):
                    "--mu-map", study_file.with_name("mu.nii.gz"), *FAST)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "image.json", "image.nii.gz", "mu_map.json", "mu_map.nii.gz", "record.json",
+        "image.dcm", "image.json", "image.nii.gz", "mu_map.json", "mu_map.nii.gz", "record.json",
     ]  # fmt: skip
     image = nibabel.load(tmp_path / "out" / "image.nii.gz")
     assert image.shape == (24, 24, 6)
@@ -140,7 +140,7 @@ def test_config_gives_defaults_and_the_command_line_wins(here, study_file, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--attenuation", "magic"), "use one of chang, map, none, uniform"),
+        (("--attenuation", "magic"), "use one of chang, ct, map, none, uniform"),
         (("--attenuation-option", "mu"), "needs K=V"),
         (("--attenuation", "chang", "--attenuation-option", "colour=1"), "does not know the option colour"),
         (("--mu-map", "x.nii"), "--mu-map belongs to --attenuation map"),

@@ -176,7 +176,7 @@ def test_every_truncation_is_an_input_error(tmp_path, ending):
     whole = path.read_bytes()
     for length in range(0, len(whole) - 8, 41):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match="not a NIfTI file, damaged or cut short"):
+        with pytest.raises(InputError, match="damaged or cut short"):
             read_image(path)
 
 

@@ -1,0 +1,251 @@
+"""DICOM NM: raw SPECT projections (TOMO) become a Study, reconstructions (RECON TOMO) an Image.
+
+What is read and how each difference between vendors is handled stands in docs/formats.md. dicom_file.py opens files,
+dicom_nm_frames.py, _geometry.py and _radii.py put the views in order, _position.py finds orientation and axis,
+_header.py and _patient.py read the rest of the header, _pixels.py the counts; _merge.py joins the files of one
+acquisition, _image.py reads reconstructions, _write.py writes.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from spectac.recon.collimator import Collimator
+from spectac.recon.errors import InputError
+from spectac.recon.io.dicom_file import Item, looks_like_dicom, name_of, named, open_dicom
+from spectac.recon.io.dicom_nm_frames import Frames, Notes, read_frames
+from spectac.recon.io.dicom_nm_geometry import Views, read_views
+from spectac.recon.io.dicom_nm_header import (
+    check_kind,
+    kind_of,
+    read_collimator,
+    read_corrections,
+    read_dose,
+    read_nuclide,
+    read_windows,
+)
+from spectac.recon.io.dicom_nm_image import read_image
+from spectac.recon.io.dicom_nm_merge import merged
+from spectac.recon.io.dicom_nm_patient import read_patient, read_posture, read_start
+from spectac.recon.io.dicom_nm_pixels import is_count_unit, pixel_mm, scale, stored_frames
+from spectac.recon.io.dicom_nm_position import Head, axis_position, orientations
+from spectac.recon.io.dicom_nm_write import write_image, write_study
+from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.types import Acquisition, Array, EnergyWindow, Study
+
+__all__ = ["holds_dicom", "holds_dicom_nm", "read_image", "read_study", "write_image", "write_study"]
+
+
+def read_study(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    nuclide: str | None = None,
+    collimator: Collimator | None = None,
+    radius_mm: float | None = None,
+    head_angles_deg: Sequence[float] | None = None,
+    apply_cor: bool = False,
+) -> Study:
+    """Study (w, v, z, u) from an NM TOMO file, from the files of one acquisition, or from a folder that holds them.
+
+    `nuclide`, `collimator`, `radius_mm` (axis to collimator face) and `head_angles_deg` (first view of each head) go
+    before what the files say; for several files they apply to each. `apply_cor` shifts the views by
+    CenterOfRotationOffset, which vendors have usually corrected before. Several files may hold windows or heads of one
+    acquisition. Raises InputError, naming file, tag and keyword, for what is missing, contradictory or not supported.
+    """
+    notes: list[str] = []
+    if isinstance(path, (str, os.PathLike)):
+        single = Path(path)
+        paths, notes = _raw_files_in(single) if single.is_dir() else ([single], [])
+    else:
+        paths = [Path(one) for one in path]
+    if not paths:
+        raise InputError("a DICOM study needs at least one file, got an empty list")
+    studies = [_read_one(one, nuclide, collimator, radius_mm, head_angles_deg, apply_cor) for one in paths]
+    return merged(paths, studies, notes)
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Tell whether a folder holds, directly, at least one DICOM file of any kind."""
+    return any(True for _ in _dicom_in(folder))
+
+
+def holds_dicom_nm(folder: Path) -> bool:
+    """Tell whether a folder holds, directly, at least one NM image of any kind."""
+    return any(kind_of(item) is not None for item in _dicom_in(folder))
+
+
+def _dicom_in(folder: Path) -> Iterator[Item]:
+    for entry in sorted(folder.iterdir()):
+        if not entry.is_file():
+            continue
+        with entry.open("rb") as file:
+            start = file.read(256)
+        if looks_like_dicom(start):
+            yield open_dicom(entry, pixels=False)
+
+
+def _raw_files_in(folder: Path) -> tuple[list[Path], list[str]]:
+    """Files of raw projections in a folder, by name, and a note on the DICOM files that were left out."""
+    raw: list[Path] = []
+    others: dict[str, int] = {}
+    for item in _dicom_in(folder):
+        kind = kind_of(item)
+        if kind == "TOMO":
+            raw.append(item.path)
+        else:
+            what = f"NM {kind or 'without ImageType'}" if kind is not None else item.text("Modality") or "other"
+            others[what] = others.get(what, 0) + 1
+    listed = ", ".join(f"{count} x {what}" for what, count in others.items())
+    if not raw:
+        raise InputError(f"{folder}: no raw projections (NM TOMO) in this folder, only {listed or 'no DICOM files'}")
+    return raw, [f"left out of {folder.name}: {listed}"] if others else []
+
+
+def _read_one(
+    path: Path,
+    nuclide: str | None,
+    collimator: Collimator | None,
+    radius_mm: float | None,
+    head_angles_deg: Sequence[float] | None,
+    apply_cor: bool,
+) -> Study:
+    item = open_dicom(path)
+    notes = Notes()
+    with named(path):
+        check_kind(item, "TOMO", notes)
+        made_by = " ".join(item.text(word) or "" for word in ("Manufacturer", "ManufacturerModelName")).strip()
+        notes.history.append(f"read from DICOM NM {path.name}" + (f" ({made_by})" if made_by else ""))
+        corrections = read_corrections(item, notes)
+        frames = read_frames(item, item.required_count("NumberOfFrames"))
+        name = read_nuclide(item, nuclide, notes)
+        windows = read_windows(item, sorted({int(w) for w in frames.window}), notes)
+        frames, kept = _with_windows(frames, windows)
+        peak = _tell_photopeak(windows, name, notes)
+        views = read_views(item, frames, peak, radius_mm=radius_mm, head_angles_deg=head_angles_deg, notes=notes)
+        matrix = (item.required_count("Rows"), item.required_count("Columns"))
+        pixels = pixel_mm(item)
+        heads = _heads(item, views)
+        gantry, posture = read_posture(item)
+        orientation = orientations(heads, gantry, posture, head_angles_deg is not None, notes)
+        table = [one.number("TableHeight") for one in item.items("RotationInformationSequence")]
+        axis = axis_position(heads, orientation, matrix, pixels, table[0] if table else None, notes)
+        _tell_zoom(heads, notes)
+        acquisition = Acquisition(
+            views.angles_deg,
+            views.radii_mm,
+            matrix,
+            pixels,
+            views.seconds,
+            name,
+            read_collimator(item, [head.number for head in heads], collimator, notes),
+            start=read_start(item, notes),
+            view_start_s=views.start_s,
+            detector=views.detector,
+            axis_lps_mm=axis,
+            frame_of_reference_uid=item.text("FrameOfReferenceUID"),
+            u_offset_mm=_u_offset_mm(heads, views, apply_cor, notes),
+            patient_position=None if gantry is None or posture is None else gantry + posture,
+            corrections=corrections,
+        )
+        for word, given in (("radius_mm", radius_mm), ("head_angles_deg", head_angles_deg)):
+            if given is not None:
+                shown = f"{given:g}" if isinstance(given, (int, float)) else ", ".join(f"{angle:g}" for angle in given)
+                notes.history.append(f"given by the user: {word} = {shown}")
+        notes.history += read_dose(item)
+        flips = {head.number: one for head, one in zip(heads, orientation, strict=True)}
+        counts = _counts(item, kept[views.frames], views, {n: (o.upright, o.mirrored) for n, o in flips.items()}, notes)
+        return Study(
+            acquisition,
+            tuple(windows[w] for w in views.windows),
+            counts,
+            patient=read_patient(item),
+            history=tuple(notes.history),
+            warnings=(*notes.warnings, *item.warnings),
+        )
+
+
+def _with_windows(frames: Frames, windows: dict[int, EnergyWindow]) -> tuple[Frames, Array]:
+    """Frames whose window is read, and their numbers in the file."""
+    kept = np.flatnonzero(np.isin(frames.window, list(windows)))
+    return Frames(frames.window[kept], frames.detector[kept], frames.rotation[kept], frames.view[kept]), kept
+
+
+def _tell_photopeak(windows: dict[int, EnergyWindow], nuclide: str, notes: Notes) -> int:
+    """Number of the window that holds the nuclide's main line (the narrowest of several), else the first one."""
+    line_kev = nuclide_by_name(nuclide).main_kev
+    holding = [w for w, window in windows.items() if window.holds(line_kev)]
+    if not holding:
+        return min(windows)
+    peak = min(holding, key=lambda w: windows[w].width_kev)
+    window = windows[peak]
+    notes.history.append(
+        f"photopeak: {window.name} ({window.lower_kev:g}-{window.upper_kev:g} keV) holds the {line_kev:g} keV line of "
+        f"{nuclide}"
+    )
+    return peak
+
+
+def _heads(item: Item, views: Views) -> list[Head]:
+    sequence = item.items("DetectorInformationSequence")
+    return [
+        Head(
+            number,
+            start_deg,
+            float(views.radii_mm[np.flatnonzero(views.detector == number)[0]]),
+            sequence[number] if sequence else None,
+        )
+        for number, start_deg in views.starts
+    ]
+
+
+def _tell_zoom(heads: list[Head], notes: Notes) -> None:
+    """Heads must have one zoom; PixelSpacing is the distance in the image, so the zoom is in it already."""
+    zooms = {tuple(head.item.numbers("ZoomFactor")) for head in heads if head.item is not None} - {()}
+    if len(zooms) > 1:
+        head = heads[0].item
+        assert head is not None
+        raise head.error("ZoomFactor", f"differs between the heads ({sorted(zooms)}): they have one pixel size each")
+    for zoom in zooms:
+        if any(abs(value - 1) > 1e-3 for value in zoom):
+            notes.history.append(
+                f"ZoomFactor {'x'.join(f'{value:g}' for value in zoom)}: PixelSpacing is taken as zoomed already, as "
+                "DICOM has it"
+            )
+
+
+def _u_offset_mm(heads: list[Head], views: Views, apply_cor: bool, notes: Notes) -> Array:
+    """Offsets (v,) of the axis on the detector: CenterOfRotationOffset of each head where the user wants it, else 0."""
+    offset = np.zeros(views.detector.size)
+    for head in heads:
+        value = None if head.item is None else head.item.number("CenterOfRotationOffset")
+        if not value:
+            continue
+        tag = f"{name_of('CenterOfRotationOffset')} of head {head.number + 1} is {value:g} mm"
+        if apply_cor:
+            offset[views.detector == head.number] = value
+            notes.history.append(f"{tag}: applied, the axis falls {value:g} mm towards growing u")
+        else:
+            notes.warnings.append(f"{tag}: not applied, vendors correct for it beforehand; --apply-cor applies it")
+    return offset
+
+
+def _counts(item: Item, frames: Array, views: Views, flips: dict[int, tuple[bool, bool]], notes: Notes) -> Array:
+    """Counts (w, v, z, u) from the frames (w, v), rows turned to grow to superior and columns to the right."""
+    slope, intercept, unit, lines = scale(item)
+    if not is_count_unit(unit):
+        raise item.error("RealWorldValueMappingSequence", f"gives pixels the unit {unit!r}: counts are needed")
+    notes.history += lines
+    stored = stored_frames(item)
+    counts = np.empty((*frames.shape, *stored.shape[1:]), np.float32)
+    for v, head in enumerate(views.detector):
+        upright, mirrored = flips[int(head)]
+        for w in range(frames.shape[0]):
+            frame = stored[frames[w, v]]
+            frame = frame[::-1] if upright else frame
+            counts[w, v] = frame[:, ::-1] if mirrored else frame
+    if (slope, intercept) != (1.0, 0.0):
+        counts *= slope
+        counts += intercept
+    return counts

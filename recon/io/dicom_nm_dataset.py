@@ -1,0 +1,171 @@
+"""The elements that every DICOM NM file of ours has: patient, study, equipment, nuclide, windows, posture, pixels."""
+
+import os
+from datetime import datetime
+
+import numpy as np
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+
+from spectac.recon.io.atomic import written
+from spectac.recon.io.dicom_nm_header import NM_STORAGE, NUCLIDE_CODES
+from spectac.recon.types import Array, EnergyWindow, Study
+
+UNITS = {
+    "cps/mL": ("{counts}/s/ml", "Counts per second per milliliter"),
+    "kBq/mL": ("kBq/ml", "Kilobecquerels per milliliter"),
+    "relative": ("1", "no units"),
+}
+"""UCUM code and meaning of each unit of `Image`."""
+
+_PATIENT = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "StudyDescription",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "InstitutionName",
+)
+_REQUIRED = frozenset(_PATIENT) - {"PatientAge", "PatientSize", "PatientWeight", "StudyDescription", "InstitutionName"}
+_GANTRY = {"HF": ("102540008", "headfirst"), "FF": ("102541007", "feet-first")}
+_POSTURE = {
+    "S": ("40199007", "supine"),
+    "P": ("1240000", "prone"),
+    "DR": ("102535000", "right lateral decubitus"),
+    "DL": ("102536004", "left lateral decubitus"),
+}
+
+
+def common_dataset(study: Study, image_type: list[str], description: str) -> Dataset:
+    """Patient, study, series, equipment, dates, nuclide, windows and posture, which both kinds of file have."""
+    acquisition, patient = study.acquisition, study.patient
+    data = Dataset()
+    now = datetime.now()
+    data.SpecificCharacterSet = "ISO_IR 192"
+    data.ImageType = image_type
+    data.SOPClassUID, data.SOPInstanceUID = NM_STORAGE, generate_uid(prefix=None)
+    data.Modality = "NM"
+    for keyword in _PATIENT:
+        if keyword in patient or keyword in _REQUIRED:
+            _carry(data, keyword, patient.get(keyword, ""))
+    data.StudyInstanceUID = patient.get("StudyInstanceUID") or generate_uid(prefix=None)
+    data.SeriesInstanceUID = generate_uid(prefix=None)
+    data.SeriesNumber, data.InstanceNumber = 1, 1
+    data.SeriesDescription = description.replace("\\", "/")[:64]
+    # The maker of raw projections is the camera's: its collimators go by the same names at every vendor.
+    raw = image_type[2] == "TOMO"
+    data.Manufacturer = patient.get("Manufacturer", "spectac") if raw else "spectac"
+    data.ManufacturerModelName = patient.get("ManufacturerModelName", "spectac") if raw else "spectac"
+    data.SoftwareVersions = "spectac"
+    data.SeriesDate = data.ContentDate = data.InstanceCreationDate = f"{now:%Y%m%d}"
+    data.SeriesTime = data.ContentTime = data.InstanceCreationTime = f"{now:%H%M%S}"
+    start = acquisition.start
+    data.AcquisitionDate = "" if start is None else f"{start:%Y%m%d}"
+    data.AcquisitionTime = "" if start is None else f"{start:%H%M%S.%f}"
+    if start is not None and start.tzinfo is not None:
+        data.TimezoneOffsetFromUTC = f"{start:%z}"[:5]
+    data.PatientOrientation = ""
+    if acquisition.frame_of_reference_uid:
+        data.FrameOfReferenceUID = acquisition.frame_of_reference_uid
+        data.PositionReferenceIndicator = ""
+    if acquisition.corrections:
+        data.CorrectedImage = sorted(acquisition.corrections)
+    data.CountsAccumulated = ""
+    data.EnergyWindowInformationSequence = Sequence([_window(window) for window in study.windows])
+    data.RadiopharmaceuticalInformationSequence = Sequence([_agent(acquisition.nuclide)])
+    _posture(data, acquisition.patient_position)
+    return data
+
+
+def _carry(data: Dataset, keyword: str, text: str) -> None:
+    """Put in what the scanner wrote as it wrote it, also where DICOM would not have it (a birth date of 00000000)."""
+    tag = Tag(keyword)
+    data.add(DataElement(tag, dictionary_VR(tag), text, validation_mode=IGNORE))
+
+
+def _window(window: EnergyWindow) -> Dataset:
+    limits = dataset(EnergyWindowLowerLimit=decimal(window.lower_kev), EnergyWindowUpperLimit=decimal(window.upper_kev))
+    return dataset(EnergyWindowName=window.name.replace("\\", "/")[:16], EnergyWindowRangeSequence=Sequence([limits]))
+
+
+def _agent(nuclide: str) -> Dataset:
+    element, mass = nuclide.split("-")
+    nuclide_code = code(NUCLIDE_CODES[nuclide], "SCT", f"^{mass}^{element}")
+    return dataset(RadionuclideCodeSequence=Sequence([nuclide_code]))
+
+
+def _posture(data: Dataset, position: str | None) -> None:
+    """Position "HFS" and the like as the two code sequences of the NM orientation module (no PatientPosition)."""
+    gantry = _GANTRY.get((position or "")[:2])
+    posture = _POSTURE.get((position or "")[2:])
+    data.PatientOrientationCodeSequence = Sequence([])
+    data.PatientGantryRelationshipCodeSequence = Sequence([])
+    if gantry is None or posture is None:
+        return
+    recumbent = code("102538003", "SCT", "recumbent")
+    recumbent.PatientOrientationModifierCodeSequence = Sequence([code(posture[0], "SCT", posture[1])])
+    data.PatientOrientationCodeSequence = Sequence([recumbent])
+    data.PatientGantryRelationshipCodeSequence = Sequence([code(gantry[0], "SCT", gantry[1])])
+
+
+def put_pixels(data: Dataset, stored: Array, pixel_mm: tuple[float, float]) -> None:
+    """Image pixel and multi-frame elements of (frame, row, column) 16-bit integers."""
+    frames, rows, columns = stored.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.NumberOfFrames, data.Rows, data.Columns = frames, rows, columns
+    data.PixelSpacing = [decimal(length) for length in pixel_mm]
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+    data.PixelRepresentation = int(stored.dtype == np.int16)
+    little = np.ascontiguousarray(stored, dtype=stored.dtype.newbyteorder("<"))
+    data.add_new(0x7FE00010, "OW", little.tobytes())
+
+
+def save(path: str | os.PathLike[str], data: Dataset) -> None:
+    """Write a file in explicit little endian, whole or not at all."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = UID(NM_STORAGE), data.SOPInstanceUID
+    meta.TransferSyntaxUID = UID(ExplicitVRLittleEndian)
+    meta.ImplementationVersionName = "spectac"
+    with written(path) as temporary:
+        file = FileDataset(str(temporary), data, file_meta=meta, preamble=bytes(128))
+        file.save_as(temporary, enforce_file_format=True)
+
+
+def dataset(**values: object) -> Dataset:
+    """Dataset with the values given by keyword."""
+    data = Dataset()
+    for keyword, value in values.items():
+        setattr(data, keyword, value)
+    return data
+
+
+def code(value: str, scheme: str, meaning: str) -> Dataset:
+    """Item of a code sequence."""
+    return dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
+
+
+def decimal(value: float) -> str:
+    """Decimal string of at most 16 characters."""
+    for digits in range(14, 5, -1):
+        text = f"{float(value):.{digits}g}"
+        if len(text) <= 16:
+            return text
+    return f"{float(value):.6e}"
+
+
+def turn(angle_deg: Array) -> Array:
+    """The same angles between -180 and 180 deg."""
+    return np.mod(angle_deg + 180.0, 360.0) - 180.0

@@ -1,0 +1,147 @@
+"""Several NM TOMO files of one acquisition become one study: windows or heads in separate files."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from spectac.recon.errors import InputError
+from spectac.recon.types import Array, EnergyWindow, Study
+
+_AT_ONCE_S = 60.0
+"""Windows and heads are counted at the same time; files of one acquisition name starts that differ by seconds."""
+
+
+def merged(paths: Sequence[Path], studies: Sequence[Study], notes: Sequence[str] = ()) -> Study:
+    """One study (w, v, z, u) from the studies of single files, with `notes` added to its warnings.
+
+    Files with the same views hold windows of one acquisition; files with the same windows and other angles hold heads.
+    Raises InputError, listing the files, where they are several acquisitions, beds, patients or nuclides.
+    """
+    if len(studies) == 1:
+        return replace(studies[0], warnings=(*studies[0].warnings, *notes)) if notes else studies[0]
+    _refuse_others(paths, studies)
+    heads: list[list[int]] = []
+    for index, study in enumerate(studies):
+        fitting = next((head for head in heads if _same_views(studies[head[0]], study)), None)
+        if fitting is None:
+            heads.append([index])
+        else:
+            fitting.append(index)
+    parts = [_with_all_windows([studies[i] for i in head], paths, studies) for head in heads]
+    study = parts[0] if len(parts) == 1 else _with_all_heads(parts, paths, studies)
+    history = tuple(dict.fromkeys(line for one in studies for line in one.history))
+    patient = dict(studies[0].patient)
+    if sources := [uid for one in studies if (uid := one.patient.get("SOPInstanceUID"))]:
+        patient["SOPInstanceUID"] = "\\".join(sources)
+    what = f"{len(parts)} heads" if len(parts) > 1 else f"{len(study.windows)} windows"
+    return replace(
+        study,
+        patient=patient,
+        history=(*history, f"{len(studies)} files taken as {what} of one acquisition"),
+        warnings=(*dict.fromkeys(line for one in studies for line in one.warnings), *notes),
+    )
+
+
+def _refusal(paths: Sequence[Path], studies: Sequence[Study], reason: str) -> InputError:
+    listed = [_described(path, study) for path, study in zip(paths, studies, strict=True)]
+    more = f"; and {len(listed) - 8} more" if len(listed) > 8 else ""
+    return InputError(
+        f"{paths[0].parent}: {len(paths)} files are not one acquisition: {reason}. Name the files to read: "
+        f"{'; '.join(listed[:8])}{more}"
+    )
+
+
+def _described(path: Path, study: Study) -> str:
+    acquisition = study.acquisition
+    windows = ", ".join(f"{window.lower_kev:g}-{window.upper_kev:g} keV" for window in study.windows)
+    when = "" if acquisition.start is None else f", {acquisition.start:%Y-%m-%d %H:%M:%S}"
+    place = "" if acquisition.axis_lps_mm is None else f", rows from z = {acquisition.axis_lps_mm[2]:.0f} mm"
+    return (
+        f"{path.name} ({acquisition.nuclide}, {acquisition.views} views from {acquisition.view_angles_deg[0]:g} deg, "
+        f"{windows}{when}{place})"
+    )
+
+
+def _refuse_others(paths: Sequence[Path], studies: Sequence[Study]) -> None:
+    """InputError where two files differ in what heads and windows of one acquisition have in common."""
+    first = studies[0]
+    for other in studies[1:]:
+        for keyword in ("PatientID", "StudyInstanceUID"):
+            if first.patient.get(keyword) != other.patient.get(keyword):
+                raise _refusal(paths, studies, f"{keyword} differs")
+        for name in ("nuclide", "matrix", "pixel_mm", "collimator", "patient_position", "corrections"):
+            if getattr(first.acquisition, name) != getattr(other.acquisition, name):
+                raise _refusal(paths, studies, f"{name} differs")
+        if first.acquisition.frame_of_reference_uid != other.acquisition.frame_of_reference_uid:
+            raise _refusal(paths, studies, "FrameOfReferenceUID differs")
+        one, two = first.acquisition.axis_lps_mm, other.acquisition.axis_lps_mm
+        if one is not None and two is not None and abs(one[2] - two[2]) > 0.5 * first.acquisition.pixel_mm[0]:
+            raise _refusal(paths, studies, "their rows lie at different heights: several bed positions are not read")
+        begun, began = first.acquisition.start, other.acquisition.start
+        if begun is not None and began is not None:
+            if (begun.tzinfo is None) != (began.tzinfo is None):
+                raise _refusal(paths, studies, "only some of them name a time zone")
+            if abs((begun - began).total_seconds()) > _AT_ONCE_S:
+                raise _refusal(paths, studies, "they start more than a minute apart")
+
+
+def _same_views(one: Study, other: Study) -> bool:
+    """Tell whether two files hold the same views; the same angles with other radii or times are refused elsewhere."""
+    mine, theirs = one.acquisition, other.acquisition
+    return all(
+        _close(getattr(mine, name), getattr(theirs, name))
+        for name in ("view_angles_deg", "radii_mm", "view_seconds", "view_start_s", "u_offset_mm")
+    )
+
+
+def _close(one: Array | None, other: Array | None) -> bool:
+    a, b = np.asarray(one), np.asarray(other)
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=0, atol=1e-3, equal_nan=True))
+
+
+def _limits(windows: Sequence[EnergyWindow]) -> list[tuple[float, float]]:
+    return [(window.lower_kev, window.upper_kev) for window in windows]
+
+
+def _with_all_windows(group: list[Study], paths: Sequence[Path], studies: Sequence[Study]) -> Study:
+    """One head's study with the windows of all its files."""
+    windows = tuple(window for study in group for window in study.windows)
+    if len(set(_limits(windows))) < len(windows):
+        raise _refusal(paths, studies, "two of them have the same views and the same energy window")
+    counts = group[0].counts if len(group) == 1 else np.concatenate([study.counts for study in group])
+    order = sorted(range(len(windows)), key=lambda w: _limits(windows)[w])
+    return replace(group[0], windows=tuple(windows[w] for w in order), counts=counts[order])
+
+
+def _with_all_heads(parts: list[Study], paths: Sequence[Path], studies: Sequence[Study]) -> Study:
+    """One study with the views of all heads; they must stand at different angles and have the same windows."""
+    for i, part in enumerate(parts):
+        if _limits(part.windows) != _limits(parts[0].windows):
+            raise _refusal(paths, studies, "they differ in their views and in their energy windows")
+        for other in parts[:i]:
+            mine, theirs = part.acquisition.view_angles_deg[0], other.acquisition.view_angles_deg[0]
+            if abs((mine - theirs + 180.0) % 360.0 - 180.0) < 0.5:
+                raise _refusal(
+                    paths, studies, f"two have the same energy window and start at {mine:g} deg (beds, repeats?)"
+                )
+    detector, heads = [], 0
+    for part in parts:
+        _, own = np.unique(np.asarray(part.acquisition.detector), return_inverse=True)
+        detector.append(own + heads)
+        heads += int(own.max()) + 1
+
+    def joined(name: str) -> Array:
+        return np.concatenate([getattr(part.acquisition, name) for part in parts])
+
+    acquisition = replace(
+        parts[0].acquisition,
+        view_angles_deg=joined("view_angles_deg"),
+        radii_mm=joined("radii_mm"),
+        view_seconds=joined("view_seconds"),
+        view_start_s=joined("view_start_s"),
+        u_offset_mm=joined("u_offset_mm"),
+        detector=np.concatenate(detector),
+    )
+    return replace(parts[0], acquisition=acquisition, counts=np.concatenate([part.counts for part in parts], axis=1))

@@ -1,0 +1,271 @@
+"""What ImageOrientationPatient and ImagePositionPatient of raw TOMO detector items mean: tested, never assumed.
+
+DICOM leaves both open for projections. An orientation that names the detector's own axes at the head's start angle
+decides where rows and columns grow; one of transaxial slices says nothing about projections; one that contradicts the
+start angle is refused. Three readings of the position are tried:
+
+- "face": the first pixel, on the collimator face at the head's start angle
+- "volume": the corner voxel of a volume of the projections' columns around the axis
+- "axis": a point of the rotation axis
+
+Each gives an axis position for every head. A reading fits where the heads agree within a pixel and the axis lies near
+enough to the scanner's isocentre. Axes in LPS mm; e_u and n as in docs/conventions.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spectac.recon.geometry import detector_rights, view_normals
+from spectac.recon.io.dicom_file import Item, name_of
+from spectac.recon.io.dicom_nm_frames import Notes
+from spectac.recon.types import Array
+
+_ALIGNED = np.cos(np.deg2rad(5.0))
+"""Directions within 5 deg count as equal: views are 2 to 6 deg apart, heads stand 76 to 180 deg apart."""
+
+_NEAR_MM = 60.0
+"""An isocentre is the origin of most scanners' patient coordinates, give or take the table; other readings of one
+position are off by a radius or half a field of view, 150 to 400 mm."""
+
+_NEAR_WITH_ORIENTATION_MM = 300.0
+"""Allowed where the orientation also names the detector plane, so that position and orientation support each other."""
+
+_EXACT_MM = 10.0
+"""Other readings must come this near to the isocentre to be weighed against an orientation of the detector plane."""
+
+_MARGIN_MM = 25.0
+"""A second reading must lie this much further from the isocentre, or neither is taken."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """One head: `start_deg` and `radius_mm` of its first view, and its detector item."""
+
+    number: int
+    start_deg: float
+    radius_mm: float
+    item: Item | None
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How a head's pixels lie: `upright` = file row 0 is superior, `mirrored` = columns grow along -e_u.
+
+    `kind` says what the orientation described: "detector", "volume" or None for nothing usable.
+    """
+
+    upright: bool = True
+    mirrored: bool = False
+    kind: str | None = None
+
+
+def orientations(
+    heads: Sequence[Head], gantry: str | None, posture: str | None, given: bool, notes: Notes
+) -> list[Orientation]:
+    """Orientation of every head.
+
+    `gantry` "HF" or "FF" and `posture` "S", "P" or others as in PatientPosition; `given`: the user gave the angles, who
+    then goes before the file. Raises InputError where an orientation contradicts the start angle.
+    """
+    cosines = [_cosines(head, notes) for head in heads]
+    found, against = [], []
+    for head, values in zip(heads, cosines, strict=True):
+        one = None if values is None else _classified(values, head.start_deg)
+        if values is not None and one is None:
+            against.append(head)
+        if one is not None and not one.upright:
+            # Feet first this is also what a file says that has the gantry's angles instead of the patient's.
+            if not one.mirrored and gantry == "FF":
+                against.append(head)
+            else:
+                stored = "turned by 180 deg" if one.mirrored else "with row 0 inferior"
+                notes.warn(
+                    f"{name_of('ImageOrientationPatient')} says that frames are stored {stored}: read so, check that "
+                    "left and right are not swapped"
+                )
+        found.append(one or Orientation())
+    if against:
+        _settle(heads, cosines, against, found, gantry, posture, given, notes)
+    kinds = {one.kind for one in found}
+    if "detector" in kinds:
+        rows = "superior" if all(one.upright for one in found) else "inferior (the rows of such heads are not reversed)"
+        notes.history.append(f"ImageOrientationPatient fits the detectors at their start angles: row 0 is {rows}")
+        if any(one.mirrored for one in found):
+            notes.history.append("the frames are stored turned by 180 deg (ImageOrientationPatient): turned back")
+    else:
+        notes.history.append("row 0 taken as superior, columns to the detector's right (no orientation says otherwise)")
+        if gantry == "FF":
+            notes.warnings.append("feet first and no orientation of the detectors: row 0 was taken as superior")
+    return found
+
+
+def _cosines(head: Head, notes: Notes) -> Array | None:
+    """Unit vectors (2, 3) along which columns and rows grow, None where there are none that can be used."""
+    values = [] if head.item is None else head.item.numbers("ImageOrientationPatient")
+    if not values or head.item is None:
+        return None
+    if len(values) != 6:
+        raise head.item.error("ImageOrientationPatient", f"needs 6 numbers, it holds {len(values)}")
+    cosines = np.array(values).reshape(2, 3)
+    lengths = np.linalg.norm(cosines, axis=1)
+    if np.abs(lengths - 1).max() > 0.01 or abs(cosines[0] @ cosines[1]) > 0.01:
+        notes.warnings.append(f"{name_of('ImageOrientationPatient')} {values} is no pair of directions: not used")
+        return None
+    return cosines
+
+
+def _classified(cosines: Array, start_deg: float) -> Orientation | None:
+    """What the directions say about a head at this angle, None where they contradict it."""
+    columns, rows = cosines
+    if abs(rows[2]) > _ALIGNED and abs(columns[2]) < 0.1:
+        right = float(columns[:2] @ detector_rights([start_deg])[0])
+        if right > _ALIGNED:
+            return Orientation(upright=bool(rows[2] < 0), kind="detector")
+        if right < -_ALIGNED and rows[2] > 0:
+            return Orientation(upright=False, mirrored=True, kind="detector")
+        return None
+    if abs(rows[2]) < 0.1 and abs(columns[2]) < 0.1:
+        return Orientation(kind="volume")
+    return None
+
+
+def _settle(
+    heads: Sequence[Head],
+    cosines: list[Array | None],
+    against: list[Head],
+    found: list[Orientation],
+    gantry: str | None,
+    posture: str | None,
+    given: bool,
+    notes: Notes,
+) -> None:
+    """Turn a contradiction into a warning where it is known to be empty, else refuse; changes `found`."""
+    known = [one for one in cosines if one is not None]
+    turned = max(abs((head.start_deg - heads[0].start_deg + 180.0) % 360.0 - 180.0) for head in heads) > 5.0
+    fixed = len(known) == len(heads) > 1 and turned and all(np.allclose(one, known[0], atol=0.01) for one in known)
+    ordinary = gantry != "FF" and posture in (None, "S")
+    if given or (fixed and ordinary):
+        why = "the angles given by the user were followed" if given else "it is the same for heads at different angles"
+        notes.warnings.append(f"{name_of('ImageOrientationPatient')} contradicts the start angles: not used, {why}")
+        found[:] = [Orientation() for _ in found]
+        return
+    head = against[0]
+    assert head.item is not None
+    right = detector_rights([head.start_deg])[0]
+    raise head.item.error(
+        "ImageOrientationPatient",
+        f"contradicts {name_of('StartAngle')}: a detector at {head.start_deg % 360:g} deg sees columns grow along "
+        f"({right[0] + 0.0:.2f}, {right[1] + 0.0:.2f}, 0) and rows along (0, 0, -1), the file says "
+        f"{head.item.text('ImageOrientationPatient')}: give --head-angles to say where the heads stood",
+    )
+
+
+def axis_position(
+    heads: Sequence[Head],
+    orientation: Sequence[Orientation],
+    matrix: tuple[int, int],
+    pixel_mm: tuple[float, float],
+    table_height_mm: float | None,
+    notes: Notes,
+) -> tuple[float, float, float] | None:
+    """Rotation axis (x, y, z) in LPS mm at the centre of our projection row 0 (the inferior one), None if unknown.
+
+    The reading that was taken goes into the history; a warning says why there is none.
+    """
+    positions: list[tuple[Head, Orientation, Array]] = []
+    for head in heads:
+        values = [] if head.item is None else head.item.numbers("ImagePositionPatient")
+        if values and len(values) != 3 and head.item is not None:
+            raise head.item.error("ImagePositionPatient", f"needs 3 numbers, it holds {len(values)}")
+        if len(values) == 3:
+            positions.append((head, orientation[len(positions)], np.array(values)))
+    if len(positions) < len(heads):
+        notes.warnings.append(
+            f"{name_of('ImagePositionPatient')} is missing in the detector items: the axis position is unknown, a CT "
+            "needs registration or --assume-aligned"
+        )
+        return None
+    readings = _fitting(positions, matrix, pixel_mm)
+    chosen = _chosen(readings)
+    if chosen == "axis" and table_height_mm is not None and abs(table_height_mm) > 1.0:
+        notes.warnings.append(
+            f"{name_of('ImagePositionPatient')} may be a point of the axis, but TableHeight is {table_height_mm:g} mm, "
+            "and vendors differ on whether it shifts y: the axis position is unknown"
+        )
+        return None
+    if chosen is None:
+        fits = f"{' and '.join(readings)} fit equally" if readings else "no known reading fits start angle and radius"
+        notes.warnings.append(
+            f"{name_of('ImagePositionPatient')} of raw projections has no settled meaning and {fits}: the axis "
+            "position is unknown, a CT needs registration or --assume-aligned"
+        )
+        return None
+    rows, pitch = matrix[0], pixel_mm[0]
+    x, y, top = readings[chosen]
+    z = top - (rows - 1) * pitch if orientation[0].upright else top
+    words = {
+        "face": "the first pixel on the collimator face at the head's start angle",
+        "volume": "the corner of a volume around the axis",
+        "axis": "a point of the rotation axis",
+    }
+    sure = f", {len(heads)} heads agree" if len(heads) > 1 else ""
+    notes.history.append(
+        f"ImagePositionPatient read as {words[chosen]}{sure}: axis at x = {x:.1f}, y = {y:.1f} mm, rows from z = "
+        f"{z:.1f} to {z + (rows - 1) * pitch:.1f} mm"
+    )
+    if len(heads) == 1:
+        notes.warnings.append(
+            f"{name_of('ImagePositionPatient')} of one head alone cannot show that it was read rightly: check the axis "
+            "against the CT before you rely on its position"
+        )
+    if np.hypot(x, y) > _NEAR_MM:
+        notes.warnings.append(
+            f"the rotation axis lies {np.hypot(x, y):.0f} mm from the origin: check it against the CT"
+        )
+    return float(x), float(y), float(z)
+
+
+def _fitting(
+    positions: list[tuple[Head, Orientation, Array]], matrix: tuple[int, int], pixel_mm: tuple[float, float]
+) -> dict[str, Array]:
+    """Axis (x, y, z of file row 0) under every reading that fits; "face" alone where it is proven by several heads."""
+    half = 0.5 * (matrix[1] - 1) * pixel_mm[1]
+    named = all(one.kind == "detector" for _, one, _ in positions)
+    axes: dict[str, list[Array]] = {"face": [], "volume": [], "axis": []}
+    for head, one, position in positions:
+        right, normal = detector_rights([head.start_deg])[0], view_normals([head.start_deg])[0]
+        first = half if one.mirrored else -half
+        shift = np.append(head.radius_mm * normal + first * right, 0.0)
+        axes["face"].append(position - shift)
+        axes["volume"].append(position + np.array([half, half, 0.0]))
+        axes["axis"].append(position)
+    apart = len(positions) > 1
+    fitting = {}
+    for reading, values in axes.items():
+        spread = np.abs(np.array(values) - values[0]).max(axis=0)
+        mean = np.mean(values, axis=0)
+        if spread[:2].max() > max(pixel_mm[1], 1.0) or spread[2] > 0.5 * pixel_mm[0]:
+            continue
+        if reading == "face" and apart and np.hypot(*mean[:2]) < 2 * _NEAR_WITH_ORIENTATION_MM:
+            return {"face": mean}
+        near = _NEAR_MM
+        if named:
+            near = _NEAR_WITH_ORIENTATION_MM if reading == "face" else _EXACT_MM
+        if np.hypot(*mean[:2]) <= near:
+            fitting[reading] = mean
+    if named and "face" in fitting and np.hypot(*fitting["face"][:2]) <= _NEAR_MM:
+        return {"face": fitting["face"]}
+    return fitting
+
+
+def _chosen(readings: dict[str, Array]) -> str | None:
+    """The reading nearest the isocentre, None where there is none or a second one is about as near."""
+    order = sorted(readings, key=lambda reading: float(np.hypot(*readings[reading][:2])))
+    if len(order) > 1:
+        first, second = (float(np.hypot(*readings[reading][:2])) for reading in order[:2])
+        # A face further away than _NEAR_MM is here only because the orientation names the detector: a tie.
+        if second - first < _MARGIN_MM or second > _NEAR_MM:
+            return None
+    return order[0] if order else None
