@@ -67,10 +67,11 @@ def read_radii(
     for pair, other in single.items():
         # One value of a rotation stands for all of its heads.
         together = [p for p in pairs if rotations[p] is rotations[pair]] if other.size == 1 else [pair]
-        mean = np.mean([radii[p].mean() for p in together])
-        if abs(other.mean() - mean) > 1.0:
+        with np.errstate(over="ignore", invalid="ignore"):  # radii of more than a metre are refused by Acquisition
+            mean, given = float(np.mean([radii[p].mean() for p in together])), float(other.mean())
+        if abs(given - mean) > 1.0:
             notes.warn(
-                f"RadialPosition is {mean:.1f} mm in the mean in one item and {other.mean():.1f} mm in another "
+                f"RadialPosition is {mean:.1f} mm in the mean in one item and {given:.1f} mm in another "
                 f"(detector or rotation): the {' and '.join(sorted(names))} were used"
             )
     notes.history.append(f"radii from {' and '.join(sorted(names))}")

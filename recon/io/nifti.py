@@ -108,7 +108,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any]]:
             raise InputError(f"{path}: {type(file).__name__}, not a NIfTI file")
         _check_length(file, source)
         data = np.asanyarray(file.dataobj)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
+    except (ImageFileError, HeaderDataError, OSError, EOFError, OverflowError, zlib.error, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not a NIfTI file, damaged or cut short ({' '.join(str(error).split())})") from error
@@ -131,7 +131,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any]]:
 
 def _check_length(file: nibabel.Nifti1Image, path: Path) -> None:
     """InputError where the file holds less than its header promises: nibabel reserves memory for it beforehand."""
-    promised = int(file.dataobj.offset) + math.prod(file.shape) * int(file.header.get_data_dtype().itemsize)
+    promised = int(file.header.get_data_offset()) + math.prod(file.shape) * int(file.header.get_data_dtype().itemsize)
+    if min(file.shape, default=0) < 1:
+        raise InputError(f"{path}: its header gives an array of shape {file.shape}: it is damaged or holds no image")
     held = 0
     if path.name.lower().endswith(".gz"):
         with gzip.open(path) as content:

@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import sys
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -32,9 +33,10 @@ many bytes as a DICOM element claims to have, up to 4 GiB, and touches those tha
 LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")
 TEXTS = (
     "", "0", "1", "-1", "2", "3", "7", "8", "9", "255", "1024", "65535", "65536", "99999999999", "1e308", "-1e308",
-    "1e999", "nan", "inf", "1e-320", "0.1", "CW", "CC", "CCW", "NM", "CT", "TOMO", "RECON TOMO", "STATIC", "MONOCHROME2",
-    "HFS", "FFP", "\\", "1\\2", "1\\0\\0\\0\\1\\0", "nan\\1\\2", "1.2.840.10008.5.1.4.1.1.20", "1.2.840.10008.1.2.5",
-    "20260228", "240000", "a" * 70, "x\ny", "\0", "float", "unsigned integer", "tomographic", "{1,2,3}", "{", "}",
+    "1e999", "nan", "inf", "1e-320", "0.1", "CW", "CC", "CCW", "NM", "CT", "TOMO", "RECON TOMO", "STATIC",
+    "MONOCHROME2", "HFS", "FFP", "\\", "1\\2", "1\\0\\0\\0\\1\\0", "nan\\1\\2", "1.2.840.10008.5.1.4.1.1.20",
+    "1.2.840.10008.1.2.5", "20260228", "240000",
+    "a" * 70, "x\ny", "\0", "float", "unsigned integer", "tomographic", "{1,2,3}", "{", "}",
     "noncircular", "..", "/", "p.hs", "\u0663", "\ufeff", "\u2028x",
 )  # fmt: skip
 
@@ -83,7 +85,7 @@ def samples(folder):
     hdf5.write_study(folder / "study.h5", raw)
     nifti.write_image(folder / "image.nii", image)
     nifti.write_image(folder / "packed.nii.gz", image)
-    nifti.write_mu_map(folder / "mu.nii.gz", MuMap(values, grid, 159.0))
+    nifti.write_mu_map(folder / "mu.nii.gz", MuMap(values / 2, grid, 159.0))
     tomo = [folder / f"{name}.dcm" for name in ("tomo", "tomo", "implicit", "deflated", "rle")]
     nii = [folder / name for name in ("image.nii", "packed.nii.gz", "mu.nii.gz", "image.json", "mu.json")]
     return {
@@ -145,7 +147,7 @@ data offset in bytes := 0
 
 
 def _unstamp(path):
-    """Fixed UIDs and dates in place of those that every writing makes anew: a seed must mean the same file each time."""
+    """Fixed UIDs and dates in place of those that each writing makes anew: a seed must always mean the same file."""
     data = pydicom.dcmread(path)
     number = f"1.2.826.0.1.3680043.{sum(path.name.encode()):08d}"
     data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = number
@@ -295,6 +297,26 @@ def same(one, other):
     return np.array_equal(*values)
 
 
+def _hang(path):
+    time.sleep(3600)
+
+
+def _memory(path):
+    raise InputError(f"{path}: {len(b'x' * (66 << 20))} bytes were taken")
+
+
+FAULTS = {
+    "hang": _hang,
+    "crash": lambda path: os.abort(),
+    "exception": lambda path: {}["key"],
+    "memory": _memory,
+    "allocation": lambda path: np.empty(2 * ADDRESS_SPACE, np.uint8),
+    "lines": lambda path: open_study(path.with_name("two\nlines")),
+    "wrong": lambda path: nifti.read_mu_map(path.with_name("mu.nii.gz"), 159.0),
+}
+"""Readers that do what no reader may; test_fuzz.py sees to it that each is caught."""
+
+
 class Memory:
     """Peak of the process's memory, set back before every file (Linux)."""
 
@@ -333,7 +355,7 @@ def judge(kind, seed, files, read, whole, good, keep=False):
                 chain = chain.__cause__ or chain.__context__
             if keep:
                 traceback.print_exc()
-        except Exception:
+        except Exception:  # noqa: BLE001 - any other exception is what the fuzz looks for
             outcome, fault = "exception", traceback.format_exc()
     if outcome == "read":
         exact = kind == "hdf5" or (sort == "truncate" and not path.name.endswith((".hs", ".json")))
@@ -361,12 +383,14 @@ def main():
     paths = {path for files, _ in by_kind.values() for path in files}
     whole = {path: path.read_bytes() for path in paths}
     good = {kind: {path: read(path) for path in files} for kind, (files, read) in by_kind.items()}
+    for fault, reader in FAULTS.items():
+        by_kind[fault], good[fault] = (by_kind["nifti"][0][:1], reader), good["nifti"]
     warnings.simplefilter("error")
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + ADDRESS_SPACE,) * 2)
     if len(sys.argv) > 2:
         kind, seed = sys.argv[2], int(sys.argv[3])
-        print(judge(kind, seed, *by_kind[kind], whole, good[kind], keep=True), file=sys.stderr)
+        json.dump(judge(kind, seed, *by_kind[kind], whole, good[kind], keep=True), sys.stderr, indent=1)
         return
     print("ready", file=answers, flush=True)
     for line in sys.stdin:

@@ -5,6 +5,7 @@ C library ends that process and not the tests, and is laid to the seed that caus
 """
 
 import json
+import re
 import select
 import subprocess
 import sys
@@ -30,8 +31,9 @@ assert sum(FULL.values()) == 20_000
 class Worker:
     """A process that reads damaged files, started again after it crashed or was killed."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, longest_s=LONGEST_S):
         self.folder = folder
+        self.longest_s = longest_s
         self.process = None
 
     def __enter__(self):
@@ -46,10 +48,10 @@ class Worker:
             self._start()
         self.process.stdin.write(f"{kind} {seed}\n".encode())
         self.process.stdin.flush()
-        ready, _, _ = select.select([self.process.stdout], [], [], LONGEST_S)
+        ready, _, _ = select.select([self.process.stdout], [], [], self.longest_s)
         if not ready:
             self.end()
-            return {"kind": kind, "seed": seed, "outcome": "hang", "fault": f"no answer within {LONGEST_S:g} s"}
+            return {"kind": kind, "seed": seed, "outcome": "hang", "fault": f"no answer within {self.longest_s:g} s"}
         answer = self.process.stdout.readline()
         if not answer:
             status = self.end()
@@ -89,7 +91,7 @@ def fuzz(folder, first_seed, files):
             for seed in range(first_seed, first_seed + number):
                 answer = worker.judge(kind, seed)
                 outcomes[kind][answer["outcome"]] += 1
-                outcomes[kind]["MiB"] = max(outcomes[kind]["MiB"], answer.get("grown", 0) >> 20)
+                outcomes[kind]["grown"] = max(outcomes[kind]["grown"], answer.get("grown", 0))
                 if answer["fault"]:
                     faults.append(answer)
     return outcomes, faults
@@ -103,11 +105,33 @@ def check(outcomes, faults, figure):
         # digest: nothing but an undamaged file is read.
         assert found["InputError"], kind
         assert kind == "hdf5" or found["read"], kind
-        figure(f"fuzz {kind}: largest growth of memory in MiB", found["MiB"], "64")
+        figure(f"fuzz {kind}: largest growth of memory in MiB", found["grown"] / 2**20, "64")
 
 
 def test_a_few_damaged_files_of_every_format(tmp_path, figure):
     check(*fuzz(tmp_path, 0, dict.fromkeys(FULL, 25)), figure)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seeds", "said"),
+    [
+        ("hang", 1, "no answer within 2 s"),
+        ("crash", 1, "exit status -6: .*Aborted"),
+        ("exception", 1, "KeyError: 'key'"),
+        ("memory", 1, "memory grew by 6[0-9] MiB"),
+        ("allocation", 1, "MemoryError"),
+        ("lines", 1, "not one clear line"),
+        ("wrong", 40, "read, with other numbers"),
+    ],
+)
+def test_every_fault_of_a_reader_is_caught_and_laid_to_its_seed(tmp_path, kind, seeds, said):
+    with Worker(tmp_path, 2.0) as worker:
+        answers = [worker.judge(kind, seed) for seed in range(seeds)]
+        faults = [one for one in answers if re.search(said, one["fault"], re.DOTALL)]
+        assert faults, answers
+        assert faults[0]["kind"] == kind
+        # The next file is read as if nothing had been, and the same seed makes the same damage.
+        assert worker.judge("nifti", 0)["fault"] == ""
 
 
 @pytest.mark.slow

@@ -181,7 +181,7 @@ def test_any_changed_byte_is_found_before_hdf5_sees_the_file(saved, monkeypatch)
     places = np.random.default_rng(0).integers(len(whole), size=200)
     for place in (*range(600), *places.tolist(), len(whole) - 1):
         saved.write_bytes(whole[:place] + bytes([whole[place] ^ 0x20]) + whole[place + 1 :])
-        with pytest.raises(InputError, match="damaged|first 512 bytes hold something else") as caught:
+        with pytest.raises(InputError, match=r"damaged|first 512 bytes hold something else") as caught:
             read_study(saved)
         assert str(caught.value).startswith(str(saved))
     saved.write_bytes(whole + b"\0")

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import nibabel
@@ -178,6 +179,28 @@ def test_every_truncation_is_an_input_error(tmp_path, ending):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match="damaged or cut short"):
             read_image(path)
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_header_that_promises_more_than_the_file_holds_reserves_no_memory(tmp_path, ending):
+    """nibabel would reserve, and for .nii.gz fill, 4 x 32767^3 bytes = 140 TB before it notices."""
+    path = tmp_path / f"a{ending}"
+    _save(path, _PLAIN, np.eye(4))
+    whole = bytearray(gzip.decompress(path.read_bytes()) if ending == ".nii.gz" else path.read_bytes())
+    whole[42:48] = np.full(3, 32767, "<i2").tobytes()
+    path.write_bytes(gzip.compress(whole) if ending == ".nii.gz" else whole)
+    with pytest.raises(InputError, match=rf"holds {len(whole)} bytes, its header promises \d{{15}} for shape"):
+        read_image(path)
+
+
+def test_an_unknown_unit_of_length_is_refused(tmp_path):
+    path = tmp_path / "a.nii"
+    _save(path, _PLAIN, np.eye(4))
+    whole = bytearray(path.read_bytes())
+    whole[123] = 5
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match="xyzt_units holds 5 as unit of length"):
+        read_image(path)
 
 
 def test_other_files_are_refused_by_name(tmp_path):
