@@ -71,6 +71,7 @@ def fine_acquisition(views: int = 120, rows: int = 64, columns: int = 64, pixel_
         axis_lps_mm=(0.0, 0.0, -0.5 * (rows * FINE - 1) * fine_mm),
         frame_of_reference_uid=FRAME_OF_REFERENCE,
         patient_position="HFS",
+        corrections=frozenset({"UNIF", "COR"}),
     )
 
 
