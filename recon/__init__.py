@@ -12,8 +12,8 @@ if TYPE_CHECKING:
         NoAttenuation,
         Solver,
         UniformMap,
-        attenuation_model,
     )
+    from spectac.recon.attenuation_plugins import attenuation_model
     from spectac.recon.collimator import COLLIMATORS, Collimator
     from spectac.recon.contour import Outline, head_outline
     from spectac.recon.errors import InputError
@@ -60,7 +60,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "attenuation": "AttenuationModel CTMap Chang GivenMap NoAttenuation Solver UniformMap attenuation_model",
+    "attenuation": "AttenuationModel CTMap Chang GivenMap NoAttenuation Solver UniformMap",
+    "attenuation_plugins": "attenuation_model",
     "collimator": "COLLIMATORS Collimator",
     "contour": "Outline head_outline",
     "errors": "InputError",

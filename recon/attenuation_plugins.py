@@ -1,0 +1,91 @@
+"""Attenuation models by name: the entry-point group `spectac.attenuation`, and what builds the models of spectac."""
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+
+from spectac.recon.attenuation import AttenuationModel, Chang, CTMap, MapFile, NoAttenuation, UniformMap
+from spectac.recon.errors import InputError
+
+ENTRY_POINTS = "spectac.attenuation"
+
+
+def attenuation_model(name: str, options: Mapping[str, str]) -> AttenuationModel:
+    """Model of that name from the entry-point group `spectac.attenuation`, built with the options.
+
+    Raises InputError with the names that are installed.
+    """
+    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    if name not in found:
+        raise InputError(f"attenuation model {name!r} is not installed: use one of {', '.join(sorted(found))}")
+    build: Callable[[Mapping[str, str]], AttenuationModel] = found[name].load()
+    return build(options)
+
+
+def build_none(options: Mapping[str, str]) -> AttenuationModel:
+    """Build `none`; it has no options."""
+    _known_only("none", options, ())
+    return NoAttenuation()
+
+
+def build_chang(options: Mapping[str, str]) -> AttenuationModel:
+    """Build `chang` with the options mu (1/cm) and order (0 or 1)."""
+    _known_only("chang", options, ("mu", "order"))
+    order = options.get("order", "0")
+    if order not in ("0", "1"):
+        raise InputError(f"Chang's correction has order 0 or 1, not {order}")
+    return Chang(_number("chang", options, "mu", None), order=int(order))
+
+
+def build_uniform(options: Mapping[str, str]) -> AttenuationModel:
+    """Build `uniform` with the option mu (1/cm)."""
+    _known_only("uniform", options, ("mu",))
+    return UniformMap(_number("uniform", options, "mu", None))
+
+
+def build_ct(options: Mapping[str, str]) -> AttenuationModel:
+    """Build `ct` with the options path, series, blur_fwhm_mm, remove_table, extend and assume_aligned (yes or no)."""
+    _known_only("ct", options, ("path", "series", "blur_fwhm_mm", "remove_table", "extend", "assume_aligned"))
+    if "path" not in options:
+        raise InputError("attenuation ct needs a CT series: give --ct DIR")
+    blur = _number("ct", options, "blur_fwhm_mm", 8.0)
+    if blur is None or not 0 <= blur <= 50:
+        raise InputError(f"attenuation ct: blur_fwhm_mm must lie between 0 and 50, not {options['blur_fwhm_mm']}")
+    return CTMap(
+        options["path"],
+        options.get("series"),
+        blur,
+        remove_table=_yes("ct", options, "remove_table"),
+        extend=_yes("ct", options, "extend"),
+        assume_aligned=_yes("ct", options, "assume_aligned"),
+    )
+
+
+def _yes(model: str, options: Mapping[str, str], key: str) -> bool:
+    text = options.get(key, "no").lower()
+    if text not in ("yes", "no"):
+        raise InputError(f"attenuation {model}: option {key} needs yes or no, not {options[key]!r}")
+    return text == "yes"
+
+
+def build_map(options: Mapping[str, str]) -> AttenuationModel:
+    """Build `map` with the options file (NIfTI in 1/cm) and energy_kev (unless the file's side-car says it)."""
+    _known_only("map", options, ("file", "energy_kev"))
+    if "file" not in options:
+        raise InputError("attenuation map needs a file: give --mu-map FILE")
+    return MapFile(options["file"], _number("map", options, "energy_kev", None))
+
+
+def _known_only(model: str, options: Mapping[str, str], known: tuple[str, ...]) -> None:
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        listed = ", ".join(known) if known else "none"
+        raise InputError(f"attenuation {model} does not know the option {', '.join(unknown)}; its options: {listed}")
+
+
+def _number(model: str, options: Mapping[str, str], key: str, default: float | None) -> float | None:
+    if key not in options:
+        return default
+    try:
+        return float(options[key])
+    except ValueError:
+        raise InputError(f"attenuation {model}: option {key} needs a number, not {options[key]!r}") from None
