@@ -15,7 +15,7 @@ from spectac.recon import Result, Study
 from spectac.recon.device import cpu_threads, select_device
 from spectac.recon.io import files_of
 
-_PACKAGES = ("spectac", "numpy", "scipy", "numba", "h5py", "nibabel", "xraylib")
+_PACKAGES = ("spectac", "numpy", "scipy", "numba", "h5py", "nibabel", "pydicom", "SimpleITK", "xraylib")
 
 
 def versions() -> dict[str, str]:

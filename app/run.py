@@ -86,6 +86,13 @@ def solve(study: Study, request: Request) -> Result:
         )
 
 
+def _corrected(study: Study, result: Result) -> list[str]:
+    """DICOM's terms (CorrectedImage) for what the reconstruction corrected."""
+    scattered = not any("scatter: none" in line for line in result.image.history)
+    done = {"ATTN": result.mu is not None, "SCAT": scattered, "DECY": study.acquisition.times_known}
+    return [term for term, corrected in done.items() if corrected]
+
+
 def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> list[str]:
     """Reconstruct and write image.nii.gz, image.dcm, mu_map.nii.gz (where a map was used), record.json into `output`.
 
@@ -101,7 +108,9 @@ def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> lis
         content = record(inputs, request.parameters(), study, result, seconds)
         write_image(folder / "image.nii.gz", result.image)
         described = f"spectac {request.algorithm}, attenuation {request.attenuation}"
-        dicom_nm.write_image(folder / "image.dcm", result.image, study=study, description=described)
+        dicom_nm.write_image(
+            folder / "image.dcm", result.image, study=study, description=described, corrected=_corrected(study, result)
+        )
         if result.mu is not None:
             write_mu_map(folder / "mu_map.nii.gz", result.mu)
         (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from spectac.recon.contour import Outline, head_outline
 from spectac.recon.errors import InputError
@@ -109,8 +110,8 @@ class GivenMap:
 
 
 _NARROW_BEAM = (
-    "a narrow-beam map without scatter correction over-corrects the centre of a head by 20-30 %: "
-    "give scatter windows, or a broad-beam map"
+    "a narrow-beam map without scatter correction over-corrects the centre of a head by 20-30 % where the projections "
+    "hold scatter: give scatter windows, or a broad-beam map"
 )
 
 
@@ -206,11 +207,8 @@ class CTMap:
             shift = register(volume, solver.preview())
             mu = shift.moved(mu)
             notes.append(
-                "CT and SPECT do not share a known frame of reference: the CT was registered, rotated by "
-                + ", ".join(f"{angle:+.1f}" for angle in shift.rotation_deg)
-                + " deg about (x, y, z) and shifted by "
-                + ", ".join(f"{length:+.1f}" for length in shift.shift_mm)
-                + " mm"
+                f"CT and SPECT do not share a known frame of reference: the CT was registered, {shift}, about "
+                + "({:.1f}, {:.1f}, {:.1f}) mm".format(*shift.centre_mm)
             )
             notes += [text for text in (shift.warning, *shift.warnings) if text]
         mu, added = _over_the_head(mu, solver, self.extend)
@@ -221,26 +219,30 @@ class CTMap:
 
 
 def _over_the_head(mu: MuMap, solver: Solver, extend: bool) -> tuple[MuMap, list[str]]:
-    """Map on the solver's grid, carried on over slices of the head that the CT does not reach, and notes about it."""
+    """Map on the solver's grid, carried on along z into the part of the head that the CT does not reach, and notes.
+
+    Decided for every column of voxels by itself, for a tilted CT ends at another height in each.
+    """
     grid = solver.grid
-    covered = resample(np.ones(mu.grid.shape, np.float32), mu.grid, grid) > 0.5
+    # A voxel that the CT covers in part is diluted with the air outside of it: it counts as not reached.
+    covered = resample(np.ones(mu.grid.shape, np.float32), mu.grid, grid) > 0.99
+    if not covered.any():
+        raise InputError("the CT lies beside the reconstructed field: check the frames of reference")
     per_cm = map_on_grid(mu, grid).per_cm.copy()
     outline = head_outline(solver.preview())
     head = resample(outline.mask, outline.grid, grid) * (solver.projections.counts.sum(axis=(0, 2)) > 0)[:, None, None]
-    reached = covered.any(axis=(1, 2))
-    missing = (head > 0.5).any(axis=(1, 2)) & ~reached
-    if not reached.any():
-        raise InputError("the CT lies beside the reconstructed field: check the frames of reference")
+    missing = (head > 0.5) & ~covered
     if not missing.any():
         return MuMap(per_cm, grid, mu.energy_kev), []
-    ends = np.flatnonzero(reached)[[0, -1]]
-    length_mm = max(int(missing[: ends[0]].sum()), int(missing[ends[1] :].sum())) * grid.voxel_mm[0]
+    length_mm = int(missing.sum(axis=0).max()) * grid.voxel_mm[0]
     if length_mm <= CONTINUED_MM:
-        for z in np.flatnonzero(missing):
-            per_cm[z] = per_cm[ends[0] if z < ends[0] else ends[1]]
-        return MuMap(per_cm, grid, mu.energy_kev), [
-            f"the CT ends {length_mm:.0f} mm inside the head: its last slice was continued"
-        ]
+        # In plane a step costs so much that the nearest covered voxel is the one above or below.
+        nearest = distance_transform_edt(
+            ~covered, sampling=(1.0, 1e6, 1e6), return_distances=False, return_indices=True
+        )
+        per_cm[missing] = per_cm[tuple(index[missing] for index in nearest)]
+        note = f"the CT ends up to {length_mm:.0f} mm inside the head: its last slice was continued"
+        return MuMap(per_cm, grid, mu.energy_kev), [note]
     if not extend:
         raise InputError(
             f"the CT ends {length_mm:.0f} mm inside the head that the SPECT shows: --extend-ct fills the rest of the "

@@ -53,7 +53,7 @@ def common_dataset(study: Study, image_type: list[str], description: str) -> Dat
     """Patient, study, series, equipment, dates, nuclide, windows and posture, which both kinds of file have."""
     acquisition, patient = study.acquisition, study.patient
     data = Dataset()
-    now = datetime.now()
+    now = datetime.now(None if acquisition.start is None else acquisition.start.tzinfo)
     data.SpecificCharacterSet = "ISO_IR 192"
     data.ImageType = image_type
     data.SOPClassUID, data.SOPInstanceUID = NM_STORAGE, generate_uid(prefix=None)

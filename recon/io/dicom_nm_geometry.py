@@ -106,6 +106,11 @@ def read_views(
             f"names detector {heads.max() + 1}, DetectorInformationSequence has {len(detectors)} items",
         )
     index = _rotation_items(item, frames, rotations, heads, notes)
+    if "CONTINUOUS" in (item.text("TypeOfDetectorMotion") or "").upper():
+        notes.warnings.append(
+            f"{name_of('TypeOfDetectorMotion')} is CONTINUOUS: every view is taken to lie at its nominal angle, which "
+            "may be off by half a step"
+        )
     _refuse_beds([rotations[i].item for i in sorted(set(index.values()))])
     orbit = _Orbit(item, frames, rotations, detectors, index, head_angles_deg, radius_mm, notes)
     return orbit.views(reference_window)
@@ -128,6 +133,8 @@ def _rotation_items(
     last = max(r for _, r in pairs)
     if last >= items:
         raise item.error("RotationVector", f"names rotation {last + 1}, RotationInformationSequence has {items} items")
+    if last + 1 < items:
+        raise item.error("RotationVector", f"names {last + 1} of the {items} items of RotationInformationSequence")
     return {(d, r): r for d, r in pairs}
 
 

@@ -215,6 +215,11 @@ def axis_position(
         f"ImagePositionPatient read as {words[chosen]}{sure}: axis at x = {x:.1f}, y = {y:.1f} mm, rows from z = "
         f"{z:.1f} to {z + (rows - 1) * pitch:.1f} mm"
     )
+    if chosen != "face":
+        notes.warnings.append(
+            f"{name_of('ImagePositionPatient')} does not say to which end of the rows its z belongs: it was taken as "
+            "the superior row's; check the heights against the CT"
+        )
     if len(heads) == 1:
         notes.warnings.append(
             f"{name_of('ImagePositionPatient')} of one head alone cannot show that it was read rightly: check the axis "

@@ -8,6 +8,7 @@ readers that ignore its sign place them right; position and orientation in the d
 """
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -133,11 +134,19 @@ def _collimated(acquisition: Acquisition) -> Dataset:
     return item
 
 
-def write_image(path: str | os.PathLike[str], image: Image, *, study: Study, description: str) -> None:
+def write_image(
+    path: str | os.PathLike[str],
+    image: Image,
+    *,
+    study: Study,
+    description: str,
+    corrected: Iterable[str] = (),
+) -> None:
     """Write an image as NM RECON TOMO of the same patient, study and frame of reference as `study`.
 
-    `description` (algorithm and attenuation) goes into SeriesDescription, cut to 64 characters. The series gets new
-    UIDs. Values are rounded to 16 bits: to the largest / 65535, or / 32767 where some are negative.
+    `description` (algorithm and attenuation) goes into SeriesDescription, cut to 64 characters; `corrected` are
+    CorrectedImage's terms for what the reconstruction corrected (ATTN, SCAT, DECY), beside those of the projections.
+    The series gets new UIDs. Values are rounded to 16 bits: to the largest / 65535, or / 32767 where some are negative.
     Raises InputError where the grid's axes are not at right angles or left-handed.
     """
     grid = image.grid
@@ -146,7 +155,9 @@ def write_image(path: str | os.PathLike[str], image: Image, *, study: Study, des
         raise InputError("NM RECON TOMO needs axes at right angles: resample the image first")
     sign = 1.0 if np.cross(columns, rows) @ slices > 0 else -1.0
     data = common_dataset(study, ["DERIVED", "PRIMARY", "RECON TOMO", "EMISSION"], description)
-    data.DerivationDescription = "; ".join(image.history)[:1024]
+    if terms := study.acquisition.corrections.union(corrected):
+        data.CorrectedImage = sorted(terms)
+    data.DerivationDescription = "; ".join(reversed(image.history))[:1024]
     sources = [uid for uid in study.patient.get("SOPInstanceUID", "").split("\\") if uid]
     if sources:
         data.SourceImageSequence = Sequence(
@@ -202,7 +213,6 @@ def _rotations(data: Dataset, acquisition: Acquisition) -> None:
             )
         ]
     )
-    data.TypeOfDetectorMotion = "STEP AND SHOOT"
 
 
 def _scaled(values: Array) -> tuple[Array, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 
 from spectac.app.cli import main
@@ -111,6 +112,9 @@ def test_reconstruct_writes_image_map_and_record(here, study_file, tmp_path):
     image = nibabel.load(tmp_path / "out" / "image.nii.gz")
     assert image.shape == (24, 24, 6)
     assert image.get_fdata()[12, 12, 3] == pytest.approx(1.0, rel=0.25)
+    dicom = pydicom.dcmread(tmp_path / "out" / "image.dcm")
+    assert sorted(dicom.CorrectedImage) == ["ATTN", "DECY"]
+    assert "attenuation map" in dicom.SeriesDescription
     record = json.loads((tmp_path / "out" / "record.json").read_text())
     assert record["parameters"]["iterations"] == 2
     assert {Path(name).name for name in record["inputs_sha256"]} == {"study.h5", "mu.nii.gz", "mu.json"}

@@ -76,6 +76,11 @@ def test_a_ct_that_ends_just_inside_the_head_is_continued(scan, volume, tmp_path
     write_series(tmp_path, cut(volume, 16.0))
     result = reconstruct(study, CTMap(str(tmp_path)), iterations=1, subsets=6)
     assert any("its last slice was continued" in note for note in result.notes)
+    # The blurred cut itself holds a little less than brain; air would be seen as 0 and dilution as a third less.
+    z, _, _ = result.mu.grid.centres_mm()
+    middle = result.mu.per_cm[:, 17:19, 17:19].mean(axis=(1, 2))
+    top = (z > 90) & (z < 112)
+    assert middle[top].min() > 0.13
 
 
 def test_a_ct_that_ends_far_inside_the_head_is_refused_or_extended(scan, volume, brain_with_true_map, tmp_path):
