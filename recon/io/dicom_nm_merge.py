@@ -1,5 +1,6 @@
 """Several NM TOMO files of one acquisition become one study: windows or heads in separate files."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,9 @@ from spectac.recon.types import Array, EnergyWindow, Study
 
 _AT_ONCE_S = 60.0
 """Windows and heads are counted at the same time; files of one acquisition name starts that differ by seconds."""
+
+_APART_MM = 10.0
+"""Heads turn about one axis; readings of their positions agree within a pixel where they are right."""
 
 
 def merged(paths: Sequence[Path], studies: Sequence[Study], notes: Sequence[str] = ()) -> Study:
@@ -79,6 +83,8 @@ def _refuse_others(paths: Sequence[Path], studies: Sequence[Study]) -> None:
         one, two = first.acquisition.axis_lps_mm, other.acquisition.axis_lps_mm
         if one is not None and two is not None and abs(one[2] - two[2]) > 0.5 * first.acquisition.pixel_mm[0]:
             raise _refusal(paths, studies, "their rows lie at different heights: several bed positions are not read")
+        if one is not None and two is not None and math.hypot(one[0] - two[0], one[1] - two[1]) > _APART_MM:
+            raise _refusal(paths, studies, "their rotation axes lie apart")
         begun, began = first.acquisition.start, other.acquisition.start
         if begun is not None and began is not None:
             if (begun.tzinfo is None) != (began.tzinfo is None):
