@@ -1,0 +1,103 @@
+"""Photon cross-sections of all materials as tables for the Monte Carlo's inner loops (xraylib).
+
+Angles of Compton scattering: Klein-Nishina times the incoherent scattering function S(x); of Rayleigh scattering:
+Thomson times the squared form factor F(x)^2; x = sin(theta/2) E / (h c) in 1/Angstrom, atoms independent of each other.
+Left out: Doppler broadening by the electrons' momentum, fluorescence, interference between atoms (Rayleigh in water).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from spectac.recon.types import Array
+from spectac.simulate.materials import MATERIALS, cm2_per_g, mass_fractions
+
+ELECTRON_KEV = 510.99895
+CLASSICAL_RADIUS2_CM2 = 7.9407877e-26
+_AVOGADRO = 6.02214076e23
+HC_KEV_ANGSTROM = 12.398419843
+
+ENERGY_STEP_KEV = 0.5
+X_STEP = 0.02
+"""Steps of the tables; energies begin at 0 so that an index is energy / step, and so for x."""
+
+LOWEST_KEV = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class CrossSections:
+    """Tables up to `highest_kev`: m materials, e energies, x momentum transfers.
+
+    `total`, `compton`, `rayleigh` (m, e) in cm2/g; `incoherent` (m, x) electrons per g that scatter; `coherent` (m, x)
+    squared form factor per g; `rayleigh_x2` (m, e, q) the x^2 below which a share q/(n-1) of the integral of F^2 d(x^2)
+    up to backscatter lies; `basis` (2, e) cm2/g of water and cortical bone; `shares` (m, 2) how each material's total
+    is made of them.
+    """
+
+    total: Array
+    compton: Array
+    rayleigh: Array
+    incoherent: Array
+    coherent: Array
+    rayleigh_x2: Array
+    basis: Array
+    shares: Array
+
+
+@lru_cache(maxsize=4)
+def cross_sections(highest_kev: float) -> CrossSections:
+    """Tables for photons of at most that energy; made once for each energy."""
+    import xraylib
+
+    energies = np.arange(0.0, highest_kev + 2.0 * ENERGY_STEP_KEV, ENERGY_STEP_KEV)
+    used = np.maximum(energies, LOWEST_KEV)
+    x = np.arange(0.0, highest_kev / HC_KEV_ANGSTROM + 2.0 * X_STEP, X_STEP)
+    processes = {
+        name: np.array([[cm2_per_g(material.name, energy, name) for energy in used] for material in MATERIALS])
+        for name in ("total", "compton", "rayleigh")
+    }
+    incoherent = np.zeros((len(MATERIALS), x.size))
+    coherent = np.zeros_like(incoherent)
+    for row, material in enumerate(MATERIALS):
+        for number, share in mass_fractions(material.name):
+            atoms = _AVOGADRO * share / xraylib.AtomicWeight(number)
+            incoherent[row] += [0.0, *(atoms * xraylib.SF_Compt(number, q) for q in x[1:])]
+            coherent[row] += [atoms * xraylib.FF_Rayl(number, q) ** 2 for q in x]
+    basis = np.stack([[cm2_per_g(name, energy) for energy in used] for name in ("csf", "cortical bone")])
+    fitted = (used >= 60.0) & (used <= highest_kev)
+    weights = 1.0 / processes["total"][:, fitted]
+    shares = np.array([np.linalg.lstsq((basis[:, fitted] * w).T, np.ones(w.size), rcond=None)[0] for w in weights])
+    return CrossSections(
+        processes["total"],
+        processes["compton"],
+        processes["rayleigh"],
+        incoherent,
+        coherent,
+        _rayleigh_quantiles(coherent, x, energies),
+        basis,
+        shares,
+    )
+
+
+_QUANTILES = 257
+
+
+def _rayleigh_quantiles(coherent: Array, x: Array, energies: Array) -> Array:
+    """Quantiles (m, e, q) of x^2 under F^2 d(x^2), from 0 to backscatter at each energy."""
+    wanted = np.linspace(0.0, 1.0, _QUANTILES)
+    out = np.zeros((coherent.shape[0], energies.size, _QUANTILES), np.float32)
+    squares = x**2
+    for row, values in enumerate(coherent):
+        steps = 0.5 * (values[1:] + values[:-1]) * np.diff(squares)
+        cumulated = np.concatenate([[0.0], np.cumsum(steps)])
+        for column, energy in enumerate(energies):
+            most = np.interp((energy / HC_KEV_ANGSTROM) ** 2, squares, cumulated)
+            out[row, column] = np.interp(wanted * most, cumulated, squares)
+    return out
+
+
+def klein_nishina_cm2(energy_kev: float, cosine: Array) -> Array:
+    """Differential cross-section of Compton scattering at a free electron in cm2/sr (Klein & Nishina 1929)."""
+    ratio = 1.0 / (1.0 + energy_kev / ELECTRON_KEV * (1.0 - cosine))
+    return 0.5 * CLASSICAL_RADIUS2_CM2 * ratio**2 * (ratio + 1.0 / ratio - (1.0 - cosine**2))

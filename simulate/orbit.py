@@ -1,0 +1,68 @@
+"""Where the detector goes: distance from the rotation axis to the collimator face, view by view, around a head."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spectac.recon.errors import InputError
+from spectac.recon.geometry import view_normals
+from spectac.recon.types import Array
+from spectac.simulate.anatomy import LABEL
+
+if TYPE_CHECKING:
+    from spectac.simulate.head import Head
+
+
+def elliptical_radii_mm(view_angles_deg: ArrayLike, lateral_mm: float, front_back_mm: float) -> NDArray[np.float64]:
+    """Distances (v,) from the axis to a face whose middle moves on an ellipse with these semi-axes along x and y.
+
+    Equal semi-axes make a circle.
+    """
+    normals = view_normals(view_angles_deg)
+    return 1.0 / np.hypot(normals[:, 0] / lateral_mm, normals[:, 1] / front_back_mm)
+
+
+def reach_mm(head: "Head", view_angles_deg: ArrayLike) -> NDArray[np.float64]:
+    """How far (v,) the patient, holder and pillow reach from the axis towards each view's detector, in mm.
+
+    The whole grid counts and not the field of view alone, because a detector's housing is larger than its field.
+    """
+    _, y, x = head.grid.centres_mm()
+    rows, columns = _edge(np.any(head.labels != LABEL["outside"], axis=0))
+    normals = view_normals(view_angles_deg)
+    if rows.size == 0:
+        return np.full(len(normals), -np.inf)
+    half = 0.5 * head.grid.voxel_mm[2] * np.abs(normals).sum(axis=1)
+    return (normals @ np.stack([x[columns], y[rows]])).max(axis=1) + half
+
+
+def _edge(mask: Array) -> tuple[Array, Array]:
+    """Rows and columns of each row's first and last voxel in a mask (y, x): its convex hull is that of the mask."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first = mask[rows].argmax(axis=1)
+    last = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
+    return np.concatenate([rows, rows]), np.concatenate([first, last])
+
+
+def contour_radii_mm(
+    head: "Head", view_angles_deg: ArrayLike, clearance_mm: float, lowest_mm: float
+) -> NDArray[np.float64]:
+    """Distances (v,) of a body-contour orbit: `clearance_mm` from the head, but never closer to the axis than `lowest`.
+
+    The lowest radius stands for the shoulders, which a head's grid does not hold.
+    """
+    return np.maximum(reach_mm(head, view_angles_deg) + clearance_mm, lowest_mm)
+
+
+def check_clear(head: "Head", view_angles_deg: ArrayLike, radii_mm: ArrayLike) -> None:
+    """InputError, naming the worst view, where the collimator would touch the head."""
+    angles, radii = np.asarray(view_angles_deg, dtype=np.float64), np.asarray(radii_mm, dtype=np.float64)
+    overlap = reach_mm(head, angles) - radii
+    worst = int(overlap.argmax())
+    if overlap[worst] > 0:
+        raise InputError(
+            f"the detector at {angles[worst]:g} deg would hit the head: its face is {radii[worst]:.0f} mm from the "
+            f"axis but the head or its holder reaches {radii[worst] + overlap[worst]:.0f} mm: use a larger radius, a "
+            "contour orbit, or Scanner.around(head)"
+        )

@@ -1,0 +1,319 @@
+"""Gamma cameras with their protocols: which views they take, through which windows, and how many photons they count."""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from spectac.recon.collimator import COLLIMATORS, Collimator
+from spectac.recon.errors import InputError
+from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.types import Acquisition, EnergyWindow
+from spectac.simulate import camera, orbit
+
+if TYPE_CHECKING:
+    from spectac.simulate.head import Head
+
+ORBITS = ("circular", "elliptical", "contour")
+SCHEMES = ("photopeak", "dew", "tew", "tew+scatter")
+
+FRAME_OF_REFERENCE = "2.25.148390252197534286430124911650341182"
+"""One UID for all virtual patients: they share the camera's coordinates (2.25: from a UUID, no registered root)."""
+
+SCATTER_WINDOW = (92.0 / 140.5, 126.0 / 140.5)
+"""Wide Compton window over the peak energy: 92-126 keV for Tc-99m (Jaszczak et al., J Nucl Med 1984;25:893-900)."""
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """A camera with a collimator and a protocol.
+
+    `heads` 1, 2 or 3, which start `arc_deg` / heads apart and share the `views`; `energy_resolution` FWHM/E at 140.5
+    keV; `matrix` (z, u); `radius_mm` axis to collimator face; an elliptical orbit has `radius_mm` along x and
+    `radius_b_mm` along y; a contour orbit keeps `clearance_mm` from the head and at least `lowest_radius_mm`, because
+    of the shoulders, from the axis. `scheme` names the windows: the photopeak alone; "dew" with a wide "scatter"
+    window; "tew" with a "lower" and an "upper" one that touch the photopeak; "tew+scatter" with all four. Their widths
+    are shares of the peak energy: `photopeak_width`, and `side_width` unless `side_kev` gives it in keV. `table_z_mm`
+    is where the field's centre lies in the head's frame. `high_energy_scale` multiplies `high_energy_share`; 0 turns
+    those photons off.
+    """
+
+    name: str
+    collimator: str
+    _: KW_ONLY
+    heads: int = 2
+    energy_resolution: float = 0.098
+    crystal_mm: float = 9.5
+    matrix: tuple[int, int] = (128, 128)
+    pixel_mm: float = 3.3
+    views: int = 120
+    arc_deg: float = 360.0
+    start_deg: float = 0.0
+    orbit: str = "circular"
+    radius_mm: float = 140.0
+    radius_b_mm: float = 150.0
+    clearance_mm: float = 15.0
+    lowest_radius_mm: float = 110.0
+    table_z_mm: float = 0.0
+    view_seconds: float = 30.0
+    scheme: str = "tew"
+    photopeak_width: float = 0.20
+    side_width: float = 0.07
+    side_kev: float | None = None
+    high_energy_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.collimator not in COLLIMATORS:
+            raise InputError(f"collimator {self.collimator!r} is not one of {', '.join(COLLIMATORS)}")
+        for field, known in (("heads", (1, 2, 3)), ("orbit", ORBITS), ("scheme", SCHEMES)):
+            if getattr(self, field) not in known:
+                raise InputError(f"{field} {getattr(self, field)!r} is not one of {', '.join(map(str, known))}")
+        if self.views < self.heads or self.views % self.heads:
+            raise InputError(f"{self.views} views cannot be shared by {self.heads} heads: use a multiple of the heads")
+        for field in (
+            "energy_resolution", "crystal_mm", "pixel_mm", "radius_mm", "radius_b_mm", "lowest_radius_mm",
+            "view_seconds", "photopeak_width", "side_width",
+        ):  # fmt: skip
+            if not getattr(self, field) > 0:
+                raise InputError(f"{field} must be above 0, got {getattr(self, field)}")
+        if self.clearance_mm < 0 or self.high_energy_scale < 0:
+            raise InputError("clearance_mm and high_energy_scale must not be negative")
+        if not 0 < self.arc_deg <= 360:
+            raise InputError(f"arc_deg must lie in (0, 360], got {self.arc_deg:g}")
+        if not (self.photopeak_width < 0.5 and self.side_width < 0.2):
+            raise InputError(
+                "windows are shares of the peak energy: photopeak_width below 0.5 and side_width below 0.2, "
+                f"got {self.photopeak_width} and {self.side_width}"
+            )
+        if self.side_kev is not None and not 0 < self.side_kev < 30:
+            raise InputError(f"side_kev must lie between 0 and 30 keV, got {self.side_kev}")
+
+    @property
+    def collimator_data(self) -> Collimator:
+        """The collimator's row in recon's table."""
+        return COLLIMATORS[self.collimator]
+
+    @property
+    def high_energy_share(self) -> float:
+        """Counts of I-123's photons above 400 keV over its primary, both in this scanner's photopeak window.
+
+        camera.high_energy_share for this window and crystal: the photons above 400 keV in proportion to the window's
+        width and to what the crystal stops of them, the primary in proportion to its acceptance.
+        """
+        usual = replace(self, crystal_mm=9.5, photopeak_width=0.20)
+        more, primary = (
+            float(camera.crystal_efficiency(kev, self.crystal_mm) / camera.crystal_efficiency(kev, 9.5))
+            for kev in (camera.HIGH_ENERGY_KEV, camera.I123_KEV)
+        )
+        kept = float(
+            camera.window_share(self.windows("I-123")[0], camera.I123_KEV, self.energy_resolution)
+            / camera.window_share(usual.windows("I-123")[0], camera.I123_KEV, self.energy_resolution)
+        )
+        ratio = self.photopeak_width / 0.20 * more / (primary * kept)
+        return self.high_energy_scale * ratio * camera.high_energy_share(self.collimator_data)
+
+    def windows(self, nuclide: str) -> tuple[EnergyWindow, ...]:
+        """Energy windows of the scheme for the nuclide's main line, the photopeak first."""
+        kev = nuclide_by_name(nuclide).main_kev
+        half = 0.5 * self.photopeak_width * kev
+        side = self.side_width * kev if self.side_kev is None else self.side_kev
+        peak = EnergyWindow("photopeak", kev - half, kev + half)
+        lower = EnergyWindow("lower", peak.lower_kev - side, peak.lower_kev)
+        upper = EnergyWindow("upper", peak.upper_kev, peak.upper_kev + side)
+        bottom, top = (share * kev for share in SCATTER_WINDOW)
+        if self.scheme == "dew":
+            return peak, EnergyWindow("scatter", bottom, min(top, peak.lower_kev))
+        # It ends where the lower one begins, so that no photon is counted twice and windows stay independent.
+        wide = EnergyWindow("scatter", bottom, min(top, lower.lower_kev))
+        return {"photopeak": (peak,), "tew": (peak, lower, upper), "tew+scatter": (peak, lower, upper, wide)}[
+            self.scheme
+        ]
+
+    def view_angles_deg(self) -> NDArray[np.float64]:
+        """Angles (v,): the views of head 0 along its arc, then those of the next head."""
+        return np.mod(self.start_deg + np.arange(self.views) * self.arc_deg / self.views, 360.0)
+
+    def radii_mm(self, head: "Head | None" = None) -> NDArray[np.float64]:
+        """Distances (v,) from the axis to the collimator face; InputError where a contour lacks its head or hits it."""
+        angles = self.view_angles_deg()
+        if self.orbit == "contour":
+            if head is None:
+                raise InputError("a contour orbit needs the head that it follows: give head, or use a circular orbit")
+            return orbit.contour_radii_mm(head, angles, self.clearance_mm, self.lowest_radius_mm)
+        front_back_mm = self.radius_b_mm if self.orbit == "elliptical" else self.radius_mm
+        radii = orbit.elliptical_radii_mm(angles, self.radius_mm, front_back_mm)
+        if head is not None:
+            orbit.check_clear(head, angles, radii)
+        return radii
+
+    def around(self, head: "Head") -> "Scanner":
+        """Scanner with the same protocol whose orbit clears the head, widened where it must be."""
+        if self.orbit == "contour":
+            return self
+        angles = self.view_angles_deg()
+        missing = float((orbit.reach_mm(head, angles) - self.radii_mm()).max()) + 1.0
+        if missing <= 1.0:
+            return self
+        # Growing both semi-axes by m grows an ellipse's radius by at least m times the smaller over the larger one.
+        missing *= max(self.radius_mm, self.radius_b_mm) / min(self.radius_mm, self.radius_b_mm)
+        return replace(self, radius_mm=self.radius_mm + missing, radius_b_mm=self.radius_b_mm + missing)
+
+    def acquisition(self, nuclide: str, head: "Head | None" = None) -> Acquisition:
+        """Acquisition of a nuclide around a head, with the axis at x = y = 0; heads move at the same time.
+
+        Raises InputError where the orbit would hit the head, or a contour orbit has none.
+        """
+        each = self.views // self.heads
+        return Acquisition(
+            view_angles_deg=self.view_angles_deg(),
+            radii_mm=self.radii_mm(head),
+            matrix=self.matrix,
+            pixel_mm=(self.pixel_mm, self.pixel_mm),
+            view_seconds=np.full(self.views, self.view_seconds),
+            nuclide=nuclide,
+            collimator=self.collimator_data,
+            view_start_s=np.tile(np.arange(each) * self.view_seconds, self.heads),
+            detector=np.repeat(np.arange(self.heads), each),
+            axis_lps_mm=(0.0, 0.0, self.table_z_mm - 0.5 * (self.matrix[0] - 1) * self.pixel_mm),
+            frame_of_reference_uid=FRAME_OF_REFERENCE,
+            patient_position="HFS",
+            corrections=frozenset({"UNIF", "COR"}),
+        )
+
+    def acceptance(self, window: EnergyWindow, energies_kev: ArrayLike) -> NDArray[np.float64]:
+        """Probability that a photon of that energy, having passed a hole, is counted in the window.
+
+        [1 - exp(-mu_NaI(E) crystal)] * [Phi((upper - E)/s) - Phi((lower - E)/s)], s = FWHM(E)/2.3548: the crystal's
+        interaction times the Gaussian energy response. It is absolute: the main line in the photopeak has crystal
+        efficiency times window share, about 0.9 for Tc-99m in 20 %.
+        Assumes: each interaction gives its whole energy. Left out: Compton and iodine X-rays that leave the crystal,
+        the aluminium cover, and photons sent back from behind it; together they take about a tenth of the photopeak.
+        """
+        share = camera.window_share(window, energies_kev, self.energy_resolution)
+        return camera.crystal_efficiency(energies_kev, self.crystal_mm) * share
+
+    def cps_per_kbq(self, nuclide: str) -> float:
+        """Counts per second in the photopeak window of one head for 1 kBq in air: the main line's primary photons.
+
+        Collimator efficiency (Anger) * acceptance * photons per decay * 1000. Septal penetration, as of I-123's photons
+        above 400 keV, is not in it. Assumes: as `acceptance`; a SIMIND Symbia with I-123 and LEHR counts 9 % less.
+        """
+        kev, per_decay = nuclide_by_name(nuclide).lines[0]
+        accepted = float(self.acceptance(self.windows(nuclide)[0], kev))
+        return 1000.0 * camera.geometric_efficiency(self.collimator_data, kev) * accepted * per_decay
+
+
+# Vendors' collimators begin with the vendor's name in recon's table. Crystals: OpenGATE's scanner models (Siemens, GE),
+# Koenik et al., Phys Med Biol 2019;64:245001 (Philips), doi:10.1055/s-0040-1708299 (Mediso: 5/8 inch). Pixels are what
+# 128 columns give at a usual zoom for heads. They and the energy resolutions (data sheets: 9.5 to 9.9 %) are assumed.
+_CAMERAS: Mapping[str, tuple[str, dict[str, float]]] = {
+    "siemens-intevo": ("siemens", {"heads": 2, "energy_resolution": 0.099, "pixel_mm": 3.3, "view_seconds": 30.0}),
+    "ge-nm670": ("ge", {"heads": 2, "energy_resolution": 0.098, "pixel_mm": 3.45, "view_seconds": 30.0}),
+    "philips-brightview": ("philips", {"heads": 2, "energy_resolution": 0.096, "pixel_mm": 3.19, "view_seconds": 30.0}),
+    "mediso-trio": (
+        "mediso",
+        {"heads": 3, "energy_resolution": 0.096, "pixel_mm": 3.2, "view_seconds": 30.0, "crystal_mm": 15.9},
+    ),
+}
+
+
+def _presets() -> dict[str, Scanner]:
+    found = [
+        Scanner(f"{name}-{collimator.removeprefix(vendor + '-')}", collimator, **protocol)  # type: ignore[arg-type]
+        for name, (vendor, protocol) in _CAMERAS.items()
+        for collimator in COLLIMATORS
+        if collimator.startswith(f"{vendor}-")
+    ]
+    intevo = found[0]
+    found += [
+        replace(intevo, name="siemens-symbia-thick-lehr", crystal_mm=15.9),
+        Scanner(
+            "older-one-head-legp", "siemens-legp", heads=1, energy_resolution=0.105, matrix=(64, 64), pixel_mm=6.6,
+            views=60, view_seconds=40.0, radius_mm=150.0, scheme="photopeak",
+        ),
+    ]  # fmt: skip
+    return {scanner.name: scanner for scanner in found}
+
+
+SCANNERS: Mapping[str, Scanner] = MappingProxyType(_presets())
+"""Cameras by name: every collimator of recon's table on its vendor's camera, a thick crystal, an older camera."""
+
+
+@dataclass(frozen=True)
+class ScannerRanges:
+    """What `draw_scanner` draws from: (least, most) of a uniform distribution, or (name, share of the draws).
+
+    `ellipse_mm` is how much farther than `radius_mm` an ellipse reaches in front and at the back. The field's centre
+    moves by `table_sd_mm`, and with `cut_share` by `cut_mm` upwards, which cuts the chin and neck, or as far downwards,
+    which cuts the vertex.
+    """
+
+    collimators: tuple[str, ...] = tuple(name for name in COLLIMATORS if name.split("-")[1].startswith("le"))
+    heads: tuple[tuple[int, float], ...] = ((1, 0.1), (2, 0.7), (3, 0.2))
+    orbits: tuple[tuple[str, float], ...] = (("circular", 0.6), ("elliptical", 0.15), ("contour", 0.25))
+    schemes: tuple[tuple[str, float], ...] = (("photopeak", 0.2), ("dew", 0.2), ("tew", 0.35), ("tew+scatter", 0.25))
+    crystals_mm: tuple[tuple[float, float], ...] = ((9.5, 0.8), (15.9, 0.2))
+    radius_mm: tuple[float, float] = (110.0, 160.0)
+    ellipse_mm: tuple[float, float] = (0.0, 30.0)
+    clearance_mm: tuple[float, float] = (8.0, 30.0)
+    lowest_radius_mm: tuple[float, float] = (110.0, 125.0)
+    energy_resolution: tuple[float, float] = (0.085, 0.11)
+    photopeak_width: tuple[float, float] = (0.15, 0.20)
+    side_width: tuple[float, float] = (0.03, 0.07)
+    view_seconds: tuple[float, float] = (15.0, 40.0)
+    high_energy_scale: tuple[float, float] = (0.5, 1.5)
+    table_sd_mm: float = 8.0
+    cut_share: float = 0.15
+    cut_mm: tuple[float, float] = (20.0, 60.0)
+
+
+TRAINING = ScannerRanges()
+
+
+def draw_scanner(
+    rng: np.random.Generator,
+    *,
+    matrix: tuple[int, int] = (64, 64),
+    pixel_mm: float = 4.0,
+    views: int = 60,
+    ranges: ScannerRanges = TRAINING,
+) -> Scanner:
+    """A random camera and protocol at the resolution of training data; all numbers come from `rng`.
+
+    Its circle or ellipse may hit a large head: use `Scanner.around`. Raises InputError where `views` cannot be shared
+    by the heads that `ranges` allows.
+    """
+
+    def between(limits: tuple[float, float]) -> float:
+        return float(rng.uniform(*limits))
+
+    def one_of(choices: tuple[tuple[object, float], ...]) -> object:
+        shares = np.array([share for _, share in choices])
+        return choices[int(rng.choice(len(choices), p=shares / shares.sum()))][0]
+
+    radius_mm = between(ranges.radius_mm)
+    shift_mm = float(rng.normal(0.0, ranges.table_sd_mm))
+    cut_mm = between(ranges.cut_mm) * (1.0 if rng.random() < 0.5 else -1.0)
+    is_cut = bool(rng.random() < ranges.cut_share)
+    drawn: dict[str, object] = {
+        "collimator": ranges.collimators[int(rng.integers(len(ranges.collimators)))],
+        "heads": one_of(ranges.heads),
+        "orbit": one_of(ranges.orbits),
+        "scheme": one_of(ranges.schemes),
+        "crystal_mm": one_of(ranges.crystals_mm),
+        "radius_mm": radius_mm,
+        "radius_b_mm": radius_mm + between(ranges.ellipse_mm),
+        "clearance_mm": between(ranges.clearance_mm),
+        "lowest_radius_mm": between(ranges.lowest_radius_mm),
+        "energy_resolution": between(ranges.energy_resolution),
+        "photopeak_width": between(ranges.photopeak_width),
+        "side_width": between(ranges.side_width),
+        "view_seconds": between(ranges.view_seconds),
+        "high_energy_scale": between(ranges.high_energy_scale),
+        "start_deg": between((0.0, 360.0)),
+        "table_z_mm": shift_mm + (cut_mm if is_cut else 0.0),
+    }
+    return Scanner("drawn", matrix=matrix, pixel_mm=pixel_mm, views=views, **drawn)  # type: ignore[arg-type]
