@@ -1,9 +1,10 @@
-"""`spectac demo`: the main job with nothing but the package, from DICOM files: one known head, every model, errors."""
+"""`spectac demo`: the main job with nothing but the package: a virtual patient, every model, errors."""
 
 import csv
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,143 +12,129 @@ import numpy as np
 from spectac.app.record import versions
 from spectac.app.run import progress_bar
 from spectac.recon import (
-    Acquisition,
     AttenuationModel,
     Chang,
     CTMap,
-    EnergyWindow,
     GivenMap,
-    Grid,
     Image,
     InputError,
+    MuMap,
     NoAttenuation,
     Result,
     Study,
-    SystemModel,
     UniformMap,
     default_grid,
     open_study,
-    rebin,
-    rebin_acquisition,
 )
 from spectac.recon import reconstruct as reconstruct_study
-from spectac.recon.attenuation import default_mu_per_cm
-from spectac.recon.collimator import collimator
-from spectac.recon.ct import CTVolume, tissue_hu, tissue_mu
 from spectac.recon.filters import gaussian
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom_ct_write import write_series
 from spectac.recon.io.dicom_nm import write_study
 from spectac.recon.io.nifti import write_image, write_mu_map
-from spectac.recon.nuclides import nuclide
-from spectac.recon.quantify import asymmetry_percent, nmse, striatal_binding_ratio
+from spectac.recon.quantify import asymmetry_percent, nmse, striatal_binding_ratio, voi_mean
+from spectac.recon.resample import resample
 from spectac.recon.types import Array
-from spectac.simulate.analytic_head import HeadOnGrid, on_grid
+from spectac.simulate.acquire import Patient, expected_counts
+from spectac.simulate.ct_scan import ct_scan
+from spectac.simulate.head import draw_head
+from spectac.simulate.scanner import SCANNERS, Scanner
+from spectac.simulate.tracer import draw_uptake, vois
 
-FINE = 2
-"""The projections are simulated with pixels this many times finer than those of the reconstruction."""
+PATIENT_SEED = 9
+"""The demo's patient: head and uptake are drawn from this number."""
 
+PATIENT_KIND = "unilateral"
+SCANNER = replace(SCANNERS["siemens-intevo-lehr"], matrix=(64, 64), pixel_mm=4.4)
 ITERATIONS, SUBSETS = 10, 10
-CT_KVP = 120.0
-FRAME_OF_REFERENCE = "2.25.290213747182736450918273645091827364"
-"""One UID for the demo's projections and CT, as a SPECT/CT writes it (2.25: from a UUID, without a registered root)."""
+REGIONS = ("right striatum", "left striatum", "reference", "cortex", "white matter", "brain")
 
 
-def fine_acquisition(views: int = 120, rows: int = 64, columns: int = 64, pixel_mm: float = 4.4) -> Acquisition:
-    """I-123 on two heads with Siemens LEHR collimators at 140 mm, pixels FINE times finer than `pixel_mm`.
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known of the patient, on the reconstruction's grid.
 
-    `views` of both heads together; head 0 goes from the back over the left, head 1 from the front over the right.
+    `activity` (z, y, x) in kBq/mL; `regions` and `head` the share (z, y, x) of each voxel that lies inside.
     """
-    fine_mm = pixel_mm / FINE
-    return Acquisition(
-        view_angles_deg=np.arange(views) * 360.0 / views,
-        radii_mm=np.full(views, 140.0),
-        matrix=(rows * FINE, columns * FINE),
-        pixel_mm=(fine_mm, fine_mm),
-        view_seconds=np.full(views, 20.0),
-        nuclide="I-123",
-        collimator=collimator("siemens-lehr"),
-        detector=np.repeat([0, 1], views // 2),
-        axis_lps_mm=(0.0, 0.0, -0.5 * (rows * FINE - 1) * fine_mm),
-        frame_of_reference_uid=FRAME_OF_REFERENCE,
-        patient_position="HFS",
-        corrections=frozenset({"UNIF", "COR"}),
+
+    activity: Array
+    mu: MuMap
+    regions: Mapping[str, Array]
+    head: Array
+
+
+def demo_patient() -> Patient:
+    """The patient: I-123 ioflupane with a loss in one putamen."""
+    head_rng, uptake_rng = np.random.default_rng(PATIENT_SEED).spawn(2)
+    head = draw_head(head_rng)
+    return Patient(head, draw_uptake("dat", head, uptake_rng, kind=PATIENT_KIND))
+
+
+def simulate(patient: Patient, scanner: Scanner, counts: float, seed: int) -> tuple[Study, Truth, float]:
+    """Noisy projections in three windows, the truth on the reconstruction's grid, and cps per kBq."""
+    head = patient.head
+    expected = expected_counts(patient, scanner.around(head), PATIENT_SEED).with_counts(counts)
+    about = {"PatientName": "Head^Virtual", "PatientID": "SPECTAC-DEMO"}
+    study = expected.study(np.random.default_rng(seed), patient=about)
+    grid = default_grid(study.acquisition)
+    masks = vois(head.labels)
+    regions = {name: resample(masks[name].astype(np.float32), head.grid, grid) for name in REGIONS}
+    energy_kev = 158.97
+    mu = head.mu(energy_kev)
+    body = resample((head.density > 0.3).astype(np.float32), head.grid, grid)
+    truth = Truth(
+        resample(patient.uptake.kbq_per_ml, head.grid, grid),
+        MuMap(resample(mu.per_cm, head.grid, grid), grid, energy_kev),
+        regions,
+        body,
     )
+    return study, truth, expected.cps_per_kbq
 
 
-def ct_of(energy_kev: float, voxel_mm: float = 2.0) -> CTVolume:
-    """CT of the analytic head at 120 kV without noise, in the projections' frame of reference."""
-    shape = (int(260 / voxel_mm), int(220 / voxel_mm), int(180 / voxel_mm))
-    grid = Grid.upright(shape, (voxel_mm,) * 3, [-0.5 * (n - 1) * voxel_mm for n in shape[::-1]])
-    mu = on_grid(grid, energy_kev).mu
-    hu = np.interp(mu.per_cm, tissue_mu(energy_kev), tissue_hu(CT_KVP)).astype(np.float32)
-    return CTVolume(hu, grid, CT_KVP, FRAME_OF_REFERENCE)
-
-
-def simulate(acquisition: Acquisition, counts: float, seed: int) -> tuple[Study, HeadOnGrid, float]:
-    """Noisy photopeak projections of the analytic head, its truth on the reconstruction's grid, cps/mL per unit uptake.
-
-    Primary photons only: attenuation and the collimator's blur, no scatter. Pixels are summed FINE x FINE.
-    """
-    energy_kev = nuclide(acquisition.nuclide).main_kev
-    fine_grid = default_grid(acquisition)
-    fine = on_grid(fine_grid, energy_kev)
-    expected = SystemModel(acquisition, fine_grid, mu=fine.mu).forward(fine.activity)
-    level = counts / float(expected.sum(dtype=np.float64))
-    coarse = rebin_acquisition(acquisition, FINE, FINE)
-    noisy = np.random.default_rng(seed).poisson(rebin(expected, FINE, FINE).astype(np.float64) * level)
-    study = Study(
-        coarse,
-        (EnergyWindow("photopeak", 0.9 * energy_kev, 1.1 * energy_kev),),
-        noisy[None],
-        patient={"PatientName": "Head^Analytic", "PatientID": "SPECTAC-DEMO"},
-        history=(f"simulated: analytic head, primary photons only, {counts:.3g} counts, seed {seed}",),
-    )
-    return study, on_grid(default_grid(coarse), energy_kev), level
-
-
-def models(truth: HeadOnGrid, ct: Path) -> Mapping[str, AttenuationModel]:
-    """Every attenuation model; the uniform ones with the narrow-beam value, for the projections hold no scatter."""
-    value = default_mu_per_cm(truth.mu.energy_kev, scatter_corrected=True)
+def models(truth: Truth, ct: Path) -> Mapping[str, AttenuationModel]:
+    """Every attenuation model, with its default settings."""
     return {
         "none": NoAttenuation(),
-        "chang": Chang(value),
-        "uniform": UniformMap(value),
+        "chang": Chang(),
+        "uniform": UniformMap(),
         "ct": CTMap(str(ct)),
         "map": GivenMap(truth.mu),
     }
 
 
-def measure(values: Array, truth: HeadOnGrid, level: float) -> dict[str, float]:
-    """Errors of an image (z, y, x) in cps/mL against the head's truth, in voxels that lie wholly inside a region.
+def measure(kbq_per_ml: Array, truth: Truth) -> dict[str, float]:
+    """An image (z, y, x) in kBq/mL against the truth: means over regions, errors in percent, ratios.
 
-    Ratios are dimensionless, errors in percent; `nmse_head` is over the whole head, its border voxels included.
+    Striata are small: their means, also in the truth's own row, are of what the reconstruction's voxels hold there.
     """
-    means = {name: float(values[part > 0.999].mean()) for name, part in truth.fractions.items() if (part > 0.999).any()}
-    right, left = (striatal_binding_ratio(means[f"{side} striatum"], means["brain"]) for side in ("right", "left"))
-    head = np.sum(list(truth.fractions.values()), axis=0)
+    means = {name: voi_mean(kbq_per_ml, part) for name, part in truth.regions.items()}
+    true_means = {name: voi_mean(truth.activity, part) for name, part in truth.regions.items()}
+    right, left = (striatal_binding_ratio(means[f"{side} striatum"], means["reference"]) for side in ("right", "left"))
     return {
-        "brain_error_percent": 100.0 * (means["brain"] / level - 1.0),
-        "centre_to_edge": _centre_to_edge(values, truth),
+        "brain_error_percent": 100.0 * (means["brain"] / true_means["brain"] - 1.0),
+        "centre_to_edge": _centre_to_edge(kbq_per_ml, truth),
         "sbr_right": right,
         "sbr_left": left,
         "asymmetry_percent": asymmetry_percent(right, left),
-        "nmse_head": nmse(values, truth.activity * level, mask=(head > 0.5).astype(np.float32)),
+        "nmse_head": nmse(kbq_per_ml, truth.activity, mask=(truth.head > 0.5).astype(np.float32)),
     }
 
 
-def _centre_to_edge(values: Array, truth: HeadOnGrid) -> float:
-    """Mean of the deep half of the brain's own voxels over that of the outer half; 1 when attenuation is right."""
-    brain = truth.fractions["brain"] > 0.999
-    depth = gaussian(truth.fractions["brain"], truth.mu.grid.voxel_mm, 40.0)
-    middle = np.median(depth[brain])
-    return float(values[brain & (depth > middle)].mean() / values[brain & (depth <= middle)].mean())
+def _centre_to_edge(values: Array, truth: Truth) -> float:
+    """Mean of the deep half of the brain without striata over that of the outer half, both over the truth's own."""
+    striata = truth.regions["right striatum"] + truth.regions["left striatum"]
+    brain = (truth.regions["brain"] > 0.99) & (gaussian(striata, truth.mu.grid.voxel_mm, 15.0) < 0.02)
+    depth = gaussian(truth.head, truth.mu.grid.voxel_mm, 40.0)
+    deep = depth > np.median(depth[brain])
+    inner, outer = brain & deep, brain & ~deep
+    return float(
+        values[inner].mean() / values[outer].mean() / (truth.activity[inner].mean() / truth.activity[outer].mean())
+    )
 
 
-def run_demo(output: Path, *, seed: int, counts: float, acquisition: Acquisition | None = None) -> list[str]:
+def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANNER) -> list[str]:
     """Write the demo's DICOM projections and CT, every model's image, panel.png and errors.csv; lines for the user.
 
-    `acquisition` is that of the simulation, with pixels FINE times finer (default: fine_acquisition()).
     Raises InputError where matplotlib is missing or `output` is a file.
     """
     try:
@@ -157,29 +144,47 @@ def run_demo(output: Path, *, seed: int, counts: float, acquisition: Acquisition
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder with -o")
     began = time.perf_counter()
-    study, truth, level = simulate(fine_acquisition() if acquisition is None else acquisition, counts, seed)
+    patient = demo_patient()
+    study, truth, cps_per_kbq = simulate(patient, scanner, counts, seed)
     results: dict[str, Result] = {}
+    images: dict[str, Array] = {}
     with written_folder(output) as folder:
         write_study(folder / "projections.dcm", study)
-        write_series(folder / "ct", ct_of(truth.mu.energy_kev), patient=study.patient)
+        scan = ct_scan(
+            patient.head,
+            np.random.default_rng([PATIENT_SEED, seed]),
+            frame_of_reference_uid=study.acquisition.frame_of_reference_uid,
+        )
+        write_series(folder / "ct", scan, patient=study.patient)
         measured = open_study(folder / "projections.dcm")
         for name, model in models(truth, folder / "ct").items():
             with progress_bar(f"attenuation {name}") as on_update:
                 results[name] = reconstruct_study(
                     measured, model, iterations=ITERATIONS, subsets=SUBSETS, on_update=on_update
                 )
-            write_image(folder / f"{name}.nii.gz", results[name].image)
+            image = results[name].image
+            images[name] = image.values / np.float32(cps_per_kbq)
+            write_image(folder / f"{name}.nii.gz", replace(image, values=images[name], unit="kBq/mL"))
             mu = results[name].mu
             if mu is not None:
                 write_mu_map(folder / f"{name}_mu.nii.gz", mu)
-        true_image = Image(truth.activity * level, results["none"].image.grid, results["none"].image.unit)
+        true_image = Image(truth.activity, truth.mu.grid, "kBq/mL")
         write_image(folder / "truth.nii.gz", true_image)
-        rows = {"truth": measure(true_image.values, truth, level)}
-        rows |= {name: measure(result.image.values, truth, level) for name, result in results.items()}
+        rows = {"truth": measure(truth.activity, truth)}
+        rows |= {name: measure(values, truth) for name, values in images.items()}
         _write_rows(folder / "errors.csv", rows, seed, counts)
-        draw_panel(folder / "panel.png", true_image, truth.mu, results, rows)
+        maps = {name: None if result.mu is None else result.mu.per_cm for name, result in results.items()}
+        striata = truth.regions["right striatum"] + truth.regions["left striatum"]
+        draw_panel(folder / "panel.png", true_image, truth.mu, striata, images, maps, rows)
         notes = {name: list(result.notes) for name, result in results.items()}
-        content = {"seed": seed, "counts": counts, "notes": notes, "versions": versions()}
+        content = {
+            "seed": seed,
+            "counts": counts,
+            "cps_per_kbq": cps_per_kbq,
+            "patient": {"seed": PATIENT_SEED, **patient.head.parameters, **patient.uptake.parameters},
+            "notes": notes,
+            "versions": versions(),
+        }
         (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return [
         *_table(rows),

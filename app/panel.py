@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from spectac.recon import Image, MuMap, Result
+from spectac.recon import Image, MuMap
 from spectac.recon.types import Array
 
 
@@ -16,16 +16,19 @@ def draw_panel(
     path: Path,
     truth: Image,
     true_mu: MuMap,
-    results: Mapping[str, Result],
+    target: Array,
+    images: Mapping[str, Array],
+    maps: Mapping[str, Array | None],
     rows: Mapping[str, Mapping[str, float]],
 ) -> None:
-    """Write a PNG: one column a model with its striatal slice, its map and its error, and a profile below.
+    """Write a PNG: one column a model with its slice, its map and its error, and a profile below.
 
+    Slice and profile pass through the centre of `target` (z, y, x). Images are in the truth's unit, maps in 1/cm.
     Slices are shown as radiologists do: front at the top, the patient's left at the right of the picture.
     """
     grid = truth.grid
-    z, y, x = grid.centres_mm()
-    k, j = int(np.argmin(np.abs(z - 5.0))), int(np.argmin(np.abs(y + 6.0)))
+    _, y, x = grid.centres_mm()
+    k, j = int(np.argmax(target.sum(axis=(1, 2)))), int(np.argmax(target.sum(axis=(0, 2))))
     top = float(truth.values[k].max())
     extent = (
         x[0] - grid.voxel_mm[2] / 2,
@@ -34,9 +37,7 @@ def draw_panel(
         y[0] - grid.voxel_mm[1] / 2,
     )
     columns: list[tuple[str, Array, Array | None]] = [("truth", truth.values, true_mu.per_cm)]
-    columns += [
-        (name, result.image.values, None if result.mu is None else result.mu.per_cm) for name, result in results.items()
-    ]
+    columns += [(name, values, maps[name]) for name, values in images.items()]
     figure = Figure(figsize=(3.0 * len(columns), 11.5), layout="constrained")
     axes = figure.subplots(4, len(columns), height_ratios=(1, 1, 1, 0.9))
 
@@ -65,5 +66,7 @@ def draw_panel(
     for axis, (label, drawn) in zip(axes[:3, -1], shown.items(), strict=True):
         figure.colorbar(drawn, ax=axis, label=label, shrink=0.8)
     axes[3, 0].set_ylabel(f"{truth.unit} along y = {y[j]:.0f} mm")
-    figure.suptitle("Analytic head, I-123: slice through the striata, attenuation map, error, profile", fontsize=12)
+    figure.suptitle(
+        "Virtual patient, I-123 ioflupane: slice through the striata, attenuation map, error, profile", fontsize=12
+    )
     figure.savefig(path, dpi=110)

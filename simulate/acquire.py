@@ -151,27 +151,58 @@ def projected_primary(
     energy resolution puts there.
     """
     factor = max(1, math.ceil(acquisition.pixel_mm[1] / FINE_MM))
-    margin_z, margin_u = (math.ceil(BESIDE_MM / length) for length in acquisition.pixel_mm)
-    fine = _finer(acquisition, factor, margin_z, margin_u)
+    low, high, half = _seen(cps, acquisition)
+    rows, columns = acquisition.matrix
+    fine = _finer(acquisition, factor, low, high, half)
     grid = geometry.default_grid(fine)
     energy_kev = nuclide_by_name(acquisition.nuclide).main_kev
     mu = head.mu(energy_kev)
     system = SystemModel(fine, grid, mu=MuMap(resample(mu.per_cm, mu.grid, grid), grid, energy_kev))
-    wide = rebin(system.forward(resample(cps.values, cps.grid, grid)), factor, factor)
-    peak = wide[:, margin_z:-margin_z, margin_u:-margin_u]
+    part = rebin(system.forward(resample(cps.values, cps.grid, grid)), factor, factor)
+    peak = np.zeros(acquisition.shape, np.float32)
+    first = max(columns // 2 - half, 0)
+    beside = first - (columns // 2 - half)
+    width = min(columns - first, part.shape[2] - beside)
+    on_rows = slice(max(low, 0), min(high, rows))
+    peak[:, on_rows, first : first + width] = part[:, on_rows.start - low : on_rows.stop - low, beside : beside + width]
     accepted = np.array([float(scanner.acceptance(window, energy_kev)) for window in windows])
     shares = (accepted / accepted[0]).astype(np.float32)
     return np.asarray(shares[:, None, None, None] * peak)
 
 
-def _finer(acquisition: Acquisition, factor: int, margin_z: int, margin_u: int) -> Acquisition:
-    """The acquisition with margins of whole pixels on all sides, each pixel divided into factor x factor."""
-    rows, columns = acquisition.matrix
+def _seen(cps: Image, acquisition: Acquisition) -> tuple[int, int, int]:
+    """Rows low <= row < high, and columns to either side of the matrix's middle, that hold activity or its blur.
+
+    Rows end BESIDE_MM beside the matrix. Columns do not, for what lies beside the matrix in one view lies behind it in
+    another.
+    """
+    z, y, x = cps.grid.centres_mm()
+    active = cps.values > 0
+    x0, y0, z0 = geometry.axis_position_mm(acquisition)
+    heights = z[active.any(axis=(1, 2))] - z0
+    across = active.any(axis=0)
+    reach = float(np.hypot((x - x0)[None, :], (y - y0)[:, None])[across].max()) + cps.grid.voxel_mm[0]
+    pixel_z, pixel_u = acquisition.pixel_mm
+    rows = acquisition.matrix[0]
+    low = max(math.floor((heights.min() - BESIDE_MM) / pixel_z), -math.ceil(BESIDE_MM / pixel_z))
+    high = min(math.ceil((heights.max() + BESIDE_MM) / pixel_z) + 1, rows + math.ceil(BESIDE_MM / pixel_z))
+    if high <= low:
+        raise InputError("the activity lies above or below the camera's field: move the table")
+    shift = float(np.abs(np.asarray(acquisition.u_offset_mm)).max())
+    half = math.ceil((reach + shift + BESIDE_MM) / pixel_u)
+    return low, high, half
+
+
+def _finer(acquisition: Acquisition, factor: int, low: int, high: int, half: int) -> Acquisition:
+    """Rows low <= row < high and `half` columns to either side, each pixel divided into factor x factor.
+
+    An odd matrix keeps its middle column: the part then has one column more on the right.
+    """
     pixel_z, pixel_u = (length / factor for length in acquisition.pixel_mm)
     x, y, z = geometry.axis_position_mm(acquisition)
     return replace(
         acquisition,
-        matrix=((rows + 2 * margin_z) * factor, (columns + 2 * margin_u) * factor),
+        matrix=((high - low) * factor, (2 * half + acquisition.matrix[1] % 2) * factor),
         pixel_mm=(pixel_z, pixel_u),
-        axis_lps_mm=(x, y, z - margin_z * acquisition.pixel_mm[0] - 0.5 * (factor - 1) * pixel_z),
+        axis_lps_mm=(x, y, z + low * acquisition.pixel_mm[0] - 0.5 * (factor - 1) * pixel_z),
     )

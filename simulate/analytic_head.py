@@ -1,7 +1,7 @@
 """A head made of ellipsoids: skull, brain, ventricles, two striata and an air sinus, with its truth on any grid.
 
-It exists for the demo and for tests: every boundary is a formula, so its truth is exact at any voxel size. It is not an
-anatomy; virtual patients are another module's work.
+It exists for tests and for timing: every boundary is a formula, so its truth is exact at any voxel size. It is not an
+anatomy; virtual patients are head.py's work.
 """
 
 import math
@@ -11,6 +11,7 @@ import numpy as np
 
 from spectac.recon.errors import InputError
 from spectac.recon.types import Array, Grid, MuMap
+from spectac.simulate.materials import mu_per_cm
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,6 @@ class Ellipsoid:
         return (along / a) ** 2 + (across / b) ** 2 + (dz / c) ** 2 <= 1.0
 
 
-# Density in g/cm3 and NIST compound: ICRU 44 densities of soft tissue, brain and cranium.
-_MATERIALS = {
-    "air": (0.0012, "Air, Dry (near sea level)"),
-    "soft tissue": (1.06, "Tissue, Soft (ICRP)"),
-    "brain": (1.04, "Brain (ICRP)"),
-    "cranium": (1.61, "Bone, Cortical (ICRP)"),
-}
-
 # Uptake of a DAT scan: striatal binding ratio 5 on the right and 3 on the left (a one-sided loss), little in the scalp.
 DAT_HEAD = (
     Ellipsoid("scalp", (0, 0, 0), (78, 97, 120), 0.25, "soft tissue"),
@@ -64,16 +57,6 @@ class HeadOnGrid:
     activity: Array
     mu: MuMap
     fractions: dict[str, Array]
-
-
-def mu_per_cm(material: str, energy_kev: float) -> float:
-    """Narrow-beam attenuation coefficient in 1/cm of "air", "soft tissue", "brain" or "cranium" (xraylib)."""
-    import xraylib
-
-    if material not in _MATERIALS:
-        raise InputError(f"material {material!r} is not one of {', '.join(_MATERIALS)}")
-    density, compound = _MATERIALS[material]
-    return density * float(xraylib.CS_Total_CP(compound, energy_kev))
 
 
 def on_grid(

@@ -4,8 +4,9 @@ A view sees the activity attenuated by the head at 529 keV and blurred over the 
 Scanner.high_energy_share times the primary of the same activity in air, spread evenly over energy, so that each window
 gets its width over the photopeak's.
 
-Blur: in the SIMIND simulation that the share comes from (camera.high_energy_share) half of the counts on a detector of
-445 x 591 mm lie in its middle 256 x 256 mm; a Gaussian of sigma 130 mm puts 51 % there, and 11 % beside the detector.
+Blur: a Gaussian of sigma 130 mm. It puts 51 % of the counts of a detector of 445 x 591 mm, to which the share refers,
+into its middle 256 x 256 mm, as solid angle and slant path through lead suggest (an estimate: no published response for
+parallel holes was found), and 11 % beside the detector.
 Left out: the change of the blur with distance, the star along the thin septa, scatter in the head above 400 keV.
 """
 

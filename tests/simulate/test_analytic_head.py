@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from spectac.recon import Grid, InputError
-from spectac.simulate.analytic_head import DAT_HEAD, Ellipsoid, mu_per_cm, on_grid
+from spectac.simulate.analytic_head import DAT_HEAD, Ellipsoid, on_grid
+from spectac.simulate.materials import mu_per_cm
 
 GRID = Grid.upright((64, 56, 48), (4.0, 4.0, 4.0), (-94.0, -110.0, -126.0))
 
