@@ -43,12 +43,18 @@ _INTERRUPTED = 130
 """Exit code of a program that was stopped by the user, by the shells' convention."""
 
 
+class _Interrupted(Exception):  # noqa: N818 - not an error
+    """Stopped by the user, with a line of its own on what is there."""
+
+
 def main() -> None:
     """Run the command line; bad input gives one line and exit code 2."""
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted; nothing was written", _INTERRUPTED)
+    except _Interrupted as error:
+        _fail(str(error), _INTERRUPTED)
     except (typer.TyperException, InputError) as error:
         _fail(error.format_message() if isinstance(error, typer.TyperException) else str(error))
     except MemoryError as error:
@@ -67,7 +73,7 @@ def _fail(message: str, code: int = 2) -> None:
     sys.exit(code)
 
 
-_SWITCHES = ("resolution", "extend_ct", "assume_aligned", "apply_cor")
+_SWITCHES = ("resolution", "extend_ct", "assume_aligned", "apply_cor", "monte_carlo")
 
 
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -281,6 +287,63 @@ def _once(options: dict[str, str], key: str, value: str, shortcut: str) -> None:
     if key in options:
         raise InputError(f"{shortcut} and --attenuation-option {key}= say the same: give one of them")
     options[key] = value
+
+
+@app.command()
+def simulate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the study and its truth.")],
+    config: _Config = None,
+    tracer: Annotated[str, typer.Option(help="dat, perfusion or randomised.")] = "dat",
+    nuclide: Annotated[str | None, typer.Option(help="Nuclide, where not the tracer's own.")] = None,
+    scanner: Annotated[str, typer.Option(help="Preset of simulate/scanner.py.")] = "siemens-intevo-lehr",
+    counts: Annotated[float | None, typer.Option(help="Counts in the photopeak, by longer or shorter views.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of patient and noise.")] = 1,
+    monte_carlo: Annotated[
+        bool, typer.Option("--monte-carlo/--fast", help="All photons by Monte Carlo, or only the scattered ones.")
+    ] = False,
+    histories: Annotated[int | None, typer.Option(min=1000, help="Photon histories of the Monte Carlo.")] = None,
+    format: Annotated[str, typer.Option(help="dicom or hdf5.")] = "dicom",  # noqa: A002 - the option's name
+) -> None:
+    """Simulate one virtual patient: DIR/projections.dcm or study.h5, patient.json, and the truth in DIR/truth."""
+    from spectac.app.virtual import VirtualRequest
+    from spectac.app.virtual import simulate as simulate_study
+
+    request = VirtualRequest(tracer, nuclide, scanner, counts, seed, monte_carlo, histories, format)
+    for line in simulate_study(request, output):
+        print(line)
+
+
+@app.command()
+def cohort(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the shards and manifest.json.")],
+    patients: Annotated[int, typer.Option("--patients", "-n", help="Number of patients.")],
+    config: _Config = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the cohort.")] = 1,
+    tracer: Annotated[str, typer.Option(help="mixed, dat, perfusion or randomised.")] = "mixed",
+    shard_patients: Annotated[int, typer.Option(help="Patients in a file.")] = 16,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler to use, e.g. tcp://host:8786.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes on this machine (default: its cores); 0: without Dask.")
+    ] = None,
+    simulation: Annotated[
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="Another simulation of a patient.")
+    ] = None,
+) -> None:
+    """Simulate many virtual patients into sharded HDF5; after a stop the same command goes on with the rest."""
+    from spectac.app.cohort import make_cohort
+    from spectac.simulate.cohort_folder import SIMULATION, CohortSettings
+
+    if scheduler is not None and workers is not None:
+        raise InputError("give --scheduler or --workers, not both")
+    settings = CohortSettings(patients, seed, tracer, shard_patients, SIMULATION if simulation is None else simulation)
+    try:
+        lines = make_cohort(settings, output, scheduler=scheduler, workers=workers)
+    except KeyboardInterrupt as stopped:
+        raise _Interrupted(str(stopped)) from None
+    for line in lines:
+        print(line)
 
 
 @app.command()

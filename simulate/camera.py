@@ -69,8 +69,8 @@ def window_share(window: EnergyWindow, energies_kev: ArrayLike, energy_resolutio
 def high_energy_share(collimator: Collimator) -> float:
     """Counts of I-123's photons above 400 keV in a 20 % photopeak window over its primary counts there, in air.
 
-    On the whole detector (445 x 591 mm), source 15 cm from it: about half of them fall into the middle 256 mm. Their
-    spectrum is flat there: in another window they are in proportion to its width in keV.
+    On the whole detector (445 x 591 mm), source 15 cm from it. By solid angle and slant path through the lead 51 % of
+    them fall into the middle 256 x 256 mm. Their spectrum is flat: in other windows they go with the width in keV.
     These photons fly through the septa, so their number follows the transmission of the collimator taken as homogeneous
     lead at 529 keV, and the primary follows the geometric efficiency: the share is 1.33 at the Siemens LEHR, elsewhere
     in proportion to transmission / efficiency, which gives 0.08 for the Siemens medium-energy collimator.

@@ -272,6 +272,18 @@ class ScannerRanges:
 
 TRAINING = ScannerRanges()
 
+OUTSIDE_TRAINING = replace(
+    TRAINING,
+    collimators=tuple(name for name in COLLIMATORS if name.split("-")[1].startswith("me")),
+    radius_mm=(165.0, 190.0),
+    clearance_mm=(40.0, 60.0),
+    lowest_radius_mm=(140.0, 160.0),
+    energy_resolution=(0.115, 0.13),
+    photopeak_width=(0.22, 0.26),
+    side_width=(0.08, 0.10),
+)
+"""Cameras unlike any in training: thick septa, far orbits, poor energy resolution, wide windows."""
+
 
 def draw_scanner(
     rng: np.random.Generator,

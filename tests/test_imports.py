@@ -17,7 +17,9 @@ MAY_IMPORT = {
 }
 # Third-party package -> the places that may import it (a folder ends with a slash).
 HOMES = {
-    "h5py": ("recon/io/",),
+    "h5py": ("recon/io/", "simulate/cohort.py", "simulate/shards.py"),
+    "dask": ("simulate/cohort.py", "app/batch.py"),
+    "distributed": ("simulate/cohort.py", "app/batch.py"),
     "nibabel": ("recon/io/",),
     "pydicom": ("recon/io/",),
     "SimpleITK": ("recon/io/", "recon/ct.py"),

@@ -1,11 +1,5 @@
-"""spectac's own study file: HDF5 that holds every field of a Study without loss; layout in docs/formats.md.
+"""spectac's own study file: HDF5 that holds every field of a Study without loss; layout in docs/formats.md."""
 
-HDF5 2.0.0 hangs or crashes on some files with a few changed bytes (about 1 of 1000), and no exception can be caught
-then. So each file begins with a user block, which HDF5 passes over, that holds the SHA-256 of everything behind it;
-it is compared before HDF5 sees the file.
-"""
-
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -17,15 +11,13 @@ import numpy as np
 
 from spectac.recon.collimator import Collimator
 from spectac.recon.errors import InputError
-from spectac.recon.io.atomic import written
+from spectac.recon.io.sealed_hdf5 import flaw, sealed
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Study
 
 FORMAT = "spectac-study"
 VERSION = 1
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_BLOCK = 512  # HDF5's smallest user block
-_LABEL = b"spectac-study sha256 "
+_LABEL = "spectac-study"
 
 _VIEW_FIELDS = ("view_angles_deg", "radii_mm", "view_seconds", "view_start_s", "detector", "u_offset_mm")
 _COLLIMATOR_NUMBERS = ("hole_mm", "length_mm", "septa_mm", "intrinsic_fwhm_mm", "gap_mm")
@@ -34,19 +26,13 @@ _COLLIMATOR_NUMBERS = ("hole_mm", "length_mm", "septa_mm", "intrinsic_fwhm_mm", 
 def write_study(path: str | os.PathLike[str], study: Study) -> None:
     """Write a study to `path`, whole or not at all.
 
-    The file is put together in memory first: HDF5 does not survive a disk that fills up while it writes.
     Raises OSError as the file system does, InputError for text that HDF5 cannot hold (NUL characters).
     """
-    with h5py.File("study", "w", driver="core", backing_store=False, userblock_size=_BLOCK) as file:
+    with sealed(path, _LABEL) as file:
         try:
             _write(file, study)
         except ValueError as error:
             raise InputError(f"{path}: a text of the study cannot be stored: {error}") from error
-        file.flush()
-        content = file.id.get_file_image()  # without the user block
-    with written(path) as temporary, temporary.open("wb") as target:
-        target.write(_block(hashlib.sha256(content).hexdigest()))
-        target.write(content)
 
 
 def read_study(path: str | os.PathLike[str]) -> Study:
@@ -58,7 +44,9 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
-    _check_digest(Path(path))
+    fault = flaw(Path(path), _LABEL)
+    if fault is not None:
+        raise InputError(f"{path}: {fault}; copy it again (where it was changed on purpose, set those bytes to 0)")
     try:
         with h5py.File(path, "r") as file:
             return _read(file, _Reader(path))
@@ -68,34 +56,6 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         raise InputError(f"{path}: {error}") from error
     except (OSError, RuntimeError, KeyError) as error:
         raise InputError(f"{path}: cannot be read as HDF5, it is damaged or cut short ({error})") from error
-
-
-def _block(digest: str) -> bytes:
-    """User block that holds the SHA-256, in hexadecimal digits, of all that follows it."""
-    return (_LABEL + digest.encode("ascii") + b"\n").ljust(_BLOCK, b"\0")
-
-
-def _check_digest(path: Path) -> None:
-    """InputError where a file with a user block is not what `write_study` wrote."""
-    with path.open("rb") as file:
-        block = file.read(_BLOCK)
-        if block.startswith(_SIGNATURE):
-            return
-        start = file.read(len(_SIGNATURE))
-        if start != _SIGNATURE:
-            raise InputError(f"{path}: not HDF5, or damaged or cut short: no signature at byte 0 or {_BLOCK}")
-        if not any(block):
-            return
-        if not block.startswith(_LABEL):
-            raise InputError(f"{path}: HDF5, but not a study of spectac: its first {_BLOCK} bytes hold something else")
-        digest = hashlib.sha256(start)
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    if block != _block(digest.hexdigest()):
-        raise InputError(
-            f"{path}: is damaged or cut short: its SHA-256 differs from the one in its first {_BLOCK} bytes; copy it "
-            "again (where another program changed it on purpose, set those bytes to 0)"
-        )
 
 
 def _write(file: h5py.File, study: Study) -> None:

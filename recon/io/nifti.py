@@ -5,6 +5,7 @@ import json
 import math
 import os
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ def write_mu_map(path: str | os.PathLike[str], mu: MuMap) -> None:
     """Write a mu-map in 1/cm as .nii or .nii.gz (float32), with its energy in a JSON side-car of the same name."""
     about = f"mu 1/cm at {mu.energy_kev:g} keV"
     _write(path, mu.per_cm, mu.grid, {"Units": "1/cm", "EnergyKeV": mu.energy_kev}, about)
+
+
+def write_labels(path: str | os.PathLike[str], labels: Array, grid: Grid, names: Mapping[int, str]) -> None:
+    """Write labels (z, y, x), 0 to 255, as .nii or .nii.gz (uint8), with the regions' names in a JSON side-car."""
+    notes = {"Units": "label", "Names": {str(label): name for label, name in names.items()}}
+    _write(path, labels, grid, notes, "labels", np.uint8)
 
 
 def read_mu_map(path: str | os.PathLike[str], energy_kev: float) -> MuMap:
@@ -74,6 +81,21 @@ def read_image(path: str | os.PathLike[str], unit: str = "relative") -> Image:
         raise InputError(f"{path}: {error}") from error
 
 
+def read_labels(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[int, str]]:
+    """Labels (z, y, x) int64, their grid, and the names that the side-car gives them.
+
+    Raises InputError for what is not a 3-D NIfTI with a position, and for values that are no labels.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        values, grid, notes = _read(path)
+    if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and (values == np.rint(values)).all()):
+        raise InputError(f"{path}: labels must be whole numbers of at least 0")
+    names = notes.get("Names", {})
+    if not isinstance(names, dict) or not all(str(label).isdigit() for label in names):
+        raise InputError(f"{_side_car(Path(path))}: 'Names' must give a name to each label's number")
+    return values.astype(np.int64), grid, {int(label): str(name) for label, name in names.items()}
+
+
 def _side_car(path: Path) -> Path:
     """Name of the JSON file that belongs to a NIfTI file; InputError for another ending."""
     for ending in (".nii.gz", ".nii"):
@@ -82,11 +104,13 @@ def _side_car(path: Path) -> Path:
     raise InputError(f"{path}: a NIfTI file must end in .nii or .nii.gz")
 
 
-def _write(path: str | os.PathLike[str], values: Array, grid: Grid, notes: dict[str, Any], about: str) -> None:
+def _write(
+    path: str | os.PathLike[str], values: Array, grid: Grid, notes: dict[str, Any], about: str, dtype: type = np.float32
+) -> None:
     target = Path(path)
     side_car = _side_car(target)
     affine_ras = _LPS_FROM_RAS @ grid.affine_lps[:, _ZYX]
-    file = nibabel.Nifti1Image(np.ascontiguousarray(values.transpose(2, 1, 0), dtype=np.float32), affine_ras)
+    file = nibabel.Nifti1Image(np.ascontiguousarray(values.transpose(2, 1, 0), dtype=dtype), affine_ras)
     file.set_sform(affine_ras, code="scanner")
     file.set_qform(affine_ras, code="scanner")
     file.header.set_xyzt_units("mm", "sec")

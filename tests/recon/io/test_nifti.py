@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spectac.recon.errors import InputError
-from spectac.recon.io.nifti import read_image, read_mu_map, write_image, write_mu_map
+from spectac.recon.io.nifti import read_image, read_labels, read_mu_map, write_image, write_labels, write_mu_map
 from spectac.recon.types import Grid, Image, MuMap
 
 # Voxel index (z, y, x) = (0, 0, 0) at LPS (-10, -20, 30) mm; z 5 mm to superior, y and x 2 mm to posterior and left.
@@ -201,6 +201,22 @@ def test_an_unknown_unit_of_length_is_refused(tmp_path):
     path.write_bytes(whole)
     with pytest.raises(InputError, match="xyzt_units holds 5 as unit of length"):
         read_image(path)
+
+
+def test_labels_and_their_names_come_back_as_they_were(tmp_path):
+    labels = np.arange(VALUES.size, dtype=np.uint8).reshape(VALUES.shape)
+    write_labels(tmp_path / "a.nii.gz", labels, GRID, {0: "outside", 3: "left caudate"})
+    read, grid, names = read_labels(tmp_path / "a.nii.gz")
+    assert np.array_equal(read, labels)
+    assert grid.same_as(GRID)
+    assert names == {0: "outside", 3: "left caudate"}
+    assert nibabel.load(tmp_path / "a.nii.gz").get_data_dtype() == np.uint8
+
+
+def test_an_image_is_no_label_volume(tmp_path):
+    write_image(tmp_path / "a.nii", Image(VALUES + 0.5, GRID, "relative"))
+    with pytest.raises(InputError, match="whole numbers"):
+        read_labels(tmp_path / "a.nii")
 
 
 def test_other_files_are_refused_by_name(tmp_path):

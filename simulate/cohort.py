@@ -1,0 +1,327 @@
+"""Cohorts of virtual patients: each a function of (seed, index) alone, made in shards on Dask, resumable after a kill.
+
+Only shard numbers go to the workers and only digests come back; the arrays go from the worker to the disk. A shard is
+written whole or not at all (shards.py), and a run makes those that are not there (cohort_folder.py): killing anything
+at any moment costs the shards in work and nothing else.
+"""
+
+import logging
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from itertools import islice
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spectac.recon.device import cpu_threads
+from spectac.recon.errors import InputError
+from spectac.simulate.cohort_folder import (
+    TRACERS,
+    CohortSettings,
+    check_cohort,
+    check_settings,
+    locked,
+    remove_stale,
+    shard_path,
+    whole_shards,
+    write_manifest,
+)
+from spectac.simulate.patient_arrays import PatientArrays, previewed
+from spectac.simulate.shards import ShardFacts, write_shard
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Simulation = Callable[[int, int, CohortSettings], PatientArrays]
+
+_STREAMS = ("tracer", "head", "uptake", "scanner", "photons", "noise")
+_SECONDS_TO_CONNECT = 10
+
+
+def seeds(seed: int, index: int) -> dict[str, np.random.SeedSequence]:
+    """Independent seeds of patient `index` of the cohort `seed`, one for each step of the simulation.
+
+    A step that draws more numbers than it used to leaves those of the other steps as they were.
+    """
+    children = np.random.SeedSequence(entropy=seed, spawn_key=(index,)).spawn(len(_STREAMS))
+    return dict(zip(_STREAMS, children, strict=True))
+
+
+def simulate_patient(seed: int, index: int, settings: CohortSettings) -> PatientArrays:
+    """Arrays of patient `index` of the cohort `seed`: head, uptake and scanner drawn, projected by the fast way.
+
+    In a "mixed" cohort every tracer is as likely.
+    """
+    # Here, so that neither the main process nor another `simulation` loads the Monte Carlo.
+    from spectac.simulate.acquire import Patient, expected_counts
+    from spectac.simulate.head import draw_head
+    from spectac.simulate.scanner import draw_scanner
+    from spectac.simulate.tracer import draw_uptake
+
+    own = seeds(seed, index)
+    random = {name: np.random.default_rng(child) for name, child in own.items() if name != "photons"}
+    known = tuple(name for name in TRACERS if name != "mixed")
+    tracer = known[int(random["tracer"].integers(len(known)))] if settings.tracer == "mixed" else settings.tracer
+    head = draw_head(random["head"])
+    patient = Patient(head, draw_uptake(tracer, head, random["uptake"]))
+    scanner = draw_scanner(random["scanner"]).around(head)
+    expected = expected_counts(patient, scanner, own["photons"], threads=1)
+    about = {"seed": seed, "index": index, "scanner": asdict(scanner), "cps_per_kbq": expected.cps_per_kbq}
+    return previewed(patient, expected.study(random["noise"]), about)
+
+
+@dataclass(frozen=True)
+class CohortProgress:
+    """Patients that an earlier run left (`kept`), that are there now (`done`, with the kept ones), and of all."""
+
+    kept: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class CohortResult:
+    """What a run left: patients that are there, reasons of those that failed, shards without a result, notes."""
+
+    settings: CohortSettings
+    patients: int
+    failures: Mapping[int, str]
+    missing_shards: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def run_cohort(
+    folder: Path,
+    settings: CohortSettings,
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    on_progress: Callable[[CohortProgress], None] | None = None,
+) -> CohortResult:
+    """Make the shards of a cohort that are not in `folder` yet, and the manifest of all.
+
+    `scheduler` is the address of a Dask scheduler whose workers see the folder; without one `workers` processes of this
+    machine work (None: as many as cores), 0 means this process alone. `on_progress` is called shard by shard. A patient
+    whose simulation raises is reported in its shard; a shard whose worker dies again and again is left out and named.
+    OSError and MemoryError, also of a worker, and KeyboardInterrupt end the run: the manifest then lists what is there,
+    and the same call goes on with the rest.
+    Raises InputError for settings that differ from those of the folder, and where the scheduler does not answer.
+    Assumes: a script that calls it with processes guards its start with `if __name__ == "__main__"`.
+    """
+    _simulation(settings.simulation)
+    folder = folder.resolve()
+    with locked(folder):
+        check_settings(folder, settings)
+        remove_stale(folder)
+        kept = done = 0
+
+        def tell() -> None:
+            if on_progress is not None:
+                on_progress(CohortProgress(kept, done, settings.patients))
+
+        def found(patients: int) -> None:
+            nonlocal kept, done
+            kept, done = kept + patients, done + patients
+            tell()
+
+        shards, notes = whole_shards(folder, settings, found)
+        tell()
+        todo = [shard for shard in settings.shards if shard not in shards]
+        try:
+            write_manifest(folder, settings, shards)
+            if todo:
+                for shard, facts in _made(folder, settings, todo, scheduler, workers):
+                    if not shard_path(folder, shard).is_file():
+                        raise InputError(f"{folder}: the workers write to another disk: give a folder that all see")
+                    check_cohort(shard_path(folder, shard), facts.cohort, settings)
+                    shards[shard] = facts
+                    done += len(facts.indices)
+                    tell()
+        finally:
+            with suppress(OSError):  # a full disk: what ended the run is the better message
+                remove_stale(folder)
+                write_manifest(folder, settings, shards)
+        write_manifest(folder, settings, shards)
+    failures = {index: reason for facts in shards.values() for index, reason in facts.failures.items()}
+    missing = tuple(shard for shard in settings.shards if shard not in shards)
+    patients = sum(len(facts.sha256) for facts in shards.values())
+    return CohortResult(settings, patients, dict(sorted(failures.items())), missing, tuple(notes))
+
+
+def make_shard(folder: str, settings: CohortSettings, shard: int) -> ShardFacts:
+    """Simulate the patients of one shard and write it; what a worker runs.
+
+    Raises OSError and MemoryError: the machine's fault and no property of a patient, they must not be kept as one.
+    """
+    simulation = _simulation(settings.simulation)
+
+    def outcomes() -> Iterator[tuple[int, PatientArrays | str]]:
+        for index in settings.indices(shard):
+            try:
+                with _one_core():
+                    outcome: PatientArrays | str = simulation(settings.seed, index, settings)
+            except (OSError, MemoryError):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a patient runs into must not stop the others
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                where = f"{Path(place.filename).name}:{place.lineno}"
+                outcome = f"{type(error).__name__}: {' '.join(str(error).split())} ({where})"
+            yield index, outcome
+
+    path = shard_path(Path(folder), shard)
+    try:
+        return write_shard(path, settings.identity(), len(settings.indices(shard)), outcomes())
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
+
+
+def _simulation(name: str) -> Simulation:
+    """The function of that dotted name "package.module:function"; InputError where there is none."""
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"simulation {name!r} cannot be imported: {error}") from error
+    return found
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """Let this thread, and those that it starts, use the one core that it runs on.
+
+    SystemModel.adjoint sums the views in as many parts as there are cores, so that the last digits of an image depend
+    on their number. On one core a patient is the same on every machine. Where the system cannot do it (macOS, Windows)
+    digests can be compared between machines of equal core counts only.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    fields = Path("/proc/thread-self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    core = int(fields[36])  # field 39, "processor" of proc(5), counted from behind the name
+    os.sched_setaffinity(0, {core if core in allowed else min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _made(
+    folder: Path, settings: CohortSettings, todo: list[int], scheduler: str | None, workers: int | None
+) -> Iterator[tuple[int, ShardFacts]]:
+    """Shards with their facts as they are finished; one that killed its workers is left out."""
+    if workers == 0 and scheduler is None:
+        for shard in todo:
+            yield shard, make_shard(str(folder), settings, shard)
+        return
+    with _client(scheduler, cpu_threads() if workers is None else workers) as client:
+        killed = []
+        for shard, facts in _in_flight(client, folder, settings, todo, alone=False):
+            if facts is None:
+                killed.append(shard)
+            else:
+                yield shard, facts
+        # Dask blames every task that waits at a worker when it dies: alone, the innocent ones get through.
+        for shard, facts in _in_flight(client, folder, settings, killed, alone=True):
+            if facts is not None:
+                yield shard, facts
+
+
+def _in_flight(
+    client: "Client", folder: Path, settings: CohortSettings, shards: Iterable[int], *, alone: bool
+) -> Iterator[tuple[int, ShardFacts | None]]:
+    """Shards with their facts, None where the workers died; at most two tasks a worker thread are known to Dask."""
+    from distributed import KilledWorker, as_completed
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+
+    waiting, running = iter(shards), as_completed()
+    numbers: dict[object, int] = {}
+
+    def start() -> None:
+        most = 1 if alone else 2 * max(1, sum(client.nthreads().values()))
+        for shard in islice(waiting, max(0, most - len(numbers))):
+            future = client.submit(make_shard, str(folder), settings, shard, pure=False)
+            numbers[future.key] = shard
+            running.add(future)
+
+    try:
+        start()
+        for future in running:
+            shard = numbers.pop(future.key)
+            try:
+                facts = future.result()
+            except KilledWorker:
+                facts = None
+            yield shard, facts
+            start()
+    except (FutureCancelledError, CommClosedError) as error:
+        raise InputError("the Dask scheduler was lost: start it, the same command goes on with the rest") from error
+
+
+@contextmanager
+def _client(scheduler: str | None, workers: int) -> Iterator["Client"]:
+    """Client of the scheduler at an address, or of processes on this machine that end with the block."""
+    try:
+        import dask.config
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise InputError(
+            "more than one process needs Dask: pip install 'spectac[cluster]', or give --workers 0"
+        ) from None
+    with ExitStack() as stack:
+        if scheduler is not None:
+            try:
+                client = Client(scheduler, timeout=_SECONDS_TO_CONNECT)
+            except (OSError, ValueError) as error:
+                raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+            logger = logging.getLogger("distributed")
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)
+            yield stack.enter_context(client)
+            return
+        # Spawned, because numba hangs after a fork. One task at a time at each worker: see _made. No memory limit:
+        # a worker holds one patient and one compressed shard, and Dask would divide the machine by its cores.
+        # Dask's own environment of a worker makes malloc give memory back at once: a quarter of the time went there.
+        threads = {f"{library}_NUM_THREADS": 1 for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+        chosen = {
+            "distributed.worker.multiprocessing-method": "spawn",
+            "distributed.scheduler.worker-saturation": 1.0,
+            "distributed.nanny.pre-spawn-environ": threads,
+        }
+        stack.enter_context(dask.config.set(chosen))
+        with _deaf_to_interrupts():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
+        yield stack.enter_context(Client(stack.enter_context(cluster)))
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Make threads that start meanwhile, and processes that those start at any time, deaf to Ctrl-C.
+
+    A terminal sends it to the whole group: the main process is to end the run, not every worker with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # multiprocessing's helper lets Ctrl-C in again where it is started later
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,123 @@
+"""What a cohort keeps of a virtual patient: preview images of every window, and the truth on their grid."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spectac.recon.errors import InputError
+from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.resample import resample
+from spectac.recon.scatter import projections
+from spectac.recon.types import Array, Grid, Study
+
+if TYPE_CHECKING:
+    from spectac.simulate.acquire import Patient
+
+WINDOWS = ("photopeak", "lower", "upper", "scatter")
+"""The windows of `preview`, in the order of its first axis; a scanner has the photopeak and any of the others."""
+
+MAPS = {"mu_per_cm": np.float32, "activity_kbq_per_ml": np.float32, "labels": np.uint8}
+"""Arrays on the preview's grid (z, y, x), and their types."""
+
+
+@dataclass(frozen=True, eq=False)
+class PatientArrays:
+    """What a cohort keeps of one patient, on the grid of its preview images.
+
+    `preview` (4, z, y, x) float32 in cps/mL, one image for each of WINDOWS, zeros where `windows` (4,) bool says that
+    the scanner has no such window; `mu_per_cm` (z, y, x) float32 at `energy_kev`; `activity_kbq_per_ml` (z, y, x)
+    float32; `labels` (z, y, x) uint8 of anatomy.LABEL; `parameters` plain values that JSON can hold.
+    Raises InputError for arrays that do not fit the grid or hold NaN or infinity, for other parameters, and where the
+    photopeak is missing.
+    """
+
+    grid: Grid
+    preview: Array
+    windows: Array
+    mu_per_cm: Array
+    activity_kbq_per_ml: Array
+    labels: Array
+    energy_kev: float
+    parameters: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        shape = self.grid.shape
+        wanted = {
+            "preview": (np.float32, (len(WINDOWS), *shape)),
+            "windows": (np.bool_, (len(WINDOWS),)),
+            **{name: (dtype, shape) for name, dtype in MAPS.items()},
+        }
+        for name, (dtype, size) in wanted.items():
+            array = getattr(self, name)
+            if array.dtype != dtype or array.shape != size:
+                raise InputError(
+                    f"{name} must be {np.dtype(dtype).name} of shape {size}, got {array.dtype} of {array.shape}"
+                )
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise InputError(f"{name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite")
+        if not self.windows[0]:
+            raise InputError("a patient needs the photopeak window")
+        try:
+            json.dumps(dict(self.parameters), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"parameters must be plain values that JSON can hold: {error}") from error
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all arrays, the grid and the energy, in hexadecimal digits; independent of how they are stored."""
+        digest = hashlib.sha256()
+        parts = {name: getattr(self, name) for name in ("preview", "windows", *MAPS)}
+        parts |= {"affine_lps": self.grid.affine_lps, "energy_kev": np.float64(self.energy_kev)}
+        for name, values in parts.items():
+            array = np.asarray(values)
+            digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
+            digest.update(array.astype(array.dtype.newbyteorder("<"), order="C").tobytes())
+        return digest.hexdigest()
+
+
+def previewed(patient: "Patient", study: Study, about: Mapping[str, Any]) -> PatientArrays:
+    """What a cohort keeps of a patient's study: preview images of all windows, and the truth on their grid.
+
+    The map is at the energy of the photopeak's line. `about` comes before the other parameters.
+    """
+    head, uptake = patient.head, patient.uptake
+    solver = StudySolver(study, projections(study, "none", WINDOWS[0]), Settings(device="cpu"))
+    grid = solver.preview().grid
+    there = np.array([any(window.name == name for window in study.windows) for name in WINDOWS])
+    preview = np.zeros((len(WINDOWS), *grid.shape), np.float32)
+    for row in np.flatnonzero(there):
+        preview[row] = solver.preview(WINDOWS[row]).values
+    counts = study.counts.sum(axis=(1, 2, 3), dtype=np.float64)
+    parameters = {
+        **about,
+        "tracer": uptake.tracer,
+        "nuclide": uptake.nuclide,
+        "counts": {window.name: float(n) for window, n in zip(study.windows, counts, strict=True)},
+        "head": dict(head.parameters),
+        "uptake": dict(uptake.parameters),
+    }
+    return PatientArrays(
+        grid,
+        preview,
+        there,
+        mu_per_cm=resample(head.mu(solver.energy_kev).per_cm, head.grid, grid),
+        activity_kbq_per_ml=resample(uptake.kbq_per_ml, head.grid, grid),
+        labels=nearest(head.labels, head.grid, grid),
+        energy_kev=solver.energy_kev,
+        parameters=parameters,
+    )
+
+
+def nearest(labels: Array, from_grid: Grid, to_grid: Grid) -> Array:
+    """Labels (z, y, x) of one upright grid at the centres of another's voxels; 0 beyond its outermost voxels."""
+    out = labels
+    for axis, (old, new) in enumerate(zip(from_grid.centres_mm(), to_grid.centres_mm(), strict=True)):
+        index = np.rint((new - old[0]) / from_grid.voxel_mm[axis]).astype(np.int64)
+        beyond = (index < 0) | (index >= old.size)
+        out = np.take(out, np.clip(index, 0, old.size - 1), axis=axis)
+        out[(slice(None),) * axis + (beyond,)] = 0
+    return out
