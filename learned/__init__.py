@@ -1,0 +1,1 @@
+"""The attenuation map estimated from the SPECT data alone, and fed back into the reconstruction."""
