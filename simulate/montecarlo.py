@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spectac.recon import geometry
 from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
@@ -91,24 +92,30 @@ def simulate(
         raise InputError(f"{histories} histories cannot be split into {batches} batches of at least one")
     workers = cpu_threads() if threads is None else threads
     run = _Run(head, kbq_per_ml, scanner, acquisition, windows, workers, births)
-    seeds = (seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)).spawn(batches)
-    total = np.zeros((ORDER_CLASSES, len(windows), *acquisition.shape), np.float32)
-    squares = np.zeros((len(windows), *acquisition.shape), np.float32)
+    # A copy: spawning changes a SeedSequence, and the same one must give the same result again.
+    if isinstance(seed, np.random.SeedSequence):
+        fresh = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key, pool_size=seed.pool_size)
+    else:
+        fresh = np.random.SeedSequence(seed)
+    seeds = fresh.spawn(batches)
+    mean = np.zeros((ORDER_CLASSES, len(windows), *acquisition.shape), np.float32)
+    scatter = np.zeros((len(windows), *acquisition.shape), np.float32)
+    squares = np.zeros_like(scatter)
     balance = np.zeros(4)
     size = histories // batches
     for done, own_seed in enumerate(seeds, start=1):
         counts, energies = run.batch(own_seed, size)
-        total += counts
-        squares += counts[1:].sum(axis=0) ** 2
         balance += energies
+        # Running mean and sum of squared deviations (Welford, Technometrics 1962;4:419-420): squares of the counts
+        # themselves would leave nothing of a spread below 0.1 % in float32.
+        scattered = counts[1:].sum(axis=0)
+        change = scattered - scatter
+        scatter += change / done
+        squares += change * (scattered - scatter)
+        mean += (counts - mean) / done
         if on_batch is not None:
             on_batch(done, batches)
-    mean = total / batches
-    scatter = mean[1:].sum(axis=0)
-    if batches > 1:
-        error = np.sqrt(np.maximum(squares / batches - scatter**2, 0.0) / (batches - 1))
-    else:
-        error = np.full_like(scatter, np.nan)
+    error = np.sqrt(squares / (batches * (batches - 1))) if batches > 1 else np.full_like(scatter, np.nan)
     return MonteCarlo(mean, error, balance, size * batches)
 
 
@@ -143,14 +150,17 @@ class _Run:
         self.response = np.stack([scanner.acceptance(window, np.maximum(energies, 1.0)) for window in windows])
         useful = np.flatnonzero(self.response.max(axis=0) > 1e-5)
         self.lowest_kev = float(energies[useful[0]])
-        main = scanner.acceptance(_photopeak(windows, self.energy_kev), np.array([self.energy_kev]))[0]
+        # cps_per_kbq refers to the scanner's own photopeak window, whatever windows are simulated.
+        main = float(scanner.acceptance(scanner.windows(acquisition.nuclide)[0], self.energy_kev))
         total_kbq = float(kbq_per_ml.sum(dtype=np.float64)) * head.grid.voxel_ml
         self.scale = view_weights_s(acquisition) * scanner.cps_per_kbq(acquisition.nuclide) / main * total_kbq
         self.basis, self.basis_grid = _basis(self.body, self.tables)
         _, y, x = head.grid.centres_mm()
-        self.deepest_mm = math.hypot(np.abs(x).max(), np.abs(y).max()) + head.grid.voxel_mm[0]
+        axis_x, axis_y, _ = geometry.axis_position_mm(acquisition)
+        self.deepest_mm = math.hypot(np.abs(x - axis_x).max(), np.abs(y - axis_y).max()) + head.grid.voxel_mm[0]
         widest = float(self.collimator.sigma_mm(float(acquisition.radii_mm.max()) + self.deepest_mm, self.energy_kev))
-        self.margin = tuple(math.ceil(3.0 * widest / length) for length in acquisition.pixel_mm)
+        pixel_z, pixel_u = acquisition.pixel_mm
+        self.margin = (math.ceil(3.0 * widest / pixel_z), math.ceil(3.0 * widest / pixel_u))
 
     def batch(self, seed: np.random.SeedSequence, histories: int) -> tuple[Array, Array]:
         """Counts (c, w, v, z, u) of one batch scaled to the whole activity, and its energy balance."""
@@ -187,19 +197,11 @@ def _sorted(events: Array) -> Array:
     return np.asarray(events[np.argsort(key, kind="stable")])
 
 
-def _photopeak(windows: tuple[EnergyWindow, ...], energy_kev: float) -> EnergyWindow:
-    """The narrowest window that holds the line: the one that cps_per_kbq refers to."""
-    holding = [window for window in windows if window.holds(energy_kev)]
-    if not holding:
-        raise InputError(f"no energy window holds the main line of {energy_kev:g} keV")
-    return min(holding, key=lambda window: window.width_kev)
-
-
 def _majorant(body: Body, tables: CrossSections) -> Array:
-    """Largest attenuation coefficient (e,) in 1/cm of the body at each energy of the tables."""
+    """Largest attenuation coefficient (e,) in 1/cm of the body at each energy of the tables; in a vacuum 1e-6."""
     densest = np.zeros(tables.total.shape[0])
     np.maximum.at(densest, body.materials.ravel(), body.density.ravel())
-    return np.asarray((densest[:, None] * tables.total).max(axis=0))
+    return np.maximum((densest[:, None] * tables.total).max(axis=0), 1e-6)
 
 
 def _basis(body: Body, tables: CrossSections) -> tuple[Array, Grid]:
