@@ -21,11 +21,11 @@ from provenance import provenance
 
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Grid
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.cross_sections import cross_sections
 from spectac.simulate.head import Head
 from spectac.simulate.materials import INDEX
 from spectac.simulate.montecarlo import MonteCarlo, simulate
-from spectac.simulate.photons import Body, Source, trace
+from spectac.simulate.photons.cross_sections import cross_sections
+from spectac.simulate.photons.histories import Body, Source, trace
 from spectac.simulate.scanner import Scanner
 
 SEED = 1

@@ -1,7 +1,7 @@
 """Virtual heads: from a generator to labels, densities and attenuation on a grid in the camera's frame.
 
-draw_head() draws a shape (head_ranges.py), lays a grid around it (placement.py) and paints from the outside in: skin
-and soft tissue (surface.py), face and neck (face.py, neck.py), braincase (skull.py), air (airways.py), brain
+draw_head() draws a shape (ranges.py of heads/), lays a grid around it (placement.py) and paints from the outside in:
+skin and soft tissue (surface.py), face and neck (face.py, neck.py), braincase (skull.py), air (airways.py), brain
 (brain.py).
 """
 
@@ -13,16 +13,16 @@ from scipy.ndimage import distance_transform_edt
 
 from spectac.recon.errors import InputError
 from spectac.recon.types import Array, Grid, MuMap
-from spectac.simulate import airways, face, neck
 from spectac.simulate.anatomy import LABEL, MATERIAL_OF_LABEL, REGIONS
-from spectac.simulate.brain import Folds, Inside, paint_brain
-from spectac.simulate.canvas import Canvas
-from spectac.simulate.head_ranges import ADULT_AND_CHILD, HeadRanges, HeadShape, draw_shape
+from spectac.simulate.heads import airways, face, neck
+from spectac.simulate.heads.brain import Folds, Inside, paint_brain
+from spectac.simulate.heads.canvas import Canvas
+from spectac.simulate.heads.placement import COARSE_MM, Placement, axes_mm, coarse_axes, grid_of
+from spectac.simulate.heads.ranges import ADULT_AND_CHILD, HeadRanges, HeadShape, draw_shape
+from spectac.simulate.heads.shapes import SmoothField
+from spectac.simulate.heads.skull import Braincase, Layers, braincase, flap, layers
+from spectac.simulate.heads.surface import head_distance, holder_distances
 from spectac.simulate.materials import MATERIALS, cm2_per_g
-from spectac.simulate.placement import COARSE_MM, Placement, axes_mm, coarse_axes, grid_of
-from spectac.simulate.shapes import SmoothField
-from spectac.simulate.skull import Braincase, Layers, braincase, flap, layers
-from spectac.simulate.surface import head_distance, holder_distances
 
 SKIN_MM = 2.0
 MARGIN_VOXELS = 2

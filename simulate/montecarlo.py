@@ -1,9 +1,9 @@
 """Monte Carlo projections of a virtual patient: primary and scattered photons in every energy window, with errors.
 
-Histories (photons.py) are traced in batches; each batch's births and interactions are detected in all views by forced
-detection (detection.py). Batches are independent of each other, and their spread gives the statistical error. Random
-numbers belong to blocks of histories and sums run in a fixed order, so a result depends on the seed alone, not on the
-number of threads.
+Histories (photons/histories.py) are traced in batches; each batch's births and interactions are detected in all views
+by forced detection (photons/detection.py). Batches are independent of each other, and their spread gives the
+statistical error. Random numbers belong to blocks of histories and sums run in a fixed order, so a result depends on
+the seed alone, not on the number of threads.
 
 Assumes: parallel holes whose response depends on distance alone; a crystal that absorbs a photon wholly or not at all;
 no photons from beside the head's grid. Photons above 400 keV (I-123) are not transported: see penetration.py.
@@ -22,10 +22,10 @@ from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.system import view_weights_s
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Grid
-from spectac.simulate.cross_sections import CrossSections, cross_sections
-from spectac.simulate.detection import ORDER_CLASSES, RESPONSE_STEP_KEV, blurred, detect, shield, view_frame
 from spectac.simulate.head import Head
-from spectac.simulate.photons import Body, Source, trace
+from spectac.simulate.photons.cross_sections import CrossSections, cross_sections
+from spectac.simulate.photons.detection import ORDER_CLASSES, RESPONSE_STEP_KEV, blurred, detect, shield, view_frame
+from spectac.simulate.photons.histories import Body, Source, trace
 from spectac.simulate.scanner import Scanner
 
 BLOCK = 8192
@@ -45,7 +45,7 @@ class MonteCarlo:
 
     `orders` (c, w, v, z, u): births (the primary), first, second and all further scatter; `scatter_error` (w, v, z, u)
     the standard error of the scatter's sum over orders, NaN for a single batch; `balance_kev` what photons were born
-    with, left in the head, carried out, and had when they were dropped (see photons.py).
+    with, left in the head, carried out, and had when they were dropped (see photons/histories.py).
     """
 
     orders: Array

@@ -9,9 +9,9 @@ from scipy.ndimage import label as components
 from spectac.recon.errors import InputError
 from spectac.simulate.anatomy import BONE, BRAIN, CORTEX, INTRACRANIAL, LABEL, STRIATUM, labels
 from spectac.simulate.head import MARGIN_VOXELS, Head, draw_head
-from spectac.simulate.head_measures import straight
-from spectac.simulate.head_ranges import ADULT_AND_CHILD, draw_shape
-from spectac.simulate.placement import CENTRE
+from spectac.simulate.heads.measures import straight
+from spectac.simulate.heads.placement import CENTRE
+from spectac.simulate.heads.ranges import ADULT_AND_CHILD, draw_shape
 
 PLAIN = replace(
     ADULT_AND_CHILD,

@@ -8,9 +8,9 @@ import numpy as np
 
 from spectac.recon.types import Array
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.canvas import Canvas
-from spectac.simulate.shapes import Points, tube
-from spectac.simulate.skull import FORAMEN_CENTRE_Y
+from spectac.simulate.heads.canvas import Canvas
+from spectac.simulate.heads.shapes import Points, tube
+from spectac.simulate.heads.skull import FORAMEN_CENTRE_Y
 
 _SOFT = tuple(LABEL[name] for name in ("fat", "muscle", "mucosa"))
 PERIOD_MM = 17.0

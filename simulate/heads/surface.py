@@ -9,9 +9,9 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from spectac.recon.types import Array
-from spectac.simulate.head_ranges import HeadShape
-from spectac.simulate.shapes import Points, bump, cut, ellipsoid, join, step, superellipse
-from spectac.simulate.skull import Braincase
+from spectac.simulate.heads.ranges import HeadShape
+from spectac.simulate.heads.shapes import Points, bump, cut, ellipsoid, join, step, superellipse
+from spectac.simulate.heads.skull import Braincase
 
 # z, front y, back y, half width
 _FACE = (

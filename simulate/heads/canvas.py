@@ -6,8 +6,8 @@ import numpy as np
 
 from spectac.recon.types import Array
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.placement import Placement
-from spectac.simulate.shapes import Points
+from spectac.simulate.heads.placement import Placement
+from spectac.simulate.heads.shapes import Points
 
 Box = tuple[slice, slice, slice]
 

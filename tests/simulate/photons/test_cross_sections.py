@@ -5,7 +5,8 @@ import pytest
 import xraylib
 
 from spectac.recon.nuclides import NUCLIDES
-from spectac.simulate.cross_sections import (
+from spectac.simulate.materials import INDEX, MATERIALS
+from spectac.simulate.photons.cross_sections import (
     CLASSICAL_RADIUS2_CM2,
     ELECTRON_KEV,
     ENERGY_STEP_KEV,
@@ -14,7 +15,6 @@ from spectac.simulate.cross_sections import (
     cross_sections,
     klein_nishina_cm2,
 )
-from spectac.simulate.materials import INDEX, MATERIALS
 
 WATER, BONE = "Water, Liquid", "Bone, Cortical (ICRP)"
 COMPOUND = {"csf": WATER, "cortical bone": BONE, "brain": "Brain (ICRP)", "air": "Air, Dry (near sea level)"}

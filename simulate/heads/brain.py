@@ -12,8 +12,8 @@ from scipy.ndimage import map_coordinates, spline_filter
 
 from spectac.recon.types import Array
 from spectac.simulate.anatomy import LABEL, LOBES
-from spectac.simulate.head_ranges import HeadShape
-from spectac.simulate.shapes import Points, ellipsoid, join, step, tube
+from spectac.simulate.heads.ranges import HeadShape
+from spectac.simulate.heads.shapes import Points, ellipsoid, join, step, tube
 
 _MESH_MM = 3.0
 _PONS = (0.0, 27.0, -29.0), (17.0, 13.5, 14.0)

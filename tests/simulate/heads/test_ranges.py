@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from spectac.simulate.head import draw_head
-from spectac.simulate.head_measures import analyse
-from spectac.simulate.head_ranges import ADULT_AND_CHILD, NORMAL, OUTSIDE_TRAINING, HeadRanges, draw_shape
+from spectac.simulate.heads.measures import analyse
+from spectac.simulate.heads.ranges import ADULT_AND_CHILD, NORMAL, OUTSIDE_TRAINING, HeadRanges, draw_shape
 
 
 def reach(ranges: HeadRanges, name: str) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from spectac.recon.kernels.compiled import compiled
 from spectac.recon.types import Array, Grid
 from spectac.simulate.anatomy import MATERIAL_OF_LABEL
-from spectac.simulate.cross_sections import (
+from spectac.simulate.photons.cross_sections import (
     ELECTRON_KEV,
     ENERGY_STEP_KEV,
     HC_KEV_ANGSTROM,

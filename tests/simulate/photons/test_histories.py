@@ -7,9 +7,9 @@ from scipy import stats
 
 from spectac.recon.types import Grid
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.cross_sections import ENERGY_STEP_KEV, cross_sections
 from spectac.simulate.materials import INDEX
-from spectac.simulate.photons import (
+from spectac.simulate.photons.cross_sections import ENERGY_STEP_KEV, cross_sections
+from spectac.simulate.photons.histories import (
     ABSORBED,
     EMITTED,
     ESCAPED,

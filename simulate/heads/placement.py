@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from spectac.recon.types import Array, Grid
-from spectac.simulate.head_ranges import HeadShape
-from spectac.simulate.shapes import FIELD_REACH_MM, Points, SmoothField, step
+from spectac.simulate.heads.ranges import HeadShape
+from spectac.simulate.heads.shapes import FIELD_REACH_MM, Points, SmoothField, step
 
 CENTRE = (0.0, 20.0, 9.0)
 """Anatomical coordinates of the middle of the brain, the point that is put on the camera's axis, plus the shift."""

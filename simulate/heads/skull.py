@@ -13,8 +13,8 @@ from scipy.interpolate import RectBivariateSpline
 
 from spectac.recon.kernels.compiled import compiled
 from spectac.recon.types import Array
-from spectac.simulate.head_ranges import HeadShape
-from spectac.simulate.shapes import Points, bump, cut, step
+from spectac.simulate.heads.ranges import HeadShape
+from spectac.simulate.heads.shapes import Points, bump, cut, step
 
 VAULT_CENTRE = (0.0, 16.0, 10.0)
 VAULT_SEMI = (65.6, 85.8, 69.5)

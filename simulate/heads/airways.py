@@ -9,11 +9,11 @@ import numpy as np
 
 from spectac.recon.types import Array
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.canvas import Box, Canvas
-from spectac.simulate.face import mouth_air, orbit_distance
-from spectac.simulate.head_ranges import HeadShape
-from spectac.simulate.shapes import Points, ellipsoid, join, tube
-from spectac.simulate.skull import Braincase
+from spectac.simulate.heads.canvas import Box, Canvas
+from spectac.simulate.heads.face import mouth_air, orbit_distance
+from spectac.simulate.heads.ranges import HeadShape
+from spectac.simulate.heads.shapes import Points, ellipsoid, join, tube
+from spectac.simulate.heads.skull import Braincase
 
 WALL_MM = 3.0
 _SIDES = ((-1, "right"), (1, "left"))

@@ -6,7 +6,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filt
 from spectac.recon.types import Array
 from spectac.simulate.anatomy import BESIDE, BONE, BRAIN, CORTEX, INTRACRANIAL, LABEL, WHITE, labels
 from spectac.simulate.head import Head
-from spectac.simulate.placement import CENTRE, rotation
+from spectac.simulate.heads.placement import CENTRE, rotation
 
 MIDDLE_Y = 16.0
 """Half way between the frontal and the occipital pole, in mm behind the anterior commissure."""

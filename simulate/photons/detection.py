@@ -15,7 +15,7 @@ from spectac.recon import geometry
 from spectac.recon.collimator import Collimator, pixel_kernel
 from spectac.recon.kernels.compiled import compiled
 from spectac.recon.types import Acquisition, Array, Grid
-from spectac.simulate.cross_sections import (
+from spectac.simulate.photons.cross_sections import (
     CLASSICAL_RADIUS2_CM2,
     ELECTRON_KEV,
     ENERGY_STEP_KEV,

@@ -8,9 +8,9 @@ import numpy as np
 
 from spectac.recon.types import Array
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.canvas import Canvas
-from spectac.simulate.head_ranges import HeadShape
-from spectac.simulate.shapes import Points, ellipsoid, join, step, tube
+from spectac.simulate.heads.canvas import Canvas
+from spectac.simulate.heads.ranges import HeadShape
+from spectac.simulate.heads.shapes import Points, ellipsoid, join, step, tube
 
 SIDES = ((-1, "right"), (1, "left"))
 _JAW = ((50, 12, -48, 6), (50, 9, -70, 5), (48, 5, -92, 5.5), (46, -2, -108, 6))

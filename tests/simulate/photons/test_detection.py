@@ -14,11 +14,11 @@ from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.system import view_weights_s
 from spectac.recon.types import EnergyWindow, Grid
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.cross_sections import cross_sections
-from spectac.simulate.detection import blurred, view_frame
 from spectac.simulate.head import Head
 from spectac.simulate.materials import cm2_per_g
 from spectac.simulate.montecarlo import simulate
+from spectac.simulate.photons.cross_sections import cross_sections
+from spectac.simulate.photons.detection import blurred, view_frame
 from spectac.simulate.scanner import Scanner
 
 KEV = 140.511
