@@ -155,10 +155,9 @@ class _Run:
         total_kbq = float(kbq_per_ml.sum(dtype=np.float64)) * head.grid.voxel_ml
         self.scale = view_weights_s(acquisition) * scanner.cps_per_kbq(acquisition.nuclide) / main * total_kbq
         self.basis, self.basis_grid = _basis(self.body, self.tables)
-        _, y, x = head.grid.centres_mm()
-        axis_x, axis_y, _ = geometry.axis_position_mm(acquisition)
-        self.deepest_mm = math.hypot(np.abs(x - axis_x).max(), np.abs(y - axis_y).max()) + head.grid.voxel_mm[0]
-        widest = float(self.collimator.sigma_mm(float(acquisition.radii_mm.max()) + self.deepest_mm, self.energy_kev))
+        self.reach_mm, self.z_mm = _extent(head, kbq_per_ml, geometry.axis_position_mm(acquisition))
+        farthest = float(acquisition.radii_mm.max()) + self.reach_mm
+        widest = float(self.collimator.sigma_mm(farthest, self.energy_kev))
         pixel_z, pixel_u = acquisition.pixel_mm
         self.margin = (math.ceil(3.0 * widest / pixel_z), math.ceil(3.0 * widest / pixel_u))
 
@@ -179,9 +178,9 @@ class _Run:
             events = _sorted(np.concatenate([e if self.births else e[e["order"] > 0] for e, _ in traced]))
 
             def view(v: int) -> None:
-                frame = view_frame(self.acquisition, v, self.margin, self.deepest_mm)
+                frame = view_frame(self.acquisition, v, self.margin, self.reach_mm, self.z_mm)
                 gathered = detect(events, frame, shield(self.basis, self.basis_grid, frame), self.tables, self.response)
-                counts[:, :, v] = blurred(gathered, frame, self.collimator, self.energy_kev, self.margin)
+                counts[:, :, v] = blurred(gathered, frame, self.collimator, self.energy_kev)
                 counts[:, :, v] *= np.float32(self.scale[v] / histories)
 
             for _ in pool.map(view, range(self.acquisition.views)):
@@ -195,6 +194,16 @@ def _sorted(events: Array) -> Array:
     for axis in "zyx":
         key = 1024 * key + (events[axis] // 8.0).astype(np.int64) + 512
     return np.asarray(events[np.argsort(key, kind="stable")])
+
+
+def _extent(head: Head, kbq_per_ml: Array, axis_mm: tuple[float, float, float]) -> tuple[float, tuple[float, float]]:
+    """Farthest distance from the axis, and lowest and highest z, of what is denser than air or active, in mm."""
+    z, y, x = head.grid.centres_mm()
+    there = (head.density > 0.01) | (kbq_per_ml > 0)
+    half = 0.5 * head.grid.voxel_mm[0]
+    distance = np.hypot((x - axis_mm[0])[None, :], (y - axis_mm[1])[:, None])[there.any(axis=0)]
+    heights = z[there.any(axis=(1, 2))]
+    return float(distance.max()) + math.sqrt(2.0) * half, (float(heights.min()) - half, float(heights.max()) + half)
 
 
 def _majorant(body: Body, tables: CrossSections) -> Array:

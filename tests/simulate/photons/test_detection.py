@@ -170,21 +170,31 @@ def test_width_of_a_point_follows_its_distance_at_every_view(pixel_mm, figure):
 def test_blur_keeps_counts_and_takes_margins_in():
     """Counts of a layer far beside the detector's edge come in through the margin; in the middle none are lost."""
     scanner, acquisition = setting(matrix=(16, 16), pixel_mm=5.0)
-    frame = view_frame(acquisition, 0, (5, 6), 100.0)
-    assert (frame.rows, frame.columns) == (26, 28)
+    frame = view_frame(acquisition, 0, (5, 6), 100.0, (-100.0, 100.0))
+    assert (frame.first_row, frame.first_column, frame.rows, frame.columns) == (-5, -6, 26, 28)
     gathered = np.zeros((frame.layers, frame.columns, frame.rows, 4, 1), np.float32)
     gathered[10, 14, 13, 0, 0] = 2.0
     collimator = COLLIMATORS["siemens-lehr"]
-    out = blurred(gathered, frame, collimator, KEV, (5, 6))
+    out = blurred(gathered, frame, collimator, KEV)
     assert out.shape == (4, 1, 16, 16)
     assert out.sum() == pytest.approx(2.0, rel=1e-4)
     assert np.unravel_index(out[0, 0].argmax(), (16, 16)) == (8, 8)
     gathered[:] = 0.0
     gathered[10, 5, 13, 1, 0] = 1.0
-    beside = blurred(gathered, frame, collimator, KEV, (5, 6))[1, 0]
+    beside = blurred(gathered, frame, collimator, KEV)[1, 0]
     # sigma at 105 mm against a pixel's centre half a pixel beyond the edge: Phi(-2.5 / sigma) of its width comes in.
     assert 0.1 < beside.sum() < 0.4
     assert beside[8].argmax() == 0
+
+
+def test_the_part_of_the_plane_is_that_of_the_head():
+    """A head of 20 mm about the axis, between z = 0 and 30 mm: its pixels and no more, at their own places."""
+    scanner, acquisition = setting(matrix=(16, 16), pixel_mm=5.0)
+    frame = view_frame(acquisition, 0, (5, 6), 20.0, (0.0, 30.0))
+    # Columns 7.5 +- 4, rows 7.5 to 13.5 of 16.
+    assert (frame.first_row, frame.first_column, frame.rows, frame.columns) == (7, 3, 8, 10)
+    above = view_frame(acquisition, 0, (5, 6), 20.0, (500.0, 600.0))
+    assert (above.first_row, above.rows) == (20, 1)
 
 
 @pytest.mark.parametrize("axis", [(0.0, 0.0), AXIS])
