@@ -32,7 +32,7 @@ BESIDE_MM = 20.0
 """How far beside the detector's field activity is projected, because it is blurred in: 3 sigma and more."""
 
 FAST_HISTORIES = 200_000
-FULL_HISTORIES = 2_500_000
+FULL_HISTORIES = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)

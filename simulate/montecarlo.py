@@ -214,7 +214,7 @@ def _majorant(body: Body, tables: CrossSections) -> Array:
 
 
 def _basis(body: Body, tables: CrossSections) -> tuple[Array, Grid]:
-    """Densities (z, y, x, 2) of water and cortical bone in g/cm3, in voxels of about SHIELD_MM, and their grid."""
+    """Densities (y, x, z, 2) of water and cortical bone in g/cm3, in voxels of about SHIELD_MM, and their grid."""
     factor = max(1, round(SHIELD_MM / body.grid.voxel_mm[0]))
     shares = tables.shares[body.materials].astype(np.float32) * body.density[..., None]
     padded = np.pad(shares, [(0, -size % factor) for size in body.grid.shape] + [(0, 0)])
@@ -222,4 +222,4 @@ def _basis(body: Body, tables: CrossSections) -> tuple[Array, Grid]:
     basis = padded.reshape(nz, factor, ny, factor, nx, factor, 2).mean(axis=(1, 3, 5))
     voxel = body.grid.voxel_mm[0] * factor
     first = body.grid.affine_lps[:3, 3] + 0.5 * (factor - 1) * body.grid.voxel_mm[0]
-    return basis, Grid.upright((nz, ny, nx), (voxel,) * 3, first)
+    return np.ascontiguousarray(basis.transpose(1, 2, 0, 3)), Grid.upright((nz, ny, nx), (voxel,) * 3, first)

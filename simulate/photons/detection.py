@@ -117,19 +117,19 @@ class Shield:
 
 
 def shield(basis: Array, grid: Grid, frame: ViewFrame) -> Shield:
-    """Shield of a view from densities (z, y, x, 2) of water and bone in g/cm3 on an upright grid of cubic voxels."""
+    """Shield of a view from densities (y, x, z, 2) of water and bone in g/cm3 on an upright grid of cubic voxels."""
     step = grid.voxel_mm[2]
-    nz, ny, nx, _ = basis.shape
+    ny, nx, nz, _ = basis.shape
     first = grid.affine_lps[:3, 3]
     corners = np.array([[i, j] for i in (0, nx - 1) for j in (0, ny - 1)]) * step + first[:2] - frame.axis_mm
     depths, columns = corners @ frame.normal, corners @ frame.right
     nearest, leftmost = depths.max() + step, columns.min() - step
     nd = math.ceil((depths.max() - depths.min()) / step) + 3
     nu = math.ceil((columns.max() - columns.min()) / step) + 3
-    mass = np.zeros((nd, nu, nz, 2), np.float32)
+    mass = np.empty((nd, nu, nz, 2), np.float32)
     offset = (np.asarray(frame.axis_mm) - first[:2]) / step
     _fill_shield(
-        np.ascontiguousarray(basis.transpose(1, 2, 0, 3)), offset[0], offset[1], nearest / step, leftmost / step,
+        basis, offset[0], offset[1], nearest / step, leftmost / step,
         *frame.normal, *frame.right, 0.1 * step, mass,
     )  # fmt: skip
     return Shield(mass, float(nearest), float(leftmost), float(first[2]), step)
@@ -171,8 +171,9 @@ def detect(events: Array, frame: ViewFrame, cover: Shield, tables: CrossSections
     """
     gathered = np.zeros((frame.layers, frame.columns, frame.rows, ORDER_CLASSES, response.shape[0]), np.float32)
     _detect(
-        events, *frame.normal, *frame.right, frame.radius_mm, *frame.axis_mm, frame.column0 - frame.first_column, frame.row0 - frame.first_row,
-        *frame.pixel_mm, cover.mass, cover.depth_mm, cover.column_mm, cover.first_z_mm, cover.step_mm,
+        events, *frame.normal, *frame.right, frame.radius_mm, *frame.axis_mm,
+        frame.column0 - frame.first_column, frame.row0 - frame.first_row, *frame.pixel_mm,
+        cover.mass, cover.depth_mm, cover.column_mm, cover.first_z_mm, cover.step_mm,
         tables.total, tables.incoherent, tables.coherent, tables.basis, response.T.copy(),
         np.maximum(response, np.roll(response, -1, axis=1)).max(axis=0) > 1e-5, gathered,
     )  # fmt: skip
