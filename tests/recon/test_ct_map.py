@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from spectac.recon import CTMap, GivenMap, Grid, InputError, attenuation_model, reconstruct

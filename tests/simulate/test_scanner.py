@@ -13,7 +13,7 @@ from spectac.recon.scatter import projections
 from spectac.recon.types import EnergyWindow
 from spectac.simulate.anatomy import LABEL
 from spectac.simulate.camera import geometric_efficiency, high_energy_share
-from spectac.simulate.scanner import OUTSIDE_TRAINING, SCANNERS, TRAINING, draw_scanner
+from spectac.simulate.scanner import OUTSIDE_TRAINING, SCANNERS, TRAINING, Scanner, draw_scanner
 
 INTEVO = SCANNERS["siemens-intevo-lehr"]
 
