@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from spectac.recon import InputError
 from spectac.simulate.cohort import CohortProgress, run_cohort
-from spectac.simulate.cohort_folder import CohortSettings
+from spectac.simulate.cohorts.folder import CohortSettings
 
 
 @contextmanager

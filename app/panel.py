@@ -61,7 +61,7 @@ def draw_panel(
         shown[f"error, {truth.unit}"] = show(axis[2], values[k] - truth.values[k], "RdBu_r", -0.4 * top, 0.4 * top)
         axis[3].plot(x, truth.values[k, j], color="0.6", lw=1, label="truth")
         axis[3].plot(x, values[k, j], color="#c2410c", lw=1.2, label=name)
-        axis[3].set(xlim=(-100, 100), ylim=(0, 1.05 * top), xlabel="x in mm (left is positive)")
+        axis[3].set(xlim=(-100, 100), ylim=(0, 1.3 * top), xlabel="x in mm (left is positive)")
         axis[3].tick_params(labelsize=8)
     for axis, (label, drawn) in zip(axes[:3, -1], shown.items(), strict=True):
         figure.colorbar(drawn, ax=axis, label=label, shrink=0.8)

@@ -18,7 +18,7 @@ from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.simulate.acquire import Expected, Patient, expected_counts
 from spectac.simulate.anatomy import LABEL
 from spectac.simulate.cohort import seeds
-from spectac.simulate.cohort_folder import TRACERS
+from spectac.simulate.cohorts.folder import TRACERS
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import SCANNERS, Scanner
 from spectac.simulate.tracer import draw_uptake

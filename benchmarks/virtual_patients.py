@@ -1,6 +1,6 @@
 """Virtual patients: the fast way's scatter against the full Monte Carlo, scatter fractions, and seconds.
 
-    python benchmarks/virtual_patients.py -o FOLDER [--heads N] [--histories N] [--seed N] [--skip-scatter]
+    python benchmarks/virtual_patients.py -o FOLDER [--heads N] [--histories N] [--seed N] [--only scatter|speed]
 
 Writes fast_scatter.csv (one row a head and window: summed scatter, fast over full; error per view-averaged pixel),
 scatter_fractions.csv (scatter and high-energy counts over the photopeak's primary, by tracer, nuclide and window) and
@@ -190,11 +190,12 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=20)
     parser.add_argument("--histories", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--skip-scatter", action="store_true")
+    parser.add_argument("--only", choices=("scatter", "speed"))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    write(options.output / "simulation_speed.csv", speed_table(options.seed))
-    if not options.skip_scatter:
+    if options.only != "scatter":
+        write(options.output / "simulation_speed.csv", speed_table(options.seed))
+    if options.only != "speed":
         rows, table = scatter_tables(options.heads, options.histories, options.seed)
         write(options.output / "fast_scatter.csv", rows)
         write(options.output / "scatter_fractions.csv", table)

@@ -9,12 +9,14 @@ Run: python examples/02_own_attenuation_model.py [--tiny]
 """
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from spectac.app.demo import fine_acquisition, simulate
+from spectac.app.demo import SCANNER, demo_patient, simulate
 from spectac.recon import MuMap, Result, Solver, UniformMap, head_outline, reconstruct
+from spectac.recon.quantify import voi_mean
 
 
 class SkullShell:
@@ -32,9 +34,10 @@ class SkullShell:
 
 
 tiny = "--tiny" in sys.argv
-size, pixel_mm, views = (28, 10.0, 24) if tiny else (64, 4.4, 120)
-study, truth, level = simulate(fine_acquisition(views, size, size, pixel_mm), counts=3e6, seed=1)
-brain = truth.fractions["brain"] > 0.999
-for model in (UniformMap(0.144), SkullShell()):
+scanner = replace(SCANNER, matrix=(30, 30), pixel_mm=9.0, views=24) if tiny else SCANNER
+study, truth, cps_per_kbq = simulate(demo_patient(), scanner, counts=3e6, seed=1)
+true_mean = voi_mean(truth.activity, truth.regions["brain"])
+for model in (UniformMap(), SkullShell()):
     values = reconstruct(study, model, iterations=8, subsets=6).image.values
-    print(f"{model.name:8} brain error {float(values[brain].mean()) / level - 1:+.1%}")
+    mean = voi_mean(values, truth.regions["brain"]) / cps_per_kbq
+    print(f"{model.name:8} brain error {mean / true_mean - 1:+.1%}")

@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 from spectac.recon import filters, geometry
 from spectac.recon import scatter as scatter_windows
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
+from spectac.recon.contour_preview import HEAD_ML, exceeded, largest
 from spectac.recon.errors import InputError
 from spectac.recon.fbp import RampWindow, fbp
 from spectac.recon.osem import FEWEST_VIEWS, RelativeDifferencePrior, Update, osem
@@ -20,7 +21,9 @@ ALGORITHMS = ("osem", "mlem", "map", "fbp")
 PREVIEW_VOXEL_MM = 4.0
 PREVIEW_SIZE = 64
 PREVIEW_FWHM_MM = 6.0
-PREVIEW_ABOVE_VERTEX_MM = 16.0
+PREVIEW_ABOVE_VERTEX_MM = 24.0
+PREVIEW_TOP_MM2 = 500.0
+PREVIEW_AIR_MM = 115.0
 
 
 @dataclass(frozen=True)
@@ -244,20 +247,26 @@ class StudySolver:
 def preview_grid(values: Array, grid: Grid) -> Grid:
     """The 64^3 grid of 4 mm on which an uncorrected image (z, y, x) is previewed.
 
-    In plane it is centred on the voxels above a fifth of the 99th percentile. Axially it is centred on the field where
-    that fits into 256 mm; a longer field is cut so that the top lies 16 mm above the highest such voxel.
+    The air's level of a slice, the median beyond 115 mm from the field's axis, is subtracted. The head is the largest
+    connected part above 0.3 of the level that 400 mL exceed (and above 0.05 of that of 5 mL, should there be foci
+    alone). In plane the grid is centred on it. Axially it is centred on the field where that fits into 256 mm; a longer
+    field is cut so that the top lies 24 mm above the highest slice in which the head covers 500 mm2.
     """
     z, y, x = grid.centres_mm()
-    bright = values > 0.2 * np.percentile(values, 99)
-    inside = np.nonzero(bright.any(axis=(1, 2)))[0], *np.nonzero(bright.any(axis=0))
+    voxel_mm = np.array(grid.voxel_mm)
+    radius = np.hypot((y - y.mean())[:, None], (x - x.mean())[None, :])
+    ring = (radius > PREVIEW_AIR_MM) & (radius < 0.5 * min(np.ptp(y), np.ptp(x)) + 0.5 * voxel_mm[1])
+    net = values - np.median(values[:, ring], axis=1)[:, None, None] if ring.any() else values
+    head, focus = (exceeded(net, ml, voxel_mm) for ml in (HEAD_ML, 5.0))
+    bright = largest(net > max(0.3 * head, 0.05 * focus))
+    covered = np.flatnonzero(bright.sum(axis=(1, 2)) * voxel_mm[1] ** 2 >= PREVIEW_TOP_MM2)
+    rows, columns = np.nonzero(bright.any(axis=0))
     length = PREVIEW_SIZE * PREVIEW_VOXEL_MM
     half = 0.5 * (length - PREVIEW_VOXEL_MM)
-    centre_x, centre_y = (
-        float(np.mean(axis[index])) if index.size else 0.0 for axis, index in ((x, inside[2]), (y, inside[1]))
-    )
+    centre_x, centre_y = (float(axis[index].mean()) if index.size else 0.0 for axis, index in ((x, columns), (y, rows)))
     centre_z = 0.5 * (z[0] + z[-1])
-    if grid.shape[0] * grid.voxel_mm[0] > length and inside[0].size:
-        centre_z = z[inside[0][-1]] + PREVIEW_ABOVE_VERTEX_MM - 0.5 * length
+    if grid.shape[0] * grid.voxel_mm[0] > length and covered.size:
+        centre_z = z[covered[-1]] + PREVIEW_ABOVE_VERTEX_MM - 0.5 * length
     return Grid.upright(
         (PREVIEW_SIZE,) * 3, (PREVIEW_VOXEL_MM,) * 3, (centre_x - half, centre_y - half, centre_z - half)
     )

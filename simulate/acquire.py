@@ -19,6 +19,7 @@ from spectac.recon.resample import rebin, resample
 from spectac.recon.system import SystemModel, view_weights_s
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Image, MuMap, Study
 from spectac.simulate import montecarlo
+from spectac.simulate.anatomy import LABEL
 from spectac.simulate.head import Head, draw_head
 from spectac.simulate.penetration import high_energy_counts
 from spectac.simulate.scanner import Scanner
@@ -31,7 +32,7 @@ BESIDE_MM = 20.0
 """How far beside the detector's field activity is projected, because it is blurred in: 3 sigma and more."""
 
 FAST_HISTORIES = 200_000
-FULL_HISTORIES = 2_500_000
+FULL_HISTORIES = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,20 +66,26 @@ class Expected:
         return np.asarray(self.primary + self.scatter + self.high_energy)
 
     def with_counts(self, counts: float) -> "Expected":
-        """The same with view times such that the photopeak window holds about that many counts.
+        """The same with view times such that the photopeak window holds that many counts, decay during them included.
 
-        "About": decay during a longer or shorter scan is followed, so that the sum may differ by parts in a thousand.
+        Raises InputError for a number that is not above 0, and for one that the nuclide does not last for.
         """
         if not (math.isfinite(counts) and counts > 0):
             raise InputError(f"the number of counts must be above 0, not {counts:g}")
-        factor = counts / float(self.counts[0].sum(dtype=np.float64))
-        acquisition = self.acquisition
-        longer = replace(
-            acquisition,
-            view_seconds=acquisition.view_seconds * factor,
-            view_start_s=np.asarray(acquisition.view_start_s) * factor,
-        )
-        change = (view_weights_s(longer) / view_weights_s(acquisition)).astype(np.float32)[:, None, None]
+        rates = self.counts[0].sum(axis=(1, 2), dtype=np.float64) / view_weights_s(self.acquisition)
+        # Decay makes longer views less than proportional: steps that would be exact without it come closer each time.
+        longer, reached = self.acquisition, float(rates @ view_weights_s(self.acquisition))
+        for _ in range(100):
+            if abs(reached - counts) <= 1e-6 * counts:
+                break
+            longer = _stretched(longer, min(counts / reached, 100.0))
+            reached = float(rates @ view_weights_s(longer))
+        else:
+            raise InputError(
+                f"{counts:g} counts need views so long that the activity decays before: "
+                f"at most {reached:.3g} can be had; ask for fewer, or a more sensitive collimator"
+            )
+        change = (view_weights_s(longer) / view_weights_s(self.acquisition)).astype(np.float32)[:, None, None]
         parts = {name: getattr(self, name) * change for name in ("primary", "scatter", "high_energy")}
         error = None if self.scatter_error is None else self.scatter_error * change
         return replace(self, acquisition=longer, scatter_error=error, **parts)
@@ -151,7 +158,7 @@ def projected_primary(
     energy resolution puts there.
     """
     factor = max(1, math.ceil(acquisition.pixel_mm[1] / FINE_MM))
-    low, high, half = _seen(cps, acquisition)
+    low, high, half = _seen(head, cps, acquisition)
     rows, columns = acquisition.matrix
     fine = _finer(acquisition, factor, low, high, half)
     grid = geometry.default_grid(fine)
@@ -170,18 +177,19 @@ def projected_primary(
     return np.asarray(shares[:, None, None, None] * peak)
 
 
-def _seen(cps: Image, acquisition: Acquisition) -> tuple[int, int, int]:
-    """Rows low <= row < high, and columns to either side of the matrix's middle, that hold activity or its blur.
+def _seen(head: Head, cps: Image, acquisition: Acquisition) -> tuple[int, int, int]:
+    """Rows low <= row < high, and columns to either side of the matrix's middle, that hold activity, its blur or head.
 
     Rows end BESIDE_MM beside the matrix. Columns do not, for what lies beside the matrix in one view lies behind it in
-    another.
+    another. They reach to the edge of the head and its holder, for these attenuate without having any activity.
     """
     z, y, x = cps.grid.centres_mm()
     active = cps.values > 0
     x0, y0, z0 = geometry.axis_position_mm(acquisition)
     heights = z[active.any(axis=(1, 2))] - z0
     across = active.any(axis=0)
-    reach = float(np.hypot((x - x0)[None, :], (y - y0)[:, None])[across].max()) + cps.grid.voxel_mm[0]
+    distance = np.hypot((x - x0)[None, :], (y - y0)[:, None]) + cps.grid.voxel_mm[0]
+    solid = (head.labels != LABEL["outside"]).any(axis=0)
     pixel_z, pixel_u = acquisition.pixel_mm
     rows = acquisition.matrix[0]
     low = max(math.floor((heights.min() - BESIDE_MM) / pixel_z), -math.ceil(BESIDE_MM / pixel_z))
@@ -189,8 +197,18 @@ def _seen(cps: Image, acquisition: Acquisition) -> tuple[int, int, int]:
     if high <= low:
         raise InputError("the activity lies above or below the camera's field: move the table")
     shift = float(np.abs(np.asarray(acquisition.u_offset_mm)).max())
-    half = math.ceil((reach + shift + BESIDE_MM) / pixel_u)
+    reach = max(float(distance[across].max()) + BESIDE_MM, float(distance[solid].max(initial=0.0)))
+    half = math.ceil((reach + shift) / pixel_u)
     return low, high, half
+
+
+def _stretched(acquisition: Acquisition, factor: float) -> Acquisition:
+    """The acquisition with all times multiplied."""
+    return replace(
+        acquisition,
+        view_seconds=acquisition.view_seconds * factor,
+        view_start_s=np.asarray(acquisition.view_start_s) * factor,
+    )
 
 
 def _finer(acquisition: Acquisition, factor: int, low: int, high: int, half: int) -> Acquisition:

@@ -1,4 +1,4 @@
-"""The regions of a virtual head: label numbers, what they are made of, and the groups that tracers and VOIs refer to."""
+"""The regions of a virtual head: label numbers, what they are made of, and the groups that tracers and VOIs use."""
 
 from dataclasses import dataclass
 

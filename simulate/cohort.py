@@ -1,8 +1,8 @@
 """Cohorts of virtual patients: each a function of (seed, index) alone, made in shards on Dask, resumable after a kill.
 
 Only shard numbers go to the workers and only digests come back; the arrays go from the worker to the disk. A shard is
-written whole or not at all (shards.py), and a run makes those that are not there (cohort_folder.py): killing anything
-at any moment costs the shards in work and nothing else.
+written whole or not at all (cohorts/shards.py), and a run makes those that are not there (cohorts/folder.py): killing
+anything at any moment costs the shards in work and nothing else.
 """
 
 import logging
@@ -22,7 +22,7 @@ import numpy as np
 
 from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
-from spectac.simulate.cohort_folder import (
+from spectac.simulate.cohorts.folder import (
     TRACERS,
     CohortSettings,
     check_cohort,
@@ -33,8 +33,8 @@ from spectac.simulate.cohort_folder import (
     whole_shards,
     write_manifest,
 )
-from spectac.simulate.patient_arrays import PatientArrays, previewed
-from spectac.simulate.shards import ShardFacts, write_shard
+from spectac.simulate.cohorts.patient_arrays import PatientArrays, previewed
+from spectac.simulate.cohorts.shards import ShardFacts, write_shard
 
 if TYPE_CHECKING:
     from distributed import Client

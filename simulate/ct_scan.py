@@ -5,7 +5,7 @@ import numpy as np
 from spectac.recon.ct import CTVolume, beam, tissue_per_cm
 from spectac.simulate.head import Head
 from spectac.simulate.materials import INDEX, cm2_per_g
-from spectac.simulate.photons import Body
+from spectac.simulate.photons.histories import Body
 
 NOISE_HU = 10.0
 """Standard deviation of the noise in a voxel: a low-dose CT for attenuation correction, averaged to 2 mm (assumed)."""

@@ -1,9 +1,9 @@
 """Monte Carlo projections of a virtual patient: primary and scattered photons in every energy window, with errors.
 
-Histories (photons.py) are traced in batches; each batch's births and interactions are detected in all views by forced
-detection (detection.py). Batches are independent of each other, and their spread gives the statistical error. Random
-numbers belong to blocks of histories and sums run in a fixed order, so a result depends on the seed alone, not on the
-number of threads.
+Histories (photons/histories.py) are traced in batches; each batch's births and interactions are detected in all views
+by forced detection (photons/detection.py). Batches are independent of each other, and their spread gives the
+statistical error. Random numbers belong to blocks of histories and sums run in a fixed order, so a result depends on
+the seed alone, not on the number of threads.
 
 Assumes: parallel holes whose response depends on distance alone; a crystal that absorbs a photon wholly or not at all;
 no photons from beside the head's grid. Photons above 400 keV (I-123) are not transported: see penetration.py.
@@ -16,15 +16,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spectac.recon import geometry
 from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.system import view_weights_s
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Grid
-from spectac.simulate.cross_sections import CrossSections, cross_sections
-from spectac.simulate.detection import ORDER_CLASSES, RESPONSE_STEP_KEV, blurred, detect, shield, view_frame
 from spectac.simulate.head import Head
-from spectac.simulate.photons import Body, Source, trace
+from spectac.simulate.photons.cross_sections import CrossSections, cross_sections
+from spectac.simulate.photons.detection import ORDER_CLASSES, RESPONSE_STEP_KEV, blurred, detect, shield, view_frame
+from spectac.simulate.photons.histories import Body, Source, trace
 from spectac.simulate.scanner import Scanner
 
 BLOCK = 8192
@@ -44,7 +45,7 @@ class MonteCarlo:
 
     `orders` (c, w, v, z, u): births (the primary), first, second and all further scatter; `scatter_error` (w, v, z, u)
     the standard error of the scatter's sum over orders, NaN for a single batch; `balance_kev` what photons were born
-    with, left in the head, carried out, and had when they were dropped (see photons.py).
+    with, left in the head, carried out, and had when they were dropped (see photons/histories.py).
     """
 
     orders: Array
@@ -91,24 +92,30 @@ def simulate(
         raise InputError(f"{histories} histories cannot be split into {batches} batches of at least one")
     workers = cpu_threads() if threads is None else threads
     run = _Run(head, kbq_per_ml, scanner, acquisition, windows, workers, births)
-    seeds = (seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)).spawn(batches)
-    total = np.zeros((ORDER_CLASSES, len(windows), *acquisition.shape), np.float32)
-    squares = np.zeros((len(windows), *acquisition.shape), np.float32)
+    # A copy: spawning changes a SeedSequence, and the same one must give the same result again.
+    if isinstance(seed, np.random.SeedSequence):
+        fresh = np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key, pool_size=seed.pool_size)
+    else:
+        fresh = np.random.SeedSequence(seed)
+    seeds = fresh.spawn(batches)
+    mean = np.zeros((ORDER_CLASSES, len(windows), *acquisition.shape), np.float32)
+    scatter = np.zeros((len(windows), *acquisition.shape), np.float32)
+    squares = np.zeros_like(scatter)
     balance = np.zeros(4)
     size = histories // batches
     for done, own_seed in enumerate(seeds, start=1):
         counts, energies = run.batch(own_seed, size)
-        total += counts
-        squares += counts[1:].sum(axis=0) ** 2
         balance += energies
+        # Running mean and sum of squared deviations (Welford, Technometrics 1962;4:419-420): squares of the counts
+        # themselves would leave nothing of a spread below 0.1 % in float32.
+        scattered = counts[1:].sum(axis=0)
+        change = scattered - scatter
+        scatter += change / done
+        squares += change * (scattered - scatter)
+        mean += (counts - mean) / done
         if on_batch is not None:
             on_batch(done, batches)
-    mean = total / batches
-    scatter = mean[1:].sum(axis=0)
-    if batches > 1:
-        error = np.sqrt(np.maximum(squares / batches - scatter**2, 0.0) / (batches - 1))
-    else:
-        error = np.full_like(scatter, np.nan)
+    error = np.sqrt(squares / (batches * (batches - 1))) if batches > 1 else np.full_like(scatter, np.nan)
     return MonteCarlo(mean, error, balance, size * batches)
 
 
@@ -143,14 +150,16 @@ class _Run:
         self.response = np.stack([scanner.acceptance(window, np.maximum(energies, 1.0)) for window in windows])
         useful = np.flatnonzero(self.response.max(axis=0) > 1e-5)
         self.lowest_kev = float(energies[useful[0]])
-        main = scanner.acceptance(_photopeak(windows, self.energy_kev), np.array([self.energy_kev]))[0]
+        # cps_per_kbq refers to the scanner's own photopeak window, whatever windows are simulated.
+        main = float(scanner.acceptance(scanner.windows(acquisition.nuclide)[0], self.energy_kev))
         total_kbq = float(kbq_per_ml.sum(dtype=np.float64)) * head.grid.voxel_ml
         self.scale = view_weights_s(acquisition) * scanner.cps_per_kbq(acquisition.nuclide) / main * total_kbq
         self.basis, self.basis_grid = _basis(self.body, self.tables)
-        _, y, x = head.grid.centres_mm()
-        self.deepest_mm = math.hypot(np.abs(x).max(), np.abs(y).max()) + head.grid.voxel_mm[0]
-        widest = float(self.collimator.sigma_mm(float(acquisition.radii_mm.max()) + self.deepest_mm, self.energy_kev))
-        self.margin = tuple(math.ceil(3.0 * widest / length) for length in acquisition.pixel_mm)
+        self.reach_mm, self.z_mm = _extent(head, kbq_per_ml, geometry.axis_position_mm(acquisition))
+        farthest = float(acquisition.radii_mm.max()) + self.reach_mm
+        widest = float(self.collimator.sigma_mm(farthest, self.energy_kev))
+        pixel_z, pixel_u = acquisition.pixel_mm
+        self.margin = (math.ceil(3.0 * widest / pixel_z), math.ceil(3.0 * widest / pixel_u))
 
     def batch(self, seed: np.random.SeedSequence, histories: int) -> tuple[Array, Array]:
         """Counts (c, w, v, z, u) of one batch scaled to the whole activity, and its energy balance."""
@@ -169,9 +178,9 @@ class _Run:
             events = _sorted(np.concatenate([e if self.births else e[e["order"] > 0] for e, _ in traced]))
 
             def view(v: int) -> None:
-                frame = view_frame(self.acquisition, v, self.margin, self.deepest_mm)
+                frame = view_frame(self.acquisition, v, self.margin, self.reach_mm, self.z_mm)
                 gathered = detect(events, frame, shield(self.basis, self.basis_grid, frame), self.tables, self.response)
-                counts[:, :, v] = blurred(gathered, frame, self.collimator, self.energy_kev, self.margin)
+                counts[:, :, v] = blurred(gathered, frame, self.collimator, self.energy_kev)
                 counts[:, :, v] *= np.float32(self.scale[v] / histories)
 
             for _ in pool.map(view, range(self.acquisition.views)):
@@ -187,23 +196,25 @@ def _sorted(events: Array) -> Array:
     return np.asarray(events[np.argsort(key, kind="stable")])
 
 
-def _photopeak(windows: tuple[EnergyWindow, ...], energy_kev: float) -> EnergyWindow:
-    """The narrowest window that holds the line: the one that cps_per_kbq refers to."""
-    holding = [window for window in windows if window.holds(energy_kev)]
-    if not holding:
-        raise InputError(f"no energy window holds the main line of {energy_kev:g} keV")
-    return min(holding, key=lambda window: window.width_kev)
+def _extent(head: Head, kbq_per_ml: Array, axis_mm: tuple[float, float, float]) -> tuple[float, tuple[float, float]]:
+    """Farthest distance from the axis, and lowest and highest z, of what is denser than air or active, in mm."""
+    z, y, x = head.grid.centres_mm()
+    there = (head.density > 0.01) | (kbq_per_ml > 0)
+    half = 0.5 * head.grid.voxel_mm[0]
+    distance = np.hypot((x - axis_mm[0])[None, :], (y - axis_mm[1])[:, None])[there.any(axis=0)]
+    heights = z[there.any(axis=(1, 2))]
+    return float(distance.max()) + math.sqrt(2.0) * half, (float(heights.min()) - half, float(heights.max()) + half)
 
 
 def _majorant(body: Body, tables: CrossSections) -> Array:
-    """Largest attenuation coefficient (e,) in 1/cm of the body at each energy of the tables."""
+    """Largest attenuation coefficient (e,) in 1/cm of the body at each energy of the tables; in a vacuum 1e-6."""
     densest = np.zeros(tables.total.shape[0])
     np.maximum.at(densest, body.materials.ravel(), body.density.ravel())
-    return np.asarray((densest[:, None] * tables.total).max(axis=0))
+    return np.maximum((densest[:, None] * tables.total).max(axis=0), 1e-6)
 
 
 def _basis(body: Body, tables: CrossSections) -> tuple[Array, Grid]:
-    """Densities (z, y, x, 2) of water and cortical bone in g/cm3, in voxels of about SHIELD_MM, and their grid."""
+    """Densities (y, x, z, 2) of water and cortical bone in g/cm3, in voxels of about SHIELD_MM, and their grid."""
     factor = max(1, round(SHIELD_MM / body.grid.voxel_mm[0]))
     shares = tables.shares[body.materials].astype(np.float32) * body.density[..., None]
     padded = np.pad(shares, [(0, -size % factor) for size in body.grid.shape] + [(0, 0)])
@@ -211,4 +222,4 @@ def _basis(body: Body, tables: CrossSections) -> tuple[Array, Grid]:
     basis = padded.reshape(nz, factor, ny, factor, nx, factor, 2).mean(axis=(1, 3, 5))
     voxel = body.grid.voxel_mm[0] * factor
     first = body.grid.affine_lps[:3, 3] + 0.5 * (factor - 1) * body.grid.voxel_mm[0]
-    return basis, Grid.upright((nz, ny, nx), (voxel,) * 3, first)
+    return np.ascontiguousarray(basis.transpose(1, 2, 0, 3)), Grid.upright((nz, ny, nx), (voxel,) * 3, first)

@@ -10,9 +10,9 @@ from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.quantify import striatal_binding_ratio
 from spectac.recon.types import Array
-from spectac.simulate import dat, perfusion, randomised
 from spectac.simulate.anatomy import BRAIN, LABEL, LOBES, SIDES
-from spectac.simulate.painting import Painted, Parameter, region
+from spectac.simulate.tracers import dat, perfusion, randomised
+from spectac.simulate.tracers.painting import Painted, Parameter, region
 
 if TYPE_CHECKING:
     from spectac.simulate.head import Head

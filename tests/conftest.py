@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spectac.recon.types import Acquisition, Array, Grid
+from spectac.recon import Acquisition, EnergyWindow, Grid, Study, SystemModel, default_grid, rebin, rebin_acquisition
+from spectac.recon.collimator import collimator
+from spectac.recon.ct import CTVolume, tissue_hu, tissue_mu
+from spectac.recon.types import Array
+from spectac.simulate.analytic_head import HeadOnGrid, on_grid
 
 
 @pytest.fixture
@@ -173,3 +177,51 @@ def closed_form() -> SimpleNamespace:
     return SimpleNamespace(
         Ellipsoid=Ellipsoid, voxelise=voxelise, line_integrals=line_integrals, bodies=bodies, attenuator=attenuator
     )
+
+
+I123_KEV = 158.97
+FRAME_OF_REFERENCE = "2.25.290213747182736450918273645091827364"
+
+
+def fine_acquisition(views: int = 120, size: int = 64, pixel_mm: float = 4.4) -> Acquisition:
+    """I-123 on two heads with LEHR collimators at 140 mm, pixels half as large as those of the study."""
+    fine_mm = pixel_mm / 2
+    return Acquisition(
+        view_angles_deg=np.arange(views) * 360.0 / views,
+        radii_mm=np.full(views, 140.0),
+        matrix=(size * 2, size * 2),
+        pixel_mm=(fine_mm, fine_mm),
+        view_seconds=np.full(views, 20.0),
+        nuclide="I-123",
+        collimator=collimator("siemens-lehr"),
+        detector=np.repeat([0, 1], views // 2),
+        axis_lps_mm=(0.0, 0.0, -0.5 * (size * 2 - 1) * fine_mm),
+        frame_of_reference_uid=FRAME_OF_REFERENCE,
+        patient_position="HFS",
+        corrections=frozenset({"UNIF", "COR"}),
+    )
+
+
+def analytic_study(acquisition: Acquisition, counts: float, seed: int) -> tuple[Study, HeadOnGrid, float]:
+    """Noisy photopeak projections of the analytic head, primary photons only; its truth; cps/mL per unit uptake."""
+    fine = on_grid(default_grid(acquisition), I123_KEV)
+    expected = SystemModel(acquisition, fine.mu.grid, mu=fine.mu).forward(fine.activity)
+    level = counts / float(expected.sum(dtype=np.float64))
+    coarse = rebin_acquisition(acquisition, 2, 2)
+    noisy = np.random.default_rng(seed).poisson(rebin(expected, 2, 2).astype(np.float64) * level)
+    window = EnergyWindow("photopeak", 0.9 * I123_KEV, 1.1 * I123_KEV)
+    return Study(coarse, (window,), noisy[None]), on_grid(default_grid(coarse), I123_KEV), level
+
+
+def analytic_ct(voxel_mm: float) -> CTVolume:
+    """CT of the analytic head at 120 kV without noise, in the study's frame of reference."""
+    shape = (int(260 / voxel_mm), int(220 / voxel_mm), int(180 / voxel_mm))
+    grid = Grid.upright(shape, (voxel_mm,) * 3, [-0.5 * (n - 1) * voxel_mm for n in shape[::-1]])
+    hu = np.interp(on_grid(grid, I123_KEV).mu.per_cm, tissue_mu(I123_KEV), tissue_hu(120.0)).astype(np.float32)
+    return CTVolume(hu, grid, 120.0, FRAME_OF_REFERENCE)
+
+
+@pytest.fixture(scope="session")
+def analytic() -> SimpleNamespace:
+    """The analytic head in a camera: `study(acquisition, counts, seed)`, `acquisition(...)`, `ct(voxel_mm)`."""
+    return SimpleNamespace(study=analytic_study, acquisition=fine_acquisition, ct=analytic_ct, frame=FRAME_OF_REFERENCE)

@@ -17,13 +17,13 @@ MAY_IMPORT = {
 }
 # Third-party package -> the places that may import it (a folder ends with a slash).
 HOMES = {
-    "h5py": ("recon/io/", "simulate/cohort.py", "simulate/shards.py"),
+    "h5py": ("recon/io/", "simulate/cohort.py", "simulate/cohorts/shards.py"),
     "dask": ("simulate/cohort.py", "app/batch.py"),
     "distributed": ("simulate/cohort.py", "app/batch.py"),
     "nibabel": ("recon/io/",),
     "pydicom": ("recon/io/",),
     "SimpleITK": ("recon/io/", "recon/ct.py"),
-    "xraylib": ("recon/ct.py", "recon/collimator.py", "simulate/"),
+    "xraylib": ("recon/ct.py", "recon/collimator.py", "simulate/", "benchmarks/"),
     "torch": ("learned/", "benchmarks/peers/"),
     "cupy": ("recon/kernels/cuda.py", "recon/device.py"),
     "parallelproj": ("recon/parallelproj_operator.py",),

@@ -160,7 +160,7 @@ FAKE = """
 import os
 import numpy as np
 from spectac.recon.types import Grid
-from spectac.simulate.patient_arrays import PatientArrays
+from spectac.simulate.cohorts.patient_arrays import PatientArrays
 
 def simulate(seed, index, settings):
     if os.environ.get("FAKE_INTERRUPT") == str(index):

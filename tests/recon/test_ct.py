@@ -10,7 +10,6 @@ import pydicom
 import pytest
 import scipy.ndimage
 
-from spectac.app.demo import fine_acquisition, simulate
 from spectac.recon import ct, filters, scatter
 from spectac.recon.ct import CTVolume
 from spectac.recon.errors import InputError
@@ -287,14 +286,14 @@ def misplaced(found, motion):
 
 
 @pytest.fixture(scope="module")
-def preview():
-    """The demo's study (its scanner, 3e6 counts) as the uncorrected preview shows it."""
-    study, _, _ = simulate(fine_acquisition(), 3e6, seed=1)
+def preview(analytic):
+    """The analytic head's study (its scanner, 3e6 counts) as the uncorrected preview shows it."""
+    study, _, _ = analytic.study(analytic.acquisition(), 3e6, seed=1)
     return StudySolver(study, scatter.projections(study, "auto"), Settings()).preview()
 
 
 def demo_ct(lowest_mm=-134.0, highest_mm=134.0):
-    """CT numbers of the demo's head between two heights, at 120 kV, on a table."""
+    """CT numbers of the analytic head between two heights, at 120 kV, on a table."""
     slices = round((highest_mm - lowest_mm) / 2.0)
     grid = Grid.upright((slices, 130, 100), (2.0, 2.0, 2.0), (-99.0, -119.0, lowest_mm + 1.0))
     per_cm = on_grid(grid, I_KEV, subsamples=2).mu.per_cm

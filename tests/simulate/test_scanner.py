@@ -13,7 +13,7 @@ from spectac.recon.scatter import projections
 from spectac.recon.types import EnergyWindow
 from spectac.simulate.anatomy import LABEL
 from spectac.simulate.camera import geometric_efficiency, high_energy_share
-from spectac.simulate.scanner import OUTSIDE_TRAINING, SCANNERS, TRAINING, draw_scanner
+from spectac.simulate.scanner import OUTSIDE_TRAINING, SCANNERS, TRAINING, Scanner, draw_scanner
 
 INTEVO = SCANNERS["siemens-intevo-lehr"]
 
@@ -281,3 +281,10 @@ def test_evaluation_can_draw_outside_of_training():
     assert 165.0 <= found.radius_mm <= 190.0
     assert found.collimator.split("-")[1].startswith("me")
     assert (found.matrix, found.views) == ((32, 48), 12)
+
+
+def test_the_cameras_frame_of_reference_is_a_uid():
+    """DICOM: at most 64 characters, numbers without leading zeros between dots."""
+    uid = Scanner("t", "siemens-lehr").acquisition("I-123").frame_of_reference_uid
+    assert len(uid) <= 64
+    assert all(part.isdigit() and str(int(part)) == part for part in uid.split("."))

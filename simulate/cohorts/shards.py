@@ -16,7 +16,7 @@ import numpy as np
 from spectac.recon.errors import InputError
 from spectac.recon.io.sealed_hdf5 import flaw, sealed
 from spectac.recon.types import Grid
-from spectac.simulate.patient_arrays import MAPS, WINDOWS, PatientArrays
+from spectac.simulate.cohorts.patient_arrays import MAPS, WINDOWS, PatientArrays
 
 FORMAT = "spectac-cohort-shard"
 VERSION = 1

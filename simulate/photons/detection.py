@@ -15,7 +15,7 @@ from spectac.recon import geometry
 from spectac.recon.collimator import Collimator, pixel_kernel
 from spectac.recon.kernels.compiled import compiled
 from spectac.recon.types import Acquisition, Array, Grid
-from spectac.simulate.cross_sections import (
+from spectac.simulate.photons.cross_sections import (
     CLASSICAL_RADIUS2_CM2,
     ELECTRON_KEV,
     ENERGY_STEP_KEV,
@@ -40,10 +40,11 @@ ORDER_CLASSES = 4
 
 @dataclass(frozen=True, eq=False)
 class ViewFrame:
-    """One view over the head.
+    """One view over the head, and the part of its detector plane that the head can send photons to.
 
     `normal` and `right` (x, y): unit vectors from the axis to the detector and along its columns. A point lies in
-    column `column0` + u_mm / pixel_mm[1] and row `row0` + z_mm / pixel_mm[0]; `rows` and `columns` include the margins.
+    column `column0` + u_mm / pixel_mm[1] and row `row0` + z_mm / pixel_mm[0] of the detector. The part begins at
+    `first_row` and `first_column`, which may lie beside the detector, and has `rows` and `columns`.
     """
 
     normal: tuple[float, float]
@@ -53,15 +54,20 @@ class ViewFrame:
     column0: float
     row0: float
     pixel_mm: tuple[float, float]
+    matrix: tuple[int, int]
+    first_row: int
+    first_column: int
     rows: int
     columns: int
     layers: int
 
 
-def view_frame(acquisition: Acquisition, view: int, margin: tuple[int, int], deepest_mm: float) -> ViewFrame:
-    """Frame of a view whose detector is continued by `margin` = (rows, columns) of pixels on every side.
+def view_frame(
+    acquisition: Acquisition, view: int, margin: tuple[int, int], reach_mm: float, z_mm: tuple[float, float]
+) -> ViewFrame:
+    """Frame of a view for a head within `reach_mm` of the axis and between two heights `z_mm`.
 
-    `deepest_mm` is the farthest that the head reaches from the axis, away from the detector.
+    Photons that land up to `margin` = (rows, columns) of pixels beside the detector are kept: they may be blurred in.
     """
     normal = geometry.view_normals(acquisition.view_angles_deg)[view]
     right = geometry.detector_rights(acquisition.view_angles_deg)[view]
@@ -69,18 +75,31 @@ def view_frame(acquisition: Acquisition, view: int, margin: tuple[int, int], dee
     rows, columns = acquisition.matrix
     pixel_z, pixel_u = acquisition.pixel_mm
     radius = float(acquisition.radii_mm[view])
+    column0 = 0.5 * (columns - 1) + float(np.asarray(acquisition.u_offset_mm)[view]) / pixel_u
+    row0 = -z / pixel_z
+    first_row, last_row = _kept(row0 + z_mm[0] / pixel_z, row0 + z_mm[1] / pixel_z, rows, margin[0])
+    first_column, last_column = _kept(column0 - reach_mm / pixel_u, column0 + reach_mm / pixel_u, columns, margin[1])
     return ViewFrame(
         normal=(float(normal[0]), float(normal[1])),
         right=(float(right[0]), float(right[1])),
         radius_mm=radius,
         axis_mm=(x, y),
-        column0=0.5 * (columns - 1) + float(np.asarray(acquisition.u_offset_mm)[view]) / pixel_u + margin[1],
-        row0=-z / pixel_z + margin[0],
+        column0=column0,
+        row0=row0,
         pixel_mm=(pixel_z, pixel_u),
-        rows=rows + 2 * margin[0],
-        columns=columns + 2 * margin[1],
-        layers=max(1, math.ceil((radius + deepest_mm) / LAYER_MM)),
+        matrix=acquisition.matrix,
+        first_row=first_row,
+        first_column=first_column,
+        rows=last_row - first_row,
+        columns=last_column - first_column,
+        layers=max(1, math.ceil((radius + reach_mm) / LAYER_MM)),
     )
+
+
+def _kept(low: float, high: float, size: int, margin: int) -> tuple[int, int]:
+    """First pixel and the one after the last that lie between two places, not more than `margin` beside 0..size."""
+    first = min(max(math.floor(low), -margin), size + margin - 1)
+    return first, max(min(math.ceil(high) + 1, size + margin), first + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,19 +117,19 @@ class Shield:
 
 
 def shield(basis: Array, grid: Grid, frame: ViewFrame) -> Shield:
-    """Shield of a view from densities (z, y, x, 2) of water and bone in g/cm3 on an upright grid of cubic voxels."""
+    """Shield of a view from densities (y, x, z, 2) of water and bone in g/cm3 on an upright grid of cubic voxels."""
     step = grid.voxel_mm[2]
-    nz, ny, nx, _ = basis.shape
+    ny, nx, nz, _ = basis.shape
     first = grid.affine_lps[:3, 3]
     corners = np.array([[i, j] for i in (0, nx - 1) for j in (0, ny - 1)]) * step + first[:2] - frame.axis_mm
     depths, columns = corners @ frame.normal, corners @ frame.right
     nearest, leftmost = depths.max() + step, columns.min() - step
     nd = math.ceil((depths.max() - depths.min()) / step) + 3
     nu = math.ceil((columns.max() - columns.min()) / step) + 3
-    mass = np.zeros((nd, nu, nz, 2), np.float32)
+    mass = np.empty((nd, nu, nz, 2), np.float32)
     offset = (np.asarray(frame.axis_mm) - first[:2]) / step
     _fill_shield(
-        np.ascontiguousarray(basis.transpose(1, 2, 0, 3)), offset[0], offset[1], nearest / step, leftmost / step,
+        basis, offset[0], offset[1], nearest / step, leftmost / step,
         *frame.normal, *frame.right, 0.1 * step, mass,
     )  # fmt: skip
     return Shield(mass, float(nearest), float(leftmost), float(first[2]), step)
@@ -152,8 +171,9 @@ def detect(events: Array, frame: ViewFrame, cover: Shield, tables: CrossSections
     """
     gathered = np.zeros((frame.layers, frame.columns, frame.rows, ORDER_CLASSES, response.shape[0]), np.float32)
     _detect(
-        events, *frame.normal, *frame.right, frame.radius_mm, *frame.axis_mm, frame.column0, frame.row0,
-        *frame.pixel_mm, cover.mass, cover.depth_mm, cover.column_mm, cover.first_z_mm, cover.step_mm,
+        events, *frame.normal, *frame.right, frame.radius_mm, *frame.axis_mm,
+        frame.column0 - frame.first_column, frame.row0 - frame.first_row, *frame.pixel_mm,
+        cover.mass, cover.depth_mm, cover.column_mm, cover.first_z_mm, cover.step_mm,
         tables.total, tables.incoherent, tables.coherent, tables.basis, response.T.copy(),
         np.maximum(response, np.roll(response, -1, axis=1)).max(axis=0) > 1e-5, gathered,
     )  # fmt: skip
@@ -236,9 +256,7 @@ def _add(share, kev, water, bone, basis, response, target):  # type: ignore[no-u
         target[w] += passing * ((1 - f) * response[e, w] + f * response[e + 1, w])
 
 
-def blurred(
-    gathered: Array, frame: ViewFrame, collimator: Collimator, energy_kev: float, margin: tuple[int, int]
-) -> Array:
+def blurred(gathered: Array, frame: ViewFrame, collimator: Collimator, energy_kev: float) -> Array:
     """Expected counts (class, window, row, column) on the detector: every layer blurred by the collimator's response.
 
     An event was put into its pixel, which spreads it like a box: the kernel's own box is taken off its variance.
@@ -247,21 +265,21 @@ def blurred(
     layers, columns, rows, classes, windows = gathered.shape
     pixel_z, pixel_u = frame.pixel_mm
     sigma = np.asarray(collimator.sigma_mm((np.arange(layers) + 0.5) * LAYER_MM, energy_kev))
-    inner_rows, inner_columns = rows - 2 * margin[0], columns - 2 * margin[1]
+    inner_rows, inner_columns = frame.matrix
     total = np.zeros((inner_columns, inner_rows, classes * windows), np.float32)
     for layer in range(layers):
         if not gathered[layer].any():
             continue
-        along = _spread(columns, margin[1], float(sigma[layer]), pixel_u)
-        axial = _spread(rows, margin[0], float(sigma[layer]), pixel_z)
+        along = _spread(inner_columns, frame.first_column, columns, float(sigma[layer]), pixel_u)
+        axial = _spread(inner_rows, frame.first_row, rows, float(sigma[layer]), pixel_z)
         part = along @ gathered[layer].reshape(columns, -1)
         total += axial @ part.reshape(inner_columns, rows, -1)
     return total.reshape(inner_columns, inner_rows, classes, windows).transpose(2, 3, 1, 0)
 
 
-def _spread(size: int, margin: int, sigma_mm: float, pixel_mm: float) -> Array:
-    """Matrix (inner, size) float32 of the blur from `size` pixels to those without the margins."""
+def _spread(inner: int, first: int, size: int, sigma_mm: float, pixel_mm: float) -> Array:
+    """Matrix (inner, size) float32 of the blur from `size` pixels, counted from `first`, to those 0..inner."""
     kernel, half = pixel_kernel(np.array([math.sqrt(max(sigma_mm**2 - pixel_mm**2 / 12.0, 0.0))]), pixel_mm)
-    apart = np.abs(np.arange(margin, size - margin)[:, None] - np.arange(size))
+    apart = np.abs(np.arange(inner)[:, None] - np.arange(first, first + size))
     weights = np.where(apart <= half[0], kernel[0][np.minimum(apart, kernel.shape[1] - 1)], 0.0)
     return weights.astype(np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 from spectac.recon.kernels.compiled import compiled
 from spectac.recon.types import Array, Grid
 from spectac.simulate.anatomy import MATERIAL_OF_LABEL
-from spectac.simulate.cross_sections import (
+from spectac.simulate.photons.cross_sections import (
     ELECTRON_KEV,
     ENERGY_STEP_KEV,
     HC_KEV_ANGSTROM,
@@ -203,7 +203,7 @@ def _rayleigh_cosine(rng, kev, quantiles):  # type: ignore[no-untyped-def]
     """Cosine drawn from (1 + cos^2) F(x)^2: x^2 by its quantiles, Thomson's factor by rejection."""
     scale = 2.0 * (_HC / kev) ** 2
     while True:
-        place = rng.random() * (quantiles.size - 1)
+        place = (1.0 - (1.0 - rng.random()) ** (1.0 / 3.0)) * (quantiles.size - 1)
         i = int(place)
         f = place - i
         cosine = 1.0 - min(scale * ((1 - f) * quantiles[i] + f * quantiles[i + 1]), 2.0)
@@ -218,7 +218,7 @@ def _turned(dx, dy, dz, cosine, turn):  # type: ignore[no-untyped-def]
     a, b = sine * math.cos(turn), sine * math.sin(turn)
     across = math.sqrt(dx * dx + dy * dy)
     if across < 1e-6:
-        return a, b, math.copysign(cosine, dz)
+        return a, b, cosine if dz > 0.0 else -cosine
     x = dx * cosine + (a * dx * dz - b * dy) / across
     y = dy * cosine + (a * dy * dz + b * dx) / across
     z = dz * cosine - a * across

@@ -11,7 +11,7 @@ from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Array
 from spectac.simulate.anatomy import BRAIN, CORTEX, LOBES, SIDES
-from spectac.simulate.painting import (
+from spectac.simulate.tracers.painting import (
     Painted,
     Parameter,
     around,

@@ -30,9 +30,9 @@ class CrossSections:
     """Tables up to `highest_kev`: m materials, e energies, x momentum transfers.
 
     `total`, `compton`, `rayleigh` (m, e) in cm2/g; `incoherent` (m, x) electrons per g that scatter; `coherent` (m, x)
-    squared form factor per g; `rayleigh_x2` (m, e, q) the x^2 below which a share q/(n-1) of the integral of F^2 d(x^2)
-    up to backscatter lies; `basis` (2, e) cm2/g of water and cortical bone; `shares` (m, 2) how each material's total
-    is made of them.
+    squared form factor per g; `rayleigh_x2` (m, e, q) the x^2 below which a share 1 - (1 - q/(n-1))^3 of the integral
+    of F^2 d(x^2) up to backscatter lies; `basis` (2, e) cm2/g of water and cortical bone; `shares` (m, 2) how each
+    material's total is made of them.
     """
 
     total: Array
@@ -84,8 +84,11 @@ _QUANTILES = 257
 
 
 def _rayleigh_quantiles(coherent: Array, x: Array, energies: Array) -> Array:
-    """Quantiles (m, e, q) of x^2 under F^2 d(x^2), from 0 to backscatter at each energy."""
-    wanted = np.linspace(0.0, 1.0, _QUANTILES)
+    """Quantiles (m, e, q) of x^2 under F^2 d(x^2), from 0 to backscatter at each energy.
+
+    They crowd towards 1, where x^2 rises steeply: evenly spaced, the last step alone would cover most angles.
+    """
+    wanted = 1.0 - np.linspace(1.0, 0.0, _QUANTILES) ** 3
     out = np.zeros((coherent.shape[0], energies.size, _QUANTILES), np.float32)
     squares = x**2
     for row, values in enumerate(coherent):

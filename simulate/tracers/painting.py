@@ -7,7 +7,7 @@ import numpy as np
 
 from spectac.recon.types import Array, Grid
 from spectac.simulate.anatomy import BESIDE, LABEL, REGIONS, SIDES, labels
-from spectac.simulate.shapes import SmoothField
+from spectac.simulate.heads.shapes import SmoothField
 
 COLD = (*BESIDE, *labels("air cavity"))
 """Regions without a tracer, whatever it is."""

@@ -18,7 +18,7 @@ from typing import Any
 import spectac.recon
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
-from spectac.simulate.shards import DamagedShard, ShardFacts, read_facts
+from spectac.simulate.cohorts.shards import DamagedShard, ShardFacts, read_facts
 
 try:
     import fcntl
@@ -82,7 +82,7 @@ class CohortSettings:
 def code_digest() -> str:
     """Digest of the Python files of spectac.simulate and spectac.recon, the code that patients follow from."""
     digest = hashlib.sha256()
-    for folder in (Path(__file__).parent, Path(str(spectac.recon.__file__)).parent):
+    for folder in (Path(__file__).parents[1], Path(str(spectac.recon.__file__)).parent):
         for path in sorted(folder.rglob("*.py")):
             content = path.read_bytes()
             digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())

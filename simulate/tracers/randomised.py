@@ -9,7 +9,7 @@ import numpy as np
 
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.simulate.anatomy import REGIONS, SIDES
-from spectac.simulate.painting import (
+from spectac.simulate.tracers.painting import (
     COLD,
     Painted,
     Parameter,

@@ -1,0 +1,1 @@
+"""What a cohort keeps of its patients and where; `simulate.cohort` makes it."""

@@ -1,0 +1,247 @@
+"""How heads vary: named ranges, and the draw of one head's shape from them.
+
+A range is (low, high) and drawn uniformly, but for those named in NORMAL, which are (mean - 2 sd, mean + 2 sd) of a
+normal distribution cut at 2.5 sd. Ranges without a source in a comment are assumed from general anatomy.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class HeadRanges:
+    """Ranges of everything that is drawn; lengths in mm, angles in degrees, bare names are factors or fractions.
+
+    Sizes are factors on the adult male reference of this package (skull.py); children come with probability
+    `child_probability` and are scaled down by age.
+    """
+
+    age_years: Range = (18.0, 90.0)
+    child_age_years: Range = (5.0, 17.0)
+    child_probability: float = 0.12
+    female_probability: float = 0.5
+
+    size: Range = (0.895, 1.005)
+    """Of the reference, which is larger than the average man."""
+    breadth: Range = (0.955, 1.045)
+    height: Range = (0.95, 1.05)
+    face_height: Range = (0.92, 1.08)
+    nose: Range = (0.8, 1.2)
+    neck: Range = (0.85, 1.2)
+    jaw: Range = (0.92, 1.08)
+    vertex: Range = (2.05, 2.45)
+    """Power of the vault's superellipsoid: 2 is round, more is boxy."""
+    egg: Range = (0.04, 0.16)
+    """How much narrower the frontal end is than the occipital."""
+    deformation_mm: Range = (0.8, 2.4)
+    petalia_mm: Range = (-1.5, 4.0)
+    """Left occiput behind the right and right frontal pole before the left, as in most people."""
+    sinus_deviation_mm: Range = (-4.0, 4.0)
+
+    skull_thickness_mm: Range = (5.6, 9.6)
+    temporal_thickness: Range = (0.42, 0.66)
+    occipital_thickness: Range = (0.12, 0.42)
+    protuberance_mm: Range = (1.0, 6.0)
+    diploe_share: Range = (0.32, 0.56)
+    bone_density: Range = (0.92, 1.08)
+    scalp_mm: Range = (4.2, 7.5)
+    temporalis_mm: Range = (4.0, 9.0)
+    fat: Range = (0.5, 1.8)
+    frontal_sinus: Range = (0.0, 1.25)
+    maxillary_sinus: Range = (0.7, 1.12)
+    sphenoid_sinus: Range = (0.45, 1.1)
+    ethmoid_cells: Range = (0.6, 1.1)
+    mastoid_cells: Range = (0.1, 1.0)
+    nasal_airway: Range = (0.6, 1.3)
+    pharynx: Range = (0.6, 1.3)
+    mouth_air_mm: Range = (0.0, 5.0)
+    opaque_sinus_probability: float = 0.08
+    hyperostosis_probability: float = 0.08
+    hyperostosis_mm: Range = (3.0, 8.0)
+    craniotomy_probability: float = 0.05
+    flap_radius_mm: Range = (22.0, 42.0)
+    edentulous_probability: float = 0.2
+    """Of those above 60 years."""
+
+    cortex_mm: Range = (2.3, 3.2)
+    """Fischl and Dale, PNAS 2000, 97:11050: 1 to 4.5 mm, mean about 2.5 mm."""
+    gyrus_mm: Range = (8.6, 10.4)
+    sulcus_mm: Range = (0.4, 0.9)
+    ventricles: Range = (0.9, 1.7)
+    atrophy: Range = (0.0, 1.0)
+    """Position within what is usual for the age, 0 little, 1 much."""
+    caudate: Range = (0.87, 1.13)
+    putamen: Range = (0.87, 1.13)
+    thalamus: Range = (0.9, 1.1)
+
+    pitch_deg: Range = (-16.0, 16.0)
+    yaw_deg: Range = (-8.0, 8.0)
+    roll_deg: Range = (-7.0, 7.0)
+    shift_mm: Range = (-12.0, 12.0)
+    neck_length_mm: Range = (5.0, 40.0)
+    """How much of the neck below the chin lies in the field."""
+    holder_probability: float = 0.75
+    pillow_probability: float = 0.6
+    holder_mm: Range = (2.0, 4.0)
+    holder_gap_mm: Range = (4.0, 22.0)
+    pillow_mm: Range = (8.0, 25.0)
+
+
+NORMAL = frozenset(
+    {"size", "breadth", "height", "face_height", "skull_thickness_mm", "caudate", "putamen", "thalamus", "bone_density"}
+    | {"pitch_deg", "yaw_deg", "roll_deg", "shift_mm", "vertex", "scalp_mm", "petalia_mm"}
+)
+
+ADULT_AND_CHILD = HeadRanges()
+"""What networks are trained on."""
+
+OUTSIDE_TRAINING = replace(
+    ADULT_AND_CHILD,
+    size=(1.03, 1.06),
+    breadth=(0.86, 0.92),
+    height=(1.08, 1.14),
+    skull_thickness_mm=(10.5, 13.0),
+    deformation_mm=(3.2, 4.2),
+    petalia_mm=(7.0, 11.0),
+    scalp_mm=(8.5, 11.0),
+    frontal_sinus=(1.4, 1.8),
+    sinus_deviation_mm=(5.0, 8.0),
+    bone_density=(1.12, 1.18),
+    pitch_deg=(21.0, 27.0),
+    child_probability=0.0,
+    female_probability=0.0,
+)
+"""Long, narrow, large, thick-skulled and lopsided heads, tilted far: every shape range lies outside of training's."""
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """One head's draws: `numbers` for every range, and what is there or not."""
+
+    numbers: dict[str, float]
+    sex: str
+    child: bool
+    hyperostosis: bool
+    craniotomy: str
+    edentulous: bool
+    holder: bool
+    pillow: bool
+    opaque: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> float:
+        return self.numbers[name]
+
+    def plain(self) -> dict[str, float | int | bool | str]:
+        """Everything as plain values."""
+        return {
+            **{name: round(value, 5) for name, value in self.numbers.items()},
+            "sex": self.sex,
+            "child": self.child,
+            "hyperostosis": self.hyperostosis,
+            "craniotomy": self.craniotomy,
+            "edentulous": self.edentulous,
+            "holder": self.holder,
+            "pillow": self.pillow,
+            "opaque_sinuses": ", ".join(self.opaque),
+        }
+
+
+SINUSES = (
+    "right maxillary",
+    "left maxillary",
+    "sphenoid",
+    "right frontal",
+    "left frontal",
+    "right mastoid",
+    "left mastoid",
+)
+
+
+def _draw(rng: np.random.Generator, name: str, limits: Range) -> float:
+    low, high = limits
+    if name not in NORMAL:
+        return float(rng.uniform(low, high))
+    return float(0.5 * (low + high) + 0.25 * (high - low) * np.clip(rng.standard_normal(), -2.5, 2.5))
+
+
+def draw_shape(rng: np.random.Generator, ranges: HeadRanges) -> HeadShape:
+    """Shape of one head: every range drawn, then what depends on sex and age put on top."""
+    numbers: dict[str, float] = {}
+    for field in fields(ranges):
+        value = getattr(ranges, field.name)
+        if not isinstance(value, tuple):
+            continue
+        if field.name == "shift_mm":
+            numbers |= {f"shift_{axis}_mm": _draw(rng, "shift_mm", value) for axis in "xyz"}
+        elif field.name in ("maxillary_sinus", "mastoid_cells", "frontal_sinus", "caudate", "putamen"):
+            # The two sides vary together, and a little each for itself.
+            both = _draw(rng, field.name, value)
+            for side in ("right", "left"):
+                spread = 0.02 if field.name in ("caudate", "putamen") else 0.12
+                numbers[f"{side}_{field.name}"] = max(0.0, both * (1 + spread * float(rng.standard_normal())))
+        else:
+            numbers[field.name] = _draw(rng, field.name, value)
+    chance = rng.random(12)
+    child = bool(chance[0] < ranges.child_probability)
+    female = bool(chance[1] < ranges.female_probability)
+    child_age = numbers.pop("child_age_years")
+    if child:
+        numbers["age_years"] = child_age
+    age = numbers["age_years"]
+    craniotomy = "none"
+    if chance[2] < ranges.craniotomy_probability:
+        craniotomy = ("missing", "thinned", "re-set")[int(chance[3] * 3)]
+    shape = HeadShape(
+        numbers=numbers,
+        sex="female" if female else "male",
+        child=child,
+        # Seen in the second half of life, far more often in women.
+        hyperostosis=bool(age > 40 and chance[4] < ranges.hyperostosis_probability * (1.6 if female else 0.4)),
+        craniotomy=craniotomy,
+        edentulous=bool(age > 60 and chance[5] < ranges.edentulous_probability),
+        holder=bool(chance[6] < ranges.holder_probability),
+        pillow=bool(chance[7] < ranges.pillow_probability),
+        opaque=tuple(
+            name
+            for name, luck in zip(SINUSES, rng.random(len(SINUSES)), strict=True)
+            if luck < ranges.opaque_sinus_probability
+        ),
+    )
+    # Where a flap and the hyperostosis lie.
+    numbers["flap_azimuth_deg"] = float(rng.uniform(-180, 180))
+    numbers["flap_elevation_deg"] = float(rng.uniform(15, 65))
+    _grow(shape, female, age)
+    return shape
+
+
+def _grow(shape: HeadShape, female: bool, age: float) -> None:
+    """Put sex and age into the numbers: women's heads are 5 % smaller, children's grow, brains shrink from 30 on."""
+    numbers = shape.numbers
+    if female:
+        # Head breadth and length of women are 94 to 95 % of men's (ANSUR II, see benchmarks/heads.py).
+        numbers["size"] *= 0.955
+        numbers["face_height"] *= 0.965
+        numbers["neck"] *= 0.88
+    if age < 18:
+        # Head circumference is 51 cm at 5 years and 57 cm in men (WHO and Nellhaus charts); faces grow later.
+        young = (18 - age) / 13
+        numbers["size"] *= 1 - 0.085 * young
+        numbers["face_height"] *= 1 - 0.17 * young
+        numbers["skull_thickness_mm"] *= 1 - 0.36 * young
+        numbers["protuberance_mm"] *= 1 - 0.6 * young
+        numbers["neck"] *= 1 - 0.22 * young
+        numbers["scalp_mm"] *= 1 - 0.25 * young
+        numbers["temporalis_mm"] *= 1 - 0.25 * young
+        numbers["nose"] *= 1 - 0.3 * young
+        for name in ("right_frontal_sinus", "left_frontal_sinus"):
+            numbers[name] *= max(0.0, 1 - 1.4 * young)
+        for name in ("right_maxillary_sinus", "left_maxillary_sinus", "sphenoid_sinus"):
+            numbers[name] *= 1 - 0.3 * young
+        for name in ("right_mastoid_cells", "left_mastoid_cells"):
+            numbers[name] *= 1 - 0.4 * young
+    # Fraction of atrophy: 0 in the young, up to 1 in very old brains that shrank more than most.
+    decades = max(0.0, age - 30) / 60
+    numbers["atrophy"] = decades * (0.35 + 0.65 * numbers["atrophy"])

@@ -1,0 +1,1 @@
+"""Photon histories and their detection; `simulate.montecarlo` runs them."""
