@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 from spectac.learned.inputs import network_input
 from spectac.recon.errors import InputError
 from spectac.recon.types import Array
-from spectac.simulate.patient_arrays import WINDOWS, PatientArrays
-from spectac.simulate.shards import read_facts, read_patients
+from spectac.simulate.cohorts.patient_arrays import WINDOWS, PatientArrays
+from spectac.simulate.cohorts.shards import read_facts, read_patients
 
 SIDE_WINDOWS = ("scatter", "lower")
 """Windows that can fill the scatter channel, the better one first."""

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -119,12 +119,17 @@ class SystemModel:
         )
         self._tables = tables
         self._views = np.arange(acquisition.views)
-        if mu is not None:
-            needed = int(tables.points.sum()) * grid.shape[0] * self.dtype.itemsize
-            limit = _free_memory_bytes() // 4 if factor_memory_bytes is None else factor_memory_bytes
-            if needed <= limit:
-                with ThreadPoolExecutor(workers) as threads:
-                    tables.factors = tuple(threads.map(self._factors_of, range(acquisition.views)))
+        self._keep_factors()
+
+    def _keep_factors(self) -> None:
+        """Compute the attenuation factors of all views where there is a map and they fit into the memory for them."""
+        tables, limit = self._tables, self._settings.factor_memory_bytes
+        if tables.mu is None:
+            return
+        needed = int(tables.points.sum()) * self.grid.shape[0] * self.dtype.itemsize
+        if needed <= (_free_memory_bytes() // 4 if limit is None else limit):
+            with ThreadPoolExecutor(tables.workers) as threads:
+                tables.factors = tuple(threads.map(self._factors_of, range(self.acquisition.views)))
 
     @property
     def views(self) -> int:
@@ -178,6 +183,23 @@ class SystemModel:
             )
             self._twins[wanted] = whole
         return whole.subset(self._views)
+
+    def with_mu(self, per_cm: Array) -> "SystemModel":
+        """System with another map (z, y, x) in 1/cm, kept in this system's precision; all else is shared.
+
+        Cheaper than a new system, and a float64 system sees every bit of the map: for derivatives and training.
+        Raises InputError for another shape, and for values that are negative or not finite.
+        """
+        volume = self._native(per_cm, self.image_shape, "mu (z, y, x)", (1, 2, 0))
+        if not (np.isfinite(volume).all() and volume.min() >= 0):
+            raise InputError("a mu-map must be finite and nowhere negative")
+        other = object.__new__(SystemModel)
+        other.__dict__.update(self.__dict__)
+        other._tables = replace(self._tables, mu=volume, factors=None)
+        other._settings = replace(self._settings, mu=MuMap(per_cm, self.grid, self.energy_kev))
+        other._twins = {}
+        other._keep_factors()
+        return other
 
     def forward(self, image: Array) -> Array:
         """Expected counts (v, z, u) of an image (z, y, x) in counts per second and mL, without scatter."""
