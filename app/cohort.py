@@ -68,5 +68,8 @@ def make_cohort(settings: CohortSettings, output: Path, *, scheduler: str | None
             f"{output}: the workers of these shards died again and again, of too little memory or a crash: {lost}; "
             f"{result.patients} patients are there, {again}"
         )
+    if result.failures and not result.patients:
+        index, reason = next(iter(result.failures.items()))
+        raise InputError(f"{output}: all {len(result.failures)} patients failed; patient {index}: {reason}")
     seconds = time.perf_counter() - began
     return [*lines, f"{output}: {result.patients} patients, {len(result.failures)} failed ({seconds:.1f} s)"]
