@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spectac.app.cohort import counting_bar
+from spectac.app.progress import counting_bar
 from spectac.app.record import versions
 from spectac.recon import Image, InputError
 from spectac.recon.io import dicom_nm, hdf5
