@@ -3,8 +3,8 @@
     python benchmarks/virtual_patients.py -o FOLDER [--heads N] [--histories N] [--seed N] [--only scatter|speed|noise]
 
 Writes fast_scatter.csv (one row a head and window: summed scatter, fast over full; error per view-averaged pixel),
-fast_noise.csv (the fast way's noise over that of the counts), scatter_fractions.csv (scatter and high-energy counts over the photopeak's primary, by tracer, nuclide and window) and
-simulation_speed.csv (seconds of each step for one patient at training resolution, and of one full Monte Carlo study).
+fast_noise.csv (the fast way's noise over that of the counts), scatter_fractions.csv (scatter and high-energy counts over
+the photopeak's primary, by tracer, nuclide and window) and simulation_speed.csv (seconds of each step for one patient at training resolution, and of one full Monte Carlo study).
 Run it on a quiet machine: the seconds are wall-clock time.
 """
 

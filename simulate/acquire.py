@@ -1,8 +1,8 @@
 """A virtual patient in front of a camera: expected counts in every window, then a study with Poisson noise.
 
 Two ways to the expected counts. The fast one projects the primary with recon's system model on pixels finer than the
-camera's, and takes the scatter from a short Monte Carlo: no bias, and noise of 8 to 15 % of the counts' own in a bin
-(3 million counts), 16 to 32 % in a preview image, for one history serves all views. The full Monte Carlo takes
+camera's, and takes the scatter from a short Monte Carlo: no bias, and noise of 9 to 17 % of the counts' own in a bin
+(3 million counts), 18 to 34 % in a preview image, for one history serves all views. The full Monte Carlo takes
 everything from photon histories; with the projector that later reconstructs it shares the angles, the collimator's
 width and the view times, but neither attenuation nor sums.
 """
