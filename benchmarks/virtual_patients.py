@@ -3,8 +3,9 @@
     python benchmarks/virtual_patients.py -o FOLDER [--heads N] [--histories N] [--seed N] [--only scatter|speed|noise]
 
 Writes fast_scatter.csv (one row a head and window: summed scatter, fast over full; error per view-averaged pixel),
-fast_noise.csv (the fast way's noise over that of the counts), scatter_fractions.csv (scatter and high-energy counts over
-the photopeak's primary, by tracer, nuclide and window) and simulation_speed.csv (seconds of each step for one patient at training resolution, and of one full Monte Carlo study).
+fast_noise.csv (the fast way's noise over that of the counts), scatter_fractions.csv (scatter and high-energy counts
+over the photopeak's primary, by tracer, nuclide and window) and simulation_speed.csv (seconds of each step for one
+patient at training resolution, and of one full Monte Carlo study).
 Run it on a quiet machine: the seconds are wall-clock time.
 """
 
@@ -119,8 +120,8 @@ def scatter_tables(heads: int, histories: int, seed: int) -> tuple[list[dict[str
 def noise_table(seed: int, repeats: int = 6) -> list[dict[str, object]]:
     """Rows of fast_noise.csv: the fast way's noise over that of the counts, in bins and in preview images.
 
-    Root of the mean variances' ratio over bins, or voxels, above a tenth of the maximum; 3 million photopeak counts. One history serves all views,
-    so that images do not average its noise away as they do Poisson's.
+    Root of the mean variances' ratio over bins, or voxels, above a tenth of the maximum; 3 million photopeak counts.
+    One history serves all views, so that images do not average its noise away as they do Poisson's.
     """
     rows: list[dict[str, object]] = []
     scanner = Scanner("training", "siemens-lehr", matrix=(64, 64), pixel_mm=4.0, views=60, scheme="tew")
