@@ -2,7 +2,9 @@
 
 import json
 import math
+import signal
 import sys
+import threading
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +51,9 @@ class _Interrupted(Exception):  # noqa: N818 - not an error
 
 def main() -> None:
     """Run the command line; bad input gives one line and exit code 2."""
+    # A scheduler's SIGTERM ends a run as Ctrl-C does: nothing half-written stays.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):

@@ -1,33 +1,12 @@
 """`spectac cohort`: thousands of virtual patients in a folder, with a progress bar and a line on how to go on."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from spectac.app.progress import counting_bar
 from spectac.recon import InputError
 from spectac.simulate.cohort import CohortProgress, run_cohort
 from spectac.simulate.cohorts.folder import CohortSettings
-
-
-@contextmanager
-def counting_bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    """Bar on stderr with the time left, moved by (done, total)."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        # A shard takes minutes: the speed is taken over an hour.
-        *columns, console=console, transient=True, disable=not console.is_terminal, speed_estimate_period=3600.0
-    ) as progress:  # fmt: skip
-        task = progress.add_task(f"{text}: preparing (the first run compiles)", total=None)
-
-        def move(done: int, total: int) -> None:
-            progress.update(task, description=text, completed=done, total=total)
-
-        yield move
 
 
 def make_cohort(settings: CohortSettings, output: Path, *, scheduler: str | None, workers: int | None) -> list[str]:
@@ -68,5 +47,8 @@ def make_cohort(settings: CohortSettings, output: Path, *, scheduler: str | None
             f"{output}: the workers of these shards died again and again, of too little memory or a crash: {lost}; "
             f"{result.patients} patients are there, {again}"
         )
+    if result.failures and not result.patients:
+        index, reason = next(iter(result.failures.items()))
+        raise InputError(f"{output}: all {len(result.failures)} patients failed; patient {index}: {reason}")
     seconds = time.perf_counter() - began
     return [*lines, f"{output}: {result.patients} patients, {len(result.failures)} failed ({seconds:.1f} s)"]

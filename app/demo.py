@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from spectac.app.progress import progress_bar
 from spectac.app.record import versions
-from spectac.app.run import progress_bar
 from spectac.recon import (
     AttenuationModel,
     Chang,

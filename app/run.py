@@ -2,16 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from spectac.app.progress import progress_bar
 from spectac.app.record import record
-from spectac.recon import InputError, RelativeDifferencePrior, Result, Study, Update, attenuation_model
+from spectac.recon import InputError, RelativeDifferencePrior, Result, Study, attenuation_model
 from spectac.recon import reconstruct as reconstruct_study
 from spectac.recon.fbp import RampWindow, parse_filter
 from spectac.recon.filters import parse_post_filter
@@ -48,20 +45,6 @@ class Request:
         if self.algorithm == "mlem":
             values["subsets"] = 1
         return values
-
-
-@contextmanager
-def progress_bar(text: str) -> Iterator[Callable[[Update], None]]:
-    """Bar on stderr with the time left, moved by the updates of a reconstruction."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"{text}: preparing (the first run compiles)", total=None)
-
-        def move(update: Update) -> None:
-            progress.update(task, description=text, completed=update.done, total=update.total)
-
-        yield move
 
 
 def solve(study: Study, request: Request) -> Result:

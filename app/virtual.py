@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from spectac.app.cohort import counting_bar
+from spectac.app.progress import counting_bar
 from spectac.app.record import versions
 from spectac.recon import Image, InputError
 from spectac.recon.io import dicom_nm, hdf5
-from spectac.recon.io.atomic import written_folder
+from spectac.recon.io.atomic import is_result, written_folder
 from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.simulate.acquire import Expected, Patient, expected_counts
@@ -67,6 +67,7 @@ def simulate(request: VirtualRequest, output: Path) -> list[str]:
         raise InputError(f"{output} is a file: give a folder for the study with -o")
     began = time.perf_counter()
     own = seeds(request.seed, 0)
+    repeated = is_result(output)
     with written_folder(output) as folder:
         patient, scanner, expected = _expected(request, own)
         study = expected.study(np.random.default_rng(own["noise"]))
@@ -89,7 +90,7 @@ def simulate(request: VirtualRequest, output: Path) -> list[str]:
         }
         (folder / "patient.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     # The projections of an earlier run in the other format would pass for this patient's.
-    for stale in {"projections.dcm", "study.h5"} - {name}:
+    for stale in {"projections.dcm", "study.h5"} - {name} if repeated else ():
         (output / stale).unlink(missing_ok=True)
     counts = study.counts.sum(axis=(1, 2, 3), dtype=np.float64)
     listed = ", ".join(f"{window.name} {total:.3g}" for window, total in zip(study.windows, counts, strict=True))

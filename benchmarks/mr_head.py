@@ -3,10 +3,11 @@
     python benchmarks/mr_head.py --phantom head_phantom_benauer -o FOLDER [--histories N] [--seed N]
 
 The phantom (MIT licence; one head, from an MR, without sinuses) comes as two zip files of labels, DaT_phantom.zip and
-Brain_Perfusion_phantom.zip. Every photon of the projections comes from simulate's Monte Carlo, which shares no code
-with the projector. Counts are left without noise: what is wrong is bias. Each mean is compared with the truth, and
-with the "ideal" image, reconstructed from primary photons alone with the true map: small regions lose a part of their
-activity to blur even there. Writes mr_head.csv and mr_head.png.
+Brain_Perfusion_phantom.zip. Every photon up to 400 keV comes from simulate's Monte Carlo, which shares view angles, the
+collimator's width and view times with the projector, but neither attenuation nor sums. Counts are left without noise:
+what is wrong is bias. Each mean is compared with the truth, and with the "ideal" image, reconstructed from primary
+photons alone with the true map: small regions lose a part of their activity to blur even there. Writes mr_head.csv and
+mr_head.png.
 """
 
 import argparse

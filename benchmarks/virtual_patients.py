@@ -1,10 +1,11 @@
 """Virtual patients: the fast way's scatter against the full Monte Carlo, scatter fractions, and seconds.
 
-    python benchmarks/virtual_patients.py -o FOLDER [--heads N] [--histories N] [--seed N] [--only scatter|speed]
+    python benchmarks/virtual_patients.py -o FOLDER [--heads N] [--histories N] [--seed N] [--only scatter|speed|noise]
 
 Writes fast_scatter.csv (one row a head and window: summed scatter, fast over full; error per view-averaged pixel),
-scatter_fractions.csv (scatter and high-energy counts over the photopeak's primary, by tracer, nuclide and window) and
-simulation_speed.csv (seconds of each step for one patient at training resolution, and of one full Monte Carlo study).
+fast_noise.csv (the fast way's noise over that of the counts), scatter_fractions.csv (scatter and high-energy counts
+over the photopeak's primary, by tracer, nuclide and window) and simulation_speed.csv (seconds of each step for one
+patient at training resolution, and of one full Monte Carlo study).
 Run it on a quiet machine: the seconds are wall-clock time.
 """
 
@@ -21,7 +22,7 @@ from provenance import load_average, provenance
 
 from spectac.recon.pipeline import Settings, StudySolver
 from spectac.recon.scatter import projections
-from spectac.recon.types import Array, Image
+from spectac.recon.types import Array, Image, Study
 from spectac.simulate.acquire import FULL_HISTORIES, Expected, Patient, expected_counts, projected_primary
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import SCANNERS, Scanner, draw_scanner
@@ -116,6 +117,51 @@ def scatter_tables(heads: int, histories: int, seed: int) -> tuple[list[dict[str
     return rows, table
 
 
+def noise_table(seed: int, repeats: int = 6) -> list[dict[str, object]]:
+    """Rows of fast_noise.csv: the fast way's noise over that of the counts, in bins and in preview images.
+
+    Root of the mean variances' ratio over bins, or voxels, above a tenth of the maximum; 3 million photopeak counts.
+    One history serves all views, so that images do not average its noise away as they do Poisson's.
+    """
+    rows: list[dict[str, object]] = []
+    scanner = Scanner("training", "siemens-lehr", matrix=(64, 64), pixel_mm=4.0, views=60, scheme="tew")
+    for tracer, nuclide in TRACERS[:2]:
+        head = draw_head(np.random.default_rng(seed))
+        patient = Patient(head, draw_uptake(tracer, head, np.random.default_rng(seed), nuclide=nuclide))
+        camera = scanner.around(head)
+        runs = [expected_counts(patient, camera, np.random.SeedSequence([seed, n])) for n in range(repeats)]
+        factor = 3e6 / float(runs[0].counts[0].sum())
+        means = [factor * run.counts for run in runs]
+        noisy = [np.random.default_rng([seed, n]).poisson(means[0].astype(np.float64)) for n in range(repeats)]
+        for index, window in enumerate(runs[0].windows[:2]):
+            bins = [np.stack([one[index] for one in many]) for many in (means, noisy)]
+            images = [np.stack([_preview(runs[0], one, window.name) for one in many]) for many in (means, noisy)]
+            rows.append(
+                {
+                    "tracer": tracer,
+                    "nuclide": nuclide,
+                    "window": window.name,
+                    "noise_over_poisson_bin": round(_ratio(*bins), 3),
+                    "noise_over_poisson_preview": round(_ratio(*images), 3),
+                    "repeats": repeats,
+                    **provenance(seed),
+                }
+            )
+            print(tracer, window.name, rows[-1]["noise_over_poisson_bin"], rows[-1]["noise_over_poisson_preview"])
+    return rows
+
+
+def _preview(expected: Expected, counts: Array, window: str) -> Array:
+    study = Study(expected.acquisition, expected.windows, counts)
+    return StudySolver(study, projections(study, "none"), Settings()).preview(window).values
+
+
+def _ratio(fast: Array, noisy: Array) -> float:
+    """Root of the ratio of both mean variances (over runs) where the mean exceeds a tenth of its maximum."""
+    seen = fast.mean(axis=0) > 0.1 * fast.mean(axis=0).max()
+    return float(np.sqrt(fast.var(axis=0, ddof=1)[seen].mean() / noisy.var(axis=0, ddof=1)[seen].mean()))
+
+
 def speed_table(seed: int) -> list[dict[str, object]]:
     """Rows of simulation_speed.csv: the fast way step by step (after compilation), then one full study."""
     rows: list[dict[str, object]] = []
@@ -190,12 +236,14 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=20)
     parser.add_argument("--histories", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=("scatter", "speed"))
+    parser.add_argument("--only", choices=("scatter", "speed", "noise"))
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    if options.only != "scatter":
+    if options.only in (None, "noise"):
+        write(options.output / "fast_noise.csv", noise_table(options.seed))
+    if options.only in (None, "speed"):
         write(options.output / "simulation_speed.csv", speed_table(options.seed))
-    if options.only != "speed":
+    if options.only in (None, "scatter"):
         rows, table = scatter_tables(options.heads, options.histories, options.seed)
         write(options.output / "fast_scatter.csv", rows)
         write(options.output / "scatter_fractions.csv", table)

@@ -1,9 +1,10 @@
 """A virtual patient in front of a camera: expected counts in every window, then a study with Poisson noise.
 
 Two ways to the expected counts. The fast one projects the primary with recon's system model on pixels finer than the
-camera's, and takes the scatter from a short Monte Carlo: no bias but the noise of few histories, which is far below
-that of the counts. The full Monte Carlo takes everything from photon histories, and shares no code with the projector
-that later reconstructs.
+camera's, and takes the scatter from a short Monte Carlo: no bias, and noise of 9 to 17 % of the counts' own in a bin
+(3 million counts), 18 to 34 % in a preview image, for one history serves all views. The full Monte Carlo takes
+everything from photon histories; with the projector that later reconstructs it shares the angles, the collimator's
+width and the view times, but neither attenuation nor sums.
 """
 
 import math
@@ -20,10 +21,10 @@ from spectac.recon.system import SystemModel, view_weights_s
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Image, MuMap, Study
 from spectac.simulate import montecarlo
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.head import Head, draw_head
+from spectac.simulate.head import Head
 from spectac.simulate.penetration import high_energy_counts
 from spectac.simulate.scanner import Scanner
-from spectac.simulate.tracer import Uptake, draw_uptake
+from spectac.simulate.tracer import Uptake
 
 FINE_MM = 2.5
 """The fast way's primary is projected with pixels of at most this size."""
@@ -100,13 +101,6 @@ class Expected:
             patient={"PatientName": "Head^Virtual", "PatientID": "SPECTAC-VIRTUAL"} if patient is None else patient,
             history=(f"simulated: {self.described}",),
         )
-
-
-def draw_patient(rng: np.random.Generator, tracer: str = "dat", *, nuclide: str | None = None) -> Patient:
-    """Random head with a random uptake of "dat", "perfusion" or "randomised"."""
-    head_rng, uptake_rng = rng.spawn(2)
-    head = draw_head(head_rng)
-    return Patient(head, draw_uptake(tracer, head, uptake_rng, nuclide=nuclide))
 
 
 def expected_counts(

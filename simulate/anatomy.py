@@ -68,7 +68,6 @@ def labels(*names: str) -> tuple[int, ...]:
 CORTEX = labels(*(f"{lobe} cortex" for lobe in LOBES))
 WHITE = labels("white matter", "cerebellar white matter")
 DEEP_GREY = labels("caudate", "putamen", "thalamus")
-STRIATUM = labels("caudate", "putamen")
 BRAIN = (*CORTEX, *WHITE, *DEEP_GREY, *labels("cerebellar cortex", "brainstem"))
 INTRACRANIAL = (*BRAIN, *labels("csf", "ventricles", "choroid plexus"))
 BONE = labels("skull", "diploe", "dense bone", "teeth", "spine")

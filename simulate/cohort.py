@@ -16,13 +16,14 @@ from importlib import import_module
 from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
 from spectac.simulate.cohorts.folder import (
+    MANIFEST,
     TRACERS,
     CohortSettings,
     check_cohort,
@@ -147,7 +148,10 @@ def run_cohort(
         finally:
             with suppress(OSError):  # a full disk: what ended the run is the better message
                 remove_stale(folder)
-                write_manifest(folder, settings, shards)
+                if shards:
+                    write_manifest(folder, settings, shards)
+                else:  # nothing was made: the folder belongs to no cohort yet
+                    (folder / MANIFEST).unlink(missing_ok=True)
         write_manifest(folder, settings, shards)
     failures = {index: reason for facts in shards.values() for index, reason in facts.failures.items()}
     missing = tuple(shard for shard in settings.shards if shard not in shards)
@@ -191,7 +195,9 @@ def _simulation(name: str) -> Simulation:
         found = getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"simulation {name!r} cannot be imported: {error}") from error
-    return found
+    if not callable(found):
+        raise InputError(f"simulation {name!r} is a {type(found).__name__}, no function")
+    return cast(Simulation, found)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from spectac.simulate.head import Head
 from spectac.simulate.materials import INDEX, cm2_per_g
 from spectac.simulate.photons.histories import Body
 
+KVP = 120.0
 NOISE_HU = 10.0
 """Standard deviation of the noise in a voxel: a low-dose CT for attenuation correction, averaged to 2 mm (assumed)."""
 
@@ -15,16 +16,14 @@ def ct_scan(
     head: Head,
     rng: np.random.Generator,
     *,
-    kvp: float = 120.0,
-    noise_hu: float = NOISE_HU,
     frame_of_reference_uid: str | None = None,
 ) -> CTVolume:
-    """CT of a head on its own grid, in the camera's coordinates.
+    """CT of a head at 120 kV on its own grid, in the camera's coordinates.
 
     CT numbers come from the head's materials and densities, most of which do not lie on the curve from HU to mu that
-    recon.ct reads them with; white noise of `noise_hu` is added. Left out: beam hardening, the reconstruction's blur.
+    recon.ct reads them with; white noise is added. Left out: beam hardening, the reconstruction's blur.
     """
-    energies, share = beam(kvp)
+    energies, share = beam(KVP)
     body = Body.of(head.grid, head.labels, head.density)
     mass = np.array(
         [sum(cm2_per_g(name, float(e)) * w for e, w in zip(energies, share, strict=True)) for name in INDEX]
@@ -34,5 +33,5 @@ def ct_scan(
         for name in ("water", "air")
     )
     per_cm = mass[body.materials] * body.density
-    hu = 1000.0 * (per_cm - water) / (water - air) + rng.normal(0.0, noise_hu, head.grid.shape)
-    return CTVolume(hu.astype(np.float32), head.grid, kvp, frame_of_reference_uid)
+    hu = 1000.0 * (per_cm - water) / (water - air) + rng.normal(0.0, NOISE_HU, head.grid.shape)
+    return CTVolume(hu.astype(np.float32), head.grid, KVP, frame_of_reference_uid)

@@ -84,7 +84,7 @@ def draw_head(rng: np.random.Generator, *, voxel_mm: float = 2.0, ranges: HeadRa
     airways.nose_and_throat(canvas, case, shape)
     _brain(canvas, case, wall, shape, folds, inside)
     _holder(canvas, shape, back_y, top_z)
-    density = _density(canvas, case, wall, shape, cut_away, dense.on_axes(z, y, x))
+    density = _density(canvas, wall, shape, cut_away, dense.on_axes(z, y, x))
     return Head(grid_of(z, y, x, voxel_mm), canvas.labels, density, shape.plain() | {"voxel_mm": voxel_mm})
 
 
@@ -173,7 +173,7 @@ def _holder(canvas: Canvas, shape: HeadShape, back_y: float, top_z: float) -> No
         canvas.paint(everywhere, pillow < 0, "pillow", over=free)
 
 
-def _density(canvas: Canvas, case: Braincase, wall: Layers, shape: HeadShape, gone: Array, noise: Array) -> Array:
+def _density(canvas: Canvas, wall: Layers, shape: HeadShape, gone: Array, noise: Array) -> Array:
     """Typical densities, the patient's bone density, smooth variation, and partial volumes at the wall's faces."""
     typical = np.array([MATERIALS[m].density_g_per_cm3 for m in MATERIAL_OF_LABEL], np.float32)
     spread = np.array([DENSITY_NOISE.get(region.name, 0.006) for region in REGIONS], np.float32)

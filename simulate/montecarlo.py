@@ -133,6 +133,15 @@ class _Run:
         births: bool,
     ) -> None:
         isotope = nuclide_by_name(acquisition.nuclide)
+        # A line a tenth below every window is not counted in any.
+        counted_kev = 0.9 * min(window.lower_kev for window in windows)
+        others = [kev for kev, _ in isotope.lines[1:] if counted_kev < kev <= HIGHEST_KEV]
+        if others:
+            listed = ", ".join(f"{kev:g}" for kev in others)
+            raise InputError(
+                f"{isotope.name} has other lines ({listed} keV) that would scatter into its windows: one line is "
+                "simulated; use I-123 or Tc-99m"
+            )
         if acquisition.collimator is None:
             raise InputError("a simulation needs a collimator")
         self.energy_kev = isotope.main_kev

@@ -1,5 +1,6 @@
 """Files appear whole or not at all: written under a temporary name next to the target, then moved into place."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -39,10 +40,14 @@ def _flush_to_disk(path: Path) -> None:
 def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Temporary folder inside `path` whose files and folders are moved up into `path` when the block ends well.
 
-    `path` is made where it does not exist. When the block fails nothing is left behind: no file, no new folder.
+    `path` is made where it does not exist. A folder in it is replaced only where an earlier run made it (is_result).
+    When the block fails nothing is left behind: no file, no new folder.
     Raises OSError as the file system does.
     """
     target = Path(path)
+    for folder in (target, *target.parents):
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file, no folder: give another -o", str(folder))
     made = [folder for folder in (target, *target.parents) if not folder.exists()]
     temporary = target / f".{secrets.token_hex(6)}"
     try:
@@ -52,6 +57,9 @@ def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         for file in files:
             for one in file.iterdir() if file.is_dir() else (file,):
                 _flush_to_disk(one)
+        # Everything is checked before the first file is moved.
+        for file in files:
+            _check_place(file, target)
         for file in files:
             if file.is_dir() and (target / file.name).is_dir():
                 shutil.rmtree(target / file.name)
@@ -63,3 +71,24 @@ def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+RECORDS = ("record.json", "patient.json")
+"""Files by which a folder of results is known: what stands beside one was written by an earlier run."""
+
+
+def is_result(folder: Path) -> bool:
+    """True for a folder that an earlier run wrote its results into."""
+    return any((folder / name).is_file() for name in RECORDS)
+
+
+def _check_place(file: Path, target: Path) -> None:
+    """OSError where a file would replace a folder, a folder a file, or a folder one that is not of an earlier run."""
+    there = target / file.name
+    if not there.exists():
+        return
+    if file.is_dir() != there.is_dir():
+        kind = "folder" if there.is_dir() else "file"
+        raise FileExistsError(errno.EEXIST, f"a {kind} of this name is in the way: give another -o", str(there))
+    if there.is_dir() and not is_result(target):
+        raise FileExistsError(errno.EEXIST, "this folder was not made by spectac: give another -o", str(there))

@@ -98,9 +98,3 @@ def _rayleigh_quantiles(coherent: Array, x: Array, energies: Array) -> Array:
             most = np.interp((energy / HC_KEV_ANGSTROM) ** 2, squares, cumulated)
             out[row, column] = np.interp(wanted * most, cumulated, squares)
     return out
-
-
-def klein_nishina_cm2(energy_kev: float, cosine: Array) -> Array:
-    """Differential cross-section of Compton scattering at a free electron in cm2/sr (Klein & Nishina 1929)."""
-    ratio = 1.0 / (1.0 + energy_kev / ELECTRON_KEV * (1.0 - cosine))
-    return 0.5 * CLASSICAL_RADIUS2_CM2 * ratio**2 * (ratio + 1.0 / ratio - (1.0 - cosine**2))

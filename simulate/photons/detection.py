@@ -263,23 +263,50 @@ def blurred(gathered: Array, frame: ViewFrame, collimator: Collimator, energy_ke
     Assumes: the response at `energy_kev` in all windows.
     """
     layers, columns, rows, classes, windows = gathered.shape
-    pixel_z, pixel_u = frame.pixel_mm
     sigma = np.asarray(collimator.sigma_mm((np.arange(layers) + 0.5) * LAYER_MM, energy_kev))
+    (kernel_z, half_z), (kernel_u, half_u) = (_kernels(sigma, pixel_mm) for pixel_mm in frame.pixel_mm)
     inner_rows, inner_columns = frame.matrix
-    total = np.zeros((inner_columns, inner_rows, classes * windows), np.float32)
-    for layer in range(layers):
-        if not gathered[layer].any():
-            continue
-        along = _spread(inner_columns, frame.first_column, columns, float(sigma[layer]), pixel_u)
-        axial = _spread(inner_rows, frame.first_row, rows, float(sigma[layer]), pixel_z)
-        part = along @ gathered[layer].reshape(columns, -1)
-        total += axial @ part.reshape(inner_columns, rows, -1)
+    total = np.zeros((inner_columns, inner_rows * classes * windows), np.float32)
+    _blur(
+        gathered.reshape(layers, columns, rows * classes * windows), classes * windows,
+        frame.first_row, frame.first_column, kernel_z, half_z, kernel_u, half_u, total,
+    )  # fmt: skip
     return total.reshape(inner_columns, inner_rows, classes, windows).transpose(2, 3, 1, 0)
 
 
-def _spread(inner: int, first: int, size: int, sigma_mm: float, pixel_mm: float) -> Array:
-    """Matrix (inner, size) float32 of the blur from `size` pixels, counted from `first`, to those 0..inner."""
-    kernel, half = pixel_kernel(np.array([math.sqrt(max(sigma_mm**2 - pixel_mm**2 / 12.0, 0.0))]), pixel_mm)
-    apart = np.abs(np.arange(inner)[:, None] - np.arange(first, first + size))
-    weights = np.where(apart <= half[0], kernel[0][np.minimum(apart, kernel.shape[1] - 1)], 0.0)
-    return weights.astype(np.float32)
+def _kernels(sigma_mm: Array, pixel_mm: float) -> tuple[Array, Array]:
+    """Half kernels (layer, widest + 1) float32 and their half-widths, a pixel's box taken off the variance."""
+    kernel, half = pixel_kernel(np.sqrt(np.maximum(sigma_mm**2 - pixel_mm**2 / 12.0, 0.0)), pixel_mm)
+    return kernel.astype(np.float32), half
+
+
+@compiled
+def _blur(gathered, each, first_row, first_column, kernel_z, half_z, kernel_u, half_u, total):  # type: ignore[no-untyped-def]
+    """Add every layer (column, row * each) of `gathered`, blurred along both axes, to `total` of the same kind.
+
+    `each` numbers belong to a pixel. Inner loops run over whole lines, whatever belongs to their pixels.
+    """
+    layers, columns, length = gathered.shape
+    inner_columns, inner_length = total.shape
+    line = np.empty(inner_length, np.float32)
+    for layer in range(layers):
+        for c in range(columns):
+            source = gathered[layer, c]
+            low, high = 0, length
+            while low < high and source[low] == 0:
+                low += 1
+            if low == high:
+                continue
+            line[:] = 0.0
+            for d in range(-half_z[layer], half_z[layer] + 1):
+                # Number k of the line comes from number k - shift of the source.
+                weight, shift = kernel_z[layer, abs(d)], (first_row + d) * each
+                begin, end = max(0, shift), min(inner_length, length + shift)
+                for k in range(begin, end):
+                    line[k] += weight * source[k - shift]
+            middle = first_column + c
+            for u in range(max(0, middle - half_u[layer]), min(inner_columns, middle + half_u[layer] + 1)):
+                weight = kernel_u[layer, abs(u - middle)]
+                target = total[u]
+                for k in range(inner_length):
+                    target[k] += weight * line[k]

@@ -11,11 +11,11 @@ from spectac.recon.io import hdf5, open_study
 from spectac.recon.io.dicom_nm_write import write_study
 from spectac.recon.system import view_weights_s
 from spectac.recon.types import Grid
-from spectac.simulate.acquire import Patient, draw_patient, expected_counts
+from spectac.simulate.acquire import Patient, expected_counts
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.head import Head
+from spectac.simulate.head import Head, draw_head
 from spectac.simulate.scanner import Scanner
-from spectac.simulate.tracer import Uptake
+from spectac.simulate.tracer import Uptake, draw_uptake
 
 CAMERA = Scanner(
     "test", "siemens-lehr", heads=2, matrix=(28, 32), pixel_mm=8.0, views=8, radius_mm=140.0, scheme="tew",
@@ -103,7 +103,9 @@ def test_projected_primary_of_a_drawn_patient(figure):
     1 % for sums; per pixel of the mean view above a tenth of its maximum 2 % RMS, with 1 % noise of the births
     (3 million in 60 views gave 0.19 %).
     """
-    patient = draw_patient(np.random.default_rng(5), "perfusion", nuclide="Tc-99m")
+    head_rng, uptake_rng = np.random.default_rng(5).spawn(2)
+    head = draw_head(head_rng)
+    patient = Patient(head, draw_uptake("perfusion", head, uptake_rng, nuclide="Tc-99m"))
     scanner = Scanner("test", "siemens-lehr", matrix=(64, 64), pixel_mm=4.0, views=12, radius_mm=150.0)
     scanner = scanner.around(patient.head)
     fast = expected_counts(patient, scanner, 1, histories=2000).primary[0]
@@ -257,3 +259,11 @@ def test_progress_of_the_full_way_is_told(quick):
         on_batch=lambda done, of: told.append((done, of)),
     )
     assert told == [(n, 10) for n in range(1, 11)]
+
+
+@pytest.mark.parametrize("nuclide", ["In-111", "I-131", "Tl-201"])
+def test_nuclides_with_other_lines_are_refused(nuclide):
+    """In-111's 245 keV photons would scatter into its 171 keV window: one line alone would be wrong without a word."""
+    patient = water_patient(nuclide)
+    with pytest.raises(InputError, match="has other lines"):
+        expected_counts(patient, CAMERA, 1, histories=100)

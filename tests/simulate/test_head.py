@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import label as components
 
 from spectac.recon.errors import InputError
-from spectac.simulate.anatomy import BONE, BRAIN, CORTEX, INTRACRANIAL, LABEL, STRIATUM, labels
+from spectac.simulate.anatomy import BONE, BRAIN, CORTEX, INTRACRANIAL, LABEL, labels
 from spectac.simulate.head import MARGIN_VOXELS, Head, draw_head
 from spectac.simulate.heads.measures import straight
 from spectac.simulate.heads.placement import CENTRE
@@ -240,8 +240,8 @@ def test_mu_has_the_check_values_of_the_design(head: Head, figure) -> None:
 
 def test_left_striatum_is_left_in_the_camera(upright: Head) -> None:
     """LPS: x grows to the patient's left, index k with it."""
-    left = np.isin(upright.labels, [i for i in STRIATUM if i in labels("left caudate", "left putamen")])
-    right = np.isin(upright.labels, [i for i in STRIATUM if i in labels("right caudate", "right putamen")])
+    left = np.isin(upright.labels, labels("left caudate", "left putamen"))
+    right = np.isin(upright.labels, labels("right caudate", "right putamen"))
     assert np.nonzero(left)[2].mean() > np.nonzero(right)[2].mean() + 15
 
 

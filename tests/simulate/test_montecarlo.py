@@ -278,6 +278,16 @@ def test_single_scatter_of_a_centred_point_has_a_closed_form(figure):
         assert own == pytest.approx(want, rel=0.02 if window.name != "upper" else 0.06)
 
 
+def voxel_head(closed_form, shape, voxel_mm, samples):
+    """The closed form's head and its activity in voxels, each the mean of samples^3 points."""
+    grid = Grid.upright(shape, (voxel_mm,) * 3, tuple(-0.5 * voxel_mm * (n - 1) for n in shape[::-1]))
+    water = closed_form.Ellipsoid(closed_form.attenuator.centre_mm, closed_form.attenuator.semi_axes_mm, 1.0)
+    share = closed_form.voxelise((water,), grid, samples)
+    density = (share * 0.15 / cm2_per_g("csf", 140.511)).astype(np.float32)
+    labels = np.where(share > 0, LABEL["csf"], 0).astype(np.uint8)
+    return Head(grid, labels, density, {}), closed_form.voxelise(closed_form.bodies, grid, samples).astype(np.float32)
+
+
 def test_primary_of_a_head_is_that_of_the_closed_form(closed_form, figure):
     """Three activities in an attenuating ellipsoid, turned about z: each view's sum, and its profile over columns.
 
@@ -285,17 +295,11 @@ def test_primary_of_a_head_is_that_of_the_closed_form(closed_form, figure):
     28 columns and 8 views have 1.5 %.
     """
     angles = (0.0, 20.0, 90.0, 137.0, 215.0, 281.0)
-    n = np.array((86, 68, 56))
-    grid = Grid.upright(tuple(n), (3.0,) * 3, tuple(-1.5 * (n[::-1] - 1)))
-    water = closed_form.Ellipsoid(closed_form.attenuator.centre_mm, closed_form.attenuator.semi_axes_mm, 1.0)
-    share = closed_form.voxelise((water,), grid, 3)
-    density = (share * 0.15 / cm2_per_g("csf", 140.511)).astype(np.float32)
-    labels = np.where(share > 0, LABEL["csf"], 0).astype(np.uint8)
-    activity = closed_form.voxelise(closed_form.bodies, grid, 3).astype(np.float32)
+    head, activity = voxel_head(closed_form, (86, 68, 56), 3.0, 3)
     scanner = camera(matrix=(36, 36), pixel_mm=8.0)
     acquisition = around(scanner, "Tc-99m", angles, collimator=SHARP)
     found = simulate(
-        Head(grid, labels, density, {}), activity, scanner, acquisition, scanner.windows("Tc-99m"),
+        head, activity, scanner, acquisition, scanner.windows("Tc-99m"),
         histories=150_000, seed=5, batches=1,
     ).primary[0]  # fmt: skip
     per_mm = scanner.cps_per_kbq("Tc-99m") * scanner.view_seconds * 8.0**2 / 1000.0
@@ -316,17 +320,11 @@ def test_primary_of_a_head_is_that_of_the_closed_form(closed_form, figure):
 def test_primary_of_a_head_is_that_of_the_closed_form_in_every_pixel(closed_form, figure):
     """The same in every pixel of a view: 4 million births, 1.0 % above a tenth of the maximum beside 1 % of noise."""
     angles = (20.0, 137.0)
-    n = np.array((128, 104, 84))
-    grid = Grid.upright(tuple(n), (2.0,) * 3, tuple(-1.0 * (n[::-1] - 1)))
-    water = closed_form.Ellipsoid(closed_form.attenuator.centre_mm, closed_form.attenuator.semi_axes_mm, 1.0)
-    share = closed_form.voxelise((water,), grid, 4)
-    density = (share * 0.15 / cm2_per_g("csf", 140.511)).astype(np.float32)
-    labels = np.where(share > 0, LABEL["csf"], 0).astype(np.uint8)
-    activity = closed_form.voxelise(closed_form.bodies, grid, 4).astype(np.float32)
+    head, activity = voxel_head(closed_form, (128, 104, 84), 2.0, 4)
     scanner = camera(matrix=(36, 36), pixel_mm=8.0)
     acquisition = around(scanner, "Tc-99m", angles, collimator=SHARP)
     found = simulate(
-        Head(grid, labels, density, {}), activity, scanner, acquisition, scanner.windows("Tc-99m"),
+        head, activity, scanner, acquisition, scanner.windows("Tc-99m"),
         histories=4_000_000, seed=5, batches=4,
     ).primary[0]  # fmt: skip
     per_mm = scanner.cps_per_kbq("Tc-99m") * scanner.view_seconds * 8.0**2 / 1000.0

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from spectac.recon.io.atomic import written
+from spectac.recon.io.atomic import written, written_folder
 
 
 def test_file_appears_only_when_complete_and_replaces_the_old_one(tmp_path):
@@ -94,3 +94,42 @@ def test_numpy_can_write_through_it(tmp_path):
     with written(tmp_path / "a.npy") as temporary:
         np.save(temporary, np.arange(3))
     assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2]
+
+
+def fill(path, *names):
+    with written_folder(path) as folder:
+        for name in names:
+            place = folder / name
+            place.parent.mkdir(exist_ok=True)
+            place.write_text("new")
+
+
+def test_a_folder_that_is_not_of_an_earlier_run_is_never_replaced(tmp_path):
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "ct" / "patient.dcm").write_text("mine")
+    with pytest.raises(FileExistsError, match="not made by spectac"):
+        fill(tmp_path, "a.txt", "ct/0001.dcm")
+    assert (tmp_path / "ct" / "patient.dcm").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"ct"}
+
+
+def test_a_folder_of_an_earlier_run_is_replaced_whole(tmp_path):
+    """Slices of an earlier series left beside the new ones would make one series of two scans."""
+    fill(tmp_path, "record.json", "ct/0001.dcm", "ct/0002.dcm")
+    fill(tmp_path, "record.json", "ct/0001.dcm")
+    assert [path.name for path in (tmp_path / "ct").iterdir()] == ["0001.dcm"]
+
+
+def test_nothing_is_moved_where_one_target_is_in_the_way(tmp_path):
+    (tmp_path / "b.txt").mkdir()
+    with pytest.raises(FileExistsError, match="a folder of this name is in the way") as failed:
+        fill(tmp_path, "a.txt", "b.txt")
+    assert failed.value.filename == str(tmp_path / "b.txt")
+    assert {path.name for path in tmp_path.iterdir()} == {"b.txt"}
+
+
+def test_a_file_in_the_path_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotADirectoryError) as failed:
+        fill(tmp_path / "file" / "sub", "a.txt")
+    assert failed.value.filename == str(tmp_path / "file")
