@@ -41,8 +41,8 @@ class Solver(Protocol):
     def __call__(self, mu: MuMap | None) -> Image:
         """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter."""
 
-    def preview(self, window: str | None = None) -> Image:
-        """Uncorrected image of a window (None: the photopeak) by a fixed protocol, on 64^3 voxels of 4 mm."""
+    def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
+        """Image of a window (None: the photopeak) by a fixed protocol, on 64^3 voxels of 4 mm; corrected by `mu`."""
 
     def project(self, image: Image, mu: MuMap | None) -> Array:
         """Expected counts (v, z, u) of an image on the solver's grid, without scatter."""

@@ -167,23 +167,23 @@ class StudySolver:
         )
         return Image(values, self.grid, self._unit, history=(described,))
 
-    def preview(self, window: str | None = None) -> Image:
-        """Uncorrected image of a window (None: the photopeak) by a fixed protocol, whatever the user's settings.
+    def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
+        """Image of a window (None: the photopeak) by a fixed protocol, whatever the user's settings.
 
-        Projections are rebinned to the pixel nearest 4 mm; OSEM of 4 iterations with 10 subsets (fewer where the views
-        do not suffice), no resolution recovery, scatter or attenuation; Gaussian of 6 mm; resampled to 64^3 voxels of
-        4 mm, placed by the photopeak (see preview_grid).
+        The protocol is that of preview_image, resampled to 64^3 voxels of 4 mm, placed by the uncorrected photopeak
+        (see preview_grid). It is uncorrected unless a map is given.
         """
+        acquisition, device = self.study.acquisition, self.settings.device
         if self._photopeak_preview is None:
-            smooth, fine = self._preview_values(self.projections.counts)
-            target = preview_grid(smooth, fine)
-            self._photopeak_preview = Image(resample(smooth, fine, target), target, self._unit)
-        if window is None:
+            image = preview_image(acquisition, self.projections.counts, device=device)
+            target = preview_grid(image.values, image.grid)
+            self._photopeak_preview = _on_grid(image, target)
+        if window is None and mu is None:
             return self._photopeak_preview
-        target = self._photopeak_preview.grid
-        index = scatter_windows.photopeak_index(self.study, window)
-        smooth, fine = self._preview_values(self.study.counts[index])
-        return Image(resample(smooth, fine, target), target, self._unit)
+        counts = self.projections.counts
+        if window is not None:
+            counts = self.study.counts[scatter_windows.photopeak_index(self.study, window)]
+        return _on_grid(preview_image(acquisition, counts, mu, device=device), self._photopeak_preview.grid)
 
     def project(self, image: Image, mu: MuMap | None) -> Array:
         """Expected counts (v, z, u) of an image on the solver's grid, without scatter."""
@@ -202,7 +202,7 @@ class StudySolver:
 
     @property
     def _unit(self) -> str:
-        return "cps/mL" if self.study.acquisition.times_known else "relative"
+        return _unit(self.study.acquisition)
 
     def _system(self, mu: MuMap | None, resolution: bool) -> SystemModel:
         return SystemModel(
@@ -213,15 +213,6 @@ class StudySolver:
             resolution=resolution,
             device=self.settings.device,
         )
-
-    def _preview_values(self, counts: Array) -> tuple[Array, Grid]:
-        acquisition = self.study.acquisition
-        factor_z, factor_u = (max(1, round(PREVIEW_VOXEL_MM / length)) for length in acquisition.pixel_mm)
-        coarse = rebin_acquisition(acquisition, factor_z, factor_u)
-        system = SystemModel(coarse, geometry.default_grid(coarse), resolution=False, device=self.settings.device)
-        subsets = max(1, min(10, coarse.views // FEWEST_VIEWS))
-        values = osem(system, rebin(counts, factor_z, factor_u), iterations=4, subsets=subsets)
-        return filters.gaussian(values, system.grid.voxel_mm, PREVIEW_FWHM_MM), system.grid
 
     def _note_acquisition(self) -> None:
         acquisition = self.study.acquisition
@@ -242,6 +233,36 @@ class StudySolver:
                 f"the resolution of collimator {collimator.name} was computed from its holes and could not be "
                 "compared with a vendor's figure: check it with a line source, or give --psf"
             )
+
+
+def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = None, *, device: str = "auto") -> Image:
+    """Image of counts (v, z, u) by the protocol of previews, on the grid of the projections rebinned to about 4 mm.
+
+    OSEM of 4 iterations with 10 subsets (fewer where the views do not suffice), no resolution recovery or scatter,
+    attenuation by `mu` where one is given; Gaussian of 6 mm.
+    """
+    factor_z, factor_u = (max(1, round(PREVIEW_VOXEL_MM / length)) for length in acquisition.pixel_mm)
+    coarse = rebin_acquisition(acquisition, factor_z, factor_u)
+    grid = geometry.default_grid(coarse)
+    system = SystemModel(
+        coarse,
+        grid,
+        mu=None if mu is None else map_on_grid(mu, grid),
+        energy_kev=None if mu is None else mu.energy_kev,
+        resolution=False,
+        device=device,
+    )
+    subsets = max(1, min(10, coarse.views // FEWEST_VIEWS))
+    values = osem(system, rebin(counts, factor_z, factor_u), iterations=4, subsets=subsets)
+    return Image(filters.gaussian(values, grid.voxel_mm, PREVIEW_FWHM_MM), grid, _unit(acquisition))
+
+
+def _unit(acquisition: Acquisition) -> str:
+    return "cps/mL" if acquisition.times_known else "relative"
+
+
+def _on_grid(image: Image, grid: Grid) -> Image:
+    return replace(image, values=resample(image.values, image.grid, grid), grid=grid)
 
 
 def preview_grid(values: Array, grid: Grid) -> Grid:

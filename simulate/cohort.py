@@ -75,7 +75,7 @@ def simulate_patient(seed: int, index: int, settings: CohortSettings) -> Patient
     scanner = draw_scanner(random["scanner"]).around(head)
     expected = expected_counts(patient, scanner, own["photons"], threads=1)
     about = {"seed": seed, "index": index, "scanner": asdict(scanner), "cps_per_kbq": expected.cps_per_kbq}
-    return previewed(patient, expected.study(random["noise"]), about)
+    return previewed(patient, expected.study(random["noise"]), expected.primary[0], about)
 
 
 @dataclass(frozen=True)

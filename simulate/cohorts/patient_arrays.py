@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectac.recon.errors import InputError
-from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.pipeline import Settings, StudySolver, preview_image
 from spectac.recon.resample import resample
 from spectac.recon.scatter import projections
-from spectac.recon.types import Array, Grid, Study
+from spectac.recon.types import Acquisition, Array, Grid, MuMap, Study
 
 if TYPE_CHECKING:
     from spectac.simulate.acquire import Patient
@@ -20,8 +20,19 @@ if TYPE_CHECKING:
 WINDOWS = ("photopeak", "lower", "upper", "scatter")
 """The windows of `preview`, in the order of its first axis; a scanner has the photopeak and any of the others."""
 
-MAPS = {"mu_per_cm": np.float32, "activity_kbq_per_ml": np.float32, "labels": np.uint8}
+MAPS = {
+    "mu_per_cm": np.float32,
+    "activity_kbq_per_ml": np.float32,
+    "labels": np.uint8,
+    "correction": np.float32,
+}
 """Arrays on the preview's grid (z, y, x), and their types."""
+
+ARRAYS = ("preview", "windows", *MAPS, "counts")
+"""All arrays of a patient."""
+
+LEAST_SHARE = 0.003
+"""Below this share of its maximum an uncorrected image of primary photons is air, and has no correction."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +41,9 @@ class PatientArrays:
 
     `preview` (4, z, y, x) float32 in cps/mL, one image for each of WINDOWS, zeros where `windows` (4,) bool says that
     the scanner has no such window; `mu_per_cm` (z, y, x) float32 at `energy_kev`; `activity_kbq_per_ml` (z, y, x)
-    float32; `labels` (z, y, x) uint8 of anatomy.LABEL; `parameters` plain values that JSON can hold.
+    float32; `labels` (z, y, x) uint8 of anatomy.LABEL; `correction` (z, y, x) float32 what attenuation correction with
+    the true map multiplies the preview of the primary photons by, without noise, 0 in the air; `counts` (v, z, u)
+    float32 the photopeak's projections; `parameters` plain values that JSON can hold.
     Raises InputError for arrays that do not fit the grid or hold NaN or infinity, for other parameters, and where the
     photopeak is missing.
     """
@@ -41,6 +54,8 @@ class PatientArrays:
     mu_per_cm: Array
     activity_kbq_per_ml: Array
     labels: Array
+    correction: Array
+    counts: Array
     energy_kev: float
     parameters: Mapping[str, Any]
 
@@ -59,6 +74,8 @@ class PatientArrays:
                 )
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise InputError(f"{name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite")
+        if self.counts.dtype != np.float32 or self.counts.ndim != 3:
+            raise InputError(f"counts must be float32 (v, z, u), got {self.counts.dtype} of {self.counts.shape}")
         if not self.windows[0]:
             raise InputError("a patient needs the photopeak window")
         try:
@@ -70,7 +87,7 @@ class PatientArrays:
     def sha256(self) -> str:
         """Digest of all arrays, the grid and the energy, in hexadecimal digits; independent of how they are stored."""
         digest = hashlib.sha256()
-        parts = {name: getattr(self, name) for name in ("preview", "windows", *MAPS)}
+        parts = {name: getattr(self, name) for name in ARRAYS}
         parts |= {"affine_lps": self.grid.affine_lps, "energy_kev": np.float64(self.energy_kev)}
         for name, values in parts.items():
             array = np.asarray(values)
@@ -79,10 +96,11 @@ class PatientArrays:
         return digest.hexdigest()
 
 
-def previewed(patient: "Patient", study: Study, about: Mapping[str, Any]) -> PatientArrays:
+def previewed(patient: "Patient", study: Study, primary: Array, about: Mapping[str, Any]) -> PatientArrays:
     """What a cohort keeps of a patient's study: preview images of all windows, and the truth on their grid.
 
-    The map is at the energy of the photopeak's line. `about` comes before the other parameters.
+    The map is at the energy of the photopeak's line. `primary` (v, z, u) are the photopeak's expected counts without
+    scatter. `about` comes before the other parameters.
     """
     head, uptake = patient.head, patient.uptake
     solver = StudySolver(study, projections(study, "none", WINDOWS[0]), Settings(device="cpu"))
@@ -91,6 +109,7 @@ def previewed(patient: "Patient", study: Study, about: Mapping[str, Any]) -> Pat
     preview = np.zeros((len(WINDOWS), *grid.shape), np.float32)
     for row in np.flatnonzero(there):
         preview[row] = solver.preview(WINDOWS[row]).values
+    mu = MuMap(resample(head.mu(solver.energy_kev).per_cm, head.grid, grid), grid, solver.energy_kev)
     counts = study.counts.sum(axis=(1, 2, 3), dtype=np.float64)
     parameters = {
         **about,
@@ -104,12 +123,27 @@ def previewed(patient: "Patient", study: Study, about: Mapping[str, Any]) -> Pat
         grid,
         preview,
         there,
-        mu_per_cm=resample(head.mu(solver.energy_kev).per_cm, head.grid, grid),
+        mu_per_cm=np.asarray(mu.per_cm),
         activity_kbq_per_ml=resample(uptake.kbq_per_ml, head.grid, grid),
         labels=nearest(head.labels, head.grid, grid),
+        correction=correction(study.acquisition, primary, mu),
+        counts=study.counts[0],
         energy_kev=solver.energy_kev,
         parameters=parameters,
     )
+
+
+def correction(acquisition: Acquisition, primary: Array, mu: MuMap) -> Array:
+    """Ratio (z, y, x) on the map's grid of two previews of primary photons (v, z, u): with the map over without it.
+
+    0 where the uncorrected one lies below LEAST_SHARE of its maximum.
+    """
+    plain, corrected = (
+        resample(image.values, image.grid, mu.grid)
+        for image in (preview_image(acquisition, primary), preview_image(acquisition, primary, mu))
+    )
+    seen = plain > LEAST_SHARE * plain.max()
+    return np.divide(corrected, plain, out=np.zeros_like(plain), where=seen)
 
 
 def nearest(labels: Array, from_grid: Grid, to_grid: Grid) -> Array:

@@ -16,10 +16,10 @@ import numpy as np
 from spectac.recon.errors import InputError
 from spectac.recon.io.sealed_hdf5 import flaw, sealed
 from spectac.recon.types import Grid
-from spectac.simulate.cohorts.patient_arrays import MAPS, WINDOWS, PatientArrays
+from spectac.simulate.cohorts.patient_arrays import ARRAYS, WINDOWS, PatientArrays
 
 FORMAT = "spectac-cohort-shard"
-VERSION = 1
+VERSION = 2
 
 _LABEL = "spectac-cohort"
 _GZIP = 4
@@ -81,7 +81,7 @@ def write_shard(
 
 def _put(file: h5py.File, row: int, rows: int, patient: PatientArrays) -> None:
     """Store one patient's arrays as row `row` of every dataset; the datasets are made for the first patient."""
-    values = {name: getattr(patient, name) for name in ("preview", "windows", *MAPS)}
+    values = {name: getattr(patient, name) for name in ARRAYS}
     values |= {"affine_lps": patient.grid.affine_lps, "energy_kev": np.float64(patient.energy_kev)}
     for name, value in values.items():
         array = np.asarray(value)
@@ -131,7 +131,7 @@ def read_patients(path: Path) -> Iterator[tuple[int, PatientArrays]]:
                 index,
                 PatientArrays(
                     Grid(file["labels"].shape[1:], tuple(lengths.tolist()), affine),
-                    **{name: file[name][row] for name in ("preview", "windows", *MAPS)},
+                    **{name: file[name][row] for name in ARRAYS},
                     energy_kev=float(file["energy_kev"][row]),
                     parameters=json.loads(file["parameters"].asstr()[row]),
                 ),

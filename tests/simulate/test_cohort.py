@@ -55,6 +55,8 @@ def simulate(seed, index, settings):
         noise(2, 2, 2),
         np.full((2, 2, 2), cpu_threads(), np.float32),
         random.integers(0, 9, (2, 2, 2)).astype(np.uint8),
+        noise(2, 2, 2),
+        noise(3, 2, 2),
         140.5,
         {"index": index},
     )
