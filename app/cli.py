@@ -174,7 +174,7 @@ def reconstruct(
     study: _StudyPath,
     output: _Out,
     config: _Config = None,
-    attenuation: Annotated[str, typer.Option(help="none, chang, uniform, map, ct, or an installed plug-in.")] = "none",
+    attenuation: Annotated[str, typer.Option(help="none, chang, uniform, predicted, map, ct, or a plug-in.")] = "none",
     attenuation_option: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Option of the model; repeatable.")
     ] = None,
@@ -348,6 +348,51 @@ def cohort(
     except KeyboardInterrupt as stopped:
         raise _Interrupted(str(stopped)) from None
     for line in lines:
+        print(line)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML file: cohorts, network, steps.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for weights, checkpoint and logs.")],
+) -> None:
+    """Train the network that estimates attenuation maps; after a stop the same command goes on."""
+    from spectac.app.learned import train_network
+
+    try:
+        lines = train_network(config, output)
+    except KeyboardInterrupt as stopped:
+        raise _Interrupted(str(stopped)) from None
+    for line in lines:
+        print(line)
+
+
+@app.command()
+def predict(
+    study: _StudyPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="NIfTI file for the map.")],
+    weights: Annotated[Path | None, typer.Option(help="Weights from spectac train; default: the shipped ones.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; the second sees the image that the first corrects.")] = 1,
+    refine: Annotated[bool, typer.Option("--refine", help="Fit scale, skull and outline to the projections.")] = False,
+    fallback: Annotated[
+        bool, typer.Option("--fallback/--no-fallback", help="Give a uniform map where none can be predicted, or fail.")
+    ] = True,
+    photopeak: Annotated[str | None, typer.Option(help="Name of the photopeak window.")] = None,
+    nuclide: _Nuclide = None,
+    collimator: _CollimatorName = None,
+    psf: _Psf = None,
+    radius_mm: _Radius = None,
+    head_angles: _HeadAngles = None,
+    apply_cor: _ApplyCor = False,
+) -> None:
+    """Estimate a study's attenuation map in 1/cm from its projections alone."""
+    from spectac.app.learned import predict_map
+
+    opened = _open(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    options = {"rounds": str(rounds), "refine": "yes" if refine else "no", "fallback": "yes" if fallback else "no"}
+    if weights is not None:
+        options["weights"] = str(weights)
+    for line in predict_map(opened, output, options, photopeak):
         print(line)
 
 

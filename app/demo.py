@@ -26,6 +26,7 @@ from spectac.recon import (
     default_grid,
     open_study,
 )
+from spectac.recon import attenuation_model
 from spectac.recon import reconstruct as reconstruct_study
 from spectac.recon.filters import gaussian
 from spectac.recon.io.atomic import written_folder
@@ -92,11 +93,12 @@ def simulate(patient: Patient, scanner: Scanner, counts: float, seed: int) -> tu
 
 
 def models(truth: Truth, ct: Path) -> Mapping[str, AttenuationModel]:
-    """Every attenuation model, with its default settings."""
+    """Every attenuation model, with its default settings; InputError where one is not installed."""
     return {
         "none": NoAttenuation(),
         "chang": Chang(),
         "uniform": UniformMap(),
+        "predicted": attenuation_model("predicted", {}),
         "ct": CTMap(str(ct)),
         "map": GivenMap(truth.mu),
     }
@@ -135,7 +137,7 @@ def _centre_to_edge(values: Array, truth: Truth) -> float:
 def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANNER) -> list[str]:
     """Write the demo's DICOM projections and CT, every model's image, panel.png and errors.csv; lines for the user.
 
-    Raises InputError where matplotlib is missing or `output` is a file.
+    Raises InputError where matplotlib or torch is missing or `output` is a file.
     """
     try:
         from spectac.app.panel import draw_panel

@@ -77,7 +77,7 @@ def _corrected(study: Study, result: Result) -> list[str]:
 
 
 def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> list[str]:
-    """Reconstruct and write image.nii.gz, image.dcm, mu_map.nii.gz (where a map was used), record.json into `output`.
+    """Reconstruct and write image.nii.gz, image.dcm, mu_map.nii.gz (where a map was used; mu_spread.nii.gz where its error is known), record.json into `output`.
 
     They appear when all are written, record.json last. Returns lines for the user.
     """
@@ -96,10 +96,12 @@ def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> lis
         )
         if result.mu is not None:
             write_mu_map(folder / "mu_map.nii.gz", result.mu)
+        if result.mu_spread is not None:
+            write_mu_map(folder / "mu_spread.nii.gz", result.mu_spread)
         (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         names = sorted(path.name for path in folder.iterdir())
     # The map of an earlier run would pass for this image's.
-    for stale in {"mu_map.nii.gz", "mu_map.json"} - set(names):
+    for stale in {f"{map_}{end}" for map_ in ("mu_map", "mu_spread") for end in (".nii.gz", ".json")} - set(names):
         (output / stale).unlink(missing_ok=True)
     lines = [f"note: {note}" for note in result.notes]
     return [*lines, f"{output}: {', '.join(names)} ({seconds:.1f} s)"]

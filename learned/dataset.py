@@ -1,53 +1,76 @@
-"""Examples for training from cohorts of virtual patients (simulate/cohort.py): network inputs and true maps."""
+"""Examples for training from cohorts of virtual patients (simulate/cohort.py): network inputs and true volumes."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from spectac.learned.inputs import network_input
+from spectac.learned.inputs import Previews, energy_loss, normalised
 from spectac.recon.errors import InputError
-from spectac.recon.types import Array
+from spectac.recon.nuclides import water_per_cm
+from spectac.recon.types import Acquisition, Array
 from spectac.simulate.cohorts.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.cohorts.shards import read_facts, read_patients
+from spectac.simulate.scanner import Scanner
 
 SIDE_WINDOWS = ("scatter", "lower")
-"""Windows that can fill the scatter channel, the better one first."""
+"""Windows that can fill the scatter channel, the wider one first, as inputs.side_window has it."""
+
+NO_SCATTER, NO_CORRECTED = 0.3, 0.5
+"""Shares of the examples that training robs of their scatter window, and of an earlier round's image."""
+
+MOST_SHIFT = 2
+"""Voxels by which training moves a patient along each axis."""
+
+Item = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One patient: preview images in half precision, the true map, energy, and what the reports need."""
+    """One patient in half precision: what the network sees and should give, and water's mu in 1/cm at the energy."""
 
     index: int
-    photopeak: Array
-    scatter: Array | None
-    mu_per_cm: Array
-    energy_kev: float
-    voxel_ml: float
+    seen: Previews
+    target: Array
+    water_per_cm: float
 
 
-def scatter_of(patient: PatientArrays) -> Array | None:
-    """Preview of the window that fills the scatter channel, None where the camera has none."""
-    for name in SIDE_WINDOWS:
-        row = WINDOWS.index(name)
-        if patient.windows[row]:
-            return np.asarray(patient.preview[row])
-    return None
+def scanner_of(patient: PatientArrays) -> Scanner:
+    """The camera that the patient's parameters describe."""
+    fields = dict(patient.parameters["scanner"])
+    return Scanner(**{**fields, "matrix": tuple(fields["matrix"])})
 
 
-class Cohort(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Examples of a cohort's folder, held in memory in half precision: 1.5 MB each.
+def acquisition_of(patient: PatientArrays) -> Acquisition:
+    """How `counts` were taken, but for the radii of an orbit that followed the head: previews do not use them."""
+    return replace(scanner_of(patient), orbit="circular").acquisition(str(patient.parameters["nuclide"]))
 
-    Item i is (input (4, z, y, x), map (z, y, x)); with `augmented`, an epoch's items are mirrored, shifted and robbed of
-    their scatter channel as (seed, epoch, i) say. `sha256` is the digest of the patients' digests.
+
+class Cohort(Dataset[Item]):
+    """Examples of a cohort's folder, held in memory in half precision: 2 MB each.
+
+    Item i is (input (6, z, y, x), target (z, y, x), water's mu in 1/cm); with `augmented`, an epoch's items are
+    mirrored, shifted and robbed of channels as (seed, epoch, i) say. `target` is "map", the true mu over water's, or
+    "correction". `corrected` gives the image of an earlier round from a patient and the previews without it. `sha256` is
+    the digest of the patients' digests.
     Raises InputError for a folder without shards.
     """
 
-    def __init__(self, folder: Path, *, augmented: bool = False, seed: int = 0, indices: range | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        target: str = "map",
+        augmented: bool = False,
+        seed: int = 0,
+        corrected: Callable[[PatientArrays, Previews], Array] | None = None,
+        on_patient: Callable[[PatientArrays], None] | None = None,
+    ) -> None:
         paths = sorted(folder.glob("shard-*.h5"))
         if not paths:
             raise InputError(f"{folder}: no shards of a cohort: make one with spectac cohort -o {folder}")
@@ -57,50 +80,70 @@ class Cohort(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             for index, sha256 in sorted(read_facts(path).sha256.items()):
                 digest.update(f"{index} {sha256}\n".encode())
             for index, patient in read_patients(path):
-                if indices is None or index in indices:
-                    self.examples.append(_example(index, patient))
+                if on_patient is not None:
+                    on_patient(patient)
+                self.examples.append(_example(index, patient, target, corrected))
         self.sha256 = digest.hexdigest()
         self.augmented, self.seed, self.epoch = augmented, seed, 0
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, item: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, item: int) -> Item:
         example = self.examples[item]
-        photopeak, scatter, mu = (
-            None if values is None else values.astype(np.float32)
-            for values in (example.photopeak, example.scatter, example.mu_per_cm)
-        )
-        assert photopeak is not None and mu is not None
+        seen, target = example.seen, example.target
         if self.augmented:
             rng = np.random.default_rng([self.seed, self.epoch, example.index])
-            if rng.random() < 0.3:
-                scatter = None
-            shift = tuple(int(n) for n in rng.integers(-2, 3, 3))
+            if rng.random() < NO_SCATTER:
+                seen = replace(seen, scatter=None)
+            if rng.random() < NO_CORRECTED:
+                seen = replace(seen, corrected=None)
+            shift = rng.integers(-MOST_SHIFT, MOST_SHIFT + 1, 3)
             mirrored = bool(rng.random() < 0.5)
-            photopeak, mu = (_moved(values, shift, mirrored) for values in (photopeak, mu))
-            scatter = None if scatter is None else _moved(scatter, shift, mirrored)
-        given = network_input(photopeak, scatter, example.voxel_ml, example.energy_kev)
-        return torch.from_numpy(given), torch.from_numpy(np.ascontiguousarray(mu))
+            moved: dict[str, Any] = {
+                name: _moved(values, shift, mirrored)
+                for name in ("photopeak", "scatter", "corrected")
+                if (values := getattr(seen, name)) is not None
+            }
+            seen, target = replace(seen, **moved), _moved(target, shift, mirrored)
+        given = torch.from_numpy(seen.channels())
+        return given, torch.from_numpy(target.astype(np.float32)), torch.tensor(example.water_per_cm)
 
 
-def _example(index: int, patient: PatientArrays) -> Example:
-    # Half precision covers 6e-8 to 65504: images are scaled to their own maximum first; their level does not matter.
-    scatter = scatter_of(patient)
-    photopeak = patient.preview[0]
-    return Example(
-        index,
-        (photopeak / photopeak.max()).astype(np.float16),
-        None if scatter is None or scatter.max() <= 0 else (scatter / scatter.max()).astype(np.float16),
-        patient.mu_per_cm.astype(np.float16),
-        patient.energy_kev,
-        patient.grid.voxel_ml,
-    )
+def previews_of(patient: PatientArrays) -> Previews:
+    """What the network sees of a patient before any round."""
+    voxel_ml = patient.grid.voxel_ml
+    scatter, loss = None, 0.0
+    there = {w.name: w for w in scanner_of(patient).windows(str(patient.parameters["nuclide"]))}
+    for name in SIDE_WINDOWS:
+        image = patient.preview[WINDOWS.index(name)]
+        if name in there and image.max() > 0:
+            scatter, loss = normalised(image, voxel_ml), energy_loss(there["photopeak"], there[name])
+            break
+    return Previews(normalised(patient.preview[0], voxel_ml), patient.energy_kev, scatter, loss)
 
 
-def _moved(values: Array, shift: tuple[int, int, int], mirrored: bool) -> Array:
-    """Values shifted by whole voxels, zeros coming in, and mirrored left to right."""
-    out = np.zeros_like(values)
-    here, there = zip(*((slice(max(s, 0), n + min(s, 0)), slice(max(-s, 0), n + min(-s, 0))) for s, n in zip(shift, values.shape, strict=True)), strict=True)
-    out[here] = values[there]
-    return out[:, :, ::-1] if mirrored else out
+def _example(
+    index: int, patient: PatientArrays, target: str, corrected: Callable[[PatientArrays, Previews], Array] | None
+) -> Example:
+    seen = previews_of(patient)
+    if corrected is not None:
+        seen = replace(seen, corrected=corrected(patient, seen))
+    images: dict[str, Any] = {
+        name: values.astype(np.float16)
+        for name in ("photopeak", "scatter", "corrected")
+        if (values := getattr(seen, name)) is not None
+    }
+    water = water_per_cm(patient.energy_kev)
+    wanted = patient.correction if target == "correction" else patient.mu_per_cm / np.float32(water)
+    return Example(index, replace(seen, **images), wanted.astype(np.float16), water)
+
+
+def _moved(values: Array, shift: Array, mirrored: bool) -> Array:
+    """Values shifted by whole voxels, the edge going on, and mirrored left to right."""
+    padded = np.pad(values, MOST_SHIFT, mode="edge")
+    where = tuple(slice(MOST_SHIFT - s, MOST_SHIFT - s + n) for s, n in zip(shift, values.shape, strict=True))
+    out = padded[where]
+    return np.ascontiguousarray(out[:, :, ::-1] if mirrored else out)
+
+

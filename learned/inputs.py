@@ -1,21 +1,53 @@
 """What the network sees: preview images made independent of counts, uptake and camera. The one home of normalisation.
 
-Channels: photopeak, scatter window (zeros where there is none), a flag for the scatter window, and the photon energy.
 Each image is divided by its own head level, which disease does not change: the mean over the brightest 1.2 L after the
 hottest 40 mL (two striata, glands or foci with their blur) are cut off. A square root then brings scalp and brain closer.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from spectac.recon.errors import InputError
-from spectac.recon.types import Array
+from spectac.recon.scatter import windows_below
+from spectac.recon.types import Array, EnergyWindow, Study
 
-CHANNELS = 4
+CHANNELS = ("photopeak", "scatter", "energy loss", "energy", "corrected", "has corrected")
+"""Constants fill a channel: the scatter window's mean energy loss (0 without one), the photons' energy, and a flag."""
+
 HEAD_ML, HOT_ML = 1200.0, 40.0
 REFERENCE_KEV = 150.0
 KEV_PER_UNIT = 10.0
+LOSS_PER_UNIT = 0.2
 LARGEST = 4.0
 """Head levels beyond which an image is cut: what lies above is a focus, and says nothing about attenuation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Previews:
+    """Normalised images (z, y, x) of one patient: the photopeak, and where there are any the others.
+
+    `energy_loss` is that of `side_window`; `corrected` the photopeak's image after an earlier round's map.
+    """
+
+    photopeak: Array
+    energy_kev: float
+    scatter: Array | None = None
+    energy_loss: float = 0.0
+    corrected: Array | None = None
+
+    def channels(self) -> Array:
+        """Input (6, z, y, x) float32 of the network, in the order of CHANNELS."""
+        out = np.zeros((len(CHANNELS), *self.photopeak.shape), np.float32)
+        out[0] = self.photopeak
+        if self.scatter is not None:
+            out[1] = self.scatter
+            out[2] = self.energy_loss / LOSS_PER_UNIT
+        out[3] = (self.energy_kev - REFERENCE_KEV) / KEV_PER_UNIT
+        if self.corrected is not None:
+            out[4] = self.corrected
+            out[5] = 1.0
+        return out
 
 
 def head_level(values: Array, voxel_ml: float) -> float:
@@ -31,20 +63,16 @@ def head_level(values: Array, voxel_ml: float) -> float:
     return level
 
 
-def network_input(photopeak: Array, scatter: Array | None, voxel_ml: float, energy_kev: float) -> Array:
-    """Input (4, z, y, x) float32 of the network from preview images (z, y, x) of one grid.
-
-    Raises InputError where the photopeak image is empty; an empty scatter image counts as none.
-    """
-    channels = np.zeros((CHANNELS, *photopeak.shape), np.float32)
-    channels[0] = normalised(photopeak, voxel_ml)
-    if scatter is not None and scatter.max(initial=0.0) > 0:
-        channels[1] = normalised(scatter, voxel_ml)
-        channels[2] = 1.0
-    channels[3] = (energy_kev - REFERENCE_KEV) / KEV_PER_UNIT
-    return channels
-
-
 def normalised(values: Array, voxel_ml: float) -> Array:
-    """Image (z, y, x) over its head level, cut at LARGEST, its square root."""
+    """Image (z, y, x) over its head level, cut at LARGEST, its square root; InputError as `head_level`."""
     return np.sqrt(np.clip(values / head_level(values, voxel_ml), 0.0, LARGEST)).astype(np.float32)
+
+
+def side_window(study: Study, peak: int) -> int | None:
+    """The widest window below the photopeak, None where there is none: it holds the most scattered photons."""
+    return max(windows_below(study, peak), key=lambda i: study.windows[i].width_kev, default=None)
+
+
+def energy_loss(peak: EnergyWindow, side: EnergyWindow) -> float:
+    """How far the side window's middle lies below the photopeak's, as a share of the latter."""
+    return 1.0 - (side.lower_kev + side.upper_kev) / (peak.lower_kev + peak.upper_kev)

@@ -1,7 +1,8 @@
-"""What training minimises: errors of the map, of its edges, and of what the reconstruction sees of it.
+"""What training minimises: errors of the volume, of its edges, and of what the reconstruction sees of a map.
 
-mu enters a reconstruction as attenuation factors, exp(-line integral). So the third term compares factors: from every
-voxel of the head to the outside along x and y of the map, turned by a random angle.
+mu enters a reconstruction as attenuation factors, exp(-line integral), averaged over the views: an error of the mean
+factor of a voxel is, to first order, that of its activity. So the third term compares mean factors along four
+directions at right angles, the map turned by a random angle.
 """
 
 import math
@@ -10,31 +11,38 @@ import torch
 from torch import Tensor
 
 
-def map_loss(found: Tensor, truth: Tensor, voxel_cm: float, angle_deg: float, weights: tuple[float, float, float]) -> Tensor:
-    """Sum of three weighted terms for maps (n, z, y, x) in 1/cm.
+def map_loss(
+    found: Tensor, truth: Tensor, water_per_voxel: Tensor, angle_deg: float, weights: tuple[float, float, float]
+) -> Tensor:
+    """Sum of three weighted terms for maps (n, z, y, x) over water's mu; `water_per_voxel` (n,) is mu times voxel.
 
-    Mean |error| of the map over water's 0.15 /cm; mean |error| of its differences between neighbours over the same;
-    mean |error| of attenuation factors in four directions, the map turned by `angle_deg`, over the voxels of the head.
+    Mean |error| of the map; mean |error| of its differences between neighbours; mean |relative error| of the mean
+    attenuation factors.
     """
-    on_map = (found - truth).abs().mean()
     on_edges = torch.stack([(found.diff(dim=axis) - truth.diff(dim=axis)).abs().mean() for axis in (1, 2, 3)]).mean()
-    on_factors = factor_error(found, truth, voxel_cm, angle_deg)
-    return (weights[0] * on_map + weights[1] * on_edges) / 0.15 + weights[2] * on_factors
+    on_factors = factor_error(found, truth, water_per_voxel, angle_deg)
+    return weights[0] * (found - truth).abs().mean() + weights[1] * on_edges + weights[2] * on_factors
 
 
-def factor_error(found: Tensor, truth: Tensor, voxel_cm: float, angle_deg: float) -> Tensor:
-    """Mean |difference| of the attenuation factors of two maps from voxels inside the true head, four directions."""
-    both = turned(torch.stack([found, truth], dim=1), angle_deg)
-    head = (both[:, 1] > 0.05).to(both.dtype)
-    difference = torch.zeros_like(head)
+def factor_error(found: Tensor, truth: Tensor, water_per_voxel: Tensor, angle_deg: float) -> Tensor:
+    """Mean |found / true - 1| of the mean attenuation factor over four directions, in the voxels of the true head."""
+    both = turned(torch.stack([found, truth], dim=1), angle_deg) * water_per_voxel[:, None, None, None, None]
+    head = (both[:, 1] > 0.5 * water_per_voxel[:, None, None, None]).to(both.dtype)
+    mean = torch.zeros_like(both)
     for axis in (-1, -2):
         own = 0.5 * both
-        running = both.cumsum(dim=axis)
-        total = running.narrow(axis, running.shape[axis] - 1, 1)
-        for path in (running - own, total - running + own):
-            factors = torch.exp(-voxel_cm * path)
-            difference = difference + (factors[:, 0] - factors[:, 1]).abs()
-    return (difference * head).sum() / (4.0 * head.sum()).clamp(min=1.0)
+        before = both.cumsum(dim=axis) - own
+        total = both.sum(dim=axis, keepdim=True)
+        mean = mean + 0.25 * (torch.exp(-before) + torch.exp(before - total))
+    wrong = (mean[:, 0] / mean[:, 1] - 1.0).abs()
+    return (wrong * head).sum() / head.sum().clamp(min=1.0)
+
+
+def correction_loss(found: Tensor, truth: Tensor) -> Tensor:
+    """Mean |log(found / true)| of correction factors (n, z, y, x), where the true one is above 0."""
+    seen = truth > 0
+    wrong = (torch.log(found.clamp(min=1e-3)) - torch.log(truth.clamp(min=1e-3))).abs()
+    return (wrong * seen).sum() / seen.sum().clamp(min=1)
 
 
 def turned(volumes: Tensor, angle_deg: float) -> Tensor:

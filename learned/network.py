@@ -1,4 +1,4 @@
-"""A residual U-Net from preview images to the attenuation map, small enough to train and to run on a CPU.
+"""A residual U-Net from preview images to a volume, small enough to train and to run on a CPU.
 
 Reference: O. Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28; residual blocks as in K. He et al.,
 CVPR 2016. The finest level works on blocks of 2 x 2 x 2 voxels (space to depth): the preview's resolution of about
@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from spectac.learned.inputs import CHANNELS
 
-LARGEST_PER_CM = 0.35
-"""Bound of the map, in 1/cm: cortical bone has 0.30 at 140 keV."""
+LARGEST = {"map": 2.3, "correction": 12.0}
+"""Bound of what a network gives: mu over water's (cortical bone has 1.9), and the factor of attenuation correction."""
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Channels of every level, from blocks of 2 voxels down, and the dropout before the deepest level's output."""
+    """What the network gives, channels of every level from blocks of 2 voxels down, dropout at the deepest level."""
 
+    target: str = "map"
     widths: tuple[int, ...] = (32, 64, 96, 128)
     dropout: float = 0.1
 
@@ -40,8 +41,8 @@ class _Block(nn.Module):
         return cast(Tensor, nn.functional.silu(self.norms[1](self.second(inner)) + self.past(x)))
 
 
-class MapNetwork(nn.Module):
-    """Map (n, z, y, x) in 1/cm, between 0 and LARGEST_PER_CM, from inputs (n, 4, z, y, x) of learned.inputs.
+class VolumeNetwork(nn.Module):
+    """Volume (n, z, y, x) between 0 and LARGEST from inputs (n, 6, z, y, x) of learned.inputs.
 
     Sizes must be multiples of 2 to the number of levels: 16 for the default four.
     """
@@ -51,7 +52,7 @@ class MapNetwork(nn.Module):
         self.settings = NetworkSettings() if settings is None else settings
         widths = self.settings.widths
         self.down = nn.ModuleList()
-        inputs = 8 * CHANNELS
+        inputs = 8 * len(CHANNELS)
         for width in widths:
             self.down.append(_Block(inputs, width))
             inputs = width
@@ -60,8 +61,8 @@ class MapNetwork(nn.Module):
         )
         self.dropout = nn.Dropout3d(self.settings.dropout)
         self.last = nn.Conv3d(widths[0], 8, 1)
-        # Begins as air with a little soft tissue everywhere, not at half of the densest bone.
-        nn.init.constant_(self.last.bias, -2.0) if self.last.bias is not None else None
+        # Begins near air, not at half of the densest bone.
+        nn.init.constant_(cast(Tensor, self.last.bias), -2.0)
 
     def forward(self, x: Tensor) -> Tensor:
         x = blocks(x)
@@ -75,7 +76,8 @@ class MapNetwork(nn.Module):
         for block in self.up:
             x = nn.functional.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
             x = block(torch.cat([x, skipped.pop()], dim=1))
-        return LARGEST_PER_CM * torch.sigmoid(voxels(self.last(x)))[:, 0]
+        # In full precision: 8 bits of a half-precision sigmoid are steps of 0.4 %.
+        return LARGEST[self.settings.target] * torch.sigmoid(voxels(self.last(x)).float())[:, 0]
 
 
 def blocks(x: Tensor) -> Tensor:

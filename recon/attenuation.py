@@ -104,12 +104,12 @@ class GivenMap:
         _check_values(self.mu)
         notes = _check_place(self.mu, solver)
         if not solver.scatter_corrected:
-            notes.append(_NARROW_BEAM)
+            notes.append(NARROW_BEAM)
         mu = map_on_grid(self.mu, solver.grid)
         return Result(solver(mu), mu=mu, notes=tuple(notes))
 
 
-_NARROW_BEAM = (
+NARROW_BEAM = (
     "a narrow-beam map without scatter correction over-corrects the centre of a head by 20-30 % where the projections "
     "hold scatter: give scatter windows, or a broad-beam map"
 )
@@ -214,7 +214,7 @@ class CTMap:
         mu, added = _over_the_head(mu, solver, self.extend)
         notes += [*added, *_check_place(mu, solver, placed=True)]
         if not solver.scatter_corrected:
-            notes.append(_NARROW_BEAM)
+            notes.append(NARROW_BEAM)
         return Result(solver(mu), mu=mu, notes=tuple(notes))
 
 

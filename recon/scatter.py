@@ -127,18 +127,19 @@ def _neighbours(windows: tuple[EnergyWindow, ...], peak: int) -> tuple[int | Non
     return (lower[0] if lower else None), (upper[0] if upper else None)
 
 
-def window_below(study: Study, peak: int) -> int | None:
-    """The window nearest below the photopeak that holds no line of the nuclide, so that it sees scattered photons.
-
-    None where there is none.
-    """
+def windows_below(study: Study, peak: int) -> list[int]:
+    """The windows below the photopeak that hold no line of the nuclide, so that they see scattered photons."""
     windows, lines = study.windows, nuclide(study.acquisition.nuclide).lines
-    below = [
+    return [
         i
         for i, w in enumerate(windows)
         if w.upper_kev <= windows[peak].lower_kev + GAP_KEV and not any(w.holds(energy) for energy, _ in lines)
     ]
-    return max(below, key=lambda i: windows[i].upper_kev) if below else None
+
+
+def window_below(study: Study, peak: int) -> int | None:
+    """The nearest of `windows_below`, None where there is none."""
+    return max(windows_below(study, peak), key=lambda i: study.windows[i].upper_kev, default=None)
 
 
 def _smoothed(study: Study, window: int, fwhm_mm: float) -> Array:

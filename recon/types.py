@@ -338,10 +338,14 @@ class MuMap:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What an attenuation model returns: image, the map that was used, the uncorrected image, notes for the user."""
+    """What an attenuation model returns: image, the map that was used, the uncorrected image, notes for the user.
+
+    `mu_spread` is the standard deviation of an estimated map, for the models that know one.
+    """
 
     image: Image
     _: KW_ONLY
     mu: MuMap | None = None
+    mu_spread: MuMap | None = None
     uncorrected: Image | None = None
     notes: tuple[str, ...] = ()

@@ -202,7 +202,7 @@ def _simulation(name: str) -> Simulation:
 
 @contextmanager
 def _one_core() -> Iterator[None]:
-    """Let this thread, and those that it starts, use the one core that it runs on.
+    """Let this thread, and those that it starts, use one core.
 
     SystemModel.adjoint sums the views in as many parts as there are cores, so that the last digits of an image depend
     on their number. On one core a patient is the same on every machine. Where the system cannot do it (macOS, Windows)
@@ -212,13 +212,28 @@ def _one_core() -> Iterator[None]:
         yield
         return
     allowed = os.sched_getaffinity(0)
-    fields = Path("/proc/thread-self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-    core = int(fields[36])  # field 39, "processor" of proc(5), counted from behind the name
-    os.sched_setaffinity(0, {core if core in allowed else min(allowed)})
+    number = _worker_number()
+    if number is None:
+        fields = Path("/proc/thread-self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        core = int(fields[36])  # field 39, "processor" of proc(5), counted from behind the name
+        core = core if core in allowed else min(allowed)
+    else:  # two workers that happen to run on one core would stay there for good
+        core = sorted(allowed)[number % len(allowed)]
+    os.sched_setaffinity(0, {core})
     try:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def _worker_number() -> int | None:
+    """Number of this process among the Dask workers of a LocalCluster, None elsewhere."""
+    try:
+        from distributed import get_worker
+
+        return int(get_worker().name)
+    except (ImportError, ValueError, TypeError):
+        return None
 
 
 def _made(

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("recon", "simulate", "app")
+PACKAGES = ("recon", "learned", "simulate", "app")
 MAY_IMPORT = {
     "recon": {"recon"},
+    "learned": {"learned", "simulate", "recon"},
     "simulate": {"simulate", "recon"},
-    "app": {"app", "simulate", "recon"},
+    "app": {"app", "learned", "simulate", "recon"},
 }
 # Third-party package -> the places that may import it (a folder ends with a slash).
 HOMES = {

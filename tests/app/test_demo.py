@@ -28,7 +28,7 @@ def test_errors_against_the_truth(folder, figure):
             row["attenuation"]: {k: float(v) for k, v in row.items() if k != "attenuation"}
             for row in csv.DictReader(stream)
         }
-    assert list(rows) == ["truth", "none", "chang", "uniform", "ct", "map"]
+    assert list(rows) == ["truth", "none", "chang", "uniform", "predicted", "ct", "map"]
     for name, row in rows.items():
         figure(f"demo at 8 mm, {name}: brain error %", row["brain_error_percent"], "6 % for the given map")
     assert rows["truth"]["brain_error_percent"] == pytest.approx(0.0, abs=0.01)

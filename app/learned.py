@@ -1,0 +1,58 @@
+"""`spectac train` and `spectac predict`: the commands of the learned map, which say what to install where it is missing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spectac.app.progress import counting_bar
+from spectac.recon import InputError, Study
+from spectac.recon import scatter as scatter_windows
+from spectac.recon.io.nifti import write_mu_map
+from spectac.recon.pipeline import Settings, StudySolver
+
+
+def train_network(config: Path, output: Path) -> list[str]:
+    """Train as a TOML file says, its folders relative to the working directory; lines for the user.
+
+    Raises InputError for a bad configuration, and KeyboardInterrupt with a line on how to go on.
+    """
+    try:
+        from spectac.learned.train import train
+        from spectac.learned.training_settings import TrainingSettings
+    except ImportError as error:
+        raise InputError(f"training needs {error.name}: pip install 'spectac[train]'") from None
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: give a folder for the weights with -o")
+    settings = TrainingSettings.read(config)
+    with counting_bar(f"training a {settings.target}, seed {settings.seed}") as move:
+
+        def show(done: int, total: int, measured: Mapping[str, float]) -> None:
+            move(done, total)
+
+        try:
+            weights = train(settings, Path(), output, on_step=show)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted: the same command goes on from the last checkpoint in {output}, if there is one"
+            ) from None
+    return [f"{weights}: use it with --attenuation predicted --attenuation-option weights={weights}"]
+
+
+def predict_map(study: Study, output: Path, options: Mapping[str, str], photopeak: str | None) -> list[str]:
+    """Write the map that `predicted` estimates for a study as NIfTI, its spread beside it; lines for the user."""
+    from spectac.learned.plugin import build
+
+    if not output.name.endswith((".nii", ".nii.gz")):
+        raise InputError(f"{output}: the map is written as NIfTI: give a name that ends in .nii.gz")
+    model: Any = build(options)
+    projections = scatter_windows.projections(study, "auto", photopeak)
+    solver = StudySolver(study, projections, Settings())
+    mu, spread, notes = model.estimate(solver)
+    write_mu_map(output, mu)
+    written = [str(output)]
+    if spread is not None:
+        beside = output.with_name(output.name.replace(".nii", "_spread.nii"))
+        write_mu_map(beside, spread)
+        written.append(str(beside))
+    notes = dict.fromkeys((*study.warnings, *solver.notes, *notes))
+    return [*(f"note: {note}" for note in notes), f"{' and '.join(written)}: in 1/cm at {mu.energy_kev:g} keV"]

@@ -1,0 +1,221 @@
+"""Patients of the attenuation benchmark: what is simulated, and what is known of them on the reconstruction's grid.
+
+Every patient is a function of (seed, set, index). Its seeds carry a spawn key that no cohort has, so that none of these
+patients can have been trained on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from mr_head import MATRIX, NUCLIDE, load
+from scipy.ndimage import binary_fill_holes
+
+from spectac.recon import EnergyWindow, Grid, MuMap, Study, default_grid
+from spectac.recon.contour import Outline
+from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.resample import resample
+from spectac.recon.types import Array
+from spectac.simulate.acquire import Expected, Patient, expected_counts
+from spectac.simulate.anatomy import BESIDE, SIDES
+from spectac.simulate.head import Head, draw_head
+from spectac.simulate.heads.ranges import ADULT_AND_CHILD, OUTSIDE_TRAINING, HeadRanges
+from spectac.simulate.scanner import OUTSIDE_TRAINING as OTHER_SCANNERS
+from spectac.simulate.scanner import SCANNERS, TRAINING, Scanner, ScannerRanges, draw_scanner
+from spectac.simulate.tracer import draw_uptake, vois
+
+BENCHMARK = 0x61747465
+"""First number of the spawn keys; those of cohorts are (index,)."""
+
+WITH_SCATTER = (("tew", 0.6), ("tew+scatter", 0.4))
+"""Window schemes of all sets but one, in the shares that training has of them. Others allow no scatter correction
+without a factor that must be guessed; then a narrow-beam map, the true one too, is wrong by 20-30 %."""
+
+EDGE_MM = 12.0
+MOST_CUT = 0.05
+"""A region is left out where more of it lies beyond the axial field or within EDGE_MM of its end: it loses counts there
+whatever the attenuation."""
+
+SCALE = {"unseen": 0, "monte carlo": 1, "other heads": 2, "other scanners": 3, "tuning": 4}
+"""Second number of the spawn keys."""
+
+
+@dataclass(frozen=True)
+class PatientSet:
+    """Kind of patients; `like` names the set whose patients these are, with one thing changed."""
+
+    name: str
+    full: bool = False
+    heads: HeadRanges = ADULT_AND_CHILD
+    scanners: ScannerRanges = TRAINING
+    like: str = ""
+    scheme: str = ""
+    counts: float = 1.0
+
+
+SETS = {
+    found.name: found
+    for found in (
+        PatientSet("unseen"),
+        PatientSet("monte carlo", full=True),
+        PatientSet("other heads", heads=OUTSIDE_TRAINING),
+        PatientSet("other scanners", scanners=OTHER_SCANNERS),
+        PatientSet("fifth of counts", like="unseen", counts=0.2),
+        PatientSet("no scatter window", like="unseen", scheme="photopeak"),
+        PatientSet("tuning"),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A study and its truth on the reconstruction's grid.
+
+    `activity` (z, y, x) in kBq/mL; `mu` the true map with holder and pillow, `head_mu` without them; `head` the share
+    (z, y, x) of each voxel inside the patient; `outline` the same on the simulation's grid; `regions` name -> shares
+    (z, y, x), those of `compared` enter the means; `ratio` (over, under) are the regions of the binding ratio or of the
+    pattern; `about` plain values for the CSV.
+    """
+
+    study: Study
+    activity: Array
+    mu: MuMap
+    head_mu: MuMap
+    head: Array
+    outline: Outline
+    regions: Mapping[str, Array]
+    compared: tuple[str, ...]
+    ratio: tuple[tuple[str, ...], str]
+    cps_per_kbq: float
+    about: Mapping[str, str | int | float]
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of the reconstruction."""
+        return self.mu.grid
+
+
+def draw_patient(
+    seed: int, chosen: PatientSet, index: int
+) -> tuple[Patient, Scanner, tuple[np.random.SeedSequence, ...]]:
+    """Patient `index` of a set, its scanner, and the seeds of the photons and of the noise."""
+    key = (BENCHMARK, SCALE[chosen.like or chosen.name], index)
+    head_seed, uptake_seed, scanner_seed, *rest = np.random.SeedSequence(seed, spawn_key=key).spawn(5)
+    head = draw_head(np.random.default_rng(head_seed), ranges=chosen.heads)
+    tracer, nuclide = ("dat", "I-123") if index % 2 == 0 else ("perfusion", None)
+    if chosen.name == "tuning":  # as many of each nuclide
+        tracer, nuclide = (("dat", "I-123"), ("perfusion", "Tc-99m"), ("perfusion", "I-123"), ("perfusion", "Tc-99m"))[
+            index % 4
+        ]
+    uptake = draw_uptake(tracer, head, np.random.default_rng(uptake_seed), nuclide=nuclide)
+    ranges = replace(chosen.scanners, schemes=WITH_SCATTER)
+    scanner = draw_scanner(np.random.default_rng(scanner_seed), ranges=ranges)
+    if chosen.scheme:
+        scanner = replace(scanner, scheme=chosen.scheme)
+    return Patient(head, uptake), scanner.around(head), tuple(rest)
+
+
+def virtual_case(seed: int, chosen: PatientSet, index: int, histories: int) -> Case:
+    """Patient `index` of a set, with Poisson noise. Raises InputError where it cannot be simulated."""
+    patient, scanner, (photons, noise) = draw_patient(seed, chosen, index)
+    if chosen.full:
+        expected = expected_counts(patient, scanner, photons, full=True, histories=histories)
+    else:
+        expected = expected_counts(patient, scanner, photons)
+    if chosen.counts != 1.0:
+        expected = expected.with_counts(chosen.counts * float(expected.counts[0].sum(dtype=np.float64)))
+    masks = vois(patient.head.labels)
+    deep = [masks[name] for name in ("caudate", "putamen", "thalamus") if name in masks]
+    if deep:
+        masks["deep grey"] = np.logical_or.reduce(deep)
+    lobes = ("frontal", "parietal", "temporal")
+    cortex = (*(f"{side} {lobe} cortex" for lobe in lobes for side in SIDES), "cingulate cortex")
+    if patient.uptake.tracer == "dat":
+        compared = ("right striatum", "left striatum", "reference", *cortex, "white matter", "cerebellum")
+        ratio = (("right striatum", "left striatum"), "reference")
+    else:
+        occipital = tuple(f"{side} occipital cortex" for side in SIDES)
+        compared = (*cortex, *occipital, "deep grey", "white matter", "cerebellum")
+        ratio = (("deep grey",), "cortex")
+    measured = dict.fromkeys((*compared, *ratio[0], ratio[1], "brain"))
+    regions = {name: masks[name].astype(np.float32) for name in measured if name in masks}
+    study = expected.study(np.random.default_rng(noise))
+    about = {
+        "collimator": scanner.collimator,
+        "heads": scanner.heads,
+        "orbit": scanner.orbit,
+        "photopeak_width": round(scanner.photopeak_width, 3),
+    }
+    return _case(patient, expected, study, regions, compared, ratio, about)
+
+
+def mr_case(folder: Path, tracer: str, seed: int, histories: int) -> Case:
+    """The independent head of mr_head.py: full Monte Carlo, without noise."""
+    phantom = load(folder, tracer)
+    scanner = replace(SCANNERS["siemens-intevo-lehr"], scheme="tew+scatter", matrix=MATRIX)
+    expected = expected_counts(phantom.patient, scanner, seed, full=True, histories=histories)
+    study = Study(expected.acquisition, expected.windows, expected.counts)
+    regions = dict(phantom.regions)
+    regions["brain"] = np.minimum(sum(regions.values()), 1.0).astype(np.float32)
+    compared = ("striata", "cortex", "white matter")
+    about = {"collimator": scanner.collimator, "heads": scanner.heads, "orbit": scanner.orbit, "photopeak_width": 0.2}
+    assert phantom.patient.uptake.nuclide == NUCLIDE[tracer]
+    return _case(phantom.patient, expected, study, regions, compared, (("striata",), "cortex"), about)
+
+
+def _case(
+    patient: Patient,
+    expected: Expected,
+    study: Study,
+    regions: Mapping[str, Array],
+    compared: tuple[str, ...],
+    ratio: tuple[tuple[str, ...], str],
+    about: Mapping[str, str | int | float],
+) -> Case:
+    head, uptake, grid = patient.head, patient.uptake, default_grid(study.acquisition)
+    energy_kev = nuclide_by_name(uptake.nuclide).main_kev
+    mu = head.mu(energy_kev)
+    body = _body(head)
+    inside = {name: resample(mask, head.grid, grid) for name, mask in regions.items()}
+    kept = {name: share for name, share in inside.items() if _in_field(share, grid, regions[name], head.grid)}
+    windows: tuple[EnergyWindow, ...] = study.windows
+    facts = {
+        "tracer": uptake.tracer,
+        "nuclide": uptake.nuclide,
+        "kind": str(uptake.parameters.get("kind", "")),
+        "counts": round(float(study.counts[0].sum(dtype=np.float64))),
+        "windows": len(windows),
+        "views": study.acquisition.views,
+        "radius_mm": round(float(np.mean(study.acquisition.radii_mm)), 1),
+    }
+
+    def on_grid(values: Array) -> Array:
+        return resample(np.asarray(values, np.float32), head.grid, grid)
+
+    return Case(
+        study,
+        on_grid(uptake.kbq_per_ml),
+        MuMap(np.maximum(on_grid(mu.per_cm), 0.0), grid, energy_kev),
+        MuMap(np.maximum(on_grid(mu.per_cm * body), 0.0), grid, energy_kev),
+        np.clip(on_grid(body), 0.0, 1.0),
+        Outline(body, head.grid),
+        {name: np.clip(share, 0.0, 1.0) for name, share in kept.items()},
+        tuple(name for name in compared if name in kept),
+        ratio,
+        expected.cps_per_kbq,
+        facts | dict(about),
+    )
+
+
+def _body(head: Head) -> Array:
+    """The patient (z, y, x) as 0 and 1, air cavities filled."""
+    solid = ~np.isin(head.labels, BESIDE)
+    return np.stack([binary_fill_holes(level) for level in solid]).astype(np.float32)
+
+
+def _in_field(share: Array, grid: Grid, mask: Array, head_grid: Grid) -> bool:
+    """True where at most MOST_CUT of a region lies beyond the field or close to its axial ends."""
+    rows = round(EDGE_MM / grid.voxel_mm[0])
+    seen = float(share[rows:-rows].sum(dtype=np.float64)) * grid.voxel_ml
+    return seen >= (1.0 - MOST_CUT) * float(mask.sum(dtype=np.float64)) * head_grid.voxel_ml

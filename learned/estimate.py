@@ -1,0 +1,130 @@
+"""From a study to the estimated map: previews in, several passes of the network, their mean and spread out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from spectac.learned.coverage import Coverage
+from spectac.learned.inputs import Previews, energy_loss, normalised, side_window
+from spectac.learned.network import VolumeNetwork
+from spectac.learned.weights_file import read_weights
+from spectac.recon.attenuation import Solver
+from spectac.recon.errors import InputError
+from spectac.recon.nuclides import water_per_cm
+from spectac.recon.scatter import photopeak_index
+from spectac.recon.types import Array, Image, MuMap
+
+PASSES = 8
+"""Passes with dropout, half of them mirrored: their mean is the map, their spread its uncertainty."""
+
+
+def shipped_weights() -> Path:
+    """The weights that come with spectac."""
+    return Path(__file__).parent / "weights" / "map.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A network with what its training covered."""
+
+    network: VolumeNetwork
+    about: Mapping[str, Any]
+    coverage: Coverage
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainedNetwork":
+        """Network of a weights file; InputError where it is no map network that was trained to the end."""
+        network, about = read_weights(path)
+        if network.settings.target != "map":
+            raise InputError(f"{path}: gives a {network.settings.target}, not a map: it cannot be used here")
+        if "coverage" not in about:
+            raise InputError(f"{path}: its training was not finished: run spectac train again, it goes on")
+        return cls(network, about, Coverage.from_json(about["coverage"]))
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that training covered."""
+        return int(self.about["rounds"])
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """The estimated map on the preview's grid, the spread (z, y, x) between passes in 1/cm, and one number.
+
+    `uncertainty` is the mean spread over the mean of the map, both inside the head (more than half of water).
+    """
+
+    mu: MuMap
+    spread_per_cm: Array
+    uncertainty: float
+
+
+def scatter_preview(solver: Solver) -> Image | None:
+    """Preview of the window that fills the network's scatter channel, None where the study has none."""
+    side = side_window(solver.study, photopeak_index(solver.study, solver.projections.window))
+    return None if side is None else solver.preview(solver.study.windows[side].name)
+
+
+def previews(solver: Solver) -> Previews:
+    """What the network sees of a study before any round; InputError where the photopeak shows nothing."""
+    study = solver.study
+    peak = photopeak_index(study, solver.projections.window)
+    side = side_window(study, peak)
+    image = solver.preview()
+    voxel_ml = image.grid.voxel_ml
+    seen = Previews(normalised(image.values, voxel_ml), solver.energy_kev)
+    scatter = None if side is None else scatter_preview(solver)
+    if side is None or scatter is None or not scatter.values.max() > 0:
+        return seen
+    loss = energy_loss(study.windows[peak], study.windows[side])
+    return Previews(seen.photopeak, seen.energy_kev, normalised(scatter.values, voxel_ml), loss)
+
+
+def estimate_map(solver: Solver, trained: TrainedNetwork, rounds: int = 1) -> Estimate:
+    """Map of a study's head; each further round sees the image that the last one's map corrects.
+
+    Raises InputError for more rounds than training covered.
+    """
+    if not 1 <= rounds <= trained.rounds:
+        raise InputError(f"these weights were trained for 1 to {trained.rounds} rounds, not {rounds}")
+    seen = previews(solver)
+    grid = solver.preview().grid
+    found = passes(trained.network, seen, solver.energy_kev)
+    for _ in range(1, rounds):
+        image = solver.preview(None, MuMap(found.mean(axis=0), grid, solver.energy_kev))
+        corrected = normalised(image.values, grid.voxel_ml)
+        seen = Previews(seen.photopeak, seen.energy_kev, seen.scatter, seen.energy_loss, corrected)
+        found = passes(trained.network, seen, solver.energy_kev)
+    mean, spread = found.mean(axis=0), found.std(axis=0)
+    return Estimate(MuMap(mean, grid, solver.energy_kev), spread, uncertainty(mean, spread, solver.energy_kev))
+
+
+def uncertainty(mean: Array, spread: Array, energy_kev: float) -> float:
+    """Mean spread over the mean map (z, y, x), inside the head; infinite where there is no head."""
+    head = mean > 0.5 * water_per_cm(energy_kev)
+    return float(spread[head].mean() / mean[head].mean()) if head.any() else np.inf
+
+
+@torch.no_grad()
+def passes(network: VolumeNetwork, seen: Previews, energy_kev: float) -> Array:
+    """Volumes (PASSES, z, y, x) of passes with dropout; a map in 1/cm, a correction as it is.
+
+    The same for the same input: dropout has its own seed, and torch's generator is left as it was.
+    """
+    given = torch.from_numpy(seen.channels())[None]
+    found = []
+    network.eval()
+    network.dropout.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for n in range(PASSES):
+            mirrored = n % 2 == 1
+            out = network(given.flip(-1) if mirrored else given)[0]
+            found.append((out.flip(-1) if mirrored else out).numpy())
+    network.dropout.eval()
+    scale = water_per_cm(energy_kev) if network.settings.target == "map" else 1.0
+    return cast(Array, np.stack(found) * np.float32(scale))

@@ -1,0 +1,18 @@
+"""The entry point of the attenuation model `predicted`, which says what to install where torch is missing."""
+
+from collections.abc import Mapping
+
+from spectac.recon.attenuation import AttenuationModel
+from spectac.recon.errors import InputError
+
+
+def build(options: Mapping[str, str]) -> AttenuationModel:
+    """Build `predicted`; InputError where torch or safetensors is not installed, and for options that it lacks."""
+    try:
+        import safetensors  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError:
+        raise InputError("attenuation predicted needs torch: pip install 'spectac[learned]'") from None
+    from spectac.learned.predict import build_predicted
+
+    return build_predicted(options)

@@ -1,0 +1,29 @@
+"""Images of an earlier round for training: what a network of a second round sees."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from spectac.learned.dataset import acquisition_of
+from spectac.learned.inputs import Previews, normalised
+from spectac.learned.weights_file import read_weights
+from spectac.recon.nuclides import water_per_cm
+from spectac.recon.pipeline import preview_image
+from spectac.recon.resample import resample
+from spectac.recon.types import Array, MuMap
+from spectac.simulate.cohorts.patient_arrays import PatientArrays
+
+
+def earlier_round(weights: Path) -> Callable[[PatientArrays, Previews], Array]:
+    """Function of a patient and its previews: the normalised photopeak preview, corrected by the map of `weights`."""
+    network, _ = read_weights(weights)
+
+    @torch.no_grad()
+    def corrected(patient: PatientArrays, seen: Previews) -> Array:
+        relative = network(torch.from_numpy(seen.channels())[None])[0].numpy()
+        mu = MuMap(relative * water_per_cm(patient.energy_kev), patient.grid, patient.energy_kev)
+        image = preview_image(acquisition_of(patient), patient.counts, mu)
+        return normalised(resample(image.values, image.grid, patient.grid), patient.grid.voxel_ml)
+
+    return corrected

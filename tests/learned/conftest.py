@@ -1,0 +1,52 @@
+"""Cohorts of tiny patients: a ball of water in a ball of activity, on 16^3 voxels of 8 mm, so that training takes seconds."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spectac.recon import Grid
+from spectac.recon.nuclides import water_per_cm
+from spectac.simulate.cohorts.patient_arrays import PatientArrays
+from spectac.simulate.cohorts.shards import write_shard
+from spectac.simulate.scanner import draw_scanner
+
+SIZE = 16
+
+
+def ball_patient(seed: int, index: int) -> PatientArrays:
+    rng = np.random.default_rng([seed, index])
+    grid = Grid.upright((SIZE,) * 3, (8.0,) * 3, [-0.5 * (SIZE - 1) * 8.0] * 3)
+    where = np.stack(np.meshgrid(*[np.arange(SIZE) - 7.5] * 3, indexing="ij"))
+    radius = np.sqrt(((where - rng.uniform(-1, 1, 3)[:, None, None, None]) ** 2).sum(axis=0))
+    head = (radius < rng.uniform(4.0, 6.5)).astype(np.float32)
+    scanner = draw_scanner(rng, matrix=(SIZE, SIZE), pixel_mm=4.0, views=12)
+    tracer = "I-123" if index % 2 else "Tc-99m"
+    kev = 159.0 if index % 2 else 140.5
+    windows = {window.name for window in scanner.windows(tracer)}
+    there = np.array([name in windows for name in ("photopeak", "lower", "upper", "scatter")])
+    preview = np.where(there[:, None, None, None], head * rng.uniform(0.8, 1.2, head.shape), 0.0).astype(np.float32)
+    return PatientArrays(
+        grid,
+        preview,
+        there,
+        head * np.float32(water_per_cm(kev)),
+        head,
+        head.astype(np.uint8),
+        1.0 + head,
+        rng.poisson(50.0, (12, SIZE, SIZE)).astype(np.float32),
+        kev,
+        {"scanner": asdict(scanner), "nuclide": tracer, "index": index},
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_cohorts(tmp_path_factory) -> Path:
+    """Folder with the cohorts `training` (8 patients) and `validation` (4)."""
+    root = tmp_path_factory.mktemp("cohorts")
+    for seed, (name, patients) in enumerate({"training": 8, "validation": 4}.items()):
+        (root / name).mkdir()
+        outcomes = [(index, ball_patient(seed, index)) for index in range(patients)]
+        write_shard(root / name / "shard-00000.h5", {"seed": seed}, patients, outcomes)
+    return root
