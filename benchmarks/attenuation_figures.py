@@ -49,6 +49,7 @@ SHOWN_FWHM_MM = 8.0
 SET_ORDER = (
     "unseen", "monte carlo", "other heads", "other scanners", "fifth of counts", "no scatter window", "mr head",
 )  # fmt: skip
+DRAWN = ("unseen", "monte carlo", "other heads", "other scanners", "mr head")
 LIKE_TRAINING = ("unseen", "monte carlo")
 COLOURS = {"predicted": "#1b7837", "uniform tuned, data outline": "#2166ac", "chang": "#b2182b"}
 HEADINGS = {
@@ -224,14 +225,14 @@ def _median(rows: Sequence[Row], column: str) -> str:
 
 def draw_bars(path: Path, rows: Sequence[Row]) -> None:
     """Raw mean, scaled mean and SBR or pattern per method, a row for each set; bar: mean, dots: patients."""
-    sets = [name for name in SET_ORDER if _of(rows, set=name)]
+    sets = [name for name in DRAWN if _of(rows, set=name)]
     methods = [name for name in METHODS if name != "ct" and numbers(_of(rows, method=name), "raw_mean_vs_ct").size]
     shown = (
         ("raw_mean", "regional means, raw"),
         ("scaled_mean", "regional means, one scale"),
         ("ratio_error", "SBR or pattern"),
     )
-    figure = Figure(figsize=(11, 0.6 + (0.22 * len(methods) + 0.75) * len(sets)), layout="constrained")
+    figure = Figure(figsize=(11, 0.8 + (0.17 * len(methods) + 0.35) * len(sets)), layout="constrained")
     axes = figure.subplots(len(sets), len(shown), squeeze=False, sharex="col", sharey=True)
     for number, (line, name) in enumerate(zip(axes, sets, strict=True)):
         for axis, (measure, title) in zip(line, shown, strict=True):
@@ -359,7 +360,8 @@ def _slices(
             if method == methods[0] and column == 2:
                 first.axis("off")
                 second.axis("off")
-                first.text(0.0, 0.02, f"below: {title}\n(red: too high)", fontsize=9, transform=first.transAxes)
+                text = first.text(0, 0.02, f"below: {title}\n(red: too high)", fontsize=9, transform=first.transAxes)
+                text.set_in_layout(False)
                 continue
             for axis, cut in ((first, values[z]), (second, values[::-1, :, x])):
                 axis.imshow(cut, cmap=colours, vmin=low, vmax=high)

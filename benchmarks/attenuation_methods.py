@@ -143,7 +143,7 @@ def measured(case: Case, methods: Iterable[str], choice: Choice) -> Iterator[Row
         model = model_of(method, case, choice)
         began, solver.borrowed_s = time.perf_counter(), 0.0
         row: dict[str, object] = {"method": method, "settings": choice.settings(method, str(case.about["nuclide"]))}
-        row |= case.about | {"scatter": solver.projections.scatter_method, "compared": len(case.compared)}
+        row |= {**case.about, "scatter": solver.projections.scatter_method, "compared": len(case.compared)}
         try:
             result = model.correct(solver)
         except InputError as error:
@@ -273,7 +273,8 @@ def tune(options: argparse.Namespace) -> None:
                     found = image_measures(model.correct(solver).image.values * scale, reference, case)
                 except InputError:  # an outline that reaches beyond the detector
                     found = {}
-                about = {"patient": index, "method": method, "mu_per_cm": value, **provenance(options.seed)}
+                about: dict[str, object] = {"patient": index, "method": method, "mu_per_cm": value}
+                about |= provenance(options.seed)
                 rows.append(_texts(about | {name: case.about[name] for name in ("nuclide", "tracer")} | found))
         write_rows(path, rows, TUNING_COLUMNS)
         print(f"tuning patient {index} of {options.tuning}", flush=True)

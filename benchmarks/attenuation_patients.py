@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from mr_head import MATRIX, NUCLIDE, load
+from mr_head import MATRIX, load
 from scipy.ndimage import binary_fill_holes
 
 from spectac.recon import EnergyWindow, Grid, MuMap, Study, default_grid
@@ -133,21 +133,22 @@ def virtual_case(seed: int, chosen: PatientSet, index: int, histories: int) -> C
     cortex = (*(f"{side} {lobe} cortex" for lobe in lobes for side in SIDES), "cingulate cortex")
     if patient.uptake.tracer == "dat":
         compared = ("right striatum", "left striatum", "reference", *cortex, "white matter", "cerebellum")
-        ratio = (("right striatum", "left striatum"), "reference")
+        over: tuple[str, ...] = ("right striatum", "left striatum")
+        under = "reference"
     else:
         occipital = tuple(f"{side} occipital cortex" for side in SIDES)
         compared = (*cortex, *occipital, "deep grey", "white matter", "cerebellum")
-        ratio = (("deep grey",), "cortex")
-    measured = dict.fromkeys((*compared, *ratio[0], ratio[1], "brain"))
+        over, under = ("deep grey",), "cortex"
+    measured = dict.fromkeys((*compared, *over, under, "brain"))
     regions = {name: masks[name].astype(np.float32) for name in measured if name in masks}
     study = expected.study(np.random.default_rng(noise))
-    about = {
+    about: dict[str, str | int | float] = {
         "collimator": scanner.collimator,
         "heads": scanner.heads,
         "orbit": scanner.orbit,
         "photopeak_width": round(scanner.photopeak_width, 3),
     }
-    return _case(patient, expected, study, regions, compared, ratio, about)
+    return _case(patient, expected, study, regions, compared, (over, under), about)
 
 
 def mr_case(folder: Path, tracer: str, seed: int, histories: int) -> Case:
@@ -159,8 +160,12 @@ def mr_case(folder: Path, tracer: str, seed: int, histories: int) -> Case:
     regions = dict(phantom.regions)
     regions["brain"] = np.minimum(sum(regions.values()), 1.0).astype(np.float32)
     compared = ("striata", "cortex", "white matter")
-    about = {"collimator": scanner.collimator, "heads": scanner.heads, "orbit": scanner.orbit, "photopeak_width": 0.2}
-    assert phantom.patient.uptake.nuclide == NUCLIDE[tracer]
+    about: dict[str, str | int | float] = {
+        "collimator": scanner.collimator,
+        "heads": scanner.heads,
+        "orbit": scanner.orbit,
+        "photopeak_width": scanner.photopeak_width,
+    }
     return _case(phantom.patient, expected, study, regions, compared, (("striata",), "cortex"), about)
 
 
@@ -180,7 +185,7 @@ def _case(
     inside = {name: resample(mask, head.grid, grid) for name, mask in regions.items()}
     kept = {name: share for name, share in inside.items() if _in_field(share, grid, regions[name], head.grid)}
     windows: tuple[EnergyWindow, ...] = study.windows
-    facts = {
+    facts: dict[str, str | int | float] = {
         "tracer": uptake.tracer,
         "nuclide": uptake.nuclide,
         "kind": str(uptake.parameters.get("kind", "")),

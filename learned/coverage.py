@@ -16,6 +16,7 @@ import numpy as np
 from scipy.ndimage import binary_closing, binary_dilation, binary_fill_holes, gaussian_filter, label
 from scipy.spatial import cKDTree
 
+from spectac.learned.inputs import head_level
 from spectac.recon.attenuation import Solver
 from spectac.recon.contour import head_outline
 from spectac.recon.contour_preview import largest, measured
@@ -45,8 +46,8 @@ SECOND_SHARE = 0.25
 """A second part of that volume over the first is no noise, gland or pillow: these reach 0.02."""
 FREE_TURN_DEG, LEAST_ELONGATION = 30.0, 0.06
 VOLUME_FACTOR, EDGE_MARGIN, SHARPER_SHARE, HOT_FACTOR = 1.3, 0.08, 0.97, 1.3
-MISSING_SHARE, BLUR_VOXELS = 0.1, 2
-"""Activity outside of a map and of the 8 mm around it, where it is blurred to."""
+MISSING_SHARE, BLUR_VOXELS = 0.05, 2
+"""Activity outside of a map and of the 8 mm around it, where it is blurred to: 0.02 at most for true maps."""
 FOCI_ALONE = "foci alone and no head"
 """What recon.contour says where it placed a standard head."""
 
@@ -151,7 +152,7 @@ def _radii_mm(patient: PatientArrays, scanner: Scanner) -> Array:
 def _least_sharper(patient: PatientArrays) -> float:
     """Least ratio of the detail in the photopeak to that in a window below it, NaN where there is none."""
     below = [patient.preview[row] for row, name in enumerate(WINDOWS) if name in BELOW and patient.windows[row]]
-    return min((_sharper(patient.preview[0], values) for values in below), default=math.nan)
+    return min((_sharper(patient.preview[0], values, patient.grid.voxel_ml) for values in below), default=math.nan)
 
 
 def input_doubts(solver: Solver, photopeak: Image, scatter: Image | None, coverage: Coverage) -> tuple[str, ...]:
@@ -390,7 +391,7 @@ def _edge_share(counts: Array, columns_mm: Array) -> float:
 
 
 def _swap_doubt(photopeak: Image, scatter: Image, coverage: Coverage) -> str | None:
-    ratio = _sharper(photopeak.values, scatter.values)
+    ratio = _sharper(photopeak.values, scatter.values, photopeak.grid.voxel_ml)
     if not ratio < min(1.0, SHARPER_SHARE * coverage.sharper):
         return None
     return (
@@ -399,21 +400,23 @@ def _swap_doubt(photopeak: Image, scatter: Image, coverage: Coverage) -> str | N
     )
 
 
-def _sharper(photopeak: Array, scatter: Array) -> float:
-    """Detail of structures of 2 to 4 cm in one preview (z, y, x) over that in another, each over its level there.
+def _sharper(photopeak: Array, scatter: Array, voxel_ml: float) -> float:
+    """Detail of structures of 2 to 4 cm in one preview (z, y, x) over that in another, each over its head level.
 
     Scattered photons have lost where they came from, so that the photopeak holds more of it. Finer structure would be
-    noise, of which the scatter window has more. NaN where either is empty.
+    noise, of which the scatter window has more. Where both show the head; NaN where either is empty.
     """
-    coarse = gaussian_filter(photopeak, 2.0)
-    head = coarse > 0.5 * float(np.quantile(coarse, 0.97))
-    detail = []
-    for values in (photopeak, scatter):
-        if not values[head].any():
-            return math.nan
-        band = gaussian_filter(values, 2.0) - gaussian_filter(values, 4.0)
-        detail.append(float(np.abs(band[head]).mean() / values[head].mean()))
-    return detail[0] / detail[1]
+    try:
+        scaled = [values / head_level(values, voxel_ml) for values in (photopeak, scatter)]
+    except InputError:
+        return math.nan
+    coarse = [gaussian_filter(values, 2.0) for values in scaled]
+    head = (coarse[0] > 0.3) & (coarse[1] > 0.3)
+    detail = [
+        float(np.abs(one - gaussian_filter(values, 4.0))[head].sum())
+        for one, values in zip(coarse, scaled, strict=True)
+    ]
+    return detail[0] / detail[1] if detail[1] > 0 else math.nan
 
 
 @dataclass(frozen=True)

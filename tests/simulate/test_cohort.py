@@ -361,11 +361,17 @@ def test_truth_lies_where_the_preview_shows_it(figure):
         mu=lambda energy: MuMap(warm * np.float32(energy / 1e3), grid, energy),
     )
     uptake = SimpleNamespace(kbq_per_ml=ball(grid), tracer="dat", nuclide="Tc-99m", parameters={})
-    patient = previewed(SimpleNamespace(head=head, uptake=uptake), study, {"seed": 1})
+    patient = previewed(SimpleNamespace(head=head, uptake=uptake), study, counts, {"seed": 1})
     assert dict(zip(WINDOWS, patient.windows.tolist(), strict=True)) == {
         "photopeak": True, "lower": False, "upper": False, "scatter": True,
     }  # fmt: skip
     assert not patient.preview[1:3].any()
+    np.testing.assert_array_equal(patient.counts, study.counts[0])
+    # The counts were projected without attenuation: with a map they are taken for those of a hotter ball, little at its
+    # edge and most in its middle, exp(mu r) = 1.3 for 0.14 /cm and 18 mm; in the air nothing can be said.
+    bright = patient.preview[0] > 0.5 * patient.preview[0].max()
+    assert 1.0 < patient.correction[bright].min() < 1.2 < patient.correction[bright].max() < 1.4
+    assert not patient.correction[0].any()
 
     def middle(values):
         weights = np.where(values > 0.3 * values.max(), values, 0).astype(np.float64)
