@@ -28,9 +28,9 @@ def test_the_wheel_from_the_sdist_works_by_itself(tmp_path):
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     tree = {
         f"spectac/{path.relative_to(ROOT).as_posix()}"
-        for name in ("recon", "simulate", "app")
+        for name in ("recon", "learned", "simulate", "app")
         for path in (ROOT / name).rglob("*")
-        if path.suffix in (".py", ".typed") or path.name == "py.typed"
+        if path.suffix == ".py" or path.name == "py.typed" or path.parent.name == "weights"
     }
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("spectac/")}
     assert packed == tree
@@ -47,3 +47,5 @@ def test_the_wheel_from_the_sdist_works_by_itself(tmp_path):
     assert "image.nii.gz" in said
     names = sorted(path.name for path in (empty / "image").iterdir())
     assert names == ["image.dcm", "image.json", "image.nii.gz", "record.json"]
+    said = run(script, "predict", "out/projections.dcm", "-o", "mu.nii.gz", cwd=empty)
+    assert (empty / "mu.nii.gz").is_file(), said

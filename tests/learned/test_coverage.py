@@ -13,18 +13,18 @@ from scipy.ndimage import gaussian_filter
 
 pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
 
-from spectac.learned.coverage import (  # noqa: E402
+from spectac.learned.coverage import (
     Coverage,
     input_doubts,
     map_doubts,
     mean_outline_distance_mm,
     outline_distance_mm,
 )
-from spectac.recon import EnergyWindow, Grid, Image, InputError, MuMap, Projections, Study  # noqa: E402
-from spectac.recon.collimator import COLLIMATORS  # noqa: E402
-from spectac.recon.nuclides import water_per_cm  # noqa: E402
-from spectac.simulate.cohorts.patient_arrays import PatientArrays  # noqa: E402
-from spectac.simulate.scanner import Scanner  # noqa: E402
+from spectac.recon import EnergyWindow, Grid, Image, InputError, MuMap, Projections, Study
+from spectac.recon.collimator import COLLIMATORS
+from spectac.recon.nuclides import water_per_cm
+from spectac.simulate.cohorts.patient_arrays import PatientArrays
+from spectac.simulate.scanner import Scanner
 
 KEV = 158.97
 GRID = Grid.upright((64, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, -126.0))

@@ -12,14 +12,14 @@ from scipy.ndimage import shift
 
 pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
 
-from spectac.learned.estimate import shipped_weights  # noqa: E402
-from spectac.learned.predict import PredictedMap  # noqa: E402
-from spectac.recon import InputError, Study, reconstruct  # noqa: E402
-from spectac.recon.geometry import detector_rights  # noqa: E402
-from spectac.simulate.acquire import Patient, expected_counts  # noqa: E402
-from spectac.simulate.head import draw_head  # noqa: E402
-from spectac.simulate.scanner import Scanner  # noqa: E402
-from spectac.simulate.tracer import draw_uptake  # noqa: E402
+from spectac.learned.estimate import shipped_weights
+from spectac.learned.predict import PredictedMap
+from spectac.recon import InputError, Study, reconstruct
+from spectac.recon.geometry import detector_rights
+from spectac.simulate.acquire import Patient, expected_counts
+from spectac.simulate.head import draw_head
+from spectac.simulate.scanner import Scanner
+from spectac.simulate.tracer import draw_uptake
 
 pytestmark = [
     pytest.mark.slow,
