@@ -191,7 +191,7 @@ def test_distance_of_a_larger_head_is_how_much_larger_it_is(figure):
 
 
 def test_shares_place_the_surface_between_voxels():
-    """The edge's voxels hold 0.25 or 0.75: a step of half a voxel, 2 mm on the sides that face x, none on the others."""
+    """Half of a voxel more on the two sides that face x, 2 mm, and none on the two others: 1 mm on average."""
     box = np.zeros(GRID.shape)
     box[20:40, 16:48, 16:48] = 1.0
     wider = box.copy()

@@ -138,4 +138,9 @@ def test_configurations_that_cannot_be_are_refused(tmp_path, text, message):
 def test_the_committed_configurations_are_whole():
     folder = training.Path(training.__file__).parent / "weights"
     found = {path.name: TrainingSettings.read(path).target for path in sorted(folder.glob("*.toml"))}
-    assert found == {"correction.toml": "correction", "map.toml": "map", "map_large.toml": "map"}
+    assert found == {
+        "correction.toml": "correction",
+        "map.toml": "map",
+        "map_first.toml": "map",
+        "map_large.toml": "map",
+    }
