@@ -17,11 +17,13 @@ def map_loss(
     """Sum of three weighted terms for maps (n, z, y, x) over water's mu; `water_per_voxel` (n,) is mu times voxel.
 
     Mean |error| of the map; mean |error| of its differences between neighbours; mean |relative error| of the mean
-    attenuation factors.
+    attenuation factors, on blocks of 2 x 2 x 2 voxels, which keep line integrals and take an eighth of the time.
     """
-    on_edges = torch.stack([(found.diff(dim=axis) - truth.diff(dim=axis)).abs().mean() for axis in (1, 2, 3)]).mean()
-    on_factors = factor_error(found, truth, water_per_voxel, angle_deg)
-    return weights[0] * (found - truth).abs().mean() + weights[1] * on_edges + weights[2] * on_factors
+    wrong = found - truth
+    on_edges = torch.stack([wrong.diff(dim=axis).abs().mean() for axis in (1, 2, 3)]).mean()
+    coarse = (torch.nn.functional.avg_pool3d(volumes, 2) for volumes in (found, truth))
+    on_factors = factor_error(*coarse, 2.0 * water_per_voxel, angle_deg)
+    return weights[0] * wrong.abs().mean() + weights[1] * on_edges + weights[2] * on_factors
 
 
 def factor_error(found: Tensor, truth: Tensor, water_per_voxel: Tensor, angle_deg: float) -> Tensor:
