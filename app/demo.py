@@ -23,10 +23,10 @@ from spectac.recon import (
     Result,
     Study,
     UniformMap,
+    attenuation_model,
     default_grid,
     open_study,
 )
-from spectac.recon import attenuation_model
 from spectac.recon import reconstruct as reconstruct_study
 from spectac.recon.filters import gaussian
 from spectac.recon.io.atomic import written_folder

@@ -1,4 +1,4 @@
-"""`spectac train` and `spectac predict`: the commands of the learned map, which say what to install where it is missing."""
+"""`spectac train` and `spectac predict`: the commands of the learned map."""
 
 from collections.abc import Mapping
 from pathlib import Path

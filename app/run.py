@@ -77,9 +77,10 @@ def _corrected(study: Study, result: Result) -> list[str]:
 
 
 def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> list[str]:
-    """Reconstruct and write image.nii.gz, image.dcm, mu_map.nii.gz (where a map was used; mu_spread.nii.gz where its error is known), record.json into `output`.
+    """Reconstruct and write image.nii.gz, image.dcm, mu_map.nii.gz (where a map was used), record.json into `output`.
 
-    They appear when all are written, record.json last. Returns lines for the user.
+    Where a map was estimated mu_spread.nii.gz is there as well. They appear when all are written, record.json last.
+    Returns lines for the user.
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder for the results with -o")

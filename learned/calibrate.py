@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from spectac.learned.coverage import Coverage, outline_distance_mm
-from spectac.learned.dataset import SIDE_WINDOWS, previews_of
+from spectac.learned.coverage import Coverage
 from spectac.learned.estimate import passes, uncertainty
 from spectac.learned.network import VolumeNetwork
+from spectac.learned.outline_distance import outline_distance_mm
+from spectac.learned.patients import SIDE_WINDOWS, previews_of
 from spectac.recon.types import Image, MuMap
 from spectac.simulate.cohorts.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.cohorts.shards import read_patients

@@ -10,16 +10,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from spectac.learned.inputs import Previews, energy_loss, normalised
+from spectac.learned.inputs import Previews
+from spectac.learned.patients import previews_of
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
-from spectac.recon.types import Acquisition, Array
-from spectac.simulate.cohorts.patient_arrays import WINDOWS, PatientArrays
+from spectac.recon.types import Array
+from spectac.simulate.cohorts.patient_arrays import PatientArrays
 from spectac.simulate.cohorts.shards import read_facts, read_patients
-from spectac.simulate.scanner import Scanner
-
-SIDE_WINDOWS = ("scatter", "lower")
-"""Windows that can fill the scatter channel, the wider one first, as inputs.side_window has it."""
 
 NO_SCATTER, NO_CORRECTED = 0.3, 0.5
 """Shares of the examples that training robs of their scatter window, and of an earlier round's image."""
@@ -40,24 +37,13 @@ class Example:
     water_per_cm: float
 
 
-def scanner_of(patient: PatientArrays) -> Scanner:
-    """The camera that the patient's parameters describe."""
-    fields = dict(patient.parameters["scanner"])
-    return Scanner(**{**fields, "matrix": tuple(fields["matrix"])})
-
-
-def acquisition_of(patient: PatientArrays) -> Acquisition:
-    """How `counts` were taken, but for the radii of an orbit that followed the head: previews do not use them."""
-    return replace(scanner_of(patient), orbit="circular").acquisition(str(patient.parameters["nuclide"]))
-
-
 class Cohort(Dataset[Item]):
     """Examples of a cohort's folder, held in memory in half precision: 2 MB each.
 
     Item i is (input (6, z, y, x), target (z, y, x), water's mu in 1/cm); with `augmented`, an epoch's items are
     mirrored, shifted and robbed of channels as (seed, epoch, i) say. `target` is "map", the true mu over water's, or
-    "correction". `corrected` gives the image of an earlier round from a patient and the previews without it. `sha256` is
-    the digest of the patients' digests.
+    "correction". `corrected` gives the image of an earlier round from a patient and the previews without it. `sha256`
+    is the digest of the patients' digests.
     Raises InputError for a folder without shards.
     """
 
@@ -110,19 +96,6 @@ class Cohort(Dataset[Item]):
         return given, torch.from_numpy(target.astype(np.float32)), torch.tensor(example.water_per_cm)
 
 
-def previews_of(patient: PatientArrays) -> Previews:
-    """What the network sees of a patient before any round."""
-    voxel_ml = patient.grid.voxel_ml
-    scatter, loss = None, 0.0
-    there = {w.name: w for w in scanner_of(patient).windows(str(patient.parameters["nuclide"]))}
-    for name in SIDE_WINDOWS:
-        image = patient.preview[WINDOWS.index(name)]
-        if name in there and image.max() > 0:
-            scatter, loss = normalised(image, voxel_ml), energy_loss(there["photopeak"], there[name])
-            break
-    return Previews(normalised(patient.preview[0], voxel_ml), patient.energy_kev, scatter, loss)
-
-
 def _example(
     index: int, patient: PatientArrays, target: str, corrected: Callable[[PatientArrays, Previews], Array] | None
 ) -> Example:
@@ -145,5 +118,3 @@ def _moved(values: Array, shift: Array, mirrored: bool) -> Array:
     where = tuple(slice(MOST_SHIFT - s, MOST_SHIFT - s + n) for s, n in zip(shift, values.shape, strict=True))
     out = padded[where]
     return np.ascontiguousarray(out[:, :, ::-1] if mirrored else out)
-
-

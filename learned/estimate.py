@@ -87,10 +87,8 @@ def previews(solver: Solver) -> Previews:
 def estimate_map(solver: Solver, trained: TrainedNetwork, rounds: int = 1) -> Estimate:
     """Map of a study's head; each further round sees the image that the last one's map corrects.
 
-    Raises InputError for more rounds than training covered.
+    Raises InputError where that map reaches through the collimator's face.
     """
-    if not 1 <= rounds <= trained.rounds:
-        raise InputError(f"these weights were trained for 1 to {trained.rounds} rounds, not {rounds}")
     seen = previews(solver)
     grid = solver.preview().grid
     found = passes(trained.network, seen, solver.energy_kev)

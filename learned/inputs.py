@@ -1,7 +1,8 @@
 """What the network sees: preview images made independent of counts, uptake and camera. The one home of normalisation.
 
 Each image is divided by its own head level, which disease does not change: the mean over the brightest 1.2 L after the
-hottest 40 mL (two striata, glands or foci with their blur) are cut off. A square root then brings scalp and brain closer.
+hottest 40 mL (two striata, glands or foci with their blur) are cut off. A square root then brings scalp and brain
+closer.
 """
 
 from dataclasses import dataclass

@@ -65,6 +65,7 @@ class VolumeNetwork(nn.Module):
         nn.init.constant_(cast(Tensor, self.last.bias), -2.0)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Volume (n, z, y, x) of inputs (n, 6, z, y, x)."""
         x = blocks(x)
         skipped = []
         for level, block in enumerate(self.down):

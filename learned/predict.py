@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from spectac.learned.coverage import input_doubts, map_doubts
+from spectac.learned.doubts import input_doubts, map_doubts
 from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_preview, shipped_weights
 from spectac.learned.refine import refined
 from spectac.recon.attenuation import NARROW_BEAM, Solver, map_on_grid, uniform_map
 from spectac.recon.errors import InputError
+from spectac.recon.system import check_radius
 from spectac.recon.types import MuMap, Result
+
+REACH_PER_CM = 0.05
+"""As recon.system: what attenuates so much is body and cannot lie behind the collimator's face."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,27 +49,33 @@ class PredictedMap:
         Raises InputError where the network cannot be trusted with the study and there is to be no fallback.
         """
         trained = TrainedNetwork.read(shipped_weights() if self.weights is None else Path(self.weights))
+        if self.rounds > trained.rounds:
+            raise InputError(f"these weights were trained for at most {trained.rounds} rounds, not {self.rounds}")
         photopeak, scatter = solver.preview(), scatter_preview(solver)
         doubts = input_doubts(solver, photopeak, scatter, trained.coverage)
         if not doubts:
-            found = estimate_map(solver, trained, self.rounds)
-            doubts = map_doubts(photopeak, scatter, found.mu, found.uncertainty, trained.coverage)
+            try:
+                found = estimate_map(solver, trained, self.rounds)
+                mu = map_on_grid(found.mu, solver.grid)
+                check_radius(solver.study.acquisition, mu.grid, mu.per_cm > REACH_PER_CM, "the predicted map")
+                doubts = map_doubts(photopeak, scatter, found.mu, found.uncertainty, trained.coverage)
+            except InputError as error:  # a map that reaches through the collimator, in the last or an earlier round
+                doubts = (str(error),)
         if doubts:
             reasons = "; ".join(doubts)
             if not self.fallback:
                 raise InputError(f"no map can be predicted for this study: {reasons}; choose another --attenuation")
-            mu, notes = uniform_map(solver, None, None)
-            return mu, None, (f"no map could be predicted, the uniform map was used: {reasons}", *notes)
+            uniform, notes = uniform_map(solver, None, None)
+            return uniform, None, (f"no map could be predicted, the uniform map was used: {reasons}", *notes)
         notes = (
             f"predicted map: uncertainty {100.0 * found.uncertainty:.2f} % "
             f"(usual up to {100.0 * trained.coverage.uncertainty:.2f} %), rounds: {self.rounds}",
         )
-        mu = found.mu
         if self.refine:
-            mu, more = refined(solver, mu)
-            notes = (*notes, *more)
+            better, more = refined(solver, found.mu)
+            mu, notes = map_on_grid(better, solver.grid), (*notes, *more)
         spread = MuMap(found.spread_per_cm, found.mu.grid, solver.energy_kev)
-        return map_on_grid(mu, solver.grid), map_on_grid(spread, solver.grid), notes
+        return mu, map_on_grid(spread, solver.grid), notes
 
 
 def build_predicted(options: Mapping[str, str]) -> PredictedMap:

@@ -11,7 +11,7 @@ from spectac.recon.system import SystemModel
 
 
 def project(activity: Tensor, mu_per_cm: Tensor, system: SystemModel) -> Tensor:
-    """Projections (n, v, z, u) of activities (n, z, y, x) in counts per second and mL through maps (n, z, y, x) in 1/cm.
+    """Projections (n, v, z, u) of activities (n, z, y, x) in counts per second and mL, through maps in 1/cm.
 
     `system` gives geometry, blur and precision; a map of its own is replaced. The gradient to the activity is the exact
     adjoint, that to the map `SystemModel.gradient_mu`.

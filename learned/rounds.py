@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from spectac.learned.dataset import acquisition_of
 from spectac.learned.inputs import Previews, normalised
+from spectac.learned.patients import acquisition_of
 from spectac.learned.weights_file import read_weights
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.pipeline import preview_image

@@ -241,7 +241,7 @@ def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = No
     OSEM of 4 iterations with 10 subsets (fewer where the views do not suffice), no resolution recovery or scatter,
     attenuation by `mu` where one is given; Gaussian of 6 mm.
     """
-    factor_z, factor_u = (max(1, round(PREVIEW_VOXEL_MM / length)) for length in acquisition.pixel_mm)
+    factor_z, factor_u = preview_factors(acquisition.pixel_mm)
     coarse = rebin_acquisition(acquisition, factor_z, factor_u)
     grid = geometry.default_grid(coarse)
     system = SystemModel(
@@ -255,6 +255,12 @@ def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = No
     subsets = max(1, min(10, coarse.views // FEWEST_VIEWS))
     values = osem(system, rebin(counts, factor_z, factor_u), iterations=4, subsets=subsets)
     return Image(filters.gaussian(values, grid.voxel_mm, PREVIEW_FWHM_MM), grid, _unit(acquisition))
+
+
+def preview_factors(pixel_mm: tuple[float, float]) -> tuple[int, int]:
+    """How many pixels (z, u) of the camera make one of a preview, so that it comes nearest to 4 mm."""
+    factor_z, factor_u = (max(1, round(PREVIEW_VOXEL_MM / length)) for length in pixel_mm)
+    return factor_z, factor_u
 
 
 def _unit(acquisition: Acquisition) -> str:

@@ -14,7 +14,11 @@ def spectac(*arguments: object, block: str = "", cwd=None) -> subprocess.Complet
     """Run the command line; `block` names a package that is to look as if it were not installed."""
     blocked = f"import sys; sys.modules[{block!r}] = None\n" if block else ""
     return subprocess.run(
-        [sys.executable, "-c", blocked + MAIN, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+        [sys.executable, "-c", blocked + MAIN, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
     )
 
 

@@ -1,4 +1,4 @@
-"""Cohorts of tiny patients: a ball of water in a ball of activity, on 16^3 voxels of 8 mm, so that training takes seconds."""
+"""Cohorts of tiny patients: balls of water with activity, on 16^3 voxels of 8 mm, so that training takes seconds."""
 
 from dataclasses import asdict
 from pathlib import Path

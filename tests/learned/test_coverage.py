@@ -13,13 +13,9 @@ from scipy.ndimage import gaussian_filter
 
 pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
 
-from spectac.learned.coverage import (
-    Coverage,
-    input_doubts,
-    map_doubts,
-    mean_outline_distance_mm,
-    outline_distance_mm,
-)
+from spectac.learned.coverage import Coverage
+from spectac.learned.doubts import input_doubts, map_doubts
+from spectac.learned.outline_distance import mean_outline_distance_mm, outline_distance_mm
 from spectac.recon import EnergyWindow, Grid, Image, InputError, MuMap, Projections, Study
 from spectac.recon.collimator import COLLIMATORS
 from spectac.recon.nuclides import water_per_cm
@@ -28,7 +24,7 @@ from spectac.simulate.scanner import Scanner
 
 KEV = 158.97
 GRID = Grid.upright((64, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, -126.0))
-COVERAGE = Coverage((140.511, KEV), 3e5, (2.8, 5.5), 0.15, 1.1, (1500.0, 6500.0), 60.0, 0.1, 5.0)
+COVERAGE = Coverage((140.511, KEV), 3e5, (2.8, 5.5), 0.15, 1.1, (1500.0, 6500.0), 60.0, 180.0, 4.0, 0.1, 5.0)
 SCANNER = Scanner("test", "siemens-lehr", matrix=(64, 64), pixel_mm=4.0, views=60, radius_mm=140.0, scheme="dew")
 
 
