@@ -10,6 +10,8 @@ from spectac.simulate.scanner import Scanner
 SIDE_WINDOWS = ("scatter", "lower")
 """Windows that can fill the scatter channel, the wider one first, as inputs.side_window has it."""
 
+FAR_MM = 400.0
+
 
 def scanner_of(patient: PatientArrays) -> Scanner:
     """The camera that the patient's parameters describe."""
@@ -18,8 +20,12 @@ def scanner_of(patient: PatientArrays) -> Scanner:
 
 
 def acquisition_of(patient: PatientArrays) -> Acquisition:
-    """How `counts` were taken, but for the radii of an orbit that followed the head: previews do not use them."""
-    return replace(scanner_of(patient), orbit="circular").acquisition(str(patient.parameters["nuclide"]))
+    """How `counts` were taken, but on a circle far away: radii that followed the head are not kept, and not needed.
+
+    Previews know no blur, and a map may reach beyond an orbit while a network is learning.
+    """
+    circle = replace(scanner_of(patient), orbit="circular", radius_mm=FAR_MM)
+    return circle.acquisition(str(patient.parameters["nuclide"]))
 
 
 def previews_of(patient: PatientArrays) -> Previews:
