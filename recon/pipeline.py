@@ -105,7 +105,7 @@ class StudySolver:
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
         self.on_update = on_update
         self.notes: list[str] = []
-        self._photopeak_preview: Image | None = None
+        self._previews: dict[str | None, Image] = {}
         refused = study.acquisition.corrections & {"ATTN", "SCAT"}
         if refused:
             raise InputError(
@@ -174,16 +174,18 @@ class StudySolver:
         (see preview_grid). It is uncorrected unless a map is given.
         """
         acquisition, device = self.study.acquisition, self.settings.device
-        if self._photopeak_preview is None:
+        if None not in self._previews:
             image = preview_image(acquisition, self.projections.counts, device=device)
-            target = preview_grid(image.values, image.grid)
-            self._photopeak_preview = _on_grid(image, target)
-        if window is None and mu is None:
-            return self._photopeak_preview
+            self._previews[None] = _on_grid(image, preview_grid(image.values, image.grid))
+        if mu is None and window in self._previews:
+            return self._previews[window]
         counts = self.projections.counts
         if window is not None:
             counts = self.study.counts[scatter_windows.photopeak_index(self.study, window)]
-        return _on_grid(preview_image(acquisition, counts, mu, device=device), self._photopeak_preview.grid)
+        image = _on_grid(preview_image(acquisition, counts, mu, device=device), self._previews[None].grid)
+        if mu is None:
+            self._previews[window] = image
+        return image
 
     def project(self, image: Image, mu: MuMap | None) -> Array:
         """Expected counts (v, z, u) of an image on the solver's grid, without scatter."""

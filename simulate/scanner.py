@@ -248,7 +248,8 @@ class ScannerRanges:
 
     `ellipse_mm` is how much farther than `radius_mm` an ellipse reaches in front and at the back. The field's centre
     moves by `table_sd_mm`, and with `cut_share` by `cut_mm` upwards, which cuts the chin and neck, or as far downwards,
-    which cuts the vertex.
+    which cuts the vertex. The matrix covers `width_mm` and `length_mm` with pixels of `pixel_mm`: a camera's own of
+    128 x 128 is wider, but beside the head it shows air.
     """
 
     collimators: tuple[str, ...] = tuple(name for name in COLLIMATORS if name.split("-")[1].startswith("le"))
@@ -268,6 +269,10 @@ class ScannerRanges:
     table_sd_mm: float = 8.0
     cut_share: float = 0.15
     cut_mm: tuple[float, float] = (20.0, 60.0)
+    pixel_mm: tuple[float, float] = (3.2, 4.8)
+    width_mm: tuple[float, float] = (256.0, 300.0)
+    length_mm: tuple[float, float] = (230.0, 360.0)
+    views: tuple[tuple[int, float], ...] = ((60, 0.8), (90, 0.2))
 
 
 TRAINING = ScannerRanges()
@@ -288,15 +293,15 @@ OUTSIDE_TRAINING = replace(
 def draw_scanner(
     rng: np.random.Generator,
     *,
-    matrix: tuple[int, int] = (64, 64),
-    pixel_mm: float = 4.0,
-    views: int = 60,
+    matrix: tuple[int, int] | None = None,
+    pixel_mm: float | None = None,
+    views: int | None = None,
     ranges: ScannerRanges = TRAINING,
 ) -> Scanner:
     """A random camera and protocol at the resolution of training data; all numbers come from `rng`.
 
-    Its circle or ellipse may hit a large head: use `Scanner.around`. Raises InputError where `views` cannot be shared
-    by the heads that `ranges` allows.
+    What is given instead of being drawn leaves the other numbers as they are. Its circle or ellipse may hit a large
+    head: use `Scanner.around`. Raises InputError where `views` cannot be shared by the heads that `ranges` allows.
     """
 
     def between(limits: tuple[float, float]) -> float:
@@ -328,4 +333,12 @@ def draw_scanner(
         "start_deg": between((0.0, 360.0)),
         "table_z_mm": shift_mm + (cut_mm if is_cut else 0.0),
     }
-    return Scanner("drawn", matrix=matrix, pixel_mm=pixel_mm, views=views, **drawn)  # type: ignore[arg-type]
+    pixel, *field_mm = between(ranges.pixel_mm), between(ranges.length_mm), between(ranges.width_mm)
+    number = one_of(ranges.views)
+    pixel = pixel if pixel_mm is None else pixel_mm
+    drawn |= {
+        "pixel_mm": pixel,
+        "matrix": tuple(2 * round(0.5 * length / pixel) for length in field_mm) if matrix is None else matrix,
+        "views": number if views is None else views,
+    }
+    return Scanner("drawn", **drawn)  # type: ignore[arg-type]

@@ -66,8 +66,9 @@ def write_shard(
             _put(file, len(digests), patients, outcome)
             digests[index] = outcome.sha256
             parameters.append(json.dumps(dict(outcome.parameters), sort_keys=True))
-        for dataset in file.values():
-            dataset.resize(len(digests), axis=0)
+        for name, dataset in file.items():
+            if name != "counts":
+                dataset.resize(len(digests), axis=0)
         file["index"] = np.asarray(list(digests), np.int64)
         file["failed_index"] = np.asarray(list(failures), np.int64)
         for name, texts in (
@@ -81,7 +82,9 @@ def write_shard(
 
 def _put(file: h5py.File, row: int, rows: int, patient: PatientArrays) -> None:
     """Store one patient's arrays as row `row` of every dataset; the datasets are made for the first patient."""
-    values = {name: getattr(patient, name) for name in ARRAYS}
+    # Every camera has another matrix: one dataset a patient.
+    file.create_dataset(f"counts/{row}", data=patient.counts, compression="gzip", compression_opts=_GZIP, shuffle=True)
+    values = {name: getattr(patient, name) for name in ARRAYS if name != "counts"}
     values |= {"affine_lps": patient.grid.affine_lps, "energy_kev": np.float64(patient.energy_kev)}
     for name, value in values.items():
         array = np.asarray(value)
@@ -131,7 +134,8 @@ def read_patients(path: Path) -> Iterator[tuple[int, PatientArrays]]:
                 index,
                 PatientArrays(
                     Grid(file["labels"].shape[1:], tuple(lengths.tolist()), affine),
-                    **{name: file[name][row] for name in ARRAYS},
+                    **{name: file[name][row] for name in ARRAYS if name != "counts"},
+                    counts=file[f"counts/{row}"][:],
                     energy_kev=float(file["energy_kev"][row]),
                     parameters=json.loads(file["parameters"].asstr()[row]),
                 ),

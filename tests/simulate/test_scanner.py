@@ -260,8 +260,14 @@ def test_drawn_scanners_vary_and_belong_to_their_seed():
     assert 0.05 < np.mean(np.abs(table) > 24.0) < 0.25
     assert table.min() < -24.0
     assert table.max() > 24.0
-    assert drawn[0].matrix == (64, 64)
-    assert drawn[0].acquisition("I-123", None if drawn[0].orbit != "contour" else head()).views == 60
+    # The matrix covers what was drawn within a pixel; some fields are longer than a preview's 256 mm, some shorter.
+    lengths, widths = (np.array([scanner.matrix[axis] * scanner.pixel_mm for scanner in drawn]) for axis in (0, 1))
+    assert 225.0 < lengths.min() < 250.0 < 300.0 < lengths.max() < 365.0
+    assert 251.0 < widths.min() < widths.max() < 305.0
+    assert {scanner.views for scanner in drawn} == {60, 90}
+    given = draw_scanner(np.random.default_rng(7), matrix=(64, 64), pixel_mm=4.0, views=60)
+    assert given == replace(drawn[7], matrix=(64, 64), pixel_mm=4.0, views=60)
+    assert given.acquisition("I-123", None if given.orbit != "contour" else head()).shape == (60, 64, 64)
 
 
 def test_evaluation_can_draw_outside_of_training():
