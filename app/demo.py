@@ -92,16 +92,24 @@ def simulate(patient: Patient, scanner: Scanner, counts: float, seed: int) -> tu
     return study, truth, expected.cps_per_kbq
 
 
-def models(truth: Truth, ct: Path) -> Mapping[str, AttenuationModel]:
-    """Every attenuation model, with its default settings; InputError where one is not installed."""
+def models(truth: Truth, ct: Path, learned: Mapping[str, AttenuationModel]) -> Mapping[str, AttenuationModel]:
+    """Every attenuation model, with its default settings."""
     return {
         "none": NoAttenuation(),
         "chang": Chang(),
         "uniform": UniformMap(),
-        "predicted": attenuation_model("predicted", {}),
+        **learned,
         "ct": CTMap(str(ct)),
         "map": GivenMap(truth.mu),
     }
+
+
+def learned_model() -> tuple[Mapping[str, AttenuationModel], list[str]]:
+    """The model `predicted` by its name, or none and a line on how to get it where torch is not installed."""
+    try:
+        return {"predicted": attenuation_model("predicted", {})}, []
+    except InputError as missing:
+        return {}, [f"note: {missing}"]
 
 
 def measure(kbq_per_ml: Array, truth: Truth) -> dict[str, float]:
@@ -137,7 +145,8 @@ def _centre_to_edge(values: Array, truth: Truth) -> float:
 def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANNER) -> list[str]:
     """Write the demo's DICOM projections and CT, every model's image, panel.png and errors.csv; lines for the user.
 
-    Raises InputError where matplotlib or torch is missing or `output` is a file.
+    Where torch is missing the model `predicted` is left out. Raises InputError where matplotlib is missing or `output`
+    is a file.
     """
     try:
         from spectac.app.panel import draw_panel
@@ -146,6 +155,7 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder with -o")
     began = time.perf_counter()
+    learned, lines = learned_model()
     patient = demo_patient()
     study, truth, cps_per_kbq = simulate(patient, scanner, counts, seed)
     results: dict[str, Result] = {}
@@ -159,7 +169,7 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
         )
         write_series(folder / "ct", scan, patient=study.patient)
         measured = open_study(folder / "projections.dcm")
-        for name, model in models(truth, folder / "ct").items():
+        for name, model in models(truth, folder / "ct", learned).items():
             with progress_bar(f"attenuation {name}") as on_update:
                 results[name] = reconstruct_study(
                     measured, model, iterations=ITERATIONS, subsets=SUBSETS, on_update=on_update
@@ -189,6 +199,7 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
         }
         (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return [
+        *lines,
         *_table(rows),
         f"{output}: panel.png, errors.csv, projections.dcm, ct, images ({time.perf_counter() - began:.0f} s)",
     ]

@@ -42,17 +42,20 @@ def predict_map(study: Study, output: Path, options: Mapping[str, str], photopea
     """Write the map that `predicted` estimates for a study as NIfTI, its spread beside it; lines for the user."""
     from spectac.learned.plugin import build
 
-    if not output.name.endswith((".nii", ".nii.gz")):
+    if not output.name.endswith((".nii", ".nii.gz")) or output.name.count(".nii") > 1:
         raise InputError(f"{output}: the map is written as NIfTI: give a name that ends in .nii.gz")
     model: Any = build(options)
     projections = scatter_windows.projections(study, "auto", photopeak)
     solver = StudySolver(study, projections, Settings())
-    mu, spread, notes = model.estimate(solver)
-    write_mu_map(output, mu)
-    written = [str(output)]
+    mu, spread, found = model.estimate(solver)
+    notes = tuple(dict.fromkeys((*study.warnings, *solver.notes, *found)))
+    stem, ending = output.name.split(".nii")
+    beside = output.with_name(f"{stem}_spread.nii{ending}")
+    # An earlier study's spread would pass for this map's.
+    for stale in (beside, output.with_name(f"{stem}_spread.json")):
+        stale.unlink(missing_ok=True)
     if spread is not None:
-        beside = output.with_name(output.name.replace(".nii", "_spread.nii"))
         write_mu_map(beside, spread)
-        written.append(str(beside))
-    notes = dict.fromkeys((*study.warnings, *solver.notes, *notes))
-    return [*(f"note: {note}" for note in notes), f"{' and '.join(written)}: in 1/cm at {mu.energy_kev:g} keV"]
+    write_mu_map(output, mu, notes)
+    written = f"{output} and {beside.name}" if spread is not None else str(output)
+    return [*(f"note: {note}" for note in notes), f"{written}: in 1/cm at {mu.energy_kev:g} keV"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from spectac.learned.appearance import Appearance, columns_mm, edge_share, sharper
-from spectac.learned.patients import SIDE_WINDOWS, scanner_of
+from spectac.learned.patients import SIDE_WINDOWS, previews_of, scanner_of
 from spectac.recon.errors import InputError
 from spectac.recon.pipeline import preview_factors
 from spectac.recon.types import Array, Image
@@ -29,7 +29,9 @@ class Coverage:
     `appearance.edge_share`; `sharper` least ratio of the detail in the photopeak to that in a window below it;
     `head_ml` (least, most) volume that shows in the photopeak; `hottest` most of the hottest 5 mL over the head's
     level; `height_mm` least that the field reached down from the top of the head; `pixel_mm` largest pixel of a
-    preview's projections. `uncertainty` and `outline_mm` are limits that training sets from its validation patients.
+    preview's projections; `views` fewest; `peak_width` (least, most) of the photopeak's window over its middle;
+    `energy_loss` (least, most) of the window that fills the scatter channel, see inputs.energy_loss. `uncertainty` and
+    `outline_mm` are limits that training sets from its validation patients.
     """
 
     energies_kev: tuple[float, ...]
@@ -41,6 +43,9 @@ class Coverage:
     hottest: float
     height_mm: float
     pixel_mm: float
+    views: float
+    peak_width: tuple[float, float]
+    energy_loss: tuple[float, float]
     uncertainty: float
     outline_mm: float
 
@@ -68,6 +73,9 @@ class Coverage:
                     math.nan if look is None else look.hottest,
                     math.nan if look is None else look.height_mm,
                     max(preview_pixel_mm((scanner.pixel_mm,) * 2)),
+                    float(scanner.views),
+                    scanner.photopeak_width,
+                    previews_of(patient).energy_loss or math.nan,
                 )
             )
         if not rows:
@@ -87,6 +95,9 @@ class Coverage:
             hottest=most[5],
             height_mm=least[6],
             pixel_mm=most[7],
+            views=least[8],
+            peak_width=(least[9], most[9]),
+            energy_loss=(least[10], most[10]),
             uncertainty=float(uncertainty),
             outline_mm=float(outline_mm),
         )

@@ -14,12 +14,14 @@ from spectac.recon.attenuation import Solver
 from spectac.recon.contour_preview import largest, measured
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
+from spectac.recon.scatter import photopeak_index
 from spectac.recon.types import Acquisition, Array, Image, MuMap
 
 ENERGY_KEV = 2.0
 """A line so near to a covered one has the same attenuation within 0.5 % (water, 140 keV)."""
-COUNTS_SHARE, SIGMA_SHARE, PIXEL_FACTOR, HEIGHT_SHARE = 0.5, 0.15, 1.5, 0.85
-"""How far below the least counts, beyond the range of blur, above the pixels and below the height a study may lie."""
+COUNTS_SHARE, SIGMA_SHARE, PIXEL_FACTOR, HEIGHT_SHARE, WIDTH_SHARE, VIEWS_SHARE = 0.5, 0.15, 1.25, 0.85, 0.25, 0.5
+"""How far below the least counts, beyond the range of blur, above the pixels, below the height, beyond the range of the
+photopeak's width and below the fewest views a study may lie: chosen, not measured."""
 GAP_DEG = 30.0
 """As recon.pipeline's note on views that leave an arc uncovered."""
 SUPINE = (None, "HFS", "FFS")
@@ -46,6 +48,8 @@ def input_doubts(solver: Solver, photopeak: Image, scatter: Image | None, covera
         _counts_doubt(float(counts.sum(dtype=np.float64)), coverage),
         _sigma_doubt(acquisition, solver.energy_kev, coverage),
         _pixel_doubt(acquisition, coverage),
+        _peak_doubt(solver, coverage),
+        _views_doubt(acquisition, coverage),
         _arc_doubt(acquisition),
         _posture_doubt(acquisition),
         _edge_doubt(counts, acquisition, coverage),
@@ -149,6 +153,28 @@ def _pixel_doubt(acquisition: Acquisition, coverage: Coverage) -> str | None:
     )
 
 
+def _peak_doubt(solver: Solver, coverage: Coverage) -> str | None:
+    study = solver.study
+    window = study.windows[photopeak_index(study, solver.projections.window)]
+    width = 2.0 * window.width_kev / (window.lower_kev + window.upper_kev)
+    least, most = coverage.peak_width
+    if (1.0 - WIDTH_SHARE) * least <= width <= (1.0 + WIDTH_SHARE) * most:
+        return None
+    return (
+        f"the photopeak's window is {width:.0%} wide, training had {least:.0%} to {most:.0%}: "
+        "it holds another share of scattered photons"
+    )
+
+
+def _views_doubt(acquisition: Acquisition, coverage: Coverage) -> str | None:
+    if acquisition.views >= VIEWS_SHARE * coverage.views:
+        return None
+    return (
+        f"{acquisition.views} views, training had {coverage.views:.0f} at least and half of that is the limit: "
+        "the preview shows streaks that the network does not know"
+    )
+
+
 def _arc_doubt(acquisition: Acquisition) -> str | None:
     angles = np.sort(np.mod(acquisition.view_angles_deg, 360.0))
     gap_deg = float(np.diff(np.append(angles, angles[0] + 360.0)).max())
@@ -219,7 +245,7 @@ def _look_doubts(photopeak: Image, coverage: Coverage) -> list[str]:
         )
     if abs(look.turn_deg) > FREE_TURN_DEG:
         found.append(
-            f"the head's long axis lies {abs(look.turn_deg):.0f} deg from front to back, in training it was turned by "
-            "at most 8 deg: the patient lies on the side, or the view angles are wrong"
+            f"the head's long axis lies {abs(look.turn_deg):.0f} deg from front to back, those of training less than "
+            f"{FREE_TURN_DEG:.0f} deg: the patient lies on the side, or the view angles are wrong"
         )
     return found

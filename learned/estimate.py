@@ -16,7 +16,7 @@ from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.scatter import photopeak_index
-from spectac.recon.types import Array, Image, MuMap
+from spectac.recon.types import Array, MuMap
 
 PASSES = 8
 """Passes with dropout, half of them mirrored: their mean is the map, their spread its uncertainty."""
@@ -63,25 +63,34 @@ class Estimate:
     uncertainty: float
 
 
-def scatter_preview(solver: Solver) -> Image | None:
-    """Preview of the window that fills the network's scatter channel, None where the study has none."""
-    side = side_window(solver.study, photopeak_index(solver.study, solver.projections.window))
-    return None if side is None else solver.preview(solver.study.windows[side].name)
+LOSS_MARGIN = 0.03
+"""How far beyond training's energy losses a scatter window may lie: 4 keV at 140 keV."""
 
 
-def previews(solver: Solver) -> Previews:
-    """What the network sees of a study before any round; InputError where the photopeak shows nothing."""
+def scatter_window(solver: Solver, coverage: Coverage | None = None) -> int | None:
+    """Window that fills the network's scatter channel, None where the study has none that `coverage` knows."""
     study = solver.study
     peak = photopeak_index(study, solver.projections.window)
     side = side_window(study, peak)
+    if side is None or coverage is None:
+        return side
+    least, most = coverage.energy_loss
+    loss = energy_loss(study.windows[peak], study.windows[side])
+    return side if least - LOSS_MARGIN <= loss <= most + LOSS_MARGIN else None
+
+
+def previews(solver: Solver, coverage: Coverage | None = None) -> Previews:
+    """What the network sees of a study before any round; InputError where the photopeak shows nothing."""
+    study = solver.study
+    side = scatter_window(solver, coverage)
     image = solver.preview()
     voxel_ml = image.grid.voxel_ml
     seen = Previews(normalised(image.values, voxel_ml), solver.energy_kev)
-    scatter = None if side is None else scatter_preview(solver)
-    if side is None or scatter is None or not scatter.values.max() > 0:
+    scatter = None if side is None else solver.preview(study.windows[side].name).values
+    if side is None or scatter is None or not scatter.max() > 0:
         return seen
-    loss = energy_loss(study.windows[peak], study.windows[side])
-    return Previews(seen.photopeak, seen.energy_kev, normalised(scatter.values, voxel_ml), loss)
+    loss = energy_loss(study.windows[photopeak_index(study, solver.projections.window)], study.windows[side])
+    return Previews(seen.photopeak, seen.energy_kev, normalised(scatter, voxel_ml), loss)
 
 
 def estimate_map(solver: Solver, trained: TrainedNetwork, rounds: int = 1) -> Estimate:
@@ -89,7 +98,7 @@ def estimate_map(solver: Solver, trained: TrainedNetwork, rounds: int = 1) -> Es
 
     Raises InputError where that map reaches through the collimator's face.
     """
-    seen = previews(solver)
+    seen = previews(solver, trained.coverage)
     grid = solver.preview().grid
     found = passes(trained.network, seen, solver.energy_kev)
     for _ in range(1, rounds):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spectac.learned.doubts import input_doubts, map_doubts
-from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_preview, shipped_weights
+from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_window, shipped_weights
 from spectac.learned.refine import refined
 from spectac.recon.attenuation import NARROW_BEAM, Solver, map_on_grid, uniform_map
 from spectac.recon.errors import InputError
@@ -51,7 +51,8 @@ class PredictedMap:
         trained = TrainedNetwork.read(shipped_weights() if self.weights is None else Path(self.weights))
         if self.rounds > trained.rounds:
             raise InputError(f"these weights were trained for at most {trained.rounds} rounds, not {self.rounds}")
-        photopeak, scatter = solver.preview(), scatter_preview(solver)
+        side = scatter_window(solver, trained.coverage)
+        photopeak, scatter = solver.preview(), None if side is None else solver.preview(solver.study.windows[side].name)
         doubts = input_doubts(solver, photopeak, scatter, trained.coverage)
         if not doubts:
             try:
@@ -71,6 +72,10 @@ class PredictedMap:
             f"predicted map: uncertainty {100.0 * found.uncertainty:.2f} % "
             f"(usual up to {100.0 * trained.coverage.uncertainty:.2f} %), rounds: {self.rounds}",
         )
+        unused = scatter_window(solver)
+        if side is None and unused is not None:
+            name = solver.study.windows[unused].name
+            notes = (*notes, f"window {name} was not used for the map: training had none of its energies")
         if self.refine:
             better, more = refined(solver, found.mu)
             mu, notes = map_on_grid(better, solver.grid), (*notes, *more)

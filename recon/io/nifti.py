@@ -5,7 +5,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,14 @@ def write_image(path: str | os.PathLike[str], image: Image) -> None:
     _write(path, image.values, image.grid, {"Units": image.unit, "History": list(image.history)}, image.unit)
 
 
-def write_mu_map(path: str | os.PathLike[str], mu: MuMap) -> None:
-    """Write a mu-map in 1/cm as .nii or .nii.gz (float32), with its energy in a JSON side-car of the same name."""
+def write_mu_map(path: str | os.PathLike[str], mu: MuMap, notes: Sequence[str] = ()) -> None:
+    """Write a mu-map in 1/cm as .nii or .nii.gz (float32), with its energy in a JSON side-car of the same name.
+
+    `notes` on where it came from go into the side-car.
+    """
     about = f"mu 1/cm at {mu.energy_kev:g} keV"
-    _write(path, mu.per_cm, mu.grid, {"Units": "1/cm", "EnergyKeV": mu.energy_kev}, about)
+    more = {"Notes": list(notes)} if notes else {}
+    _write(path, mu.per_cm, mu.grid, {"Units": "1/cm", "EnergyKeV": mu.energy_kev, **more}, about)
 
 
 def write_labels(path: str | os.PathLike[str], labels: Array, grid: Grid, names: Mapping[int, str]) -> None:

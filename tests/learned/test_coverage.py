@@ -24,7 +24,22 @@ from spectac.simulate.scanner import Scanner
 
 KEV = 158.97
 GRID = Grid.upright((64, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, -126.0))
-COVERAGE = Coverage((140.511, KEV), 3e5, (2.8, 5.5), 0.15, 1.1, (1500.0, 6500.0), 60.0, 180.0, 4.0, 0.1, 5.0)
+COVERAGE = Coverage(
+    (140.511, KEV),
+    3e5,
+    (2.8, 5.5),
+    0.15,
+    1.1,
+    (1500.0, 6500.0),
+    60.0,
+    180.0,
+    4.0,
+    60.0,
+    (0.15, 0.2),
+    (0.1, 0.25),
+    0.1,
+    5.0,
+)
 SCANNER = Scanner("test", "siemens-lehr", matrix=(64, 64), pixel_mm=4.0, views=60, radius_mm=140.0, scheme="dew")
 
 
@@ -58,10 +73,18 @@ def head_counts(total: float = 1e6, half_mm: tuple[float, float] = (64.0, 83.0))
     return (counts * total / counts.sum()).astype(np.float32)
 
 
-def solver(counts: np.ndarray | None = None, energy_kev: float = KEV, **header: object) -> SimpleNamespace:
+def solver(
+    counts: np.ndarray | None = None,
+    energy_kev: float = KEV,
+    views: int = 60,
+    peak_kev=(143.0, 175.0),
+    **header: object,
+) -> SimpleNamespace:
     counts = head_counts() if counts is None else counts
-    acquisition = replace(SCANNER.acquisition("I-123"), **{"matrix": counts.shape[1:], **header})
-    study = Study(acquisition, (EnergyWindow("photopeak", 143.0, 175.0),), counts[None])
+    acquisition = replace(SCANNER, views=views).acquisition("I-123")
+    counts = counts[:: 60 // views][:views]
+    acquisition = replace(acquisition, **{"matrix": counts.shape[1:], **header})
+    study = Study(acquisition, (EnergyWindow("photopeak", *peak_kev),), counts[None])
     return SimpleNamespace(study=study, projections=Projections(acquisition, counts, energy_kev), energy_kev=energy_kev)
 
 
@@ -88,6 +111,9 @@ def test_a_study_like_those_of_training_raises_no_doubt():
         ({"patient_position": "HFP"}, "position is HFP"),
         ({"counts": np.ascontiguousarray(head_counts()[:, :, 14:-14])}, "cut off at the sides"),
         ({"counts": head_counts() + np.roll(head_counts(), 28, axis=2)}, "not alone in the field"),
+        ({"pixel_mm": (6.6, 6.6)}, "coarser than training's 4.0 mm"),
+        ({"peak_kev": (150.0, 167.0)}, "window is 11% wide"),
+        ({"views": 24}, "24 views, training had 60"),
     ],
 )
 def test_each_property_of_a_study_outside_training_gives_its_own_reason(study, reason):

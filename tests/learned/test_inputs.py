@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from spectac.learned.inputs import CHANNELS, Previews, energy_loss, head_level, normalised
 from spectac.recon import EnergyWindow, InputError
@@ -21,15 +22,17 @@ def test_counts_do_not_matter(head):
     np.testing.assert_allclose(normalised(1e-3 * head, VOXEL_ML), normalised(head, VOXEL_ML), rtol=1e-5)
 
 
-def test_striatal_uptake_does_not_matter(head):
-    """Two striata of 11 mL, ten times as hot, are cut off with the hottest 40 mL: the rest keeps its values."""
+def test_striatal_uptake_hardly_matters(head, figure):
+    """Two striata of 11.5 mL, ten times as hot, blurred by 14 mm: most of what they spill lies in the hottest 40 mL."""
     hot = head.copy()
     for x in (26, 34):
         hot[30:36, 28:34, x : x + 5] = 10.0
-    assert (hot == 10.0).sum() * VOXEL_ML == pytest.approx(23.0, abs=1.0)
-    assert head_level(hot, VOXEL_ML) == pytest.approx(head_level(head, VOXEL_ML), rel=0.01)
-    # As a fraction of the striatal maximum, the classical choice, the same head would fall to a ninth.
-    assert normalised(hot, VOXEL_ML)[20, 32, 32] == pytest.approx(normalised(head, VOXEL_ML)[20, 32, 32], rel=0.005)
+    plain, seen = (gaussian_filter(values, 14.0 / 2.355 / 4.0) for values in (head, hot))
+    change = head_level(seen, VOXEL_ML) / head_level(plain, VOXEL_ML) - 1.0
+    figure("head level with striata of 10 : 1, relative change", change, "0.06")
+    assert 0.0 <= change < 0.06
+    # As a fraction of the maximum, the classical choice, the same head would fall to less than a fifth.
+    assert seen.max() / plain.max() > 5.0
 
 
 def test_an_empty_image_is_refused():

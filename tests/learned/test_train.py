@@ -31,7 +31,7 @@ def settings() -> TrainingSettings:
 @pytest.fixture(autouse=True)
 def no_calibration(monkeypatch):
     """Tiny balls are no heads whose outline could be found: the last step has its own tests."""
-    coverage = Coverage((140.5,), 1.0, (1.0, 2.0), 0.1, 1.0, (1.0, 2.0), 1.0, 180.0, 4.0, 0.1, 5.0)
+    coverage = Coverage((140.5,), 1.0, (1.0, 2.0), 0.1, 1.0, (1.0, 2.0), 1.0, 180.0, 4.0, 60.0, (0.15, 0.2), (0.1, 0.25), 0.1, 5.0)
     monkeypatch.setattr(training, "measured_coverage", lambda *_: coverage)
 
 

@@ -358,14 +358,18 @@ def test_scatter_window_that_shows_nothing_is_left_out_with_a_warning():
     np.testing.assert_array_equal(outline.mask, head_outline(seen.photopeak).mask)
 
 
-def test_scatter_window_elsewhere_is_noticed():
-    """A scatter window of another scan, of a head three quarters as wide (15-20 mm less): no outline fits both."""
+def test_scatter_window_elsewhere_is_noticed_and_not_used():
+    """A scatter window of another scan, of a head three quarters as wide (15-20 mm less): no outline fits both.
+
+    The photopeak is what is corrected, so its outline holds.
+    """
     rng = np.random.default_rng([173, 0])
     seen = look(random_head(rng, "dat"), rng, 2e6, scatter=True)
     shrunk = zoom(seen.scatter.values, (1, 0.75, 0.75), order=1, mode="grid-constant", grid_mode=True)
     values = np.pad(shrunk, ((0, 0), (8, 8), (8, 8)))
     outline = head_outline(seen.photopeak, Image(np.maximum(values, 0), seen.photopeak.grid, "relative"))
     assert "mm apart" in outline.warnings[0]
+    np.testing.assert_array_equal(outline.mask, head_outline(seen.photopeak).mask)
 
 
 def test_scale_does_not_matter():
