@@ -14,8 +14,10 @@ import numpy as np
 from attenuation_measures import IMAGE_MEASURES, MAP_MEASURES
 from attenuation_methods import (
     CSV,
+    LEARNED,
     MEANS,
     METHODS,
+    NO_CASE,
     TUNED,
     TUNING,
     Case,
@@ -45,11 +47,14 @@ GOALS = {
 REGION_GOAL, RATIO_95_GOAL = 1.8, 2.5
 NMSE_GOALS = {"other scanners": 1.5}
 SHOWN_FWHM_MM = 8.0
+WIDTH_IN, DPI = 9.0, 150
+"""At 900 px this is 100 px an inch: letters of 8 points are then 11 px high."""
 
 SET_ORDER = (
-    "unseen", "monte carlo", "other heads", "other scanners", "fifth of counts", "no scatter window", "mr head",
+    "unseen", "monte carlo", "other heads", "clinical matrix", "other scanners", "fifth of counts", "no scatter window",
+    "mr head",
 )  # fmt: skip
-DRAWN = ("unseen", "monte carlo", "other heads", "other scanners", "mr head")
+DRAWN = ("unseen", "monte carlo", "other heads", "clinical matrix", "other scanners", "mr head")
 LIKE_TRAINING = ("unseen", "monte carlo")
 COLOURS = {"predicted": "#1b7837", "uniform tuned, data outline": "#2166ac", "chang": "#b2182b"}
 HEADINGS = {
@@ -94,38 +99,73 @@ def _of(rows: Sequence[Row], **wanted: str) -> list[Row]:
     return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
+def shared(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one set, of the patients that every method has a result for; one without any result is not asked."""
+    served: dict[str, set[str]] = {}
+    for row in rows:
+        if row["raw_mean_vs_ct"]:
+            served.setdefault(row["method"], set()).add(row["patient"])
+    kept = set.intersection(*served.values()) if served else set()
+    return [row for row in rows if row["patient"] in kept]
+
+
 def table(rows: Sequence[Row]) -> str:
-    """Markdown: per set, methods as lines, measures as columns; "mean / worst" over patients."""
+    """Markdown: per set, methods as lines, measures as columns; "mean / worst" over the patients that all have."""
     parts = ["# Attenuation methods\n", _legend(rows)]
     for name in SET_ORDER:
-        own = _of(rows, set=name)
-        if not own:
+        whole = _of(rows, set=name)
+        own = [row for row in whole if row["method"] != NO_CASE]
+        if not whole:
             continue
-        patients = sorted({row["patient"] for row in own})
+        both, patients = shared(own), {row["patient"] for row in own}
         tracers = ", ".join(
             f"{len({row['patient'] for row in _of(own, tracer=tracer)})} {tracer}" for tracer in ("dat", "perfusion")
         )
         counts = numbers(_of(own, method="ct"), "counts")
-        span = f"{counts.min() / 1e6:.2g} to {counts.max() / 1e6:.2g} million counts" if counts.size else ""
-        parts.append(f"\n## {name}: {len(patients)} patients ({tracers}), {span}\n")
+        span = f", {counts.min() / 1e6:.2g} to {counts.max() / 1e6:.2g} million counts" if counts.size else ""
+        parts.append(f"\n## {name}: {len(patients)} patients ({tracers}){span}\n")
+        parts.append(f"Means are over the {len({row['patient'] for row in both})} that every method has a result for.")
+        parts.append(_reasons(whole))
         for other, title in (("ct", "Against the true map's image"), ("truth", "Against the truth")):
             columns = [f"{measure}_vs_{other}" for measure in IMAGE_MEASURES]
             more = [*MAP_MEASURES, "seconds"] if other == "ct" else []
             parts.append(f"\n{title}, mean / worst:\n")
-            parts.append(_lines(own, columns + more, other, name))
-        parts.append(_spread(own))
+            parts.append(_lines(own, both, columns + more, other, name))
+        parts.append(_spread(own, both))
+        used = {row["patient"] for row in _of(both, method="predicted", fell_back="0")}
+        if 0 < len(used) < len({row["patient"] for row in both}):
+            kept = [row for row in both if row["patient"] in used]
+            columns = [f"{measure}_vs_ct" for measure in (*GOALS, "uptake_error")]
+            parts.append(f"\nThe {len(used)} of them for which `predicted` used the network, mean / worst:\n")
+            parts.append(_lines(kept, kept, columns, "ct", name))
     return "\n".join(parts) + "\n"
 
 
-def _lines(rows: Sequence[Row], columns: Sequence[str], other: str, set_name: str) -> str:
+def _reasons(rows: Sequence[Row]) -> str:
+    """Patients that could not be simulated and methods that refused some, with the reasons."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["method"] == NO_CASE or not row["raw_mean_vs_ct"]:
+            who = "" if row["method"] == NO_CASE else f"{row['method']} "
+            found.setdefault((who, row["notes"]), []).append(row["patient"])
+    return "\n".join(f"- {who}{notes} (patient {', '.join(of)})" for (who, notes), of in found.items())
+
+
+def _lines(own: Sequence[Row], both: Sequence[Row], columns: Sequence[str], other: str, set_name: str) -> str:
     heads = [HEADINGS[column.removesuffix(f"_vs_{other}")] for column in columns]
     lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for method in METHODS:
-        found = _of(rows, method=method)
-        if found:
-            cells = [_mean_worst(numbers(found, column), column) for column in columns]
-            refused = sum(not row["raw_mean_vs_ct"] for row in found)
-            label = f"{method} ({refused} refused)" if refused else method
+        asked, found = _of(own, method=method), _of(both, method=method)
+        if not asked:
+            continue
+        refused = sum(not row["raw_mean_vs_ct"] for row in asked)
+        groups = {f"{method} ({refused} of {len(asked)} refused)" if refused else method: found}
+        if method in LEARNED:
+            used, fell = (_of(found, fell_back=value) for value in "01")
+            groups |= {f"{method} (network used): {len(used)}": used} if used and fell else {}
+            groups |= {f"{method} (fell back): {len(fell)}": fell} if fell else {}
+        for label, group in groups.items():
+            cells = [_mean_worst(numbers(group, column), column) for column in columns]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
     if other == "ct":
         goals = GOALS | ({"nmse_head": NMSE_GOALS[set_name]} if set_name in NMSE_GOALS else {})
@@ -134,22 +174,22 @@ def _lines(rows: Sequence[Row], columns: Sequence[str], other: str, set_name: st
     return "\n".join(lines)
 
 
-def _spread(rows: Sequence[Row]) -> str:
-    """Signed SBR error with its 95th percentile, the worst region's mean error, fallbacks, for every method."""
+def _spread(own: Sequence[Row], both: Sequence[Row]) -> str:
+    """Signed SBR error with its 95th percentile, the worst region's mean error, fallbacks of all, for every method."""
     lines = [
         "\nSigned, against the true map's image:\n",
         f"| method | SBR mean (goal +-0.5) | SBR, 95 % of patients within (goal {RATIO_95_GOAL}) | pattern mean | "
-        f"worst region's mean error (goal {REGION_GOAL}) | brain uptake mean | fell back |",
+        f"worst region's mean error (goal {REGION_GOAL}) | brain uptake mean | fell back, of all patients |",
         "|---" * 7 + "|",
     ]
     for method in METHODS:
-        found = _of(rows, method=method)
+        found = _of(both, method=method)
         if not found:
             continue
         sbr = numbers(_of(found, tracer="dat"), "ratio_error_vs_ct")
         pattern = numbers(_of(found, tracer="perfusion"), "ratio_error_vs_ct")
-        uptake, fell = numbers(found, "uptake_error_vs_ct"), numbers(found, "fell_back")
-        region, error = _worst_region(rows, method)
+        uptake, fell = numbers(found, "uptake_error_vs_ct"), numbers(_of(own, method=method), "fell_back")
+        region, error = _worst_region(both, method)
         cells = [
             f"{sbr.mean():+.2f}" if sbr.size else "-",
             f"{np.percentile(np.abs(sbr), 95):.2f}" if sbr.size else "-",
@@ -193,9 +233,17 @@ def _legend(rows: Sequence[Row]) -> str:
         f"Made from {CSV} (commit {commits}, seed {rows[0]['seed']}) by `attenuation_methods.py --draw`. Errors in %; "
         "each cell is the mean over patients of the error's size, and the worst patient's. Raw: mean |error| of "
         "regional means. Scaled: the same after one global scale. SBR: DAT; pattern: deep grey over cortex, perfusion. "
-        "NMSE: squared error over squared reference. Against the truth the camera's blur is part of every method's "
+        "NMSE: squared error over squared reference. Outline: mean distance between the true skin and the map's edge, "
+        "both ways, without holder and neck's end. Against the truth the camera's blur is part of every method's "
         "error: compare with the line ct. Seconds: one reconstruction with all that the method needs before it, on a "
-        "machine that may have been busy (column load)."
+        "machine that may have been busy (column load); an image or preview that another method had made is charged "
+        "once.\n\n"
+        "predicted: what a user gets, which is the uniform map where it fell back; the lines below it show both kinds "
+        "of patients separately, so they are not over the same patients as the others. direct: image-to-image "
+        "correction, the uncorrected image times the network's factors. The factors were learned on previews, which "
+        "have neither resolution recovery nor, in their target, noise and scatter; here they multiply the user's image "
+        "(resolution recovery, scatter corrected). direct, true factors: the same with the patient's true factors, "
+        "from the expected primary counts and the true map: no network can do better this way but by chance."
     )
 
 
@@ -232,27 +280,33 @@ def draw_bars(path: Path, rows: Sequence[Row]) -> None:
         ("scaled_mean", "regional means, one scale"),
         ("ratio_error", "SBR or pattern"),
     )
-    figure = Figure(figsize=(11, 0.8 + (0.17 * len(methods) + 0.35) * len(sets)), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 0.8 + (0.16 * len(methods) + 0.2) * len(sets)), layout="constrained")
     axes = figure.subplots(len(sets), len(shown), squeeze=False, sharex="col", sharey=True)
     for number, (line, name) in enumerate(zip(axes, sets, strict=True)):
         for axis, (measure, title) in zip(line, shown, strict=True):
             for place, method in enumerate(methods):
-                values = np.abs(numbers(_of(rows, set=name, method=method), f"{measure}_vs_ct"))
+                own = _of(shared(_of(rows, set=name)), method=method)
+                values = np.abs(numbers(own, f"{measure}_vs_ct"))
+                fell = np.abs(numbers(_of(own, fell_back="1"), f"{measure}_vs_ct"))
                 colour = COLOURS.get(method, "#1b7837" if method.startswith("predicted") else "#999999")
                 if values.size:
                     axis.barh(place, values.mean(), color=colour, alpha=0.6)
                     axis.plot(values, np.full(values.size, place), "k.", markersize=2.5)
+                    axis.plot(fell, np.full(fell.size, place), "o", color="#d95f02", fillstyle="none", markersize=4)
             axis.axvline(GOALS[measure], color="k", linestyle=":", linewidth=1)
             axis.set_yticks(range(len(methods)), methods, fontsize=8)
             axis.set_ylim(len(methods) - 0.4, -0.6)
             axis.set_xlim(0.1, 100.0)
-            _plain_log(axis, (0.1, 0.3, 1, 3, 10, 30, 100))
+            _plain_log(axis, (0.1, 1, 10, 100))
             if number == 0:
-                axis.set_title(f"|error| of {title} / %", fontsize=10)
-        line[-1].set_ylabel(name, fontsize=10)
+                axis.set_title(f"|error| / %,\n{title}", fontsize=9)
+        line[-1].set_ylabel(name, fontsize=9)
         line[-1].yaxis.set_label_position("right")
-    figure.supxlabel("against the true map's image; bar: mean, dots: patients, dotted: goal", fontsize=9)
-    figure.savefig(path, dpi=110)
+    figure.supxlabel(
+        "against the true map's image; bar: mean, dots: patients (circle: fell back to the uniform map), dotted: goal",
+        fontsize=9,
+    )
+    figure.savefig(path, dpi=DPI)
 
 
 def _plain_log(axis: Axes, ticks: Sequence[float]) -> None:
@@ -264,11 +318,11 @@ def _plain_log(axis: Axes, ticks: Sequence[float]) -> None:
 
 def draw_agreement(path: Path, rows: Sequence[Row]) -> None:
     """Bland-Altman of regional means, patients with heads and cameras as in training; a panel for each method."""
-    own = [row for row in rows if row["set"] in LIKE_TRAINING] or list(rows)
+    own = [row for name in LIKE_TRAINING for row in shared(_of(rows, set=name))] or list(rows)
     methods = [name for name in ("predicted", "uniform tuned, data outline", "chang") if _of(own, method=name)]
     if not methods:
         return
-    figure = Figure(figsize=(3.9 * len(methods), 3.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 3.2), layout="constrained")
     axes = figure.subplots(1, len(methods), squeeze=False, sharex=True, sharey=True)[0]
     for axis, method in zip(axes, methods, strict=True):
         for tracer, marker, fill in (("dat", "o", "none"), ("perfusion", "^", "full")):
@@ -283,19 +337,19 @@ def draw_agreement(path: Path, rows: Sequence[Row]) -> None:
         for level, style in ((mean, "-"), (mean - spread, "--"), (mean + spread, "--")):
             axis.axhline(level, color="k", linestyle=style, linewidth=1)
         axis.set_title(
-            f"{method}\nmean {mean:+.1f} %, limits {mean - spread:+.1f} to {mean + spread:+.1f} %", fontsize=9
+            f"{method}\nmean {mean:+.1f} %, 95 %: {mean - spread:+.1f} to {mean + spread:+.1f} %", fontsize=8
         )
         _plain_log(axis, (1, 2, 5, 10, 20, 50))
         axis.set_xlabel("mean of both / (kBq/mL)", fontsize=9)
         axis.tick_params(axis="y", labelsize=8)
     axes[0].set_ylabel("regional mean minus\nthe true map's / %", fontsize=9)
     axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=DPI)
 
 
 def worst_rows(rows: Sequence[Row]) -> list[Row]:
-    """The patient that the predicted map serves worst among those like training's, and among the others."""
-    served = [row for row in _of(rows, method="predicted") if row["raw_mean_vs_ct"]]
+    """The patient that the network's map serves worst among those like training's, and among the others."""
+    served = [row for row in _of(rows, method="predicted", fell_back="0") if row["raw_mean_vs_ct"]]
     groups = (
         [row for row in served if row["set"] in LIKE_TRAINING],
         [row for row in served if row["set"] not in LIKE_TRAINING],
@@ -306,19 +360,19 @@ def worst_rows(rows: Sequence[Row]) -> list[Row]:
 def draw_worst(path: Path, worst: Sequence[Row], choice: Choice, phantom: Path | None) -> None:
     """Slices of activity, map and error of three methods, for each of these patients."""
     methods = ("ct", "predicted", TUNED[1])
-    figure = Figure(figsize=(11, 5.9 * len(worst)), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 4.9 * len(worst)), layout="constrained")
     parts = figure.subfigures(len(worst), 1, squeeze=False)[:, 0]
     for part, row in zip(parts, worst, strict=True):
         case = rebuilt(row["set"], row["patient"], int(row["seed"]), int(row["histories"]), phantom)
         panels = [_panel(case, method, choice) for method in methods]
         part.suptitle(
             f"{row['set']} {row['patient']}: {row['tracer']}, {row['nuclide']}, {row['collimator']}, "
-            f"{float(row['counts']) / 1e6:.2g} million counts; predicted: {float(row['raw_mean_vs_ct']):.2f} % raw, "
+            f"{float(row['counts']) / 1e6:.2g} million counts\npredicted: {float(row['raw_mean_vs_ct']):.2f} % raw, "
             f"worst region {float(row['raw_worst_vs_ct']):.2f} %",
-            fontsize=10,
+            fontsize=9,
         )
         _slices(part.subplots(3, 6), case, methods, panels)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=DPI)
 
 
 def _panel(case: Case, method: str, choice: Choice) -> tuple[Array, Array] | str:
@@ -353,17 +407,15 @@ def _slices(
         volumes = (
             (panel[0], "inferno", 0.0, top, "activity"),
             (panel[1], "gray", 0.0, 0.28, "map, 0 to 0.28 /cm"),
-            (error, "RdBu_r", -10.0, 10.0, "error, +-10 % of the maximum"),
+            (error, "RdBu_r", -10.0, 10.0, "error, +-10 % of max."),
         )
         for column, (values, colours, low, high, title) in enumerate(volumes):
             first, second = line[2 * column : 2 * column + 2]
             if method == methods[0] and column == 2:
                 first.axis("off")
                 second.axis("off")
-                text = first.text(0, 0.02, f"below: {title}\n(red: too high)", fontsize=9, transform=first.transAxes)
-                text.set_in_layout(False)
                 continue
             for axis, cut in ((first, values[z]), (second, values[::-1, :, x])):
                 axis.imshow(cut, cmap=colours, vmin=low, vmax=high)
-            if method == methods[0]:
-                first.set_title(title, fontsize=9, loc="left")
+            if method == methods[column // 2]:  # the errors begin in the second line
+                first.set_title(title, fontsize=8, loc="left").set_in_layout(column < 2)

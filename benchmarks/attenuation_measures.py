@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 from attenuation_patients import Case
-from scipy.ndimage import binary_fill_holes
 from scipy.spatial import cKDTree
 
+from spectac.learned.outline_distance import solid
 from spectac.recon import MuMap
 from spectac.recon.attenuation import chang_factors
 from spectac.recon.nuclides import water_per_cm
@@ -26,8 +26,8 @@ scale; signed error of the SBR (DAT: mean of both sides) or of deep grey over co
 whole brain's uptake; squared error over the squared reference inside the head, and over the volume."""
 
 MAP_MEASURES = ("map_nmae", "bone_dice", "outline_mm", "factor_error")
-"""Measures of a map: mean |error| over the true mean inside the head in %; Dice of bone; mean distance in mm from the
-true skin to the map's edge; mean |error| of the attenuation factors inside the head in %."""
+"""Measures of a map: mean |error| over the true mean inside the head in %; Dice of bone; mean distance between the true
+skin and the map's edge in mm, both ways; mean |error| of the attenuation factors inside the head in %."""
 
 
 def means(values: Array, case: Case) -> dict[str, float]:
@@ -80,42 +80,44 @@ def map_measures(mu: MuMap, case: Case) -> dict[str, float]:
     return {
         "map_nmae": 100.0 * float(np.abs(own - true)[inside].sum() / true[inside].sum()),
         "bone_dice": 2.0 * both / either if either else float("nan"),
-        "outline_mm": skin_distance_mm(case.head_mu, mu),
+        "outline_mm": skin_distance_mm(mu, case),
         "factor_error": 100.0 * float(np.abs(found / wanted - 1.0)[inside].mean()),
     }
 
 
-def skin_distance_mm(true: MuMap, mu: MuMap) -> float:
-    """Mean distance in mm from the skin of the true map to the nearest edge of the other, edges at half of water.
+def skin_distance_mm(mu: MuMap, case: Case) -> float:
+    """Mean distance in mm between the true skin and a map's edge, both ways; infinite where the map has none.
 
-    Measured within slices, from the points where the grid's lines cross the edge; air inside the head is filled. One
-    way only: a head holder that the other map shows is no error of the outline.
+    Edges are where half of water is reached between neighbours along y and x, in the largest connected body with its
+    cavities filled, and the nearest one is looked for in 3D: what a map lacks, or has too much, costs its distance. The
+    field's ends are thus no surface, nor is the neck's open end; below the lowest slice of the true head, where the
+    simulation's neck ends, a map may show what it likes. Holder and pillow are no error, shown or not: the map is read
+    as it is and less their true attenuation, and the nearer edge counts.
     """
-    level = 0.5 * water_per_cm(true.energy_kev)
-    pitch = true.grid.voxel_mm[1]
-    distances: list[Array] = []
-    for a, b in zip(true.per_cm, mu.per_cm, strict=True):
-        skin = _crossings(_filled(a, level), level)
-        edge = _crossings(_filled(b, level), level)
-        if len(skin) and len(edge):
-            distances.append(pitch * cKDTree(edge).query(skin)[0])
-    return float(np.concatenate(distances).mean()) if distances else float("nan")
+    true = _edge_mm(case.head_mu, case.head_mu.per_cm, 0)
+    lowest = round(float(true[:, 0].min()) / mu.grid.voxel_mm[0])
+    beside = np.maximum(case.mu.per_cm - case.head_mu.per_cm, 0.0)
+    edges = [_edge_mm(mu, values, lowest) for values in (mu.per_cm, np.maximum(mu.per_cm - beside, 0.0))]
+    return min(_both_ways(true, edge) for edge in edges)
 
 
-def _filled(values: Array, level: float) -> Array:
-    """Slice (y, x) whose enclosed air is set to twice the level."""
-    solid = values > level
-    return np.where(binary_fill_holes(solid) & ~solid, 2.0 * level, values)
+def _both_ways(a: Array, b: Array) -> float:
+    """Mean of the mean distances from points (n, 3) to the nearest of (m, 3) and back."""
+    if not (len(a) and len(b)):
+        return float("inf")
+    return 0.5 * float(cKDTree(b).query(a)[0].mean() + cKDTree(a).query(b)[0].mean())
 
 
-def _crossings(values: Array, level: float) -> Array:
-    """Points (n, 2) in voxels where lines between neighbouring voxels cross the level, by linear interpolation."""
+def _edge_mm(mu: MuMap, per_cm: Array, lowest: int) -> Array:
+    """Points (n, 3) in mm of the edge of a map with these values (z, y, x), from slice `lowest` upwards."""
+    shares = solid(np.clip(per_cm / water_per_cm(mu.energy_kev), 0.0, 1.0))[lowest:]
+    padded = np.pad(shares, ((0, 0), (1, 1), (1, 1)))
     points = []
-    for axis in (0, 1):
-        first, second = (np.delete(values, end, axis=axis) for end in (-1, 0))
-        index = np.argwhere((first > level) != (second > level))
+    for axis in (1, 2):
+        first, second = (np.delete(padded, end, axis=axis) for end in (-1, 0))
+        index = np.argwhere((first > 0.5) != (second > 0.5))
         before, after = first[tuple(index.T)], second[tuple(index.T)]
         place = index.astype(np.float64)
-        place[:, axis] += (level - before) / (after - before)
-        points.append(place)
+        place[:, axis] += (0.5 - before) / (after - before)
+        points.append((place + np.array([lowest, 0.0, 0.0])) * np.asarray(mu.grid.voxel_mm))
     return np.concatenate(points)

@@ -7,8 +7,9 @@
 
 The first fits the uniform coefficients of the tuned methods on patients of their own (attenuation_tuning.csv). The
 second writes attenuation_methods.csv, a row for each patient and method, patient by patient: killed, it goes on with
-those that are missing, and makes again those whose seed, histories, coefficient or weights have changed. The last
-makes attenuation_methods.md and the figures from the CSV (give it the weights and the phantom again: it makes the worst
+those that are missing, and makes again those whose seed, histories, coefficient or weights have changed. A patient
+that could not be simulated has one row with the reason, a method that refused a patient too. The last makes
+attenuation_methods.md and the figures from the CSV (give it the weights and the phantom again: it makes the worst
 patients again). Patients: attenuation_patients.py; columns: attenuation_measures.py.
 
 Every reconstruction: OSEM 10 x 10 with resolution recovery, triple energy window. Exceptions: "no scatter window" has
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from attenuation_measures import IMAGE_MEASURES, MAP_MEASURES, image_measures, map_measures, means
+from attenuation_oracle import TrueFactors
 from attenuation_patients import SETS, Case, mr_case, virtual_case
 from provenance import load_average, provenance
 
@@ -37,10 +39,13 @@ from spectac.recon.types import Array
 
 CSV, TUNING = "attenuation_methods.csv", "attenuation_tuning.csv"
 VALUES_PER_CM = (0.138, 0.144, 0.150, 0.156, 0.162, 0.168, 0.174, 0.180, 0.186)
-SCANNER_SETS = {"other scanners": 20, "fifth of counts": 10, "no scatter window": 10}
+SCANNER_SETS = {"other scanners": 20, "clinical matrix": 6, "fifth of counts": 10, "no scatter window": 10}
 TUNED = ("chang best, true outline", "uniform tuned, data outline", "uniform tuned, true outline")
 LEARNED = ("predicted", "predicted 2 rounds", "predicted refined")
-METHODS = ("none", "chang", TUNED[0], "uniform", *TUNED[1:], "ct", *LEARNED, "direct")
+ORACLE = "direct, true factors"
+METHODS = ("none", "chang", TUNED[0], "uniform", *TUNED[1:], "ct", *LEARNED, "direct", ORACLE)
+NO_CASE = "(no case)"
+"""In the column method: the row of a patient that could not be simulated."""
 AGAINST = ("ct", "truth")
 ABOUT = (
     "tracer", "nuclide", "kind", "counts", "windows", "views", "collimator", "heads", "orbit", "radius_mm",
@@ -64,12 +69,18 @@ Row = dict[str, str]
 class SharingSolver(StudySolver):
     """The solver of one study for all methods: the uncorrected image and previews without a map are made once.
 
-    `borrowed_s` sums the seconds that making them took whenever they are used again.
+    `borrowed_s` sums the seconds that making them took where a method uses what another one made, each once a method.
     """
 
     def __init__(self, case: Case) -> None:
         super().__init__(case.study, projections(case.study, "auto"), Settings())
         self._kept: dict[str, tuple[Image, float]] = {}
+        self._charged: set[str] = set()
+        self.borrowed_s = 0.0
+
+    def begin_method(self) -> None:
+        """Charge the next method anew."""
+        self._charged.clear()
         self.borrowed_s = 0.0
 
     def __call__(self, mu: MuMap | None) -> Image:
@@ -83,13 +94,14 @@ class SharingSolver(StudySolver):
         return ask(window, mu) if mu is not None else self._once(f"preview {window}", lambda: ask(window))
 
     def _once(self, name: str, make: Callable[[], Image]) -> Image:
-        if name in self._kept:
+        if name not in self._kept:
+            began = time.perf_counter()
+            image = make()
+            self._kept[name] = image, time.perf_counter() - began
+        elif name not in self._charged:
             self.borrowed_s += self._kept[name][1]
-            return self._kept[name][0]
-        began = time.perf_counter()
-        image = make()
-        self._kept[name] = image, time.perf_counter() - began
-        return image
+        self._charged.add(name)
+        return self._kept[name][0]
 
 
 @dataclass(frozen=True)
@@ -130,6 +142,8 @@ def model_of(method: str, case: Case, choice: Choice) -> AttenuationModel:
         from spectac.learned.direct import DirectCorrection
 
         return DirectCorrection(str(choice.direct_weights))
+    if method == ORACLE:
+        return TrueFactors(case)
     plain = {"none": NoAttenuation, "chang": Chang, "uniform": UniformMap}
     return GivenMap(case.mu) if method == "ct" else plain[method]()
 
@@ -141,7 +155,8 @@ def measured(case: Case, methods: Iterable[str], choice: Choice) -> Iterator[Row
     reference = GivenMap(case.mu).correct(solver).image.values * scale
     for method in methods:
         model = model_of(method, case, choice)
-        began, solver.borrowed_s = time.perf_counter(), 0.0
+        solver.begin_method()
+        began = time.perf_counter()
         row: dict[str, object] = {"method": method, "settings": choice.settings(method, str(case.about["nuclide"]))}
         row |= {**case.about, "scatter": solver.projections.scatter_method, "compared": len(case.compared)}
         try:
@@ -206,6 +221,11 @@ def rebuilt(set_name: str, patient: str, seed: int, histories: int, phantom: Pat
     return mr_case(phantom, patient, seed, histories)
 
 
+def _origin(seed: int, load: float) -> Row:
+    """Columns that say where a row comes from."""
+    return {"load": str(load)} | {name: str(value) for name, value in provenance(seed).items()}
+
+
 def run(options: argparse.Namespace) -> None:
     """Measure every patient that is asked for and not in the CSV yet."""
     path = options.output / CSV
@@ -233,12 +253,17 @@ def run(options: argparse.Namespace) -> None:
         try:
             case = rebuilt(set_name, patient, options.seed, histories, options.phantom)
         except InputError as error:
-            print(f"{set_name} {patient}: left out, {error}", flush=True)
+            # Every run tries it again: it ends early, and the code may have changed.
+            rows = [row for row in rows if row not in own.values()]
+            rows.append(key | _origin(options.seed, load) | {"method": NO_CASE, "notes": f"not simulated: {error}"})
+            write_rows(path, rows)
+            print(f"{set_name} {patient}: not simulated: {error}", flush=True)
             continue
         simulated = time.perf_counter()
-        about = key | {"load": str(load)} | {name: str(value) for name, value in provenance(options.seed).items()}
+        about = key | _origin(options.seed, load)
         new = [row | about for row in measured(case, todo, choice)]
-        rows = [row for row in rows if row not in own.values() or row["method"] not in todo] + new
+        made_again = (*todo, NO_CASE)
+        rows = [row for row in rows if row not in own.values() or row["method"] not in made_again] + new
         write_rows(path, rows)
         print(
             f"{set_name} {patient}: simulated {simulated - began:.0f} s, measured {time.perf_counter() - simulated:.0f}"
@@ -305,7 +330,9 @@ def main() -> None:
     parser.add_argument("--full", type=int, default=20, help="unseen ones, by full Monte Carlo")
     parser.add_argument("--outside", type=int, default=20, help="with heads outside the training ranges")
     parser.add_argument(
-        "--scanners", action="store_true", help="other scanners, a fifth of the counts, no scatter window"
+        "--scanners",
+        action="store_true",
+        help="other scanners, a clinical matrix, a fifth of the counts, no scatter window",
     )
     parser.add_argument("--phantom", type=Path, metavar="FOLDER")
     parser.add_argument("--methods", help=f"separated by semicolons: {'; '.join(METHODS)}")

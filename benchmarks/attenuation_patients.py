@@ -37,8 +37,21 @@ MOST_CUT = 0.05
 """A region is left out where more of it lies beyond the axial field or within EDGE_MM of its end: it loses counts there
 whatever the attenuation."""
 
-SCALE = {"unseen": 0, "monte carlo": 1, "other heads": 2, "other scanners": 3, "tuning": 4}
+SCALE = {"unseen": 0, "monte carlo": 1, "other heads": 2, "other scanners": 3, "tuning": 4, "clinical matrix": 5}
 """Second number of the spawn keys."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Matrix (z, u), pixel and number of views of a protocol; the default is training's."""
+
+    matrix: tuple[int, int] = (64, 64)
+    pixel_mm: float = 4.0
+    views: int = 60
+
+
+CLINICAL = Sampling((128, 128), 3.3, 120)
+"""A head's usual protocol. Its field of 422 mm is longer than a preview, so that preview_grid looks for the vertex."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,7 @@ class PatientSet:
     like: str = ""
     scheme: str = ""
     counts: float = 1.0
+    sampling: Sampling = Sampling()
 
 
 SETS = {
@@ -61,6 +75,7 @@ SETS = {
         PatientSet("monte carlo", full=True),
         PatientSet("other heads", heads=OUTSIDE_TRAINING),
         PatientSet("other scanners", scanners=OTHER_SCANNERS),
+        PatientSet("clinical matrix", sampling=CLINICAL),
         PatientSet("fifth of counts", like="unseen", counts=0.2),
         PatientSet("no scatter window", like="unseen", scheme="photopeak"),
         PatientSet("tuning"),
@@ -72,16 +87,19 @@ SETS = {
 class Case:
     """A study and its truth on the reconstruction's grid.
 
-    `activity` (z, y, x) in kBq/mL; `mu` the true map with holder and pillow, `head_mu` without them; `head` the share
-    (z, y, x) of each voxel inside the patient; `outline` the same on the simulation's grid; `regions` name -> shares
-    (z, y, x), those of `compared` enter the means; `ratio` (over, under) are the regions of the binding ratio or of the
-    pattern; `about` plain values for the CSV.
+    `primary` (v, z, u) are the photopeak's expected counts without scatter. `activity` (z, y, x) in kBq/mL; `mu` the
+    true map with holder and pillow, `head_mu` without them, `simulated_mu` with them on the simulation's grid; `head`
+    the share (z, y, x) of each voxel inside the patient; `outline` the same on the simulation's grid; `regions` name ->
+    shares (z, y, x), those of `compared` enter the means; `ratio` (over, under) are the regions of the binding ratio or
+    of the pattern; `about` plain values for the CSV.
     """
 
     study: Study
+    primary: Array
     activity: Array
     mu: MuMap
     head_mu: MuMap
+    simulated_mu: MuMap
     head: Array
     outline: Outline
     regions: Mapping[str, Array]
@@ -110,7 +128,14 @@ def draw_patient(
         ]
     uptake = draw_uptake(tracer, head, np.random.default_rng(uptake_seed), nuclide=nuclide)
     ranges = replace(chosen.scanners, schemes=WITH_SCATTER)
-    scanner = draw_scanner(np.random.default_rng(scanner_seed), ranges=ranges)
+    sampling = chosen.sampling
+    scanner = draw_scanner(
+        np.random.default_rng(scanner_seed),
+        matrix=sampling.matrix,
+        pixel_mm=sampling.pixel_mm,
+        views=sampling.views,
+        ranges=ranges,
+    )
     if chosen.scheme:
         scanner = replace(scanner, scheme=chosen.scheme)
     return Patient(head, uptake), scanner.around(head), tuple(rest)
@@ -200,9 +225,11 @@ def _case(
 
     return Case(
         study,
+        expected.primary[0],
         on_grid(uptake.kbq_per_ml),
         MuMap(np.maximum(on_grid(mu.per_cm), 0.0), grid, energy_kev),
         MuMap(np.maximum(on_grid(mu.per_cm * body), 0.0), grid, energy_kev),
+        mu,
         np.clip(on_grid(body), 0.0, 1.0),
         Outline(body, head.grid),
         {name: np.clip(share, 0.0, 1.0) for name, share in kept.items()},

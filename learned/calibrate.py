@@ -1,6 +1,6 @@
 """The last step of training: what the cohorts covered, and how large uncertainty and outline distance usually are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,29 +10,54 @@ from spectac.learned.estimate import passes, uncertainty
 from spectac.learned.network import VolumeNetwork
 from spectac.learned.outline_distance import outline_distance_mm
 from spectac.learned.patients import SIDE_WINDOWS, previews_of
+from spectac.recon.errors import InputError
 from spectac.recon.types import Image, MuMap
 from spectac.simulate.cohorts.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.cohorts.shards import read_patients
 
-MARGIN = 1.25
-"""Limits lie so far above the most of the validation patients: they are few, and a fallback costs accuracy too."""
+QUANTILE, MARGIN = 0.95, 1.25
+"""Limits lie so far above this quantile of the validation patients: they are few, and a fallback costs accuracy too.
+
+Not above the most, which is one patient's, the worst that training gave, and grows with the size of the cohort.
+"""
+
+LEAST_PATIENTS = 10
+"""With fewer values the quantile is the most again, and says little."""
 
 
 def measured_coverage(network: VolumeNetwork, training: Path, validation: Path) -> Coverage:
-    """Coverage of a network that was trained with the cohort in one folder, its limits from the patients of another."""
-    spreads, distances = [], []
+    """Coverage of a network that was trained with the cohort in one folder, its limits from the patients of another.
+
+    Patients whose images show no head, which predicting refuses as well, are left out.
+    Raises InputError where fewer than LEAST_PATIENTS of the validation patients give an uncertainty or a distance.
+    """
+    spreads: list[float] = []
+    distances: list[float | None] = []
     for patient in _patients(validation):
-        found = passes(network, previews_of(patient), patient.energy_kev)
-        mean, spread = found.mean(axis=0), found.std(axis=0)
-        spreads.append(uncertainty(mean, spread, patient.energy_kev))
-        apart_mm = outline_distance_mm(
-            _image(patient, "photopeak"), _side(patient), MuMap(mean, patient.grid, patient.energy_kev)
-        )
-        if apart_mm is not None:
-            distances.append(apart_mm)
+        try:
+            found = passes(network, previews_of(patient), patient.energy_kev)
+            mean, spread = found.mean(axis=0), found.std(axis=0)
+            spreads.append(uncertainty(mean, spread, patient.energy_kev))
+            mu = MuMap(mean, patient.grid, patient.energy_kev)
+            distances.append(outline_distance_mm(_image(patient, "photopeak"), _side(patient), mu))
+        except InputError:
+            continue
     return Coverage.of(
-        _patients(training), uncertainty=MARGIN * float(np.max(spreads)), outline_mm=MARGIN * float(np.max(distances))
+        _patients(training),
+        uncertainty=_limit(spreads, "an uncertainty"),
+        outline_mm=_limit(distances, "an outline's distance"),
     )
+
+
+def _limit(values: Sequence[float | None], name: str) -> float:
+    """MARGIN times the quantile of what is known and finite; InputError for too few values."""
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    if len(known) < LEAST_PATIENTS:
+        raise InputError(
+            f"{len(known)} validation patients gave {name}, limits need {LEAST_PATIENTS}: "
+            "make a larger validation cohort"
+        )
+    return MARGIN * float(np.quantile(known, QUANTILE))
 
 
 def _patients(folder: Path) -> Iterator[PatientArrays]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,21 +30,21 @@ Item = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One patient in half precision: what the network sees and should give, and water's mu in 1/cm at the energy."""
+    """One patient in half precision: what the network sees and should give, and water's mu times the voxel's length."""
 
     index: int
     seen: Previews
     target: Array
-    water_per_cm: float
+    water_per_voxel: float
 
 
 class Cohort(Dataset[Item]):
     """Examples of a cohort's folder, held in memory in half precision: 2 MB each.
 
-    Item i is (input (6, z, y, x), target (z, y, x), water's mu in 1/cm); with `augmented`, an epoch's items are
-    mirrored, shifted and robbed of channels as (seed, epoch, i) say. `target` is "map", the true mu over water's, or
-    "correction". `corrected` gives the image of an earlier round from a patient and the previews without it. `sha256`
-    is the digest of the patients' digests.
+    Item i is (input (6, z, y, x), target (z, y, x), water's mu times the voxel's length); with `augmented`, an epoch's
+    items are mirrored, shifted and robbed of channels as (seed, epoch, i) say. `target` is "map", the true mu over
+    water's, or "correction". `corrected` gives the image of an earlier round from a patient and the previews without
+    it. `on_load` is called with (patients read, all patients). `sha256` is the digest of the patients' digests.
     Raises InputError for a folder without shards.
     """
 
@@ -55,22 +56,30 @@ class Cohort(Dataset[Item]):
         augmented: bool = False,
         seed: int = 0,
         corrected: Callable[[PatientArrays, Previews], Array] | None = None,
-        on_patient: Callable[[PatientArrays], None] | None = None,
+        on_load: Callable[[int, int], None] | None = None,
     ) -> None:
         paths = sorted(folder.glob("shard-*.h5"))
         if not paths:
             raise InputError(f"{folder}: no shards of a cohort: make one with spectac cohort -o {folder}")
+        known = [read_facts(path).sha256 for path in paths]
         digest = hashlib.sha256()
+        for index, sha256 in (one for digests in known for one in sorted(digests.items())):
+            digest.update(f"{index} {sha256}\n".encode())
+        patients = sum(map(len, known))
         self.examples: list[Example] = []
         for path in paths:
-            for index, sha256 in sorted(read_facts(path).sha256.items()):
-                digest.update(f"{index} {sha256}\n".encode())
             for index, patient in read_patients(path):
-                if on_patient is not None:
-                    on_patient(patient)
                 self.examples.append(_example(index, patient, target, corrected))
+                if on_load is not None:
+                    on_load(len(self.examples), patients)
         self.sha256 = digest.hexdigest()
         self.augmented, self.seed, self.epoch = augmented, seed, 0
+
+    def without_corrected(self) -> "Cohort":
+        """The same examples, which share their arrays, as a first round sees them."""
+        other = copy(self)
+        other.examples = [replace(one, seen=replace(one.seen, corrected=None)) for one in self.examples]
+        return other
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -80,9 +89,11 @@ class Cohort(Dataset[Item]):
         seen, target = example.seen, example.target
         if self.augmented:
             rng = np.random.default_rng([self.seed, self.epoch, example.index])
-            if rng.random() < NO_SCATTER:
-                seen = replace(seen, scatter=None)
-            if rng.random() < NO_CORRECTED:
+            no_scatter, no_corrected = rng.random(2) < (NO_SCATTER, NO_CORRECTED)
+            if no_scatter and seen.scatter is not None:
+                # The earlier round saw the scatter window: its image would show what the window shows.
+                seen = replace(seen, scatter=None, corrected=None)
+            elif no_corrected:
                 seen = replace(seen, corrected=None)
             shift = rng.integers(-MOST_SHIFT, MOST_SHIFT + 1, 3)
             mirrored = bool(rng.random() < 0.5)
@@ -93,7 +104,7 @@ class Cohort(Dataset[Item]):
             }
             seen, target = replace(seen, **moved), _moved(target, shift, mirrored)
         given = torch.from_numpy(seen.channels())
-        return given, torch.from_numpy(target.astype(np.float32)), torch.tensor(example.water_per_cm)
+        return given, torch.from_numpy(target.astype(np.float32)), torch.tensor(example.water_per_voxel)
 
 
 def _example(
@@ -109,7 +120,9 @@ def _example(
     }
     water = water_per_cm(patient.energy_kev)
     wanted = patient.correction if target == "correction" else patient.mu_per_cm / np.float32(water)
-    return Example(index, replace(seen, **images), wanted.astype(np.float16), water)
+    # Voxels of previews are cubes.
+    water_per_voxel = 0.1 * patient.grid.voxel_mm[2] * water
+    return Example(index, replace(seen, **images), wanted.astype(np.float16), water_per_voxel)
 
 
 def _moved(values: Array, shift: Array, mirrored: bool) -> Array:

@@ -1,4 +1,8 @@
-"""Images of an earlier round for training: what a network of a second round sees."""
+"""Images of an earlier round for training: what a network of a second round sees.
+
+Training takes them from one pass of the earlier network without dropout, with the scatter window where there is one;
+predicting takes the mean of several passes (learned/estimate.py), which is the same map with less noise.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +12,7 @@ import torch
 from spectac.learned.inputs import Previews, normalised
 from spectac.learned.patients import acquisition_of
 from spectac.learned.weights_file import read_weights
+from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.pipeline import preview_image
 from spectac.recon.resample import resample
@@ -16,8 +21,13 @@ from spectac.simulate.cohorts.patient_arrays import PatientArrays
 
 
 def earlier_round(weights: Path) -> Callable[[PatientArrays, Previews], Array]:
-    """Function of a patient and its previews: the normalised photopeak preview, corrected by the map of `weights`."""
+    """Function of a patient and its previews: the normalised photopeak preview, corrected by the map of `weights`.
+
+    Raises InputError for weights that cannot be read or do not give a map.
+    """
     network, _ = read_weights(weights)
+    if network.settings.target != "map":
+        raise InputError(f"{weights}: first_round needs weights of a map, these give a {network.settings.target}")
 
     @torch.no_grad()
     def corrected(patient: PatientArrays, seen: Previews) -> Array:

@@ -1,10 +1,15 @@
 """The configuration of a training run, a TOML file."""
 
+import math
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from spectac.recon.errors import InputError
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,26 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if self.target not in ("map", "correction"):
             raise InputError(f"target is map or correction, not {self.target!r}")
-        if not self.widths or any(width % 8 or width < 8 for width in self.widths):
+        if any(width % 8 or width < 8 for width in self.widths):
             raise InputError(f"widths must be multiples of 8, for the groups of the normalisation; got {self.widths}")
+        if not 2 <= len(self.widths) <= 5:
+            raise InputError(f"2 to 5 widths, for 64 voxels can be halved so often; got {len(self.widths)}")
         for name in ("epochs", "batch", "patience", "devices", "nodes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must lie in [0, 1), got {self.dropout}")
+        for name in ("dropout", "average_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        for name in ("weight_decay", "warmup_steps", "checkpoint_minutes", "seed"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if len(self.loss_weights) != 3 or not all(0 <= weight < math.inf for weight in self.loss_weights):
+            raise InputError(f"loss_weights are 3 numbers, none negative; got {self.loss_weights}")
+        for name, known in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
 
     @classmethod
     def read(cls, path: Path) -> "TrainingSettings":
@@ -66,7 +84,8 @@ class TrainingSettings:
         for key, value in values.items():
             if not _fits(value, str(known[key])):
                 raise InputError(f"{path}: {key} = {value!r} has the wrong type, it needs {known[key]}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        given: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in values.items()}
+        return cls(**given)
 
 
 def _fits(value: object, wanted: object) -> bool:

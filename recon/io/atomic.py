@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,20 +15,32 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Temporary path in the folder of `path`, moved to `path` when the block ends well and removed when it does not.
 
     The temporary name ends as the target does, so that writers which look at the ending (".nii.gz") see the same.
-    An existing target stays as it is until the new file is complete.
+    An existing target stays as it is until the new file is complete. It gets the mode of a file that open() makes, for
+    some writers (safetensors) leave one that only its owner may read.
     Raises OSError as the file system does (disk full, no permission, no such folder); nothing half-written stays.
     """
     target = Path(path)
     # File names are limited to 255 bytes; the ending is what matters, so a long name loses its beginning.
     temporary = target.with_name(f".{secrets.token_hex(6)}-{target.name[-40:]}")
     try:
+        usual = _usual_mode(temporary)
         yield temporary
         _flush_to_disk(temporary)
+        if stat.S_IMODE(temporary.stat().st_mode) != usual:
+            temporary.chmod(usual)
         os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _usual_mode(path: Path) -> int:
+    """Mode of a new file at `path`, which is not there yet and stays so; asking for the umask would change it."""
+    path.touch(exist_ok=False)
+    usual = stat.S_IMODE(path.stat().st_mode)
+    path.unlink()
+    return usual
 
 
 def _flush_to_disk(path: Path) -> None:

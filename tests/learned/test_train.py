@@ -1,6 +1,12 @@
 """Training: a function of seed and cohort, that a kill does not change; its configuration is checked."""
 
 import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +20,11 @@ from safetensors.torch import load_file  # noqa: E402
 from spectac.learned import train as training  # noqa: E402
 from spectac.learned.coverage import Coverage  # noqa: E402
 from spectac.learned.dataset import Cohort  # noqa: E402
+from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.training_settings import TrainingSettings  # noqa: E402
-from spectac.learned.weights_file import read_weights  # noqa: E402
+from spectac.learned.weights_file import read_weights, save_weights  # noqa: E402
 from spectac.recon import InputError  # noqa: E402
+from spectac.recon.nuclides import water_per_cm  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::DeprecationWarning")
 
@@ -30,9 +38,12 @@ def settings() -> TrainingSettings:
 
 @pytest.fixture(autouse=True)
 def no_calibration(monkeypatch):
-    """Tiny balls are no heads whose outline could be found: the last step has its own tests."""
-    coverage = Coverage((140.5,), 1.0, (1.0, 2.0), 0.1, 1.0, (1.0, 2.0), 1.0, 180.0, 4.0, 60.0, (0.15, 0.2), (0.1, 0.25), 0.1, 5.0)
+    """Tiny balls are no heads whose outline could be found, and 4 of them too few: test_calibrate.py has its tests."""
+    coverage = Coverage(
+        (140.5,), 1.0, (1.0, 2.0), 0.1, 1.0, (1.0, 2.0), 1.0, 180.0, 4.0, 60.0, (0.15, 0.2), (0.1, 0.25), 0.1, 5.0
+    )
     monkeypatch.setattr(training, "measured_coverage", lambda *_: coverage)
+    monkeypatch.setattr(training, "LEAST_PATIENTS", 4)
 
 
 def test_examples_repeat_themselves_and_change_with_the_epoch(tiny_cohorts):
@@ -67,28 +78,100 @@ def test_a_folder_without_shards_is_refused(tmp_path):
         Cohort(tmp_path)
 
 
-def test_a_killed_run_ends_with_the_same_weights(tiny_cohorts, tmp_path, settings):
-    """Stopped within the second epoch, after a checkpoint, and once more: bit for bit the weights of one run."""
-    whole = training.train(settings, tiny_cohorts, tmp_path / "whole")
-    always = TrainingSettings(**{**vars(settings), "checkpoint_minutes": 0.0})
-    straight = training.train(always, tiny_cohorts, tmp_path / "straight")
+def test_a_missing_scatter_window_takes_the_corrected_image_with_it(tiny_cohorts):
+    """That image was made with the window: a study without one never shows it."""
+    cohort = Cohort(tiny_cohorts / "training", augmented=True, seed=3, corrected=lambda patient, seen: seen.photopeak)
+    with_one = [n for n in range(8) if cohort.examples[n].seen.scatter is not None]
+    shown = []
+    for epoch in range(30):
+        cohort.epoch = epoch
+        shown += [
+            (float(given[1].max()) > 0, float(given[5].max()) > 0) for given, *_ in map(cohort.__getitem__, with_one)
+        ]
+    assert (False, True) not in shown
+    assert {(True, True), (True, False), (False, False)} == set(shown)
 
-    def stop_at(step):
-        def watch(done, total, measured):
-            if done == step:
-                raise KeyboardInterrupt
 
-        return watch
+def test_water_per_voxel_follows_the_grid_and_loading_is_reported(tiny_cohorts):
+    """Voxels of the tiny patients are 8 mm long."""
+    told = []
+    cohort = Cohort(tiny_cohorts / "training", on_load=lambda done, total: told.append((done, total)))
+    assert told == [(n, 8) for n in range(1, 9)]
+    for n, example in enumerate(cohort.examples):
+        kev = 159.0 if example.index % 2 else 140.5
+        assert float(cohort[n][2]) == pytest.approx(0.8 * water_per_cm(kev), rel=1e-6)
 
-    for step in (6, 10):
-        with pytest.raises(KeyboardInterrupt):
-            training.train(always, tiny_cohorts, tmp_path / "killed", on_step=stop_at(step))
-    killed = training.train(always, tiny_cohorts, tmp_path / "killed")
-    for other in (straight, killed):
-        for name, tensor in load_file(whole).items():
-            assert torch.equal(tensor, load_file(other)[name]), name
-    assert len((tmp_path / "killed" / "log.jsonl").read_text().splitlines()) == 3
-    assert list((tmp_path / "killed").glob("events.out.tfevents*"))
+
+class Killed(BaseException):
+    """Stands for the signal that ends a run."""
+
+
+def kill(monkeypatch, name, call, after):
+    """Stop training in the given call of one of its functions, before or after it did its work."""
+    whole, calls = getattr(training, name), []
+
+    def watched(*given, **named):
+        calls.append(name)
+        done = whole(*given, **named) if after or len(calls) != call else None
+        if len(calls) == call:
+            raise Killed
+        return done
+
+    monkeypatch.setattr(training, name, watched)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tiny_cohorts, tmp_path_factory):
+    """Weights and log of a run of two epochs of four steps that nothing stopped, with no checkpoint within an epoch."""
+    output = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "finish", lambda *_: None)
+        patch.setattr(training, "LEAST_PATIENTS", 4)
+        path = training.train(short(checkpoint_minutes=5.0), tiny_cohorts, output)
+    return load_file(path), log_of(output)
+
+
+def short(**other):
+    values = {"widths": (8, 8), "epochs": 2, "batch": 2, "warmup_steps": 2, "precision": "32-true"}
+    return TrainingSettings("training", "validation", **{**values, **other})
+
+
+def log_of(output):
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "after", "minutes"),
+    [
+        pytest.param("_step", 7, False, 0.0, id="within an epoch, after a checkpoint of its own"),
+        pytest.param("_step", 7, False, 5.0, id="within an epoch, after the last one's checkpoint"),
+        pytest.param("_save", 9, True, 0.0, id="after the checkpoint of an epoch's last step"),
+        pytest.param("validate", 3, False, 5.0, id="within validation"),
+        pytest.param("save_weights", 1, True, 5.0, id="between weights and checkpoint"),
+        pytest.param("write_log", 1, False, 5.0, id="between checkpoint and log"),
+    ],
+)
+def test_a_killed_run_ends_with_the_same_weights(
+    tiny_cohorts, tmp_path, monkeypatch, whole_run, name, call, after, minutes
+):
+    """Bit for bit the weights of the run that nothing stopped, and its log: every epoch once."""
+    settings = short(checkpoint_minutes=minutes)
+    with monkeypatch.context() as patch:
+        kill(patch, name, call, after)
+        with pytest.raises(Killed):
+            training.train(settings, tiny_cohorts, tmp_path)
+    weights, log = load_file(training.train(settings, tiny_cohorts, tmp_path)), log_of(tmp_path)
+    for part, tensor in whole_run[0].items():
+        assert torch.equal(tensor, weights[part]), part
+    assert log == whole_run[1]
+    assert [line["epoch"] for line in log] == [1, 2]
+    assert list(tmp_path.glob("events.out.tfevents*"))
+
+
+def test_checkpoints_within_an_epoch_change_nothing(tiny_cohorts, tmp_path, whole_run):
+    path = training.train(short(checkpoint_minutes=0.0), tiny_cohorts, tmp_path)
+    assert all(torch.equal(tensor, whole_run[0][part]) for part, tensor in load_file(path).items())
 
 
 @pytest.mark.slow
@@ -109,11 +192,134 @@ def test_training_learns_to_look_at_the_image(tiny_cohorts, tmp_path, settings):
     assert about["coverage"]["energies_kev"] == [140.5]
 
 
-def test_another_configuration_does_not_go_on_with_a_checkpoint(tiny_cohorts, tmp_path, settings):
+def test_another_configuration_does_not_go_on_with_a_checkpoint(tiny_cohorts, tmp_path, monkeypatch):
+    """Seed, widths (whose tensors would not fit) and the earlier weights, whose name alone stays the same."""
+    monkeypatch.setattr(training, "earlier_round", lambda path: lambda patient, seen: seen.photopeak)
+    first = tmp_path / "first.safetensors"
+    first.write_bytes(b"one")
+    settings = short(epochs=1, first_round=str(first))
     training.train(settings, tiny_cohorts, tmp_path / "out")
-    other = TrainingSettings(**{**vars(settings), "seed": 2})
+    (line,) = log_of(tmp_path / "out")
+    assert line["error_second"] != line["error"]
+    for other in (replace(settings, seed=2), replace(settings, widths=(8, 16))):
+        with pytest.raises(InputError, match="belongs to other settings or cohorts"):
+            training.train(other, tiny_cohorts, tmp_path / "out")
+    first.write_bytes(b"two")
     with pytest.raises(InputError, match="belongs to other settings or cohorts"):
-        training.train(other, tiny_cohorts, tmp_path / "out")
+        training.train(settings, tiny_cohorts, tmp_path / "out")
+
+
+def test_one_round_decides_which_weights_are_kept(tiny_cohorts):
+    """Validation as in use by default: a network that looks at the corrected image alone is blind there."""
+
+    class Corrected(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, inputs):
+            return inputs[:, 4]
+
+    def truth(patient, seen):
+        return patient.mu_per_cm / np.float32(water_per_cm(patient.energy_kev))
+
+    cohort = Cohort(tiny_cohorts / "validation", corrected=truth)
+    state = {"average": Corrected(), "network": SimpleNamespace(module=Corrected())}
+    measured = training._measured(state, cohort, short(first_round="first"))
+    assert measured["map_error"] == pytest.approx(1.0)
+    # Half precision of the images.
+    assert measured["error_second"] < 1e-3 < measured["error"]
+    assert "error_second" not in training._measured(state, cohort, short())
+
+
+def test_weights_of_something_else_are_refused(tiny_cohorts, tmp_path):
+    correction = NetworkSettings("correction", (8, 8), 0.1)
+    path = tmp_path / "w.safetensors"
+    save_weights(path, VolumeNetwork(correction), {"settings": vars(correction)})
+    with pytest.raises(InputError, match="begin_with needs weights of a map with widths"):
+        training.begin_with(VolumeNetwork(NetworkSettings("map", (8, 8))), path)
+    with pytest.raises(InputError, match="begin_with needs weights of a correction with widths"):
+        training.begin_with(VolumeNetwork(NetworkSettings("correction", (8, 16))), path)
+    with pytest.raises(InputError, match="first_round needs weights of a map"):
+        training.train(short(first_round=str(path)), tiny_cohorts, tmp_path / "out")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tiny_cohorts, tmp_path, monkeypatch):
+    loss, calls = training.map_loss, []
+
+    def breaks(*given):
+        calls.append(1)
+        return loss(*given) * (math.nan if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(training, "map_loss", breaks)
+    with pytest.raises(InputError, match=r"step 3 of 8: the loss is nan .* lower learning_rate") as failed:
+        training.train(short(), tiny_cohorts, tmp_path)
+    assert "\n" not in str(failed.value)
+
+
+def test_cohorts_that_are_too_small_are_refused_before_training(tiny_cohorts, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "LEAST_PATIENTS", 5)
+    with pytest.raises(InputError, match=r"4 patients, limits .* need 5: make a larger validation cohort"):
+        training.train(short(), tiny_cohorts, tmp_path)
+    with pytest.raises(InputError, match="at least as many patients"):
+        training.train(short(batch=9), tiny_cohorts, tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_one_line(tiny_cohorts, tmp_path):
+    with pytest.raises(InputError, match=r"accelerator cuda, devices 1.*this machine cannot") as failed:
+        training.train(short(accelerator="cuda"), tiny_cohorts, tmp_path)
+    assert "\n" not in str(failed.value)
+
+
+TWO_PROCESSES = """
+import os, sys
+from pathlib import Path
+from spectac.learned import train as training
+from spectac.learned.training_settings import TrainingSettings
+
+root, output, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+training.LEAST_PATIENTS = 4
+training.finish = lambda *_: None
+step, calls = training._step, []
+
+def stopping(*given):
+    calls.append(1)
+    if len(calls) == stop:
+        os._exit(3)
+    return step(*given)
+
+training._step = stopping
+training.train(
+    TrainingSettings(
+        "training", "validation", widths=(8, 8), epochs=2, batch=2, warmup_steps=2, precision="32-true",
+        accelerator="cpu", devices=2, checkpoint_minutes=0.0,
+    ),
+    root, output,
+)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_run_that_a_kill_does_not_change(tiny_cohorts, tmp_path):
+    """Both take part in every checkpoint; gradients of two are added in one order, so that results repeat."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+
+    def run(output, stop):
+        command = [sys.executable, script, tiny_cohorts, tmp_path / output, str(stop)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+
+    whole = run("whole", 0)
+    assert whole.returncode == 0, whole.stderr
+    assert run("killed", 7).returncode != 0
+    assert len(log_of(tmp_path / "killed")) == 1
+    resumed = run("killed", 0)
+    assert resumed.returncode == 0, resumed.stderr
+    one, other = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(one[part], other[part]) for part in one)
+    assert log_of(tmp_path / "whole") == log_of(tmp_path / "killed")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +332,17 @@ def test_another_configuration_does_not_go_on_with_a_checkpoint(tiny_cohorts, tm
         ('training = "a"\nvalidation = "b"\nwidths = [12, 24]', "multiples of 8"),
         ('training = "a"\nvalidation = "b"\ntarget = "image"', "map or correction"),
         ('training = "a"\nvalidation = "b"\nbatch = 0', "at least 1"),
+        ('training = "a"\nvalidation = "b"\nwidths = [8]', "2 to 5 widths"),
+        ('training = "a"\nvalidation = "b"\nwidths = [8, 8, 8, 8, 8, 8]', "2 to 5 widths"),
+        ('training = "a"\nvalidation = "b"\nloss_weights = [1.0, 2.0]', "3 numbers"),
+        ('training = "a"\nvalidation = "b"\nloss_weights = [1.0, 2.0, -1.0]', "3 numbers"),
+        ('training = "a"\nvalidation = "b"\nlearning_rate = 0.0', "above 0"),
+        ('training = "a"\nvalidation = "b"\nlearning_rate = nan', "above 0"),
+        ('training = "a"\nvalidation = "b"\naverage_decay = 1.0', r"\[0, 1\)"),
+        ('training = "a"\nvalidation = "b"\nwarmup_steps = -1', "not be negative"),
+        ('training = "a"\nvalidation = "b"\ncheckpoint_minutes = -1.0', "not be negative"),
+        ('training = "a"\nvalidation = "b"\nprecision = "half"', "precision is one of"),
+        ('training = "a"\nvalidation = "b"\naccelerator = "tpu"', "accelerator is one of"),
     ],
 )
 def test_configurations_that_cannot_be_are_refused(tmp_path, text, message):

@@ -1,4 +1,5 @@
 import os
+import stat
 import subprocess
 import sys
 
@@ -94,6 +95,19 @@ def test_numpy_can_write_through_it(tmp_path):
     with written(tmp_path / "a.npy") as temporary:
         np.save(temporary, np.arange(3))
     assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_files_get_the_usual_mode_whatever_their_writer_does(tmp_path, umask):
+    """Writers that go through a private temporary file leave mode 0600: colleagues could not read the results."""
+    before = os.umask(umask)
+    try:
+        with written(tmp_path / "weights") as temporary:
+            temporary.touch(mode=0o600)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "weights").stat().st_mode) == 0o666 & ~umask
 
 
 def fill(path, *names):
