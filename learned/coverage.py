@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from spectac.simulate.head import Head
 
 
+RARE = 0.01
+"""Share of the patients that is left out at either end of a range: a few show foci alone, or hardly a head."""
+
+
 @dataclass(frozen=True)
 class Coverage:
     """What training covered; limits for new data follow from it.
@@ -84,7 +88,9 @@ class Coverage:
         if not known[4]:
             raise InputError("no head stands out in the photopeak of any patient: this is no cohort to train with")
         # A cohort without any scatter window sets no limit of its own for one.
-        least, most = [min(column, default=1.0) for column in known], [max(column, default=1.0) for column in known]
+        ordered = [sorted(column) or [1.0] for column in known]
+        least = [column[int(RARE * (len(column) - 1))] for column in ordered]
+        most = [column[-1 - int(RARE * (len(column) - 1))] for column in ordered]
         return cls(
             energies_kev=tuple(sorted(energies)),
             least_counts=least[0],

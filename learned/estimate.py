@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,4 +134,4 @@ def passes(network: VolumeNetwork, seen: Previews, energy_kev: float) -> Array:
             found.append((out.flip(-1) if mirrored else out).numpy())
     network.dropout.eval()
     scale = water_per_cm(energy_kev) if network.settings.target == "map" else 1.0
-    return cast(Array, np.stack(found) * np.float32(scale))
+    return np.stack(found) * np.float32(scale)

@@ -21,8 +21,8 @@ def map_loss(
     """
     wrong = found - truth
     on_edges = torch.stack([wrong.diff(dim=axis).abs().mean() for axis in (1, 2, 3)]).mean()
-    coarse = (torch.nn.functional.avg_pool3d(volumes, 2) for volumes in (found, truth))
-    on_factors = factor_error(*coarse, 2.0 * water_per_voxel, angle_deg)
+    coarse, true_coarse = (torch.nn.functional.avg_pool3d(volumes, 2) for volumes in (found, truth))
+    on_factors = factor_error(coarse, true_coarse, 2.0 * water_per_voxel, angle_deg)
     return weights[0] * wrong.abs().mean() + weights[1] * on_edges + weights[2] * on_factors
 
 

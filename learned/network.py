@@ -38,7 +38,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inner = nn.functional.silu(self.norms[0](self.first(x)))
-        return cast(Tensor, nn.functional.silu(self.norms[1](self.second(inner)) + self.past(x)))
+        return nn.functional.silu(self.norms[1](self.second(inner)) + self.past(x))
 
 
 class VolumeNetwork(nn.Module):

@@ -51,6 +51,7 @@ class PredictedMap:
         trained = TrainedNetwork.read(shipped_weights() if self.weights is None else Path(self.weights))
         if self.rounds > trained.rounds:
             raise InputError(f"these weights were trained for at most {trained.rounds} rounds, not {self.rounds}")
+        acquisition = solver.study.acquisition
         side = scatter_window(solver, trained.coverage)
         photopeak, scatter = solver.preview(), None if side is None else solver.preview(solver.study.windows[side].name)
         doubts = input_doubts(solver, photopeak, scatter, trained.coverage)
@@ -58,7 +59,7 @@ class PredictedMap:
             try:
                 found = estimate_map(solver, trained, self.rounds)
                 mu = map_on_grid(found.mu, solver.grid)
-                check_radius(solver.study.acquisition, mu.grid, mu.per_cm > REACH_PER_CM, "the predicted map")
+                check_radius(acquisition, mu.grid, mu.per_cm > REACH_PER_CM, "the predicted map")
                 doubts = map_doubts(photopeak, scatter, found.mu, found.uncertainty, trained.coverage)
             except InputError as error:  # a map that reaches through the collimator, in the last or an earlier round
                 doubts = (str(error),)
@@ -66,7 +67,13 @@ class PredictedMap:
             reasons = "; ".join(doubts)
             if not self.fallback:
                 raise InputError(f"no map can be predicted for this study: {reasons}; choose another --attenuation")
-            uniform, notes = uniform_map(solver, None, None)
+            try:
+                uniform, notes = uniform_map(solver, None, None)
+                check_radius(acquisition, uniform.grid, uniform.per_cm > REACH_PER_CM, "the uniform map")
+            except InputError as error:
+                raise InputError(
+                    f"no map can be predicted for this study: {reasons}; nor can a uniform one be used: {error}"
+                ) from None
             return uniform, None, (f"no map could be predicted, the uniform map was used: {reasons}", *notes)
         notes = (
             f"predicted map: uncertainty {100.0 * found.uncertainty:.2f} % "

@@ -118,8 +118,6 @@ def half_circle(study: Study) -> Study:
 CASES = [
     (sideways, "long axis"),
     (sideways_by_the_header, "position is HFDL"),
-    (two_heads, "not alone in the field"),
-    (mostly_outside, "columns at the sides"),
     (cut_at_the_sides, "cut off at the sides"),
     (swapped, "the windows are swapped"),
     (other_nuclide, "171.28 keV"),
@@ -139,6 +137,17 @@ def test_what_training_did_not_cover_gets_the_uniform_map_and_the_reason(study, 
     assert tissue.size > 0.3 * (result.mu.per_cm > 0).sum()  # one value nearly everywhere: a uniform map
     with pytest.raises(InputError, match=reason):
         corrected(changed, fallback=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(two_heads, "the photopeak shows two parts"), (mostly_outside, "the lower part of the head is missing")],
+)
+def test_what_has_no_outline_either_is_refused(study, change, reason):
+    """No uniform map can stand in: the outline of such an image fits no head, or reaches through the collimator."""
+    for fallback, message in ((True, f"{reason}.*nor can a uniform one be used"), (False, reason)):
+        with pytest.raises(InputError, match=message):
+            corrected(change(study), fallback=fallback)
 
 
 @pytest.mark.parametrize("fallback", [True, False])
