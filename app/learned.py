@@ -30,7 +30,7 @@ def train_network(config: Path, output: Path) -> list[str]:
             move(done, total)
 
         try:
-            weights = train(settings, Path(), output, on_step=show)
+            weights = train(settings, Path(), output, on_step=show, on_load=move)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted: the same command goes on from the last checkpoint in {output}, if there is one"

@@ -1,9 +1,14 @@
 """`spectac train` and `spectac predict` from the shell: what they write, and one clear line for what cannot be."""
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
+
+from spectac.recon.nuclides import water_per_cm
 
 pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
 
@@ -75,3 +80,39 @@ def test_predicting_loads_no_training_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_predict_writes_map_spread_and_notes_and_no_stale_spread(tmp_path):
+    """One virtual patient; then the same cut at the sides: a uniform map whose side-car says why, and no old spread."""
+    from spectac.recon import Study, open_study
+    from spectac.recon.io import hdf5
+    from spectac.recon.io.nifti import read_mu_map
+
+    assert spectac("simulate", "-o", tmp_path / "p", "--counts", "2e6", "--format", "hdf5").returncode == 0
+    study = tmp_path / "p" / "study.h5"
+    done = spectac("predict", study, "-o", tmp_path / "mu.nii.gz")
+    assert done.returncode == 0, done.stderr
+    mu, spread = (read_mu_map(tmp_path / name, 100.0) for name in ("mu.nii.gz", "mu_spread.nii.gz"))
+    assert mu.grid.same_as(spread.grid)
+    assert 0.5 < np.percentile(mu.per_cm[mu.per_cm > 0.1], 50) / water_per_cm(mu.energy_kev) < 1.5
+    notes = json.loads((tmp_path / "mu.json").read_text())["Notes"]
+    assert any(note.startswith("predicted map: uncertainty") for note in notes)
+
+    whole = open_study(study)
+    middle = slice(44, 84)
+    narrow = replace(whole.acquisition, matrix=(128, 40))
+    hdf5.write_study(tmp_path / "narrow.h5", Study(narrow, whole.windows, whole.counts[..., middle]))
+    done = spectac("predict", tmp_path / "narrow.h5", "-o", tmp_path / "mu.nii.gz")
+    assert done.returncode in (0, 2)
+    if done.returncode == 0:
+        assert "no map could be predicted" in done.stdout
+        assert not (tmp_path / "mu_spread.nii.gz").exists()
+        assert any(
+            "no map could be predicted" in note for note in json.loads((tmp_path / "mu.json").read_text())["Notes"]
+        )
+    refused = spectac("predict", tmp_path / "narrow.h5", "-o", tmp_path / "no.nii.gz", "--no-fallback")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "no.nii.gz").exists()
+    assert spectac("predict", study, "-o", tmp_path / "mu.txt").returncode == 2

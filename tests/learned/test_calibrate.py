@@ -58,7 +58,7 @@ def test_limits_lie_a_margin_above_the_95_percent_quantile(calibrated):
     values = [(0.01 + 0.001 * n, 1.0 + 0.1 * n) for n in range(41)]
     limits = calibrated(values)
     assert limits["uncertainty"] == pytest.approx(1.25 * (0.01 + 0.001 * 38))
-    assert limits["outline_mm"] == pytest.approx(1.25 * (1.0 + 0.1 * 38))
+    assert limits["outline_mm"] == pytest.approx(2.0 * (1.0 + 0.1 * 38))
     assert calibrated([*values[:-1], (0.9, 900.0)]) == pytest.approx(limits)
 
 
@@ -67,8 +67,8 @@ def test_patients_that_show_nothing_are_left_out(calibrated):
     values = [(0.02, 2.0)] * 10
     odd = [(InputError, 2.0), (0.02, InputError), (0.02, None), (0.02, np.inf), (1.0 - 1e-9, np.nan)]
     limits = calibrated([*values, *odd[:-1]])
-    assert limits == pytest.approx({"uncertainty": 1.25 * 0.02, "outline_mm": 1.25 * 2.0})
-    assert calibrated([*values, *odd])["outline_mm"] == pytest.approx(1.25 * 2.0)
+    assert limits == pytest.approx({"uncertainty": 1.25 * 0.02, "outline_mm": 2.0 * 2.0})
+    assert calibrated([*values, *odd])["outline_mm"] == pytest.approx(2.0 * 2.0)
 
 
 def test_too_few_patients_are_refused(calibrated):
