@@ -63,6 +63,7 @@ def simulate_patient(seed: int, index: int, settings: CohortSettings) -> Patient
     # Here, so that neither the main process nor another `simulation` loads the Monte Carlo.
     from spectac.simulate.acquire import Patient, expected_counts
     from spectac.simulate.head import draw_head
+    from spectac.simulate.heads.ranges import TRAINING
     from spectac.simulate.scanner import draw_scanner
     from spectac.simulate.tracer import draw_uptake
 
@@ -70,7 +71,7 @@ def simulate_patient(seed: int, index: int, settings: CohortSettings) -> Patient
     random = {name: np.random.default_rng(child) for name, child in own.items() if name != "photons"}
     known = tuple(name for name in TRACERS if name != "mixed")
     tracer = known[int(random["tracer"].integers(len(known)))] if settings.tracer == "mixed" else settings.tracer
-    head = draw_head(random["head"])
+    head = draw_head(random["head"], ranges=TRAINING)
     patient = Patient(head, draw_uptake(tracer, head, random["uptake"]))
     scanner = draw_scanner(random["scanner"]).around(head)
     expected = expected_counts(patient, scanner, own["photons"], threads=1)

@@ -23,6 +23,8 @@ class HeadRanges:
     child_age_years: Range = (5.0, 17.0)
     child_probability: float = 0.12
     female_probability: float = 0.5
+    unusual_probability: float = 0.0
+    """Of heads whose UNUSUAL numbers spread UNUSUAL_SPREAD times as far."""
 
     size: Range = (0.895, 1.005)
     """Of the reference, which is larger than the average man."""
@@ -95,21 +97,29 @@ NORMAL = frozenset(
     | {"pitch_deg", "yaw_deg", "roll_deg", "shift_mm", "vertex", "scalp_mm", "petalia_mm"}
 )
 
+UNUSUAL = frozenset(
+    {"size", "breadth", "height", "skull_thickness_mm", "bone_density", "scalp_mm", "petalia_mm", "vertex"}
+)
+UNUSUAL_SPREAD = 1.5
+
 ADULT_AND_CHILD = HeadRanges()
-"""What networks are trained on."""
+"""Heads as they are."""
+
+TRAINING = replace(ADULT_AND_CHILD, unusual_probability=0.3)
+"""What networks are trained on: a network gives a skull that it never saw the usual thickness, and does not tell."""
 
 OUTSIDE_TRAINING = replace(
     ADULT_AND_CHILD,
-    size=(1.03, 1.06),
-    breadth=(0.86, 0.92),
-    height=(1.08, 1.14),
-    skull_thickness_mm=(10.5, 13.0),
+    size=(1.055, 1.08),
+    breadth=(0.86, 0.91),
+    height=(1.095, 1.14),
+    skull_thickness_mm=(11.5, 13.5),
     deformation_mm=(3.2, 4.2),
     petalia_mm=(7.0, 11.0),
-    scalp_mm=(8.5, 11.0),
+    scalp_mm=(9.0, 11.0),
     frontal_sinus=(1.4, 1.8),
     sinus_deviation_mm=(5.0, 8.0),
-    bone_density=(1.12, 1.18),
+    bone_density=(1.16, 1.2),
     pitch_deg=(21.0, 27.0),
     child_probability=0.0,
     female_probability=0.0,
@@ -160,16 +170,17 @@ SINUSES = (
 )
 
 
-def _draw(rng: np.random.Generator, name: str, limits: Range) -> float:
+def _draw(rng: np.random.Generator, name: str, limits: Range, spread: float = 1.0) -> float:
     low, high = limits
     if name not in NORMAL:
         return float(rng.uniform(low, high))
-    return float(0.5 * (low + high) + 0.25 * (high - low) * np.clip(rng.standard_normal(), -2.5, 2.5))
+    return float(0.5 * (low + high) + spread * 0.25 * (high - low) * np.clip(rng.standard_normal(), -2.5, 2.5))
 
 
 def draw_shape(rng: np.random.Generator, ranges: HeadRanges) -> HeadShape:
     """Shape of one head: every range drawn, then what depends on sex and age put on top."""
     numbers: dict[str, float] = {}
+    unusual = ranges.unusual_probability > 0 and bool(rng.random() < ranges.unusual_probability)
     for field in fields(ranges):
         value = getattr(ranges, field.name)
         if not isinstance(value, tuple):
@@ -180,10 +191,11 @@ def draw_shape(rng: np.random.Generator, ranges: HeadRanges) -> HeadShape:
             # The two sides vary together, and a little each for itself.
             both = _draw(rng, field.name, value)
             for side in ("right", "left"):
-                spread = 0.02 if field.name in ("caudate", "putamen") else 0.12
-                numbers[f"{side}_{field.name}"] = max(0.0, both * (1 + spread * float(rng.standard_normal())))
+                apart = 0.02 if field.name in ("caudate", "putamen") else 0.12
+                numbers[f"{side}_{field.name}"] = max(0.0, both * (1 + apart * float(rng.standard_normal())))
         else:
-            numbers[field.name] = _draw(rng, field.name, value)
+            spread = UNUSUAL_SPREAD if unusual and field.name in UNUSUAL else 1.0
+            numbers[field.name] = _draw(rng, field.name, value, spread)
     chance = rng.random(12)
     child = bool(chance[0] < ranges.child_probability)
     female = bool(chance[1] < ranges.female_probability)
