@@ -144,7 +144,7 @@ def test_config_gives_defaults_and_the_command_line_wins(here, study_file, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--attenuation", "magic"), "use one of chang, ct, map, none, uniform"),
+        (("--attenuation", "magic"), "use one of chang, ct, map, none, predicted, uniform"),
         (("--attenuation-option", "mu"), "needs K=V"),
         (("--attenuation", "chang", "--attenuation-option", "colour=1"), "does not know the option colour"),
         (("--mu-map", "x.nii"), "--mu-map belongs to --attenuation map"),
