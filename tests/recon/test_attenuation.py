@@ -248,7 +248,7 @@ def test_models_come_from_entry_points_with_checked_options():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("magic", {}, "'magic' is not installed: use one of chang, ct, map, none, uniform"),
+        ("magic", {}, "'magic' is not installed: use one of chang, ct, map, none, predicted, uniform"),
         ("none", {"mu": "1"}, "none does not know the option mu; its options: none"),
         ("chang", {"colour": "1"}, "does not know the option colour; its options: mu, order"),
         ("chang", {"mu": "thick"}, "option mu needs a number, not 'thick'"),
