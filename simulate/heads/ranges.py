@@ -97,9 +97,7 @@ NORMAL = frozenset(
     | {"pitch_deg", "yaw_deg", "roll_deg", "shift_mm", "vertex", "scalp_mm", "petalia_mm"}
 )
 
-UNUSUAL = frozenset(
-    {"size", "breadth", "height", "skull_thickness_mm", "bone_density", "scalp_mm", "petalia_mm", "vertex"}
-)
+UNUSUAL = frozenset({"breadth", "skull_thickness_mm", "bone_density", "scalp_mm", "petalia_mm", "vertex"})
 UNUSUAL_SPREAD = 1.5
 
 ADULT_AND_CHILD = HeadRanges()
@@ -110,9 +108,9 @@ TRAINING = replace(ADULT_AND_CHILD, unusual_probability=0.3)
 
 OUTSIDE_TRAINING = replace(
     ADULT_AND_CHILD,
-    size=(1.055, 1.08),
+    size=(1.03, 1.06),
     breadth=(0.86, 0.91),
-    height=(1.095, 1.14),
+    height=(1.08, 1.14),
     skull_thickness_mm=(11.5, 13.5),
     deformation_mm=(3.2, 4.2),
     petalia_mm=(7.0, 11.0),
