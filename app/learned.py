@@ -16,14 +16,15 @@ def train_network(config: Path, output: Path) -> list[str]:
 
     Raises InputError for a bad configuration, and KeyboardInterrupt with a line on how to go on.
     """
-    try:
-        from spectac.learned.train import train
-        from spectac.learned.training_settings import TrainingSettings
-    except ImportError as error:
-        raise InputError(f"training needs {error.name}: pip install 'spectac[train]'") from None
+    from spectac.learned.training_settings import TrainingSettings
+
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder for the weights with -o")
     settings = TrainingSettings.read(config)
+    try:
+        from spectac.learned.train import train
+    except ImportError as error:
+        raise InputError(f"training needs {error.name}: pip install 'spectac[train]'") from None
     with counting_bar(f"training a {settings.target}, seed {settings.seed}") as move:
 
         def show(done: int, total: int, measured: Mapping[str, float]) -> None:
