@@ -60,7 +60,8 @@ class VirtualRequest:
 def simulate(request: VirtualRequest, output: Path) -> list[str]:
     """Write projections.dcm or study.h5, truth/ and patient.json of one virtual patient into `output`.
 
-    Head, uptake and noise are those of patient 0 of a cohort with the same seed and tracer; the scanner is the preset.
+    Seeds of head, uptake and noise are those of patient 0 of a cohort; but the head is drawn from the usual ranges, not
+    from training's wider ones, and the scanner is the preset.
     Files appear when all are written. Returns lines for the user.
     """
     if output.exists() and not output.is_dir():

@@ -7,7 +7,8 @@
 
 The first fits the uniform coefficients of the tuned methods on patients of their own (attenuation_tuning.csv). The
 second writes attenuation_methods.csv, a row for each patient and method, patient by patient: killed, it goes on with
-those that are missing, and makes again those whose seed, histories, coefficient or weights have changed. A patient
+those that are missing, and makes again those whose seed, histories, coefficient, weights or code of spectac.simulate
+and spectac.recon have changed. A patient
 that could not be simulated has one row with the reason, a method that refused a patient too. The last makes
 attenuation_methods.md and the figures from the CSV (give it the weights and the phantom again: it makes the worst
 patients again). Patients: attenuation_patients.py; columns: attenuation_measures.py.
@@ -36,6 +37,7 @@ from spectac.recon import AttenuationModel, Chang, GivenMap, Image, InputError, 
 from spectac.recon.pipeline import Settings, StudySolver
 from spectac.recon.scatter import projections
 from spectac.recon.types import Array
+from spectac.simulate.cohorts.folder import code_digest
 
 CSV, TUNING = "attenuation_methods.csv", "attenuation_tuning.csv"
 VALUES_PER_CM = (0.138, 0.144, 0.150, 0.156, 0.162, 0.168, 0.174, 0.180, 0.186)
@@ -61,7 +63,7 @@ COLUMNS = (
     "set", "patient", "method", "settings", "histories", *ABOUT, "compared",
     *(f"{name}_vs_{other}" for other in AGAINST for name in IMAGE_MEASURES), *MAP_MEASURES,
     *(f"mean_{name.replace(' ', '_')}" for name in MEANS), "seconds", "fell_back", "uncertainty", "notes",
-    "load", "commit", "date", "machine", "cores", "seed",
+    "load", "code", "commit", "date", "machine", "cores", "seed",
 )  # fmt: skip
 Row = dict[str, str]
 
@@ -239,11 +241,12 @@ def run(options: argparse.Namespace) -> None:
         full = set_name == "mr head" or SETS[set_name].full
         histories = options.histories if full else 0
         key = {"set": set_name, "patient": patient, "histories": str(histories), "seed": str(options.seed)}
+        key["code"] = code_digest()
         own = {row["method"]: row for row in rows if row["set"] == set_name and row["patient"] == patient}
         valid = [
             method
             for method, row in own.items()
-            if all(row[name] == value for name, value in key.items())
+            if all(row.get(name) == value for name, value in key.items())
             and row["settings"] == choice.settings(method, row["nuclide"])
         ]
         todo = [method for method in options.methods if method not in valid]
@@ -274,7 +277,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 TUNING_COLUMNS = (
-    "patient", "method", "nuclide", "tracer", "mu_per_cm", *(name for name in IMAGE_MEASURES), "commit", "date",
+    "patient", "method", "nuclide", "tracer", "mu_per_cm", *IMAGE_MEASURES, "code", "commit", "date",
     "machine", "cores", "seed",
 )  # fmt: skip
 
@@ -282,7 +285,7 @@ TUNING_COLUMNS = (
 def tune(options: argparse.Namespace) -> None:
     """Try every coefficient on patients of their own; a row for each patient, method and value."""
     path = options.output / TUNING
-    rows = [row for row in read_rows(path) if row["seed"] == str(options.seed)]
+    rows = [row for row in read_rows(path) if (row["seed"], row.get("code")) == (str(options.seed), code_digest())]
     for index in range(options.tuning):
         if any(row["patient"] == str(index) for row in rows):
             continue
@@ -299,7 +302,7 @@ def tune(options: argparse.Namespace) -> None:
                 except InputError:  # an outline that reaches beyond the detector
                     found = {}
                 about: dict[str, object] = {"patient": index, "method": method, "mu_per_cm": value}
-                about |= provenance(options.seed)
+                about |= {"code": code_digest(), **provenance(options.seed)}
                 rows.append(_texts(about | {name: case.about[name] for name in ("nuclide", "tracer")} | found))
         write_rows(path, rows, TUNING_COLUMNS)
         print(f"tuning patient {index} of {options.tuning}", flush=True)

@@ -72,7 +72,7 @@ def map_doubts(
     found = []
     if not uncertainty <= coverage.uncertainty:
         found.append(
-            f"the network's passes differ by {uncertainty:.1%} of the map, validation patients by at most "
+            f"the network's passes differ by {uncertainty:.1%} of the map, the limit from validation patients is "
             f"{coverage.uncertainty:.1%}: it does not know this kind of image"
         )
     body = np.clip(mu.per_cm / water_per_cm(mu.energy_kev), 0.0, 1.0)
@@ -84,13 +84,13 @@ def map_doubts(
             f"{missing:.0%} of the activity of the head lies outside of the predicted map: a part of it is missing"
         )
     try:
-        apart_mm = outline_distance_mm(photopeak, scatter, mu, enough_mm=coverage.outline_mm)
+        apart_mm = outline_distance_mm(photopeak, scatter, mu)
     except InputError as error:
         return (*found, f"the outline of the predicted map cannot be compared with the data: {error}")
     if apart_mm is not None and not apart_mm <= coverage.outline_mm:
         found.append(
-            f"the predicted map's outline lies {apart_mm:.1f} mm on average from the one that the data show, those of "
-            f"validation patients at most {coverage.outline_mm:.1f} mm: it is another head's, or misplaced"
+            f"the predicted map's outline lies {apart_mm:.1f} mm on average from the one that the data show, the limit "
+            f"from validation patients is {coverage.outline_mm:.1f} mm: it is another head's, or misplaced"
         )
     return tuple(found)
 

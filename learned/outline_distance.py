@@ -19,13 +19,11 @@ FOCI_ALONE = "foci alone and no head"
 """What recon.contour says where it placed a standard head."""
 
 
-def outline_distance_mm(photopeak: Image, scatter: Image | None, mu: MuMap, *, enough_mm: float = 0.0) -> float | None:
+def outline_distance_mm(photopeak: Image, scatter: Image | None, mu: MuMap) -> float | None:
     """Mean distance in mm of a map's outline from the one that the data show; None where the data show none.
 
-    The surface of a map is where it reaches half of water. The data's is recon.contour.head_outline, from both windows
-    or from the photopeak alone, whichever lies nearer: a noisy or wide scatter window put it 8 to 48 mm farther out in
-    3 of 48 virtual heads whose photopeak showed it within 8 mm. The second is not looked for where the first lies
-    within `enough_mm`. Rows that were not measured do not count.
+    The surface of a map is where it reaches half of water. The data's is recon.contour.head_outline. Rows that were not
+    measured do not count.
     Raises InputError as head_outline does.
     """
     look = Appearance.of(photopeak)
@@ -34,15 +32,10 @@ def outline_distance_mm(photopeak: Image, scatter: Image | None, mu: MuMap, *, e
     body = np.clip(mu.per_cm / water_per_cm(mu.energy_kev), 0.0, 1.0)
     measured_rows = np.flatnonzero(photopeak.values.any(axis=(1, 2)))
     rows = slice(int(measured_rows[0]), int(measured_rows[-1]) + 1)
-    distances = []
-    for side in (scatter, None) if scatter is not None else (None,):
-        outline = head_outline(photopeak, side)
-        if any(FOCI_ALONE in warning for warning in outline.warnings):
-            continue
-        distances.append(mean_outline_distance_mm(body[rows], outline.mask[rows], mu.grid.voxel_mm))
-        if distances[-1] <= enough_mm:
-            break
-    return min(distances) if distances else None
+    outline = head_outline(photopeak, scatter)
+    if any(FOCI_ALONE in warning for warning in outline.warnings):
+        return None
+    return mean_outline_distance_mm(body[rows], outline.mask[rows], mu.grid.voxel_mm)
 
 
 def mean_outline_distance_mm(mask_a: Array, mask_b: Array, voxel_mm: tuple[float, float, float]) -> float:

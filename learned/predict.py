@@ -77,7 +77,7 @@ class PredictedMap:
             return uniform, None, (f"no map could be predicted, the uniform map was used: {reasons}", *notes)
         notes = (
             f"predicted map: uncertainty {100.0 * found.uncertainty:.2f} % "
-            f"(usual up to {100.0 * trained.coverage.uncertainty:.2f} %), rounds: {self.rounds}",
+            f"(limit {100.0 * trained.coverage.uncertainty:.2f} %), rounds: {self.rounds}",
         )
         unused = scatter_window(solver)
         if side is None and unused is not None:

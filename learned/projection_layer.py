@@ -15,13 +15,16 @@ def project(activity: Tensor, mu_per_cm: Tensor, system: SystemModel) -> Tensor:
 
     `system` gives geometry, blur and precision; a map of its own is replaced. The gradient to the activity is the exact
     adjoint, that to the map `SystemModel.gradient_mu`.
-    Raises InputError where the tensors do not fit the system or each other.
+    Raises InputError where the tensors do not fit the system or each other, or lie on a GPU.
+    Assumes: a system on the CPU.
     """
     if activity.shape != mu_per_cm.shape or tuple(activity.shape[1:]) != system.image_shape:
         raise InputError(
             f"activity and map need the shape (n, {', '.join(map(str, system.image_shape))}), "
             f"got {tuple(activity.shape)} and {tuple(mu_per_cm.shape)}"
         )
+    if activity.device.type != "cpu" or mu_per_cm.device.type != "cpu":
+        raise InputError(f"the projector works on the CPU, the tensors lie on {activity.device}: move them with .cpu()")
     return cast(Tensor, _Project.apply(activity, mu_per_cm, system))
 
 
@@ -51,7 +54,7 @@ class _Project(torch.autograd.Function):
 
 
 def _array(tensor: Tensor) -> Any:
-    return tensor.detach().cpu().numpy()
+    return tensor.detach().numpy()
 
 
 def _tensor(array: Any, like: Tensor) -> Tensor:

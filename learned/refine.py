@@ -52,7 +52,7 @@ from spectac.recon.attenuation import Solver, map_on_grid
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.osem import FEWEST_VIEWS, osem
-from spectac.recon.pipeline import PREVIEW_VOXEL_MM
+from spectac.recon.pipeline import preview_factors
 from spectac.recon.resample import rebin, rebin_acquisition
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, MuMap
@@ -245,8 +245,8 @@ def damped_step(score: Array, curvature: Array, counts: float) -> Array:
 def _coarse(solver: Solver, mu: MuMap) -> Likelihood:
     """The solver's photopeak rebinned to the pixel nearest 4 mm, as previews are, with blur in the model."""
     projections = solver.projections
-    factors = [max(1, round(PREVIEW_VOXEL_MM / length)) for length in projections.acquisition.pixel_mm]
-    acquisition = rebin_acquisition(projections.acquisition, factors[0], factors[1])
+    factors = preview_factors(projections.acquisition.pixel_mm)
+    acquisition = rebin_acquisition(projections.acquisition, *factors)
     grid = geometry.default_grid(acquisition)
     near = map_on_grid(mu, grid)
     system = SystemModel(acquisition, grid, mu=near, energy_kev=solver.energy_kev)

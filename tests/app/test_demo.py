@@ -1,6 +1,7 @@
 """The demo on a small grid: the errors of every model are what attenuation physics says."""
 
 import csv
+import json
 from dataclasses import replace
 
 import matplotlib.image
@@ -22,12 +23,16 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_errors_against_the_truth(folder, figure):
+def errors(folder):
     with (folder / "errors.csv").open() as stream:
-        rows = {
+        return {
             row["attenuation"]: {k: float(v) for k, v in row.items() if k != "attenuation"}
             for row in csv.DictReader(stream)
         }
+
+
+def test_errors_against_the_truth(folder, figure):
+    rows = errors(folder)
     assert list(rows) == ["truth", "none", "chang", "uniform", "predicted", "ct", "map"]
     for name, row in rows.items():
         figure(f"demo at 8 mm, {name}: brain error %", row["brain_error_percent"], "6 % for the given map")
@@ -84,3 +89,18 @@ def test_files_are_there_and_the_picture_is_one(folder):
     picture = matplotlib.image.imread(folder / "panel.png")
     assert picture.shape[0] > 800
     assert picture[..., :3].std() > 0.1
+
+
+@pytest.mark.slow
+def test_at_full_size_the_network_s_map_is_used_and_serves_as_the_true_one_does(tmp_path, figure):
+    """No uniform map in its place, and nearer to the true map's image than the uniform map's image is, by far."""
+    run_demo(tmp_path / "out", seed=1, counts=3e6)
+    notes = json.loads((tmp_path / "out" / "record.json").read_text())["notes"]["predicted"]
+    assert notes[0].startswith("predicted map: uncertainty")
+    rows = errors(tmp_path / "out")
+    for name in ("uniform", "predicted"):
+        off = rows[name]["brain_error_percent"] - rows["map"]["brain_error_percent"]
+        figure(f"demo, {name}: brain against the true map's image, %", off, "2.5 for the predicted")
+    assert abs(rows["predicted"]["brain_error_percent"] - rows["map"]["brain_error_percent"]) < 2.5
+    for side in ("sbr_right", "sbr_left"):
+        assert rows["predicted"][side] == pytest.approx(rows["map"][side], rel=0.05)

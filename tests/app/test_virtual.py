@@ -92,7 +92,7 @@ def test_the_study_and_its_truth_agree(here, coarse, tmp_path, figure):
     assert mu.per_cm[labels == of["outside"]].max() < 1e-3
 
 
-def test_it_is_patient_0_of_the_cohort_of_that_seed(here, coarse, tmp_path):
+def test_head_and_uptake_follow_from_the_seed_each_by_itself(here, coarse, tmp_path):
     assert here(*coarse(tmp_path / "out", "--seed", "4", "--tracer", "perfusion")).returncode == 0
     own = {name: np.random.default_rng(seed) for name, seed in seeds(4, 0).items()}
     head = virtual.draw_head(own["head"])

@@ -215,16 +215,17 @@ def radius_mm(mask, voxel_mm=4.0):
 LIMIT_MM = {"perfusion": 3.0, "dat": 5.0}
 
 
+@pytest.mark.parametrize("count", [5, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("tracer", ["perfusion", "dat"])
-def test_twenty_random_heads(tracer, figure):
+def test_random_heads(tracer, count, figure):
     """The limits are 4.5 % and 7.5 % per ray; DAT has the wider one for its fewer counts and fainter scalp."""
     heads = []
-    for seed in range(20):
+    for seed in range(count):
         rng = np.random.default_rng([131, seed])
         heads.append(look(random_head(rng, tracer), rng, usual_counts(rng, tracer)))
     mean, high = surface_errors(heads).T
     limit = LIMIT_MM[tracer]
-    figure(f"outline, {tracer}: mean surface distance of 20 heads, mm", mean.mean(), f"{limit}")
+    figure(f"outline, {tracer}: mean surface distance of {count} heads, mm", mean.mean(), f"{limit}")
     figure(f"outline, {tracer}: worst head's mean, mm", mean.max(), f"{limit}")
     figure(f"outline, {tracer}: mean 95th percentile, mm", high.mean(), f"{2 * limit}")
     figure(f"outline, {tracer}: worst 95th percentile, mm", high.max(), f"{2 * limit}")

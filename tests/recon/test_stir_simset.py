@@ -9,7 +9,10 @@ from spectac.recon import NoAttenuation, SystemModel, UniformMap, open_study, re
 from spectac.recon.collimator import parse_psf
 
 HEADER = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "stir_simset" / "input.hs"
-pytestmark = pytest.mark.skipif(not HEADER.exists(), reason="the SimSET projections (shared/data) are not here")
+pytestmark = [
+    pytest.mark.skipif(not HEADER.exists(), reason="the SimSET projections (shared/data) are not here"),
+    pytest.mark.slow,
+]
 
 # Rows 10-17 of the file, whose first row is superior, hold a uniform cylinder of 100 mm radius.
 ROWS = slice(46, 54)
