@@ -37,10 +37,10 @@ def measured_coverage(network: VolumeNetwork, training: Path, validation: Path) 
     distances: list[float | None] = []
     for patient in _patients(validation):
         try:
-            found = passes(network, previews_of(patient), patient.energy_kev)
-            mean, spread = found.mean(axis=0), found.std(axis=0)
-            spreads.append(uncertainty(mean, spread, patient.energy_kev))
-            mu = MuMap(mean, patient.grid, patient.energy_kev)
+            seen = previews_of(patient)
+            found = passes(network, seen, patient.energy_kev)
+            spreads.append(uncertainty(found, seen, patient.energy_kev))
+            mu = MuMap(found.mean(axis=0), patient.grid, patient.energy_kev)
             distances.append(outline_distance_mm(_image(patient, "photopeak"), _side(patient), mu))
         except InputError:
             continue

@@ -28,7 +28,8 @@ RARE = 0.01
 class Coverage:
     """What training covered; limits for new data follow from it.
 
-    `energies_kev` of the imaged lines; `least_counts` of a photopeak; `sigma_mm` (least, most) blur of the collimator
+    `energies_kev` of the imaged lines; `least_counts` of a photopeak, `least_side_counts` of
+    the window that fills the scatter channel; `sigma_mm` (least, most) blur of the collimator
     at the rotation axis, averaged over the views; `edge_share` most counts beside the head over its middle, see
     `appearance.edge_share`; `sharper` least ratio of the detail in the photopeak to that in a window below it;
     `head_ml` (least, most) volume that shows in the photopeak; `hottest` most of the hottest 5 mL over the head's
@@ -40,6 +41,7 @@ class Coverage:
 
     energies_kev: tuple[float, ...]
     least_counts: float
+    least_side_counts: float
     sigma_mm: tuple[float, float]
     edge_share: float
     sharper: float
@@ -80,6 +82,7 @@ class Coverage:
                     float(scanner.views),
                     scanner.photopeak_width,
                     previews_of(patient).energy_loss or math.nan,
+                    _side_counts(patient),
                 )
             )
         if not rows:
@@ -94,6 +97,7 @@ class Coverage:
         return cls(
             energies_kev=tuple(sorted(energies)),
             least_counts=least[0],
+            least_side_counts=least[11],
             sigma_mm=(least[1], most[1]),
             edge_share=most[2],
             sharper=least[3],
@@ -132,6 +136,12 @@ def _radii_mm(patient: PatientArrays, scanner: Scanner) -> Array:
     # It asks for labels and their grid alone, which a cohort's patient has as well as a head.
     angles = scanner.view_angles_deg()
     return contour_radii_mm(cast("Head", patient), angles, scanner.clearance_mm, scanner.lowest_radius_mm)
+
+
+def _side_counts(patient: PatientArrays) -> float:
+    """Counts of the window that fills the scatter channel, NaN where there is none."""
+    counts = patient.parameters["counts"]
+    return next((float(counts[name]) for name in SIDE_WINDOWS if name in counts), math.nan)
 
 
 def _least_sharper(patient: PatientArrays) -> float:

@@ -44,7 +44,8 @@ class Cohort(Dataset[Item]):
     Item i is (input (6, z, y, x), target (z, y, x), water's mu times the voxel's length); with `augmented`, an epoch's
     items are mirrored, shifted and robbed of channels as (seed, epoch, i) say. `target` is "map", the true mu over
     water's, or "correction". `corrected` gives the image of an earlier round from a patient and the previews without
-    it. `on_load` is called with (patients read, all patients). `sha256` is the digest of the patients' digests.
+    it. `on_load` is called with (patients read, all patients). `sha256` is the digest of the patients' digests,
+    `patients_sha256`.
     Raises InputError for a folder without shards.
     """
 
@@ -73,6 +74,7 @@ class Cohort(Dataset[Item]):
                 if on_load is not None:
                     on_load(len(self.examples), patients)
         self.sha256 = digest.hexdigest()
+        self.patients_sha256 = frozenset(sha256 for digests in known for sha256 in digests.values())
         self.augmented, self.seed, self.epoch = augmented, seed, 0
 
     def without_corrected(self) -> "Cohort":

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from spectac.learned.coverage import Coverage
-from spectac.learned.inputs import Previews, energy_loss, normalised, side_window
+from spectac.learned.inputs import Previews, energy_loss, normalised, side_windows
 from spectac.learned.network import VolumeNetwork
 from spectac.learned.weights_file import read_weights
 from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.scatter import photopeak_index
-from spectac.recon.types import Array, MuMap
+from spectac.recon.types import Array, MuMap, Study
 
 PASSES = 8
 """Passes with dropout, half of them mirrored: their mean is the map, their spread its uncertainty."""
@@ -55,7 +55,7 @@ class TrainedNetwork:
 class Estimate:
     """The estimated map on the preview's grid, the spread (z, y, x) between passes in 1/cm, and one number.
 
-    `uncertainty` is the mean spread over the mean of the map, both inside the head (more than half of water).
+    `uncertainty` is that of the first round: its limit was measured on patients in their first round.
     """
 
     mu: MuMap
@@ -63,20 +63,27 @@ class Estimate:
     uncertainty: float
 
 
-LOSS_MARGIN = 0.03
-"""How far beyond training's energy losses a scatter window may lie: 4 keV at 140 keV."""
+LOSS_MARGIN, SIDE_COUNTS_SHARE = 0.03, 0.5
+"""How far a scatter window may lie beyond training's energy losses (4 keV at 140 keV), its counts below the least."""
 
 
 def scatter_window(solver: Solver, coverage: Coverage | None = None) -> int | None:
-    """Window that fills the network's scatter channel, None where the study has none that `coverage` knows."""
+    """Window that fills the network's scatter channel, the widest that `coverage` knows; None where there is none."""
     study = solver.study
     peak = photopeak_index(study, solver.projections.window)
-    side = side_window(study, peak)
-    if side is None or coverage is None:
-        return side
+    return next(
+        (side for side in side_windows(study, peak) if coverage is None or _known(study, peak, side, coverage)), None
+    )
+
+
+def _known(study: Study, peak: int, side: int, coverage: Coverage) -> bool:
+    """True for a window whose energies and counts training had."""
     least, most = coverage.energy_loss
     loss = energy_loss(study.windows[peak], study.windows[side])
-    return side if least - LOSS_MARGIN <= loss <= most + LOSS_MARGIN else None
+    counts = float(study.counts[side].sum(dtype=np.float64))
+    return (
+        least - LOSS_MARGIN <= loss <= most + LOSS_MARGIN and counts >= SIDE_COUNTS_SHARE * coverage.least_side_counts
+    )
 
 
 def previews(solver: Solver, coverage: Coverage | None = None) -> Previews:
@@ -101,18 +108,19 @@ def estimate_map(solver: Solver, trained: TrainedNetwork, rounds: int = 1) -> Es
     seen = previews(solver, trained.coverage)
     grid = solver.preview().grid
     found = passes(trained.network, seen, solver.energy_kev)
+    unsure = uncertainty(found, seen, solver.energy_kev)
     for _ in range(1, rounds):
         image = solver.preview(None, MuMap(found.mean(axis=0), grid, solver.energy_kev))
         corrected = normalised(image.values, grid.voxel_ml)
         seen = Previews(seen.photopeak, seen.energy_kev, seen.scatter, seen.energy_loss, corrected)
         found = passes(trained.network, seen, solver.energy_kev)
+    return Estimate(MuMap(found.mean(axis=0), grid, solver.energy_kev), found.std(axis=0), unsure)
+
+
+def uncertainty(found: Array, seen: Previews, energy_kev: float) -> float:
+    """Mean spread of maps (n, z, y, x) over their mean, inside the head in measured rows; infinite without a head."""
     mean, spread = found.mean(axis=0), found.std(axis=0)
-    return Estimate(MuMap(mean, grid, solver.energy_kev), spread, uncertainty(mean, spread, solver.energy_kev))
-
-
-def uncertainty(mean: Array, spread: Array, energy_kev: float) -> float:
-    """Mean spread over the mean map (z, y, x), inside the head; infinite where there is no head."""
-    head = mean > 0.5 * water_per_cm(energy_kev)
+    head = (mean > 0.5 * water_per_cm(energy_kev)) & seen.photopeak.any(axis=(1, 2), keepdims=True)
     return float(spread[head].mean() / mean[head].mean()) if head.any() else np.inf
 
 

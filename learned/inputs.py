@@ -28,7 +28,7 @@ LARGEST = 4.0
 class Previews:
     """Normalised images (z, y, x) of one patient: the photopeak, and where there are any the others.
 
-    `energy_loss` is that of `side_window`; `corrected` the photopeak's image after an earlier round's map.
+    `energy_loss` is that of the window in `scatter`; `corrected` the photopeak's image after an earlier round's map.
     """
 
     photopeak: Array
@@ -69,9 +69,9 @@ def normalised(values: Array, voxel_ml: float) -> Array:
     return np.sqrt(np.clip(values / head_level(values, voxel_ml), 0.0, LARGEST)).astype(np.float32)
 
 
-def side_window(study: Study, peak: int) -> int | None:
-    """The widest window below the photopeak, None where there is none: it holds the most scattered photons."""
-    return max(windows_below(study, peak), key=lambda i: study.windows[i].width_kev, default=None)
+def side_windows(study: Study, peak: int) -> list[int]:
+    """Windows below the photopeak, the widest first: it holds the most scattered photons."""
+    return sorted(windows_below(study, peak), key=lambda i: -study.windows[i].width_kev)
 
 
 def energy_loss(peak: EnergyWindow, side: EnergyWindow) -> float:

@@ -8,7 +8,7 @@ from spectac.simulate.cohorts.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.scanner import Scanner
 
 SIDE_WINDOWS = ("scatter", "lower")
-"""Windows that can fill the scatter channel, the wider one first, as inputs.side_window has it."""
+"""Windows that can fill the scatter channel, the wider one first, as inputs.side_windows has them."""
 
 FAR_MM = 400.0
 

@@ -80,12 +80,20 @@ class PredictedMap:
             f"(limit {100.0 * trained.coverage.uncertainty:.2f} %), rounds: {self.rounds}",
         )
         unused = scatter_window(solver)
-        if side is None and unused is not None:
+        if side != unused and unused is not None:
             name = solver.study.windows[unused].name
-            notes = (*notes, f"window {name} was not used for the map: training had none of its energies")
+            notes = (
+                *notes,
+                f"window {name} was not used for the map: training had none of its energies or so few counts",
+            )
         if self.refine:
             better, more = refined(solver, found.mu)
-            mu, notes = map_on_grid(better, solver.grid), (*notes, *more)
+            fine = map_on_grid(better, solver.grid)
+            try:
+                check_radius(acquisition, fine.grid, fine.per_cm > REACH_PER_CM, "the refined map")
+                mu, notes = fine, (*notes, *more)
+            except InputError as error:
+                notes = (*notes, f"the map was not refined: {error}")
         spread = MuMap(found.spread_per_cm, found.mu.grid, solver.energy_kev)
         return mu, map_on_grid(spread, solver.grid), notes
 

@@ -1,7 +1,9 @@
 """Images of an earlier round for training: what a network of a second round sees.
 
-Training takes them from one pass of the earlier network without dropout, with the scatter window where there is one;
-predicting takes the mean of several passes (learned/estimate.py), which is the same map with less noise.
+Training takes them from the earlier network's map: one pass without dropout, with the scatter window where there is
+one. Predicting takes them from the mean of several passes of the trained network itself (learned/estimate.py), whose
+first round is better than the earlier network's: the second round sees images that are corrected a little better than
+those that it was trained with.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """`spectac train`: a network from cohorts, on one CPU, one GPU or several nodes (Lightning Fabric).
 
 A run is a function of its configuration and its cohorts: the order of patients, their augmentation and dropout follow
-from (seed, step), so that a run that was killed goes on from its last checkpoint to the same weights on one device.
+from (seed, step), so that a run that was killed goes on from its last checkpoint; on a CPU with the same number of
+threads to the same weights, bit for bit (CUDA's gradients of interpolations sum in any order).
 An epoch ends with weights, checkpoint and log in this order: whatever a kill leaves out is written again.
 The weights that are kept are a running mean over the steps, which is less noisy than the last ones.
 """
@@ -73,7 +74,7 @@ def train(
         )
         for folder, augmented in ((settings.training, True), (settings.validation, False))
     )
-    _check_sizes(training, validation, settings, fabric.world_size)
+    _check_cohorts(training, validation, settings, fabric.world_size)
     per_epoch = len(training) // settings.batch
     steps = settings.epochs * per_epoch
     state = _new_state(fabric, settings, root)
@@ -142,8 +143,8 @@ def _fabric(settings: TrainingSettings, output: Path) -> Fabric:
     return fabric
 
 
-def _check_sizes(training: Cohort, validation: Cohort, settings: TrainingSettings, devices: int) -> None:
-    """InputError for cohorts that are too small, before hours of training, and for batches that cannot be shared."""
+def _check_cohorts(training: Cohort, validation: Cohort, settings: TrainingSettings, devices: int) -> None:
+    """InputError, before hours of training, for cohorts that are too small or share patients, and for odd batches."""
     if len(training) < settings.batch or settings.batch % devices:
         raise InputError(
             f"a batch of {settings.batch} needs at least as many patients ({len(training)} are there), and a multiple "
@@ -153,6 +154,12 @@ def _check_sizes(training: Cohort, validation: Cohort, settings: TrainingSetting
         raise InputError(
             f"{settings.validation}: {len(validation)} patients, limits of a map network's use need {LEAST_PATIENTS}: "
             "make a larger validation cohort"
+        )
+    shared = len(training.patients_sha256 & validation.patients_sha256)
+    if shared:
+        raise InputError(
+            f"{settings.training} and {settings.validation} share {shared} patients: "
+            "make the validation cohort with another seed"
         )
 
 
@@ -175,10 +182,10 @@ def _new_state(fabric: Fabric, settings: TrainingSettings, root: Path) -> dict[s
 
 
 def _about(settings: TrainingSettings, root: Path, training: Cohort, validation: Cohort) -> dict[str, Any]:
-    """All that the weights follow from."""
+    """All that the weights follow from, and the devices; not how often checkpoints were written."""
     files = {"first_round": settings.first_round, "begin_with": settings.begin_with}
     return {
-        "settings": asdict(settings),
+        "settings": {name: value for name, value in asdict(settings).items() if name != "checkpoint_minutes"},
         "training_sha256": training.sha256,
         "validation_sha256": validation.sha256,
         "weights_sha256": {
@@ -245,8 +252,7 @@ def _step(
     fabric.backward(loss)
     norm: Any = fabric.clip_gradients(network, optimizer, max_norm=1.0, error_if_nonfinite=False)
     mean_loss = float(fabric.all_reduce(loss.detach(), reduce_op="mean"))  # type: ignore[arg-type]
-    # With 16-mixed an infinite gradient is usual: the scaler leaves out the step, and scales less.
-    if not (math.isfinite(mean_loss) and (settings.precision == "16-mixed" or math.isfinite(norm))):
+    if not (math.isfinite(mean_loss) and math.isfinite(norm)):
         raise InputError(
             f"step {step + 1} of {steps}: the loss is {mean_loss:g} and the norm of its gradient {float(norm):g}: "
             f"lower learning_rate ({settings.learning_rate:g}), and begin again in another folder"

@@ -37,7 +37,7 @@ def ball_patient(seed: int, index: int) -> PatientArrays:
         1.0 + head,
         rng.poisson(50.0, (12, SIZE, SIZE)).astype(np.float32),
         kev,
-        {"scanner": asdict(scanner), "nuclide": tracer, "index": index},
+        {"scanner": asdict(scanner), "nuclide": tracer, "index": index, "counts": dict.fromkeys(windows, 5e5)},
     )
 
 

@@ -1,5 +1,7 @@
 """Limits of a network's use from validation patients: one outlier does not set them, a few patients are not enough."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,7 @@ def calibrated(monkeypatch):
 
     def measure(values):
         def passes(network, seen, energy_kev):
-            spread = values[seen][0]
+            spread = values[seen.number][0]
             if spread is InputError:
                 raise InputError("no activity in a head's volume")
             return np.float64(water_per_cm(energy_kev)) * np.array([1.0 - spread, 1.0 + spread])[:, None, None, None]
@@ -41,7 +43,9 @@ def calibrated(monkeypatch):
             return apart_mm
 
         monkeypatch.setattr(calibrate, "_patients", lambda folder: map(Patient, range(len(values))))
-        monkeypatch.setattr(calibrate, "previews_of", lambda patient: patient.number)
+        monkeypatch.setattr(
+            calibrate, "previews_of", lambda p: SimpleNamespace(number=p.number, photopeak=np.ones((1, 1, 1)))
+        )
         monkeypatch.setattr(calibrate, "_image", lambda patient, window: patient.number)
         monkeypatch.setattr(calibrate, "_side", lambda patient: None)
         monkeypatch.setattr(calibrate, "MuMap", lambda *_: None)

@@ -27,6 +27,7 @@ GRID = Grid.upright((64, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, -126.0))
 COVERAGE = Coverage(
     (140.511, KEV),
     3e5,
+    1e5,
     (2.8, 5.5),
     0.15,
     1.1,
@@ -250,7 +251,8 @@ def patient(counts: float, radius_mm: float, energy_kev: float, orbit: str = "ci
     none = np.zeros(GRID.shape, np.float32)
     return PatientArrays(
         GRID, preview, there, np.asarray(HEAD_MAP.per_cm), none, head.astype(np.uint8), none, head_counts(counts),
-        energy_kev, {"scanner": json.loads(json.dumps(asdict(scanner))), "nuclide": "I-123"},
+        energy_kev,
+        {"scanner": json.loads(json.dumps(asdict(scanner))), "nuclide": "I-123", "counts": {"scatter": 0.5 * counts}},
     )  # fmt: skip
 
 
@@ -259,6 +261,7 @@ def test_coverage_is_the_range_of_the_patients_and_survives_json():
     coverage = Coverage.of(iter(cohort), uncertainty=0.03, outline_mm=4.0)
     assert coverage.energies_kev == (140.511, KEV)
     assert coverage.least_counts == pytest.approx(8e5, rel=1e-6)
+    assert coverage.least_side_counts == pytest.approx(4e5)
     lehr = COLLIMATORS["siemens-lehr"]
     assert coverage.sigma_mm == pytest.approx((lehr.sigma_mm(120.0, KEV), lehr.sigma_mm(150.0, 140.511)))
     assert coverage.sharper > 1.0

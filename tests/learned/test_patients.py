@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
 
 from spectac.learned.estimate import previews
-from spectac.learned.inputs import side_window
+from spectac.learned.inputs import side_windows
 from spectac.learned.patients import SIDE_WINDOWS, acquisition_of, previews_of, scanner_of
 from spectac.recon import Study
 from spectac.recon.pipeline import Settings, StudySolver
@@ -25,7 +25,7 @@ def test_the_same_window_fills_the_scatter_channel(scheme):
     study = Study(
         scanner.acquisition("I-123"), scanner.windows("I-123"), np.ones((len(scanner.windows("I-123")), 4, 8, 8))
     )
-    side = side_window(study, 0)
+    side = next(iter(side_windows(study, 0)), None)
     there = [window.name for window in study.windows]
     wanted = [name for name in SIDE_WINDOWS if name in there]
     assert (None if side is None else study.windows[side].name) == (wanted[0] if wanted else None)

@@ -40,7 +40,7 @@ def settings() -> TrainingSettings:
 def no_calibration(monkeypatch):
     """Tiny balls are no heads whose outline could be found, and 4 of them too few: test_calibrate.py has its tests."""
     coverage = Coverage(
-        (140.5,), 1.0, (1.0, 2.0), 0.1, 1.0, (1.0, 2.0), 1.0, 180.0, 4.0, 60.0, (0.15, 0.2), (0.1, 0.25), 0.1, 5.0
+        (140.5,), 1.0, 1.0, (1.0, 2.0), 0.1, 1.0, (1.0, 2.0), 1.0, 180.0, 4.0, 60.0, (0.15, 0.2), (0.1, 0.25), 0.1, 5.0
     )
     monkeypatch.setattr(training, "measured_coverage", lambda *_: coverage)
     monkeypatch.setattr(training, "LEAST_PATIENTS", 4)
@@ -350,6 +350,11 @@ def test_configurations_that_cannot_be_are_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         TrainingSettings.read(path)
+
+
+def test_cohorts_that_share_patients_are_refused(tiny_cohorts, settings, tmp_path):
+    with pytest.raises(InputError, match="training and training share 8 patients"):
+        training.train(replace(settings, validation="training"), tiny_cohorts, tmp_path)
 
 
 def test_the_committed_configurations_are_whole():

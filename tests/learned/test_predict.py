@@ -1,0 +1,224 @@
+"""From the network's volume to the result: rounds, reasons, refinement; and image-to-image correction.
+
+The study is an analytic head of water and bone without noise; what a network would give is put in its place, so that
+what becomes of it is known.
+"""
+
+import re
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
+
+from spectac.learned import direct, estimate, predict  # noqa: E402
+from spectac.learned.coverage import Coverage  # noqa: E402
+from spectac.learned.inputs import normalised  # noqa: E402
+from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
+from spectac.learned.patients import acquisition_of, previews_of  # noqa: E402
+from spectac.learned.predict import PredictedMap  # noqa: E402
+from spectac.learned.rounds import earlier_round  # noqa: E402
+from spectac.learned.weights_file import save_weights  # noqa: E402
+from spectac.recon import Collimator, EnergyWindow, InputError, MuMap, Study, SystemModel, default_grid  # noqa: E402
+from spectac.recon.nuclides import water_per_cm  # noqa: E402
+from spectac.recon.pipeline import Settings, StudySolver, preview_image  # noqa: E402
+from spectac.recon.resample import resample  # noqa: E402
+from spectac.recon.scatter import projections  # noqa: E402
+from spectac.simulate.analytic_head import on_grid  # noqa: E402
+from spectac.simulate.cohorts.shards import read_patients  # noqa: E402
+
+KEV = 140.511
+WIDE_OPEN = Coverage(
+    energies_kev=(KEV,),
+    least_counts=1.0,
+    least_side_counts=1e4,
+    sigma_mm=(1.0, 9.0),
+    edge_share=1.0,
+    sharper=0.0,
+    head_ml=(100.0, 9000.0),
+    hottest=100.0,
+    height_mm=0.0,
+    pixel_mm=9.0,
+    views=16.0,
+    peak_width=(0.1, 0.3),
+    energy_loss=(0.1, 0.25),
+    uncertainty=0.1,
+    outline_mm=15.0,
+)
+PEAK = EnergyWindow("photopeak", 126.0, 155.0)
+
+
+@pytest.fixture(scope="module")
+def head(make_acquisition):
+    """Acquisition of 16 views of 8.8 mm at 14 cm, 3 million counts, and the true map on their grid."""
+    acquisition = make_acquisition(
+        np.arange(16) * 22.5, (30, 28), 8.8, radii_mm=np.full(16, 140.0), collimator=Collimator.from_line(1.5, 0.017)
+    )
+    truth = on_grid(default_grid(acquisition), KEV, subsamples=2)
+    expected = SystemModel(acquisition, truth.mu.grid, mu=truth.mu).forward(truth.activity)
+    return acquisition, expected * np.float32(3e6 / expected.sum(dtype=np.float64)), truth.mu
+
+
+def solver_of(head, *others):
+    """Solver of the head's study; `others` are further windows with the share of the photopeak's counts in them."""
+    acquisition, counts, _ = head
+    windows = (PEAK, *(window for window, _ in others))
+    study = Study(acquisition, windows, np.stack([counts, *(np.float32(share) * counts for _, share in others)]))
+    settings = Settings(device="cpu", iterations=1, subsets=4, resolution=False)
+    return StudySolver(study, projections(study, "none", "photopeak"), settings)
+
+
+@pytest.fixture(scope="module")
+def solver(head):
+    return solver_of(head)
+
+
+@pytest.fixture(scope="module")
+def true_map(head, solver):
+    """The true map on the preview's grid."""
+    grid = solver.preview().grid
+    return MuMap(resample(head[2].per_cm, head[2].grid, grid), grid, KEV)
+
+
+@pytest.fixture
+def network_gives(monkeypatch):
+    """Function of the passes' volumes (n, z, y, x) of each round; returns the list of what the network is shown."""
+
+    def give(*rounds, coverage=WIDE_OPEN):
+        shown = []
+
+        def passes(network, seen, energy_kev):
+            shown.append(seen)
+            return rounds[min(len(shown), len(rounds)) - 1]
+
+        trained = estimate.TrainedNetwork(VolumeNetwork(NetworkSettings(widths=(8, 8))), {"rounds": 2}, coverage)
+        monkeypatch.setattr(predict.TrainedNetwork, "read", lambda path: trained)
+        monkeypatch.setattr(estimate, "passes", passes)
+        return shown
+
+    return give
+
+
+def save(path, target):
+    network = VolumeNetwork(NetworkSettings(target, (8, 8)))
+    # The last layer's bias alone is left: the same value everywhere.
+    torch.nn.init.zeros_(network.last.weight)
+    save_weights(path, network, {"settings": {"target": target, "widths": (8, 8), "dropout": 0.0}})
+    return path
+
+
+def spread_about(per_cm, share):
+    return np.stack([(1.0 - share) * per_cm, (1.0 + share) * per_cm])
+
+
+def test_the_networks_mean_is_the_map_and_its_spread_the_uncertainty(solver, true_map, network_gives):
+    network_gives(spread_about(true_map.per_cm, 0.04))
+    mu, spread, notes = PredictedMap(fallback=False).estimate(solver)
+    assert mu.grid.same_as(solver.grid)
+    np.testing.assert_allclose(mu.per_cm, resample(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
+    np.testing.assert_allclose(spread.per_cm, 0.04 * mu.per_cm, atol=1e-5)
+    assert notes[0] == "predicted map: uncertainty 4.00 % (limit 10.00 %), rounds: 1"
+
+
+def test_rows_that_were_not_measured_do_not_count_for_the_uncertainty(solver, true_map):
+    seen = estimate.previews(solver)
+    seen.photopeak[:40] = 0.0
+    found = spread_about(true_map.per_cm, 0.04)
+    found[0, :40], found[1, :40] = 0.0, 2.0 * true_map.per_cm[:40]
+    assert estimate.uncertainty(found, seen, KEV) == pytest.approx(0.04, rel=1e-4)
+
+
+def test_a_second_round_sees_the_image_that_the_first_rounds_map_corrects(solver, true_map, network_gives):
+    """Its map is the result; the uncertainty stays the first round's, for which the limit was measured."""
+    first, second = spread_about(0.9 * true_map.per_cm, 0.05), spread_about(true_map.per_cm, 0.2)
+    shown = network_gives(first, second)
+    mu, _, notes = PredictedMap(rounds=2, fallback=False).estimate(solver)
+    assert [seen.corrected is None for seen in shown] == [True, False]
+    image = solver.preview(None, MuMap(first.mean(axis=0), true_map.grid, KEV))
+    np.testing.assert_array_equal(shown[1].corrected, normalised(image.values, image.grid.voxel_ml))
+    np.testing.assert_array_equal(shown[1].photopeak, shown[0].photopeak)
+    np.testing.assert_allclose(mu.per_cm, resample(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
+    assert notes[0] == "predicted map: uncertainty 5.00 % (limit 10.00 %), rounds: 2"
+    with pytest.raises(InputError, match="trained for at most 2 rounds, not 3"):
+        PredictedMap(rounds=3).estimate(solver)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda per_cm: spread_about(per_cm, 0.2), "passes differ by 20.0% of the map"),
+        (
+            lambda per_cm: spread_about(np.roll(per_cm, 9, axis=1), 0.01),
+            "activity of the head lies outside.*outline lies",
+        ),
+        (lambda per_cm: spread_about(0.0 * per_cm, 0.0), "it holds no head"),
+        (lambda per_cm: spread_about(np.full_like(per_cm, 0.15), 0.0), "the predicted map"),
+    ],
+)
+def test_a_map_that_must_not_be_used_gives_way_to_the_uniform_one(solver, true_map, network_gives, change, reason):
+    network_gives(change(true_map.per_cm))
+    mu, spread, notes = PredictedMap().estimate(solver)
+    assert re.match(f"no map could be predicted, the uniform map was used: .*{reason}", notes[0])
+    assert spread is None
+    assert mu.per_cm.max() == pytest.approx(0.78 * water_per_cm(KEV), rel=1e-3)  # broad beam: no scatter window
+    with pytest.raises(InputError, match=f"no map can be predicted for this study: .*{reason}"):
+        PredictedMap(fallback=False).estimate(solver)
+
+
+def test_a_refined_map_that_reaches_through_the_collimator_is_not_used(solver, true_map, network_gives, monkeypatch):
+    network_gives(spread_about(true_map.per_cm, 0.01))
+    whole_field = MuMap(np.full_like(true_map.per_cm, 0.15), true_map.grid, KEV)
+    monkeypatch.setattr(predict, "refined", lambda solver, mu: (whole_field, ("refined",)))
+    mu, _, notes = PredictedMap(refine=True, fallback=False).estimate(solver)
+    np.testing.assert_allclose(mu.per_cm, resample(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
+    assert "the map was not refined: " in notes[-1]
+    monkeypatch.setattr(predict, "refined", lambda solver, mu: (MuMap(0.9 * mu.per_cm, mu.grid, KEV), ("refined",)))
+    better, _, notes = PredictedMap(refine=True, fallback=False).estimate(solver)
+    np.testing.assert_allclose(better.per_cm, 0.9 * mu.per_cm, atol=1e-5)
+    assert notes[-1] == "refined"
+
+
+def test_the_widest_window_that_training_knew_fills_the_scatter_channel(head, true_map, network_gives):
+    """The widest has too low energies, the next too few counts, the third is as training's: it is taken."""
+    low, thin = EnergyWindow("low", 60.0, 100.0), EnergyWindow("thin", 100.0, 115.0)
+    usual = EnergyWindow("usual", 115.0, 125.0)
+    shown = network_gives(spread_about(true_map.per_cm, 0.01))
+    _, _, notes = PredictedMap(fallback=False).estimate(solver_of(head, (low, 0.5), (thin, 1e-3), (usual, 0.4)))
+    assert shown[0].energy_loss == pytest.approx(1.0 - 240.0 / 281.0)
+    assert notes[-1].startswith("window low was not used for the map")
+    shown = network_gives(spread_about(true_map.per_cm, 0.01))
+    PredictedMap(fallback=False).estimate(solver_of(head, (thin, 1e-3)))
+    assert shown[0].scatter is None
+
+
+def test_direct_correction_multiplies_the_uncorrected_image(solver, true_map, tmp_path, monkeypatch):
+    """Factors of 3 within the preview's field, blended over a voxel to 1 beyond it; a map's weights are refused."""
+    correction, other = (save(tmp_path / f"{target}.safetensors", target) for target in ("correction", "map"))
+    shape = true_map.grid.shape
+    monkeypatch.setattr(direct, "passes", lambda *_: np.stack([np.full(shape, 2.0), np.full(shape, 4.0)]))
+    result = direct.DirectCorrection(str(correction)).correct(solver)
+    uncorrected = solver(None)
+    inside = resample(np.ones(shape, np.float32), true_map.grid, solver.grid) > 0.999
+    assert inside.sum() > 1000
+    np.testing.assert_allclose(result.image.values[inside], 3.0 * uncorrected.values[inside], rtol=1e-5)
+    beyond = resample(np.ones(shape, np.float32), true_map.grid, solver.grid) == 0
+    np.testing.assert_allclose(result.image.values[beyond], uncorrected.values[beyond], rtol=1e-5)
+    assert result.mu is None
+    with pytest.raises(InputError, match="gives a map, not a correction"):
+        direct.DirectCorrection(str(other)).correct(solver)
+
+
+def test_the_earlier_rounds_image_is_the_patients_corrected_by_that_networks_map(tiny_cohorts, tmp_path):
+    """A network whose last layer has no weights gives one value everywhere: its map is known."""
+    relative = 2.3 / (1.0 + np.exp(2.0))
+    _, patient = next(iter(read_patients(tiny_cohorts / "training" / "shard-00000.h5")))
+    found = earlier_round(save(tmp_path / "map.safetensors", "map"))(patient, previews_of(patient))
+    mu = MuMap(
+        np.full(patient.grid.shape, relative * water_per_cm(patient.energy_kev)), patient.grid, patient.energy_kev
+    )
+    wanted = preview_image(acquisition_of(patient), patient.counts, mu)
+    wanted = normalised(resample(wanted.values, wanted.grid, patient.grid), patient.grid.voxel_ml)
+    np.testing.assert_allclose(found, wanted, atol=2e-3)
+    assert not np.allclose(found, patient.preview[0], atol=0.05)
+    with pytest.raises(InputError, match="these give a correction"):
+        earlier_round(save(tmp_path / "correction.safetensors", "correction"))
