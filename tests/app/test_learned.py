@@ -92,7 +92,7 @@ def test_predict_writes_map_spread_and_notes_and_no_stale_spread(tmp_path, figur
     assert done.returncode == 0, done.stderr
     mu, spread = (read_mu_map(tmp_path / name, 100.0) for name in ("mu.nii.gz", "mu_spread.nii.gz"))
     assert mu.grid.same_as(spread.grid)
-    true = read_mu_map(tmp_path / "p" / "truth" / "mu.nii.gz", 100.0)
+    true = read_mu_map(tmp_path / "p" / "truth" / "mu_map.nii.gz", 100.0)
     wanted = resample(true.per_cm, true.grid, mu.grid)
     head = wanted > 0.5 * water_per_cm(mu.energy_kev)
     error = np.abs(mu.per_cm - wanted)[head].mean() / wanted[head].mean()
