@@ -11,21 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from attenuation_methods import (
-    CSV,
-    METHODS,
-    TUNED,
-    TUNING,
-    Case,
-    Choice,
-    Row,
-    SharingSolver,
-    model_of,
-    read_rows,
-    rebuilt,
-    tuned_values,
-)
+from attenuation_code import code_digest
+from attenuation_methods import rebuilt
+from attenuation_models import METHODS, TUNED, Choice, SharingSolver, model_of
+from attenuation_patients import Case
+from attenuation_rows import CSV, Row, read_rows
 from attenuation_table import GOALS, differences, numbers, rows_of, shared, table, tuning_table
+from attenuation_tuning import TUNING, current_rows, tuned_values
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -48,12 +40,14 @@ def draw_all(options: argparse.Namespace) -> None:
     rows = read_rows(folder / CSV)
     if not rows:
         raise InputError(f"{folder / CSV} is missing: run without --draw first")
-    (folder / "attenuation_methods.md").write_text(table(rows) + tuning_table(folder / TUNING), encoding="utf-8")
+    tuning = tuning_table(current_rows(folder / TUNING, options.seed))
+    (folder / "attenuation_methods.md").write_text(table(rows) + tuning, encoding="utf-8")
     draw_bars(folder / "attenuation_bars.png", rows)
     draw_agreement(folder / "attenuation_agreement.png", rows)
     worst = worst_rows(rows)
     if worst:
-        choice = Choice(tuned_values(folder / TUNING), options.weights, options.direct_weights)
+        choice = Choice(tuned_values(folder / TUNING, options.seed), options.weights, options.direct_weights)
+        check_current(worst, options.seed, choice)
         draw_worst(folder / "attenuation_worst.png", worst, choice, options.phantom)
 
 
@@ -141,6 +135,20 @@ def worst_rows(rows: Sequence[Row]) -> list[Row]:
         [row for row in served if row["set"] not in LIKE_TRAINING],
     )
     return [max(group, key=lambda row: float(row["raw_mean_vs_ct"])) for group in groups if group]
+
+
+def check_current(rows: Sequence[Row], seed: int, choice: Choice) -> None:
+    """InputError where slices made now would not be those that a row's numbers were measured on, or cannot be made."""
+    for row in rows:
+        settings = choice.settings(row["method"], row["nuclide"])
+        now = {"code": code_digest(), "seed": str(seed), "settings": settings}
+        other = [f"{name} {row[name]!r}, now {value!r}" for name, value in now.items() if row[name] != value]
+        if other:
+            raise InputError(
+                f"slices of {row['set']} {row['patient']} are not drawn: its row has {'; '.join(other)}: measure it "
+                "again, or give the seed and weights that it was measured with"
+            )
+        choice.coefficient(TUNED[1], row["nuclide"])
 
 
 def draw_worst(path: Path, worst: Sequence[Row], choice: Choice, phantom: Path | None) -> None:

@@ -1,6 +1,7 @@
 """What the attenuation benchmark measures of an image and of a map."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from attenuation_patients import Case
@@ -11,19 +12,23 @@ from spectac.recon import MuMap
 from spectac.recon.attenuation import chang_factors
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.quantify import nmse, striatal_binding_ratio, voi_mean
-from spectac.recon.types import Array
+from spectac.recon.types import Acquisition, Array
 
 SOFT_TISSUE = 1.035
 """Brain over water at 140-160 keV (DESIGN: 0.159 over 0.1537, 0.153 over 0.1478 /cm)."""
+AIR_PER_CM = 1e-6
+"""Least attenuation of a voxel whose factor is compared: 300 mm of it take 0.003 %."""
 BONE = 1.2
 """Bone is what lies above this multiple of soft tissue, in both maps on the study's grid."""
 
 IMAGE_MEASURES = (
-    "raw_mean", "raw_worst", "scaled_mean", "scaled_worst", "ratio_error", "uptake_error", "nmse_head", "nmse_volume",
+    "raw_mean", "raw_worst", "scaled_mean", "scaled_worst", "ratio_error", "ratio_signed", "uptake_error", "nmse_head",
+    "nmse_volume",
 )  # fmt: skip
 """Measures of an image, all in %: |error| of regional means, its mean and the worst region's; both after one global
-scale; signed error of the SBR (DAT: mean of both sides) or of deep grey over cortex (perfusion); signed error of the
-whole brain's uptake; squared error over the squared reference inside the head, and over the volume."""
+scale; |error| of the SBR (DAT, the mean over both sides) or of deep grey over cortex (perfusion), and the same signed;
+signed error of the whole brain's uptake; squared error over the squared reference inside the head, and over the
+volume."""
 
 MAP_MEASURES = ("map_nmae", "bone_dice", "outline_mm", "factor_error")
 """Measures of a map: mean |error| over the true mean inside the head in %; Dice of bone; mean distance between the true
@@ -42,31 +47,28 @@ def image_measures(values: Array, reference: Array, case: Case) -> dict[str, flo
     # Least squares of the relative errors: the sum of (s q - 1)^2 is smallest for this s.
     scaled = quotients * float(quotients.sum() / (quotients**2).sum())
     raw_errors, scaled_errors = (100.0 * np.abs(part - 1.0) for part in (quotients, scaled))
-    nan = float("nan")
+    ratio_errors = _ratios(own, case) / _ratios(wanted, case) * 100.0 - 100.0
     return {
         "raw_mean": float(raw_errors.mean()),
         "raw_worst": float(raw_errors.max()),
         "scaled_mean": float(scaled_errors.mean()),
         "scaled_worst": float(scaled_errors.max()),
-        "ratio_error": _percent(_ratio(own, case), _ratio(wanted, case)),
-        "uptake_error": _percent(own["brain"], wanted["brain"]) if "brain" in own else nan,
+        "ratio_error": float(np.abs(ratio_errors).mean()),
+        "ratio_signed": float(ratio_errors.mean()),
+        "uptake_error": 100.0 * (own["brain"] / wanted["brain"] - 1.0) if "brain" in own else float("nan"),
         "nmse_head": 100.0 * nmse(values, reference, mask=(case.head > 0.5).astype(np.float32)),
         "nmse_volume": 100.0 * nmse(values, reference),
     }
 
 
-def _ratio(found: Mapping[str, float], case: Case) -> float:
-    """Binding ratio, mean of the sides, or deep grey over cortex; NaN where a region was left out."""
+def _ratios(found: Mapping[str, float], case: Case) -> Array:
+    """Binding ratio of every side, or deep grey over cortex; NaN where a region was left out."""
     over, under = case.ratio
     if any(name not in found for name in (*over, under)):
-        return float("nan")
+        return np.full(1, np.nan)
     if case.about["tracer"] != "dat":
-        return found[over[0]] / found[under]
-    return float(np.mean([striatal_binding_ratio(found[name], found[under]) for name in over]))
-
-
-def _percent(value: float, truth: float) -> float:
-    return 100.0 * (value / truth - 1.0)
+        return np.array([found[over[0]] / found[under]])
+    return np.array([striatal_binding_ratio(found[name], found[under]) for name in over])
 
 
 def map_measures(mu: MuMap, case: Case) -> dict[str, float]:
@@ -76,13 +78,18 @@ def map_measures(mu: MuMap, case: Case) -> dict[str, float]:
     water = water_per_cm(mu.energy_kev)
     bones = [(values > BONE * SOFT_TISSUE * water) & inside for values in (true, own)]
     both, either = int((bones[0] & bones[1]).sum()), int(bones[0].sum() + bones[1].sum())
-    wanted, found = (chang_factors(case.study.acquisition, part) for part in (case.mu, mu))
+    wanted, found = (_factors(case.study.acquisition, part) for part in (case.mu, mu))
     return {
         "map_nmae": 100.0 * float(np.abs(own - true)[inside].sum() / true[inside].sum()),
         "bone_dice": 2.0 * both / either if either else float("nan"),
         "outline_mm": skin_distance_mm(mu, case),
         "factor_error": 100.0 * float(np.abs(found / wanted - 1.0)[inside].mean()),
     }
+
+
+def _factors(acquisition: Acquisition, mu: MuMap) -> Array:
+    """Attenuation factors (z, y, x), also where the map is 0: chang_factors gives 1 there, whatever lies around."""
+    return chang_factors(acquisition, replace(mu, per_cm=np.maximum(mu.per_cm, np.float32(AIR_PER_CM))))
 
 
 def skin_distance_mm(mu: MuMap, case: Case) -> float:

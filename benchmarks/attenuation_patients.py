@@ -29,8 +29,8 @@ BENCHMARK = 0x61747465
 """First number of the spawn keys; those of cohorts are (index,)."""
 
 WITH_SCATTER = (("tew", 0.6), ("tew+scatter", 0.4))
-"""Window schemes of all sets but one, in the shares that training has of them. Others allow no scatter correction
-without a factor that must be guessed; then a narrow-beam map, the true one too, is wrong by 20-30 %."""
+"""Window schemes of all sets but one, about in the proportion that training has of them. Others allow no scatter
+correction without a factor that must be guessed; then a narrow-beam map, the true one too, is wrong by 20-30 %."""
 
 EDGE_MM = 12.0
 MOST_CUT = 0.05
@@ -43,11 +43,11 @@ SCALE = {"unseen": 0, "monte carlo": 1, "other heads": 2, "other scanners": 3, "
 
 @dataclass(frozen=True)
 class Sampling:
-    """Matrix (z, u), pixel and number of views of a protocol; the default is training's."""
+    """Matrix (z, u), pixel and number of views of a protocol."""
 
-    matrix: tuple[int, int] = (64, 64)
-    pixel_mm: float = 4.0
-    views: int = 60
+    matrix: tuple[int, int]
+    pixel_mm: float
+    views: int
 
 
 CLINICAL = Sampling((128, 128), 3.3, 120)
@@ -56,7 +56,11 @@ CLINICAL = Sampling((128, 128), 3.3, 120)
 
 @dataclass(frozen=True)
 class PatientSet:
-    """Kind of patients; `like` names the set whose patients these are, with one thing changed."""
+    """Kind of patients; `like` names the set whose patients these are, with one thing changed.
+
+    Pixels, fields and views are drawn as training's where no `sampling` is given. Heads are people as they are: the
+    unusual ones that training adds are left out.
+    """
 
     name: str
     full: bool = False
@@ -65,7 +69,7 @@ class PatientSet:
     like: str = ""
     scheme: str = ""
     counts: float = 1.0
-    sampling: Sampling = Sampling()
+    sampling: Sampling | None = None
 
 
 SETS = {
@@ -128,14 +132,8 @@ def draw_patient(
         ]
     uptake = draw_uptake(tracer, head, np.random.default_rng(uptake_seed), nuclide=nuclide)
     ranges = replace(chosen.scanners, schemes=WITH_SCATTER)
-    sampling = chosen.sampling
-    scanner = draw_scanner(
-        np.random.default_rng(scanner_seed),
-        matrix=sampling.matrix,
-        pixel_mm=sampling.pixel_mm,
-        views=sampling.views,
-        ranges=ranges,
-    )
+    fixed = {} if chosen.sampling is None else vars(chosen.sampling)
+    scanner = draw_scanner(np.random.default_rng(scanner_seed), ranges=ranges, **fixed)
     if chosen.scheme:
         scanner = replace(scanner, scheme=chosen.scheme)
     return Patient(head, uptake), scanner.around(head), tuple(rest)
@@ -217,6 +215,9 @@ def _case(
         "counts": round(float(study.counts[0].sum(dtype=np.float64))),
         "windows": len(windows),
         "views": study.acquisition.views,
+        "pixel_mm": round(study.acquisition.pixel_mm[1], 3),
+        "rows": study.acquisition.matrix[0],
+        "columns": study.acquisition.matrix[1],
         "radius_mm": round(float(np.mean(study.acquisition.radii_mm)), 1),
     }
 

@@ -115,14 +115,20 @@ OUTSIDE_TRAINING = replace(
     deformation_mm=(3.2, 4.2),
     petalia_mm=(7.0, 11.0),
     scalp_mm=(9.0, 11.0),
-    frontal_sinus=(1.4, 1.8),
+    frontal_sinus=(1.9, 2.3),
     sinus_deviation_mm=(5.0, 8.0),
     bone_density=(1.16, 1.2),
     pitch_deg=(21.0, 27.0),
     child_probability=0.0,
     female_probability=0.0,
 )
-"""Long, narrow, large, thick-skulled and lopsided heads, tilted far: every shape range lies outside of training's."""
+"""Long, narrow, large, thick-skulled and lopsided men's heads, tilted far, with large frontal sinuses.
+
+The ranges named here lie outside of training's. The frontal sinuses' begins four standard deviations of a side's own
+variation above training's, but one side alone may fall back; of breadth, skull and scalp the last tenths of a standard
+deviation meet those of training's unusual heads. All other ranges, as of face, neck, brain, other sinuses and holder,
+are training's.
+"""
 
 
 @dataclass(frozen=True)

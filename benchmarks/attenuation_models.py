@@ -1,0 +1,117 @@
+"""The methods of the attenuation benchmark: their models, and the solver that they share on a study."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from attenuation_oracle import TrueFactors
+from attenuation_patients import Case
+
+from spectac.recon import AttenuationModel, Chang, GivenMap, Image, InputError, MuMap, NoAttenuation, UniformMap
+from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.scatter import projections
+
+TUNED = ("chang best, true outline", "uniform tuned, data outline", "uniform tuned, true outline")
+LEARNED = ("predicted", "predicted 2 rounds", "predicted refined")
+ORACLE = "direct, true factors"
+METHODS = ("none", "chang", TUNED[0], "uniform", *TUNED[1:], "ct", *LEARNED, "direct", ORACLE)
+
+
+class SharingSolver(StudySolver):
+    """The solver of one study for all methods: the uncorrected image and previews without a map are made once.
+
+    `borrowed_s` sums the seconds that making them took where a method uses what another one made, each once a method.
+    """
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case.study, projections(case.study, "auto"), Settings())
+        self._kept: dict[str, tuple[Image, float]] = {}
+        self._charged: set[str] = set()
+        self.borrowed_s = 0.0
+
+    def begin_method(self) -> None:
+        """Charge the next method anew."""
+        self._charged.clear()
+        self.borrowed_s = 0.0
+
+    def __call__(self, mu: MuMap | None) -> Image:
+        """As of StudySolver."""
+        ask = super().__call__
+        return ask(mu) if mu is not None else self._once("uncorrected", lambda: ask(None))
+
+    def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
+        """As of StudySolver."""
+        ask = super().preview
+        return ask(window, mu) if mu is not None else self._once(f"preview {window}", lambda: ask(window))
+
+    def _once(self, name: str, make: Callable[[], Image]) -> Image:
+        if name not in self._kept:
+            began = time.perf_counter()
+            image = make()
+            self._kept[name] = image, time.perf_counter() - began
+        elif name not in self._charged:
+            self.borrowed_s += self._kept[name][1]
+        self._charged.add(name)
+        return self._kept[name][0]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen on the command line or by tuning: coefficients by (method, nuclide), weights."""
+
+    tuned: Mapping[tuple[str, str], float]
+    weights: str | None = None
+    direct_weights: str | None = None
+
+    def coefficient(self, method: str, nuclide: str) -> float:
+        """Tuned coefficient in 1/cm; InputError where there is none of this code and seed."""
+        if (method, nuclide) not in self.tuned:
+            raise InputError(
+                f"{method}: no coefficient for {nuclide} was tuned with this code and seed: run with --tune first"
+            )
+        return self.tuned[method, nuclide]
+
+    def settings(self, method: str, nuclide: str) -> str:
+        """What a row depends on beside patient and code; InputError as `coefficient`."""
+        if method in TUNED:
+            return f"{self.coefficient(method, nuclide):g} /cm"
+        if method in LEARNED:
+            from spectac.learned.estimate import shipped_weights
+
+            return _digest(Path(self.weights) if self.weights else shipped_weights())
+        return _digest(Path(self.direct_weights)) if method == "direct" and self.direct_weights else ""
+
+    def made(self, settings: str, method: str, nuclide: str) -> bool:
+        """True where a row with these settings was made with what is chosen, as far as that is known."""
+        if method == "direct" and not self.direct_weights:
+            return True
+        if method in TUNED and (method, nuclide) not in self.tuned:
+            return False
+        return settings == self.settings(method, nuclide)
+
+
+def _digest(path: Path) -> str:
+    return f"weights {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+
+
+def model_of(method: str, case: Case, choice: Choice) -> AttenuationModel:
+    """The attenuation model of a method for a case."""
+    nuclide = str(case.about["nuclide"])
+    if method in TUNED:
+        value = choice.coefficient(method, nuclide)
+        outline = case.outline if "true outline" in method else None
+        return Chang(value, outline) if method.startswith("chang") else UniformMap(value, outline)
+    if method in LEARNED:
+        from spectac.learned.predict import PredictedMap
+
+        return PredictedMap(choice.weights, rounds=2 if "2 rounds" in method else 1, refine="refined" in method)
+    if method == "direct":
+        from spectac.learned.direct import DirectCorrection
+
+        return DirectCorrection(str(choice.direct_weights))
+    if method == ORACLE:
+        return TrueFactors(case)
+    plain = {"none": NoAttenuation, "chang": Chang, "uniform": UniformMap}
+    return GivenMap(case.mu) if method == "ct" else plain[method]()
