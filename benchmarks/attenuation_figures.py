@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from attenuation_code import code_digest
-from attenuation_methods import rebuilt
 from attenuation_models import METHODS, TUNED, Choice, SharingSolver, model_of
-from attenuation_patients import Case
+from attenuation_patients import Case, rebuilt
 from attenuation_rows import CSV, Row, read_rows
 from attenuation_table import GOALS, differences, numbers, rows_of, shared, table, tuning_table
 from attenuation_tuning import TUNING, current_rows, tuned_values

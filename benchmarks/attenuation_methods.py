@@ -22,7 +22,7 @@ from pathlib import Path
 
 from attenuation_code import code_digest
 from attenuation_models import METHODS, Choice
-from attenuation_patients import SETS, Case, mr_case, virtual_case
+from attenuation_patients import SETS, rebuilt
 from attenuation_rows import CSV, NO_CASE, Row, measured, read_rows, write_rows
 from attenuation_tuning import TUNING, tune, tuned_values
 from provenance import load_average, provenance
@@ -30,15 +30,6 @@ from provenance import load_average, provenance
 from spectac.recon import InputError
 
 SCANNER_SETS = {"other scanners": 20, "clinical matrix": 6, "fifth of counts": 10, "no scatter window": 10}
-
-
-def rebuilt(set_name: str, patient: str, seed: int, histories: int, phantom: Path | None) -> Case:
-    """The case that a row of the CSV names."""
-    if set_name != "mr head":
-        return virtual_case(seed, SETS[set_name], int(patient), histories)
-    if phantom is None:
-        raise InputError("the mr head needs its files: give --phantom FOLDER")
-    return mr_case(phantom, patient, seed, histories)
 
 
 def _origin(seed: int, load: float) -> Row:

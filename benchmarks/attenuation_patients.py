@@ -12,7 +12,7 @@ import numpy as np
 from mr_head import MATRIX, load
 from scipy.ndimage import binary_fill_holes
 
-from spectac.recon import EnergyWindow, Grid, MuMap, Study, default_grid
+from spectac.recon import EnergyWindow, Grid, InputError, MuMap, Study, default_grid
 from spectac.recon.contour import Outline
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.resample import resample
@@ -252,3 +252,12 @@ def _in_field(share: Array, grid: Grid, mask: Array, head_grid: Grid) -> bool:
     rows = round(EDGE_MM / grid.voxel_mm[0])
     seen = float(share[rows:-rows].sum(dtype=np.float64)) * grid.voxel_ml
     return seen >= (1.0 - MOST_CUT) * float(mask.sum(dtype=np.float64)) * head_grid.voxel_ml
+
+
+def rebuilt(set_name: str, patient: str, seed: int, histories: int, phantom: Path | None) -> Case:
+    """The case that a row of the CSV names."""
+    if set_name != "mr head":
+        return virtual_case(seed, SETS[set_name], int(patient), histories)
+    if phantom is None:
+        raise InputError("the mr head needs its files: give --phantom FOLDER")
+    return mr_case(phantom, patient, seed, histories)
