@@ -1,7 +1,7 @@
 """Reasons why a network must not be trusted with a study, or its map not be used: sentences with their numbers.
 
-Numbers without another source were set on the 48 validation patients of simulate.cohort (seed 200), of which none must
-trip, and on the same turned, cut at the sides or with swapped windows, which must.
+Numbers without another source were set on 48 validation patients of simulate.cohort (seed 200), so that none of them
+tripped, and on the same turned, cut at the sides or with swapped windows, which must.
 """
 
 import numpy as np
