@@ -243,7 +243,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("tracer", ["perfusion", "dat"])
+@pytest.mark.parametrize("tracer", [pytest.param("perfusion", marks=pytest.mark.slow), "dat"])
 @pytest.mark.parametrize("case", CASES)
 def test_hard_cases_stay_within_the_same_limits(case, tracer, figure):
     build, acquire, part = CASES[case]
@@ -300,6 +300,7 @@ def test_hot_glands_do_not_move_the_outline():
     assert np.abs(radii[1] - radii[0]).max() <= 3.0
 
 
+@pytest.mark.slow
 def test_scatter_window_improves_the_outline_of_dat_heads(figure):
     """Where the scalp barely takes up (0.02 of the brain) the skin must be inferred; the scatter window shows it."""
     with_window, without = [], []

@@ -316,7 +316,7 @@ needs_simpleitk = pytest.mark.skipif(
 @pytest.mark.parametrize(
     ("seed", "angle_deg", "distance_mm", "extent_mm"),
     [
-        pytest.param(1, 6.0, 12.0, (-134.0, 134.0), id="12mm-6deg"),
+        pytest.param(1, 6.0, 12.0, (-134.0, 134.0), id="12mm-6deg", marks=pytest.mark.slow),
         pytest.param(2, 10.0, 60.0, (-134.0, 60.0), id="60mm-10deg-crown-cut-off", marks=pytest.mark.slow),
     ],
 )

@@ -76,6 +76,7 @@ def roi_means(result: Result) -> np.ndarray:
     return np.array([slices[:, r < 30].mean(), slices[:, (r > 60) & (r < 85)].mean()])
 
 
+@pytest.mark.slow
 def test_true_map_gives_the_true_activity_whatever_time_and_voxel(figure):
     """cps/mL of a uniform cylinder is 1; twice the view time or half the voxel moves ROI means by less than 0.5 %."""
     study, mu = cylinder_study(4.4, 10.0)

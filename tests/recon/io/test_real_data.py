@@ -70,6 +70,7 @@ def _chi2_per_bin(study, sign):
     return float(((counts - expected)[filled] ** 2 / expected[filled]).mean())
 
 
+@pytest.mark.slow
 @needs_simset
 def test_only_the_mapped_sense_of_rotation_explains_the_simset_projections(figure):
     """Poisson noise alone gives 1; the rods' unmodelled scatter adds some; the wrong sense leaves many times that."""
