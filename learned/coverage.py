@@ -28,10 +28,10 @@ RARE = 0.01
 class Coverage:
     """What training covered; limits for new data follow from it.
 
-    `energies_kev` of the imaged lines; `least_counts` of a photopeak, `least_side_counts` of
-    the window that fills the scatter channel; `sigma_mm` (least, most) blur of the collimator
-    at the rotation axis, averaged over the views; `edge_share` most counts beside the head over its middle, see
-    `appearance.edge_share`; `sharper` least ratio of the detail in the photopeak to that in a window below it;
+    `energies_kev` of the imaged lines; `least_counts` of a photopeak, `least_side_counts` of the window that fills the
+    scatter channel; `sigma_mm` (least, most) blur of the collimator at the rotation axis, averaged over the views;
+    `edge_share` most counts beside the head over its middle, see `appearance.edge_share`; `sharper` least ratio of the
+    detail in the photopeak to that in a window below it;
     `head_ml` (least, most) volume that shows in the photopeak; `hottest` most of the hottest 5 mL over the head's
     level; `height_mm` least that the field reached down from the top of the head; `pixel_mm` largest pixel of a
     preview's projections; `views` fewest; `peak_width` (least, most) of the photopeak's window over its middle;

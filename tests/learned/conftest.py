@@ -1,4 +1,7 @@
-"""Cohorts of tiny patients: balls of water with activity, on 16^3 voxels of 8 mm, so that training takes seconds."""
+"""Cohorts of tiny patients, and an analytic head that is projected once.
+
+The patients are balls of water with activity, on 16^3 voxels of 8 mm, so that training takes seconds.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectac.recon import Grid
+from spectac.recon import Collimator, Grid, SystemModel, default_grid
 from spectac.recon.nuclides import water_per_cm
+from spectac.simulate.analytic_head import on_grid
 from spectac.simulate.cohorts.patient_arrays import PatientArrays
 from spectac.simulate.cohorts.shards import write_shard
 from spectac.simulate.scanner import draw_scanner
@@ -50,3 +54,15 @@ def tiny_cohorts(tmp_path_factory) -> Path:
         outcomes = [(index, ball_patient(seed, index)) for index in range(patients)]
         write_shard(root / name / "shard-00000.h5", {"seed": seed}, patients, outcomes)
     return root
+
+
+@pytest.fixture(scope="session")
+def head(make_acquisition):
+    """Noise-free counts (3 million) of the analytic head on 8.8 mm, its system and truth: no error but few updates."""
+    acquisition = make_acquisition(
+        np.arange(16) * 22.5, (30, 28), 8.8, radii_mm=np.full(16, 140.0), collimator=Collimator.from_line(1.5, 0.017)
+    )
+    truth = on_grid(default_grid(acquisition), 140.511, subsamples=2)
+    system = SystemModel(acquisition, truth.mu.grid, mu=truth.mu)
+    expected = system.forward(truth.activity)
+    return system, expected * np.float32(3e6 / expected.sum(dtype=np.float64)), truth

@@ -7,7 +7,7 @@ import pytest
 
 from spectac.learned import refine
 from spectac.learned.refine import Likelihood, MovableMap, damped_step, refined
-from spectac.recon import Collimator, EnergyWindow, Grid, InputError, MuMap, Study, SystemModel, default_grid
+from spectac.recon import EnergyWindow, Grid, InputError, MuMap, Study
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.pipeline import Settings, StudySolver
 from spectac.recon.scatter import projections
@@ -15,18 +15,6 @@ from spectac.simulate.analytic_head import on_grid
 
 KEV = 140.511
 START = np.array([1.0, 1.0, 0.0])
-
-
-@pytest.fixture(scope="module")
-def head(make_acquisition):
-    """Noise-free counts (3 million) of the analytic head on 8.8 mm, its system and truth: no error but few updates."""
-    acquisition = make_acquisition(
-        np.arange(16) * 22.5, (30, 28), 8.8, radii_mm=np.full(16, 140.0), collimator=Collimator.from_line(1.5, 0.017)
-    )
-    truth = on_grid(default_grid(acquisition), KEV, subsamples=2)
-    system = SystemModel(acquisition, truth.mu.grid, mu=truth.mu)
-    expected = system.forward(truth.activity)
-    return system, expected * np.float32(3e6 / expected.sum(dtype=np.float64)), truth
 
 
 def solver_of(head):
