@@ -24,7 +24,7 @@ class HeadRanges:
     child_probability: float = 0.12
     female_probability: float = 0.5
     unusual_probability: float = 0.0
-    """Of heads whose UNUSUAL numbers spread UNUSUAL_SPREAD times as far."""
+    """Of heads whose numbers named in UNUSUAL are drawn from there."""
 
     size: Range = (0.895, 1.005)
     """Of the reference, which is larger than the average man."""
@@ -97,13 +97,20 @@ NORMAL = frozenset(
     | {"pitch_deg", "yaw_deg", "roll_deg", "shift_mm", "vertex", "scalp_mm", "petalia_mm"}
 )
 
-UNUSUAL = frozenset({"breadth", "skull_thickness_mm", "bone_density", "scalp_mm", "petalia_mm", "vertex"})
-UNUSUAL_SPREAD = 1.5
+UNUSUAL: dict[str, Range] = {
+    "breadth": (0.915, 1.085),
+    "vertex": (1.87, 2.63),
+    "petalia_mm": (-4.0, 6.5),
+    "skull_thickness_mm": (4.0, 13.0),
+    "scalp_mm": (2.5, 10.5),
+    "bone_density": (0.85, 1.16),
+}
+"""Uniform ranges of unusual heads: skull and scalp vary so far, each for itself, that the data alone tell them."""
 
 ADULT_AND_CHILD = HeadRanges()
 """Heads as they are."""
 
-TRAINING = replace(ADULT_AND_CHILD, unusual_probability=0.3)
+TRAINING = replace(ADULT_AND_CHILD, unusual_probability=0.5)
 """What networks are trained on: a network gives a skull that it never saw the usual thickness, and does not tell."""
 
 OUTSIDE_TRAINING = replace(
@@ -124,10 +131,9 @@ OUTSIDE_TRAINING = replace(
 )
 """Long, narrow, large, thick-skulled and lopsided men's heads, tilted far, with large frontal sinuses.
 
-The ranges named here lie outside of training's. The frontal sinuses' begins four standard deviations of a side's own
-variation above training's, but one side alone may fall back; of breadth, skull and scalp the last tenths of a standard
-deviation meet those of training's unusual heads. All other ranges, as of face, neck, brain, other sinuses and holder,
-are training's.
+The ranges named here lie outside of training's, but for skull and scalp, which its unusual heads reach. The frontal
+sinuses' begins four standard deviations of a side's own variation above training's, but one side alone may fall back.
+All other ranges, as of face, neck, brain, other sinuses and holder, are training's.
 """
 
 
@@ -174,11 +180,11 @@ SINUSES = (
 )
 
 
-def _draw(rng: np.random.Generator, name: str, limits: Range, spread: float = 1.0) -> float:
+def _draw(rng: np.random.Generator, name: str, limits: Range) -> float:
     low, high = limits
     if name not in NORMAL:
         return float(rng.uniform(low, high))
-    return float(0.5 * (low + high) + spread * 0.25 * (high - low) * np.clip(rng.standard_normal(), -2.5, 2.5))
+    return float(0.5 * (low + high) + 0.25 * (high - low) * np.clip(rng.standard_normal(), -2.5, 2.5))
 
 
 def draw_shape(rng: np.random.Generator, ranges: HeadRanges) -> HeadShape:
@@ -197,9 +203,10 @@ def draw_shape(rng: np.random.Generator, ranges: HeadRanges) -> HeadShape:
             for side in ("right", "left"):
                 apart = 0.02 if field.name in ("caudate", "putamen") else 0.12
                 numbers[f"{side}_{field.name}"] = max(0.0, both * (1 + apart * float(rng.standard_normal())))
+        elif unusual and field.name in UNUSUAL:
+            numbers[field.name] = float(rng.uniform(*UNUSUAL[field.name]))
         else:
-            spread = UNUSUAL_SPREAD if unusual and field.name in UNUSUAL else 1.0
-            numbers[field.name] = _draw(rng, field.name, value, spread)
+            numbers[field.name] = _draw(rng, field.name, value)
     chance = rng.random(12)
     child = bool(chance[0] < ranges.child_probability)
     female = bool(chance[1] < ranges.female_probability)

@@ -17,7 +17,6 @@ from spectac.simulate.heads.ranges import (
     OUTSIDE_TRAINING,
     TRAINING,
     UNUSUAL,
-    UNUSUAL_SPREAD,
     draw_shape,
 )
 
@@ -259,28 +258,29 @@ def test_voxels_beyond_the_limits_are_refused() -> None:
 
 
 def test_heads_outside_of_training_cannot_occur_in_it():
-    """Beyond 2.5 standard deviations of the unusual heads, or beyond the ends of a uniform range."""
-    for name in (
-        "size",
-        "breadth",
-        "height",
-        "skull_thickness_mm",
-        "scalp_mm",
-        "bone_density",
-        "petalia_mm",
-        "deformation_mm",
-    ):
-        (low, high), (least, most) = getattr(TRAINING, name), getattr(OUTSIDE_TRAINING, name)
-        half = 0.5 * (high - low) * (1.25 if name in NORMAL else 1.0) * (UNUSUAL_SPREAD if name in UNUSUAL else 1.0)
-        middle = 0.5 * (low + high)
-        assert least > middle + half or most < middle - half, name
+    """Beyond the range of unusual heads, 2.5 standard deviations of normal ones, or the ends of a uniform range."""
+    for name in ("size", "breadth", "height", "bone_density", "petalia_mm", "deformation_mm", "pitch_deg"):
+        low, high = getattr(TRAINING, name)
+        beyond = 0.125 * (high - low) if name in NORMAL else 0.0
+        first, last = UNUSUAL.get(name, (low, high))
+        least, most = getattr(OUTSIDE_TRAINING, name)
+        assert least >= max(high + beyond, last) or most <= min(low - beyond, first), name
 
 
-def test_unusual_heads_spread_half_as_far_again():
-    """Of 3000 numbers of a normal distribution the standard deviation is known to 1.3 %; cut at 2.5 it loses 4 %."""
-
-    def thickness(probability: float) -> list[float]:
-        ranges = replace(ADULT_AND_CHILD, child_probability=0.0, unusual_probability=probability)
-        return [draw_shape(np.random.default_rng([7, n]), ranges)["skull_thickness_mm"] for n in range(3000)]
-
-    assert np.std(thickness(1.0)) / np.std(thickness(0.0)) == pytest.approx(UNUSUAL_SPREAD, rel=0.06)
+def test_unusual_heads_fill_their_ranges_each_number_for_itself():
+    """A uniform distribution's standard deviation is its width over sqrt(12); of 3000 draws known to 1 %."""
+    ranges = replace(ADULT_AND_CHILD, child_probability=0.0, unusual_probability=1.0)
+    shapes = [draw_shape(np.random.default_rng([7, n]), ranges) for n in range(3000)]
+    drawn = np.array([[shape[name] for name in UNUSUAL] for shape in shapes])
+    low, high = np.array(list(UNUSUAL.values())).T
+    assert np.all(drawn >= low)
+    assert np.all(drawn <= high)
+    np.testing.assert_allclose(drawn.std(axis=0), (high - low) / np.sqrt(12.0), rtol=0.04)
+    # Four standard errors of a correlation.
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(len(UNUSUAL))).max() < 4.0 / np.sqrt(3000)
+    # They reach beyond heads as they are, on both sides.
+    for name, (first, last) in UNUSUAL.items():
+        least, most = getattr(ADULT_AND_CHILD, name)
+        beyond = 0.125 * (most - least)
+        assert first < least - beyond, name
+        assert last > most + beyond, name
