@@ -15,8 +15,8 @@ from spectac.recon.scatter import projections
 
 TUNED = ("chang best, true outline", "uniform tuned, data outline", "uniform tuned, true outline")
 LEARNED = ("predicted", "predicted 2 rounds", "predicted refined")
-ORACLE = "direct, true factors"
-METHODS = ("none", "chang", TUNED[0], "uniform", *TUNED[1:], "ct", *LEARNED, "direct", ORACLE)
+ORACLE, USUAL_BONE = "direct, true factors", "ct, usual bone density"
+METHODS = ("none", "chang", TUNED[0], "uniform", *TUNED[1:], "ct", USUAL_BONE, *LEARNED, "direct", ORACLE)
 
 
 class SharingSolver(StudySolver):
@@ -113,5 +113,9 @@ def model_of(method: str, case: Case, choice: Choice) -> AttenuationModel:
         return DirectCorrection(str(choice.direct_weights))
     if method == ORACLE:
         return TrueFactors(case)
+    if method == USUAL_BONE:
+        if case.usual_bone_mu is None:
+            raise InputError("the density of this head's bones is not known")
+        return GivenMap(case.usual_bone_mu, method)
     plain = {"none": NoAttenuation, "chang": Chang, "uniform": UniformMap}
     return GivenMap(case.mu) if method == "ct" else plain[method]()

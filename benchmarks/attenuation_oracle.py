@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from attenuation_patients import Case
 
+from spectac.learned.estimate import on_field
 from spectac.recon import MuMap, Result
 from spectac.recon.attenuation import Solver
 from spectac.recon.resample import resample
@@ -23,10 +24,10 @@ class TrueFactors:
     name: str = "direct, true factors"
 
     def correct(self, solver: Solver) -> Result:
-        """Uncorrected reconstruction times the factors, 1 beyond the preview's field."""
+        """Uncorrected reconstruction times the factors; above and beside the preview's field they are 1."""
         grid, true = solver.preview().grid, self.case.simulated_mu
         mu = MuMap(resample(true.per_cm, true.grid, grid), grid, true.energy_kev)
         factors = correction(solver.study.acquisition, self.case.primary, mu)
-        here = resample(np.where(factors > 0, factors, 1.0) - 1.0, grid, solver.grid) + np.float32(1.0)
+        here = on_field(np.where(factors > 0, factors, 1.0) - 1.0, grid, solver.grid) + np.float32(1.0)
         uncorrected = solver(None)
         return Result(replace(uncorrected, values=uncorrected.values * here), uncorrected=uncorrected)

@@ -92,7 +92,8 @@ class Case:
     """A study and its truth on the reconstruction's grid.
 
     `primary` (v, z, u) are the photopeak's expected counts without scatter. `activity` (z, y, x) in kBq/mL; `mu` the
-    true map with holder and pillow, `head_mu` without them, `simulated_mu` with them on the simulation's grid; `head`
+    true map with holder and pillow, `head_mu` without them, `simulated_mu` with them on the simulation's grid;
+    `usual_bone_mu` is `mu` but for the density of the bones, which is that of the average head (None: unknown); `head`
     the share (z, y, x) of each voxel inside the patient; `outline` the same on the simulation's grid; `regions` name ->
     shares (z, y, x), those of `compared` enter the means; `ratio` (over, under) are the regions of the binding ratio or
     of the pattern; `about` plain values for the CSV.
@@ -104,6 +105,7 @@ class Case:
     mu: MuMap
     head_mu: MuMap
     simulated_mu: MuMap
+    usual_bone_mu: MuMap | None
     head: Array
     outline: Outline
     regions: Mapping[str, Array]
@@ -120,11 +122,12 @@ class Case:
 
 def draw_patient(
     seed: int, chosen: PatientSet, index: int
-) -> tuple[Patient, Scanner, tuple[np.random.SeedSequence, ...]]:
-    """Patient `index` of a set, its scanner, and the seeds of the photons and of the noise."""
+) -> tuple[Patient, Head, Scanner, tuple[np.random.SeedSequence, ...]]:
+    """Patient `index` of a set, the head with usual bones, the scanner, and seeds of the photons and of the noise."""
     key = (BENCHMARK, SCALE[chosen.like or chosen.name], index)
     head_seed, uptake_seed, scanner_seed, *rest = np.random.SeedSequence(seed, spawn_key=key).spawn(5)
-    head = draw_head(np.random.default_rng(head_seed), ranges=chosen.heads)
+    usual_bone = replace(chosen.heads, bone_density=(1.0, 1.0))
+    head, usual = (draw_head(np.random.default_rng(head_seed), ranges=ranges) for ranges in (chosen.heads, usual_bone))
     tracer, nuclide = ("dat", "I-123") if index % 2 == 0 else ("perfusion", None)
     if chosen.name == "tuning":  # as many of each nuclide
         tracer, nuclide = (("dat", "I-123"), ("perfusion", "Tc-99m"), ("perfusion", "I-123"), ("perfusion", "Tc-99m"))[
@@ -136,12 +139,12 @@ def draw_patient(
     scanner = draw_scanner(np.random.default_rng(scanner_seed), ranges=ranges, **fixed)
     if chosen.scheme:
         scanner = replace(scanner, scheme=chosen.scheme)
-    return Patient(head, uptake), scanner.around(head), tuple(rest)
+    return Patient(head, uptake), usual, scanner.around(head), tuple(rest)
 
 
 def virtual_case(seed: int, chosen: PatientSet, index: int, histories: int) -> Case:
     """Patient `index` of a set, with Poisson noise. Raises InputError where it cannot be simulated."""
-    patient, scanner, (photons, noise) = draw_patient(seed, chosen, index)
+    patient, usual, scanner, (photons, noise) = draw_patient(seed, chosen, index)
     if chosen.full:
         expected = expected_counts(patient, scanner, photons, full=True, histories=histories)
     else:
@@ -171,7 +174,7 @@ def virtual_case(seed: int, chosen: PatientSet, index: int, histories: int) -> C
         "orbit": scanner.orbit,
         "photopeak_width": round(scanner.photopeak_width, 3),
     }
-    return _case(patient, expected, study, regions, compared, (over, under), about)
+    return _case(patient, usual, expected, study, regions, compared, (over, under), about)
 
 
 def mr_case(folder: Path, tracer: str, seed: int, histories: int) -> Case:
@@ -189,11 +192,12 @@ def mr_case(folder: Path, tracer: str, seed: int, histories: int) -> Case:
         "orbit": scanner.orbit,
         "photopeak_width": scanner.photopeak_width,
     }
-    return _case(phantom.patient, expected, study, regions, compared, (("striata",), "cortex"), about)
+    return _case(phantom.patient, None, expected, study, regions, compared, (("striata",), "cortex"), about)
 
 
 def _case(
     patient: Patient,
+    usual: Head | None,
     expected: Expected,
     study: Study,
     regions: Mapping[str, Array],
@@ -231,6 +235,7 @@ def _case(
         MuMap(np.maximum(on_grid(mu.per_cm), 0.0), grid, energy_kev),
         MuMap(np.maximum(on_grid(mu.per_cm * body), 0.0), grid, energy_kev),
         mu,
+        None if usual is None else MuMap(np.maximum(on_grid(usual.mu(energy_kev).per_cm), 0.0), grid, energy_kev),
         np.clip(on_grid(body), 0.0, 1.0),
         Outline(body, head.grid),
         {name: np.clip(share, 0.0, 1.0) for name, share in kept.items()},

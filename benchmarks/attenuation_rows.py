@@ -44,13 +44,12 @@ def measured(case: Case, methods: Iterable[str], choice: Choice) -> Iterator[Row
     scale = np.float32(1.0 / case.cps_per_kbq)
     reference = GivenMap(case.mu).correct(solver).image.values * scale
     for method in methods:
-        model = model_of(method, case, choice)
         solver.begin_method()
         began = time.perf_counter()
         row: dict[str, object] = {"method": method, "settings": choice.settings(method, str(case.about["nuclide"]))}
         row |= {**case.about, "scatter": solver.projections.scatter_method, "compared": len(case.compared)}
         try:
-            result = model.correct(solver)
+            result = model_of(method, case, choice).correct(solver)
         except InputError as error:
             yield texts(row | {"notes": f"refused: {error}"})
             continue

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spectac.learned.estimate import passes, previews
+from spectac.learned.estimate import on_field, passes, previews
 from spectac.learned.weights_file import read_weights
 from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
-from spectac.recon.resample import resample
 from spectac.recon.types import Result
 
 
@@ -25,12 +24,12 @@ class DirectCorrection:
     name: str = "direct"
 
     def correct(self, solver: Solver) -> Result:
-        """Uncorrected reconstruction times the network's factors, 1 beyond the preview's field."""
+        """Uncorrected reconstruction times the network's factors; above and beside the preview's field they are 1."""
         network, _ = read_weights(Path(self.weights))
         if network.settings.target != "correction":
             raise InputError(f"{self.weights}: gives a {network.settings.target}, not a correction")
         factors = passes(network, previews(solver), solver.energy_kev).mean(axis=0)
-        here = resample(factors - 1.0, solver.preview().grid, solver.grid) + np.float32(1.0)
+        here = on_field(factors - 1.0, solver.preview().grid, solver.grid) + np.float32(1.0)
         uncorrected = solver(None)
         image = replace(uncorrected, values=uncorrected.values * here)
         return Result(image, uncorrected=uncorrected)

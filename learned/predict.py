@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spectac.learned.doubts import input_doubts, map_doubts
-from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_window, shipped_weights
+from spectac.learned.estimate import TrainedNetwork, estimate_map, on_field, scatter_window, shipped_weights
 from spectac.learned.refine import refined
-from spectac.recon.attenuation import NARROW_BEAM, Solver, map_on_grid, uniform_map
+from spectac.recon.attenuation import NARROW_BEAM, Solver, uniform_map
 from spectac.recon.errors import InputError
 from spectac.recon.system import check_radius
 from spectac.recon.types import MuMap, Result
@@ -58,7 +58,7 @@ class PredictedMap:
         if not doubts:
             try:
                 found = estimate_map(solver, trained, self.rounds)
-                mu = map_on_grid(found.mu, solver.grid)
+                mu = _on_field(found.mu, solver)
                 check_radius(acquisition, mu.grid, mu.per_cm > REACH_PER_CM, "the predicted map")
                 doubts = map_doubts(photopeak, scatter, found.mu, found.uncertainty, trained.coverage)
             except InputError as error:  # a map that reaches through the collimator, in the last or an earlier round
@@ -88,14 +88,18 @@ class PredictedMap:
             )
         if self.refine:
             better, more = refined(solver, found.mu)
-            fine = map_on_grid(better, solver.grid)
+            fine = _on_field(better, solver)
             try:
                 check_radius(acquisition, fine.grid, fine.per_cm > REACH_PER_CM, "the refined map")
                 mu, notes = fine, (*notes, *more)
             except InputError as error:
                 notes = (*notes, f"the map was not refined: {error}")
         spread = MuMap(found.spread_per_cm, found.mu.grid, solver.energy_kev)
-        return mu, map_on_grid(spread, solver.grid), notes
+        return mu, _on_field(spread, solver), notes
+
+
+def _on_field(mu: MuMap, solver: Solver) -> MuMap:
+    return MuMap(on_field(mu.per_cm, mu.grid, solver.grid), solver.grid, mu.energy_kev)
 
 
 def build_predicted(options: Mapping[str, str]) -> PredictedMap:

@@ -241,7 +241,8 @@ def _step(
     inputs, targets, water_per_voxel = (fabric.to_device(torch.stack(part)) for part in items)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, steps, settings)
-    torch.manual_seed(settings.seed * 1_000_003 + step)
+    # Devices must not drop the same channels.
+    torch.manual_seed(int(np.random.SeedSequence([settings.seed, step, fabric.global_rank]).generate_state(1)[0]))
     angle = float(np.random.default_rng([settings.seed, step]).uniform(0.0, 90.0))
     found = network(inputs.contiguous(memory_format=torch.channels_last_3d))
     if settings.target == "map":

@@ -5,8 +5,9 @@ import pytest
 
 pytest.importorskip("matplotlib")  # of mr_head.py
 from attenuation_code import digest_of
-from attenuation_patients import BENCHMARK, CLINICAL, SETS
+from attenuation_patients import BENCHMARK, CLINICAL, SETS, draw_patient
 
+from spectac.simulate.anatomy import LABEL
 from spectac.simulate.heads.ranges import OUTSIDE_TRAINING, TRAINING, draw_shape
 
 
@@ -37,3 +38,17 @@ def test_frontal_sinuses_outside_training_are_larger_than_any_in_training():
     )
     assert trained.max() < OUTSIDE_TRAINING.frontal_sinus[0]
     assert np.median(other) > OUTSIDE_TRAINING.frontal_sinus[0]
+
+
+def test_a_head_with_usual_bones_differs_in_their_density_alone():
+    patient, usual, _, _ = draw_patient(5, SETS["unseen"], 0)
+    head = patient.head
+    np.testing.assert_array_equal(head.labels, usual.labels)
+    assert usual.parameters["bone_density"] == 1.0
+    assert head.parameters | {"bone_density": 1.0} == usual.parameters
+    changed = head.density != usual.density
+    # A voxel of a jaw is bone alone; the skull's walls and spine share voxels with soft tissue.
+    jaw = head.labels == LABEL["dense bone"]
+    ratio = np.median(head.density[jaw & changed] / usual.density[jaw & changed])
+    assert ratio == pytest.approx(head.parameters["bone_density"], rel=1e-3)
+    assert not changed[np.isin(head.labels, (LABEL["outside"], LABEL["air cavity"], LABEL["ventricles"]))].any()

@@ -13,13 +13,14 @@ torch = pytest.importorskip("torch", reason="the learned map needs torch: pip in
 
 from spectac.learned import direct, estimate, predict  # noqa: E402
 from spectac.learned.coverage import Coverage  # noqa: E402
+from spectac.learned.estimate import on_field  # noqa: E402
 from spectac.learned.inputs import normalised  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.patients import acquisition_of, previews_of  # noqa: E402
 from spectac.learned.predict import PredictedMap  # noqa: E402
 from spectac.learned.rounds import earlier_round  # noqa: E402
 from spectac.learned.weights_file import save_weights  # noqa: E402
-from spectac.recon import EnergyWindow, InputError, MuMap, Study  # noqa: E402
+from spectac.recon import EnergyWindow, Grid, InputError, MuMap, Study  # noqa: E402
 from spectac.recon.nuclides import water_per_cm  # noqa: E402
 from spectac.recon.pipeline import Settings, StudySolver, preview_image  # noqa: E402
 from spectac.recon.resample import resample  # noqa: E402
@@ -103,9 +104,27 @@ def test_the_networks_mean_is_the_map_and_its_spread_the_uncertainty(solver, tru
     network_gives(spread_about(true_map.per_cm, 0.04))
     mu, spread, notes = PredictedMap(fallback=False).estimate(solver)
     assert mu.grid.same_as(solver.grid)
-    np.testing.assert_allclose(mu.per_cm, resample(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
+    np.testing.assert_allclose(mu.per_cm, on_field(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
     np.testing.assert_allclose(spread.per_cm, 0.04 * mu.per_cm, atol=1e-5)
     assert notes[0] == "predicted map: uncertainty 4.00 % (limit 10.00 %), rounds: 1"
+
+
+@pytest.mark.parametrize("offset_mm", [0.0, 1.5, -1.0])
+def test_below_the_preview_its_last_row_goes_on(offset_mm):
+    """A field that is 43 mm longer than the preview below and 31 mm above, in rows of another length."""
+    preview = Grid.upright((8, 6, 6), (4.0,) * 3, (-10.0, -10.0, offset_mm))
+    values = np.random.default_rng(0).random(preview.shape).astype(np.float32)
+    field = Grid.upright((35, 6, 6), (3.0, 4.0, 4.0), (-10.0, -10.0, -43.0))
+    z = field.centres_mm()[0]
+    found = on_field(values, preview, field)
+    first, last = preview.centres_mm()[0][[0, -1]]
+    np.testing.assert_allclose(found[z <= first], np.broadcast_to(values[0], found[z <= first].shape), rtol=1e-5)
+    within = (z >= first) & (z <= last)
+    np.testing.assert_allclose(found[within], resample(values, preview, field)[within], rtol=1e-5)
+    assert not found[z > last + 2.0].any()
+    # A field within the preview gets what lies there alone.
+    short = Grid.upright((4, 6, 6), (4.0,) * 3, (-10.0, -10.0, offset_mm + 8.0))
+    np.testing.assert_array_equal(on_field(values, preview, short), values[2:6])
 
 
 def test_rows_that_were_not_measured_do_not_count_for_the_uncertainty(solver, true_map):
@@ -125,7 +144,7 @@ def test_a_second_round_sees_the_image_that_the_first_rounds_map_corrects(solver
     image = solver.preview(None, MuMap(first.mean(axis=0), true_map.grid, KEV))
     np.testing.assert_array_equal(shown[1].corrected, normalised(image.values, image.grid.voxel_ml))
     np.testing.assert_array_equal(shown[1].photopeak, shown[0].photopeak)
-    np.testing.assert_allclose(mu.per_cm, resample(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
+    np.testing.assert_allclose(mu.per_cm, on_field(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
     assert notes[0] == "predicted map: uncertainty 5.00 % (limit 10.00 %), rounds: 2"
     with pytest.raises(InputError, match="trained for at most 2 rounds, not 3"):
         PredictedMap(rounds=3).estimate(solver)
@@ -158,7 +177,7 @@ def test_a_refined_map_that_reaches_through_the_collimator_is_not_used(solver, t
     whole_field = MuMap(np.full_like(true_map.per_cm, 0.15), true_map.grid, KEV)
     monkeypatch.setattr(predict, "refined", lambda solver, mu: (whole_field, ("refined",)))
     mu, _, notes = PredictedMap(refine=True, fallback=False).estimate(solver)
-    np.testing.assert_allclose(mu.per_cm, resample(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
+    np.testing.assert_allclose(mu.per_cm, on_field(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
     assert "the map was not refined: " in notes[-1]
     monkeypatch.setattr(predict, "refined", lambda solver, mu: (MuMap(0.9 * mu.per_cm, mu.grid, KEV), ("refined",)))
     better, _, notes = PredictedMap(refine=True, fallback=False).estimate(solver)
@@ -180,16 +199,16 @@ def test_the_widest_window_that_training_knew_fills_the_scatter_channel(head, tr
 
 
 def test_direct_correction_multiplies_the_uncorrected_image(solver, true_map, tmp_path, monkeypatch):
-    """Factors of 3 within the preview's field, blended over a voxel to 1 beyond it; a map's weights are refused."""
+    """Factors of 3 within the preview's field and below it, blended over a voxel to 1 beyond it; no map's weights."""
     correction, other = (save(tmp_path / f"{target}.safetensors", target) for target in ("correction", "map"))
     shape = true_map.grid.shape
     monkeypatch.setattr(direct, "passes", lambda *_: np.stack([np.full(shape, 2.0), np.full(shape, 4.0)]))
     result = direct.DirectCorrection(str(correction)).correct(solver)
     uncorrected = solver(None)
-    inside = resample(np.ones(shape, np.float32), true_map.grid, solver.grid) > 0.999
+    inside = on_field(np.ones(shape, np.float32), true_map.grid, solver.grid) > 0.999
     assert inside.sum() > 1000
     np.testing.assert_allclose(result.image.values[inside], 3.0 * uncorrected.values[inside], rtol=1e-5)
-    beyond = resample(np.ones(shape, np.float32), true_map.grid, solver.grid) == 0
+    beyond = on_field(np.ones(shape, np.float32), true_map.grid, solver.grid) == 0
     np.testing.assert_allclose(result.image.values[beyond], uncorrected.values[beyond], rtol=1e-5)
     assert result.mu is None
     with pytest.raises(InputError, match="gives a map, not a correction"):
