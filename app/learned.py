@@ -45,6 +45,8 @@ def predict_map(study: Study, output: Path, options: Mapping[str, str], photopea
 
     if not output.name.endswith((".nii", ".nii.gz")) or output.name.count(".nii") > 1:
         raise InputError(f"{output}: the map is written as NIfTI: give a name that ends in .nii.gz")
+    if not output.parent.is_dir():
+        raise InputError(f"{output.parent}: no such folder: make it, or give another name with -o")
     model: Any = build(options)
     projections = scatter_windows.projections(study, "auto", photopeak)
     solver = StudySolver(study, projections, Settings())
@@ -52,11 +54,12 @@ def predict_map(study: Study, output: Path, options: Mapping[str, str], photopea
     notes = tuple(dict.fromkeys((*study.warnings, *solver.notes, *found)))
     stem, ending = output.name.split(".nii")
     beside = output.with_name(f"{stem}_spread.nii{ending}")
-    # An earlier study's spread would pass for this map's, and this one's for an earlier map's.
-    for stale in (beside, output.with_name(f"{stem}_spread.json")):
-        stale.unlink(missing_ok=True)
     write_mu_map(output, mu, notes)
-    if spread is not None:
+    if spread is None:
+        # An earlier study's spread would pass for this map's.
+        for stale in (beside, output.with_name(f"{stem}_spread.json")):
+            stale.unlink(missing_ok=True)
+    else:
         write_mu_map(beside, spread)
     written = f"{output} and {beside.name}" if spread is not None else str(output)
     return [*(f"note: {note}" for note in notes), f"{written}: in 1/cm at {mu.energy_kev:g} keV"]

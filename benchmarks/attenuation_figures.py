@@ -14,7 +14,7 @@ import numpy as np
 from attenuation_code import code_digest
 from attenuation_models import METHODS, TUNED, Choice, SharingSolver, model_of
 from attenuation_patients import Case, rebuilt
-from attenuation_rows import CSV, Row, read_rows
+from attenuation_rows import CSV, MEANS, Row, read_rows
 from attenuation_table import GOALS, differences, numbers, rows_of, shared, table, tuning_table
 from attenuation_tuning import TUNING, current_rows, tuned_values
 from matplotlib.axes import Axes
@@ -28,8 +28,10 @@ SHOWN_FWHM_MM = 8.0
 WIDTH_IN, DPI = 9.0, 150
 """At 900 px this is 100 px an inch: letters of 8 points are then 11 px high."""
 
-DRAWN = ("unseen", "monte carlo", "other heads", "clinical matrix", "other scanners", "mr head")
+DRAWN = ("unseen", "monte carlo", "unusual heads", "other heads", "clinical matrix", "other scanners", "mr head")
 LIKE_TRAINING = ("unseen", "monte carlo")
+SUMS = ("brain", "cortex")
+"""Regions that consist of others, in patients like training's."""
 COLOURS = {"predicted": "#1b7837", "uniform tuned, data outline": "#2166ac", "chang": "#b2182b"}
 
 
@@ -51,13 +53,14 @@ def draw_all(options: argparse.Namespace) -> None:
 
 
 def draw_bars(path: Path, rows: Sequence[Row]) -> None:
-    """Raw mean, scaled mean and SBR or pattern per method, a row for each set; bar: mean, dots: patients."""
+    """Raw mean, scaled mean, SBR and pattern per method, a row for each set; bar: mean, dots: patients."""
     sets = [name for name in DRAWN if rows_of(rows, set=name)]
     methods = [name for name in METHODS if name != "ct" and numbers(rows_of(rows, method=name), "raw_mean_vs_ct").size]
     shown = (
         ("raw_mean", "regional means, raw"),
         ("scaled_mean", "regional means, one scale"),
-        ("ratio_error", "SBR or pattern"),
+        ("sbr_error", "SBR, DAT"),
+        ("pattern_error", "pattern, perfusion"),
     )
     figure = Figure(figsize=(WIDTH_IN, 0.8 + (0.16 * len(methods) + 0.2) * len(sets)), layout="constrained")
     axes = figure.subplots(len(sets), len(shown), squeeze=False, sharex="col", sharey=True)
@@ -72,7 +75,8 @@ def draw_bars(path: Path, rows: Sequence[Row]) -> None:
                     axis.barh(place, values.mean(), color=colour, alpha=0.6)
                     axis.plot(values, np.full(values.size, place), "k.", markersize=2.5)
                     axis.plot(fell, np.full(fell.size, place), "o", color="#d95f02", fillstyle="none", markersize=4)
-            axis.axvline(GOALS[measure], color="k", linestyle=":", linewidth=1)
+            if measure in GOALS:
+                axis.axvline(GOALS[measure], color="k", linestyle=":", linewidth=1)
             axis.set_yticks(range(len(methods)), methods, fontsize=8)
             axis.set_ylim(len(methods) - 0.4, -0.6)
             axis.set_xlim(0.1, 100.0)
@@ -96,33 +100,38 @@ def _plain_log(axis: Axes, ticks: Sequence[float]) -> None:
 
 
 def draw_agreement(path: Path, rows: Sequence[Row]) -> None:
-    """Bland-Altman of regional means, patients with heads and cameras as in training; a panel for each method."""
-    own = [row for name in LIKE_TRAINING for row in shared(rows_of(rows, set=name))] or list(rows)
-    methods = [name for name in ("predicted", "uniform tuned, data outline", "chang") if rows_of(own, method=name)]
-    if not methods:
+    """Bland-Altman of regional means, heads and cameras as in training; lines: sets, panels: methods."""
+    regions = tuple(name for name in MEANS if name not in SUMS)
+    sets = [name for name in LIKE_TRAINING if shared(rows_of(rows, set=name))]
+    own = {name: shared(rows_of(rows, set=name)) for name in sets}
+    methods = [name for name in COLOURS if all(rows_of(own[one], method=name) for one in sets)]
+    if not (sets and methods):
         return
-    figure = Figure(figsize=(WIDTH_IN, 3.2), layout="constrained")
-    axes = figure.subplots(1, len(methods), squeeze=False, sharex=True, sharey=True)[0]
-    for axis, method in zip(axes, methods, strict=True):
-        for tracer, marker, fill in (("dat", "o", "none"), ("perfusion", "^", "full")):
-            levels, errors = differences(rows_of(own, tracer=tracer), method)
-            middle = levels * (1.0 + 0.005 * errors)
-            axis.plot(
-                middle, errors, marker, color=COLOURS[method], fillstyle=fill, markersize=3, alpha=0.5, label=tracer,
-                linestyle="none",
-            )  # fmt: skip
-        errors = differences(own, method)[1]
-        mean, spread = float(errors.mean()), 1.96 * float(errors.std())
-        for level, style in ((mean, "-"), (mean - spread, "--"), (mean + spread, "--")):
-            axis.axhline(level, color="k", linestyle=style, linewidth=1)
-        axis.set_title(
-            f"{method}\nmean {mean:+.1f} %, 95 %: {mean - spread:+.1f} to {mean + spread:+.1f} %", fontsize=8
-        )
-        _plain_log(axis, (1, 2, 5, 10, 20, 50))
+    figure = Figure(figsize=(WIDTH_IN, 0.4 + 2.8 * len(sets)), layout="constrained")
+    grid = figure.subplots(len(sets), len(methods), squeeze=False, sharex=True, sharey=True)
+    for line, name in zip(grid, sets, strict=True):
+        for axis, method in zip(line, methods, strict=True):
+            for tracer, marker, fill in (("dat", "o", "none"), ("perfusion", "^", "full")):
+                levels, errors = differences(rows_of(own[name], tracer=tracer), method, regions)
+                middle = levels * (1.0 + 0.005 * errors)
+                axis.plot(
+                    middle, errors, marker, color=COLOURS[method], fillstyle=fill, markersize=3, alpha=0.5,
+                    label=tracer, linestyle="none",
+                )  # fmt: skip
+            errors = differences(own[name], method, regions)[1]
+            mean, spread = float(errors.mean()), 1.96 * float(errors.std())
+            for level, style in ((mean, "-"), (mean - spread, "--"), (mean + spread, "--")):
+                axis.axhline(level, color="k", linestyle=style, linewidth=1)
+            axis.set_title(
+                f"{method}\nmean {mean:+.1f} %, 1.96 SD of regions {mean - spread:+.1f} to {mean + spread:+.1f} %",
+                fontsize=8,
+            )
+            _plain_log(axis, (1, 2, 5, 10, 20, 50))
+            axis.tick_params(axis="y", labelsize=8)
+        line[0].set_ylabel(f"{name}: regional mean\nminus the true map's / %", fontsize=9)
+    for axis in grid[-1]:
         axis.set_xlabel("mean of both / (kBq/mL)", fontsize=9)
-        axis.tick_params(axis="y", labelsize=8)
-    axes[0].set_ylabel("regional mean minus\nthe true map's / %", fontsize=9)
-    axes[0].legend(fontsize=8)
+    grid[0][0].legend(fontsize=8)
     figure.savefig(path, dpi=DPI)
 
 

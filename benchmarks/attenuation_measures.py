@@ -7,7 +7,7 @@ import numpy as np
 from attenuation_patients import Case
 from scipy.spatial import cKDTree
 
-from spectac.learned.outline_distance import solid
+from spectac.learned.outline_distance import solid, surface_mm
 from spectac.recon import MuMap
 from spectac.recon.attenuation import chang_factors
 from spectac.recon.nuclides import water_per_cm
@@ -22,13 +22,13 @@ BONE = 1.2
 """Bone is what lies above this multiple of soft tissue, in both maps on the study's grid."""
 
 IMAGE_MEASURES = (
-    "raw_mean", "raw_worst", "scaled_mean", "scaled_worst", "ratio_error", "ratio_signed", "uptake_error", "nmse_head",
-    "nmse_volume",
+    "raw_mean", "raw_worst", "scaled_mean", "scaled_worst", "sbr_error", "sbr_signed", "pattern_error",
+    "pattern_signed", "uptake_error", "nmse_head", "nmse_volume",
 )  # fmt: skip
 """Measures of an image, all in %: |error| of regional means, its mean and the worst region's; both after one global
-scale; |error| of the SBR (DAT, the mean over both sides) or of deep grey over cortex (perfusion), and the same signed;
-signed error of the whole brain's uptake; squared error over the squared reference inside the head, and over the
-volume."""
+scale; |error| of the SBR (DAT alone, the mean over both sides) and of deep grey over cortex, the pattern (perfusion
+alone), each also signed; signed error of the whole brain's uptake; squared error over the squared reference inside the
+head, and over the volume."""
 
 MAP_MEASURES = ("map_nmae", "bone_dice", "outline_mm", "factor_error")
 """Measures of a map: mean |error| over the true mean inside the head in %; Dice of bone; mean distance between the true
@@ -48,13 +48,16 @@ def image_measures(values: Array, reference: Array, case: Case) -> dict[str, flo
     scaled = quotients * float(quotients.sum() / (quotients**2).sum())
     raw_errors, scaled_errors = (100.0 * np.abs(part - 1.0) for part in (quotients, scaled))
     ratio_errors = _ratios(own, case) / _ratios(wanted, case) * 100.0 - 100.0
+    kind, other = ("sbr", "pattern") if case.about["tracer"] == "dat" else ("pattern", "sbr")
     return {
         "raw_mean": float(raw_errors.mean()),
         "raw_worst": float(raw_errors.max()),
         "scaled_mean": float(scaled_errors.mean()),
         "scaled_worst": float(scaled_errors.max()),
-        "ratio_error": float(np.abs(ratio_errors).mean()),
-        "ratio_signed": float(ratio_errors.mean()),
+        f"{kind}_error": float(np.abs(ratio_errors).mean()),
+        f"{kind}_signed": float(ratio_errors.mean()),
+        f"{other}_error": float("nan"),
+        f"{other}_signed": float("nan"),
         "uptake_error": 100.0 * (own["brain"] / wanted["brain"] - 1.0) if "brain" in own else float("nan"),
         "nmse_head": 100.0 * nmse(values, reference, mask=(case.head > 0.5).astype(np.float32)),
         "nmse_volume": 100.0 * nmse(values, reference),
@@ -118,13 +121,4 @@ def _both_ways(a: Array, b: Array) -> float:
 def _edge_mm(mu: MuMap, per_cm: Array, lowest: int) -> Array:
     """Points (n, 3) in mm of the edge of a map with these values (z, y, x), from slice `lowest` upwards."""
     shares = solid(np.clip(per_cm / water_per_cm(mu.energy_kev), 0.0, 1.0))[lowest:]
-    padded = np.pad(shares, ((0, 0), (1, 1), (1, 1)))
-    points = []
-    for axis in (1, 2):
-        first, second = (np.delete(padded, end, axis=axis) for end in (-1, 0))
-        index = np.argwhere((first > 0.5) != (second > 0.5))
-        before, after = first[tuple(index.T)], second[tuple(index.T)]
-        place = index.astype(np.float64)
-        place[:, axis] += (0.5 - before) / (after - before)
-        points.append((place + np.array([lowest, 0.0, 0.0])) * np.asarray(mu.grid.voxel_mm))
-    return np.concatenate(points)
+    return surface_mm(shares, mu.grid.voxel_mm) + np.array([lowest * mu.grid.voxel_mm[0], 0.0, 0.0])

@@ -1,8 +1,8 @@
 """Every attenuation method on the same noisy studies, against the true map's image and against the truth.
 
     python benchmarks/attenuation_methods.py -o FOLDER --tune
-    python benchmarks/attenuation_methods.py -o FOLDER [--patients 100] [--full 20] [--outside 20] [--scanners]
-           [--phantom FOLDER] [--methods "a; b"] [--weights FILE] [--direct-weights FILE] [--seed N]
+    python benchmarks/attenuation_methods.py -o FOLDER [--patients 100] [--full 20] [--unusual 20] [--outside 20]
+           [--scanners] [--phantom FOLDER] [--methods "a; b"] [--weights FILE] [--direct-weights FILE] [--seed N]
     python benchmarks/attenuation_methods.py -o FOLDER --draw
 
 The first fits the uniform coefficients of the tuned methods (attenuation_tuning.py). The second writes
@@ -21,13 +21,16 @@ import time
 from pathlib import Path
 
 from attenuation_code import code_digest
-from attenuation_models import METHODS, Choice
+from attenuation_models import METHODS, TUNED, UNLIMITED, Choice
 from attenuation_patients import SETS, rebuilt
 from attenuation_rows import CSV, NO_CASE, Row, measured, read_rows, write_rows
-from attenuation_tuning import TUNING, tune, tuned_values
+from attenuation_tuning import NUCLIDES, TUNING, tune, tuned_values
 from provenance import load_average, provenance
 
 from spectac.recon import InputError
+
+UNLIMITED_SETS = ("other heads", "other scanners")
+"""Where the network's map is also measured on patients for whom its limits give way to the uniform one."""
 
 SCANNER_SETS = {"other scanners": 20, "clinical matrix": 6, "fifth of counts": 10, "no scatter window": 10}
 
@@ -41,6 +44,9 @@ def run(options: argparse.Namespace) -> None:
     """Measure every patient that is asked for and not in the CSV yet."""
     path = options.output / CSV
     choice = Choice(tuned_values(options.output / TUNING, options.seed), options.weights, options.direct_weights)
+    for method in set(TUNED) & set(options.methods):
+        for nuclide in NUCLIDES:
+            choice.coefficient(method, nuclide)
     rows = read_rows(path)
     for set_name, patient in asked_for(options):
         full = set_name == "mr head" or SETS[set_name].full
@@ -50,7 +56,8 @@ def run(options: argparse.Namespace) -> None:
         others = [row for row in rows if (row["set"], row["patient"]) != (set_name, patient)]
         own = [row for row in rows if (row["set"], row["patient"]) == (set_name, patient)]
         valid = [row for row in own if is_valid(row, key, choice)]
-        todo = [method for method in options.methods if method not in {row["method"] for row in valid}]
+        done = {row["method"] for row in valid} | (set() if set_name in UNLIMITED_SETS else {UNLIMITED})
+        todo = [method for method in options.methods if method not in done]
         if not todo:
             continue
         began, used = time.perf_counter(), time.process_time()
@@ -77,7 +84,8 @@ def run(options: argparse.Namespace) -> None:
 
 def asked_for(options: argparse.Namespace) -> list[tuple[str, str]]:
     """Set and name of every patient of the command line."""
-    wanted = {"unseen": options.patients, "monte carlo": options.full, "other heads": options.outside}
+    wanted = {"unseen": options.patients, "monte carlo": options.full, "unusual heads": options.unusual}
+    wanted |= {"other heads": options.outside}
     wanted |= SCANNER_SETS if options.scanners else {}
     names = [(name, str(index)) for name, number in wanted.items() for index in range(number)]
     return names + ([("mr head", tracer) for tracer in ("dat", "perfusion")] if options.phantom else [])
@@ -95,6 +103,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--patients", type=int, default=100, help="unseen ones, by the fast simulation")
     parser.add_argument("--full", type=int, default=20, help="unseen ones, by full Monte Carlo")
+    parser.add_argument("--unusual", type=int, default=20, help="with heads from training's wide ranges")
     parser.add_argument("--outside", type=int, default=20, help="with heads outside the training ranges")
     parser.add_argument(
         "--scanners",

@@ -14,7 +14,8 @@ from spectac.recon.pipeline import Settings, StudySolver
 from spectac.recon.scatter import projections
 
 TUNED = ("chang best, true outline", "uniform tuned, data outline", "uniform tuned, true outline")
-LEARNED = ("predicted", "predicted 2 rounds", "predicted refined")
+UNLIMITED = "predicted, limits ignored"
+LEARNED = ("predicted", "predicted 2 rounds", "predicted refined", UNLIMITED)
 ORACLE, USUAL_BONE = "direct, true factors", "ct, usual bone density"
 METHODS = ("none", "chang", TUNED[0], "uniform", *TUNED[1:], "ct", USUAL_BONE, *LEARNED, "direct", ORACLE)
 
@@ -106,11 +107,14 @@ def model_of(method: str, case: Case, choice: Choice) -> AttenuationModel:
     if method in LEARNED:
         from spectac.learned.predict import PredictedMap
 
-        return PredictedMap(choice.weights, rounds=2 if "2 rounds" in method else 1, refine="refined" in method)
+        rounds, refine = 2 if "2 rounds" in method else 1, "refined" in method
+        return PredictedMap(choice.weights, rounds=rounds, refine=refine, heed_limits=method != UNLIMITED)
     if method == "direct":
         from spectac.learned.direct import DirectCorrection
+        from spectac.learned.estimate import TrainedNetwork, shipped_weights
 
-        return DirectCorrection(str(choice.direct_weights))
+        coverage = TrainedNetwork.read(Path(choice.weights) if choice.weights else shipped_weights()).coverage
+        return DirectCorrection(str(choice.direct_weights), coverage)
     if method == ORACLE:
         return TrueFactors(case)
     if method == USUAL_BONE:

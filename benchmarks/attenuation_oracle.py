@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from attenuation_patients import Case
 
-from spectac.learned.estimate import on_field
 from spectac.recon import MuMap, Result
 from spectac.recon.attenuation import Solver
-from spectac.recon.resample import resample
+from spectac.recon.resample import on_field, resample
 from spectac.simulate.cohorts.patient_arrays import correction
 
 

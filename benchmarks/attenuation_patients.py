@@ -37,7 +37,10 @@ MOST_CUT = 0.05
 """A region is left out where more of it lies beyond the axial field or within EDGE_MM of its end: it loses counts there
 whatever the attenuation."""
 
-SCALE = {"unseen": 0, "monte carlo": 1, "other heads": 2, "other scanners": 3, "tuning": 4, "clinical matrix": 5}
+SCALE = {
+    "unseen": 0, "monte carlo": 1, "other heads": 2, "other scanners": 3, "tuning": 4, "clinical matrix": 5,
+    "unusual heads": 6,
+}  # fmt: skip
 """Second number of the spawn keys."""
 
 
@@ -58,8 +61,8 @@ CLINICAL = Sampling((128, 128), 3.3, 120)
 class PatientSet:
     """Kind of patients; `like` names the set whose patients these are, with one thing changed.
 
-    Pixels, fields and views are drawn as training's where no `sampling` is given. Heads are people as they are: the
-    unusual ones that training adds are left out.
+    Pixels, fields and views are drawn as training's where no `sampling` is given. Heads are people as they are; the
+    unusual ones that training adds have a set of their own.
     """
 
     name: str
@@ -77,6 +80,7 @@ SETS = {
     for found in (
         PatientSet("unseen"),
         PatientSet("monte carlo", full=True),
+        PatientSet("unusual heads", heads=replace(ADULT_AND_CHILD, unusual_probability=1.0)),
         PatientSet("other heads", heads=OUTSIDE_TRAINING),
         PatientSet("other scanners", scanners=OTHER_SCANNERS),
         PatientSet("clinical matrix", sampling=CLINICAL),

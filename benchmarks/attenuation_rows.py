@@ -32,8 +32,8 @@ MEANS = (
 COLUMNS = (
     "set", "patient", "method", "settings", "histories", *ABOUT, "compared",
     *(f"{name}_vs_{other}" for other in AGAINST for name in IMAGE_MEASURES), *MAP_MEASURES,
-    *(f"mean_{name.replace(' ', '_')}" for name in MEANS), "seconds", "fell_back", "uncertainty", "notes",
-    "load", "code", "commit", "date", "machine", "cores", "seed",
+    *(f"{kind}_{name.replace(' ', '_')}" for kind in ("mean", "true") for name in MEANS), "seconds",
+    "fell_back", "uncertainty", "notes", "load", "code", "commit", "date", "machine", "cores", "seed",
 )  # fmt: skip
 Row = dict[str, str]
 
@@ -59,7 +59,8 @@ def measured(case: Case, methods: Iterable[str], choice: Choice) -> Iterator[Row
             row |= {f"{key}_vs_{name}": value for key, value in image_measures(values, other, case).items()}
         if result.mu is not None:
             row |= map_measures(result.mu, case)
-        row |= {f"mean_{name.replace(' ', '_')}": value for name, value in means(values, case).items()}
+        for kind, image in (("mean", values), ("true", case.activity)):
+            row |= {f"{kind}_{name.replace(' ', '_')}": value for name, value in means(image, case).items()}
         row |= {"seconds": seconds, "notes": " | ".join(result.notes)}
         if method in LEARNED:
             row |= learned_facts(result.notes)

@@ -66,9 +66,10 @@ def tune(options: argparse.Namespace) -> None:
 
 def try_values(path: Path, seed: int, patients: Iterable[int], values_per_cm: Mapping[Key, Sequence[float]]) -> None:
     """Add the rows that are missing for these values; a patient that cannot be simulated is skipped with a line."""
-    rows = current_rows(path, seed)
+    current = current_rows(path, seed)
+    others = [row for row in read_rows(path) if row not in current]
     for index in patients:
-        own = [row for row in rows if row["patient"] == str(index)]
+        own = [row for row in current if row["patient"] == str(index)]
         if own and not _missing(own, own[0]["nuclide"], values_per_cm):
             continue
         try:
@@ -80,8 +81,8 @@ def try_values(path: Path, seed: int, patients: Iterable[int], values_per_cm: Ma
             continue
         about = {"patient": str(index), "code": code_digest()}
         about |= {name: str(value) for name, value in provenance(seed).items()}
-        rows += [about | row for row in new]
-        write_rows(path, rows, COLUMNS)
+        current += [about | row for row in new]
+        write_rows(path, [*others, *current], COLUMNS)
         print(f"tuning patient {index}: {len(new)} results", flush=True)
 
 

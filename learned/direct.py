@@ -9,27 +9,36 @@ from pathlib import Path
 
 import numpy as np
 
-from spectac.learned.estimate import on_field, passes, previews
+from spectac.learned.coverage import Coverage
+from spectac.learned.estimate import passes, previews
 from spectac.learned.weights_file import read_weights
 from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
+from spectac.recon.resample import on_field
 from spectac.recon.types import Result
+from spectac.simulate.cohorts.patient_arrays import LEAST_SHARE
 
 
 @dataclass(frozen=True, eq=False)
 class DirectCorrection:
-    """The uncorrected image times a predicted factor; `weights` of a network trained with target "correction"."""
+    """The uncorrected image times a predicted factor; `weights` of a network trained with target "correction".
+
+    Of the windows it sees those that `coverage` knows (None: any).
+    """
 
     weights: str
+    coverage: Coverage | None = None
     name: str = "direct"
 
     def correct(self, solver: Solver) -> Result:
-        """Uncorrected reconstruction times the network's factors; above and beside the preview's field they are 1."""
+        """Uncorrected reconstruction times the network's factors; in air they are 1."""
         network, _ = read_weights(Path(self.weights))
         if network.settings.target != "correction":
             raise InputError(f"{self.weights}: gives a {network.settings.target}, not a correction")
-        factors = passes(network, previews(solver), solver.energy_kev).mean(axis=0)
-        here = on_field(factors - 1.0, solver.preview().grid, solver.grid) + np.float32(1.0)
+        image = solver.preview()
+        factors = passes(network, previews(solver, self.coverage), solver.energy_kev).mean(axis=0)
+        # In air training asked for nothing.
+        factors = np.where(image.values > LEAST_SHARE * image.values.max(), factors, np.float32(1.0))
+        here = on_field(factors - 1.0, image.grid, solver.grid) + np.float32(1.0)
         uncorrected = solver(None)
-        image = replace(uncorrected, values=uncorrected.values * here)
-        return Result(image, uncorrected=uncorrected)
+        return Result(replace(uncorrected, values=uncorrected.values * here), uncorrected=uncorrected)

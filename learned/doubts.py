@@ -1,6 +1,6 @@
 """Reasons why a network must not be trusted with a study, or its map not be used: sentences with their numbers.
 
-Numbers without another source were set on 48 validation patients of simulate.cohort (seed 200), so that none of them
+Numbers without another source were set on 48 patients of an earlier cohort (seed 200), so that none of them
 tripped, and on the same turned, cut at the sides or with swapped windows, which must.
 """
 
@@ -28,10 +28,11 @@ SUPINE = (None, "HFS", "FFS")
 SECOND_SHARE = 0.25
 """A second part of that volume over the first is no noise, gland or pillow: these reach 0.02."""
 FREE_TURN_DEG = 30.0
-"""The long axis of 48 virtual heads lay within 16 deg of front to back."""
+"""The long axis of those 48 heads lay within 16 deg of front to back."""
 VOLUME_FACTOR, EDGE_MARGIN, SHARPER_SHARE, HOT_FACTOR = 1.3, 0.08, 0.97, 1.3
 """Margins about what training had. A photopeak had 1.06 times the detail of a window below it at least (293 windows of
-272 patients), so that swapped windows have 0.94 at most; heads cut to 160 mm have 0.18 or more beside them."""
+272 patients of an earlier cohort), so that swapped windows have 0.94 at most; heads cut to 160 mm have 0.18 or more
+beside them."""
 MISSING_SHARE, BLUR_VOXELS = 0.05, 2
 """Activity outside of a map and of the 8 mm around it, where it is blurred to: 0.02 at most for true maps."""
 

@@ -1,6 +1,5 @@
 """From a study to the estimated map: previews in, several passes of the network, their mean and spread out."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,8 @@ from spectac.learned.weights_file import read_weights
 from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
-from spectac.recon.resample import resample
 from spectac.recon.scatter import photopeak_index
-from spectac.recon.types import Array, Grid, MuMap, Study
+from spectac.recon.types import Array, MuMap, Study
 
 PASSES = 8
 """Passes with dropout, half of them mirrored: their mean is the map, their spread its uncertainty."""
@@ -117,20 +115,6 @@ def estimate_map(solver: Solver, trained: TrainedNetwork, rounds: int = 1) -> Es
         seen = Previews(seen.photopeak, seen.energy_kev, seen.scatter, seen.energy_loss, corrected)
         found = passes(trained.network, seen, solver.energy_kev)
     return Estimate(MuMap(found.mean(axis=0), grid, solver.energy_kev), found.std(axis=0), unsure)
-
-
-def on_field(values: Array, preview: Grid, grid: Grid) -> Array:
-    """Volume (z, y, x) of a preview on a study's grid: below a preview that ends within the field its last row goes on.
-
-    A preview begins at the vertex and ends at the neck (recon.pipeline.preview_grid); beyond its other sides is air, 0.
-    """
-    length = preview.voxel_mm[0]
-    bottom, lowest = (one.centres_mm()[0][0] - 0.5 * one.voxel_mm[0] for one in (preview, grid))
-    rows = max(0, math.ceil((bottom - lowest) / length))
-    z, y, x = (axis[0] for axis in preview.centres_mm())
-    nz, ny, nx = preview.shape
-    longer = Grid.upright((nz + rows, ny, nx), preview.voxel_mm, (x, y, z - rows * length))
-    return resample(np.pad(values, ((rows, 0), (0, 0), (0, 0)), mode="edge"), longer, grid)
 
 
 def uncertainty(found: Array, seen: Previews, energy_kev: float) -> float:

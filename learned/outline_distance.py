@@ -52,7 +52,7 @@ def mean_outline_distance_mm(mask_a: Array, mask_b: Array, voxel_mm: tuple[float
         return math.inf
     first, lasts = max(int(end[0]) for end in ends), [int(end[-1]) for end in ends]
     last = min(lasts) if max(lasts) == len(heads[0]) - 1 else max(lasts)
-    surfaces = [_surface_mm(head[first : last + 1], voxel_mm) for head in heads]
+    surfaces = [surface_mm(head[first : last + 1], voxel_mm) for head in heads]
     if any(len(surface) == 0 for surface in surfaces):
         return math.inf
     a, b = surfaces
@@ -71,7 +71,7 @@ def solid(shares: Array) -> Array:
     return np.where(filled & ~inside, 1.0, np.where(near, shares, 0.0))
 
 
-def _surface_mm(shares: Array, voxel_mm: tuple[float, float, float]) -> Array:
+def surface_mm(shares: Array, voxel_mm: tuple[float, float, float]) -> Array:
     """Points (n, 3) in mm where shares (z, y, x) pass 0.5 between neighbours along y and x, zeros beyond the grid."""
     padded = np.pad(shares, ((0, 0), (1, 1), (1, 1)))
     found = []

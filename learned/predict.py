@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spectac.learned.doubts import input_doubts, map_doubts
-from spectac.learned.estimate import TrainedNetwork, estimate_map, on_field, scatter_window, shipped_weights
+from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_window, shipped_weights
 from spectac.learned.refine import refined
 from spectac.recon.attenuation import NARROW_BEAM, Solver, uniform_map
 from spectac.recon.errors import InputError
+from spectac.recon.resample import on_field
 from spectac.recon.system import check_radius
 from spectac.recon.types import MuMap, Result
 
@@ -23,13 +24,15 @@ class PredictedMap:
     `weights` a safetensors file (None: those that come with spectac); `rounds` above 1 repeat the estimate with the
     corrected image, where training covered that; `refine` fits scale, skull and outline to the projections. Where the
     study lies outside of what training covered, or the passes of the network disagree, the uniform map is used and the
-    notes say why; without `fallback` that raises InputError.
+    notes say why; without `fallback` that raises InputError. Benchmarks alone do not `heed_limits`: the map is then
+    used as long as there can be one.
     """
 
     weights: str | None = None
     rounds: int = 1
     refine: bool = False
     fallback: bool = True
+    heed_limits: bool = True
     name: str = "predicted"
 
     def __post_init__(self) -> None:
@@ -54,13 +57,14 @@ class PredictedMap:
         acquisition = solver.study.acquisition
         side = scatter_window(solver, trained.coverage)
         photopeak, scatter = solver.preview(), None if side is None else solver.preview(solver.study.windows[side].name)
-        doubts = input_doubts(solver, photopeak, scatter, trained.coverage)
+        doubts = input_doubts(solver, photopeak, scatter, trained.coverage) if self.heed_limits else ()
         if not doubts:
             try:
                 found = estimate_map(solver, trained, self.rounds)
                 mu = _on_field(found.mu, solver)
                 check_radius(acquisition, mu.grid, mu.per_cm > REACH_PER_CM, "the predicted map")
-                doubts = map_doubts(photopeak, scatter, found.mu, found.uncertainty, trained.coverage)
+                if self.heed_limits:
+                    doubts = map_doubts(photopeak, scatter, found.mu, found.uncertainty, trained.coverage)
             except InputError as error:  # a map that reaches through the collimator, in the last or an earlier round
                 doubts = (str(error),)
         if doubts:

@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -119,10 +120,11 @@ def train(
         saved = time.monotonic()
         if fabric.is_global_zero:
             write_log(log, state["log"])
+    # Other devices do not wait for what follows: with a large cohort it takes longer than they may.
+    fabric.barrier()
     if fabric.is_global_zero:
         write_log(log, state["log"])
         finish(weights, root / settings.training, root / settings.validation)
-    fabric.barrier()
     return weights
 
 
@@ -209,8 +211,16 @@ def _resume(fabric: Fabric, checkpoint: Path, state: dict[str, Any], about: Mapp
     """Take up a checkpoint that is there; InputError where it is another run's, before anything is taken from it."""
     if not checkpoint.exists():
         return
-    held = fabric.load(checkpoint, weights_only=True)
-    if json.loads(held["about"]) != json.loads(json.dumps(about)):
+    try:
+        held = fabric.load(checkpoint, weights_only=True)
+        known = json.loads(held["about"])
+    except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(
+            f"{checkpoint}: no checkpoint of spectac, or damaged ({type(error).__name__}: {reason}): "
+            "delete it to begin again, or give another folder with -o"
+        ) from None
+    if known != json.loads(json.dumps(about)):
         raise InputError(f"{checkpoint}: belongs to other settings or cohorts: give another folder with -o")
     fabric.load(checkpoint, state, weights_only=True)
 

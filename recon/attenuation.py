@@ -9,7 +9,7 @@ from scipy.ndimage import distance_transform_edt
 from spectac.recon.contour import Outline, head_outline
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
-from spectac.recon.resample import resample
+from spectac.recon.resample import on_field, resample
 from spectac.recon.scatter import photopeak_index, window_below
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
@@ -344,7 +344,9 @@ def uniform_map(solver: Solver, mu_per_cm: float | None, outline: Outline | None
         study = solver.study
         below = window_below(study, photopeak_index(study, solver.projections.window))
         outline = head_outline(solver.preview(), None if below is None else solver.preview(study.windows[below].name))
-    mask = np.clip(resample(outline.mask, outline.grid, solver.grid), 0.0, 1.0)
+        mask = on_field(outline.mask, outline.grid, solver.grid)
+    else:
+        mask = resample(outline.mask, outline.grid, solver.grid)
     kind = "with" if solver.scatter_corrected else "without"
     notes = (f"uniform mu = {value:.4g} /cm inside the head outline ({kind} scatter correction)", *outline.warnings)
-    return MuMap(value * mask, solver.grid, solver.energy_kev), notes
+    return MuMap(value * np.clip(mask, 0.0, 1.0), solver.grid, solver.energy_kev), notes

@@ -54,6 +54,21 @@ def resample(values: Array, from_grid: Grid, to_grid: Grid, *, outside: float = 
     return target
 
 
+def on_field(values: Array, preview: Grid, grid: Grid) -> Array:
+    """Values (z, y, x) of a preview on a study's grid: below a preview that ends within the field its last row goes on.
+
+    A field longer than a preview is cut there at the neck (recon.pipeline.preview_grid); beyond its other sides is air,
+    0. Both grids are upright.
+    """
+    length = preview.voxel_mm[0]
+    bottom, lowest = (one.centres_mm()[0][0] - 0.5 * one.voxel_mm[0] for one in (preview, grid))
+    rows = max(0, math.ceil((bottom - lowest) / length))
+    z, y, x = (axis[0] for axis in preview.centres_mm())
+    nz, ny, nx = preview.shape
+    longer = Grid.upright((nz + rows, ny, nx), preview.voxel_mm, (x, y, z - rows * length))
+    return resample(np.pad(values, ((rows, 0), (0, 0), (0, 0)), mode="edge"), longer, grid)
+
+
 def rebin(counts: Array, factor_z: int, factor_u: int) -> Array:
     """Sum counts (..., z, u) over blocks of factor_z rows and factor_u columns; none are lost.
 

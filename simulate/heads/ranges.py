@@ -116,24 +116,24 @@ TRAINING = replace(ADULT_AND_CHILD, unusual_probability=0.5)
 OUTSIDE_TRAINING = replace(
     ADULT_AND_CHILD,
     size=(1.03, 1.06),
-    breadth=(0.86, 0.91),
+    breadth=(0.85, 0.9),
     height=(1.08, 1.14),
-    skull_thickness_mm=(11.5, 13.5),
+    skull_thickness_mm=(13.8, 15.2),
     deformation_mm=(3.2, 4.2),
     petalia_mm=(7.0, 11.0),
-    scalp_mm=(9.0, 11.0),
+    scalp_mm=(11.0, 12.6),
     frontal_sinus=(1.9, 2.3),
     sinus_deviation_mm=(5.0, 8.0),
-    bone_density=(1.16, 1.2),
+    bone_density=(1.175, 1.215),
     pitch_deg=(21.0, 27.0),
     child_probability=0.0,
     female_probability=0.0,
 )
 """Long, narrow, large, thick-skulled and lopsided men's heads, tilted far, with large frontal sinuses.
 
-The ranges named here lie outside of training's, but for skull and scalp, which its unusual heads reach. The frontal
-sinuses' begins four standard deviations of a side's own variation above training's, but one side alone may fall back.
-All other ranges, as of face, neck, brain, other sinuses and holder, are training's.
+The ranges named here lie outside of training's, unusual heads included. The frontal sinuses' begins four standard
+deviations of a side's own variation above training's, but one side alone may fall back. All other ranges, as of face,
+neck, brain, other sinuses and holder, are training's.
 """
 
 

@@ -116,3 +116,6 @@ def test_predict_writes_map_spread_and_notes_and_no_stale_spread(tmp_path, figur
     assert refused.stderr.count("\n") == 1
     assert not (tmp_path / "no.nii.gz").exists()
     assert spectac("predict", study, "-o", tmp_path / "mu.txt").returncode == 2
+    nowhere = spectac("predict", study, "-o", tmp_path / "nowhere" / "mu.nii.gz")
+    assert nowhere.returncode == 2
+    assert "no such folder: make it" in nowhere.stderr

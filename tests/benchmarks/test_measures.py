@@ -42,7 +42,7 @@ def test_a_scaled_image_has_the_scale_as_raw_error_and_none_after_one_scale():
     found = image_measures(np.float32(1.07) * image(*LEVELS), image(*LEVELS), image_case())
     for name in ("raw_mean", "raw_worst", "uptake_error"):
         assert found[name] == pytest.approx(7.0, abs=1e-4), name
-    for name in ("scaled_mean", "scaled_worst", "ratio_error", "ratio_signed"):
+    for name in ("scaled_mean", "scaled_worst", "sbr_error", "sbr_signed"):
         assert found[name] == pytest.approx(0.0, abs=1e-4), name
     for name in ("nmse_head", "nmse_volume"):
         assert found[name] == pytest.approx(100.0 * 0.07**2, rel=1e-4), name
@@ -61,14 +61,14 @@ def test_the_one_scale_is_the_least_squares_of_the_relative_errors():
 def test_binding_ratios_of_two_sides_do_not_cancel():
     """SBR 2 on both sides: 2.2 at the right and 1.7 at the left are +10 and -15 %."""
     found = image_measures(image(3.2, 2.7, 1.0, 1.5), image(*LEVELS), image_case())
-    assert found["ratio_error"] == pytest.approx(12.5, rel=1e-5)
-    assert found["ratio_signed"] == pytest.approx(-2.5, rel=1e-4)
+    assert found["sbr_error"] == pytest.approx(12.5, rel=1e-5)
+    assert found["sbr_signed"] == pytest.approx(-2.5, rel=1e-4)
 
 
 def test_perfusion_compares_one_ratio():
     case = image_case("perfusion", (("right striatum",), "reference"))
     found = image_measures(image(2.4, 9.0, 1.0, 1.5), image(*LEVELS), case)
-    assert (found["ratio_error"], found["ratio_signed"]) == pytest.approx((20.0, -20.0), rel=1e-5)
+    assert (found["pattern_error"], found["pattern_signed"]) == pytest.approx((20.0, -20.0), rel=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("matplotlib")  # of mr_head.py
 import attenuation_methods
 from attenuation_figures import check_current
-from attenuation_models import Choice
+from attenuation_models import UNLIMITED, Choice
 from attenuation_rows import CSV, NO_CASE, read_rows
 
 from spectac.recon import InputError
@@ -44,8 +44,8 @@ def patients(monkeypatch, set_code):
 
 def options(folder, *methods, number=3):
     return Namespace(
-        output=folder, patients=number, full=0, outside=0, scanners=False, phantom=None, methods=list(methods), seed=5,
-        histories=0, weights=None, direct_weights=None,
+        output=folder, patients=number, full=0, unusual=0, outside=0, scanners=False, phantom=None,
+        methods=list(methods), seed=5, histories=0, weights=None, direct_weights=None,
     )  # fmt: skip
 
 
@@ -86,6 +86,19 @@ def test_a_patient_that_cannot_be_simulated_is_one_row_and_tried_again(tmp_path,
     attenuation_methods.run(options(tmp_path, "none"))
     assert patients.made == [("unseen 1", "none")]
     assert {row["method"] for row in read_rows(tmp_path / CSV)} == {"none"}
+
+
+def test_a_missing_coefficient_is_found_before_anything_is_simulated(tmp_path, patients):
+    with pytest.raises(InputError, match="run with --tune first"):
+        attenuation_methods.run(options(tmp_path, "none", "uniform tuned, data outline"))
+    assert patients.made == []
+
+
+def test_limits_are_ignored_only_where_they_lie_in_the_way(tmp_path, patients):
+    asked = options(tmp_path, "none", UNLIMITED, number=1)
+    asked.outside = 1
+    attenuation_methods.run(asked)
+    assert patients.made == [("unseen 0", "none"), ("other heads 0", "none"), ("other heads 0", UNLIMITED)]
 
 
 def test_slices_of_other_code_or_seed_are_not_drawn(tmp_path, patients, monkeypatch):

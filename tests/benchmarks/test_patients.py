@@ -9,6 +9,7 @@ from attenuation_patients import BENCHMARK, CLINICAL, SETS, draw_patient
 
 from spectac.simulate.anatomy import LABEL
 from spectac.simulate.heads.ranges import OUTSIDE_TRAINING, TRAINING, draw_shape
+from spectac.simulate.scanner import TRAINING as CAMERAS
 
 
 def test_only_words_may_change_without_a_new_digest(tmp_path):
@@ -27,6 +28,11 @@ def test_only_words_may_change_without_a_new_digest(tmp_path):
 def test_cameras_are_drawn_as_training_draws_them_but_for_the_clinical_matrix():
     assert {name for name, chosen in SETS.items() if chosen.sampling is not None} == {"clinical matrix"}
     assert SETS["clinical matrix"].sampling == CLINICAL
+    assert {name for name, chosen in SETS.items() if chosen.scanners is not CAMERAS} == {"other scanners"}
+    assert {name for name, chosen in SETS.items() if chosen.scheme or chosen.counts != 1.0} == {
+        "fifth of counts",
+        "no scatter window",
+    }
 
 
 def test_frontal_sinuses_outside_training_are_larger_than_any_in_training():

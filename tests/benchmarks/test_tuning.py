@@ -111,6 +111,16 @@ def test_tuning_goes_on_around_the_best_skips_who_cannot_be_simulated_and_resume
     assert "2 with I-123, 1 with Tc-99m" in table
 
 
+def test_tuning_of_another_seed_keeps_what_is_there(tmp_path, tuner):
+    for seed in (5, 6):
+        tune(Namespace(output=tmp_path, seed=seed, tuning=1))
+        for row in (rows := read_rows(tmp_path / TUNING)):
+            row["seed"] = row["seed"] or str(seed)
+        write_rows(tmp_path / TUNING, rows, COLUMNS)
+    numbers = [sum(row["seed"] == seed for row in read_rows(tmp_path / TUNING)) for seed in ("5", "6")]
+    assert numbers == [len(TUNED) * (len(COARSE_PER_CM) + 4)] * 2
+
+
 def test_tuning_without_any_result_says_so(tmp_path, tuner, monkeypatch, capsys):
     def refused(_nuclide, values_per_cm):
         for row in Tuner().rows("I-123", values_per_cm):

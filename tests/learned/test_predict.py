@@ -5,6 +5,7 @@ what becomes of it is known.
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,18 +14,19 @@ torch = pytest.importorskip("torch", reason="the learned map needs torch: pip in
 
 from spectac.learned import direct, estimate, predict  # noqa: E402
 from spectac.learned.coverage import Coverage  # noqa: E402
-from spectac.learned.estimate import on_field  # noqa: E402
 from spectac.learned.inputs import normalised  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.patients import acquisition_of, previews_of  # noqa: E402
 from spectac.learned.predict import PredictedMap  # noqa: E402
 from spectac.learned.rounds import earlier_round  # noqa: E402
 from spectac.learned.weights_file import save_weights  # noqa: E402
-from spectac.recon import EnergyWindow, Grid, InputError, MuMap, Study  # noqa: E402
+from spectac.recon import EnergyWindow, InputError, MuMap, Study  # noqa: E402
+from spectac.recon.attenuation import uniform_map  # noqa: E402
 from spectac.recon.nuclides import water_per_cm  # noqa: E402
 from spectac.recon.pipeline import Settings, StudySolver, preview_image  # noqa: E402
-from spectac.recon.resample import resample  # noqa: E402
+from spectac.recon.resample import on_field, resample  # noqa: E402
 from spectac.recon.scatter import projections  # noqa: E402
+from spectac.simulate.cohorts.patient_arrays import LEAST_SHARE  # noqa: E402
 from spectac.simulate.cohorts.shards import read_patients  # noqa: E402
 
 KEV = 140.511
@@ -109,24 +111,6 @@ def test_the_networks_mean_is_the_map_and_its_spread_the_uncertainty(solver, tru
     assert notes[0] == "predicted map: uncertainty 4.00 % (limit 10.00 %), rounds: 1"
 
 
-@pytest.mark.parametrize("offset_mm", [0.0, 1.5, -1.0])
-def test_below_the_preview_its_last_row_goes_on(offset_mm):
-    """A field that is 43 mm longer than the preview below and 31 mm above, in rows of another length."""
-    preview = Grid.upright((8, 6, 6), (4.0,) * 3, (-10.0, -10.0, offset_mm))
-    values = np.random.default_rng(0).random(preview.shape).astype(np.float32)
-    field = Grid.upright((35, 6, 6), (3.0, 4.0, 4.0), (-10.0, -10.0, -43.0))
-    z = field.centres_mm()[0]
-    found = on_field(values, preview, field)
-    first, last = preview.centres_mm()[0][[0, -1]]
-    np.testing.assert_allclose(found[z <= first], np.broadcast_to(values[0], found[z <= first].shape), rtol=1e-5)
-    within = (z >= first) & (z <= last)
-    np.testing.assert_allclose(found[within], resample(values, preview, field)[within], rtol=1e-5)
-    assert not found[z > last + 2.0].any()
-    # A field within the preview gets what lies there alone.
-    short = Grid.upright((4, 6, 6), (4.0,) * 3, (-10.0, -10.0, offset_mm + 8.0))
-    np.testing.assert_array_equal(on_field(values, preview, short), values[2:6])
-
-
 def test_rows_that_were_not_measured_do_not_count_for_the_uncertainty(solver, true_map):
     seen = estimate.previews(solver)
     seen.photopeak[:40] = 0.0
@@ -172,6 +156,29 @@ def test_a_map_that_must_not_be_used_gives_way_to_the_uniform_one(solver, true_m
         PredictedMap(fallback=False).estimate(solver)
 
 
+def test_limits_can_be_ignored_but_not_the_collimator(solver, true_map, network_gives):
+    network_gives(spread_about(np.roll(true_map.per_cm, 9, axis=1), 0.5), coverage=replace(WIDE_OPEN, views=1e9))
+    mu, spread, notes = PredictedMap(heed_limits=False).estimate(solver)
+    assert spread is not None
+    np.testing.assert_allclose(
+        mu.per_cm, on_field(np.roll(true_map.per_cm, 9, axis=1), true_map.grid, solver.grid), atol=1e-5
+    )
+    assert notes[0].startswith("predicted map: uncertainty 50.00 %")
+    network_gives(spread_about(np.full_like(true_map.per_cm, 0.15), 0.0))
+    _, spread, notes = PredictedMap(heed_limits=False).estimate(solver)
+    assert spread is None
+    assert "the predicted map reaches" in notes[0]
+
+
+def test_below_the_preview_the_uniform_map_goes_on_as_well(solver):
+    """The head's field is 264 mm long, the preview 256 mm: the neck fills the lowest row too."""
+    mu, _ = uniform_map(solver, 0.15, None)
+    preview = solver.preview().grid
+    assert mu.grid.centres_mm()[0][0] < preview.centres_mm()[0][0] - 2.0
+    neck = (mu.per_cm[0] > 0.075).sum() / (mu.per_cm[1] > 0.075).sum()
+    assert neck == pytest.approx(1.0, abs=0.25)
+
+
 def test_a_refined_map_that_reaches_through_the_collimator_is_not_used(solver, true_map, network_gives, monkeypatch):
     network_gives(spread_about(true_map.per_cm, 0.01))
     whole_field = MuMap(np.full_like(true_map.per_cm, 0.15), true_map.grid, KEV)
@@ -199,16 +206,18 @@ def test_the_widest_window_that_training_knew_fills_the_scatter_channel(head, tr
 
 
 def test_direct_correction_multiplies_the_uncorrected_image(solver, true_map, tmp_path, monkeypatch):
-    """Factors of 3 within the preview's field and below it, blended over a voxel to 1 beyond it; no map's weights."""
+    """Factors of 3 where there is activity and below it, blended over a voxel to 1 in air; no map's weights."""
     correction, other = (save(tmp_path / f"{target}.safetensors", target) for target in ("correction", "map"))
     shape = true_map.grid.shape
     monkeypatch.setattr(direct, "passes", lambda *_: np.stack([np.full(shape, 2.0), np.full(shape, 4.0)]))
     result = direct.DirectCorrection(str(correction)).correct(solver)
     uncorrected = solver(None)
-    inside = on_field(np.ones(shape, np.float32), true_map.grid, solver.grid) > 0.999
+    preview = solver.preview().values
+    active = (preview > LEAST_SHARE * preview.max()).astype(np.float32)
+    inside = on_field(active, true_map.grid, solver.grid) > 0.999
     assert inside.sum() > 1000
     np.testing.assert_allclose(result.image.values[inside], 3.0 * uncorrected.values[inside], rtol=1e-5)
-    beyond = on_field(np.ones(shape, np.float32), true_map.grid, solver.grid) == 0
+    beyond = on_field(active, true_map.grid, solver.grid) == 0
     np.testing.assert_allclose(result.image.values[beyond], uncorrected.values[beyond], rtol=1e-5)
     assert result.mu is None
     with pytest.raises(InputError, match="gives a map, not a correction"):

@@ -36,3 +36,6 @@ def test_a_batch_is_its_members_one_by_one(system):
 def test_what_does_not_fit_is_refused(system):
     with pytest.raises(InputError, match="activity and map need the shape"):
         project(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2), system)
+    elsewhere = torch.zeros(1, *system.image_shape, device="meta")
+    with pytest.raises(InputError, match=r"works on the CPU, the tensors lie on meta: move them with \.cpu\(\)"):
+        project(elsewhere, elsewhere, system)

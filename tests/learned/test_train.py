@@ -209,6 +209,20 @@ def test_another_configuration_does_not_go_on_with_a_checkpoint(tiny_cohorts, tm
         training.train(settings, tiny_cohorts, tmp_path / "out")
 
 
+@pytest.mark.parametrize("damage", ["cut", "text", "another program's"])
+def test_a_damaged_checkpoint_is_refused_with_what_to_do(tiny_cohorts, tmp_path, damage):
+    checkpoint = tmp_path / "checkpoint.ckpt"
+    if damage == "cut":
+        training.train(short(epochs=1), tiny_cohorts, tmp_path)
+        checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
+    elif damage == "text":
+        checkpoint.write_text("no checkpoint")
+    else:
+        torch.save({"step": 3}, checkpoint)
+    with pytest.raises(InputError, match=r"checkpoint\.ckpt: no checkpoint of spectac, or damaged .* delete it"):
+        training.train(short(epochs=1), tiny_cohorts, tmp_path)
+
+
 def test_one_round_decides_which_weights_are_kept(tiny_cohorts):
     """Validation as in use by default: a network that looks at the corrected image alone is blind there."""
 
@@ -365,4 +379,6 @@ def test_the_committed_configurations_are_whole():
         "map.toml": "map",
         "map_first.toml": "map",
         "map_large.toml": "map",
+        "map_large_second.toml": "map",
+        "map_second.toml": "map",
     }

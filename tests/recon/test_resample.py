@@ -5,7 +5,7 @@ import pytest
 
 from spectac.recon import geometry
 from spectac.recon.errors import InputError
-from spectac.recon.resample import rebin, rebin_acquisition, resample
+from spectac.recon.resample import on_field, rebin, rebin_acquisition, resample
 from spectac.recon.types import Grid
 
 
@@ -274,3 +274,21 @@ def test_factors_that_are_no_whole_numbers_above_0_are_refused(make_acquisition,
 def test_rebinning_a_single_row_of_counts_is_refused():
     with pytest.raises(InputError, match="rows and columns"):
         rebin(np.zeros(8), 1, 2)
+
+
+@pytest.mark.parametrize("offset_mm", [0.0, 1.5, -1.0])
+def test_below_the_preview_its_last_row_goes_on(offset_mm):
+    """A field that is 43 mm longer than the preview below and 31 mm above, in rows of another length."""
+    preview = Grid.upright((8, 6, 6), (4.0,) * 3, (-10.0, -10.0, offset_mm))
+    values = np.random.default_rng(0).random(preview.shape).astype(np.float32)
+    field = Grid.upright((35, 6, 6), (3.0, 4.0, 4.0), (-10.0, -10.0, -43.0))
+    z = field.centres_mm()[0]
+    found = on_field(values, preview, field)
+    first, last = preview.centres_mm()[0][[0, -1]]
+    np.testing.assert_allclose(found[z <= first], np.broadcast_to(values[0], found[z <= first].shape), rtol=1e-5)
+    within = (z >= first) & (z <= last)
+    np.testing.assert_allclose(found[within], resample(values, preview, field)[within], rtol=1e-5)
+    assert not found[z > last + 2.0].any()
+    # A field within the preview gets what lies there alone.
+    short = Grid.upright((4, 6, 6), (4.0,) * 3, (-10.0, -10.0, offset_mm + 8.0))
+    np.testing.assert_array_equal(on_field(values, preview, short), values[2:6])
