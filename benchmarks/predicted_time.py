@@ -6,7 +6,8 @@ A virtual DAT patient is made once by the fast simulation: matrix 64 x 128 (128x
 four windows. Then the installed command line reconstructs it, OSEM 10 x 10, in turn with the true map and with the
 predicted one; a first run of each, which fills the caches, does not count. Issue 5 wants predicted within 1.6 times the
 given map's seconds and 6 more (imports, previews, network), and one reconstruction more for each further round. A run
-that fell back to the uniform map is no answer and is named. Times are never a reason to fail; use a quiet machine.
+that fell back to the uniform map is no answer and is named. The imports alone (goal: 3 s) are a process too. Times are
+never a reason to fail; use a quiet machine.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from spectac.simulate.tracer import draw_uptake
 SETTINGS = ("--iterations", "10", "--subsets", "10")
 RATIO, EXTRA_S = 1.6, 6.0
 """What issue 5 allows on 2 cores."""
+IMPORTS = "imports of predicting"
 FELL_BACK = "no map could be predicted"
 """How learned.predict begins its note where the uniform map stood in."""
 
@@ -118,6 +120,7 @@ def _commands(folder: Path, options: argparse.Namespace) -> Mapping[str, Sequenc
     for rounds in options.rounds:
         more = (*own, "--attenuation-option", f"rounds={rounds}")
         commands[f"predicted, rounds {rounds}"] = (*start, "--attenuation", "predicted", *more)
+    commands[IMPORTS] = (sys.executable, "-c", "import spectac.learned.predict")
     return commands
 
 
@@ -129,8 +132,8 @@ def _timed(command: Sequence[str], output: Path) -> tuple[float, float, bool]:
     seconds = time.perf_counter() - began
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
-    notes = json.dumps(json.loads((output / "record.json").read_text(encoding="utf-8")))
-    return seconds, load, FELL_BACK in notes
+    record = output / "record.json"
+    return seconds, load, record.exists() and FELL_BACK in json.dumps(json.loads(record.read_text(encoding="utf-8")))
 
 
 def _summarise(rows: Sequence[Mapping[str, object]]) -> None:
@@ -140,6 +143,7 @@ def _summarise(rows: Sequence[Mapping[str, object]]) -> None:
         seconds.setdefault(str(row["attenuation"]), []).append(float(str(row["seconds"])))
     given = statistics.median(seconds["given map"])
     print(f"\ngiven map: median {given:.2f} s")
+    print(f"{IMPORTS}: median {statistics.median(seconds.pop(IMPORTS)):.2f} s")
     for kind in list(seconds)[1:]:
         found = statistics.median(seconds[kind])
         beyond = found - RATIO * given
