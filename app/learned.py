@@ -54,12 +54,11 @@ def predict_map(study: Study, output: Path, options: Mapping[str, str], photopea
     notes = tuple(dict.fromkeys((*study.warnings, *solver.notes, *found)))
     stem, ending = output.name.split(".nii")
     beside = output.with_name(f"{stem}_spread.nii{ending}")
+    # An earlier study's spread would pass for this map's.
+    for stale in (beside, output.with_name(f"{stem}_spread.json")):
+        stale.unlink(missing_ok=True)
     write_mu_map(output, mu, notes)
-    if spread is None:
-        # An earlier study's spread would pass for this map's.
-        for stale in (beside, output.with_name(f"{stem}_spread.json")):
-            stale.unlink(missing_ok=True)
-    else:
+    if spread is not None:
         write_mu_map(beside, spread)
     written = f"{output} and {beside.name}" if spread is not None else str(output)
     return [*(f"note: {note}" for note in notes), f"{written}: in 1/cm at {mu.energy_kev:g} keV"]

@@ -62,6 +62,9 @@ def draw_bars(path: Path, rows: Sequence[Row]) -> None:
         ("sbr_error", "SBR, DAT"),
         ("pattern_error", "pattern, perfusion"),
     )
+    if not (sets and methods):
+        path.unlink(missing_ok=True)
+        return
     figure = Figure(figsize=(WIDTH_IN, 0.8 + (0.16 * len(methods) + 0.2) * len(sets)), layout="constrained")
     axes = figure.subplots(len(sets), len(shown), squeeze=False, sharex="col", sharey=True)
     for number, (line, name) in enumerate(zip(axes, sets, strict=True)):
@@ -104,8 +107,9 @@ def draw_agreement(path: Path, rows: Sequence[Row]) -> None:
     regions = tuple(name for name in MEANS if name not in SUMS)
     sets = [name for name in LIKE_TRAINING if shared(rows_of(rows, set=name))]
     own = {name: shared(rows_of(rows, set=name)) for name in sets}
-    methods = [name for name in COLOURS if all(rows_of(own[one], method=name) for one in sets)]
+    methods = [name for name in COLOURS if all(differences(own[one], name)[1].size for one in sets)]
     if not (sets and methods):
+        path.unlink(missing_ok=True)
         return
     figure = Figure(figsize=(WIDTH_IN, 0.4 + 2.8 * len(sets)), layout="constrained")
     grid = figure.subplots(len(sets), len(methods), squeeze=False, sharex=True, sharey=True)

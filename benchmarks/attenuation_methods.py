@@ -21,15 +21,15 @@ import time
 from pathlib import Path
 
 from attenuation_code import code_digest
-from attenuation_models import METHODS, TUNED, UNLIMITED, Choice
+from attenuation_models import METHODS, UNLIMITED, Choice
 from attenuation_patients import SETS, rebuilt
 from attenuation_rows import CSV, NO_CASE, Row, measured, read_rows, write_rows
-from attenuation_tuning import NUCLIDES, TUNING, tune, tuned_values
+from attenuation_tuning import TUNING, tune, tuned_values
 from provenance import load_average, provenance
 
 from spectac.recon import InputError
 
-UNLIMITED_SETS = ("other heads", "other scanners")
+UNLIMITED_SETS = ("unusual heads", "other heads", "other scanners", "fifth of counts")
 """Where the network's map is also measured on patients for whom its limits give way to the uniform one."""
 
 SCANNER_SETS = {"other scanners": 20, "clinical matrix": 6, "fifth of counts": 10, "no scatter window": 10}
@@ -44,9 +44,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure every patient that is asked for and not in the CSV yet."""
     path = options.output / CSV
     choice = Choice(tuned_values(options.output / TUNING, options.seed), options.weights, options.direct_weights)
-    for method in set(TUNED) & set(options.methods):
-        for nuclide in NUCLIDES:
-            choice.coefficient(method, nuclide)
+    choice.check(options.methods)
     rows = read_rows(path)
     for set_name, patient in asked_for(options):
         full = set_name == "mr head" or SETS[set_name].full
@@ -62,16 +60,17 @@ def run(options: argparse.Namespace) -> None:
             continue
         began, used = time.perf_counter(), time.process_time()
         about = key | _origin(options.seed, load_average())
+        what = "not simulated"
         try:
             case = rebuilt(set_name, patient, options.seed, histories, options.phantom)
+            simulated, what = time.perf_counter(), "not measured"
+            new = [row | about for row in measured(case, todo, choice)]
         except InputError as error:
-            # Every run tries it again: it ends early.
-            rows = [*others, about | {"method": NO_CASE, "notes": f"not simulated: {error}"}]
+            # Every run tries it again.
+            rows = [*others, *(valid or [about | {"method": NO_CASE, "notes": f"{what}: {error}"}])]
             write_rows(path, rows)
-            print(f"{set_name} {patient}: not simulated: {error}", flush=True)
+            print(f"{set_name} {patient}: {what}: {error}", flush=True)
             continue
-        simulated = time.perf_counter()
-        new = [row | about for row in measured(case, todo, choice)]
         rows = [*others, *valid, *new]
         write_rows(path, rows)
         print(

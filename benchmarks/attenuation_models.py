@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ TUNED = ("chang best, true outline", "uniform tuned, data outline", "uniform tun
 UNLIMITED = "predicted, limits ignored"
 LEARNED = ("predicted", "predicted 2 rounds", "predicted refined", UNLIMITED)
 ORACLE, USUAL_BONE = "direct, true factors", "ct, usual bone density"
+NUCLIDES = ("I-123", "Tc-99m")
 METHODS = ("none", "chang", TUNED[0], "uniform", *TUNED[1:], "ct", USUAL_BONE, *LEARNED, "direct", ORACLE)
 
 
@@ -79,10 +80,35 @@ class Choice:
         if method in TUNED:
             return f"{self.coefficient(method, nuclide):g} /cm"
         if method in LEARNED:
-            from spectac.learned.estimate import shipped_weights
+            return _digest(self.map_weights)
+        if method == "direct" and self.direct_weights:
+            return f"{_digest(Path(self.direct_weights))}, coverage of {_digest(self.map_weights)}"
+        return ""
 
-            return _digest(Path(self.weights) if self.weights else shipped_weights())
-        return _digest(Path(self.direct_weights)) if method == "direct" and self.direct_weights else ""
+    @property
+    def map_weights(self) -> Path:
+        """Weights of the map network."""
+        from spectac.learned.estimate import shipped_weights
+
+        return Path(self.weights) if self.weights else shipped_weights()
+
+    def check(self, methods: Collection[str]) -> None:
+        """InputError where a coefficient or weights that these methods need are missing or cannot be used."""
+        for method in TUNED:
+            for nuclide in NUCLIDES if method in methods else ():
+                self.coefficient(method, nuclide)
+        if not {*LEARNED, "direct"} & {*methods}:
+            return
+        from spectac.learned.estimate import TrainedNetwork
+        from spectac.learned.weights_file import read_weights
+
+        rounds = TrainedNetwork.read(self.map_weights).rounds
+        if rounds < 2 and "predicted 2 rounds" in methods:
+            raise InputError(f"{self.map_weights}: trained for 1 round: leave out the method predicted 2 rounds")
+        if "direct" in methods and self.direct_weights:
+            target = read_weights(Path(self.direct_weights))[0].settings.target
+            if target != "correction":
+                raise InputError(f"{self.direct_weights}: gives a {target}, direct needs a correction")
 
     def made(self, settings: str, method: str, nuclide: str) -> bool:
         """True where a row with these settings was made with what is chosen, as far as that is known."""
@@ -111,10 +137,9 @@ def model_of(method: str, case: Case, choice: Choice) -> AttenuationModel:
         return PredictedMap(choice.weights, rounds=rounds, refine=refine, heed_limits=method != UNLIMITED)
     if method == "direct":
         from spectac.learned.direct import DirectCorrection
-        from spectac.learned.estimate import TrainedNetwork, shipped_weights
+        from spectac.learned.estimate import TrainedNetwork
 
-        coverage = TrainedNetwork.read(Path(choice.weights) if choice.weights else shipped_weights()).coverage
-        return DirectCorrection(str(choice.direct_weights), coverage)
+        return DirectCorrection(str(choice.direct_weights), TrainedNetwork.read(choice.map_weights).coverage)
     if method == ORACLE:
         return TrueFactors(case)
     if method == USUAL_BONE:

@@ -7,7 +7,7 @@ from attenuation_patients import Case
 
 from spectac.recon import MuMap, Result
 from spectac.recon.attenuation import Solver
-from spectac.recon.resample import on_field, resample
+from spectac.recon.resample import down_to, resample
 from spectac.simulate.cohorts.patient_arrays import correction
 
 
@@ -24,9 +24,11 @@ class TrueFactors:
 
     def correct(self, solver: Solver) -> Result:
         """Uncorrected reconstruction times the factors; above and beside the preview's field they are 1."""
-        grid, true = solver.preview().grid, self.case.simulated_mu
+        true = self.case.simulated_mu
+        # A cohort's preview may end within the field; a map that ends there would spoil its last rows.
+        grid = down_to(solver.preview().grid, solver.grid)
         mu = MuMap(resample(true.per_cm, true.grid, grid), grid, true.energy_kev)
         factors = correction(solver.study.acquisition, self.case.primary, mu)
-        here = on_field(np.where(factors > 0, factors, 1.0) - 1.0, grid, solver.grid) + np.float32(1.0)
+        here = resample(np.where(factors > 0, factors, 1.0) - 1.0, grid, solver.grid) + np.float32(1.0)
         uncorrected = solver(None)
         return Result(replace(uncorrected, values=uncorrected.values * here), uncorrected=uncorrected)

@@ -102,12 +102,13 @@ def texts(row: Mapping[str, object]) -> Row:
     }
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a CSV, none where there is no file."""
+def read_rows(path: Path, columns: tuple[str, ...] = COLUMNS) -> list[Row]:
+    """Rows of a CSV, none where there is no file, or one of other columns: such rows are of other code."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+        reader = csv.DictReader(stream)
+        return list(reader) if tuple(reader.fieldnames or ()) == columns else []
 
 
 def write_rows(path: Path, rows: list[Row], columns: tuple[str, ...] = COLUMNS) -> None:

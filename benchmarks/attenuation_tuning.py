@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from attenuation_code import code_digest
 from attenuation_measures import IMAGE_MEASURES
-from attenuation_models import TUNED
+from attenuation_models import NUCLIDES, TUNED
 from attenuation_patients import SETS, virtual_case
 from attenuation_rows import Row, read_rows, tried, write_rows
 from provenance import provenance
@@ -23,7 +23,6 @@ COARSE_PER_CM = (0.138, 0.144, 0.150, 0.156, 0.162, 0.168, 0.174, 0.180, 0.186)
 FINE_STEPS_PER_CM = (-0.004, -0.002, 0.002, 0.004)
 """Around the best coarse value: a step of 0.002 /cm is about 1 % of raw error."""
 
-NUCLIDES = ("I-123", "Tc-99m")
 COLUMNS = (
     "patient", "method", "nuclide", "tracer", "mu_per_cm", *IMAGE_MEASURES, "notes", "code", "commit", "date",
     "machine", "cores", "seed",
@@ -67,7 +66,7 @@ def tune(options: argparse.Namespace) -> None:
 def try_values(path: Path, seed: int, patients: Iterable[int], values_per_cm: Mapping[Key, Sequence[float]]) -> None:
     """Add the rows that are missing for these values; a patient that cannot be simulated is skipped with a line."""
     current = current_rows(path, seed)
-    others = [row for row in read_rows(path) if row not in current]
+    others = [row for row in read_rows(path, COLUMNS) if row not in current]
     for index in patients:
         own = [row for row in current if row["patient"] == str(index)]
         if own and not _missing(own, own[0]["nuclide"], values_per_cm):
@@ -102,7 +101,7 @@ def _missing(
 def current_rows(path: Path, seed: int) -> list[Row]:
     """Rows of the current code and this seed."""
     wanted = (str(seed), code_digest())
-    return [row for row in read_rows(path) if (row["seed"], row.get("code")) == wanted]
+    return [row for row in read_rows(path, COLUMNS) if (row["seed"], row.get("code")) == wanted]
 
 
 def tuned_values(path: Path, seed: int) -> dict[Key, float]:

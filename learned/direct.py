@@ -18,6 +18,9 @@ from spectac.recon.resample import on_field
 from spectac.recon.types import Result
 from spectac.simulate.cohorts.patient_arrays import LEAST_SHARE
 
+BIASED_ROWS = 2
+"""At a preview's lower end, within its blur of 6 mm and half a voxel of the resampling."""
+
 
 @dataclass(frozen=True, eq=False)
 class DirectCorrection:
@@ -37,6 +40,8 @@ class DirectCorrection:
             raise InputError(f"{self.weights}: gives a {network.settings.target}, not a correction")
         image = solver.preview()
         factors = passes(network, previews(solver, self.coverage), solver.energy_kev).mean(axis=0)
+        # Rows whose true factors were those of a map that ended there.
+        factors[:BIASED_ROWS] = factors[BIASED_ROWS]
         # In air training asked for nothing.
         factors = np.where(image.values > LEAST_SHARE * image.values.max(), factors, np.float32(1.0))
         here = on_field(factors - 1.0, image.grid, solver.grid) + np.float32(1.0)

@@ -48,12 +48,12 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter, map_coordinates, spline_filter
 
 from spectac.recon import geometry
-from spectac.recon.attenuation import Solver, map_on_grid
+from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.osem import FEWEST_VIEWS, osem
 from spectac.recon.pipeline import preview_factors
-from spectac.recon.resample import rebin, rebin_acquisition
+from spectac.recon.resample import on_field, rebin, rebin_acquisition
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, MuMap
 
@@ -248,7 +248,7 @@ def _coarse(solver: Solver, mu: MuMap) -> Likelihood:
     factors = preview_factors(projections.acquisition.pixel_mm)
     acquisition = rebin_acquisition(projections.acquisition, *factors)
     grid = geometry.default_grid(acquisition)
-    near = map_on_grid(mu, grid)
+    near = MuMap(on_field(mu.per_cm, mu.grid, grid), grid, mu.energy_kev)
     system = SystemModel(acquisition, grid, mu=near, energy_kev=solver.energy_kev)
     scatter = np.zeros_like(projections.counts) if projections.scatter is None else projections.scatter
     return Likelihood(system, rebin(projections.counts, *factors), rebin(scatter, *factors), MovableMap.of(near))

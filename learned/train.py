@@ -214,7 +214,9 @@ def _resume(fabric: Fabric, checkpoint: Path, state: dict[str, Any], about: Mapp
     try:
         held = fabric.load(checkpoint, weights_only=True)
         known = json.loads(held["about"])
-    except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, UnpicklingError, OSError, EOFError, KeyError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"{checkpoint}: no checkpoint of spectac, or damaged ({type(error).__name__}: {reason}): "

@@ -60,13 +60,19 @@ def on_field(values: Array, preview: Grid, grid: Grid) -> Array:
     A field longer than a preview is cut there at the neck (recon.pipeline.preview_grid); beyond its other sides is air,
     0. Both grids are upright.
     """
+    longer = down_to(preview, grid)
+    rows = longer.shape[0] - preview.shape[0]
+    return resample(np.pad(values, ((rows, 0), (0, 0), (0, 0)), mode="edge"), longer, grid)
+
+
+def down_to(preview: Grid, grid: Grid) -> Grid:
+    """An upright grid with as many rows more at its lower end as it takes to reach that of another."""
     length = preview.voxel_mm[0]
     bottom, lowest = (one.centres_mm()[0][0] - 0.5 * one.voxel_mm[0] for one in (preview, grid))
     rows = max(0, math.ceil((bottom - lowest) / length))
     z, y, x = (axis[0] for axis in preview.centres_mm())
     nz, ny, nx = preview.shape
-    longer = Grid.upright((nz + rows, ny, nx), preview.voxel_mm, (x, y, z - rows * length))
-    return resample(np.pad(values, ((rows, 0), (0, 0), (0, 0)), mode="edge"), longer, grid)
+    return Grid.upright((nz + rows, ny, nx), preview.voxel_mm, (x, y, z - rows * length))
 
 
 def rebin(counts: Array, factor_z: int, factor_u: int) -> Array:

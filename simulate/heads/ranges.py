@@ -204,7 +204,8 @@ def draw_shape(rng: np.random.Generator, ranges: HeadRanges) -> HeadShape:
                 apart = 0.02 if field.name in ("caudate", "putamen") else 0.12
                 numbers[f"{side}_{field.name}"] = max(0.0, both * (1 + apart * float(rng.standard_normal())))
         elif unusual and field.name in UNUSUAL:
-            numbers[field.name] = float(rng.uniform(*UNUSUAL[field.name]))
+            # One value instead of a range is that of every head.
+            numbers[field.name] = float(rng.uniform(*(value if value[0] == value[1] else UNUSUAL[field.name])))
         else:
             numbers[field.name] = _draw(rng, field.name, value)
     chance = rng.random(12)

@@ -46,8 +46,9 @@ def test_frontal_sinuses_outside_training_are_larger_than_any_in_training():
     assert np.median(other) > OUTSIDE_TRAINING.frontal_sinus[0]
 
 
-def test_a_head_with_usual_bones_differs_in_their_density_alone():
-    patient, usual, _, _ = draw_patient(5, SETS["unseen"], 0)
+@pytest.mark.parametrize("name", ["unseen", "unusual heads", "other heads"])
+def test_a_head_with_usual_bones_differs_in_their_density_alone(name):
+    patient, usual, _, _ = draw_patient(5, SETS[name], 0)
     head = patient.head
     np.testing.assert_array_equal(head.labels, usual.labels)
     assert usual.parameters["bone_density"] == 1.0

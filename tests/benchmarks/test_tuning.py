@@ -98,7 +98,7 @@ def test_tuning_goes_on_around_the_best_skips_who_cannot_be_simulated_and_resume
     tune(options)
     assert tuner.simulated == [0, 2, 3, 0, 2, 3]
     assert set(tuned_values(tmp_path / TUNING, 5).values()) == {0.160}
-    rows = read_rows(tmp_path / TUNING)
+    rows = read_rows(tmp_path / TUNING, COLUMNS)
     assert len(rows) == 3 * len(TUNED) * (len(COARSE_PER_CM) + 4)
     assert len({(row["patient"], row["method"], row["mu_per_cm"]) for row in rows}) == len(rows)
     printed = capsys.readouterr().out
@@ -114,11 +114,17 @@ def test_tuning_goes_on_around_the_best_skips_who_cannot_be_simulated_and_resume
 def test_tuning_of_another_seed_keeps_what_is_there(tmp_path, tuner):
     for seed in (5, 6):
         tune(Namespace(output=tmp_path, seed=seed, tuning=1))
-        for row in (rows := read_rows(tmp_path / TUNING)):
+        for row in (rows := read_rows(tmp_path / TUNING, COLUMNS)):
             row["seed"] = row["seed"] or str(seed)
         write_rows(tmp_path / TUNING, rows, COLUMNS)
-    numbers = [sum(row["seed"] == seed for row in read_rows(tmp_path / TUNING)) for seed in ("5", "6")]
+    numbers = [sum(row["seed"] == seed for row in read_rows(tmp_path / TUNING, COLUMNS)) for seed in ("5", "6")]
     assert numbers == [len(TUNED) * (len(COARSE_PER_CM) + 4)] * 2
+
+
+def test_a_file_of_other_columns_is_made_anew(tmp_path, tuner):
+    write_rows(tmp_path / TUNING, [{"patient": "0", "ratio_error": "1"}], ("patient", "ratio_error"))
+    tune(Namespace(output=tmp_path, seed=5, tuning=1))
+    assert len(read_rows(tmp_path / TUNING, COLUMNS)) == len(TUNED) * (len(COARSE_PER_CM) + 4)
 
 
 def test_tuning_without_any_result_says_so(tmp_path, tuner, monkeypatch, capsys):
@@ -129,4 +135,4 @@ def test_tuning_without_any_result_says_so(tmp_path, tuner, monkeypatch, capsys)
     monkeypatch.setattr(tuner, "rows", refused)
     tune(Namespace(output=tmp_path, seed=5, tuning=1))
     assert capsys.readouterr().out.count("no patient gave a result") == 2 * len(TUNED)
-    assert "No result" in tuning_table(read_rows(tmp_path / TUNING))
+    assert "No result" in tuning_table(read_rows(tmp_path / TUNING, COLUMNS))

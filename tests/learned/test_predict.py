@@ -103,11 +103,15 @@ def spread_about(per_cm, share):
 
 
 def test_the_networks_mean_is_the_map_and_its_spread_the_uncertainty(solver, true_map, network_gives):
-    network_gives(spread_about(true_map.per_cm, 0.04))
+    given = true_map.per_cm.copy()
+    given[0, 24:40, 24:40] = 0.15
+    network_gives(spread_about(given, 0.04))
     mu, spread, notes = PredictedMap(fallback=False).estimate(solver)
     assert mu.grid.same_as(solver.grid)
-    np.testing.assert_allclose(mu.per_cm, on_field(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
+    np.testing.assert_allclose(mu.per_cm, on_field(given, true_map.grid, solver.grid), atol=1e-5)
     np.testing.assert_allclose(spread.per_cm, 0.04 * mu.per_cm, atol=1e-5)
+    # The field's lowest row lies below the preview: the last one goes on.
+    assert mu.per_cm[0, 14, 14] == pytest.approx(0.15, rel=1e-5)
     assert notes[0] == "predicted map: uncertainty 4.00 % (limit 10.00 %), rounds: 1"
 
 
