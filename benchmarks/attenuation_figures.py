@@ -25,8 +25,8 @@ from spectac.recon.filters import gaussian
 from spectac.recon.types import Array
 
 SHOWN_FWHM_MM = 8.0
-WIDTH_IN, DPI = 9.0, 150
-"""At 900 px this is 100 px an inch: letters of 8 points are then 11 px high."""
+WIDTH_IN, DPI, SLICES_DPI = 9.0, 150, 100
+"""At 900 px this is 100 px an inch: letters of 8 points are then 11 px high. Slices are drawn at that size."""
 
 DRAWN = ("unseen", "monte carlo", "unusual heads", "other heads", "clinical matrix", "other scanners", "mr head")
 LIKE_TRAINING = ("unseen", "monte carlo")
@@ -178,7 +178,7 @@ def draw_worst(path: Path, worst: Sequence[Row], choice: Choice, phantom: Path |
             fontsize=9,
         )
         _slices(part.subplots(3, 6), case, methods, panels)
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=SLICES_DPI)
 
 
 def _panel(case: Case, method: str, choice: Choice) -> tuple[Array, Array] | str:
