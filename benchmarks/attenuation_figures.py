@@ -127,7 +127,7 @@ def draw_agreement(path: Path, rows: Sequence[Row]) -> None:
             for level, style in ((mean, "-"), (mean - spread, "--"), (mean + spread, "--")):
                 axis.axhline(level, color="k", linestyle=style, linewidth=1)
             axis.set_title(
-                f"{method}\nmean {mean:+.1f} %, 1.96 SD of regions {mean - spread:+.1f} to {mean + spread:+.1f} %",
+                f"{method}\nmean {mean:+.1f} %, 1.96 SD over regions {spread:.1f} %",
                 fontsize=8,
             )
             _plain_log(axis, (1, 2, 5, 10, 20, 50))
