@@ -46,7 +46,7 @@ def test_frontal_sinuses_outside_training_are_larger_than_any_in_training():
     assert np.median(other) > OUTSIDE_TRAINING.frontal_sinus[0]
 
 
-@pytest.mark.parametrize("name", ["unseen", "unusual heads", "other heads"])
+@pytest.mark.parametrize("name", ["unusual heads", pytest.param("other heads", marks=pytest.mark.slow)])
 def test_a_head_with_usual_bones_differs_in_their_density_alone(name):
     patient, usual, _, _ = draw_patient(5, SETS[name], 0)
     head = patient.head
