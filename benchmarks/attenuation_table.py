@@ -226,7 +226,7 @@ def _legend(rows: Sequence[Row]) -> str:
         "of patients separately, so they are not over the same patients as the others. predicted, limits ignored: the "
         "network's map also where a user would get the uniform one, unless it reaches through the collimator. "
         "ct, usual bone density: the "
-        "true map with bones of the average head's density, which emission data hardly show: what is left when all "
+        "true map with bones of the average head's density, which the network does not see: what is left when all "
         "else of a map is estimated without error. direct: image-to-image "
         "correction, the uncorrected image times the network's factors. The factors were learned on previews, which "
         "have neither resolution recovery nor, in their target, noise and scatter; here they multiply the user's image "

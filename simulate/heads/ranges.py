@@ -111,7 +111,7 @@ ADULT_AND_CHILD = HeadRanges()
 """Heads as they are."""
 
 TRAINING = replace(ADULT_AND_CHILD, unusual_probability=0.5)
-"""What networks are trained on: a network gives a skull that it never saw the usual thickness, and does not tell."""
+"""What networks are trained on: a skull unlike all that a network saw comes out too thin, mostly without a warning."""
 
 OUTSIDE_TRAINING = replace(
     ADULT_AND_CHILD,

@@ -114,9 +114,6 @@ def test_tuning_goes_on_around_the_best_skips_who_cannot_be_simulated_and_resume
 def test_tuning_of_another_seed_keeps_what_is_there(tmp_path, tuner):
     for seed in (5, 6):
         tune(Namespace(output=tmp_path, seed=seed, tuning=1))
-        for row in (rows := read_rows(tmp_path / TUNING, COLUMNS)):
-            row["seed"] = row["seed"] or str(seed)
-        write_rows(tmp_path / TUNING, rows, COLUMNS)
     numbers = [sum(row["seed"] == seed for row in read_rows(tmp_path / TUNING, COLUMNS)) for seed in ("5", "6")]
     assert numbers == [len(TUNED) * (len(COARSE_PER_CM) + 4)] * 2
 
