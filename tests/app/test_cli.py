@@ -232,6 +232,8 @@ def test_an_interrupt_writes_nothing(study_file, tmp_path):
         "import os, signal, sys, threading\n"
         "import spectac.app.run as run\n"
         "from spectac.app.cli import main\n"
+        # A shell in the background hands on that SIGINT is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "original = run.reconstruct_study\n"
         "def interrupted(*arguments, **settings):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
