@@ -373,7 +373,13 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="NIfTI file for the map.")],
     weights: Annotated[Path | None, typer.Option(help="Weights from spectac train; default: the shipped ones.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; the second sees the image that the first corrects.")] = 1,
-    refine: Annotated[bool, typer.Option("--refine", help="Fit scale, skull and outline to the projections.")] = False,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine",
+            help="Fit scale, skull and outline to the projections; made most maps worse where it was measured.",
+        ),
+    ] = False,
     fallback: Annotated[
         bool, typer.Option("--fallback/--no-fallback", help="Give a uniform map where none can be predicted, or fail.")
     ] = True,

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from attenuation_measures import IMAGE_MEASURES, MAP_MEASURES
 from attenuation_models import LEARNED, METHODS
+from attenuation_patients import BENCHMARK, SCALE, SETS
 from attenuation_rows import CSV, MEANS, NO_CASE, Row
 from attenuation_tuning import chosen
 
 from spectac.recon.types import Array
+from spectac.simulate.heads.ranges import draw_shape
 
 GOALS = {
     "raw_mean": 0.8,
@@ -21,6 +23,8 @@ GOALS = {
 SIGNED_GOALS = ("+-0.5", "2.5", "1.8")
 """Goals over patients: mean signed SBR error, size that 95 % of patients' SBR errors keep, a region's mean error."""
 NMSE_GOALS = {"other scanners": 1.5}
+BY_HOLDER = ("chang", "uniform tuned, true outline", "ct, usual bone density", "predicted", "direct")
+"""Methods whose results are also shown with and without a head-holder, which emission images do not show."""
 CAVEATS = {
     "no scatter window": "Caveat: without scatter correction the image of the true map, which is narrow-beam, is "
     "itself 20-30 % too hot. What agrees with it over-corrects; a broad-beam Chang or uniform map that is right counts "
@@ -93,6 +97,7 @@ def table(rows: Sequence[Row]) -> str:
             parts.append(f"\n{title}, mean / worst:{_caveat(name) if other == 'ct' else ''}\n")
             parts.append(_lines(own, both, columns + more, other, name))
             parts.append(_spread(own, both, name, other))
+        parts.append(_by_holder(both, name))
         used = {row["patient"] for row in rows_of(both, method="predicted", fell_back="0")}
         if 0 < len(used) < len({row["patient"] for row in both}):
             kept = [row for row in both if row["patient"] in used]
@@ -172,6 +177,40 @@ def _spread(own: Sequence[Row], both: Sequence[Row], set_name: str, other: str) 
             f"{int(fell.sum())} of {fell.size}" if fell.size else "-",
         ]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def has_holder(row: Row) -> bool:
+    """Whether the virtual head of a row lies in a head-holder: drawn again from the row's seed, set and patient."""
+    chosen_set = SETS[row["set"]]
+    key = (BENCHMARK, SCALE[chosen_set.like or chosen_set.name], int(row["patient"]))
+    head_seed = np.random.SeedSequence(int(row["seed"]), spawn_key=key).spawn(1)[0]
+    return draw_shape(np.random.default_rng(head_seed), chosen_set.heads).holder
+
+
+def _by_holder(both: Sequence[Row], set_name: str) -> str:
+    """Table of some methods over the patients with and without a head-holder; empty where all are of one kind."""
+    if set_name not in SETS or set_name in CAVEATS:
+        return ""
+    groups: dict[bool, list[Row]] = {True: [], False: []}
+    for row in both:
+        groups[has_holder(row)].append(row)
+    if not all(groups.values()):
+        return ""
+    columns = [f"{name}_vs_ct" for name in ("raw_mean", "raw_worst", "scaled_mean", "sbr_error", "pattern_error")]
+    heads = [*(HEADINGS[column.removesuffix("_vs_ct")] for column in columns), "SBR, signed mean"]
+    lines = ["\nWith and without a head-holder, against the true map's image, mean / worst:\n"]
+    lines += ["| method | patients (DAT) | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
+    for method in BY_HOLDER:
+        for held, group in groups.items():
+            found = rows_of(group, method=method)
+            if not found:
+                continue
+            signed = numbers(found, "sbr_signed_vs_ct")
+            cells = [_mean_worst(numbers(found, column), column) for column in columns]
+            cells.append(f"{signed.mean():+.2f}" if signed.size else "-")
+            who = f"{method}, {'with' if held else 'without'}"
+            lines.append(f"| {who} | {len(found)} ({len(rows_of(found, tracer='dat'))}) | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

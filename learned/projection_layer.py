@@ -14,7 +14,7 @@ def project(activity: Tensor, mu_per_cm: Tensor, system: SystemModel) -> Tensor:
     """Projections (n, v, z, u) of activities (n, z, y, x) in counts per second and mL, through maps in 1/cm.
 
     `system` gives geometry, blur and precision; a map of its own is replaced. The gradient to the activity is the exact
-    adjoint, that to the map `SystemModel.gradient_mu`.
+    adjoint, that to the map `SystemModel.gradient_mu`; second derivatives are not known to torch (it takes them for 0).
     Raises InputError where the tensors do not fit the system or each other, or lie on a GPU.
     Assumes: a system on the CPU.
     """

@@ -1,5 +1,7 @@
 """`spectac train`: a network from cohorts, on one CPU, one GPU or several nodes (Lightning Fabric).
 
+Run so far: one CPU, and two processes on one; CUDA and several nodes never.
+
 A run is a function of its configuration and its cohorts: the order of patients, their augmentation and dropout follow
 from (seed, step), so that a run that was killed goes on from its last checkpoint; on a CPU with the same number of
 threads to the same weights, bit for bit (CUDA's gradients of interpolations sum in any order).

@@ -111,6 +111,14 @@ def test_predict_writes_map_spread_and_notes_and_no_stale_spread(tmp_path, figur
     assert not (tmp_path / "mu_spread.nii.gz").exists()
     notes = json.loads((tmp_path / "mu.json").read_text())["Notes"]
     assert any("no map could be predicted" in note for note in notes)
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result" / "mu_spread.nii.gz").write_bytes(b"of an earlier run")
+    settings = ("--attenuation", "predicted", "--iterations", "1", "--subsets", "4")
+    done = spectac("reconstruct", tmp_path / "narrow.h5", "-o", tmp_path / "result", *settings)
+    assert done.returncode == 0, done.stderr
+    warnings = json.loads((tmp_path / "result" / "record.json").read_text())["warnings"]
+    assert any("no map could be predicted" in warning for warning in warnings)
+    assert not (tmp_path / "result" / "mu_spread.nii.gz").exists()
     refused = spectac("predict", tmp_path / "narrow.h5", "-o", tmp_path / "no.nii.gz", "--no-fallback")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1

@@ -9,10 +9,12 @@ torch = pytest.importorskip("torch", reason="the learned map needs torch: pip in
 
 from safetensors.torch import save_file  # noqa: E402
 
-from spectac.learned.estimate import TrainedNetwork, passes  # noqa: E402
+from spectac.learned.coverage import Coverage  # noqa: E402
+from spectac.learned.estimate import TrainedNetwork, passes, shipped_weights  # noqa: E402
 from spectac.learned.inputs import Previews  # noqa: E402
 from spectac.learned.loss import correction_loss, factor_error, map_loss, turned  # noqa: E402
 from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork, blocks, voxels  # noqa: E402
+from spectac.learned.training_settings import TrainingSettings  # noqa: E402
 from spectac.learned.weights_file import read_weights, save_weights  # noqa: E402
 from spectac.recon import InputError  # noqa: E402
 
@@ -130,3 +132,19 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     save_weights(path, tiny(target="correction"), {"settings": TINY | {"target": "correction"}})
     with pytest.raises(InputError, match="gives a correction, not a map"):
         TrainedNetwork.read(path)
+
+
+def test_shipped_weights_are_small_and_say_what_made_them():
+    """Those of the committed configuration; digests of cohorts and earlier weights; what their training covered."""
+    path = shipped_weights()
+    assert sum(file.stat().st_size for file in path.parent.glob("*.safetensors")) < 12e6
+    _, about = read_weights(path)
+    committed = TrainingSettings.read(path.with_name("map.toml"))
+    for name, value in vars(committed).items():
+        if name != "checkpoint_minutes":
+            assert about["settings"][name] == (list(value) if isinstance(value, tuple) else value), name
+    digests = [about["training_sha256"], about["validation_sha256"], *about["weights_sha256"].values()]
+    assert all(len(bytes.fromhex(digest)) == 32 for digest in digests)
+    coverage = Coverage.from_json(about["coverage"])
+    assert 0.0 < coverage.uncertainty < 0.05
+    assert coverage.energies_kev == pytest.approx((140.5, 159.0), abs=0.05)

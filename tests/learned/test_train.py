@@ -169,6 +169,15 @@ def test_a_killed_run_ends_with_the_same_weights(
     assert list(tmp_path.glob("events.out.tfevents*"))
 
 
+def test_training_stops_when_validation_gets_no_better(tiny_cohorts, tmp_path, monkeypatch):
+    """Best in the first epoch, worse in all others: with a patience of 2 the third is the last, its weights not kept."""
+    errors = iter((0.3, 0.4, 0.5, 0.6, 0.7))
+    monkeypatch.setattr(training, "_measured", lambda *arguments: {"error": next(errors)})
+    _, about = read_weights(training.train(short(epochs=5, patience=2), tiny_cohorts, tmp_path))
+    assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3]
+    assert about["epoch"] == 1
+
+
 def test_checkpoints_within_an_epoch_change_nothing(tiny_cohorts, tmp_path, whole_run):
     path = training.train(short(checkpoint_minutes=0.0), tiny_cohorts, tmp_path)
     assert all(torch.equal(tensor, whole_run[0][part]) for part, tensor in load_file(path).items())
