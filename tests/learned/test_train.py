@@ -170,7 +170,7 @@ def test_a_killed_run_ends_with_the_same_weights(
 
 
 def test_training_stops_when_validation_gets_no_better(tiny_cohorts, tmp_path, monkeypatch):
-    """Best in the first epoch, worse in all others: with a patience of 2 the third is the last, its weights not kept."""
+    """Best in the first epoch, worse in all others: with a patience of 2 the third is the last, and not kept."""
     errors = iter((0.3, 0.4, 0.5, 0.6, 0.7))
     monkeypatch.setattr(training, "_measured", lambda *arguments: {"error": next(errors)})
     _, about = read_weights(training.train(short(epochs=5, patience=2), tiny_cohorts, tmp_path))
