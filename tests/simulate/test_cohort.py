@@ -407,9 +407,14 @@ def start(folder: Path, patients: int = 40, **environment: object) -> subprocess
         "--shard-patients", "4", "--workers", "2", "--simulation", "fake_patients:simulate",
     ]  # fmt: skip
     variables = {**os.environ, **{name: str(value) for name, value in environment.items()}}
-    return subprocess.Popen(
-        command, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+    # A shell in the background hands on that SIGINT is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            command, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
