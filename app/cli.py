@@ -209,7 +209,7 @@ def reconstruct(
     post_filter: Annotated[
         str | None, typer.Option(help="gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (the GPU where one works), cpu or cuda.")] = "auto",
 ) -> None:
     """Reconstruct raw projections into DIR/image.nii.gz, image.dcm, mu_map.nii.gz and record.json."""
     from spectac.app.run import Request, run

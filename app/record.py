@@ -12,7 +12,7 @@ import numpy as np
 
 from spectac.app.describe import describe
 from spectac.recon import Result, Study
-from spectac.recon.device import cpu_threads, select_device
+from spectac.recon.device import cpu_threads, device_name
 from spectac.recon.io import files_of
 
 _PACKAGES = ("spectac", "numpy", "scipy", "numba", "h5py", "nibabel", "pydicom", "SimpleITK", "xraylib")
@@ -52,7 +52,7 @@ def record(
     return {
         "inputs_sha256": digests,
         "parameters": dict(parameters),
-        "device": {"used": select_device(str(parameters["device"])), "threads": cpu_threads()},
+        "device": {"used": result.device, "name": device_name(result.device), "threads": cpu_threads()},
         "study": describe(study),
         "acquisition": {
             "view_angles_deg": acquisition.view_angles_deg.tolist(),

@@ -39,8 +39,8 @@ class Problem:
 
     @property
     def name(self) -> str:
-        """Name as "128x128x64x120": voxels along x, y, z, then views."""
-        return f"{self.columns}x{self.columns}x{self.rows}x{self.views}"
+        """Name as "128x128x64x120@4.4": voxels along x, y, z, then views, then the pixel in mm."""
+        return f"{self.columns}x{self.columns}x{self.rows}x{self.views}@{self.pixel_mm:g}"
 
     def acquisition(self, finer: int = 1) -> Acquisition:
         """Acquisition whose views weigh 1 per voxel: projections are plain sums, in all programs.
@@ -60,7 +60,11 @@ class Problem:
         )
 
 
-PROBLEMS = {problem.name: problem for problem in (Problem(128, 64, 120), Problem(64, 64, 60))}
+GROWING = (Problem(64, 32, 60), Problem(128, 64, 120), Problem(128, 128, 120), Problem(256, 128, 120))
+FIXED_FIELD = (Problem(64, 32, 60, 8.8), Problem(128, 64, 120), Problem(256, 128, 120, 2.2))
+TIGHT = Problem(72, 64, 120)
+"""Holds the head and no more: where a peer's memory traffic fits into the caches."""
+PROBLEMS = {problem.name: problem for problem in (*GROWING, *FIXED_FIELD, TIGHT)}
 """What --sizes accepts; a new size is a new entry."""
 
 

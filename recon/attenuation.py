@@ -305,7 +305,7 @@ class Chang:
         uncorrected = solver.fbp(primary)
         first = _scaled(uncorrected, factors)
         # Without blur: Chang corrects attenuation, and FBP knows no blur that the residual could hold.
-        system = SystemModel(acquisition, mu.grid, mu=mu, energy_kev=mu.energy_kev, resolution=False)
+        system = SystemModel(acquisition, mu.grid, mu=mu, energy_kev=mu.energy_kev, resolution=False, device="cpu")
         residual = _scaled(solver.fbp(primary - system.forward(first.values)), factors)
         corrected = replace(first, values=first.values + residual.values)
         return Result(
@@ -327,8 +327,8 @@ def chang_factors(acquisition: Acquisition, mu: MuMap) -> Array:
     without the map. Where the map is 0, and where no view sees a voxel, the factor is 1.
     """
     ones = np.ones(acquisition.shape, np.float32)
-    plain = SystemModel(acquisition, mu.grid, energy_kev=mu.energy_kev, resolution=False)
-    attenuated = SystemModel(acquisition, mu.grid, mu=mu, energy_kev=mu.energy_kev, resolution=False)
+    plain = SystemModel(acquisition, mu.grid, energy_kev=mu.energy_kev, resolution=False, device="cpu")
+    attenuated = plain.with_mu(mu.per_cm)
     seen = plain.adjoint(ones)
     transmitted = attenuated.adjoint(ones)
     visible = seen > 1e-6 * seen.max()

@@ -1,18 +1,85 @@
 """The one place that decides where a reconstruction runs."""
 
 import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 
-from spectac.recon.errors import InputError
+from spectac.recon.errors import DeviceError, InputError
 
 
 def select_device(device: str) -> str:
-    """Device that will be used for "auto" or "cpu".
+    """Device that will be used, "cpu" or "cuda", for "auto" (the GPU where one works), "cpu" or "cuda".
 
-    Raises InputError for any other name.
+    Raises InputError for any other name, and for "cuda" where no GPU works.
     """
-    if device in ("auto", "cpu"):
+    if device == "cpu":
+        return device
+    if device not in ("auto", "cuda"):
+        raise InputError(f"device {device!r} is not available: use --device auto, cpu or cuda")
+    reason = no_gpu()
+    if reason is None:
+        return "cuda"
+    if device == "auto":
         return "cpu"
-    raise InputError(f"device {device!r} is not available: this version runs on the CPU, use --device auto or cpu")
+    raise InputError(f"device 'cuda' is not available: {reason}; use --device auto or cpu")
+
+
+@cache
+def no_gpu() -> str | None:
+    """Why no GPU works, in a few words; None where one does. It is asked once in a process."""
+    try:
+        import cupy
+    except ImportError:
+        return "CuPy is not installed (pip install 'spectac[cuda13]')"
+    try:
+        if not cupy.cuda.is_available():
+            return "CuPy finds no CUDA device"
+        # A device may be there and its driver too old for the run-time library.
+        float(cupy.ones(2).sum())
+    except Exception as error:  # noqa: BLE001 - the driver's errors have no common type
+        return f"the GPU does not work ({' '.join(str(error).split())})"
+    return None
+
+
+def device_name(device: str) -> str:
+    """Name of the processor ("cpu") or of the current GPU ("cuda")."""
+    if device == "cpu":
+        return platform.processor() or platform.machine()
+    import cupy
+
+    return str(cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode())
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Errors of CuPy inside become a DeviceError of one line."""
+    try:
+        yield
+    except Exception as error:
+        # CuPy need not be installed, so its classes are known by their names alone.
+        if type(error).__module__.split(".")[0] not in ("cupy", "cupy_backends"):
+            raise
+        reason = " ".join(str(error).split())
+        if type(error).__name__ == "OutOfMemoryError":
+            raise DeviceError(
+                f"the GPU's memory does not suffice ({reason}): use --device cpu, or rebin the projections"
+            ) from None
+        raise DeviceError(f"the GPU failed ({reason}): use --device cpu") from None
+
+
+@contextmanager
+def own_stream(device: str) -> Iterator[None]:
+    """On a GPU the work inside goes to a stream of its own, so that studies in several threads overlap."""
+    if device == "cpu":
+        yield
+        return
+    import cupy
+
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        yield
+        stream.synchronize()
 
 
 def cpu_threads() -> int:

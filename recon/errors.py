@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints it and exits with code 2; every other exception is a defect of spectac.
     """
+
+
+class DeviceError(InputError):
+    """The GPU cannot do this; the CPU may."""

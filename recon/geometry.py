@@ -6,6 +6,7 @@ the axis to the detector is n = (sin a, cos a), and the detector's right, seen l
 e = (-cos a, sin a).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,8 +76,10 @@ class CameraFrames:
         return int(self.first.shape[1])
 
 
-def camera_frames(acquisition: Acquisition, grid: Grid) -> CameraFrames:
+def camera_frames(acquisition: Acquisition, grid: Grid, inside: NDArray[np.bool_] | None = None) -> CameraFrames:
     """Camera frames of all views over an upright grid whose voxels are the projections' pixels.
+
+    Lattice points that touch no voxel of `inside` (y, x; None: all) are left out, and some that touch none may stay.
 
     The lattice has the pitch of the u pixel in depth as well. It coincides with the grid at 0, 90, 180 and 270 deg when
     the grid is centred on the axis and the sizes of u, y and x are all even or all odd.
@@ -111,11 +114,11 @@ def camera_frames(acquisition: Acquisition, grid: Grid) -> CameraFrames:
     for offset, size in ((0, nx), (3, ny)):
         start = lattice[:, offset, None] + lattice[:, offset + 1, None] * d
         step = np.broadcast_to(lattice[:, offset + 2, None], start.shape)
-        inside = (start > -1) & (start < size)
+        within = (start > -1) & (start < size)
         with np.errstate(divide="ignore", invalid="ignore"):
             ends = np.sort(np.stack([(-1 - start) / step, (size - start) / step]), axis=0)
-        ends[0] = np.where(step == 0, np.where(inside, -np.inf, np.inf), ends[0])
-        ends[1] = np.where(step == 0, np.where(inside, np.inf, -np.inf), ends[1])
+        ends[0] = np.where(step == 0, np.where(within, -np.inf, np.inf), ends[0])
+        ends[1] = np.where(step == 0, np.where(within, np.inf, -np.inf), ends[1])
         low, high = np.maximum(low, ends[0]), np.minimum(high, ends[1])
     first = np.clip(np.floor(low + 1e-9) + 1, 0, columns).astype(np.int64)
     last = np.clip(np.ceil(high - 1e-9), 0, columns).astype(np.int64)
@@ -123,8 +126,68 @@ def camera_frames(acquisition: Acquisition, grid: Grid) -> CameraFrames:
     last[d >= planes[:, None]] = 0
     last = np.maximum(first, last)
 
+    if inside is not None and not inside.all():
+        first, last = _tightened(first, last, lattice, inside)
     distance = acquisition.radii_mm[:, None] - (nearest[:, None] - pitch * d)
-    return CameraFrames(lattice, first, last, np.maximum(distance, 0.0))
+    frames = CameraFrames(lattice, first, last, np.maximum(distance, 0.0))
+    return frames if inside is None else _without_empty_planes(frames)
+
+
+ORBIT_MARGIN_MM = 60.0
+"""How far beyond the collimator's face voxels are kept, where nothing can be.
+
+They hold what no energy window explains, septal penetration above all. Without them that comes nearer to the head, so
+that a region of the brain reads up to 0.3 % more; with 60 mm regions keep their value to 0.1 %
+(benchmarks/crop_to_orbit.py).
+"""
+
+
+def orbit_support(acquisition: Acquisition, grid: Grid) -> NDArray[np.bool_]:
+    """Voxels (y, x) whose centre lies at most ORBIT_MARGIN_MM beyond the collimator's face in every view."""
+    _, y, x = grid.centres_mm()
+    axis = axis_position_mm(acquisition)
+    inside = np.ones((y.size, x.size), bool)
+    for normal, radius_mm in zip(view_normals(acquisition.view_angles_deg), acquisition.radii_mm, strict=True):
+        inside &= normal[0] * (x - axis[0]) + normal[1] * (y - axis[1])[:, None] <= radius_mm + ORBIT_MARGIN_MM
+    return inside
+
+
+def _tightened(first: Array, last: Array, lattice: Array, support: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Columns of each plane among those given that hold every lattice point within reach of the support."""
+    y, x = np.nonzero(support)
+    depths = first.shape[1]
+    tight_first, tight_last = np.zeros_like(first), np.zeros_like(last)
+    for view, (l0, l1, l2, l3, l4, l5) in enumerate(lattice):
+        # The lattice's steps are unit vectors at right angles; a footprint reaches sqrt(2) in each of its directions.
+        depth = l1 * (x - l0) + l4 * (y - l3)
+        column = l2 * (x - l0) + l5 * (y - l3)
+        low, high = np.full(depths, np.inf), np.full(depths, -np.inf)
+        for step in (-1, 0, 1):
+            plane = np.rint(depth).astype(np.int64) + step
+            known = (plane >= 0) & (plane < depths)
+            np.minimum.at(low, plane[known], column[known])
+            np.maximum.at(high, plane[known], column[known])
+        touched = np.isfinite(low)
+        tight_first[view, touched] = np.ceil(low[touched] - math.sqrt(2.0))
+        tight_last[view, touched] = np.floor(high[touched] + math.sqrt(2.0)) + 1
+    tight_first = np.clip(tight_first, first, last)
+    return tight_first, np.clip(tight_last, tight_first, last)
+
+
+def _without_empty_planes(frames: CameraFrames) -> CameraFrames:
+    """Frames whose first plane is each view's first that has columns, and which end where no view has any."""
+    full = frames.first < frames.last
+    begin = np.argmax(full, axis=1)
+    depths = int((full.shape[1] - np.argmax(full[:, ::-1], axis=1) - begin).max())
+    lattice = frames.lattice.copy()
+    for offset in (0, 3):
+        lattice[:, offset] += begin * lattice[:, offset + 1]
+    planes = np.minimum(begin[:, None] + np.arange(depths), full.shape[1] - 1)
+    known = begin[:, None] + np.arange(depths) < full.shape[1]
+    first, last, distance = (
+        np.take_along_axis(array, planes, axis=1) for array in (frames.first, frames.last, frames.distance_mm)
+    )
+    return CameraFrames(lattice, first * known, last * known, distance)
 
 
 def _check_fit(acquisition: Acquisition, grid: Grid) -> None:

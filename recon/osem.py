@@ -17,16 +17,21 @@ FEWEST_VIEWS = 4
 class Update:
     """State after one subset's update, given to `on_update`.
 
-    `done` of `total` updates; `image` (z, y, x) the estimate, which the next update overwrites: copy it to keep it, and
-    do not write to it; `lost_counts` measured counts in
-    this subset's bins whose expectation is 0, so that no image could explain them.
+    `done` of `total` updates; `image` (z, y, x) the estimate, on the system's device, which the next update overwrites:
+    copy it to keep it, and do not write to it; `lost` () the measured counts in this subset's bins whose expectation is
+    0, so that no image could explain them, on the device as well.
     """
 
     done: int
     total: int
     iteration: int
     image: Array
-    lost_counts: float
+    lost: Array
+
+    @property
+    def lost_counts(self) -> float:
+        """`lost` as a number; on a GPU this waits for all that is under way."""
+        return float(self.lost)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class RelativeDifferencePrior:
         for near, far, weight in _neighbour_pairs(image.shape, voxel_mm):
             difference, size = image[near] - image[far], image[near] + image[far]
             below = size + self.gamma * np.abs(difference)
-            total += weight * float(np.divide(difference**2, below, out=np.zeros_like(below), where=below > 0).sum())
+            total += weight * float((difference**2 / np.where(below > 0, below, 1)).sum())
         return total
 
     def gradient(self, image: Array, voxel_mm: tuple[float, float, float]) -> Array:
@@ -66,7 +71,8 @@ class RelativeDifferencePrior:
             spread = self.gamma * np.abs(difference)
             # Every term is first divided by the sum, which may be tiny: its square would underflow.
             below = f + g + spread
-            inverse = np.divide(1, below, out=np.zeros_like(below), where=below > np.finfo(below.dtype).tiny * 4)
+            known = below > np.finfo(below.dtype).tiny * 4
+            inverse = known / np.where(known, below, below.dtype.type(1))
             share = weight * (difference * inverse)
             gradient[near] += share * ((spread + f + 3 * g) * inverse)
             gradient[far] -= share * ((spread + g + 3 * f) * inverse)
@@ -137,6 +143,8 @@ def osem(
 ) -> Array:
     """Image (z, y, x) in counts per second and mL that explains `counts` (v, z, u) and expected `scatter` (v, z, u).
 
+    Arrays come and go on the system's device; nothing leaves it between the updates.
+
     Without a prior f <- f / (A_k^T 1) * A_k^T(y_k / (A_k f + s_k)) over subsets k (Hudson and Larkin, IEEE Trans Med
     Imaging 1994;13:601-609, doi:10.1109/42.363108); one subset is MLEM. With a prior BSREM (De Pierro and Yamagishi,
     IEEE Trans Med Imaging 2001;20:280-288, doi:10.1109/42.921477): f <- f + a_n D (gradient of the subset's
@@ -150,28 +158,29 @@ def osem(
     """
     if iterations < 1:
         raise InputError(f"at least one iteration is needed, not {iterations}")
-    data = _checked(counts, system.projections_shape, "counts", system.dtype)
-    extra = None if scatter is None else _checked(scatter, system.projections_shape, "scatter", system.dtype)
+    data = _checked(system, counts, "counts")
+    extra = None if scatter is None else _checked(system, scatter, "scatter")
     order = ordered_subsets(system.acquisition.view_angles_deg[system.view_indices], subsets)
     parts = [system.subset(views) for views in order]
-    sensitivities = [part.adjoint(np.ones(part.projections_shape, system.dtype)) for part in parts]
+    measured = [part.as_projections(data[views]) for part, views in zip(parts, order, strict=True)]
+    expected = [
+        None if extra is None else part.as_projections(extra[views]) for part, views in zip(parts, order, strict=True)
+    ]
+    sensitivities = [part.adjoint(np.ones_like(counts)) for part, counts in zip(parts, measured, strict=True)]
     full = sum(sensitivities[1:], start=sensitivities[0].copy(order="K"))
     # A voxel that only rounding sees (below a millionth of the best) would be divided by noise.
     seen = full > 1e-6 * full.max()
-    image = _start_image(start, system, data, extra, full, seen)
+    image = system.as_image(_start_image(start, system, data, extra, full, seen))
     improve = (
-        _em_steps(sensitivities, full) if prior is None else _bsrem_steps(sensitivities, full, seen, prior, system)
+        _em_steps(sensitivities, full, system)
+        if prior is None
+        else _bsrem_steps(sensitivities, full, seen, prior, system)
     )
     total = iterations * len(parts)
     for done in range(total):
         iteration, k = divmod(done, len(parts))
-        part, measured = parts[k], data[order[k]]
-        expected = part.forward(image)
-        if extra is not None:
-            expected += extra[order[k]]
-        ratio = np.divide(measured, expected, out=np.zeros_like(expected), where=expected > 0)
-        lost = float(measured[expected <= 0].sum(dtype=np.float64))
-        improve(image, part.adjoint(ratio), iteration, k)
+        explained, lost = parts[k].explain(image, measured[k], expected[k])
+        improve(image, explained, iteration, k)
         if on_update is not None:
             on_update(Update(done + 1, total, iteration, image, lost))
     return image
@@ -181,18 +190,16 @@ _Improve = Callable[[Array, Array, int, int], None]
 """Changes the image in place, given A_k^T(y_k / expectation), the iteration and the subset k."""
 
 
-def _em_steps(sensitivities: list[Array], full: Array) -> _Improve:
-    """OSEM's multiplication by A_k^T(ratio) / A_k^T 1; 1 where the subset does not see the voxel."""
-    blind = [sensitivity <= 1e-6 / len(sensitivities) * full for sensitivity in sensitivities]
-    for sensitivity, unseen in zip(sensitivities, blind, strict=True):
-        np.divide(1, sensitivity, out=sensitivity, where=~unseen)
-    anywhere = [bool(unseen.any()) for unseen in blind]
+def _em_steps(sensitivities: list[Array], full: Array, system: SystemModel) -> _Improve:
+    """OSEM's multiplication by A_k^T(ratio) / A_k^T 1; by 1 where the subset does not see the voxel."""
+    one, none = full.dtype.type(1), full.dtype.type(0)
+    inverses = []
+    for sensitivity in sensitivities:
+        sees = sensitivity > 1e-6 / len(sensitivities) * full
+        inverses.append(system.as_image(np.where(sees, one / np.where(sees, sensitivity, one), none)))
 
     def improve(image: Array, explained: Array, iteration: int, k: int) -> None:
-        explained *= sensitivities[k]
-        if anywhere[k]:
-            explained[blind[k]] = 1
-        image *= explained
+        system.improve(image, explained, inverses[k])
 
     return improve
 
@@ -202,7 +209,11 @@ def _bsrem_steps(
 ) -> _Improve:
     """BSREM's relaxed step along the gradient of the subset's penalised log-likelihood, scaled by the image."""
     subsets, voxel_mm = len(sensitivities), system.grid.voxel_mm
-    scale = np.divide(subsets, full + prior.stiffness(voxel_mm), out=np.zeros_like(full), where=seen)
+    scale = np.where(
+        seen,
+        subsets / np.where(seen, full + full.dtype.type(prior.stiffness(voxel_mm)), full.dtype.type(1)),
+        full.dtype.type(0),
+    )
 
     def improve(image: Array, explained: Array, iteration: int, k: int) -> None:
         slope = explained - sensitivities[k] - (prior.beta / subsets) * prior.gradient(image, voxel_mm)
@@ -212,13 +223,11 @@ def _bsrem_steps(
     return improve
 
 
-def _checked(array: Array, shape: tuple[int, ...], name: str, dtype: np.dtype) -> Array:
-    if array.shape != shape:
-        raise InputError(f"{name} needs shape {shape} (view, z, u) of the system, got {array.shape}")
-    if not np.isfinite(array).all() or (array.size and array.min() < 0):
+def _checked(system: SystemModel, array: Array, name: str) -> Array:
+    data = system.as_projections(array, name)
+    if not np.isfinite(data).all() or data.min() < 0:
         raise InputError(f"{name} must be finite and not negative: iterative methods take counts, not differences")
-    # z fastest, as the projector stores its results, so that no update has to transpose.
-    return np.ascontiguousarray(array.transpose(0, 2, 1), dtype=dtype).transpose(0, 2, 1)
+    return data
 
 
 def _start_image(

@@ -24,8 +24,8 @@ def as_linear_operator(system: SystemModel) -> Any:
 
     Subsets are operators of their own: `[as_linear_operator(system.subset(views)) for views in ...]`.
 
-    Raises ImportError where parallelproj is missing; the operator raises InputError for arrays that are not numpy's,
-    not float32 or float64, or have the wrong shape.
+    Raises ImportError where parallelproj is missing; the operator raises InputError for arrays that are not of the
+    system's device, not float32 or float64, or have the wrong shape.
     Reference: Schramm and Thielemans, Front Nucl Med 2024;3:1324562, doi:10.3389/fnume.2023.1324562.
     """
     return _operator_class()(system)
@@ -60,8 +60,8 @@ def _operator_class() -> type:
 
         @property
         def xp(self) -> ModuleType:
-            """Array library of arguments and results: numpy 2 follows the array API standard by itself."""
-            return np
+            """Array library of arguments and results: numpy or cupy, which follow the array API standard."""
+            return self.system.xp
 
         @property
         def dev(self) -> str:
@@ -69,18 +69,20 @@ def _operator_class() -> type:
             return self.system.device
 
         def _apply(self, x: Array) -> Array:
-            return np.ascontiguousarray(_matching(self.system, x).forward(x))
+            return self.xp.ascontiguousarray(_matching(self.system, x).forward(x))
 
         def _adjoint(self, y: Array) -> Array:
-            return np.ascontiguousarray(_matching(self.system, y).adjoint(y))
+            return self.xp.ascontiguousarray(_matching(self.system, y).adjoint(y))
 
     return SystemOperator
 
 
 def _matching(system: SystemModel, array: Array) -> SystemModel:
     """System in the precision of the array."""
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"the operator needs a numpy array for device {system.device!r}, got {type(array).__name__}")
+    if not isinstance(array, system.xp.ndarray):
+        raise InputError(
+            f"the operator needs a {system.xp.__name__} array for device {system.device!r}, got {type(array).__name__}"
+        )
     if array.dtype not in _DTYPES:
         raise InputError(
             f"the operator needs an array of float32 or float64, got {array.dtype}: convert it with astype"

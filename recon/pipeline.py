@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -10,12 +11,15 @@ from spectac.recon import filters, geometry
 from spectac.recon import scatter as scatter_windows
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
 from spectac.recon.contour_preview import HEAD_ML, exceeded, largest
-from spectac.recon.errors import InputError
+from spectac.recon.device import device_errors, own_stream, select_device
+from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.fbp import RampWindow, fbp
 from spectac.recon.osem import FEWEST_VIEWS, RelativeDifferencePrior, Update, osem
 from spectac.recon.resample import rebin, rebin_acquisition, resample
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
+
+_T = TypeVar("_T")
 
 ALGORITHMS = ("osem", "mlem", "map", "fbp")
 PREVIEW_VOXEL_MM = 4.0
@@ -81,7 +85,7 @@ def reconstruct(
     if post_filter is not None:
         image = post_filter(image)
     notes = (*study.warnings, *solver.notes, *result.notes)
-    return replace(result, image=image, notes=tuple(dict.fromkeys(notes)))
+    return replace(result, image=image, notes=tuple(dict.fromkeys(notes)), device=solver.device)
 
 
 class StudySolver:
@@ -105,6 +109,7 @@ class StudySolver:
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
         self.on_update = on_update
         self.notes: list[str] = []
+        self.device = "cpu"
         self._previews: dict[str | None, Image] = {}
         refused = study.acquisition.corrections & {"ATTN", "SCAT"}
         if refused:
@@ -141,25 +146,12 @@ class StudySolver:
             scatter = self.projections.scatter
             return self.fbp(self.projections.counts if scatter is None else self.projections.counts - scatter)
         subsets = 1 if settings.algorithm == "mlem" else settings.subsets
-        lost = np.zeros(subsets)
-
-        def watch(update: Update) -> None:
-            lost[(update.done - 1) % subsets] = update.lost_counts
-            if self.on_update is not None:
-                self.on_update(update)
-
-        values = osem(
-            self._system(mu, settings.resolution),
-            self.projections.counts,
-            iterations=settings.iterations,
-            subsets=subsets,
-            scatter=self.projections.scatter,
-            prior=settings.prior,
-            on_update=watch,
-        )
-        if lost.sum() > 0:
-            share = lost.sum() / float(self.projections.counts.sum(dtype=np.float64))
-            self.notes.append(f"{lost.sum():.0f} counts ({share:.2%}) lie in bins that no voxel of the grid reaches")
+        values, lost = self._on_device(lambda device: self._iterated(mu, subsets, device))
+        if lost > 0:
+            share = lost / float(self.projections.counts.sum(dtype=np.float64))
+            self.notes.append(
+                f"{lost:.0f} counts ({share:.2%}) lie in bins that no voxel of the grid near the orbit reaches"
+            )
         blur = "with" if settings.resolution else "without"
         described = (
             f"{settings.algorithm} {settings.iterations} x {subsets}, {blur} resolution recovery, "
@@ -167,31 +159,70 @@ class StudySolver:
         )
         return Image(values, self.grid, self._unit, history=(described,))
 
+    def _on_device(self, work: Callable[[str], _T]) -> _T:
+        """Work on the device that the user asked for; with "auto" on the CPU where the GPU cannot do it."""
+        self.device = select_device(self.settings.device)
+        try:
+            with device_errors(), own_stream(self.device):
+                return work(self.device)
+        except DeviceError as error:
+            if self.settings.device != "auto":
+                raise
+            reason = str(error)
+        # Beyond the block, so that what the GPU holds is given back first.
+        self.device = "cpu"
+        self.notes.append(f"reconstructed on the CPU: {reason}")
+        return work("cpu")
+
+    def _iterated(self, mu: MuMap | None, subsets: int, device: str) -> tuple[Array, float]:
+        """Image (z, y, x) by the settings' iterations, and the counts that it cannot explain."""
+        lost: dict[int, Array] = {}
+
+        def watch(update: Update) -> None:
+            lost[(update.done - 1) % subsets] = update.lost
+            if self.on_update is not None:
+                self.on_update(update)
+
+        system = self._system(mu, self.settings.resolution, device)
+        scatter = self.projections.scatter
+        image = osem(
+            system,
+            system.put(self.projections.counts),
+            iterations=self.settings.iterations,
+            subsets=subsets,
+            scatter=None if scatter is None else system.put(scatter),
+            prior=self.settings.prior,
+            on_update=watch,
+        )
+        return system.get(image), sum(float(one) for one in lost.values())
+
     def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
         """Image of a window (None: the photopeak) by a fixed protocol, whatever the user's settings.
 
         The protocol is that of preview_image, resampled to 64^3 voxels of 4 mm, placed by the uncorrected photopeak
         (see preview_grid). It is uncorrected unless a map is given.
         """
-        acquisition, device = self.study.acquisition, self.settings.device
         if None not in self._previews:
-            image = preview_image(acquisition, self.projections.counts, device=device)
+            image = self._preview_of(self.projections.counts)
             self._previews[None] = _on_grid(image, preview_grid(image.values, image.grid))
         if mu is None and window in self._previews:
             return self._previews[window]
         counts = self.projections.counts
         if window is not None:
             counts = self.study.counts[scatter_windows.photopeak_index(self.study, window)]
-        image = _on_grid(preview_image(acquisition, counts, mu, device=device), self._previews[None].grid)
+        image = _on_grid(self._preview_of(counts, mu), self._previews[None].grid)
         if mu is None:
             self._previews[window] = image
         return image
+
+    def _preview_of(self, counts: Array, mu: MuMap | None = None) -> Image:
+        return self._on_device(lambda device: preview_image(self.study.acquisition, counts, mu, device=device))
 
     def project(self, image: Image, mu: MuMap | None) -> Array:
         """Expected counts (v, z, u) of an image on the solver's grid, without scatter."""
         if not image.grid.same_as(self.grid):
             raise InputError(f"the image's grid {image.grid.shape} is not the reconstruction's {self.grid.shape}")
-        return self._system(mu, self.settings.resolution).forward(image.values)
+        return self._system(mu, self.settings.resolution, "cpu").forward(image.values)
 
     def fbp(self, counts: Array) -> Image:
         """Filtered backprojection of counts (v, z, u) of any sign, without attenuation."""
@@ -206,14 +237,16 @@ class StudySolver:
     def _unit(self) -> str:
         return _unit(self.study.acquisition)
 
-    def _system(self, mu: MuMap | None, resolution: bool) -> SystemModel:
+    def _system(self, mu: MuMap | None, resolution: bool, device: str) -> SystemModel:
         return SystemModel(
             self.study.acquisition,
             self.grid,
             mu=None if mu is None else map_on_grid(mu, self.grid),
             energy_kev=self.energy_kev,
             resolution=resolution,
-            device=self.settings.device,
+            device=device,
+            crop_to_orbit=True,
+            half_factors=True,
         )
 
     def _note_acquisition(self) -> None:
@@ -246,6 +279,7 @@ def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = No
     factor_z, factor_u = preview_factors(acquisition.pixel_mm)
     coarse = rebin_acquisition(acquisition, factor_z, factor_u)
     grid = geometry.default_grid(coarse)
+    subsets = max(1, min(10, coarse.views // FEWEST_VIEWS))
     system = SystemModel(
         coarse,
         grid,
@@ -254,8 +288,8 @@ def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = No
         resolution=False,
         device=device,
     )
-    subsets = max(1, min(10, coarse.views // FEWEST_VIEWS))
-    values = osem(system, rebin(counts, factor_z, factor_u), iterations=4, subsets=subsets)
+    few = system.put(rebin(counts, factor_z, factor_u))
+    values = system.get(osem(system, few, iterations=4, subsets=subsets))
     return Image(filters.gaussian(values, grid.voxel_mm, PREVIEW_FWHM_MM), grid, _unit(acquisition))
 
 

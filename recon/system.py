@@ -1,19 +1,17 @@
 """SystemModel: the expected projections of an image, the exact transpose, and the derivative to the mu-map."""
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from spectac.recon import geometry
-from spectac.recon.collimator import pixel_kernel
-from spectac.recon.device import cpu_threads, select_device
+from spectac.recon.device import select_device
 from spectac.recon.errors import InputError
-from spectac.recon.kernels import cpu
+from spectac.recon.kernels.projector import Projector, projector
+from spectac.recon.kernels.tables import Tables
 from spectac.recon.nuclides import nuclide
 from spectac.recon.types import Acquisition, Array, Grid, MuMap
 
@@ -36,26 +34,11 @@ def view_weights_s(acquisition: Acquisition) -> Array:
 class _Settings:
     """Arguments of a system that can not be read off its public attributes."""
 
-    mu: MuMap | None
+    per_cm: Array | None
     resolution: bool
+    crop_to_orbit: bool
     factor_memory_bytes: int | None
-
-
-@dataclass(eq=False)
-class _Tables:
-    """What all views share; subsets of a system refer to the same tables. `factors` are filled in once, if at all."""
-
-    frames: geometry.CameraFrames
-    starts: Array
-    points: Array
-    kernel_u: Array
-    half_u: Array
-    kernel_z: Array
-    half_z: Array
-    weights: Array
-    mu: Array | None
-    factors: tuple[Array, ...] | None
-    workers: int
+    half_factors: bool
 
 
 class SystemModel:
@@ -63,11 +46,17 @@ class SystemModel:
 
     R turns the grid into the camera frame by bilinear interpolation, T attenuates (half of the own voxel counted), B
     blurs by the collimator's Gaussian integrated over the pixels; see docs/physics.md. Arrays go in and come out as
-    plain numpy of `dtype`: images (z, y, x) in counts per second and mL, projections (v, z, u) in counts. Results are
-    stored z fastest, as the kernels want them, so feeding them back copies nothing.
+    plain arrays of `dtype` on the system's device (numpy's on "cpu", CuPy's on "cuda", `put` and `get` move them;
+    "auto" is "cuda" where a GPU works):
+    images (z, y, x) in counts per second and mL, projections (v, z, u) in counts. Results are stored z fastest, as the
+    kernels want them, so feeding them back copies nothing.
 
-    `energy_kev=None` is the nuclide's main line. Attenuation factors of all views are kept in memory when they fit into
-    `factor_memory_bytes` (default: a quarter of the memory that is free), else computed again for each use.
+    `energy_kev=None` is the nuclide's main line. With `crop_to_orbit` nothing is computed beyond
+    geometry.orbit_support, far from where anything can be while the collimator passes: images and maps count as 0
+    there, and no view sees it. Attenuation
+    factors of all views are kept in memory when they fit into `factor_memory_bytes` (default: a quarter of the memory
+    that is free, half of a GPU's), else computed again for each use; with `half_factors` a GPU keeps those of a float32
+    system in half precision (relative error up to 2^-11).
 
     Assumes: parallel holes; a point response that depends on distance alone; no activity beside the detector's edge
     (its blur into the detector is left out).
@@ -82,9 +71,11 @@ class SystemModel:
         mu: MuMap | None = None,
         energy_kev: float | None = None,
         resolution: bool = True,
-        device: str = "auto",
+        device: str = "cpu",
         dtype: str = "float32",
+        crop_to_orbit: bool = False,
         factor_memory_bytes: int | None = None,
+        half_factors: bool = False,
     ) -> None:
         if np.dtype(dtype) not in (np.dtype("float32"), np.dtype("float64")):
             raise InputError(f"dtype must be float32 or float64, not {dtype}")
@@ -93,48 +84,30 @@ class SystemModel:
         self.dtype = np.dtype(dtype)
         self.device = select_device(device)
         self.energy_kev = nuclide(acquisition.nuclide).main_kev if energy_kev is None else float(energy_kev)
-        self._settings = _Settings(mu, resolution, factor_memory_bytes)
+        self._settings = _Settings(None, resolution, crop_to_orbit, factor_memory_bytes, half_factors)
         self._twins: dict[np.dtype, SystemModel] = {}
-        frames = geometry.camera_frames(acquisition, grid)
+        inside = geometry.orbit_support(acquisition, grid) if crop_to_orbit else np.ones(grid.shape[1:], bool)
+        if not inside.any():
+            raise InputError("no voxel of the grid lies near the orbit: check the grid and the radius (--radius-mm)")
+        frames = geometry.camera_frames(acquisition, grid, inside)
         if mu is not None:
-            self._check_map(mu, frames)
+            self._check_map(mu)
         sigma_mm = self._sigma_mm(frames.distance_mm, resolution)
-        kernel_z, half_z = pixel_kernel(sigma_mm, acquisition.pixel_mm[0])
-        kernel_u, half_u = pixel_kernel(sigma_mm, acquisition.pixel_mm[1])
-        widths = frames.last - frames.first
-        starts = np.cumsum(widths, axis=1) - widths
-        workers = cpu_threads()
-        tables = _Tables(
-            frames=frames,
-            starts=starts,
-            points=widths.sum(axis=1),
-            kernel_u=kernel_u.astype(self.dtype),
-            half_u=half_u,
-            kernel_z=kernel_z.astype(self.dtype),
-            half_z=half_z,
-            weights=view_weights_s(acquisition) * grid.voxel_ml,
-            mu=None if mu is None else np.ascontiguousarray(mu.per_cm.transpose(1, 2, 0), dtype=self.dtype),
-            factors=None,
-            workers=workers,
-        )
-        self._tables = tables
+        tables = Tables.of(acquisition, grid, inside, frames, sigma_mm, view_weights_s(acquisition))
+        self._projector: Projector = projector(self.device, tables, self.dtype, factor_memory_bytes, half_factors)
         self._views = np.arange(acquisition.views)
-        self._keep_factors()
-
-    def _keep_factors(self) -> None:
-        """Compute the attenuation factors of all views where there is a map and they fit into the memory for them."""
-        tables, limit = self._tables, self._settings.factor_memory_bytes
-        if tables.mu is None:
-            return
-        needed = int(tables.points.sum()) * self.grid.shape[0] * self.dtype.itemsize
-        if needed <= (_free_memory_bytes() // 4 if limit is None else limit):
-            with ThreadPoolExecutor(tables.workers) as threads:
-                tables.factors = tuple(threads.map(self._factors_of, range(self.acquisition.views)))
+        if mu is not None:
+            self._take_map(self.put(mu.per_cm))
 
     @property
     def views(self) -> int:
         """Number of views of this system (of the subset, for a subset)."""
         return int(self._views.size)
+
+    @property
+    def xp(self) -> ModuleType:
+        """Library of the system's arrays: numpy or cupy."""
+        return self._projector.xp
 
     @property
     def view_indices(self) -> Array:
@@ -171,16 +144,20 @@ class SystemModel:
             return self
         whole = self._twins.get(wanted)
         if whole is None:
+            settings = self._settings
             whole = SystemModel(
                 self.acquisition,
                 self.grid,
-                mu=self._settings.mu,
                 energy_kev=self.energy_kev,
-                resolution=self._settings.resolution,
+                resolution=settings.resolution,
+                crop_to_orbit=settings.crop_to_orbit,
                 device=self.device,
                 dtype=wanted.name,
-                factor_memory_bytes=self._settings.factor_memory_bytes,
+                factor_memory_bytes=settings.factor_memory_bytes,
+                half_factors=settings.half_factors,
             )
+            if settings.per_cm is not None:
+                whole._take_map(settings.per_cm)
             self._twins[wanted] = whole
         return whole.subset(self._views)
 
@@ -195,41 +172,22 @@ class SystemModel:
             raise InputError("a mu-map must be finite and nowhere negative")
         other = object.__new__(SystemModel)
         other.__dict__.update(self.__dict__)
-        other._tables = replace(self._tables, mu=volume, factors=None)
-        other._settings = replace(self._settings, mu=MuMap(per_cm, self.grid, self.energy_kev))
         other._twins = {}
-        other._keep_factors()
+        other._take_map(per_cm)
         return other
+
+    def _take_map(self, per_cm: Array) -> None:
+        """Attenuate by a map (z, y, x) that was checked."""
+        self._settings = replace(self._settings, per_cm=per_cm)
+        self._projector = self._projector.with_mu(per_cm.transpose(1, 2, 0))
 
     def forward(self, image: Array) -> Array:
         """Expected counts (v, z, u) of an image (z, y, x) in counts per second and mL, without scatter."""
-        volume = self._native(image, self.image_shape, "image (z, y, x)", (1, 2, 0))
-        rows, columns = self.acquisition.matrix
-        out = np.zeros((self.views, columns, rows), self.dtype)
-
-        def one(n: int) -> None:
-            view = int(self._views[n])
-            cpu.forward_view(volume, *self._view_arguments(view), *self._kernels(view), out[n])
-            out[n] *= self.dtype.type(self._tables.weights[view])
-
-        self._run(one, range(self.views))
-        return out.transpose(0, 2, 1)
+        return self._projector.forward(self._image(image), self._views).transpose(0, 2, 1)
 
     def adjoint(self, counts: Array) -> Array:
         """Transpose of `forward`: projections (v, z, u) back to an image (z, y, x)."""
-        data = self._native(counts, self.projections_shape, "projections (v, z, u)", (0, 2, 1))
-        nz, ny, nx = self.image_shape
-        groups = min(self.views, self._tables.workers)
-        sums = np.zeros((groups, ny, nx, nz), self.dtype)
-
-        def one(group: int) -> None:
-            for n in range(group, self.views, groups):
-                view = int(self._views[n])
-                weighted = data[n] * self.dtype.type(self._tables.weights[view])
-                cpu.adjoint_view(weighted, *self._view_arguments(view), *self._kernels(view), sums[group])
-
-        self._run(one, range(groups))
-        return sums.sum(axis=0).transpose(2, 0, 1)
+        return self._projector.adjoint(self._projections(counts), self._views).transpose(2, 0, 1)
 
     def gradient_mu(self, image: Array, residual: Array) -> Array:
         """Derivative (z, y, x) of sum(residual * forward(image)) to the mu-map, per 1/cm.
@@ -237,71 +195,58 @@ class SystemModel:
         With residual = dL/dp it is the gradient of a function L of the projections. Without a map it is the derivative
         at mu = 0.
         """
-        volume = self._native(image, self.image_shape, "image (z, y, x)", (1, 2, 0))
-        data = self._native(residual, self.projections_shape, "residual (v, z, u)", (0, 2, 1))
-        nz, ny, nx = self.image_shape
-        voxel_cm = self.grid.voxel_mm[2] / 10.0
-        groups = min(self.views, self._tables.workers)
-        sums = np.zeros((groups, ny, nx, nz), self.dtype)
+        data = self._projections(residual, "residual")
+        return self._projector.gradient_mu(self._image(image), data, self._views).transpose(2, 0, 1)
 
-        def one(group: int) -> None:
-            for n in range(group, self.views, groups):
-                view = int(self._views[n])
-                lattice, first, last, start, factors, attenuated = self._view_arguments(view)
-                if not attenuated:
-                    factors = np.ones((int(self._tables.points[view]), nz), self.dtype)
-                scale = -voxel_cm * self._tables.weights[view]
-                cpu.gradient_mu_view(
-                    volume, data[n], lattice, first, last, start, factors, *self._kernels(view), scale, sums[group]
-                )
+    def explain(self, image: Array, measured: Array, scatter: Array | None = None) -> tuple[Array, Array]:
+        """Step of OSEM: A^T(measured / (A image + scatter)) (z, y, x), and the counts () that cannot be explained.
 
-        self._run(one, range(groups))
-        return sums.sum(axis=0).transpose(2, 0, 1)
+        `measured` and `scatter` are projections (v, z, u). Bins whose expectation is 0 contribute nothing; the counts
+        measured there are the second result, left on the device.
+        """
+        extra = None if scatter is None else self._projections(scatter, "scatter")
+        data = self._projections(measured, "measured counts")
+        explained, lost = self._projector.explain(self._image(image), data, extra, self._views)
+        return explained.transpose(2, 0, 1), lost
 
-    def _run(self, work: Callable[..., None], tasks: Sequence[object] | range) -> None:
-        # Threads live for one call: nothing to leak, and nothing that a fork would tear apart.
-        with ThreadPoolExecutor(self._tables.workers) as threads:
-            for _ in threads.map(work, tasks):
-                pass
+    def improve(self, image: Array, explained: Array, inverse: Array) -> None:
+        """Multiply an image of this system in place by explained * inverse where inverse is positive."""
+        native = [array.transpose(1, 2, 0) for array in (image, explained, inverse)]
+        if not all(array.flags.c_contiguous and array.dtype == self.dtype for array in native):
+            raise InputError("improve needs images as this system returns them: pass them through as_image")
+        self._projector.improve(*native)
+
+    def put(self, array: Array) -> Array:
+        """A numpy array on the system's device."""
+        return self._projector.put(array)
+
+    def get(self, array: Array) -> Array:
+        """An array of the system's device as numpy's."""
+        return self._projector.get(array)
+
+    def as_image(self, image: Array, name: str = "image") -> Array:
+        """Image (z, y, x) checked, in the system's precision and stored as its results are."""
+        return self._native(image, self.image_shape, f"{name} (z, y, x)", (1, 2, 0)).transpose(2, 0, 1)
+
+    def as_projections(self, counts: Array, name: str = "projections") -> Array:
+        """Projections (v, z, u) checked, in the system's precision and stored as its results are."""
+        return self._projections(counts, name).transpose(0, 2, 1)
+
+    def _image(self, image: Array) -> Array:
+        return self._native(image, self.image_shape, "image (z, y, x)", (1, 2, 0))
+
+    def _projections(self, counts: Array, name: str = "projections") -> Array:
+        return self._native(counts, self.projections_shape, f"{name} (v, z, u)", (0, 2, 1))
 
     def _native(self, array: Array, shape: tuple[int, ...], name: str, axes: tuple[int, ...]) -> Array:
         """Array checked and stored z fastest; free for arrays that came from this system."""
-        if not isinstance(array, np.ndarray):
-            raise InputError(f"{name} must be a numpy array for device {self.device!r}, got {type(array).__name__}")
+        if not isinstance(array, self.xp.ndarray):
+            raise InputError(
+                f"{name} must be a {self.xp.__name__} array for device {self.device!r}, got {type(array).__name__}"
+            )
         if array.shape != shape:
             raise InputError(f"{name} needs shape {shape}, got {array.shape}")
-        return np.ascontiguousarray(array.transpose(axes), dtype=self.dtype)
-
-    def _view_arguments(self, view: int) -> tuple[Array, Array, Array, Array, Array, bool]:
-        tables = self._tables
-        if tables.mu is None:
-            factors = np.empty((0, 0), self.dtype)
-        elif tables.factors is not None:
-            factors = tables.factors[view]
-        else:
-            factors = self._factors_of(view)
-        frames = tables.frames
-        attenuated = tables.mu is not None
-        return frames.lattice[view], frames.first[view], frames.last[view], tables.starts[view], factors, attenuated
-
-    def _kernels(self, view: int) -> tuple[Array, Array, Array, Array]:
-        tables = self._tables
-        return tables.kernel_u[view], tables.half_u[view], tables.kernel_z[view], tables.half_z[view]
-
-    def _factors_of(self, view: int) -> Array:
-        tables, frames = self._tables, self._tables.frames
-        factors = np.empty((int(tables.points[view]), self.grid.shape[0]), self.dtype)
-        voxel_cm = self.grid.voxel_mm[2] / 10.0
-        cpu.attenuation_paths(
-            tables.mu,
-            frames.lattice[view],
-            frames.first[view],
-            frames.last[view],
-            tables.starts[view],
-            voxel_cm,
-            factors,
-        )
-        return np.exp(factors, out=factors)
+        return self._projector.contiguous(array.transpose(axes))
 
     def _sigma_mm(self, distance_mm: Array, resolution: bool) -> Array:
         if not resolution:
@@ -322,7 +267,7 @@ class SystemModel:
             )
         return sigma_mm
 
-    def _check_map(self, mu: MuMap, frames: geometry.CameraFrames) -> None:
+    def _check_map(self, mu: MuMap) -> None:
         if not mu.grid.same_as(self.grid):
             raise InputError(
                 f"the mu-map's grid {mu.grid.shape} is not the system's {self.grid.shape} or lies elsewhere: "
@@ -352,18 +297,3 @@ def check_radius(acquisition: Acquisition, grid: Grid, inside: Array, what: str)
             f"the collimator face of view {worst} lies {acquisition.radii_mm[worst]:g} mm from the axis, but {what} "
             f"reaches {reach[worst]:.0f} mm towards it: check the radius (--radius-mm) and the map's position"
         )
-
-
-def _free_memory_bytes() -> int:
-    """Memory that can be taken without swapping, where the system tells; else 2 GiB."""
-    try:
-        # Linux counts the memory that its file cache would give back; sysconf does not.
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 2 << 30

@@ -340,7 +340,8 @@ class MuMap:
 class Result:
     """What an attenuation model returns: image, the map that was used, the uncorrected image, notes for the user.
 
-    `mu_spread` is the standard deviation of an estimated map, for the models that know one.
+    `mu_spread` is the standard deviation of an estimated map, for the models that know one; `device`, which
+    `reconstruct` fills in, where the image was reconstructed ("cpu" or "cuda").
     """
 
     image: Image
@@ -349,3 +350,4 @@ class Result:
     mu_spread: MuMap | None = None
     uncorrected: Image | None = None
     notes: tuple[str, ...] = ()
+    device: str = "cpu"

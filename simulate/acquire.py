@@ -158,7 +158,8 @@ def projected_primary(
     grid = geometry.default_grid(fine)
     energy_kev = nuclide_by_name(acquisition.nuclide).main_kev
     mu = head.mu(energy_kev)
-    system = SystemModel(fine, grid, mu=MuMap(resample(mu.per_cm, mu.grid, grid), grid, energy_kev))
+    through = MuMap(resample(mu.per_cm, mu.grid, grid), grid, energy_kev)
+    system = SystemModel(fine, grid, mu=through, device="cpu")
     part = rebin(system.forward(resample(cps.values, cps.grid, grid)), factor, factor)
     peak = np.zeros(acquisition.shape, np.float32)
     first = max(columns // 2 - half, 0)

@@ -14,6 +14,7 @@ import pytest
 from spectac.recon import Acquisition, EnergyWindow, Grid, Study, SystemModel, default_grid, rebin, rebin_acquisition
 from spectac.recon.collimator import collimator
 from spectac.recon.ct import CTVolume, tissue_hu, tissue_mu
+from spectac.recon.device import no_gpu
 from spectac.recon.types import Array
 from spectac.simulate.analytic_head import HeadOnGrid, on_grid
 
@@ -42,6 +43,38 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("figures")
         for line in lines:
             terminalreporter.write_line(f"FIGURE {line}")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Every device of a SystemModel; a GPU where one works."""
+    if request.param == "cuda" and (reason := no_gpu()) is not None:
+        pytest.skip(reason)
+    return str(request.param)
+
+
+class HostArrays:
+    """A SystemModel whose operations take and return numpy arrays, wherever it computes."""
+
+    def __init__(self, system: SystemModel) -> None:
+        self._system = system
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the system has; systems that it makes are wrapped as well."""
+        found = getattr(self._system, name)
+        if name in ("subset", "astype"):
+            return lambda argument: HostArrays(found(argument))
+        if name in ("forward", "adjoint", "gradient_mu"):
+            return lambda *arrays: self._system.get(found(*(self._system.put(array) for array in arrays)))
+        if name == "with_mu":
+            return lambda per_cm: HostArrays(found(self._system.put(per_cm)))
+        return found
+
+
+@pytest.fixture(scope="session")
+def host_arrays() -> Callable[[SystemModel], HostArrays]:
+    """Function that wraps a system, so that one test serves all devices."""
+    return HostArrays
 
 
 @pytest.fixture(scope="session")

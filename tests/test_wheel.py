@@ -30,7 +30,7 @@ def test_the_wheel_from_the_sdist_works_by_itself(tmp_path):
         f"spectac/{path.relative_to(ROOT).as_posix()}"
         for name in ("recon", "learned", "simulate", "app")
         for path in (ROOT / name).rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed" or path.parent.name == "weights"
+        if path.suffix in (".py", ".cu") or path.name == "py.typed" or path.parent.name == "weights"
     }
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("spectac/")}
     assert packed == tree

@@ -1,7 +1,9 @@
 """Runs PyTomography 3.4.0 on a problem written by speed.py, in its own environment.
 
-    python pytomography_iteration.py FOLDER THREADS time N   OSEM iterations, projections, set-up, memory, an image
-    python pytomography_iteration.py FOLDER THREADS images   image and projections for each case of cases.json
+    python pytomography_iteration.py FOLDER time SETTINGS     OSEM iterations, projections, set-up, memory, an image
+    python pytomography_iteration.py FOLDER images SETTINGS   image and projections for each case of cases.json
+
+SETTINGS is JSON: threads, device; for times also psf and iterations.
 
 Its conventions: object [x, y, z], projections [view, r, z], lengths in cm, every view a plain sum over voxels. At its
 angle t the detector stands towards (-sin t, -cos t) and r = x cos t - y sin t, which is DICOM's view t - 180 deg.
@@ -29,29 +31,29 @@ with warnings.catch_warnings():
     from pytomography.transforms.SPECT import SPECTAttenuationTransform, SPECTPSFTransform
 
 
-def main(folder: Path, threads: int, what: str, repeats: int) -> None:
-    torch.set_num_threads(threads)
-    pytomography.set_device(torch.device("cpu"))
-    results = Measurements(f"PyTomography {pytomography.__version__}", threads)
+def main(folder: Path, what: str, settings: dict) -> None:
+    torch.set_num_threads(settings["threads"])
+    pytomography.set_device(torch.device(settings["device"]))
+    results = Measurements(f"PyTomography {pytomography.__version__}", settings["threads"])
     problem = dict(np.load(folder / "problem.npz"))
-    _time(results, folder, problem, repeats) if what == "time" else _images(results, folder, problem)
-    results.write(folder / f"pytomography_{what}.json")
+    _time(results, folder, problem, settings) if what == "time" else _images(results, folder, problem)
+    results.write(folder / "pytomography.json")
 
 
 def _to_object(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 1, 0)))
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 1, 0))).to(pytomography.device)
 
 
 def _to_projections(counts: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(counts.transpose(0, 2, 1)))
+    return torch.from_numpy(np.ascontiguousarray(counts.transpose(0, 2, 1))).to(pytomography.device)
 
 
 def _image(tensor: torch.Tensor) -> np.ndarray:
-    return np.ascontiguousarray(tensor.numpy().transpose(2, 1, 0))
+    return np.ascontiguousarray(tensor.cpu().numpy().transpose(2, 1, 0))
 
 
 def _counts(tensor: torch.Tensor) -> np.ndarray:
-    return np.ascontiguousarray(tensor.numpy().transpose(0, 2, 1))
+    return np.ascontiguousarray(tensor.cpu().numpy().transpose(0, 2, 1))
 
 
 def _system(problem: dict, angles_deg: np.ndarray, *, psf: bool = True, kernel: str = "sampled") -> SPECTSystemMatrix:
@@ -113,37 +115,50 @@ class Clock(Callback):
     def run(self, image: torch.Tensor, n_iter: int, n_subset: int) -> torch.Tensor:
         """Note the time after the last subset."""
         if n_subset == self.last:
+            _wait()
             self.ends.append(time.perf_counter())
             if n_iter == 1:
-                self.memory.append(peak_memory_gib())
+                self.memory.append(_memory_gib())
         return image
 
 
-def _time(results: Measurements, folder: Path, problem: dict, repeats: int) -> None:
-    subsets = int(problem["subset_of_view"].max()) + 1
+def _wait() -> None:
+    if pytomography.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _memory_gib() -> float:
+    return torch.cuda.max_memory_allocated() / 2**30 if pytomography.device.type == "cuda" else peak_memory_gib()
+
+
+def _time(results: Measurements, folder: Path, problem: dict, settings: dict) -> None:
+    subsets, iterations = int(problem["subset_of_view"].max()) + 1, settings["iterations"]
     began = time.perf_counter()
-    system = _system(problem, problem["angles_deg"])
+    system = _system(problem, problem["angles_deg"], psf=settings["psf"])
     results.add("set-up: system and attenuation factors", "s", time.perf_counter() - began)
 
     likelihood = PoissonLogLikelihood(system, _to_projections(problem["counts"]))
     began = time.perf_counter()
     likelihood._set_n_subsets(subsets)  # H^T 1 of every subset; kept, so that the iterations below do not hold it
+    _wait()
     results.add("set-up: sensitivities", "s", time.perf_counter() - began)
 
     clock = Clock(subsets)
     # OSEM updates the start in place: it gets one of its own.
     start = _to_object(start_image(problem))
     began = time.perf_counter()
-    image = OSEM(likelihood, object_initial=start)(n_iters=repeats, n_subsets=subsets, callback=clock)
+    image = OSEM(likelihood, object_initial=start)(n_iters=iterations, n_subsets=subsets, callback=clock)
     results.add("OSEM iteration", "s", *np.diff([began, *clock.ends]))
     results.add("peak memory, 2 iterations", "GiB", *clock.memory)
     np.save(folder / "pytomography_time.npy", _image(image))
 
-    for _ in range(repeats):
+    for _ in range(2):
         began = time.perf_counter()
         expected = system.forward(image)
+        _wait()
         middle = time.perf_counter()
         system.backward(expected)
+        _wait()
         results.add("forward", "s", middle - began)
         results.add("adjoint", "s", time.perf_counter() - middle)
     results.add("adjoint mismatch at 17 deg", "1", _mismatch(problem))
@@ -176,4 +191,4 @@ def _images(results: Measurements, folder: Path, problem: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else 1)
+    main(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]))

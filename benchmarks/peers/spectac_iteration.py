@@ -1,17 +1,23 @@
 """Runs spectac on a problem written by speed.py, in a process of its own; see speed.py for what goes in and out.
 
-python spectac_iteration.py FOLDER start        import, then one OSEM on a tiny problem: what compilation costs
-python spectac_iteration.py FOLDER time N       OSEM iterations, projections, set-up, memory, an image after N
-python spectac_iteration.py FOLDER images       image and projections for every case of FOLDER/cases.json
+python spectac_iteration.py FOLDER start            import, then one OSEM on a tiny problem: what compilation costs
+python spectac_iteration.py FOLDER time SETTINGS    OSEM iterations, projections, set-up, memory, floor, an image
+python spectac_iteration.py FOLDER images           image and projections for every case of FOLDER/cases.json
+
+SETTINGS is JSON: device, psf, cached (attenuation factors), crop (what reconstruct() leaves out), seconds (for each
+part), iterations (of the image that is written).
 """
 
 import json
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from ceilings import cpu_ceilings, cuda_ceilings
 from measure import Measurements, adjoint_mismatch, peak_memory_gib, start_image
 
 from spectac.recon.collimator import Collimator
@@ -21,21 +27,30 @@ from spectac.recon.osem import Update, osem
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, MuMap
 
-OFTENER = 4
-"""Each part is timed this many times as often as asked for: it takes a second where the peer takes half a minute."""
+FEWEST, MOST = 3, 40
+"""Each part is measured at least and at most this many times."""
 
 
-def main(folder: Path, what: str, repeats: int) -> None:
+def main(folder: Path, what: str, settings: dict) -> None:
     results = Measurements(f"spectac {version('spectac')}", cpu_threads())
     if what == "start":
         _start(results)
     else:
         problem = dict(np.load(folder / "problem.npz"))
-        _time(results, folder, problem, repeats) if what == "time" else _images(folder, problem)
-    results.write(folder / f"spectac_{what}.json")
+        _time(results, folder, problem, settings) if what == "time" else _images(folder, problem)
+    results.write(folder / "spectac.json")
 
 
-def _system(problem: dict, *, angles_deg: np.ndarray | None = None, psf: bool = True) -> SystemModel:
+def _system(
+    problem: dict,
+    *,
+    angles_deg: np.ndarray | None = None,
+    psf: bool = True,
+    device: str = "cpu",
+    cached: bool = True,
+    crop: bool = False,
+    half: bool = False,
+) -> SystemModel:
     angles = problem["angles_deg"] if angles_deg is None else angles_deg
     pixel = float(problem["pixel_mm"])
     acquisition = Acquisition(
@@ -50,7 +65,14 @@ def _system(problem: dict, *, angles_deg: np.ndarray | None = None, psf: bool = 
     )
     grid = default_grid(acquisition)
     return SystemModel(
-        acquisition, grid, mu=MuMap(problem["mu_per_cm"], grid, float(problem["energy_kev"])), resolution=psf
+        acquisition,
+        grid,
+        mu=MuMap(problem["mu_per_cm"], grid, float(problem["energy_kev"])),
+        resolution=psf,
+        device=device,
+        crop_to_orbit=crop,
+        factor_memory_bytes=None if cached else 0,
+        half_factors=half,
     )
 
 
@@ -75,46 +97,102 @@ def _start(results: Measurements) -> None:
     results.add("first gradient to mu, tiny problem", "s", time.perf_counter() - iterated)
 
 
-def _time(results: Measurements, folder: Path, problem: dict, repeats: int) -> None:
-    measured = OFTENER * repeats
+def _time(results: Measurements, folder: Path, problem: dict, settings: dict) -> None:
+    chosen = {name: settings[name] for name in ("psf", "device", "cached", "crop")}
+    # A GPU keeps its factors as reconstruct() does.
+    chosen["half"] = settings["device"] == "cuda"
     began = time.perf_counter()
-    system = _system(problem)
+    system = _system(problem, **chosen)
+    wait = _waiting(system)
+    wait()
     results.add("set-up: system and attenuation factors", "s", time.perf_counter() - began)
+    if (system._projector.factors is not None) != settings["cached"]:
+        sys.exit("the attenuation factors do not fit into memory")
 
+    counts, start = system.put(problem["counts"]), system.put(start_image(problem))
     subsets = int(problem["subset_of_view"].max()) + 1
     ends: list[float] = []
     memory: list[float] = []
 
+    class EnoughError(Exception):
+        pass
+
     def note(update: Update) -> None:
         if update.done % subsets == 0:
+            wait()
             ends.append(time.perf_counter())
             if len(ends) == 2:
-                memory.append(peak_memory_gib())
+                memory.append(_memory_gib(system))
+            if len(ends) > FEWEST and ends[-1] - ends[0] > settings["seconds"]:
+                raise EnoughError
 
     # One more iteration than is timed: the first also holds the sensitivities, which are given as set-up.
     began = time.perf_counter()
-    start = start_image(problem)
-    osem(system, problem["counts"], iterations=measured + 1, subsets=subsets, start=start, on_update=note)
+    with suppress(EnoughError):
+        osem(system, counts, iterations=MOST + 1, subsets=subsets, start=start, on_update=note)
     iterations = np.diff(ends)
     results.add("OSEM iteration", "s", *iterations)
     results.add("set-up: sensitivities", "s", ends[0] - began - float(np.median(iterations)))
     results.add("peak memory, 2 iterations", "GiB", *memory)
-    image = osem(system, problem["counts"], iterations=repeats, subsets=subsets, start=start)
-    np.save(folder / "spectac_time.npy", image)
+    image = osem(system, counts, iterations=settings["iterations"], subsets=subsets, start=start)
+    np.save(folder / "spectac_time.npy", system.get(image))
 
-    for _ in range(measured):
+    expected = system.forward(image)
+    for name, work in (("forward", lambda: system.forward(image)), ("adjoint", lambda: system.adjoint(expected))):
         began = time.perf_counter()
-        expected = system.forward(image)
-        middle = time.perf_counter()
-        system.adjoint(expected)
-        results.add("forward", "s", middle - began)
-        results.add("adjoint", "s", time.perf_counter() - middle)
-    for _ in range(repeats - 1):
-        began = time.perf_counter()
-        _system(problem)
-        results.add("set-up: system and attenuation factors", "s", time.perf_counter() - began)
-    one = _system(problem, angles_deg=np.array([17.0]))
-    results.add("adjoint mismatch at 17 deg", "1", adjoint_mismatch(one.forward, one.adjoint, problem))
+        measured = 0
+        while measured < FEWEST or (measured < MOST and time.perf_counter() - began < settings["seconds"]):
+            wait()
+            before = time.perf_counter()
+            work()
+            wait()
+            results.add(name, "s", time.perf_counter() - before)
+            measured += 1
+    _floor(results, system, subsets, float(np.min(iterations)))
+    one = _system(problem, angles_deg=np.array([17.0]), **{**chosen, "half": False})
+    mismatch = adjoint_mismatch(
+        lambda x: one.get(one.forward(one.put(x))), lambda y: one.get(one.adjoint(one.put(y))), problem
+    )
+    results.add("adjoint mismatch at 17 deg", "1", mismatch)
+
+
+def _waiting(system: SystemModel) -> Callable[[], None]:
+    """Function that returns when the device has done all its work."""
+    if system.device == "cpu":
+        return lambda: None
+    return lambda: system.xp.cuda.Device().synchronize()
+
+
+def _memory_gib(system: SystemModel) -> float:
+    """Largest memory of the process, or what the GPU's pool has taken so far."""
+    if system.device == "cpu":
+        return peak_memory_gib()
+    return system.xp.get_default_memory_pool().total_bytes() / 2**30
+
+
+def _floor(results: Measurements, system: SystemModel, subsets: int, fastest_s: float) -> None:
+    """Shortest time that the device's ceilings allow for one OSEM iteration, as docs/performance.md derives it."""
+    tables, rows = system._projector._tables, system.grid.shape[0]
+    widths = tables.frames.last - tables.frames.first
+    points = int(widths.sum()) * rows
+    taps = (2 * tables.half_u + 1) + (2 * tables.half_z + 1)
+    operations = 2 * rows * int((widths * (5 + taps)).sum())
+    factors = system._projector.factors
+    kept = (
+        0
+        if factors is None
+        else 2 * points * (factors[0].dtype if isinstance(factors, list) else factors.dtype).itemsize
+    )
+    bytes_moved = kept + subsets * 6 * int(tables.inside.sum()) * rows * 4
+    per_second, fused_per_second = cuda_ceilings() if system.device == "cuda" else cpu_ceilings(cpu_threads())
+    results.add("lattice points of all views", "1e6", points / 1e6)
+    results.add("taps of a lattice point, both axes", "1", float((widths * taps).sum() / widths.sum()))
+    results.add("ceiling: bytes", "GB/s", per_second / 1e9)
+    results.add("ceiling: multiply-adds", "1e9/s", fused_per_second / 1e9)
+    floor_s = max(bytes_moved / per_second, operations / fused_per_second)
+    results.add("floor of an OSEM iteration: bytes", "s", bytes_moved / per_second)
+    results.add("floor of an OSEM iteration: operations", "s", operations / fused_per_second)
+    results.add("fraction of the floor reached", "1", floor_s / fastest_s)
 
 
 def _images(folder: Path, problem: dict) -> None:
@@ -131,4 +209,4 @@ def _images(folder: Path, problem: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 1)
+    main(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]) if len(sys.argv) > 3 else {})

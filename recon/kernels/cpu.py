@@ -1,12 +1,13 @@
 """The projector's inner loops for the CPU, one view at a time, z fastest: images (y, x, z), projections (u, z).
 
 Shared arguments
+    inside       (y, x) 1 where the grid counts, 0 where images and maps are taken for 0
     lattice      (6,) grid index of the camera lattice: x = l0 + l1 d + l2 u, y = l3 + l4 d + l5 u
     first, last  (d,) columns first <= u < last of each depth plane that touch the grid
     start        (d,) where a plane's first column lies in `factors`, which holds one row of z for every lattice point
     kernel_u, half_u, kernel_z, half_z   half kernels (d, widest + 1) of the blur and their half-widths (d,)
 All floating arrays have one dtype, float32 or float64, and the arithmetic follows it. Nothing here knows of time or
-volume: system.py multiplies by the weight of the view.
+volume: the projector multiplies by the weight of the view.
 """
 
 import math
@@ -16,9 +17,86 @@ import numpy as np
 from spectac.recon.kernels.compiled import compiled
 
 
+def _blur_of(half, add):  # type: ignore[no-untyped-def]
+    """Function that blurs a line by a kernel whose half-width is known when it is compiled.
+
+    Its loop over the kernel is then unrolled and the one over the line vectorised: one pass instead of several.
+    """
+
+    def blur(source, at, step, size, kernel, target, to):  # type: ignore[no-untyped-def]
+        pitch, begin, out = np.uintp(step), np.uintp(at), np.uintp(to)
+        for n in range(np.uintp(size)):
+            value = kernel[0] * source[begin + n]
+            for j in range(1, half + 1):
+                reach = np.uintp(j) * pitch
+                value += kernel[j] * (source[begin - reach + n] + source[begin + reach + n])
+            if add:
+                target[out + n] += value
+            else:
+                target[out + n] = value
+
+    return compiled(blur)
+
+
+_fill_0, _fill_1, _fill_2, _fill_3, _fill_4, _fill_5, _fill_6 = (_blur_of(half, False) for half in range(7))
+_add_0, _add_1, _add_2, _add_3, _add_4, _add_5, _add_6 = (_blur_of(half, True) for half in range(7))
+
+
 @compiled
-def _corners(lattice, d, u, ny, nx, weights):  # type: ignore[no-untyped-def]
+def _widen(source, at, step, size, kernel, half, target, to):  # type: ignore[no-untyped-def]
+    """Add what a kernel wider than 6 brings beyond 6."""
+    for j in range(7, half + 1):
+        for n in range(size):
+            target[to + n] += kernel[j] * (source[at + n - j * step] + source[at + n + j * step])
+
+
+@compiled
+def _fill_blurred(source, at, step, size, kernel, half, target, to):  # type: ignore[no-untyped-def]
+    """target[to + n] = sum over j of kernel[|j|] * source[at + n + j * step] for n < size.
+
+    Rows that follow each other in memory are blurred at once: with step 1 along the rows, with their pitch across them.
+    """
+    if half == 0:
+        _fill_0(source, at, step, size, kernel, target, to)
+    elif half == 1:
+        _fill_1(source, at, step, size, kernel, target, to)
+    elif half == 2:
+        _fill_2(source, at, step, size, kernel, target, to)
+    elif half == 3:
+        _fill_3(source, at, step, size, kernel, target, to)
+    elif half == 4:
+        _fill_4(source, at, step, size, kernel, target, to)
+    elif half == 5:
+        _fill_5(source, at, step, size, kernel, target, to)
+    else:
+        _fill_6(source, at, step, size, kernel, target, to)
+        _widen(source, at, step, size, kernel, half, target, to)
+
+
+@compiled
+def _add_blurred(source, at, step, size, kernel, half, target, to):  # type: ignore[no-untyped-def]
+    """As _fill_blurred, added to what `target` holds."""
+    if half == 0:
+        _add_0(source, at, step, size, kernel, target, to)
+    elif half == 1:
+        _add_1(source, at, step, size, kernel, target, to)
+    elif half == 2:
+        _add_2(source, at, step, size, kernel, target, to)
+    elif half == 3:
+        _add_3(source, at, step, size, kernel, target, to)
+    elif half == 4:
+        _add_4(source, at, step, size, kernel, target, to)
+    elif half == 5:
+        _add_5(source, at, step, size, kernel, target, to)
+    else:
+        _add_6(source, at, step, size, kernel, target, to)
+        _widen(source, at, step, size, kernel, half, target, to)
+
+
+@compiled
+def _corners(inside, lattice, d, u, weights):  # type: ignore[no-untyped-def]
     """Grid indices of the four voxels around a lattice point; their bilinear weights go into `weights`, 0 outside."""
+    ny, nx = inside.shape
     x = lattice[0] + lattice[1] * d + lattice[2] * u
     y = lattice[3] + lattice[4] * d + lattice[5] * u
     left, low = math.floor(x), math.floor(y)
@@ -27,27 +105,29 @@ def _corners(lattice, d, u, ny, nx, weights):  # type: ignore[no-untyped-def]
     right_weight = fx if left + 1 < nx else 0.0
     low_weight = 1.0 - fy if low >= 0 else 0.0
     high_weight = fy if low + 1 < ny else 0.0
-    weights[0] = low_weight * left_weight
-    weights[1] = low_weight * right_weight
-    weights[2] = high_weight * left_weight
-    weights[3] = high_weight * right_weight
-    return max(int(low), 0), min(int(low) + 1, ny - 1), max(int(left), 0), min(int(left) + 1, nx - 1)
+    high, right = min(low + 1, ny - 1), min(left + 1, nx - 1)
+    low, left = max(low, 0), max(left, 0)
+    weights[0] = low_weight * left_weight * inside[low, left]
+    weights[1] = low_weight * right_weight * inside[low, right]
+    weights[2] = high_weight * left_weight * inside[high, left]
+    weights[3] = high_weight * right_weight * inside[high, right]
+    return low, high, left, right
 
 
 @compiled
-def attenuation_paths(mu, lattice, first, last, start, voxel_cm, factors):  # type: ignore[no-untyped-def]
+def attenuation_paths(mu, inside, lattice, first, last, start, voxel_cm, factors):  # type: ignore[no-untyped-def]
     """Fill `factors` with -path: mu from each lattice point to the detector, half of the point's own voxel counted.
 
     The exponential is the caller's: numpy's is vectorised, the compiler's is not.
     """
-    ny, nx, nz = mu.shape
+    nz = mu.shape[2]
     path = np.zeros((last.max(), nz), mu.dtype)
     weights = np.empty(4, mu.dtype)
     scale = mu.dtype.type(-voxel_cm)
     half = mu.dtype.type(0.5)
     for d in range(first.size):
         for u in range(first[d], last[d]):
-            low, high, left, right = _corners(lattice, d, u, ny, nx, weights)
+            low, high, left, right = _corners(inside, lattice, d, u, weights)
             a, b, c, e = weights[0], weights[1], weights[2], weights[3]
             row = start[d] + u - first[d]
             for z in range(nz):
@@ -58,25 +138,49 @@ def attenuation_paths(mu, lattice, first, last, start, voxel_cm, factors):  # ty
 
 @compiled
 def forward_view(  # type: ignore[no-untyped-def]
-    image, lattice, first, last, start, factors, attenuated, kernel_u, half_u, kernel_z, half_z, projection
+    image,
+    inside,
+    lattice,
+    first,
+    last,
+    start,
+    factors,
+    attenuated,
+    kernel_u,
+    half_u,
+    kernel_z,
+    half_z,
+    weight,
+    projection,
 ):
-    """Add the projection (u, z) of `image` to `projection`."""
-    ny, nx, nz = image.shape
+    """Fill `projection` (u, z) with that of `image`, times the weight.
+
+    Between the rows of scratch lie as many zeros as the blur reaches, so that one line holds them all.
+    """
+    nz = image.shape[2]
     columns = projection.shape[0]
-    margin = half_z.max()
-    turned = np.empty((columns, nz), image.dtype)
-    line = np.zeros(nz + 2 * margin, image.dtype)
+    margin, border = half_z.max(), half_u.max()
+    pitch = nz + margin
+    turned = np.zeros((columns + 2 * border, pitch), image.dtype)
+    mixed = np.zeros(columns * pitch + 2 * margin, image.dtype)
+    counts = np.zeros(columns * pitch, image.dtype)
     weights = np.empty(4, image.dtype)
+    begin = end = 0
     for d in range(first.size):
         if first[d] == last[d]:
             continue
-        for u in range(first[d], last[d]):
-            low, high, left, right = _corners(lattice, d, u, ny, nx, weights)
+        # Columns beyond those of this plane must hold nothing of the plane before.
+        turned[border + begin : border + first[d]] = 0
+        turned[border + last[d] : border + end] = 0
+        begin, end = first[d], last[d]
+        for u in range(begin, end):
+            low, high, left, right = _corners(inside, lattice, d, u, weights)
             a, b, c, e = weights[0], weights[1], weights[2], weights[3]
+            own = turned[border + u]
             if attenuated:
-                row = start[d] + u - first[d]
+                row = start[d] + u - begin
                 for z in range(nz):
-                    turned[u, z] = factors[row, z] * (
+                    own[z] = factors[row, z] * (
                         a * image[low, left, z]
                         + b * image[low, right, z]
                         + c * image[high, left, z]
@@ -84,126 +188,140 @@ def forward_view(  # type: ignore[no-untyped-def]
                     )
             else:
                 for z in range(nz):
-                    turned[u, z] = (
+                    own[z] = (
                         a * image[low, left, z]
                         + b * image[low, right, z]
                         + c * image[high, left, z]
                         + e * image[high, right, z]
                     )
-        hu, hz = half_u[d], half_z[d]
-        for u in range(max(0, first[d] - hu), min(columns, last[d] + hu)):
-            _mix_rows(turned, u, max(first[d], u - hu), min(last[d], u + hu + 1), kernel_u[d], line, margin, nz)
-            _blur_line(line, margin, nz, kernel_z[d], hz, projection[u])
+        u = max(0, begin - half_u[d])
+        size = (min(columns, end + half_u[d]) - u) * pitch
+        at = margin + u * pitch
+        _fill_blurred(turned.reshape(-1), (border + u) * pitch, pitch, size, kernel_u[d], half_u[d], mixed, at)
+        _add_blurred(mixed, at, 1, size, kernel_z[d], half_z[d], counts, u * pitch)
+    scale = image.dtype.type(weight)
+    for u in range(columns):
+        for z in range(nz):
+            projection[u, z] = scale * counts[u * pitch + z]
 
 
 @compiled
-def _mix_rows(rows, u, begin, end, kernel, line, margin, nz):  # type: ignore[no-untyped-def]
-    """line[margin:] = sum of rows[begin:end], each weighted by the kernel at its distance from u."""
-    m = np.uintp(margin)
-    for z in range(np.uintp(nz)):
-        line[m + z] = 0
-    n = begin
-    while n + 4 <= end:
-        a, b, c, e = kernel[abs(u - n)], kernel[abs(u - n - 1)], kernel[abs(u - n - 2)], kernel[abs(u - n - 3)]
-        for z in range(np.uintp(nz)):
-            line[m + z] += a * rows[n, z] + b * rows[n + 1, z] + c * rows[n + 2, z] + e * rows[n + 3, z]
-        n += 4
-    while n < end:
-        a = kernel[abs(u - n)]
-        for z in range(np.uintp(nz)):
-            line[m + z] += a * rows[n, z]
-        n += 1
+def divide(measured, expected):  # type: ignore[no-untyped-def]
+    """Replace `expected` by measured / expected, 0 where it is not positive; return the counts measured there."""
+    lost = 0.0
+    for u in range(expected.shape[0]):
+        for z in range(expected.shape[1]):
+            if expected[u, z] > 0:
+                expected[u, z] = measured[u, z] / expected[u, z]
+            else:
+                expected[u, z] = 0
+                lost += measured[u, z]
+    return lost
 
 
 @compiled
-def _blur_line(line, margin, nz, kernel, half, target):  # type: ignore[no-untyped-def]
-    """Add the line, blurred by a symmetric kernel, to `target`; the line's margins hold zeros."""
-    a = kernel[0]
-    one, m = np.uintp(1), np.uintp(margin)
-    for z in range(np.uintp(nz)):
-        target[z] += a * line[m + z]
-    j = 1
-    while j + 1 <= half:
-        a, b = kernel[j], kernel[j + 1]
-        below, above = np.uintp(margin - j), np.uintp(margin + j)
-        for z in range(np.uintp(nz)):
-            target[z] += a * (line[below + z] + line[above + z]) + b * (line[below + z - one] + line[above + z + one])
-        j += 2
-    if j <= half:
-        a = kernel[j]
-        below, above = np.uintp(margin - j), np.uintp(margin + j)
-        for z in range(np.uintp(nz)):
-            target[z] += a * (line[below + z] + line[above + z])
+def _padded(projection, weight, margin):  # type: ignore[no-untyped-def]
+    """Line of the weighted rows of a projection (u, z), `margin` zeros before, after and between them."""
+    columns, nz = projection.shape
+    padded = np.zeros(columns * (nz + margin) + 2 * margin, projection.dtype)
+    scale = projection.dtype.type(weight)
+    for u in range(columns):
+        for z in range(nz):
+            padded[margin + u * (nz + margin) + z] = scale * projection[u, z]
+    return padded
 
 
 @compiled
-def _blur_rows(padded, begin, end, margin, nz, kernel, half, smooth):  # type: ignore[no-untyped-def]
-    """Fill smooth[begin:end] with the rows of `padded` blurred along z; the rows' margins hold zeros."""
-    for u in range(begin, end):
-        smooth[u] = 0
-        _blur_line(padded[u], margin, nz, kernel, half, smooth[u])
+def _spread_plane(padded, margin, pitch, columns, first, last, kernel_u, hu, kernel_z, hz, smooth, border, lines):  # type: ignore[no-untyped-def]
+    """Blur the line of a projection's rows onto columns first <= u < last of a plane: rows u of `lines`."""
+    u = max(0, first - hu)
+    size = (min(columns, last + hu) - u) * pitch
+    _fill_blurred(padded, margin + u * pitch, 1, size, kernel_z, hz, smooth, (border + u) * pitch)
+    size = (last - first) * pitch
+    _fill_blurred(smooth, (border + first) * pitch, pitch, size, kernel_u, hu, lines, first * pitch)
+
+
+@compiled
+def _scatter(image, low, high, left, right, weights, line):  # type: ignore[no-untyped-def]
+    """Add a line, weighted, to four voxels' lines."""
+    nz = image.shape[2]
+    a, b, c, e = weights[0], weights[1], weights[2], weights[3]
+    if low < high and left < right:
+        for z in range(nz):
+            image[low, left, z] += a * line[z]
+            image[low, right, z] += b * line[z]
+            image[high, left, z] += c * line[z]
+            image[high, right, z] += e * line[z]
+    else:
+        # At the grid's edge some of the four are the same voxel.
+        for z in range(nz):
+            image[low, left, z] += a * line[z]
+        for z in range(nz):
+            image[low, right, z] += b * line[z]
+        for z in range(nz):
+            image[high, left, z] += c * line[z]
+        for z in range(nz):
+            image[high, right, z] += e * line[z]
 
 
 @compiled
 def adjoint_view(  # type: ignore[no-untyped-def]
-    projection, lattice, first, last, start, factors, attenuated, kernel_u, half_u, kernel_z, half_z, image
-):
+    projection, inside, lattice, first, last, start, factors, attenuated, kernel_u, half_u, kernel_z, half_z, weight,
+    image,
+):  # fmt: skip
     """Add the exact transpose of forward_view to `image` (y, x, z)."""
-    ny, nx, nz = image.shape
+    nz = image.shape[2]
     columns = projection.shape[0]
-    margin = half_z.max()
-    padded = np.zeros((columns, nz + 2 * margin), image.dtype)
-    padded[:, margin : margin + nz] = projection
-    smooth = np.zeros((columns, nz), image.dtype)
-    line = np.empty(nz, image.dtype)
+    margin, border = half_z.max(), half_u.max()
+    pitch = nz + margin
+    padded = _padded(projection, weight, margin)
+    smooth = np.zeros((columns + 2 * border) * pitch, image.dtype)
+    lines = np.empty((columns, pitch), image.dtype)
     weights = np.empty(4, image.dtype)
     for d in range(first.size):
         if first[d] == last[d]:
             continue
-        hu, hz = half_u[d], half_z[d]
-        _blur_rows(padded, max(0, first[d] - hu), min(columns, last[d] + hu), margin, nz, kernel_z[d], hz, smooth)
+        _spread_plane(
+            padded, margin, pitch, columns, first[d], last[d], kernel_u[d], half_u[d], kernel_z[d], half_z[d],
+            smooth, border, lines.reshape(-1),
+        )  # fmt: skip
         for u in range(first[d], last[d]):
-            _mix_rows(smooth, u, max(0, u - hu), min(columns, u + hu + 1), kernel_u[d], line, 0, nz)
-            low, high, left, right = _corners(lattice, d, u, ny, nx, weights)
-            a, b, c, e = weights[0], weights[1], weights[2], weights[3]
+            line = lines[u]
             if attenuated:
                 row = start[d] + u - first[d]
                 for z in range(nz):
                     line[z] *= factors[row, z]
-            for z in range(nz):
-                image[low, left, z] += a * line[z]
-            for z in range(nz):
-                image[low, right, z] += b * line[z]
-            for z in range(nz):
-                image[high, left, z] += c * line[z]
-            for z in range(nz):
-                image[high, right, z] += e * line[z]
+            low, high, left, right = _corners(inside, lattice, d, u, weights)
+            _scatter(image, low, high, left, right, weights, line)
 
 
 @compiled
 def gradient_mu_view(  # type: ignore[no-untyped-def]
-    image, residual, lattice, first, last, start, factors, kernel_u, half_u, kernel_z, half_z, scale, gradient
-):
-    """Add scale * d<residual, projection>/d mu to `gradient` (y, x, z), with scale = -voxel_cm * the view's weight."""
-    ny, nx, nz = image.shape
+    image, residual, inside, lattice, first, last, start, factors, kernel_u, half_u, kernel_z, half_z, voxel_cm, weight,
+    gradient,
+):  # fmt: skip
+    """Add d<residual, projection>/d mu to `gradient` (y, x, z), per 1/cm."""
+    nz = image.shape[2]
     columns = residual.shape[0]
-    margin = half_z.max()
-    padded = np.zeros((columns, nz + 2 * margin), image.dtype)
-    padded[:, margin : margin + nz] = residual
-    smooth = np.zeros((columns, nz), image.dtype)
+    margin, border = half_z.max(), half_u.max()
+    pitch = nz + margin
+    padded = _padded(residual, weight, margin)
+    smooth = np.zeros((columns + 2 * border) * pitch, image.dtype)
     behind = np.zeros((columns, nz), image.dtype)
-    line = np.empty(nz, image.dtype)
+    lines = np.empty((columns, pitch), image.dtype)
     weights = np.empty(4, image.dtype)
-    factor = image.dtype.type(scale)
+    factor = image.dtype.type(-voxel_cm)
     half = image.dtype.type(0.5)
     for d in range(first.size - 1, -1, -1):
         if first[d] == last[d]:
             continue
-        hu, hz = half_u[d], half_z[d]
-        _blur_rows(padded, max(0, first[d] - hu), min(columns, last[d] + hu), margin, nz, kernel_z[d], hz, smooth)
+        _spread_plane(
+            padded, margin, pitch, columns, first[d], last[d], kernel_u[d], half_u[d], kernel_z[d], half_z[d],
+            smooth, border, lines.reshape(-1),
+        )  # fmt: skip
         for u in range(first[d], last[d]):
-            _mix_rows(smooth, u, max(0, u - hu), min(columns, u + hu + 1), kernel_u[d], line, 0, nz)
-            low, high, left, right = _corners(lattice, d, u, ny, nx, weights)
+            line = lines[u]
+            low, high, left, right = _corners(inside, lattice, d, u, weights)
             a, b, c, e = weights[0], weights[1], weights[2], weights[3]
             row = start[d] + u - first[d]
             for z in range(nz):
@@ -216,11 +334,24 @@ def gradient_mu_view(  # type: ignore[no-untyped-def]
                 own = turned * factors[row, z] * line[z]
                 line[z] = factor * (half * own + behind[u, z])
                 behind[u, z] += own
-            for z in range(nz):
-                gradient[low, left, z] += a * line[z]
-                gradient[low, right, z] += b * line[z]
-                gradient[high, left, z] += c * line[z]
-                gradient[high, right, z] += e * line[z]
+            _scatter(gradient, low, high, left, right, weights, line)
+
+
+@compiled
+def add_pixels(total, part, pixels):  # type: ignore[no-untyped-def]
+    """Add to rows `pixels` of `total` (pixel, z) those of `part`."""
+    for pixel in pixels:
+        for z in range(total.shape[1]):
+            total[pixel, z] += part[pixel, z]
+
+
+@compiled
+def improve_pixels(image, explained, inverse, pixels):  # type: ignore[no-untyped-def]
+    """Multiply rows `pixels` of `image` (pixel, z) by explained * inverse, but for voxels with inverse 0."""
+    for pixel in pixels:
+        for z in range(image.shape[1]):
+            if inverse[pixel, z] > 0:
+                image[pixel, z] *= explained[pixel, z] * inverse[pixel, z]
 
 
 @compiled

@@ -37,5 +37,7 @@ def test_what_does_not_fit_is_refused(system):
     with pytest.raises(InputError, match="activity and map need the shape"):
         project(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2), system)
     elsewhere = torch.zeros(1, *system.image_shape, device="meta")
-    with pytest.raises(InputError, match=r"works on the CPU, the tensors lie on meta: move them with \.cpu\(\)"):
+    with pytest.raises(
+        InputError, match=r"the system is on 'cpu', the tensors lie on meta: move them with \.to\('cpu'\)"
+    ):
         project(elsewhere, elsewhere, system)

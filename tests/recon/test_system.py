@@ -29,7 +29,7 @@ def mismatch(forward, adjoint, x, y):
 
 
 @pytest.fixture
-def clinical(make_acquisition):
+def clinical(make_acquisition, device, host_arrays):
     """Function (angle, dtype) -> system of one view: 64 x 64 x 32 voxels of 4.4 mm, attenuation and blur."""
 
     def make(angle_deg, dtype):
@@ -38,7 +38,7 @@ def clinical(make_acquisition):
         _, y, x = grid.centres_mm()
         head = (x / 78.0) ** 2 + (y[:, None] / 96.0) ** 2 < 1
         mu = 0.15 * head * np.random.default_rng(7).uniform(0.5, 1.5, grid.shape)
-        return SystemModel(acquisition, grid, mu=MuMap(mu, grid, KEV), dtype=dtype)
+        return host_arrays(SystemModel(acquisition, grid, mu=MuMap(mu, grid, KEV), dtype=dtype, device=device))
 
     return make
 
@@ -155,7 +155,7 @@ TINY = {
 
 
 @pytest.fixture
-def tiny(make_acquisition):
+def tiny(make_acquisition, device, host_arrays):
     """Function (case, attenuated, blurred, circular) -> float64 system of five views on a tiny grid."""
 
     def make(case, attenuated, blurred, circular, **options):
@@ -174,7 +174,8 @@ def tiny(make_acquisition):
         first = (dx - 2.2 * (nx - 1), dy - 2.2 * (ny - 1), -2.2 * (nz - 1))
         grid = Grid.upright(shape, (4.4, 4.4, 4.4), first)
         mu = MuMap(tiny_mu(shape), grid, KEV) if attenuated else None
-        return SystemModel(acquisition, grid, mu=mu, resolution=blurred, dtype="float64", **options)
+        system = SystemModel(acquisition, grid, mu=mu, resolution=blurred, dtype="float64", device=device, **options)
+        return host_arrays(system)
 
     return make
 
@@ -199,6 +200,49 @@ def kernels_of(distance_mm, blurred):
     sigma = 2.5 + 0.06 * distance_mm if blurred else np.zeros_like(distance_mm)
     kernel, half = pixel_kernel(sigma, 4.4)
     return kernel, half, kernel, half
+
+
+@pytest.mark.parametrize("angle_deg", [17.0, 90.0])
+def test_nothing_far_beyond_the_orbit_is_computed(angle_deg, make_acquisition, device, host_arrays):
+    """Whatever lies there, images and maps count as 0, and all that can reach the detector from within is the same."""
+    acquisition = make_acquisition(
+        angle_deg + 60.0 * np.arange(6), (4, 36), 8.8, radii_mm=np.full(6, 45.0), collimator=LOW_ENERGY
+    )
+    grid = geometry.default_grid(acquisition)
+    _, y, x = grid.centres_mm()
+    support = geometry.orbit_support(acquisition, grid)
+    # The orbit's six faces, 60 mm farther out, make a hexagon.
+    assert support[np.hypot(x, y[:, None]) <= 105.0].all()
+    assert not support[np.hypot(x, y[:, None]) > 105.0 * 2 / math.sqrt(3)].any()
+    mu = MuMap(np.random.default_rng(1).uniform(0, 0.04, grid.shape), grid, KEV)
+    within = MuMap(mu.per_cm * support, grid, KEV)
+    settings = {"dtype": "float64", "device": device}
+    whole = host_arrays(SystemModel(acquisition, grid, mu=within, **settings))
+    inside = host_arrays(SystemModel(acquisition, grid, mu=mu, crop_to_orbit=True, **settings))
+    points = [system._projector._tables.points.sum() for system in (whole, inside)]
+    assert points[1] < 0.7 * points[0]
+    image, counts = signed_noise(whole.image_shape, 2), signed_noise(whole.projections_shape, 3)
+    for found, wanted in (
+        (inside.forward(image), whole.forward(image * support)),
+        (inside.adjoint(counts), whole.adjoint(counts) * support),
+        (inside.gradient_mu(image, counts), whole.gradient_mu(image * support, counts) * support),
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-13 * np.abs(wanted).max())
+
+
+def test_a_grid_far_beyond_the_orbit_is_refused(make_acquisition):
+    acquisition = make_acquisition([0.0, 90.0, 180.0, 270.0], (2, 80), 4.4, radii_mm=np.full(4, 30.0))
+    beside = Grid.upright((2, 4, 4), (4.4, 4.4, 4.4), (110.0, 110.0, -2.2))
+    with pytest.raises(InputError, match="no voxel of the grid lies near the orbit"):
+        SystemModel(acquisition, beside, resolution=False, crop_to_orbit=True)
+
+
+def test_images_in_another_layout_are_not_improved(tiny):
+    """In place means in this memory: a copy would be changed and lost."""
+    system = tiny("odd, centred", False, False, True)
+    ones = np.ones(system.image_shape)
+    with pytest.raises(InputError, match="as_image"):
+        system.improve(ones, ones, ones)
 
 
 @pytest.mark.parametrize("circular", [True, False], ids=["circular", "non-circular"])
@@ -282,8 +326,8 @@ def test_factors_computed_again_are_the_cached_ones(tiny):
     """Same sums in the same order, so the results are the same bits."""
     cached = tiny("mixed, off centre", True, True, False)
     again = tiny("mixed, off centre", True, True, False, factor_memory_bytes=0)
-    assert cached._tables.factors is not None
-    assert again._tables.factors is None
+    assert cached._projector.factors is not None
+    assert again._projector.factors is None
     x, y = signed_noise(cached.image_shape, 5), signed_noise(cached.projections_shape, 6)
     np.testing.assert_array_equal(again.forward(x), cached.forward(x))
     np.testing.assert_array_equal(again.adjoint(y), cached.adjoint(y))
@@ -347,15 +391,15 @@ def test_astype_is_the_system_built_in_that_precision(tiny, clinical):
     x, y = signed_noise(single.image_shape, 1), signed_noise(single.projections_shape, 2)
     np.testing.assert_array_equal(single.astype("float64").forward(x), double.forward(x))
     np.testing.assert_array_equal(double.astype(np.float32).adjoint(y), single.adjoint(y))
-    assert single.astype("float32") is single
+    assert single.astype("float32")._system is single._system
 
     for options in ({}, {"factor_memory_bytes": 0}):
         system = tiny("even, centred", True, True, False, **options)
         x = signed_noise(system.image_shape, 3)
         twin = system.subset([4, 2]).astype("float32")
         assert twin.view_indices.tolist() == [4, 2]
-        assert twin._tables is system.astype("float32")._tables
-        assert (twin._tables.factors is None) == bool(options)
+        assert twin._projector is system.astype("float32")._projector
+        assert (twin._projector.factors is None) == bool(options)
         np.testing.assert_allclose(
             twin.forward(x), system.forward(x)[[4, 2]], rtol=0, atol=1e-6 * system.forward(x).max()
         )
@@ -460,7 +504,7 @@ def test_bad_arguments_are_refused_with_what_to_do(make_acquisition):
     cases = [
         (lambda: SystemModel(acquisition, grid), "--no-resolution"),
         (lambda: SystemModel(acquisition, grid, resolution=False, dtype="float16"), "float32 or float64, not float16"),
-        (lambda: SystemModel(acquisition, grid, resolution=False, device="cuda"), "device 'cuda' is not available"),
+        (lambda: SystemModel(acquisition, grid, resolution=False, device="tpu"), "device 'tpu' is not available"),
         (
             lambda: SystemModel(acquisition, grid, resolution=False, mu=MuMap(mu, grid, 159.0)),
             "159 keV but the photopeak",

@@ -1,0 +1,191 @@
+"""The projector on the CPU: numba kernels, one view at a time in every thread."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+import numpy as np
+
+from spectac.recon.device import cpu_threads
+from spectac.recon.kernels import cpu
+from spectac.recon.kernels.tables import Tables
+from spectac.recon.types import Array
+
+_T = TypeVar("_T")
+
+
+class CpuProjector:
+    """Forward projection, its transpose and the derivative to mu of chosen views, on numpy arrays of one dtype.
+
+    Images are (y, x, z), projections (n, u, z) of the n `views` asked for. Attenuation factors of all views are kept
+    where they fit into `factor_memory_bytes` (default: a quarter of the memory that is free).
+    """
+
+    xp: ModuleType = np
+
+    def __init__(self, tables: Tables, dtype: np.dtype, factor_memory_bytes: int | None) -> None:
+        self._tables, self._dtype, self._factor_memory_bytes = tables, dtype, factor_memory_bytes
+        self._inside = tables.inside.astype(dtype)
+        self._pixels = np.flatnonzero(tables.inside)
+        self._kernel_u, self._kernel_z = tables.kernel_u.astype(dtype), tables.kernel_z.astype(dtype)
+        self._workers = cpu_threads()
+        self._mu: Array | None = None
+        self.factors: list[Array] | None = None
+
+    def put(self, array: Array) -> Array:
+        """The array itself."""
+        return array
+
+    def get(self, array: Array) -> Array:
+        """The array itself."""
+        return array
+
+    def contiguous(self, array: Array) -> Array:
+        """Array in C order and this precision; copied where it is not."""
+        return np.ascontiguousarray(array, dtype=self._dtype)
+
+    def with_mu(self, per_cm: Array) -> "CpuProjector":
+        """The same projector through another map (y, x, z) in 1/cm."""
+        other = copy(self)
+        other._mu = self.contiguous(per_cm)
+        needed = int(self._tables.points.sum()) * self._tables.shape[0] * self._dtype.itemsize
+        limit = free_memory_bytes() // 4 if self._factor_memory_bytes is None else self._factor_memory_bytes
+        other.factors = other._run(other._factors_of, range(self._tables.points.size)) if needed <= limit else None
+        return other
+
+    def forward(self, image: Array, views: Array) -> Array:
+        """Expected counts (n, u, z)."""
+        tables = self._tables
+        out = np.empty((views.size, tables.matrix[1], tables.matrix[0]), self._dtype)
+
+        def one(n: int) -> None:
+            cpu.forward_view(image, *self._arguments(int(views[n])), tables.weights[views[n]], out[n])
+
+        self._run(one, range(views.size))
+        return out
+
+    def adjoint(self, counts: Array, views: Array) -> Array:
+        """Transpose of `forward`: an image."""
+
+        def one(n: int, image: Array) -> None:
+            view = int(views[n])
+            cpu.adjoint_view(counts[n], *self._arguments(view), self._tables.weights[view], image)
+
+        return self._summed(one, views.size)
+
+    def gradient_mu(self, image: Array, residual: Array, views: Array) -> Array:
+        """Derivative (y, x, z) of sum(residual * forward(image)) to mu, per 1/cm."""
+        tables = self._tables
+
+        def one(n: int, gradient: Array) -> None:
+            view = int(views[n])
+            inside, lattice, first, last, start, factors, attenuated, *kernels = self._arguments(view)
+            if not attenuated:
+                factors = np.ones((int(tables.points[view]), tables.shape[0]), self._dtype)
+            size, weight = tables.voxel_cm, tables.weights[view]
+            cpu.gradient_mu_view(
+                image, residual[n], inside, lattice, first, last, start, factors, *kernels, size, weight, gradient
+            )
+
+        return self._summed(one, views.size)
+
+    def explain(self, image: Array, measured: Array, scatter: Array | None, views: Array) -> tuple[Array, Array]:
+        """A^T(measured / (A image + scatter)), and the counts () measured where that expectation is 0."""
+        lost = np.zeros(views.size)
+
+        def one(n: int, explained: Array) -> None:
+            arguments, weight = self._arguments(int(views[n])), self._tables.weights[views[n]]
+            expected = np.empty_like(measured[n])
+            cpu.forward_view(image, *arguments, weight, expected)
+            if scatter is not None:
+                expected += scatter[n]
+            lost[n] = cpu.divide(measured[n], expected)
+            cpu.adjoint_view(expected, *arguments, weight, explained)
+
+        return self._summed(one, views.size), lost.sum()
+
+    def improve(self, image: Array, explained: Array, inverse: Array) -> None:
+        """Multiply an image in place by explained * inverse where inverse is positive."""
+        rows = [array.reshape(-1, image.shape[2]) for array in (image, explained, inverse)]
+        self._by_pixels(lambda pixels: cpu.improve_pixels(*rows, pixels))
+
+    def _summed(self, add: Callable[[int, Array], None], views: int) -> Array:
+        """Sum of images to which `add` adds a view, one image for every thread."""
+        groups = min(views, self._workers)
+        nz, ny, nx = self._tables.shape
+        sums = np.zeros((groups, ny, nx, nz), self._dtype)
+
+        def one(group: int) -> None:
+            for n in range(group, views, groups):
+                add(n, sums[group])
+
+        self._run(one, range(groups))
+        total, *others = sums.reshape(groups, ny * nx, nz)
+
+        def add_all(pixels: Array) -> None:
+            for other in others:
+                cpu.add_pixels(total, other, pixels)
+
+        self._by_pixels(add_all)
+        return sums[0]
+
+    def _by_pixels(self, work: Callable[[Array], None]) -> None:
+        """Work on the pixels that count, a share of them in every thread."""
+        shares = np.array_split(self._pixels, self._workers)
+        self._run(lambda k: work(shares[k]), range(self._workers))
+
+    def _run(self, work: Callable[[int], _T], tasks: range) -> list[_T]:
+        return list(_threads(os.getpid(), self._workers).map(work, tasks))
+
+    def _arguments(self, view: int) -> tuple:
+        """Lattice, columns, factors and blur of a view, as the kernels take them."""
+        tables, frames = self._tables, self._tables.frames
+        if self._mu is None:
+            factors = np.empty((0, 0), self._dtype)
+        else:
+            factors = self._factors_of(view) if self.factors is None else self.factors[view]
+        return (
+            self._inside, frames.lattice[view], frames.first[view], frames.last[view], tables.starts[view], factors,
+            self._mu is not None, self._kernel_u[view], tables.half_u[view], self._kernel_z[view], tables.half_z[view],
+        )  # fmt: skip
+
+    def _factors_of(self, view: int) -> Array:
+        tables, frames = self._tables, self._tables.frames
+        factors = np.empty((int(tables.points[view]), tables.shape[0]), self._dtype)
+        cpu.attenuation_paths(
+            self._mu,
+            self._inside,
+            frames.lattice[view],
+            frames.first[view],
+            frames.last[view],
+            tables.starts[view],
+            tables.voxel_cm,
+            factors,
+        )
+        return np.exp(factors, out=factors)
+
+
+@cache
+def _threads(process: int, workers: int) -> ThreadPoolExecutor:
+    """Threads that stay for the next operation; a process that was forked needs its own."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="spectac")
+
+
+def free_memory_bytes() -> int:
+    """Memory that can be taken without swapping, where the system tells; else 2 GiB."""
+    try:
+        # Linux counts the memory that its file cache would give back; sysconf does not.
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 2 << 30

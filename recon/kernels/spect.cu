@@ -1,0 +1,440 @@
+// The projector for CUDA: all views of a batch at once, z fastest: images (y, x, z), projections (n, u, z).
+//
+// Compiled at run time by cuda.py with
+//   REAL            float or double: type of images, projections, kernels and sums
+//   FACTOR_HALF     1: attenuation factors are kept in half precision, 0: as REAL
+//   LANES, ROWS     a block has LANES threads along z and ROWS along columns or pixels
+//   TILE_U, TILE_Z  columns and rows of the detector that a block makes; multiples of ROWS, and of LANES and RUN_Z
+//
+// Shared arguments
+//   inside (y, x)         1 where the grid counts, 0 where images and maps are taken for 0
+//   lattice (v, 6)        grid index of the camera lattice: x = l0 + l1 d + l2 u, y = l3 + l4 d + l5 u
+//   first, last (v, d)    columns first <= u < last of each depth plane that touch the grid
+//   kernel_u, half_u, kernel_z, half_z   half kernels (v, d, taps) of the blur and their half-widths (v, d)
+//   views (n,)            the views of this batch, indices into the tables above
+//   start (n, d)          row of `factors` at which a plane begins; a row holds z for one lattice point
+//   place (n, d)          the same for `turned`, scratch that holds the lattice points of this batch's views
+//
+// Work is written as loops over items between barriers, and no thread's value outlives its loop but in the arrays of
+// OWN and RUNS: without a CUDA compiler the same text compiles as C++, where one thread does all items of a block
+// (tests).
+
+#define READ(type) const type* __restrict__
+
+#if defined(__CUDACC__)
+#define KERNEL extern "C" __global__ void __launch_bounds__(LANES * ROWS)
+#define DEVICE __device__ inline
+#define SHARED(name) extern __shared__ double name##_[]; REAL* const name = reinterpret_cast<REAL*>(name##_)
+#define BARRIER __syncthreads()
+#define LANE static_cast<int>(threadIdx.x)
+#define ROW static_cast<int>(threadIdx.y)
+#define LANE_STEP LANES
+#define ROW_STEP ROWS
+#define BLOCK_X static_cast<int>(blockIdx.x)
+#define BLOCK_Y static_cast<int>(blockIdx.y)
+#define BLOCK_Z static_cast<int>(blockIdx.z)
+#define UNROLL _Pragma("unroll")
+#else
+#include <cmath>
+#include <cstring>
+using std::exp;
+using std::floor;
+static int BLOCK_X, BLOCK_Y, BLOCK_Z;
+static double shared_memory[1 << 16];
+// Every block begins with memory that nobody wrote to.
+extern "C" void begin_block(int x, int y, int z) {
+    BLOCK_X = x, BLOCK_Y = y, BLOCK_Z = z;
+    std::memset(shared_memory, 0xff, sizeof shared_memory);
+}
+#define KERNEL extern "C" void
+#define DEVICE static inline
+#define SHARED(name) REAL* const name = reinterpret_cast<REAL*>(shared_memory)
+#define BARRIER
+#define LANE 0
+#define ROW 0
+#define LANE_STEP 1
+#define ROW_STEP 1
+#define UNROLL
+#endif
+
+// Items (row, z) with row < rows and low <= z < high, shared among the threads of a block.
+#define EACH(row, rows, z, low, high)                  \
+    for (int row = ROW; row < (rows); row += ROW_STEP) \
+        for (int z = (low) + LANE; z < (high); z += LANE_STEP)
+
+// The items (u, z) of a tile in the order in which each thread meets its own; k counts them at compile time.
+#define OWN_ITEMS ((TILE_U / ROW_STEP) * (TILE_Z / LANE_STEP))
+#define OWN(k, u, z)                                                                                        \
+    UNROLL for (int k = 0, u = ROW, z = LANE; k < OWN_ITEMS;                                                \
+         ++k, u = ROW + (k / (TILE_Z / LANE_STEP)) * ROW_STEP, z = LANE + (k % (TILE_Z / LANE_STEP)) * LANE_STEP)
+
+// The same tile by runs of RUN_U columns that follow each other, the first of them u.
+#define RUN_U (TILE_U / ROWS)
+#define OWN_RUNS ((ROWS / ROW_STEP) * (TILE_Z / LANE_STEP))
+#define RUNS(k, u, z)                                                                                           \
+    UNROLL for (int k = 0, u = ROW * RUN_U, z = LANE; k < OWN_RUNS;                                             \
+         ++k, u = (ROW + (k / (TILE_Z / LANE_STEP)) * ROW_STEP) * RUN_U,                                        \
+         z = LANE + (k % (TILE_Z / LANE_STEP)) * LANE_STEP)
+
+// Rows of z that a thread blurs at once along z.
+#define RUN_Z 8
+
+DEVICE int least(int a, int b) { return a < b ? a : b; }
+DEVICE int most(int a, int b) { return a > b ? a : b; }
+
+#if FACTOR_HALF
+typedef unsigned short FACTOR;
+// By hand: the header of half precision is not part of every CUDA run-time compiler.
+DEVICE REAL as_real(FACTOR bits) {
+#if defined(__CUDACC__)
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+#else
+    _Float16 value;
+    std::memcpy(&value, &bits, sizeof value);
+    return static_cast<REAL>(value);
+#endif
+}
+DEVICE FACTOR as_factor(REAL value) {
+#if defined(__CUDACC__)
+    FACTOR bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(static_cast<float>(value)));
+    return bits;
+#else
+    const _Float16 half = static_cast<_Float16>(value);
+    FACTOR bits;
+    std::memcpy(&bits, &half, sizeof bits);
+    return bits;
+#endif
+}
+#else
+typedef REAL FACTOR;
+DEVICE REAL as_real(FACTOR value) { return value; }
+DEVICE FACTOR as_factor(REAL value) { return value; }
+#endif
+
+// The four pixels around a lattice point and their weights: 0 beyond the grid and outside.
+struct Point {
+    int pixel[4];
+    REAL weight[4];
+};
+
+DEVICE Point point_at(READ(double) lattice, READ(REAL) inside, int d, int u, int ny, int nx) {
+    const double x = lattice[0] + lattice[1] * d + lattice[2] * u;
+    const double y = lattice[3] + lattice[4] * d + lattice[5] * u;
+    const double left = floor(x), low = floor(y);
+    const int column = static_cast<int>(left), row = static_cast<int>(low);
+    const REAL fx = static_cast<REAL>(x - left), fy = static_cast<REAL>(y - low);
+    Point point;
+    UNROLL for (int c = 0; c < 4; ++c) {
+        const int px = column + c % 2, py = row + c / 2;
+        const bool known = px >= 0 && px < nx && py >= 0 && py < ny;
+        point.pixel[c] = known ? py * nx + px : 0;
+        point.weight[c] = known ? (c % 2 ? fx : 1 - fx) * (c / 2 ? fy : 1 - fy) * inside[point.pixel[c]] : 0;
+    }
+    return point;
+}
+
+// Bilinear sample of a volume at a point.
+DEVICE REAL sample(READ(REAL) volume, const Point& point, int nz, int z) {
+    REAL sum = 0;
+    UNROLL for (int c = 0; c < 4; ++c) sum += point.weight[c] * volume[static_cast<long long>(point.pixel[c]) * nz + z];
+    return sum;
+}
+
+// N values that lie `step` apart from `line` on, blurred by a symmetric kernel of half-width H; H more lie on either side.
+template <int H, int N>
+DEVICE void blur_run(const REAL* line, int step, READ(REAL) kernel, REAL* blurred) {
+    REAL weight[H + 1], value[N + 2 * H];
+    UNROLL for (int j = 0; j <= H; ++j) weight[j] = kernel[j];
+    UNROLL for (int n = 0; n < N + 2 * H; ++n) value[n] = line[(n - H) * step];
+    UNROLL for (int n = 0; n < N; ++n) {
+        REAL sum = weight[0] * value[n + H];
+        UNROLL for (int j = 1; j <= H; ++j) sum += weight[j] * (value[n + H - j] + value[n + H + j]);
+        blurred[n] = sum;
+    }
+}
+
+template <int N>
+DEVICE void blur(const REAL* line, int step, READ(REAL) kernel, int half, REAL* blurred) {
+    switch (half) {
+        case 0: blur_run<0, N>(line, step, kernel, blurred); return;
+        case 1: blur_run<1, N>(line, step, kernel, blurred); return;
+        case 2: blur_run<2, N>(line, step, kernel, blurred); return;
+        case 3: blur_run<3, N>(line, step, kernel, blurred); return;
+        case 4: blur_run<4, N>(line, step, kernel, blurred); return;
+        case 5: blur_run<5, N>(line, step, kernel, blurred); return;
+        case 6: blur_run<6, N>(line, step, kernel, blurred); return;
+        case 7: blur_run<7, N>(line, step, kernel, blurred); return;
+        default:
+            UNROLL for (int n = 0; n < N; ++n) {
+                REAL sum = kernel[0] * line[n * step];
+                for (int j = 1; j <= half; ++j) sum += kernel[j] * (line[(n - j) * step] + line[(n + j) * step]);
+                blurred[n] = sum;
+            }
+    }
+}
+
+// A tile of the detector and its surroundings in shared memory: `reach` = taps - 1 columns and rows on every side.
+struct Tile {
+    int reach, pitch, u0, z0;
+    REAL* values;   // (TILE_U + 2 reach, pitch), from column u0 - reach and row z0 - reach on
+    REAL* rows;     // (TILE_U + 2 reach, TILE_Z + 1), the same columns blurred along z
+    Point* points;  // (TILE_U + 2 reach), lattice points of these columns
+};
+
+DEVICE Tile tile_at(REAL* memory, int block, int taps, int nz) {
+    Tile tile;
+    const int tiles_z = (nz + TILE_Z - 1) / TILE_Z;
+    tile.reach = taps - 1;
+    // Odd: threads whose columns follow each other use different banks.
+    tile.pitch = (TILE_Z + 2 * tile.reach) | 1;
+    tile.u0 = (block / tiles_z) * TILE_U, tile.z0 = (block % tiles_z) * TILE_Z;
+    tile.values = memory;
+    tile.rows = tile.values + (TILE_U + 2 * tile.reach) * tile.pitch;
+    tile.points = reinterpret_cast<Point*>(tile.rows + (TILE_U + 2 * tile.reach) * (TILE_Z + 1));
+    return tile;
+}
+
+// Blur a tile's values along z, in columns that its plane's blur along u needs.
+DEVICE void blur_rows(const Tile& tile, READ(REAL) kernel, int half, int half_u) {
+    const int count = TILE_U + 2 * half_u, begin = tile.reach - half_u;
+    for (int item = ROW * LANE_STEP + LANE; item < count * (TILE_Z / RUN_Z); item += LANE_STEP * ROW_STEP) {
+        const int n = begin + item % count, z = item / count * RUN_Z;
+        REAL run[RUN_Z];
+        blur<RUN_Z>(tile.values + n * tile.pitch + tile.reach + z, 1, kernel, half, run);
+        UNROLL for (int k = 0; k < RUN_Z; ++k) tile.rows[n * (TILE_Z + 1) + z + k] = run[k];
+    }
+}
+
+// Attenuation factors of the views: each thread walks one column of lattice points away from the detector.
+// Grid: (columns / ROWS, nz / LANES, n).
+KERNEL attenuation_factors(
+    READ(REAL) mu, READ(REAL) inside, READ(double) lattice, READ(int) first, READ(int) last, READ(long long) start,
+    READ(int) views, int depths, int columns, int ny, int nx, int nz, double voxel_cm, FACTOR* factors) {
+    const int view = views[BLOCK_Z];
+    const int row_base = BLOCK_X * ROWS, z_base = BLOCK_Y * LANES;
+    EACH(row, least(ROWS, columns - row_base), z, z_base, least(z_base + LANES, nz)) {
+        const int u = row_base + row;
+        REAL path = 0;
+        for (int d = 0; d < depths; ++d) {
+            const int plane = view * depths + d, own_plane = BLOCK_Z * depths + d;
+            if (u < first[plane] || u >= last[plane]) continue;
+            const REAL own = sample(mu, point_at(lattice + 6 * view, inside, d, u, ny, nx), nz, z);
+            factors[(start[own_plane] + u - first[plane]) * nz + z] =
+                as_factor(exp(static_cast<REAL>(-voxel_cm) * (path + static_cast<REAL>(0.5) * own)));
+            path += own;
+        }
+    }
+}
+
+// Parts (c, n, u, z) of the views' projections: part c sums the planes c * chunk <= d < (c + 1) * chunk.
+// Grid: (tiles of the detector, chunks, n). Shared memory: a Tile.
+KERNEL forward(
+    READ(REAL) image, READ(REAL) inside, READ(double) lattice, READ(int) first, READ(int) last,
+    READ(long long) start, READ(FACTOR) factors, int attenuated, READ(REAL) kernel_u, READ(int) half_u,
+    READ(REAL) kernel_z, READ(int) half_z, int taps, READ(int) views, int count, int depths, int chunk, int columns,
+    int ny, int nx, int nz, REAL* parts) {
+    SHARED(memory);
+    const Tile tile = tile_at(memory, BLOCK_X, taps, nz);
+    const int view = views[BLOCK_Z];
+    REAL total[OWN_RUNS][RUN_U];
+    UNROLL for (int k = 0; k < OWN_RUNS; ++k)
+        UNROLL for (int i = 0; i < RUN_U; ++i) total[k][i] = 0;
+    for (int d = BLOCK_Y * chunk; d < least(depths, (BLOCK_Y + 1) * chunk); ++d) {
+        const int plane = view * depths + d, own_plane = BLOCK_Z * depths + d;
+        const int hu = half_u[plane], hz = half_z[plane];
+        const int from = tile.u0 - hu, rows = TILE_U + 2 * hu;
+        if (most(first[plane], from) >= least(last[plane], from + rows)) continue;
+        EACH(row, 1, n, 0, rows) {
+            const int u = from + n;
+            if (u >= first[plane] && u < last[plane])
+                tile.points[n] = point_at(lattice + 6 * view, inside, d, u, ny, nx);
+        }
+        BARRIER;
+        const long long at = start[own_plane] - first[plane];
+        EACH(n, rows, m, 0, TILE_Z + 2 * hz) {
+            const int u = from + n, z = tile.z0 - hz + m;
+            REAL value = 0;
+            if (u >= first[plane] && u < last[plane] && z >= 0 && z < nz) {
+                value = sample(image, tile.points[n], nz, z);
+                if (attenuated) value *= as_real(factors[(at + u) * nz + z]);
+            }
+            tile.values[(tile.reach - hu + n) * tile.pitch + tile.reach - hz + m] = value;
+        }
+        BARRIER;
+        blur_rows(tile, kernel_z + static_cast<long long>(plane) * taps, hz, hu);
+        BARRIER;
+        READ(REAL) kernel = kernel_u + static_cast<long long>(plane) * taps;
+        RUNS(k, u, z) {
+            if (tile.u0 + u + RUN_U + hu > first[plane] && tile.u0 + u - hu < last[plane]) {
+                REAL run[RUN_U];
+                blur<RUN_U>(tile.rows + (tile.reach + u) * (TILE_Z + 1) + z, TILE_Z + 1, kernel, hu, run);
+                UNROLL for (int i = 0; i < RUN_U; ++i) total[k][i] += run[i];
+            }
+        }
+    }
+    REAL* const part = parts + (static_cast<long long>(BLOCK_Y) * count + BLOCK_Z) * columns * nz;
+    RUNS(k, u, z) UNROLL for (int i = 0; i < RUN_U; ++i) {
+        if (tile.u0 + u + i < columns && tile.z0 + z < nz)
+            part[static_cast<long long>(tile.u0 + u + i) * nz + tile.z0 + z] = total[k][i];
+    }
+}
+
+// turned = T B^T (weight * projections), or B^T alone where not `attenuated`. Grid and shared memory as in forward.
+KERNEL spread(
+    READ(REAL) projections, READ(REAL) weights, READ(int) first, READ(int) last, READ(long long) start,
+    READ(FACTOR) factors, int attenuated, READ(REAL) kernel_u, READ(int) half_u, READ(REAL) kernel_z,
+    READ(int) half_z, int taps, READ(int) views, READ(long long) place, int depths, int chunk, int columns, int nz,
+    REAL* turned) {
+    SHARED(memory);
+    const Tile tile = tile_at(memory, BLOCK_X, taps, nz);
+    const int view = views[BLOCK_Z];
+    const REAL* const own = projections + static_cast<long long>(BLOCK_Z) * columns * nz;
+    EACH(n, TILE_U + 2 * tile.reach, m, 0, TILE_Z + 2 * tile.reach) {
+        const int u = tile.u0 - tile.reach + n, z = tile.z0 - tile.reach + m;
+        const bool known = u >= 0 && u < columns && z >= 0 && z < nz;
+        tile.values[n * tile.pitch + m] = known ? weights[view] * own[static_cast<long long>(u) * nz + z] : 0;
+    }
+    for (int d = BLOCK_Y * chunk; d < least(depths, (BLOCK_Y + 1) * chunk); ++d) {
+        const int plane = view * depths + d, own_plane = BLOCK_Z * depths + d, hu = half_u[plane];
+        if (most(first[plane], tile.u0) >= least(last[plane], tile.u0 + TILE_U)) continue;
+        BARRIER;
+        blur_rows(tile, kernel_z + static_cast<long long>(plane) * taps, half_z[plane], hu);
+        BARRIER;
+        READ(REAL) kernel = kernel_u + static_cast<long long>(plane) * taps;
+        const long long at = start[own_plane] - first[plane], to = place[own_plane] - first[plane];
+        RUNS(k, u, z) {
+            if (tile.u0 + u + RUN_U > first[plane] && tile.u0 + u < last[plane] && tile.z0 + z < nz) {
+                REAL run[RUN_U];
+                blur<RUN_U>(tile.rows + (tile.reach + u) * (TILE_Z + 1) + z, TILE_Z + 1, kernel, hu, run);
+                UNROLL for (int i = 0; i < RUN_U; ++i) {
+                    const int column = tile.u0 + u + i;
+                    if (column >= first[plane] && column < last[plane]) {
+                        const long long row = tile.z0 + z;
+                        if (attenuated) run[i] *= as_real(factors[(at + column) * nz + row]);
+                        turned[(to + column) * nz + row] = run[i];
+                    }
+                }
+            }
+        }
+    }
+}
+
+// In place, from turned = B^T residual to the derivative to mu in the camera frame; each thread walks one column of
+// lattice points towards the detector. Grid: (columns / ROWS, nz / LANES, n).
+KERNEL gradient_columns(
+    READ(REAL) image, READ(REAL) inside, READ(double) lattice, READ(int) first, READ(int) last,
+    READ(long long) start, READ(FACTOR) factors, int attenuated, READ(int) views, READ(long long) place, int depths,
+    int columns, int ny, int nx, int nz, double voxel_cm, REAL* turned) {
+    const int view = views[BLOCK_Z];
+    const int row_base = BLOCK_X * ROWS, z_base = BLOCK_Y * LANES;
+    EACH(row, least(ROWS, columns - row_base), z, z_base, least(z_base + LANES, nz)) {
+        const int u = row_base + row;
+        REAL behind = 0;
+        for (int d = depths - 1; d >= 0; --d) {
+            const int plane = view * depths + d, own_plane = BLOCK_Z * depths + d;
+            if (u < first[plane] || u >= last[plane]) continue;
+            REAL* const here = turned + (place[own_plane] + u - first[plane]) * nz + z;
+            REAL own = sample(image, point_at(lattice + 6 * view, inside, d, u, ny, nx), nz, z) * *here;
+            if (attenuated) own *= as_real(factors[(start[own_plane] + u - first[plane]) * nz + z]);
+            *here = static_cast<REAL>(-voxel_cm) * (static_cast<REAL>(0.5) * own + behind);
+            behind += own;
+        }
+    }
+}
+
+// Transpose of the rotation, without collisions: every voxel of `pixels` (those inside) gathers from the lattice points
+// whose four pixels it is among, 3 x 3 candidates at most, and adds the sum to `image`.
+// Grid: (pixels / TILE_U, nz / TILE_Z, 1). Shared memory: 9 weights and rows of `turned` for each of TILE_U pixels.
+KERNEL gather(
+    READ(REAL) turned, READ(double) lattice, READ(int) first, READ(int) last, READ(int) views, READ(long long) place,
+    int count, READ(int) pixels, int pixels_count, int depths, int nx, int nz, REAL* image) {
+    SHARED(memory);
+    long long* const origins = reinterpret_cast<long long*>(memory);
+    REAL* const weights = reinterpret_cast<REAL*>(origins + 9 * TILE_U);
+    const int base = BLOCK_X * TILE_U, z0 = BLOCK_Y * TILE_Z;
+    REAL total[OWN_ITEMS];
+    UNROLL for (int k = 0; k < OWN_ITEMS; ++k) total[k] = 0;
+    for (int n = 0; n < count; ++n) {
+        const int view = views[n];
+        READ(double) l = lattice + 6 * view;
+        BARRIER;
+        EACH(row, TILE_U, c, 0, 9) {
+            REAL weight = 0;
+            long long origin = 0;
+            if (base + row < pixels_count) {
+                const int y = pixels[base + row] / nx, x = pixels[base + row] % nx;
+                // The lattice's steps are unit vectors at right angles, so that its inverse is its transpose.
+                const double depth = l[1] * (x - l[0]) + l[4] * (y - l[3]);
+                const double column = l[2] * (x - l[0]) + l[5] * (y - l[3]);
+                const int d = static_cast<int>(floor(depth + 0.5)) + c / 3 - 1;
+                const int u = static_cast<int>(floor(column + 0.5)) + c % 3 - 1;
+                const int plane = view * depths + d, own_plane = n * depths + d;
+                if (d >= 0 && d < depths && u >= first[plane] && u < last[plane]) {
+                    // As in point_at: the same bits, or the transpose would not be exact.
+                    const double px = l[0] + l[1] * d + l[2] * u, py = l[3] + l[4] * d + l[5] * u;
+                    const double left = floor(px), low = floor(py);
+                    const REAL fx = static_cast<REAL>(px - left), fy = static_cast<REAL>(py - low);
+                    const REAL wx = x == left ? 1 - fx : x == left + 1 ? fx : 0;
+                    const REAL wy = y == low ? 1 - fy : y == low + 1 ? fy : 0;
+                    weight = wy * wx;
+                    origin = (place[own_plane] + u - first[plane]) * nz;
+                }
+            }
+            weights[row * 9 + c] = weight;
+            origins[row * 9 + c] = origin;
+        }
+        BARRIER;
+        OWN(k, row, z) {
+            if (z0 + z < nz) {
+                for (int c = row * 9; c < row * 9 + 9; ++c) {
+                    if (weights[c] != 0) total[k] += weights[c] * turned[origins[c] + z0 + z];
+                }
+            }
+        }
+    }
+    OWN(k, row, z) {
+        if (base + row < pixels_count && z0 + z < nz)
+            image[static_cast<long long>(pixels[base + row]) * nz + z0 + z] += total[k];
+    }
+}
+
+// Image times explained * inverse where inverse is positive. Grid: (voxels / (LANES * ROWS), 1, 1).
+KERNEL improve(REAL* image, READ(REAL) explained, READ(REAL) inverse, long long voxels) {
+    const long long base = static_cast<long long>(BLOCK_X) * LANES * ROWS;
+    EACH(row, ROWS, lane, 0, LANES) {
+        const long long voxel = base + row * LANES + lane;
+        if (voxel < voxels && inverse[voxel] > 0) image[voxel] *= explained[voxel] * inverse[voxel];
+    }
+}
+
+// Sum of the parts times the weight of the view; with `measured` the ratio measured / (sum + scatter) instead, 0 where
+// that expectation is not positive: counts there are added to `lost`. Grid: (bins / (LANES * ROWS), n, 1).
+KERNEL finish(
+    READ(REAL) parts, READ(REAL) weights, READ(int) views, int count, int chunks, int bins, READ(REAL) measured,
+    READ(REAL) scatter, REAL* projections, double* lost) {
+    const int base = BLOCK_X * LANES * ROWS;
+    EACH(row, ROWS, lane, 0, LANES) {
+        const int bin = base + row * LANES + lane;
+        if (bin < bins) {
+            const long long at = static_cast<long long>(BLOCK_Y) * bins + bin;
+            REAL sum = 0;
+            for (int c = 0; c < chunks; ++c) sum += parts[static_cast<long long>(c) * count * bins + at];
+            sum *= weights[views[BLOCK_Y]];
+            if (measured) {
+                if (scatter) sum += scatter[at];
+                if (!(sum > 0) && measured[at] > 0) {
+#if defined(__CUDACC__)
+                    atomicAdd(lost, static_cast<double>(measured[at]));
+#else
+                    *lost += measured[at];
+#endif
+                }
+                sum = sum > 0 ? measured[at] / sum : 0;
+            }
+            projections[at] = sum;
+        }
+    }
+}

@@ -1,0 +1,224 @@
+"""The CUDA source compiled as C++ and run on the CPU, launched by the code that launches it on a GPU."""
+
+import ctypes
+import itertools
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from spectac.recon import geometry
+from spectac.recon.collimator import Collimator
+from spectac.recon.errors import DeviceError
+from spectac.recon.kernels import cuda
+from spectac.recon.kernels.cpu_projector import CpuProjector
+from spectac.recon.kernels.tables import Tables
+from spectac.recon.types import Grid
+
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++ or clang++)")
+
+# Small enough that tiny grids need several tiles, and blurs reach from one into the next.
+LANES, ROWS, TILE = 4, 2, (4, 8)
+
+
+class HostEngine:
+    """Blocks one after the other, each by one thread; memory that a block did not write is not a number."""
+
+    xp = np
+    processors = 1
+    shared_bytes = 1 << 18
+
+    def __init__(self, folder, free_bytes=1 << 30):
+        self._folder, self._free_bytes = folder, free_bytes
+
+    def free_bytes(self):
+        return self._free_bytes
+
+    def get(self, array):
+        return array
+
+    def module(self, options):
+        name = self._folder / ("_".join(o.removeprefix("-D") for o in options).replace("=", "") + ".so")
+        if not name.exists():
+            source = self._folder / "spect.cpp"
+            source.write_text(cuda.source())
+            command = [COMPILER, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *options]
+            subprocess.run([*command, str(source), "-o", str(name)], check=True)
+        return ctypes.CDLL(str(name))
+
+    def launch(self, module, name, grid, shared, arguments):
+        assert shared <= self.shared_bytes
+        kinds = {np.int32: ctypes.c_int, np.int64: ctypes.c_longlong, np.float64: ctypes.c_double}
+        passed = []
+        for one in arguments:
+            if one is None:
+                passed.append(ctypes.c_void_p(None))
+            elif isinstance(one, np.ndarray):
+                assert one.flags.c_contiguous
+                passed.append(ctypes.c_void_p(one.ctypes.data))
+            else:
+                passed.append(kinds[type(one)](one))
+        for z, y, x in itertools.product(*(range(n) for n in reversed(grid))):
+            module.begin_block(x, y, z)
+            getattr(module, name)(*passed)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cuda")
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(cuda, "LANES", LANES)
+    monkeypatch.setattr(cuda, "ROWS", ROWS)
+    monkeypatch.setattr(cuda, "TILES", (TILE,))
+    monkeypatch.setattr(cuda, "FEWEST_PLANES", 2)
+
+
+# shape (z, y, x), columns u, offset of the grid's centre from the axis in mm (x, y), u_offset in mm
+CASES = {
+    "odd, centred": ((3, 5, 7), 7, (0.0, 0.0), 0.0),
+    "even, several tiles": ((18, 6, 4), 10, (0.0, 0.0), 0.0),
+    "mixed, detector narrower": ((4, 5, 6), 4, (0.0, 0.0), 0.0),
+    "mixed, off centre": ((9, 6, 5), 8, (5.3, -3.1), 0.0),
+    "odd, axis off the detector's centre": ((2, 5, 6), 7, (-2.2, 0.0), 3.7),
+}
+
+
+@pytest.fixture
+def both(make_acquisition, small_tiles, folder):
+    """Function (case, dtype, attenuated, blurred, **options) -> projectors of the CPU and of the CUDA source."""
+
+    def make(case, dtype, attenuated, blurred, limit=None, half=False, free_bytes=1 << 30, orbit=None):
+        shape, columns, (dx, dy), u_offset = CASES[case]
+        nz, ny, nx = shape
+        angles = (0.0, 17.0, 45.0, 133.0, 250.3)
+        acquisition = make_acquisition(
+            angles,
+            (nz, columns),
+            4.4,
+            radii_mm=np.array([22.0, 35.0, 28.0, 41.0, 24.5]),
+            u_offset_mm=np.full(5, u_offset),
+        )
+        grid = Grid.upright(shape, (4.4, 4.4, 4.4), (dx - 2.2 * (nx - 1), dy - 2.2 * (ny - 1), -2.2 * (nz - 1)))
+        everywhere = np.ones((ny, nx), bool)
+        inside = everywhere if orbit is None else orbit(everywhere)
+        frames = geometry.camera_frames(acquisition, grid, inside)
+        sigma = (
+            Collimator.from_line(2.5, 0.06).sigma_mm(frames.distance_mm, 140.5) if blurred else 0 * frames.distance_mm
+        )
+        tables = Tables.of(acquisition, grid, inside, frames, sigma, np.array([1.0, 2.0, 0.5, 3.0, 1.5]))
+        engine = HostEngine(folder, free_bytes)
+        host = CpuProjector(tables, np.dtype(dtype), None)
+        device = cuda.CudaProjector(tables, np.dtype(dtype), limit, half_factors=half, engine=engine)
+        if attenuated:
+            mu = np.random.default_rng(11).uniform(0.0, 0.5, (ny, nx, nz))
+            host, device = host.with_mu(mu), device.with_mu(mu)
+        return host, device
+
+    return make
+
+
+def arrays(projector, seed, dtype, views):
+    tables = projector._tables
+    nz, ny, nx = tables.shape
+    rng = np.random.default_rng(seed)
+    image = rng.standard_normal((ny, nx, nz)).astype(dtype)
+    counts = rng.standard_normal((views.size, tables.matrix[1], tables.matrix[0])).astype(dtype)
+    return image, counts
+
+
+def close(found, wanted, limit):
+    assert found.shape == wanted.shape
+    assert found.dtype == wanted.dtype
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=limit * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("attenuated", [True, False], ids=["attenuated", "in air"])
+@pytest.mark.parametrize("blurred", [True, False], ids=["blur", "sharp"])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("dtype", "limit"), [("float64", 1e-14), ("float32", 2e-6)])
+def test_the_cuda_source_computes_what_the_cpu_does(both, case, blurred, attenuated, dtype, limit):
+    """Differences are roundings of sums of some hundred terms; the views in any order, one of them twice."""
+    host, device = both(case, dtype, attenuated, blurred)
+    for views in (np.arange(5), np.array([3, 0, 3])):
+        image, counts = arrays(host, 5, dtype, views)
+        close(device.forward(image, views), host.forward(image, views), limit)
+        close(device.adjoint(counts, views), host.adjoint(counts, views), limit)
+        close(device.gradient_mu(image, counts, views), host.gradient_mu(image, counts, views), limit)
+        measured, scatter = np.abs(counts), np.full_like(counts, 0.1)
+        measured[0, 0] = 7.0
+        for extra in (None, scatter):
+            found, wanted = (one.explain(np.abs(image), measured, extra, views) for one in (device, host))
+            close(found[0], wanted[0], 10 * limit)
+            assert float(found[1]) == pytest.approx(float(wanted[1]), rel=1e-6)
+
+
+@pytest.mark.parametrize("case", ["even, several tiles", "mixed, off centre"])
+def test_batches_and_factors_made_again_give_the_same(both, case):
+    """Little memory: batches of a view or two, factors of a batch at a time, other planes in a block's sum."""
+    whole = both(case, "float64", True, True)[1]
+    nz, _, _ = whole._tables.shape
+    one_view = int(whole._tables.points.max()) * nz * 8
+    for free_bytes, limit in ((4 * one_view, None), (9 * one_view, 0), (1 << 30, 0)):
+        few = both(case, "float64", True, True, limit=limit, free_bytes=max(free_bytes, 8 * one_view))[1]
+        views = np.array([4, 2, 0, 1])
+        image, counts = arrays(whole, 6, "float64", views)
+        assert len(few._batches(views)) > 1 or limit == 0
+        close(few.forward(image, views), whole.forward(image, views), 1e-14)
+        close(few.adjoint(counts, views), whole.adjoint(counts, views), 1e-14)
+        close(*(one.gradient_mu(image, counts, views) for one in (few, whole)), 1e-14)
+
+
+@pytest.mark.parametrize("case", ["even, several tiles", "mixed, off centre"])
+def test_what_lies_outside_counts_as_nothing(both, case):
+    """A ragged part of the grid: both see an image and a map as if they were 0 elsewhere, and write nothing there."""
+
+    def ragged(everywhere):
+        y, x = np.indices(everywhere.shape)
+        return (np.abs(y - 2.6) + np.abs(x - 1.7) < 3.5) & (x + 9 * y != 20)
+
+    host, device = both(case, "float64", True, True, orbit=ragged)
+    full = both(case, "float64", True, True)[0]
+    inside = host._tables.inside[:, :, None]
+    assert 0 < inside.sum() < inside.size - 3
+    full = full.with_mu(full._mu * inside)
+    views = np.arange(5)
+    image, counts = arrays(host, 9, "float64", views)
+    for one in (host, device):
+        close(one.forward(image, views), full.forward(image * inside, views), 1e-14)
+        close(one.adjoint(counts, views), full.adjoint(counts, views) * inside, 1e-14)
+        close(one.gradient_mu(image, counts, views), full.gradient_mu(image * inside, counts, views) * inside, 1e-14)
+
+
+def test_an_update_multiplies_where_the_inverse_is_positive(both):
+    host, device = both("mixed, off centre", "float32", False, False)
+    rng = np.random.default_rng(10)
+    image, explained, inverse = (rng.uniform(0.5, 2, (6, 5, 9)).astype(np.float32) for _ in range(3))
+    inverse[rng.uniform(size=inverse.shape) < 0.3] = 0
+    wanted = np.where(inverse > 0, image * explained * inverse, image)
+    for one in (host, device):
+        found = image.copy()
+        one.improve(found, explained, inverse)
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_factors_in_half_precision_are_off_by_a_rounding(both):
+    host, device = both("mixed, off centre", "float32", True, True, half=True)
+    views = np.arange(5)
+    image, counts = arrays(host, 7, "float32", views)
+    assert device.factors.dtype == np.uint16
+    close(device.forward(np.abs(image), views), host.forward(np.abs(image), views), 2.0**-11)
+    # Both ways see the same rounded factors: the adjoint stays exact.
+    ax, aty = device.forward(image, views).astype(float), device.adjoint(counts, views).astype(float)
+    assert abs(np.vdot(ax, counts) - np.vdot(image, aty)) < 1e-6 * np.linalg.norm(ax) * np.linalg.norm(counts)
+
+
+def test_too_little_memory_is_refused_with_what_to_do(both):
+    device = both("odd, centred", "float32", True, True, free_bytes=1000)[1]
+    image, _ = arrays(device, 8, "float32", np.arange(5))
+    with pytest.raises(DeviceError, match="--device cpu"):
+        device.forward(image, np.arange(5))
