@@ -8,13 +8,15 @@ import subprocess
 import numpy as np
 import pytest
 
-from spectac.recon import geometry
+from spectac.recon import geometry, system
 from spectac.recon.collimator import Collimator
 from spectac.recon.errors import DeviceError
 from spectac.recon.kernels import cuda
 from spectac.recon.kernels.cpu_projector import CpuProjector
 from spectac.recon.kernels.tables import Tables
-from spectac.recon.types import Grid
+from spectac.recon.osem import RelativeDifferencePrior, osem
+from spectac.recon.system import SystemModel
+from spectac.recon.types import Grid, MuMap
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++ or clang++)")
@@ -222,3 +224,51 @@ def test_too_little_memory_is_refused_with_what_to_do(both):
     image, _ = arrays(device, 8, "float32", np.arange(5))
     with pytest.raises(DeviceError, match="--device cpu"):
         device.forward(image, np.arange(5))
+
+
+@pytest.fixture
+def as_if_on_a_gpu(monkeypatch, small_tiles, folder):
+    """SystemModel(device="cuda") computes by the CUDA source on the host."""
+
+    def projector(device, tables, dtype, limit, half):
+        if device == "cpu":
+            return CpuProjector(tables, dtype, limit)
+        return cuda.CudaProjector(tables, dtype, limit, half_factors=half, engine=HostEngine(folder))
+
+    monkeypatch.setattr(system, "projector", projector)
+    monkeypatch.setattr(system, "select_device", lambda name: name)
+
+
+@pytest.mark.parametrize("prior", [None, RelativeDifferencePrior(0.01)], ids=["OSEM", "MAP"])
+@pytest.mark.parametrize(("half", "limit"), [(False, 1e-5), (True, 1e-3)], ids=["float", "half"])
+def test_whole_reconstructions_by_the_cuda_source(half, limit, prior, as_if_on_a_gpu, make_acquisition):
+    """Start, sensitivities, updates, lost counts and the crop as on the CPU; float32 rounds in another order."""
+    acquisition = make_acquisition(
+        22.5 * np.arange(16), (5, 22), 10.0, radii_mm=np.full(16, 45.0), collimator=Collimator.from_line(4.0, 0.05)
+    )
+    grid = geometry.default_grid(acquisition)
+    _, y, x = grid.centres_mm()
+    disk = np.broadcast_to(np.hypot(x, y[:, None]) < 40, grid.shape).astype(np.float32)
+    mu = MuMap(0.15 * disk, grid, 140.5)
+    images, lost = [], []
+    for device in ("cpu", "cuda"):
+        model = SystemModel(
+            acquisition, grid, mu=mu, device=device, crop_to_orbit=True, half_factors=half and device == "cuda"
+        )
+        if not images:
+            counts = np.random.default_rng(2).poisson(200 * model.forward(disk)).astype(np.float32)
+        seen = []
+        image = osem(
+            model,
+            counts,
+            iterations=3,
+            subsets=4,
+            prior=prior,
+            scatter=None,
+            on_update=lambda update, seen=seen: seen.append(update.lost),
+        )
+        images.append(image)
+        lost.append([float(one) for one in seen])
+    assert images[0].max() > 50
+    assert np.abs(images[1] - images[0]).max() < limit * images[0].max()
+    np.testing.assert_allclose(lost[1], lost[0], rtol=1e-6)

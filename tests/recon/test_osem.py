@@ -14,6 +14,7 @@ from spectac.recon import (
     SystemModel,
     default_grid,
 )
+from spectac.recon.device import no_gpu
 from spectac.recon.osem import ordered_subsets, osem
 
 
@@ -231,3 +232,49 @@ def test_bad_settings_are_refused(change, message):
 def test_bad_priors_are_refused(arguments):
     with pytest.raises(InputError, match="must be 0 or more"):
         RelativeDifferencePrior(*arguments)
+
+
+def head_in_air(device: str = "cpu", *, half: bool = False) -> tuple[SystemModel, np.ndarray, np.ndarray]:
+    """System of 48 x 48 x 8 voxels of 4.4 mm and 60 views, an elliptical head in it, and noisy counts."""
+    acquisition = Acquisition(
+        view_angles_deg=np.arange(60) * 6.0 + 1.0,
+        radii_mm=np.full(60, 140.0),
+        matrix=(8, 48),
+        pixel_mm=(4.4, 4.4),
+        view_seconds=np.full(60, 20.0),
+        nuclide="Tc-99m",
+        collimator=Collimator.from_line(1.5, 0.017),
+    )
+    grid = default_grid(acquisition)
+    _, y, x = grid.centres_mm()
+    head = np.broadcast_to((x / 75) ** 2 + (y[:, None] / 92) ** 2 < 1, grid.shape)
+    mu = MuMap(np.where(head, 0.15, 0.0), grid, 140.5)
+    system = SystemModel(acquisition, grid, mu=mu, device=device, half_factors=half, crop_to_orbit=True)
+    expected = system.get(system.forward(system.put(head.astype(np.float32))))
+    counts = np.random.default_rng(3).poisson(expected * (1e6 / expected.sum())).astype(np.float32)
+    return system, counts, head
+
+
+def test_factors_in_half_precision_change_the_image_by_less_than_a_thousandth(figure):
+    """What a GPU keeps: factors rounded to 11 bits, each off by 2^-11 at most and by chance, up to 0.2 at depth."""
+    system, counts, head = head_in_air()
+    image = osem(system, counts, iterations=10, subsets=10)
+    factors = system._projector.factors
+    for view, own in enumerate(factors):
+        factors[view] = own.astype(np.float16).astype(np.float32)
+    rounded = osem(system, counts, iterations=10, subsets=10)
+    change = np.abs(rounded - image)[head] / image[head].mean()
+    figure("largest change of a voxel by factors in half precision, % of the head's mean", 100 * change.max(), "0.1")
+    assert 0 < change.max() < 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(no_gpu() is not None, reason=f"{no_gpu()}")
+@pytest.mark.parametrize(("half", "limit"), [(False, 2e-5), (True, 1e-3)])
+def test_a_gpu_makes_the_same_image(half, limit):
+    """float32 rounds in another order; noise is amplified by 100 updates alike."""
+    system, counts, head = head_in_air()
+    other, _, _ = head_in_air("cuda", half=half)
+    image = osem(system, counts, iterations=10, subsets=10)
+    found = other.get(osem(other, other.put(counts), iterations=10, subsets=10))
+    assert np.abs(found - image)[head].max() < limit * image[head].mean()
