@@ -33,13 +33,13 @@ COMMANDS = 3
 
 def main() -> None:
     options = _options()
+    columns = {**provenance(options.seed), "device": options.device, "load": load_average()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_study(folder, options.seed)
         seconds = [_command(folder, options.device) for _ in range(COMMANDS)]
         rows = [("one study", "command, start to end", one, "s") for one in seconds]
         rows += _queue(folder, options)
-    columns = {**provenance(options.seed), "device": options.device, "load": load_average()}
     with options.output.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*columns, "in_flight", "what", "quantity", "value", "unit"])

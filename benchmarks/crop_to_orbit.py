@@ -50,9 +50,9 @@ def compare(folder: Path, method: str) -> list[dict[str, str | float]]:
     grid = default_grid(study.acquisition)
     mu = read_mu_map(folder / "truth" / "mu_map.nii.gz", projections.energy_kev)
     through = MuMap(resample(mu.per_cm, mu.grid, grid), grid, mu.energy_kev)
-    images, lost = [], 0.0
-    for inside in (False, True):
-        system = SystemModel(study.acquisition, grid, mu=through, energy_kev=mu.energy_kev, crop_to_orbit=inside)
+    images = []
+    for crop in (False, True):
+        system = SystemModel(study.acquisition, grid, mu=through, energy_kev=mu.energy_kev, crop_to_orbit=crop)
         missed: dict[int, float] = {}
         image = osem(
             system,
@@ -63,8 +63,8 @@ def compare(folder: Path, method: str) -> list[dict[str, str | float]]:
             on_update=lambda update, missed=missed: missed.update({update.done % 10: update.lost_counts}),
         )
         images.append(image.astype(np.float64))
-        lost = 100.0 * sum(missed.values()) / float(projections.counts.sum(dtype=np.float64))
     everything, cropped = images
+    lost = 100.0 * sum(missed.values()) / float(projections.counts.sum(dtype=np.float64))
     regions = _brain_regions(folder, grid)
     brain = np.any(list(regions.values()), axis=0)
     level = float(everything[brain].mean())

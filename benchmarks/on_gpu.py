@@ -3,8 +3,8 @@
     python benchmarks/on_gpu.py [--pytomography PYTHON] -o FOLDER
 
 Needs spectac with its extra for the driver (`pip install '.[cuda13,test]'`), and for the comparison an interpreter that
-has PyTomography with a torch for CUDA. Meant to take less than 8 minutes on an H100 or H200. Writes tests.txt,
-speed_cuda.csv, clinic_cuda.csv and clinic_cuda_4.csv (four studies at a time).
+has PyTomography with a torch for CUDA. Meant to take less than 8 minutes on an H100 or H200 with 16 cores. Writes
+speed_cuda.csv, clinic_cuda.csv and clinic_cuda_4.csv (four studies at a time), and what each step printed.
 """
 
 import argparse

@@ -11,6 +11,7 @@ import json
 import statistics
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +28,21 @@ VARIANTS = {
     "near the orbit": {"psf": True, "cached": True, "crop": True},
 }
 """Attenuation is always on. The last is what reconstruct() does; the first and third are compared with the peer."""
+SERIES = {"series at 4.4 mm": GROWING, "series at a fixed field": FIXED_FIELD}
+POINTS, TAPS = "lattice points of all views", "taps of a lattice point, both axes"
 
 
 def main() -> None:
     options = _options()
+    columns = provenance(options.seed)
     rows = [] if options.device == "cuda" else _starts()
     _show(rows)
     for size in options.sizes:
         _show(added := _times(PROBLEMS[size], options))
         rows += added
+        write(options.output, columns, rows)
     _show(added := _growth(rows, options.device))
-    write(options.output, provenance(options.seed), [*rows, *added])
+    write(options.output, columns, [*rows, *added])
 
 
 def _options() -> argparse.Namespace:
@@ -94,7 +99,11 @@ def _times(problem: Problem, options: argparse.Namespace) -> list[Row]:
             print(f"{problem.name}, {variant}: spectac ...", flush=True)
             ours = run(sys.executable, "spectac", folder, "time", json.dumps({**common, **settings}))
             ours |= {"device": options.device, "variant": variant}
+            if options.device == "cuda":
+                ours["engine"] += ", factors in half precision"
             rows += rows_of(ours, problem.name)
+            if not any(row["quantity"] == "OSEM iteration" for row in ours["rows"]):
+                continue
             image = np.load(folder / "spectac_time.npy")
             rows.append(error(ours, problem, image, truth, brain, options.peer_iterations))
             compared = settings["cached"] and not settings["crop"] and problem.name in options.peer_sizes
@@ -135,39 +144,29 @@ def _growth(rows: list[Row], device: str) -> list[Row]:
             row.value
             for row in rows
             if (row.problem, row.variant, row.quantity) == (problem.name, variant, quantity)
-            and row.engine.startswith("spectac") and row.statistic in ("min", "single")
-        ]  # fmt: skip
+            and row.engine.startswith("spectac")
+            and row.statistic in ("min", "single")
+        ]
         return found[0] if found else None
 
+    fitted = {"load": float("nan"), "threads": 0, "engine": "spectac", "device": device}
     exponents = []
-    for series, problems in (("4.4 mm", GROWING), ("a fixed field", FIXED_FIELD)):
-        for variant in VARIANTS:
-            for unit in ("voxels x views", "lattice points", "lattice points x taps"):
-                sizes, times = [], []
-                for problem in problems:
-                    time = value(problem, variant, "OSEM iteration")
-                    points = value(problem, variant, "lattice points of all views")
-                    taps = value(problem, variant, "taps of a lattice point, both axes")
-                    if time is None or points is None or taps is None:
-                        continue
-                    voxels = float(problem.columns**2 * problem.rows * problem.views)
-                    sizes.append({"voxels x views": voxels, "lattice points": points}.get(unit, points * taps))
-                    times.append(time)
-                if len(sizes) > 2:
-                    exponent = float(np.polyfit(np.log(sizes), np.log(times), 1)[0])
-                    result = {"load": float("nan"), "threads": 0, "engine": "spectac", "device": device}
-                    quantity = f"exponent of time against {unit}"
-                    exponents.append(
-                        row_of(
-                            {**result, "variant": variant},
-                            f"series at {series}",
-                            quantity,
-                            "fit",
-                            exponent,
-                            "1",
-                            len(sizes),
-                        )
-                    )
+    for (series, problems), variant in product(SERIES.items(), VARIANTS):
+        measured = []
+        for problem in problems:
+            voxels = problem.columns**2 * problem.rows * problem.views
+            row = [value(problem, variant, name) for name in ("OSEM iteration", POINTS, TAPS)]
+            if None not in row:
+                measured.append([float(voxels), *row])
+        if len(measured) < 3:
+            continue
+        voxels, seconds, points, taps = np.log(np.array(measured, float)).T
+        for against, size in (("voxels x views", voxels), ("lattice points x taps", points + taps)):
+            exponent = float(np.polyfit(size, seconds, 1)[0])
+            quantity = f"exponent of time against {against}"
+            exponents.append(
+                row_of({**fitted, "variant": variant}, series, quantity, "fit", exponent, "1", len(measured))
+            )
     return exponents
 
 

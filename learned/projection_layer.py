@@ -17,7 +17,7 @@ def project(activity: Tensor, mu_per_cm: Tensor, system: SystemModel) -> Tensor:
     `system` gives geometry, blur and precision; a map of its own is replaced. The gradient to the activity is the exact
     adjoint, that to the map `SystemModel.gradient_mu`; second derivatives are refused by
     torch.
-    Tensors and system share the memory, and on a GPU torch's current stream.
+    Tensors and system share the memory, and on a GPU, the current one, torch's stream.
     Raises InputError where the tensors do not fit the system or each other, or lie on another device than the system.
     """
     if activity.shape != mu_per_cm.shape or tuple(activity.shape[1:]) != system.image_shape:

@@ -249,7 +249,7 @@ def _coarse(solver: Solver, mu: MuMap) -> Likelihood:
     acquisition = rebin_acquisition(projections.acquisition, *factors)
     grid = geometry.default_grid(acquisition)
     near = MuMap(on_field(mu.per_cm, mu.grid, grid), grid, mu.energy_kev)
-    system = SystemModel(acquisition, grid, mu=near, energy_kev=solver.energy_kev, device="cpu")
+    system = SystemModel(acquisition, grid, mu=near, energy_kev=solver.energy_kev)
     scatter = np.zeros_like(projections.counts) if projections.scatter is None else projections.scatter
     return Likelihood(system, rebin(projections.counts, *factors), rebin(scatter, *factors), MovableMap.of(near))
 

@@ -11,7 +11,7 @@ from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.resample import on_field, resample
 from spectac.recon.scatter import photopeak_index, window_below
-from spectac.recon.system import SystemModel
+from spectac.recon.system import SystemModel, check_radius
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
 
 
@@ -305,7 +305,7 @@ class Chang:
         uncorrected = solver.fbp(primary)
         first = _scaled(uncorrected, factors)
         # Without blur: Chang corrects attenuation, and FBP knows no blur that the residual could hold.
-        system = SystemModel(acquisition, mu.grid, mu=mu, energy_kev=mu.energy_kev, resolution=False, device="cpu")
+        system = SystemModel(acquisition, mu.grid, mu=mu, energy_kev=mu.energy_kev, resolution=False)
         residual = _scaled(solver.fbp(primary - system.forward(first.values)), factors)
         corrected = replace(first, values=first.values + residual.values)
         return Result(
@@ -325,9 +325,11 @@ def chang_factors(acquisition: Acquisition, mu: MuMap) -> Array:
 
     `mu` lies on a grid of the acquisition's pixels. The mean is the ratio of two sensitivities without blur, with and
     without the map. Where the map is 0, and where no view sees a voxel, the factor is 1.
+    Raises InputError for a map that reaches through the collimator face.
     """
     ones = np.ones(acquisition.shape, np.float32)
-    plain = SystemModel(acquisition, mu.grid, energy_kev=mu.energy_kev, resolution=False, device="cpu")
+    check_radius(acquisition, mu.grid, mu.per_cm > 0.05, "the mu-map")
+    plain = SystemModel(acquisition, mu.grid, energy_kev=mu.energy_kev, resolution=False)
     attenuated = plain.with_mu(mu.per_cm)
     seen = plain.adjoint(ones)
     transmitted = attenuated.adjoint(ones)

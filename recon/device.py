@@ -2,11 +2,15 @@
 
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from spectac.recon.errors import DeviceError, InputError
+
+_thread = threading.local()
 
 
 def select_device(device: str) -> str:
@@ -31,8 +35,10 @@ def no_gpu() -> str | None:
     """Why no GPU works, in a few words; None where one does. It is asked once in a process."""
     try:
         import cupy
-    except ImportError:
+    except ModuleNotFoundError:
         return "CuPy is not installed (pip install 'spectac[cuda13]')"
+    except ImportError as error:
+        return f"CuPy does not work ({' '.join(str(error).split())})"
     try:
         if not cupy.cuda.is_available():
             return "CuPy finds no CUDA device"
@@ -44,9 +50,14 @@ def no_gpu() -> str | None:
 
 
 def device_name(device: str) -> str:
-    """Name of the processor ("cpu") or of the current GPU ("cuda")."""
+    """Name of the processor ("cpu"; its architecture where the system does not tell) or of the current GPU ("cuda")."""
     if device == "cpu":
-        return platform.processor() or platform.machine()
+        try:
+            lines = Path("/proc/cpuinfo").read_text().splitlines()
+        except OSError:
+            return platform.processor() or platform.machine()
+        names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(names, platform.machine())
     import cupy
 
     return str(cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode())
@@ -71,13 +82,18 @@ def device_errors() -> Iterator[None]:
 
 @contextmanager
 def own_stream(device: str) -> Iterator[None]:
-    """On a GPU the work inside goes to a stream of its own, so that studies in several threads overlap."""
+    """On a GPU the work inside goes to a stream of this thread's own, so that studies in several threads overlap.
+
+    The same for all work of a thread: CuPy keeps freed memory for the stream that it belonged to.
+    """
     if device == "cpu":
         yield
         return
     import cupy
 
-    with cupy.cuda.Stream(non_blocking=True) as stream:
+    if not hasattr(_thread, "stream"):
+        _thread.stream = cupy.cuda.Stream(non_blocking=True)
+    with _thread.stream as stream:
         yield
         stream.synchronize()
 

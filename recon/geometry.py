@@ -178,7 +178,7 @@ def _without_empty_planes(frames: CameraFrames) -> CameraFrames:
     """Frames whose first plane is each view's first that has columns, and which end where no view has any."""
     full = frames.first < frames.last
     begin = np.argmax(full, axis=1)
-    depths = int((full.shape[1] - np.argmax(full[:, ::-1], axis=1) - begin).max())
+    depths = int((full.shape[1] - np.argmax(full[:, ::-1], axis=1) - begin)[full.any(axis=1)].max(initial=1))
     lattice = frames.lattice.copy()
     for offset in (0, 3):
         lattice[:, offset] += begin * lattice[:, offset + 1]

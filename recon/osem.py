@@ -237,9 +237,7 @@ def _start_image(
         primary = float(data.sum(dtype=np.float64)) - (0.0 if extra is None else float(extra.sum(dtype=np.float64)))
         level = max(primary, 0.01 * float(data.sum(dtype=np.float64))) / float(full[seen].sum(dtype=np.float64))
         return np.where(seen, full.dtype.type(level), full.dtype.type(0))
-    if start.shape != system.image_shape:
-        raise InputError(f"start needs shape {system.image_shape} (z, y, x), got {start.shape}")
-    if not np.isfinite(start).all() or start.min() < 0:
+    given = system.as_image(start, "start")
+    if not np.isfinite(given).all() or given.min() < 0:
         raise InputError("start must be finite and not negative")
-    given = start.astype(full.dtype, order="K")
     return np.where(seen, given, full.dtype.type(0))

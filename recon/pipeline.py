@@ -43,6 +43,7 @@ class Settings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        select_device(self.device)
         if self.algorithm not in ALGORITHMS:
             raise InputError(f"algorithm {self.algorithm!r} is not one of {', '.join(ALGORITHMS)}")
         if (self.algorithm == "map") != (self.prior is not None):
@@ -146,7 +147,9 @@ class StudySolver:
             scatter = self.projections.scatter
             return self.fbp(self.projections.counts if scatter is None else self.projections.counts - scatter)
         subsets = 1 if settings.algorithm == "mlem" else settings.subsets
-        values, lost = self._on_device(lambda device: self._iterated(mu, subsets, device))
+        (values, lost), self.device = self._on_device(
+            "reconstructed", lambda device: self._iterated(mu, subsets, device)
+        )
         if lost > 0:
             share = lost / float(self.projections.counts.sum(dtype=np.float64))
             self.notes.append(
@@ -159,20 +162,19 @@ class StudySolver:
         )
         return Image(values, self.grid, self._unit, history=(described,))
 
-    def _on_device(self, work: Callable[[str], _T]) -> _T:
-        """Work on the device that the user asked for; with "auto" on the CPU where the GPU cannot do it."""
-        self.device = select_device(self.settings.device)
+    def _on_device(self, what: str, work: Callable[[str], _T]) -> tuple[_T, str]:
+        """Work on the device that the user asked for, and which that was; with "auto" the CPU where the GPU cannot."""
+        device = select_device(self.settings.device)
         try:
-            with device_errors(), own_stream(self.device):
-                return work(self.device)
+            with device_errors(), own_stream(device):
+                return work(device), device
         except DeviceError as error:
             if self.settings.device != "auto":
                 raise
             reason = str(error)
         # Beyond the block, so that what the GPU holds is given back first.
-        self.device = "cpu"
-        self.notes.append(f"reconstructed on the CPU: {reason}")
-        return work("cpu")
+        self.notes.append(f"{what} on the CPU: {reason}")
+        return work("cpu"), "cpu"
 
     def _iterated(self, mu: MuMap | None, subsets: int, device: str) -> tuple[Array, float]:
         """Image (z, y, x) by the settings' iterations, and the counts that it cannot explain."""
@@ -216,7 +218,10 @@ class StudySolver:
         return image
 
     def _preview_of(self, counts: Array, mu: MuMap | None = None) -> Image:
-        return self._on_device(lambda device: preview_image(self.study.acquisition, counts, mu, device=device))
+        image, _ = self._on_device(
+            "previewed", lambda device: preview_image(self.study.acquisition, counts, mu, device=device)
+        )
+        return image
 
     def project(self, image: Image, mu: MuMap | None) -> Array:
         """Expected counts (v, z, u) of an image on the solver's grid, without scatter."""

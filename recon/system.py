@@ -164,7 +164,8 @@ class SystemModel:
     def with_mu(self, per_cm: Array) -> "SystemModel":
         """System with another map (z, y, x) in 1/cm, kept in this system's precision; all else is shared.
 
-        Cheaper than a new system, and a float64 system sees every bit of the map: for derivatives and training.
+        Cheaper than a new system, and a float64 system sees every bit of the map: for derivatives and training. The map
+        is not copied: do not change it while the system is in use.
         Raises InputError for another shape, and for values that are negative or not finite.
         """
         volume = self._native(per_cm, self.image_shape, "mu (z, y, x)", (1, 2, 0))

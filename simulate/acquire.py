@@ -159,7 +159,7 @@ def projected_primary(
     energy_kev = nuclide_by_name(acquisition.nuclide).main_kev
     mu = head.mu(energy_kev)
     through = MuMap(resample(mu.per_cm, mu.grid, grid), grid, energy_kev)
-    system = SystemModel(fine, grid, mu=through, device="cpu")
+    system = SystemModel(fine, grid, mu=through)
     part = rebin(system.forward(resample(cps.values, cps.grid, grid)), factor, factor)
     peak = np.zeros(acquisition.shape, np.float32)
     first = max(columns // 2 - half, 0)

@@ -47,7 +47,7 @@ def high_energy_counts(
     grid = geometry.default_grid(wide)
     mu = head.mu(above[0])
     mu = replace(mu, per_cm=resample(mu.per_cm, mu.grid, grid), grid=grid)
-    system = SystemModel(wide, grid, mu=mu, energy_kev=above[0], resolution=False, device="cpu")
+    system = SystemModel(wide, grid, mu=mu, energy_kev=above[0], resolution=False)
     seen = system.forward(resample(cps.values, cps.grid, grid))
     sigma = SIGMA_MM / _PIXEL_MM
     spread = gaussian_filter(seen, (0.0, sigma, sigma), mode="constant", truncate=3.0)

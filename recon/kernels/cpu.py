@@ -17,13 +17,13 @@ import numpy as np
 from spectac.recon.kernels.compiled import compiled
 
 
-def _blur_of(half, add):  # type: ignore[no-untyped-def]
+def _blur_of(half):  # type: ignore[no-untyped-def]
     """Function that blurs a line by a kernel whose half-width is known when it is compiled.
 
     Its loop over the kernel is then unrolled and the one over the line vectorised: one pass instead of several.
     """
 
-    def blur(source, at, step, size, kernel, target, to):  # type: ignore[no-untyped-def]
+    def blur(source, at, step, size, kernel, add, target, to):  # type: ignore[no-untyped-def]
         pitch, begin, out = np.uintp(step), np.uintp(at), np.uintp(to)
         for n in range(np.uintp(size)):
             value = kernel[0] * source[begin + n]
@@ -38,59 +38,48 @@ def _blur_of(half, add):  # type: ignore[no-untyped-def]
     return compiled(blur)
 
 
-_fill_0, _fill_1, _fill_2, _fill_3, _fill_4, _fill_5, _fill_6 = (_blur_of(half, False) for half in range(7))
-_add_0, _add_1, _add_2, _add_3, _add_4, _add_5, _add_6 = (_blur_of(half, True) for half in range(7))
+_blur_0, _blur_1, _blur_2, _blur_3, _blur_4, _blur_5, _blur_6, _blur_7 = (_blur_of(half) for half in range(8))
 
 
 @compiled
-def _widen(source, at, step, size, kernel, half, target, to):  # type: ignore[no-untyped-def]
-    """Add what a kernel wider than 6 brings beyond 6."""
-    for j in range(7, half + 1):
-        for n in range(size):
-            target[to + n] += kernel[j] * (source[at + n - j * step] + source[at + n + j * step])
-
-
-@compiled
-def _fill_blurred(source, at, step, size, kernel, half, target, to):  # type: ignore[no-untyped-def]
-    """target[to + n] = sum over j of kernel[|j|] * source[at + n + j * step] for n < size.
+def _blur(source, at, step, size, kernel, half, add, target, to):  # type: ignore[no-untyped-def]
+    """target[to + n] = sum over j of kernel[|j|] * source[at + n + j * step] for n < size, or `add` that to it.
 
     Rows that follow each other in memory are blurred at once: with step 1 along the rows, with their pitch across them.
     """
     if half == 0:
-        _fill_0(source, at, step, size, kernel, target, to)
+        _blur_0(source, at, step, size, kernel, add, target, to)
     elif half == 1:
-        _fill_1(source, at, step, size, kernel, target, to)
+        _blur_1(source, at, step, size, kernel, add, target, to)
     elif half == 2:
-        _fill_2(source, at, step, size, kernel, target, to)
+        _blur_2(source, at, step, size, kernel, add, target, to)
     elif half == 3:
-        _fill_3(source, at, step, size, kernel, target, to)
+        _blur_3(source, at, step, size, kernel, add, target, to)
     elif half == 4:
-        _fill_4(source, at, step, size, kernel, target, to)
+        _blur_4(source, at, step, size, kernel, add, target, to)
     elif half == 5:
-        _fill_5(source, at, step, size, kernel, target, to)
+        _blur_5(source, at, step, size, kernel, add, target, to)
+    elif half == 6:
+        _blur_6(source, at, step, size, kernel, add, target, to)
     else:
-        _fill_6(source, at, step, size, kernel, target, to)
+        _blur_7(source, at, step, size, kernel, add, target, to)
         _widen(source, at, step, size, kernel, half, target, to)
 
 
 @compiled
-def _add_blurred(source, at, step, size, kernel, half, target, to):  # type: ignore[no-untyped-def]
-    """As _fill_blurred, added to what `target` holds."""
-    if half == 0:
-        _add_0(source, at, step, size, kernel, target, to)
-    elif half == 1:
-        _add_1(source, at, step, size, kernel, target, to)
-    elif half == 2:
-        _add_2(source, at, step, size, kernel, target, to)
-    elif half == 3:
-        _add_3(source, at, step, size, kernel, target, to)
-    elif half == 4:
-        _add_4(source, at, step, size, kernel, target, to)
-    elif half == 5:
-        _add_5(source, at, step, size, kernel, target, to)
-    else:
-        _add_6(source, at, step, size, kernel, target, to)
-        _widen(source, at, step, size, kernel, half, target, to)
+def _widen(source, at, step, size, kernel, half, target, to):  # type: ignore[no-untyped-def]
+    """Add what a kernel wider than 7 brings beyond 7, two of its weights in a pass."""
+    pitch, begin, out = np.uintp(step), np.uintp(at), np.uintp(to)
+    j = 8
+    while j <= half:
+        a, b = kernel[j], kernel[j + 1] if j < half else kernel.dtype.type(0)
+        near = np.uintp(j) * pitch
+        far = near + pitch if j < half else near
+        for n in range(np.uintp(size)):
+            target[out + n] += a * (source[begin - near + n] + source[begin + near + n]) + b * (
+                source[begin - far + n] + source[begin + far + n]
+            )
+        j += 2
 
 
 @compiled
@@ -197,8 +186,8 @@ def forward_view(  # type: ignore[no-untyped-def]
         u = max(0, begin - half_u[d])
         size = (min(columns, end + half_u[d]) - u) * pitch
         at = margin + u * pitch
-        _fill_blurred(turned.reshape(-1), (border + u) * pitch, pitch, size, kernel_u[d], half_u[d], mixed, at)
-        _add_blurred(mixed, at, 1, size, kernel_z[d], half_z[d], counts, u * pitch)
+        _blur(turned.reshape(-1), (border + u) * pitch, pitch, size, kernel_u[d], half_u[d], False, mixed, at)
+        _blur(mixed, at, 1, size, kernel_z[d], half_z[d], True, counts, u * pitch)
     scale = image.dtype.type(weight)
     for u in range(columns):
         for z in range(nz):
@@ -236,13 +225,13 @@ def _spread_plane(padded, margin, pitch, columns, first, last, kernel_u, hu, ker
     """Blur the line of a projection's rows onto columns first <= u < last of a plane: rows u of `lines`."""
     u = max(0, first - hu)
     size = (min(columns, last + hu) - u) * pitch
-    _fill_blurred(padded, margin + u * pitch, 1, size, kernel_z, hz, smooth, (border + u) * pitch)
+    _blur(padded, margin + u * pitch, 1, size, kernel_z, hz, False, smooth, (border + u) * pitch)
     size = (last - first) * pitch
-    _fill_blurred(smooth, (border + first) * pitch, pitch, size, kernel_u, hu, lines, first * pitch)
+    _blur(smooth, (border + first) * pitch, pitch, size, kernel_u, hu, False, lines, first * pitch)
 
 
 @compiled
-def _scatter(image, low, high, left, right, weights, line):  # type: ignore[no-untyped-def]
+def _add_to_voxels(image, low, high, left, right, weights, line):  # type: ignore[no-untyped-def]
     """Add a line, weighted, to four voxels' lines."""
     nz = image.shape[2]
     a, b, c, e = weights[0], weights[1], weights[2], weights[3]
@@ -292,7 +281,7 @@ def adjoint_view(  # type: ignore[no-untyped-def]
                 for z in range(nz):
                     line[z] *= factors[row, z]
             low, high, left, right = _corners(inside, lattice, d, u, weights)
-            _scatter(image, low, high, left, right, weights, line)
+            _add_to_voxels(image, low, high, left, right, weights, line)
 
 
 @compiled
@@ -334,7 +323,7 @@ def gradient_mu_view(  # type: ignore[no-untyped-def]
                 own = turned * factors[row, z] * line[z]
                 line[z] = factor * (half * own + behind[u, z])
                 behind[u, z] += own
-            _scatter(gradient, low, high, left, right, weights, line)
+            _add_to_voxels(gradient, low, high, left, right, weights, line)
 
 
 @compiled

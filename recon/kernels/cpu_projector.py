@@ -118,14 +118,15 @@ class CpuProjector:
         """Sum of images to which `add` adds a view, one image for every thread."""
         groups = min(views, self._workers)
         nz, ny, nx = self._tables.shape
-        sums = np.zeros((groups, ny, nx, nz), self._dtype)
+        # One array each, so that the result does not keep the others alive.
+        sums = [np.zeros((ny, nx, nz), self._dtype) for _ in range(groups)]
 
         def one(group: int) -> None:
             for n in range(group, views, groups):
                 add(n, sums[group])
 
         self._run(one, range(groups))
-        total, *others = sums.reshape(groups, ny * nx, nz)
+        total, *others = (one.reshape(ny * nx, nz) for one in sums)
 
         def add_all(pixels: Array) -> None:
             for other in others:

@@ -89,6 +89,13 @@ def test_chang_factors_of_a_disc_are_the_closed_form():
         assert factors[0, 32, column] == pytest.approx(chang_closed_form(10.0, 0.15, r_cm), rel=0.005)
 
 
+def test_a_map_through_the_collimator_face_is_refused():
+    given = acquisition(radii_mm=np.full(60, 40.0))
+    grid = default_grid(given)
+    with pytest.raises(InputError, match="collimator face of view"):
+        chang_factors(given, MuMap(0.15 * disc(grid, 100.0), grid, 140.5))
+
+
 def test_chang_factors_weigh_views_by_time():
     """Views from the back counted 9 times as long: the factor at the back is that of a thin layer."""
     seconds = np.array([90.0, 10.0, 10.0, 10.0])

@@ -9,7 +9,7 @@ import pytest
 
 from spectac.recon.kernels import cuda
 
-KERNELS = ("attenuation_factors", "forward", "spread", "gradient_columns", "gather", "finish")
+KERNELS = ("attenuation_factors", "forward", "spread", "gradient_columns", "gather", "finish", "improve")
 
 
 def nvrtc():

@@ -4,6 +4,7 @@ import ctypes
 import itertools
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,20 +160,61 @@ def test_the_cuda_source_computes_what_the_cpu_does(both, case, blurred, attenua
             assert float(found[1]) == pytest.approx(float(wanted[1]), rel=1e-6)
 
 
-@pytest.mark.parametrize("case", ["even, several tiles", "mixed, off centre"])
-def test_batches_and_factors_made_again_give_the_same(both, case):
-    """Little memory: batches of a view or two, factors of a batch at a time, other planes in a block's sum."""
+@pytest.mark.parametrize("kept", [True, False], ids=["factors kept", "factors made again"])
+@pytest.mark.parametrize("batches", [1, 2, 4])
+def test_batches_and_factors_made_again_give_the_same(batches, kept, both):
+    """Little memory: fewer views at once, factors of a batch at a time, other planes in a block's sum."""
+    case, views = "even, several tiles", np.array([4, 2, 0, 1])
     whole = both(case, "float64", True, True)[1]
-    nz, _, _ = whole._tables.shape
-    one_view = int(whole._tables.points.max()) * nz * 8
-    for free_bytes, limit in ((4 * one_view, None), (9 * one_view, 0), (1 << 30, 0)):
-        few = both(case, "float64", True, True, limit=limit, free_bytes=max(free_bytes, 8 * one_view))[1]
-        views = np.array([4, 2, 0, 1])
-        image, counts = arrays(whole, 6, "float64", views)
-        assert len(few._batches(views)) > 1 or limit == 0
-        close(few.forward(image, views), whole.forward(image, views), 1e-14)
-        close(few.adjoint(counts, views), whole.adjoint(counts, views), 1e-14)
-        close(*(one.gradient_mu(image, counts, views) for one in (few, whole)), 1e-14)
+    few = both(case, "float64", True, True, limit=None if kept else 0)[1]
+    one_view = int(whole._tables.points.max()) * whole._tables.shape[0] * 8 * (1 if kept else 2)
+    few._engine._free_bytes = 4 * (one_view * 4 // batches + 8)
+    few._plan()
+    assert len(few._batches(views)) == batches
+    assert (few.factors is not None) == kept
+    image, counts = arrays(whole, 6, "float64", views)
+    close(few.forward(image, views), whole.forward(image, views), 1e-14)
+    close(few.adjoint(counts, views), whole.adjoint(counts, views), 1e-14)
+    close(*(one.gradient_mu(image, counts, views) for one in (few, whole)), 1e-14)
+
+
+@pytest.mark.parametrize("pitch_mm", [(2.0, 5.0), (5.0, 2.0)], ids=["wide along z", "wide along u"])
+def test_blurs_of_any_width_and_another_along_each_axis(pitch_mm, make_acquisition, small_tiles, folder):
+    """Half-widths of 0 to 12, each with another one beside it: every way through the kernels' choice of width."""
+    pitch_z, pitch_u = pitch_mm
+    acquisition = make_acquisition([0.0, 17.0], (13, 15), 1.0, radii_mm=np.full(2, 60.0))
+    acquisition = replace(acquisition, pixel_mm=pitch_mm)
+    grid = Grid.upright((13, 15, 15), (pitch_z, pitch_u, pitch_u), (-7 * pitch_u, -7 * pitch_u, -6 * pitch_z))
+    frames = geometry.camera_frames(acquisition, grid)
+    sigma = np.linspace(0.0, 6.8, frames.depths) * np.ones((2, 1))
+    tables = Tables.of(acquisition, grid, np.ones((15, 15), bool), frames, sigma, np.array([1.0, 2.0]))
+    widest = tables.half_z if pitch_z < pitch_u else tables.half_u
+    assert set(widest.ravel().tolist()) >= set(range(13))
+    host = CpuProjector(tables, np.dtype("float64"), None)
+    device = cuda.CudaProjector(tables, np.dtype("float64"), None, engine=HostEngine(folder))
+    views = np.arange(2)
+    image, counts = arrays(host, 12, "float64", views)
+    projected, returned = host.forward(image, views), host.adjoint(counts, views)
+    close(device.forward(image, views), projected, 1e-14)
+    close(device.adjoint(counts, views), returned, 1e-14)
+    # And plane by plane: the projection without blur, then numpy's convolutions.
+    plain = Tables.of(acquisition, grid, tables.inside, frames, 0 * sigma, np.array([1.0, 2.0]))
+    wanted = np.zeros_like(projected)
+    for d in range(frames.depths):
+        only = replace(
+            plain, frames=replace(frames, last=np.where(np.arange(frames.depths) == d, frames.last, frames.first))
+        )
+        one = CpuProjector(only, np.dtype("float64"), None).forward(image, views)
+        for view in views:
+            ku, kz = (
+                np.concatenate([kernel[view, d, half[view, d] : 0 : -1], kernel[view, d, : half[view, d] + 1]])
+                for kernel, half in ((tables.kernel_u, tables.half_u), (tables.kernel_z, tables.half_z))
+            )
+            blurred = np.apply_along_axis(np.convolve, 0, one[view], ku, "full")
+            blurred = np.apply_along_axis(np.convolve, 1, blurred, kz, "full")
+            hu, hz = ku.size // 2, kz.size // 2
+            wanted[view] += blurred[hu : hu + 15, hz : hz + 13]
+    close(projected, wanted, 1e-14)
 
 
 @pytest.mark.parametrize("case", ["even, several tiles", "mixed, off centre"])

@@ -66,9 +66,9 @@ def test_errors_of_the_driver_become_one_line():
 
 @pytest.fixture
 def study(make_acquisition):
-    """A point in the middle, seen by eight views."""
-    acquisition = make_acquisition(45.0 * np.arange(8), (3, 9), 4.4)
-    counts = np.zeros((1, 8, 3, 9), np.float32)
+    """A point in the middle, seen by 24 views."""
+    acquisition = make_acquisition(15.0 * np.arange(24), (3, 9), 4.4)
+    counts = np.zeros((1, 24, 3, 9), np.float32)
     counts[..., 1, 4] = 100.0
     return Study(acquisition, (EnergyWindow("peak", 126, 154),), counts)
 
@@ -105,3 +105,11 @@ def test_auto_falls_back_to_the_cpu_and_says_so(study, failing_gpu):
     ]
     with pytest.raises(DeviceError, match="memory does not suffice"):
         reconstruct(study, device="cuda", **settings)
+
+
+def test_a_device_that_is_not_there_is_refused_whatever_the_algorithm(study, gpu):
+    gpu("no driver")
+    for name in ("tpu", "cuda"):
+        with pytest.raises(InputError, match=f"device '{name}' is not available"):
+            reconstruct(study, algorithm="fbp", device=name)
+    assert reconstruct(study, algorithm="fbp", device="auto").device == "cpu"

@@ -217,7 +217,7 @@ def test_map_without_weight_takes_osem_s_first_step():
         ({"counts": np.full((16, 3, 9), -1.0)}, "not negative"),
         ({"counts": np.full((16, 3, 9), np.nan)}, "must be finite"),
         ({"scatter": np.zeros((1, 3, 9))}, r"scatter \(v, z, u\) needs shape"),
-        ({"start": np.zeros((1, 3, 9))}, "start needs shape"),
+        ({"start": np.zeros((1, 3, 9))}, r"start \(z, y, x\) needs shape"),
         ({"start": np.full((3, 9, 9), -1.0)}, "start must be finite and not negative"),
     ],
 )

@@ -237,6 +237,18 @@ def test_a_grid_far_beyond_the_orbit_is_refused(make_acquisition):
         SystemModel(acquisition, beside, resolution=False, crop_to_orbit=True)
 
 
+def test_a_result_keeps_no_other_memory_alive(tiny, device):
+    """Every thread sums an image of its own; OSEM keeps a sensitivity for each subset."""
+    if device != "cpu":
+        pytest.skip("threads are the CPU's")
+    system = tiny("even, centred", True, True, True)
+    base = system.adjoint(np.ones(system.projections_shape))
+    held = base.nbytes
+    while base.base is not None:
+        base = base.base
+    assert base.nbytes == held
+
+
 def test_images_in_another_layout_are_not_improved(tiny):
     """In place means in this memory: a copy would be changed and lost."""
     system = tiny("odd, centred", False, False, True)
