@@ -1,21 +1,28 @@
 """The command line. Everything heavy is imported inside the commands, so that --help answers at once."""
 
 import json
-import math
 import signal
 import sys
 import threading
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from spectac.app.options import (
+    ApplyCor,
+    CollimatorName,
+    Config,
+    HeadAngles,
+    Nuclide,
+    Output,
+    Psf,
+    Radius,
+    StudyPath,
+    model_options,
+    open_given,
+)
 from spectac.recon.errors import InputError
-
-if TYPE_CHECKING:
-    from spectac.recon import Study
 
 app = typer.Typer(
     name="spectac",
@@ -24,22 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-_StudyPath = Annotated[
-    Path, typer.Argument(metavar="STUDY", help="DICOM NM file or folder, Interfile header, or HDF5 study.")
-]
-_Out = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
-_ApplyCor = Annotated[bool, typer.Option("--apply-cor", help="Shift the views by DICOM's CenterOfRotationOffset.")]
-_Nuclide = Annotated[str | None, typer.Option(help="Nuclide, e.g. I-123, where the file does not say it.")]
-_CollimatorName = Annotated[str | None, typer.Option(help="Collimator from the table, e.g. siemens-lehr.")]
-_Psf = Annotated[
-    str | None, typer.Option(metavar="SIGMA0_MM:SLOPE", help="Measured resolution: sigma = SIGMA0 + SLOPE * distance.")
-]
-_Radius = Annotated[float | None, typer.Option(help="Radius of the orbit, axis to collimator face.")]
-_HeadAngles = Annotated[
-    str | None, typer.Option(metavar="A,B", help="Start angle of each head in degrees, e.g. 0,180.")
-]
-
 
 _INTERRUPTED = 130
 """Exit code of a program that was stopped by the user, by the shells' convention."""
@@ -78,91 +69,19 @@ def _fail(message: str, code: int = 2) -> None:
     sys.exit(code)
 
 
-_SWITCHES = ("resolution", "extend_ct", "assume_aligned", "apply_cor", "monte_carlo")
-
-
-def _load_config(context: typer.Context, path: Path | None) -> Path | None:
-    """Take defaults for every option of the command from a TOML file; the command line wins."""
-    if path is None or context.resilient_parsing:
-        return path
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from None
-    known = {parameter.name for parameter in context.command.params} - {"config", "study"}
-    plain = {key.replace("-", "_"): value for key, value in values.items()}
-    if "no_resolution" in plain:
-        plain["resolution"] = not plain.pop("no_resolution")
-    if isinstance(plain.get("head_angles"), list):
-        plain["head_angles"] = ",".join(str(angle) for angle in plain["head_angles"])
-    for key, value in plain.items():
-        if isinstance(value, bool) is not (key in _SWITCHES):
-            raise InputError(f"{path}: {key} = {value!r} has the wrong type")
-    unknown = sorted(set(plain) - known)
-    if unknown:
-        listed = ", ".join(sorted(str(name) for name in known))
-        raise InputError(f"{path}: unknown key {', '.join(unknown)}; known keys: {listed}")
-    context.default_map = {**(context.default_map or {}), **plain}
-    return path
-
-
-_Config = Annotated[
-    Path | None,
-    typer.Option(
-        callback=_load_config, is_eager=True, exists=True, dir_okay=False, help="TOML file with any of these options."
-    ),
-]
-
-
-def _open(
-    path: Path,
-    nuclide: str | None,
-    collimator: str | None,
-    psf: str | None,
-    radius_mm: float | None,
-    head_angles: str | None,
-    apply_cor: bool,
-) -> "Study":
-    from spectac.recon import open_study
-    from spectac.recon.collimator import collimator as by_name
-    from spectac.recon.collimator import parse_psf
-
-    if collimator is not None and psf is not None:
-        raise InputError("give --collimator or --psf, not both")
-    if radius_mm is not None and not (math.isfinite(radius_mm) and radius_mm > 0):
-        raise InputError(f"--radius-mm must be above 0, not {radius_mm:g}")
-    chosen = by_name(collimator) if collimator is not None else None if psf is None else parse_psf(psf)
-    angles = None
-    if head_angles is not None:
-        try:
-            angles = tuple(float(part) for part in head_angles.split(","))
-        except ValueError:
-            raise InputError(f"--head-angles needs numbers with commas, e.g. 0,180, not {head_angles!r}") from None
-        if not all(abs(angle) <= 360 for angle in angles):
-            raise InputError(f"--head-angles needs angles from -360 to 360 deg, not {head_angles}")
-    return open_study(
-        path,
-        nuclide=nuclide,
-        collimator=chosen,
-        radius_mm=radius_mm,
-        head_angles_deg=angles,
-        apply_cor=apply_cor,
-    )
-
-
 @app.command()
 def info(
-    study: _StudyPath,
+    study: StudyPath,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    nuclide: _Nuclide = None,
-    collimator: _CollimatorName = None,
-    psf: _Psf = None,
-    radius_mm: _Radius = None,
-    head_angles: _HeadAngles = None,
-    apply_cor: _ApplyCor = False,
+    nuclide: Nuclide = None,
+    collimator: CollimatorName = None,
+    psf: Psf = None,
+    radius_mm: Radius = None,
+    head_angles: HeadAngles = None,
+    apply_cor: ApplyCor = False,
 ) -> None:
     """Show windows, views, orbit and counts of a study, and what looks wrong."""
-    opened = _open(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
     from spectac.app.describe import describe, in_words
 
     facts = describe(opened)
@@ -171,9 +90,9 @@ def info(
 
 @app.command()
 def reconstruct(
-    study: _StudyPath,
-    output: _Out,
-    config: _Config = None,
+    study: StudyPath,
+    output: Output,
+    config: Config = None,
     attenuation: Annotated[str, typer.Option(help="none, chang, uniform, predicted, map, ct, or a plug-in.")] = "none",
     attenuation_option: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="Option of the model; repeatable.")
@@ -200,12 +119,12 @@ def reconstruct(
     resolution: Annotated[
         bool, typer.Option("--resolution/--no-resolution", help="Model the collimator's blur.")
     ] = True,
-    collimator: _CollimatorName = None,
-    psf: _Psf = None,
-    radius_mm: _Radius = None,
-    head_angles: _HeadAngles = None,
-    apply_cor: _ApplyCor = False,
-    nuclide: _Nuclide = None,
+    collimator: CollimatorName = None,
+    psf: Psf = None,
+    radius_mm: Radius = None,
+    head_angles: HeadAngles = None,
+    apply_cor: ApplyCor = False,
+    nuclide: Nuclide = None,
     post_filter: Annotated[
         str | None, typer.Option(help="gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.")
     ] = None,
@@ -214,7 +133,7 @@ def reconstruct(
     """Reconstruct raw projections into DIR/image.nii.gz, image.dcm, mu_map.nii.gz and record.json."""
     from spectac.app.run import Request, run
 
-    options = _model_options(attenuation, attenuation_option, mu_map, uniform_mu, ct, extend_ct, assume_aligned)
+    options = model_options(attenuation, attenuation_option, mu_map, uniform_mu, ct, extend_ct, assume_aligned)
     request = Request(
         attenuation=attenuation,
         attenuation_options=options,
@@ -242,7 +161,7 @@ def reconstruct(
             if value is not None
         },
     )
-    opened = _open(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
     maps = [
         Path(options[key])
         for model, key in (("map", "file"), ("ct", "path"))
@@ -252,52 +171,10 @@ def reconstruct(
         print(line)
 
 
-def _model_options(
-    model: str,
-    given: list[str] | None,
-    mu_map: Path | None,
-    uniform_mu: float | None,
-    ct: Path | None,
-    extend_ct: bool,
-    assume_aligned: bool,
-) -> Mapping[str, str]:
-    """Options of the attenuation model from K=V texts and from the named shortcuts."""
-    options: dict[str, str] = {}
-    for text in given or []:
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise InputError(f"--attenuation-option needs K=V, not {text!r}")
-        options[key.strip()] = value.strip()
-    if mu_map is not None:
-        if model != "map":
-            raise InputError("--mu-map belongs to --attenuation map")
-        _once(options, "file", str(mu_map), "--mu-map")
-    if uniform_mu is not None:
-        if model not in ("chang", "uniform"):
-            raise InputError("--uniform-mu belongs to --attenuation chang or uniform")
-        _once(options, "mu", repr(uniform_mu), "--uniform-mu")
-    for wanted, key, value, shortcut in (
-        (ct is not None, "path", str(ct), "--ct"),
-        (extend_ct, "extend", "yes", "--extend-ct"),
-        (assume_aligned, "assume_aligned", "yes", "--assume-aligned"),
-    ):
-        if wanted:
-            if model != "ct":
-                raise InputError(f"{shortcut} belongs to --attenuation ct")
-            _once(options, key, value, shortcut)
-    return options
-
-
-def _once(options: dict[str, str], key: str, value: str, shortcut: str) -> None:
-    if key in options:
-        raise InputError(f"{shortcut} and --attenuation-option {key}= say the same: give one of them")
-    options[key] = value
-
-
 @app.command()
 def simulate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the study and its truth.")],
-    config: _Config = None,
+    config: Config = None,
     tracer: Annotated[str, typer.Option(help="dat, perfusion or randomised.")] = "dat",
     nuclide: Annotated[str | None, typer.Option(help="Nuclide, where not the tracer's own.")] = None,
     scanner: Annotated[str, typer.Option(help="Preset of simulate/scanner.py.")] = "siemens-intevo-lehr",
@@ -322,7 +199,7 @@ def simulate(
 def cohort(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the shards and manifest.json.")],
     patients: Annotated[int, typer.Option("--patients", "-n", help="Number of patients.")],
-    config: _Config = None,
+    config: Config = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the cohort.")] = 1,
     tracer: Annotated[str, typer.Option(help="mixed, dat, perfusion or randomised.")] = "mixed",
     shard_patients: Annotated[int, typer.Option(help="Patients in a file.")] = 16,
@@ -369,7 +246,7 @@ def train(
 
 @app.command()
 def predict(
-    study: _StudyPath,
+    study: StudyPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="NIfTI file for the map.")],
     weights: Annotated[Path | None, typer.Option(help="Weights from spectac train; default: the shipped ones.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; the second sees the image that the first corrects.")] = 1,
@@ -384,17 +261,17 @@ def predict(
         bool, typer.Option("--fallback/--no-fallback", help="Give a uniform map where none can be predicted, or fail.")
     ] = True,
     photopeak: Annotated[str | None, typer.Option(help="Name of the photopeak window.")] = None,
-    nuclide: _Nuclide = None,
-    collimator: _CollimatorName = None,
-    psf: _Psf = None,
-    radius_mm: _Radius = None,
-    head_angles: _HeadAngles = None,
-    apply_cor: _ApplyCor = False,
+    nuclide: Nuclide = None,
+    collimator: CollimatorName = None,
+    psf: Psf = None,
+    radius_mm: Radius = None,
+    head_angles: HeadAngles = None,
+    apply_cor: ApplyCor = False,
 ) -> None:
     """Estimate a study's attenuation map in 1/cm from its projections alone."""
     from spectac.app.learned import predict_map
 
-    opened = _open(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
     options = {"rounds": str(rounds), "refine": "yes" if refine else "no", "fallback": "yes" if fallback else "no"}
     if weights is not None:
         options["weights"] = str(weights)
