@@ -91,9 +91,9 @@ class PredictedMap:
                 f"window {name} was not used for the map: training had none of its energies or so few counts",
             )
         if self.refine:
-            better, more = refined(solver, found.mu)
-            fine = _on_field(better, solver)
             try:
+                better, more = refined(solver, found.mu)
+                fine = _on_field(better, solver)
                 check_radius(acquisition, fine.grid, fine.per_cm > REACH_PER_CM, "the refined map")
                 mu, notes = fine, (*notes, *more)
             except InputError as error:

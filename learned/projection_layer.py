@@ -15,8 +15,7 @@ def project(activity: Tensor, mu_per_cm: Tensor, system: SystemModel) -> Tensor:
     """Projections (n, v, z, u) of activities (n, z, y, x) in counts per second and mL, through maps in 1/cm.
 
     `system` gives geometry, blur and precision; a map of its own is replaced. The gradient to the activity is the exact
-    adjoint, that to the map `SystemModel.gradient_mu`; second derivatives are refused by
-    torch.
+    adjoint, that to the map `SystemModel.gradient_mu`; second derivatives are refused.
     Tensors and system share the memory, and on a GPU, the current one, torch's stream.
     Raises InputError where the tensors do not fit the system or each other, or lie on another device than the system.
     """
