@@ -8,12 +8,13 @@ STUDY are folders made by `spectac simulate`: noisy projections, the true map, 1
 import argparse
 import csv
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from provenance import provenance
 
-from spectac.recon import scatter
+from spectac.recon import geometry, scatter
 from spectac.recon.geometry import default_grid
 from spectac.recon.io import open_study
 from spectac.recon.io.nifti import read_labels, read_mu_map
@@ -25,6 +26,8 @@ from spectac.recon.types import Array, Grid, MuMap
 LEAST_ML = 1.0
 BRAIN = ("cortex", "white matter", "brainstem", "caudate", "putamen", "thalamus")
 SCATTER = ("auto", "none")
+MARGINS_MM = (5.0, geometry.ORBIT_MARGIN_MM)
+"""Beyond the collimator's face: about a voxel, and the margin that reconstructions have."""
 
 
 def main() -> None:
@@ -35,8 +38,11 @@ def main() -> None:
     rows = []
     for folder in options.studies:
         told = json.loads((folder / "patient.json").read_text())["parameters"]
-        for method in SCATTER:
-            rows += [{**provenance(told["seed"]), "tracer": told["tracer"], **row} for row in compare(folder, method)]
+        for margin_mm, method in product(MARGINS_MM, SCATTER):
+            # The margin is no option of the reconstruction.
+            geometry.ORBIT_MARGIN_MM = margin_mm
+            common = {**provenance(told["seed"]), "tracer": told["tracer"], "margin_mm": margin_mm}
+            rows += [{**common, **row} for row in compare(folder, method)]
     with options.output.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
         writer.writeheader()

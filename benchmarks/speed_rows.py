@@ -5,7 +5,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,13 +35,17 @@ class Row:
     repeats: int
 
 
+class ProgramFailedError(Exception):
+    """A program under test ended with an error; the message holds what it said."""
+
+
 def run(python: str, program: str, folder: Path, *arguments: object, **environment: str) -> dict:
     """Run a program of peers/ on the problem in a folder; its measurements."""
     load, began = load_average(), time.perf_counter()
     command = [python, str(PEERS / f"{program}_iteration.py"), str(folder), *map(str, arguments)]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
+        raise ProgramFailedError(f"{' '.join(command)} failed:\n{done.stderr}")
     return {
         **json.loads((folder / f"{program}.json").read_text()),
         "load": load,

@@ -3,6 +3,7 @@
 import os
 import platform
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -34,16 +35,18 @@ def select_device(device: str) -> str:
 def no_gpu() -> str | None:
     """Why no GPU works, in a few words; None where one does. It is asked once in a process."""
     try:
-        import cupy
+        with warnings.catch_warnings(action="ignore"):
+            import cupy
     except ModuleNotFoundError:
-        return "CuPy is not installed (pip install 'spectac[cuda13]')"
+        return "CuPy is not installed (pip install 'spectac[cuda13]', or cuda12 for older drivers)"
     except ImportError as error:
         return f"CuPy does not work ({' '.join(str(error).split())})"
     try:
-        if not cupy.cuda.is_available():
-            return "CuPy finds no CUDA device"
-        # A device may be there and its driver too old for the run-time library.
-        float(cupy.ones(2).sum())
+        with warnings.catch_warnings(action="ignore"):
+            if not cupy.cuda.is_available():
+                return "CuPy finds no CUDA device"
+            # A device may be there and its driver too old for the run-time library.
+            float(cupy.ones(2).sum())
     except Exception as error:  # noqa: BLE001 - the driver's errors have no common type
         return f"the GPU does not work ({' '.join(str(error).split())})"
     return None

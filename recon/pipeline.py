@@ -275,7 +275,7 @@ class StudySolver:
             )
 
 
-def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = None, *, device: str = "auto") -> Image:
+def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = None, *, device: str = "cpu") -> Image:
     """Image of counts (v, z, u) by the protocol of previews, on the grid of the projections rebinned to about 4 mm.
 
     OSEM of 4 iterations with 10 subsets (fewer where the views do not suffice), no resolution recovery or scatter,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from spectac.recon import Acquisition, EnergyWindow, Grid, Study, SystemModel, default_grid, rebin, rebin_acquisition
+from spectac.recon import device as device_choice
 from spectac.recon.collimator import collimator
 from spectac.recon.ct import CTVolume, tissue_hu, tissue_mu
 from spectac.recon.device import no_gpu
@@ -45,6 +46,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"FIGURE {line}")
 
 
+@pytest.fixture(autouse=True)
+def on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that are not marked gpu find none, nor do the programs that they start: "auto" is the CPU everywhere."""
+    if request.node.get_closest_marker("gpu") is None:
+        monkeypatch.setattr(device_choice, "no_gpu", lambda: "this test is for the CPU")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> str:
     """Every device of a SystemModel; a GPU where one works."""
@@ -66,6 +75,11 @@ class HostArrays:
             return lambda argument: HostArrays(found(argument))
         if name in ("forward", "adjoint", "gradient_mu"):
             return lambda *arrays: self._system.get(found(*(self._system.put(array) for array in arrays)))
+        if name == "explain":
+            return lambda *arrays: tuple(
+                self._system.get(one)
+                for one in found(*(None if array is None else self._system.put(array) for array in arrays))
+            )
         if name == "with_mu":
             return lambda per_cm: HostArrays(found(self._system.put(per_cm)))
         return found

@@ -52,7 +52,8 @@ def cuda_ceilings() -> tuple[float, float]:
     horner = cupy.ElementwiseKernel(
         "float32 x",
         "float32 y",
-        f"y = x; for (int i = 0; i < {DEGREE * 128}; ++i) y = fmaf(y, x, x);",
+        # Registers of its own: x and y may lie in the same memory for all that the compiler knows.
+        f"float a = x, b = x; for (int i = 0; i < {DEGREE * 128}; ++i) b = fmaf(b, a, a); y = b;",
         "spectac_ceiling",
     )
     few = cupy.full(1 << 22, 0.5, cupy.float32)

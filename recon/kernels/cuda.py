@@ -373,8 +373,8 @@ class CupyEngine:
         kernel = self._kernels.get((id(module), name))
         if kernel is None:
             kernel = self._kernels[id(module), name] = module.get_function(name)
-            if shared > 48 * 1024:
-                kernel.max_dynamic_shared_size_bytes = shared
+            # The limit is the function's, which all projectors of a kind share: the same for every one of them.
+            kernel.max_dynamic_shared_size_bytes = self.shared_bytes
         kernel(
             grid, (LANES, ROWS, 1), tuple(np.uintp(0) if one is None else one for one in arguments), shared_mem=shared
         )

@@ -39,6 +39,7 @@
 #include <cstring>
 using std::exp;
 using std::floor;
+using std::fma;
 static int BLOCK_X, BLOCK_Y, BLOCK_Z;
 static double shared_memory[1 << 16];
 // Every block begins with memory that nobody wrote to.
@@ -120,9 +121,11 @@ struct Point {
     REAL weight[4];
 };
 
+// Grid index of a lattice point along one axis. With fma, so that every kernel gets the same bits: the transpose's too.
+DEVICE double index_at(READ(double) lattice, int d, int u) { return fma(lattice[2], u, fma(lattice[1], d, lattice[0])); }
+
 DEVICE Point point_at(READ(double) lattice, READ(REAL) inside, int d, int u, int ny, int nx) {
-    const double x = lattice[0] + lattice[1] * d + lattice[2] * u;
-    const double y = lattice[3] + lattice[4] * d + lattice[5] * u;
+    const double x = index_at(lattice, d, u), y = index_at(lattice + 3, d, u);
     const double left = floor(x), low = floor(y);
     const int column = static_cast<int>(left), row = static_cast<int>(low);
     const REAL fx = static_cast<REAL>(x - left), fy = static_cast<REAL>(y - low);
@@ -373,8 +376,7 @@ KERNEL gather(
                 const int u = static_cast<int>(floor(column + 0.5)) + c % 3 - 1;
                 const int plane = view * depths + d, own_plane = n * depths + d;
                 if (d >= 0 && d < depths && u >= first[plane] && u < last[plane]) {
-                    // As in point_at: the same bits, or the transpose would not be exact.
-                    const double px = l[0] + l[1] * d + l[2] * u, py = l[3] + l[4] * d + l[5] * u;
+                    const double px = index_at(l, d, u), py = index_at(l + 3, d, u);
                     const double left = floor(px), low = floor(py);
                     const REAL fx = static_cast<REAL>(px - left), fy = static_cast<REAL>(py - low);
                     const REAL wx = x == left ? 1 - fx : x == left + 1 ? fx : 0;

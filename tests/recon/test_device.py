@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from spectac.recon import device, pipeline
+from spectac.recon.device import no_gpu
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.pipeline import reconstruct
 from spectac.recon.system import SystemModel
@@ -36,8 +37,7 @@ def test_auto_takes_the_gpu_where_one_works(gpu):
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
 def test_without_cupy_the_reason_names_the_package():
-    device.no_gpu.cache_clear()
-    assert "pip install 'spectac[cuda13]'" in device.no_gpu()
+    assert "pip install 'spectac[cuda13]'" in no_gpu()
 
 
 class OutOfMemoryError(MemoryError):
