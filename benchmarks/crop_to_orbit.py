@@ -1,4 +1,4 @@
-"""What leaving out all that is far beyond the orbit changes in an image: regional means with and without it.
+"""What leaving out all that is far beyond the orbit changes in an image, by how far beyond it that begins.
 
     python benchmarks/crop_to_orbit.py STUDY... -o CSV
 
