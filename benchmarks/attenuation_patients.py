@@ -20,7 +20,7 @@ from spectac.recon.types import Array
 from spectac.simulate.acquire import Expected, Patient, expected_counts
 from spectac.simulate.anatomy import BESIDE, SIDES
 from spectac.simulate.head import Head, draw_head
-from spectac.simulate.heads.ranges import ADULT_AND_CHILD, OUTSIDE_TRAINING, HeadRanges
+from spectac.simulate.heads.ranges import ADULT_AND_CHILD, OUTSIDE_TRAINING, HeadRanges, draw_shape
 from spectac.simulate.scanner import OUTSIDE_TRAINING as OTHER_SCANNERS
 from spectac.simulate.scanner import SCANNERS, TRAINING, Scanner, ScannerRanges, draw_scanner
 from spectac.simulate.tracer import draw_uptake, vois
@@ -124,12 +124,22 @@ class Case:
         return self.mu.grid
 
 
+def _seeds(seed: int, chosen: PatientSet, index: int) -> list[np.random.SeedSequence]:
+    """Seeds of patient `index`: head, uptake, scanner, photons, noise."""
+    key = (BENCHMARK, SCALE[chosen.like or chosen.name], index)
+    return np.random.SeedSequence(seed, spawn_key=key).spawn(5)
+
+
+def has_holder(seed: int, chosen: PatientSet, index: int) -> bool:
+    """Whether the head of patient `index` lies in a head-holder."""
+    return draw_shape(np.random.default_rng(_seeds(seed, chosen, index)[0]), chosen.heads).holder
+
+
 def draw_patient(
     seed: int, chosen: PatientSet, index: int
 ) -> tuple[Patient, Head, Scanner, tuple[np.random.SeedSequence, ...]]:
     """Patient `index` of a set, the head with usual bones, the scanner, and seeds of the photons and of the noise."""
-    key = (BENCHMARK, SCALE[chosen.like or chosen.name], index)
-    head_seed, uptake_seed, scanner_seed, *rest = np.random.SeedSequence(seed, spawn_key=key).spawn(5)
+    head_seed, uptake_seed, scanner_seed, *rest = _seeds(seed, chosen, index)
     usual_bone = replace(chosen.heads, bone_density=(1.0, 1.0))
     head, usual = (draw_head(np.random.default_rng(head_seed), ranges=ranges) for ranges in (chosen.heads, usual_bone))
     tracer, nuclide = ("dat", "I-123") if index % 2 == 0 else ("perfusion", None)

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from attenuation_measures import IMAGE_MEASURES, MAP_MEASURES
 from attenuation_models import LEARNED, METHODS
-from attenuation_patients import BENCHMARK, SCALE, SETS
+from attenuation_patients import SETS, has_holder
 from attenuation_rows import CSV, MEANS, NO_CASE, Row
 from attenuation_tuning import chosen
 
 from spectac.recon.types import Array
-from spectac.simulate.heads.ranges import draw_shape
 
 GOALS = {
     "raw_mean": 0.8,
@@ -180,21 +179,13 @@ def _spread(own: Sequence[Row], both: Sequence[Row], set_name: str, other: str) 
     return "\n".join(lines)
 
 
-def has_holder(row: Row) -> bool:
-    """Whether the virtual head of a row lies in a head-holder: drawn again from the row's seed, set and patient."""
-    chosen_set = SETS[row["set"]]
-    key = (BENCHMARK, SCALE[chosen_set.like or chosen_set.name], int(row["patient"]))
-    head_seed = np.random.SeedSequence(int(row["seed"]), spawn_key=key).spawn(1)[0]
-    return draw_shape(np.random.default_rng(head_seed), chosen_set.heads).holder
-
-
 def _by_holder(both: Sequence[Row], set_name: str) -> str:
     """Table of some methods over the patients with and without a head-holder; empty where all are of one kind."""
     if set_name not in SETS or set_name in CAVEATS:
         return ""
     groups: dict[bool, list[Row]] = {True: [], False: []}
     for row in both:
-        groups[has_holder(row)].append(row)
+        groups[has_holder(int(row["seed"]), SETS[row["set"]], int(row["patient"]))].append(row)
     if not all(groups.values()):
         return ""
     columns = [f"{name}_vs_ct" for name in ("raw_mean", "raw_worst", "scaled_mean", "sbr_error", "pattern_error")]

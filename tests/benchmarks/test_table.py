@@ -5,9 +5,9 @@ import pytest
 pytest.importorskip("matplotlib")
 from attenuation_figures import draw_agreement, draw_bars, worst_rows
 from attenuation_models import USUAL_BONE
-from attenuation_patients import SETS, draw_patient
+from attenuation_patients import SETS, draw_patient, has_holder
 from attenuation_rows import COLUMNS, NO_CASE
-from attenuation_table import differences, has_holder, rows_of, shared, table
+from attenuation_table import differences, rows_of, shared, table
 
 PERCENT = {"ct": 0.0, "predicted": 2.0, "chang": -10.0}
 
@@ -76,9 +76,9 @@ def test_figures_are_drawn_from_what_is_there_and_removed_where_nothing_is(rows,
     assert [one["patient"] for one in worst_rows(rows_of(rows, set="unseen"))] == ["0"]
 
 
-def test_a_rows_head_lies_in_a_holder_where_the_patient_that_is_drawn_does():
+def test_a_head_lies_in_a_holder_where_the_patient_that_is_drawn_does():
     """One of each kind: the table splits by a draw of the shape alone."""
-    held = [has_holder(row("unusual heads", index, "ct")) for index in range(20)]
+    held = [has_holder(5, SETS["unusual heads"], index) for index in range(20)]
     for index in (held.index(True), held.index(False)):
         patient, *_ = draw_patient(5, SETS["unusual heads"], index)
         assert patient.head.parameters["holder"] == held[index]
@@ -86,7 +86,7 @@ def test_a_rows_head_lies_in_a_holder_where_the_patient_that_is_drawn_does():
 
 def test_results_with_and_without_a_holder_stand_apart():
     made = [measured("unseen", index, method) for index in range(20) for method in ("ct", "chang", "predicted")]
-    held = sum(has_holder(one) for one in made if one["method"] == "ct")
+    held = sum(has_holder(5, SETS["unseen"], index) for index in range(20))
     assert 0 < held < 20
     text = table(made)
     assert f"| chang, with | {held} ({held}) | 10.00 / 10.00 |" in text
