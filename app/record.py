@@ -12,7 +12,7 @@ import numpy as np
 
 from spectac.app.describe import describe
 from spectac.recon import Result, Study
-from spectac.recon.device import cpu_threads, device_name
+from spectac.recon import device as devices
 from spectac.recon.io import files_of
 
 _PACKAGES = ("spectac", "numpy", "scipy", "numba", "h5py", "nibabel", "pydicom", "SimpleITK", "xraylib")
@@ -38,6 +38,12 @@ def sha256_of(path: Path) -> dict[str, str]:
     return digests
 
 
+def _device(asked: str, used: str) -> dict[str, Any]:
+    """Where the image was made and, on a CPU that "auto" chose, why no GPU did."""
+    told = {"used": used, "name": devices.device_name(used), "threads": devices.cpu_threads()}
+    return {**told, "no_gpu": devices.no_gpu()} if asked == "auto" and used == "cpu" else told
+
+
 def record(
     inputs: list[Path], parameters: Mapping[str, Any], study: Study, result: Result, seconds: float
 ) -> dict[str, Any]:
@@ -52,7 +58,7 @@ def record(
     return {
         "inputs_sha256": digests,
         "parameters": dict(parameters),
-        "device": {"used": result.device, "name": device_name(result.device), "threads": cpu_threads()},
+        "device": _device(str(parameters["device"]), result.device),
         "study": describe(study),
         "acquisition": {
             "view_angles_deg": acquisition.view_angles_deg.tolist(),

@@ -120,6 +120,8 @@ def test_reconstruct_writes_image_map_and_record(here, study_file, tmp_path):
     assert {Path(name).name for name in record["inputs_sha256"]} == {"study.h5", "mu.nii.gz", "mu.json"}
     assert record["acquisition"]["collimator"]["line"] == [1.5, 0.016]
     assert record["device"]["used"] == "cpu"
+    # Why "auto" did not take a GPU: one with a broken driver would otherwise go unnoticed.
+    assert record["device"]["no_gpu"]
     assert record["image"]["unit"] == "cps/mL"
     assert any("over-corrects" in warning for warning in record["warnings"])
 
