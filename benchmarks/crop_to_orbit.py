@@ -41,6 +41,7 @@ def main() -> None:
         for margin_mm, method in product(MARGINS_MM, SCATTER):
             # The margin is no option of the reconstruction.
             geometry.ORBIT_MARGIN_MM = margin_mm
+            print(f"margin {margin_mm:g} mm:")
             common = {**provenance(told["seed"]), "tracer": told["tracer"], "margin_mm": margin_mm}
             rows += [{**common, **row} for row in compare(folder, method)]
     with options.output.open("w", newline="") as stream:
