@@ -2,19 +2,20 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from spectac.app.progress import progress_bar
 from spectac.app.record import record
-from spectac.recon import InputError, RelativeDifferencePrior, Result, Study, attenuation_model
+from spectac.recon import InputError, RelativeDifferencePrior, Result, Study, Update, attenuation_model
 from spectac.recon import reconstruct as reconstruct_study
 from spectac.recon.fbp import RampWindow, parse_filter
 from spectac.recon.filters import parse_post_filter
 from spectac.recon.io import dicom_nm
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.nifti import write_image, write_mu_map
+from spectac.recon.io.sidecar import bids_keys
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,16 @@ class Request:
         return values
 
 
-def solve(study: Study, request: Request) -> Result:
-    """Result of a request, with a progress bar."""
+def solve(study: Study, request: Request, also: Callable[[Update], None] | None = None) -> Result:
+    """Result of a request, with a progress bar; `also` is called after every subset's update."""
     model = attenuation_model(request.attenuation, request.attenuation_options)
-    with progress_bar(f"{request.algorithm}, attenuation {request.attenuation}") as on_update:
+    with progress_bar(f"{request.algorithm}, attenuation {request.attenuation}") as move:
+
+        def on_update(update: Update) -> None:
+            move(update)
+            if also is not None:
+                also(update)
+
         return reconstruct_study(
             study,
             model,
@@ -90,7 +97,8 @@ def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> lis
         result = solve(study, request)
         seconds = time.perf_counter() - began
         content = record(inputs, request.parameters(), study, result, seconds)
-        write_image(folder / "image.nii.gz", result.image)
+        about = bids_keys(study, result.image, request.parameters())
+        write_image(folder / "image.nii.gz", result.image, about)
         described = f"spectac {request.algorithm}, attenuation {request.attenuation}"
         dicom_nm.write_image(
             folder / "image.dcm", result.image, study=study, description=described, corrected=_corrected(study, result)

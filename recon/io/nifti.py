@@ -26,12 +26,14 @@ _MM_PER = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """By the lowest three bits of xyzt_units: unknown, metres, millimetres, microns."""
 
 
-def write_image(path: str | os.PathLike[str], image: Image) -> None:
+def write_image(path: str | os.PathLike[str], image: Image, about: Mapping[str, object] | None = None) -> None:
     """Write an image as .nii or .nii.gz (float32), with unit and history in a JSON side-car of the same name.
 
+    `about`: further keys of the side-car, ready for JSON (see sidecar.bids_keys); Units and History are the image's.
     The affine is exact to NIfTI-1's float32. Raises InputError for another ending, OSError as the file system does.
     """
-    _write(path, image.values, image.grid, {"Units": image.unit, "History": list(image.history)}, image.unit)
+    notes = {**(about or {}), "Units": image.unit, "History": list(image.history)}
+    _write(path, image.values, image.grid, notes, image.unit)
 
 
 def write_mu_map(path: str | os.PathLike[str], mu: MuMap, notes: Sequence[str] = ()) -> None:

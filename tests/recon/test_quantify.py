@@ -1,6 +1,7 @@
 """Every number of quantify.py against a case worked out by hand, and one property that it must have."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -69,6 +70,11 @@ def test_southampton_does_not_feel_the_blur_that_lowers_the_binding_ratio():
     assert quantify.striatal_binding_ratio(quantify.voi_mean(blurred, tight), 1.0) < 1.9
 
 
+def test_caudate_over_putamen_by_hand():
+    assert quantify.caudate_putamen_ratio(3.0, 1.2) == pytest.approx(2.5, rel=1e-12)
+    assert quantify.caudate_putamen_ratio(-0.3, 1.2) == pytest.approx(-0.25, rel=1e-12)
+
+
 def test_asymmetry_by_hand_and_the_same_from_either_side():
     # 200 * 1 / 9 = 22.2.
     assert quantify.asymmetry_percent(5.0, 4.0) == pytest.approx(22.2222222, rel=1e-8)
@@ -130,7 +136,60 @@ def test_integer_images_do_not_overflow():
     assert quantify.voi_total(truth, truth > 0, 1.0) == pytest.approx(1600.0)
 
 
+def test_ssim_of_constants_is_the_likeness_of_their_means():
+    """No variance: the second factor is C2 / C2, and with R = 4 C1 = 0.0016: (2*3*4 + C1) / (9 + 16 + C1)."""
+    three, four = np.full((11, 12, 13), 3.0), np.full((11, 12, 13), 4.0)
+    assert quantify.ssim(three, four) == pytest.approx(24.0016 / 25.0016, rel=1e-9)
+    # A data range of 400 for the same images: C1 = 16.
+    assert quantify.ssim(three, four, data_range=400.0) == pytest.approx(40 / 41, rel=1e-9)
+    assert quantify.ssim(four, four) == pytest.approx(1.0, rel=1e-12)
+
+
+def test_ssim_of_a_spike_has_the_weights_of_wang_2004():
+    """One voxel h above a constant c, read at that voxel: mean c + h w, variance h^2 w (1 - w), covariance 0.
+
+    w = g^3 with g the peak of the 1-D Gaussian of sigma 1.5 over 11 voxels that sum to 1. A Gaussian cut elsewhere, a
+    sample's covariance (x 1331/1330) or two dimensions give another number.
+    """
+    g = 1.0 / sum(math.exp(-(k**2) / (2 * 1.5**2)) for k in range(-5, 6))
+    w, c, h, data_range = g**3, 2.0, 5.0, 3.0
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    mean = c + h * w
+    wanted = (2 * mean * c + c1) / (mean**2 + c**2 + c1) * c2 / (h**2 * w * (1 - w) + c2)
+    reference = np.full((21, 21, 21), c)
+    values = reference.copy()
+    values[10, 10, 10] += h
+    mask = np.zeros(values.shape, bool)
+    mask[10, 10, 10] = True
+    assert quantify.ssim(values, reference, mask, data_range=data_range) == pytest.approx(wanted, rel=1e-7)
+
+
+def test_ssim_is_a_mean_over_the_masks_weights_and_its_range_that_of_the_reference_inside():
+    random = np.random.default_rng(8)
+    reference = random.gamma(2.0, size=(12, 12, 12))
+    values = reference + random.normal(0.0, 0.5, reference.shape)
+    reference[0, 0, 0] = 1000.0
+    left, right = np.zeros(reference.shape), np.zeros(reference.shape)
+    left[6:, :, :6], right[6:, :, 6:] = 1.0, 1.0
+    given = {"data_range": float(reference[6:].max())}
+    parts = [quantify.ssim(values, reference, half, **given) for half in (left, right)]
+    whole = quantify.ssim(values, reference, left + right)
+    assert whole == pytest.approx(np.mean(parts), rel=1e-12)
+    assert quantify.ssim(values, reference, left + 0.5 * right, **given) == pytest.approx(
+        (2 * parts[0] + parts[1]) / 3, rel=1e-12
+    )
+    assert quantify.ssim(7.0 * values, 7.0 * reference, left + right) == pytest.approx(whole, rel=1e-9)
+    assert abs(parts[0] - parts[1]) > 1e-3
+
+
+def test_ssim_without_scikit_image_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    with pytest.raises(InputError, match=r"needs scikit-image: pip install 'spectac\[report\]'"):
+        quantify.ssim(np.ones((11, 11, 11)), np.ones((11, 11, 11)))
+
+
 NOTHING = np.zeros_like(VALUES)
+CUBE = np.ones((11, 11, 11))
 
 
 @pytest.mark.parametrize(
@@ -163,6 +222,13 @@ NOTHING = np.zeros_like(VALUES)
         (lambda: quantify.nmse(VALUES, VALUES[0]), "one shape"),
         (lambda: quantify.nrmse(VALUES, VALUES, NOTHING), "VOI is empty"),
         (lambda: quantify.nrmse(VALUES, VALUES, np.ones(3)), "image's shape"),
+        (lambda: quantify.caudate_putamen_ratio(1.0, 0.0), "putamen's binding ratio above 0, got 0"),
+        (lambda: quantify.caudate_putamen_ratio(math.inf, 1.0), "caudate_sbr must be a finite number"),
+        (lambda: quantify.ssim(CUBE, CUBE[:10]), "two images of one shape"),
+        (lambda: quantify.ssim(CUBE[:10], CUBE[:10]), r"at least 11 voxels a side, got \(10, 11, 11\)"),
+        (lambda: quantify.ssim(CUBE, CUBE, 0 * CUBE), "VOI is empty"),
+        (lambda: quantify.ssim(CUBE, -CUBE), "in the mask\\) above 0, got -1"),
+        (lambda: quantify.ssim(CUBE, CUBE, data_range=math.nan), "data_range must be a finite number"),
     ],
 )
 def test_what_has_no_answer_is_an_input_error(call, message):

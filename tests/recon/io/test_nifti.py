@@ -27,6 +27,23 @@ def test_written_file_has_literal_ras_positions_and_order(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text()) == {"Units": "cps/mL", "History": ["one", "two"]}
 
 
+def test_further_keys_stand_beside_unit_and_history_and_cannot_replace_them(tmp_path):
+    about = {"Modality": "NM", "FrameDuration": [1200.0], "Units": "Bq/mL"}
+    write_image(tmp_path / "a.nii", Image(VALUES, GRID, "kBq/mL", history=("one",)), about)
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert written == {"Modality": "NM", "FrameDuration": [1200.0], "Units": "kBq/mL", "History": ["one"]}
+    assert about["Units"] == "Bq/mL"
+    assert read_image(tmp_path / "a.nii").unit == "kBq/mL"
+
+
+def test_the_side_car_of_an_older_file_is_read(tmp_path):
+    """As version 0.1 wrote it, before there were other keys."""
+    _save(tmp_path / "a.nii", VALUES, np.diag([2.0, 2, 5, 1]))
+    (tmp_path / "a.json").write_text('{\n  "Units": "cps/mL",\n  "History": [\n    "osem 10 x 10"\n  ]\n}\n')
+    back = read_image(tmp_path / "a.nii")
+    assert (back.unit, back.history) == ("cps/mL", ("osem 10 x 10",))
+
+
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_image_round_trip_is_exact(tmp_path, ending):
     write_image(tmp_path / f"a{ending}", Image(VALUES, GRID, "kBq/mL", history=("one",)))
