@@ -1,0 +1,287 @@
+"""Volumes of interest: from a label image, or placed on an image by a template head.
+
+A VOI is an array of weights from 0 to 1 on the image's grid, the share of each voxel that lies inside
+(recon/quantify.py takes them as such).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, map_coordinates
+from scipy.optimize import minimize
+
+from spectac.recon import filters
+from spectac.recon.contour_preview import HEAD_ML, exceeded
+from spectac.recon.errors import InputError
+from spectac.recon.resample import resample
+from spectac.recon.types import Array, Grid, Image
+
+SIDES = ("right", "left")
+LOBES = ("frontal", "parietal", "temporal", "occipital", "cingulate")
+_PAIRED = ("caudate", "putamen", "thalamus", "white matter", "cerebellar cortex", *(f"{lobe} cortex" for lobe in LOBES))
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    **{name: tuple(f"{side} {name}" for side in SIDES) for name in _PAIRED},
+    **{f"{side} {name}": (f"{side} {name}",) for side in SIDES for name in _PAIRED},
+    **{f"{side} striatum": (f"{side} caudate", f"{side} putamen") for side in SIDES},
+    "striata": tuple(f"{side} {part}" for part in ("caudate", "putamen") for side in SIDES),
+    "reference": tuple(f"{side} occipital cortex" for side in SIDES),
+    "cortex": tuple(f"{side} {lobe} cortex" for lobe in LOBES for side in SIDES),
+    "cerebellum": (*(f"{side} cerebellar cortex" for side in SIDES), "cerebellar white matter"),
+    "brainstem": ("brainstem",),
+    "ventricles": ("ventricles",),
+    "brain": (*(f"{side} {name}" for name in _PAIRED for side in SIDES), "cerebellar white matter", "brainstem"),
+}
+"""Regions that studies report, by the names of the labels that they are made of; "reference" as in DAT scans."""
+
+BOX_MM = 15.0
+"""How far the large VOI of the Southampton method reaches beyond a striatum: 3.5 sigma of 10 mm FWHM.
+
+Its reference is the brain beyond: folds and ventricles lie in both, while a thin cortex alone loses its counts.
+"""
+
+TRACERS = ("dat", "perfusion")
+TEMPLATE = files("spectac.recon") / "templates" / "head.nii.gz"
+"""Labels of a typical head (simulate/template.py), 2 mm."""
+
+_SOFT = {"skin": 0.5, "fat": 0.15, "muscle": 0.4, "mucosa": 1.0, "skull": 0.1, "diploe": 0.3, "spine": 0.4,
+         "spinal cord": 0.7, "csf": 0.1, "ventricles": 0.1, "eye": 0.2}  # fmt: skip
+_LEVELS: dict[str, dict[str, float]] = {
+    "dat": _SOFT | dict.fromkeys(GROUPS["brain"], 1.0) | dict.fromkeys(GROUPS["striata"], 4.5),
+    "perfusion": {name: 0.4 * level for name, level in _SOFT.items()}
+    | dict.fromkeys(GROUPS["brain"], 1.0)
+    | dict.fromkeys((*GROUPS["white matter"], "cerebellar white matter"), 0.35),
+}
+"""Uptake of a typical patient over that of the cortex, the middle of the ranges in simulate/tracers."""
+
+_SAMPLE_MM = 6.0
+_FWHM_MM = 12.0
+"""The template is blurred to this width, and the image by 8 mm on top of its own."""
+_OWN_FWHM_MM = 9.0
+_CAP = {"dat": 2.5, "perfusion": 1.6}
+"""Values above this multiple of the level that 400 mL exceed count as that much: a diseased striatum then fits too."""
+_STARTS_DEG = (0.0, -12.0, 12.0)
+_STEPS = np.array([6.0, 4.0, 4.0, 6.0, 6.0, 6.0, 3.0, 3.0, 3.0])
+"""Of the search: turns (x, y, z) in deg, shifts in mm, scales in %."""
+_SCALE_COST = 2e-4
+LEAST_CORRELATION = 0.85
+"""Below this a template does not fit: of virtual patients none comes under 0.9 (benchmarks/voi_placement.py)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vois:
+    """VOIs by name, each (z, y, x) of weights from 0 to 1 on `grid`; `source` says in words where they come from.
+
+    `tracer` is the one whose template fitted ("dat" or "perfusion"), None for VOIs from labels.
+    """
+
+    masks: Mapping[str, Array]
+    grid: Grid
+    source: str
+    tracer: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def grouped(labels: Array, names: Mapping[int, str]) -> dict[str, Array]:
+    """Boolean masks (z, y, x) of the regions in GROUPS whose labels are there, by the names of the labels.
+
+    Where no name is one of those of a virtual head every label is its own region, by its name or "label 3".
+    """
+    numbers = {name: label for label, name in names.items()}
+    known = {name for parts in GROUPS.values() for name in parts}
+    if not known & set(numbers):
+        present = [int(label) for label in np.unique(labels) if label > 0]
+        return {names.get(label, f"label {label}"): labels == label for label in present}
+    found = {}
+    for name, parts in GROUPS.items():
+        mask = np.isin(labels, [numbers[part] for part in parts if part in numbers])
+        if mask.any():
+            found[name] = mask
+    return found
+
+
+def from_labels(labels: Array, label_grid: Grid, names: Mapping[int, str], grid: Grid, source: str) -> Vois:
+    """VOIs of a label image (z, y, x) on another grid, as shares of each voxel; striata get a large VOI besides.
+
+    Raises InputError where no label lies on the grid.
+    """
+    masks = _on_grid(grouped(labels, names), label_grid, grid)
+    if not masks:
+        raise InputError(f"{source}: no labelled region lies in the image: the label image belongs to another position")
+    return Vois(masks, grid, source)
+
+
+def place(image: Image, tracer: str | None = None, grid: Grid | None = None) -> Vois:
+    """VOIs on `grid` (None: the image's), placed on a brain's image by a typical head that is made to fit it.
+
+    `tracer` "dat" or "perfusion" says what a typical patient shows; None takes the one that fits better. The head is
+    moved, turned and scaled along its axes until the correlation of the image and the painted template, both blurred,
+    is largest (Powell's search from three pitches).
+    Raises InputError where the image shows no brain like it (correlation below LEAST_CORRELATION).
+    Assumes: an image corrected for attenuation, head first, tilts up to about 20 deg. Regions are those of a healthy
+    brain: what disease or surgery has moved is not where the VOI is.
+    """
+    if tracer is not None and tracer not in TRACERS:
+        raise InputError(f"tracer {tracer!r} is not one of {', '.join(TRACERS)}")
+    target, places, values = _sampled(image)
+    fits = {name: _fitted(name, target, places, values) for name in (TRACERS if tracer is None else (tracer,))}
+    best = max(fits, key=lambda name: fits[name][0])
+    correlation, parameters = fits[best]
+    if correlation < LEAST_CORRELATION:
+        raise InputError(
+            f"the image does not look like a brain's {' or '.join(fits)} scan (correlation with the template "
+            f"{correlation:.2f}): VOIs cannot be placed, give a label image"
+        )
+    labels, label_grid, names = _template()
+    to_template = _matrix(parameters, target, _centre(label_grid))
+    moved = np.linalg.solve(to_template, label_grid.affine_lps)
+    lengths = np.linalg.norm(moved[:3, :3], axis=0)
+    placed = Grid(label_grid.shape, (float(lengths[0]), float(lengths[1]), float(lengths[2])), moved)
+    own = image.grid if grid is None else grid
+    masks = _on_grid(grouped(labels, names), placed, own)
+    said = ", ".join(f"{name} {fit[0]:.3f}" for name, fit in fits.items())
+    return Vois(masks, own, f"placed by the template of a typical head (correlation {said})", best)
+
+
+def _on_grid(masks: Mapping[str, Array], from_grid: Grid, grid: Grid) -> dict[str, Array]:
+    """Shares (z, y, x) of the voxels of a grid, empty ones left out.
+
+    With both striata there are "right striatum box", its left twin, and "brain without striata" around the boxes.
+    """
+    boxed = dict(masks)
+    if {"right striatum", "left striatum"} <= set(masks):
+        away = {side: _distance_mm(masks[f"{side} striatum"], from_grid) for side in SIDES}
+        for side, other in zip(SIDES, SIDES[::-1], strict=True):
+            boxed[f"{side} striatum box"] = (away[side] <= BOX_MM) & (away[side] < away[other])
+        if "brain" in masks:
+            boxed["brain without striata"] = masks["brain"] & (np.minimum(away["right"], away["left"]) > BOX_MM)
+    shares = {name: _share(mask, from_grid, grid) for name, mask in boxed.items()}
+    return {name: share for name, share in shares.items() if share.max() > 0.05}
+
+
+def _share(mask: Array, from_grid: Grid, grid: Grid) -> Array:
+    """Share (z, y, x) of each voxel of a grid that a mask on another grid covers, computed around the mask alone."""
+    share = np.zeros(grid.shape, np.float32)
+    places = [np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
+    if not all(place.size for place in places):
+        return share
+    ends = [(place[0] - 1.0, place[-1] + 1.0) for place in places]
+    corners = np.stack([*(axis.ravel() for axis in np.meshgrid(*ends, indexing="ij")), np.ones(8)])
+    index = np.linalg.solve(grid.affine_lps, from_grid.affine_lps @ corners)[:3]
+    low = np.clip(np.floor(index.min(axis=1)).astype(int) - 1, 0, grid.shape)
+    high = np.clip(np.ceil(index.max(axis=1)).astype(int) + 2, 0, grid.shape)
+    if (high <= low).any():
+        return share
+    affine = np.array(grid.affine_lps)
+    affine[:3, 3] += affine[:3, :3] @ low
+    size = high - low
+    part = Grid((int(size[0]), int(size[1]), int(size[2])), grid.voxel_mm, affine)
+    around = tuple(slice(first, last) for first, last in zip(low, high, strict=True))
+    share[around] = np.clip(resample(mask.astype(np.float32), from_grid, part), 0.0, 1.0)
+    return share
+
+
+def _distance_mm(mask: Array, grid: Grid) -> Array:
+    return np.asarray(distance_transform_edt(~mask, sampling=grid.voxel_mm))
+
+
+@cache
+def _template() -> tuple[Array, Grid, dict[int, str]]:
+    from spectac.recon.io.nifti import read_labels
+
+    labels, grid, names = read_labels(Path(str(TEMPLATE)))
+    labels.flags.writeable = False
+    return labels, grid, names
+
+
+@cache
+def _painted(tracer: str) -> tuple[Array, Grid]:
+    """The template (z, y, x) as a blurred, capped image in units of the cortex, with air around it."""
+    labels, grid, names = _template()
+    table = np.zeros(max(names) + 1, np.float32)
+    for label, name in names.items():
+        table[label] = _LEVELS[tracer].get(name, 0.0)
+    pad = round(3 * _FWHM_MM / grid.voxel_mm[0])
+    # Below the template's last row the neck goes on.
+    values = np.pad(np.pad(table[labels], ((pad, 0), (0, 0), (0, 0)), mode="edge"), ((0, pad), (pad, pad), (pad, pad)))
+    affine = np.array(grid.affine_lps)
+    affine[:3, 3] -= affine[:3, :3] @ np.full(3, float(pad))
+    shape = (values.shape[0], values.shape[1], values.shape[2])
+    return filters.gaussian(values, grid.voxel_mm, _FWHM_MM), Grid(shape, grid.voxel_mm, affine)
+
+
+def _sampled(image: Image) -> tuple[Array, Array, Array]:
+    """The head's centre (3,) in LPS mm, sample places (3, n) around the head, and the blurred values (n,) there."""
+    fwhm = float(np.sqrt(max(_FWHM_MM**2 - _OWN_FWHM_MM**2, 0.0)))
+    grid = image.grid
+    values = filters.gaussian(np.maximum(image.values, 0), grid.voxel_mm, fwhm)
+    level = exceeded(values, HEAD_ML, np.array(grid.voxel_mm))
+    if level <= 0:
+        raise InputError("the image shows no head: fewer than 400 mL hold any activity")
+    head = values > 0.4 * level
+    points = np.argwhere(head) @ grid.affine_lps[:3, :3].T + grid.affine_lps[:3, 3]
+    top = float(np.percentile(points[:, 2], 99.5))
+    brain = points[points[:, 2] > top - 120.0]
+    centre = np.array([*np.median(brain[:, :2], axis=0), top - 65.0])
+    axes = [np.arange(-reach, reach + 1, _SAMPLE_MM) for reach in (90.0, 105.0, 84.0)]
+    places = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")]) + centre[:, None]
+    index = np.linalg.solve(grid.affine_lps[:3, :3], places - grid.affine_lps[:3, 3:])
+    within = np.all((index > -0.5) & (index < np.array(grid.shape)[:, None] - 0.5), axis=0)
+    found = map_coordinates(values, index[:, within], order=1, mode="nearest")
+    return centre, places[:, within], found / level
+
+
+def _centre(grid: Grid) -> Array:
+    """The place of the template that is laid on the head's centre: 65 mm below its top in the middle."""
+    z, y, x = grid.centres_mm()
+    return np.array([0.5 * (x[0] + x[-1]), 0.5 * (y[0] + y[-1]), z[-1] - 72.0])
+
+
+def _matrix(parameters: Sequence[float] | Array, target: Array, source: Array) -> Array:
+    """Matrix (4, 4) from the image's to the template's LPS mm: turned by (x, y, z) deg, shifted by mm, scaled by %.
+
+    q = S R^T (p - target - shift) + source.
+    """
+    a, b, c = np.radians(parameters[:3])
+    about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.diag(np.exp(-0.01 * np.asarray(parameters[6:9]))) @ (about_z @ about_y @ about_x).T
+    matrix[:3, 3] = source - matrix[:3, :3] @ (target + np.asarray(parameters[3:6]))
+    return matrix
+
+
+def _fitted(tracer: str, target: Array, places: Array, values: Array) -> tuple[float, Array]:
+    """Correlation and parameters (deg, mm, %) of the best fit of a tracer's template."""
+    painted, grid = _painted(tracer)
+    source = _centre(_template()[1])
+    into = np.linalg.inv(grid.affine_lps)
+    columns = np.vstack([places, np.ones(places.shape[1])])
+    wanted = np.minimum(values, _CAP[tracer])
+
+    def correlation(parameters: Array, every: int) -> float:
+        index = (into @ _matrix(parameters, target, source))[:3] @ columns[:, ::every]
+        found = np.minimum(map_coordinates(painted, index, order=1, mode="constant"), _CAP[tracer])
+        if not np.ptp(found) > 0:
+            return 0.0
+        return float(np.corrcoef(found, wanted[::every])[0, 1])
+
+    def search(start: Array, every: int, **options: float) -> tuple[float, Array]:
+        # The scales' cost keeps a field that cuts the head from making up a size.
+        done = minimize(
+            lambda unit: _SCALE_COST * float(unit[6:] @ unit[6:]) - correlation(unit * _STEPS, every),
+            start / _STEPS,
+            method="Powell",
+            options=options,
+        )
+        return float(done.fun), done.x * _STEPS
+
+    starts = [np.array([pitch, 0, 0, 0, 0, 0, 0, 0, 0]) for pitch in _STARTS_DEG]
+    coarse = [search(start, 5, maxiter=4, xtol=0.02, ftol=1e-5) for start in starts]
+    _, best = search(min(coarse, key=lambda one: one[0])[1], 3, xtol=0.01, ftol=1e-6)
+    return correlation(best, 1), best
