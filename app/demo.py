@@ -9,30 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from spectac.app.progress import progress_bar
+from spectac.app.compare import CompareRequest, compare
 from spectac.app.record import versions
-from spectac.recon import (
-    AttenuationModel,
-    Chang,
-    CTMap,
-    GivenMap,
-    Image,
-    InputError,
-    MuMap,
-    NoAttenuation,
-    Result,
-    Study,
-    UniformMap,
-    attenuation_model,
-    default_grid,
-    open_study,
-)
-from spectac.recon import reconstruct as reconstruct_study
+from spectac.app.run import Request
+from spectac.app.virtual import write_truth
+from spectac.recon import Image, InputError, MuMap, Study, default_grid
 from spectac.recon.filters import gaussian
-from spectac.recon.io.atomic import written_folder
+from spectac.recon.io.atomic import written, written_folder
 from spectac.recon.io.dicom_ct_write import write_series
 from spectac.recon.io.dicom_nm import write_study
-from spectac.recon.io.nifti import write_image, write_mu_map
 from spectac.recon.quantify import asymmetry_percent, nmse, striatal_binding_ratio, voi_mean
 from spectac.recon.resample import resample
 from spectac.recon.types import Array
@@ -92,26 +77,6 @@ def simulate(patient: Patient, scanner: Scanner, counts: float, seed: int) -> tu
     return study, truth, expected.cps_per_kbq
 
 
-def models(truth: Truth, ct: Path, learned: Mapping[str, AttenuationModel]) -> Mapping[str, AttenuationModel]:
-    """Every attenuation model, with its default settings."""
-    return {
-        "none": NoAttenuation(),
-        "chang": Chang(),
-        "uniform": UniformMap(),
-        **learned,
-        "ct": CTMap(str(ct)),
-        "map": GivenMap(truth.mu),
-    }
-
-
-def learned_model() -> tuple[Mapping[str, AttenuationModel], list[str]]:
-    """The model `predicted` by its name, or none and a line on how to get it where torch is not installed."""
-    try:
-        return {"predicted": attenuation_model("predicted", {})}, []
-    except InputError as missing:
-        return {}, [f"note: {missing}"]
-
-
 def measure(kbq_per_ml: Array, truth: Truth) -> dict[str, float]:
     """An image (z, y, x) in kBq/mL against the truth: means over regions, errors in percent, ratios.
 
@@ -143,10 +108,11 @@ def _centre_to_edge(values: Array, truth: Truth) -> float:
 
 
 def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANNER) -> list[str]:
-    """Write the demo's DICOM projections and CT, every model's image, panel.png and errors.csv; lines for the user.
+    """Write a virtual patient with CT and truth as DICOM and NIfTI, then compare every model on it; lines for the user.
 
-    Where torch is missing the model `predicted` is left out. Raises InputError where matplotlib is missing or `output`
-    is a file.
+    Besides what `spectac compare` writes there are panel.png and errors.csv against the truth, which are made last.
+    Where torch is missing the model `predicted` is left out, with a line.
+    Raises InputError where the packages of the report are missing or `output` is a file.
     """
     try:
         from spectac.app.panel import draw_panel
@@ -155,11 +121,8 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder with -o")
     began = time.perf_counter()
-    learned, lines = learned_model()
     patient = demo_patient()
     study, truth, cps_per_kbq = simulate(patient, scanner, counts, seed)
-    results: dict[str, Result] = {}
-    images: dict[str, Array] = {}
     with written_folder(output) as folder:
         write_study(folder / "projections.dcm", study)
         scan = ct_scan(
@@ -168,41 +131,36 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
             frame_of_reference_uid=study.acquisition.frame_of_reference_uid,
         )
         write_series(folder / "ct", scan, patient=study.patient)
-        measured = open_study(folder / "projections.dcm")
-        for name, model in models(truth, folder / "ct", learned).items():
-            with progress_bar(f"attenuation {name}") as on_update:
-                results[name] = reconstruct_study(
-                    measured, model, iterations=ITERATIONS, subsets=SUBSETS, on_update=on_update
-                )
-            image = results[name].image
-            images[name] = image.values / np.float32(cps_per_kbq)
-            write_image(folder / f"{name}.nii.gz", replace(image, values=images[name], unit="kBq/mL"))
-            mu = results[name].mu
-            if mu is not None:
-                write_mu_map(folder / f"{name}_mu.nii.gz", mu)
-        true_image = Image(truth.activity, truth.mu.grid, "kBq/mL")
-        write_image(folder / "truth.nii.gz", true_image)
-        rows = {"truth": measure(truth.activity, truth)}
-        rows |= {name: measure(values, truth) for name, values in images.items()}
-        _write_rows(folder / "errors.csv", rows, seed, counts)
-        maps = {name: None if result.mu is None else result.mu.per_cm for name, result in results.items()}
-        striata = truth.regions["right striatum"] + truth.regions["left striatum"]
-        draw_panel(folder / "panel.png", true_image, truth.mu, striata, images, maps, rows)
-        notes = {name: list(result.notes) for name, result in results.items()}
-        content = {
+        write_truth(folder / "truth", patient)
+        about = {
             "seed": seed,
             "counts": counts,
             "cps_per_kbq": cps_per_kbq,
             "patient": {"seed": PATIENT_SEED, **patient.head.parameters, **patient.uptake.parameters},
-            "notes": notes,
             "versions": versions(),
         }
-        (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return [
-        *lines,
-        *_table(rows),
-        f"{output}: panel.png, errors.csv, projections.dcm, ct, images ({time.perf_counter() - began:.0f} s)",
-    ]
+        (folder / "patient.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    request = CompareRequest(
+        Request(iterations=ITERATIONS, subsets=SUBSETS),
+        ct=output / "ct",
+        mu_map=output / "truth" / "mu_map.nii.gz",
+        truth=output / "truth",
+        tracer="dat",
+    )
+    compared = compare(output / "projections.dcm", request, output)
+    made = compared.comparison.made
+    images = {name: one.image.values for name, one in made.items()}
+    maps = {name: None if one.result.mu is None else one.result.mu.per_cm for name, one in made.items()}
+    rows = {"truth": measure(truth.activity, truth)}
+    rows |= {name: measure(values, truth) for name, values in images.items()}
+    with written(output / "errors.csv") as temporary:
+        _write_rows(temporary, rows, seed, counts)
+    true_image = Image(truth.activity, truth.mu.grid, "kBq/mL")
+    striata = truth.regions["right striatum"] + truth.regions["left striatum"]
+    with written(output / "panel.png") as temporary:
+        draw_panel(temporary, true_image, truth.mu, striata, images, maps, rows)
+    files = "report.html, comparison.csv, panel.png, errors.csv, projections.dcm, ct, truth, images"
+    return [*compared.lines[:-1], *_table(rows), f"{output}: {files} ({time.perf_counter() - began:.0f} s)"]
 
 
 def _write_rows(path: Path, rows: Mapping[str, Mapping[str, float]], seed: int, counts: float) -> None:

@@ -3,13 +3,14 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from spectac.app.progress import progress_bar
 from spectac.app.record import record
 from spectac.recon import InputError, RelativeDifferencePrior, Result, Study, Update, attenuation_model
 from spectac.recon import reconstruct as reconstruct_study
+from spectac.recon.calibration import read_calibration
 from spectac.recon.fbp import RampWindow, parse_filter
 from spectac.recon.filters import parse_post_filter
 from spectac.recon.io import dicom_nm
@@ -34,8 +35,13 @@ class Request:
     dew_k: float | None = None
     resolution: bool = True
     post_filter: str | None = None
+    calibration: str | None = None
     device: str = "auto"
     given: Mapping[str, object] = field(default_factory=dict)
+
+    def with_option(self, key: str, value: str) -> "Request":
+        """The same with an option of the attenuation model."""
+        return replace(self, attenuation_options={**self.attenuation_options, key: value})
 
     def parameters(self) -> dict[str, object]:
         """Parameters for record.json: those that the algorithm does not use are None."""
@@ -91,11 +97,16 @@ def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> lis
     """
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder for the results with -o")
+    calibration = None if request.calibration is None else read_calibration(request.calibration)
+    if calibration is not None:
+        calibration.check(study, request.photopeak)
     # The folder is made first: a place that cannot be written to is found before the long work.
     with written_folder(output) as folder:
         began = time.perf_counter()
         result = solve(study, request)
         seconds = time.perf_counter() - began
+        if calibration is not None:
+            result = replace(result, image=calibration.applied(result.image, study, request.photopeak))
         content = record(inputs, request.parameters(), study, result, seconds)
         about = bids_keys(study, result.image, request.parameters())
         write_image(folder / "image.nii.gz", result.image, about)

@@ -78,7 +78,7 @@ def simulate(request: VirtualRequest, output: Path) -> list[str]:
         else:
             name = "study.h5"
             hdf5.write_study(folder / name, study)
-        _write_truth(folder / "truth", patient)
+        write_truth(folder / "truth", patient)
         content = {
             "parameters": asdict(request),
             "scanner": asdict(scanner),
@@ -114,7 +114,7 @@ def _expected(request: VirtualRequest, own: Mapping[str, np.random.SeedSequence]
     return patient, scanner, expected if request.counts is None else expected.with_counts(request.counts)
 
 
-def _write_truth(folder: Path, patient: Patient) -> None:
+def write_truth(folder: Path, patient: Patient) -> None:
     """activity.nii.gz in kBq/mL, mu_map.nii.gz at the imaged line, labels.nii.gz with names in labels.json."""
     head, uptake = patient.head, patient.uptake
     folder.mkdir()

@@ -30,7 +30,9 @@ def test_the_wheel_from_the_sdist_works_by_itself(tmp_path):
         f"spectac/{path.relative_to(ROOT).as_posix()}"
         for name in ("recon", "learned", "simulate", "app")
         for path in (ROOT / name).rglob("*")
-        if path.suffix in (".py", ".cu") or path.name == "py.typed" or path.parent.name == "weights"
+        if path.suffix in (".py", ".cu", ".j2", ".css", ".js")
+        or path.name == "py.typed"
+        or path.parent.name in ("weights", "templates")
     }
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("spectac/")}
     assert packed == tree
@@ -47,5 +49,7 @@ def test_the_wheel_from_the_sdist_works_by_itself(tmp_path):
     assert "image.nii.gz" in said
     names = sorted(path.name for path in (empty / "image").iterdir())
     assert names == ["image.dcm", "image.json", "image.nii.gz", "record.json"]
+    said = run(script, "compare", "out/projections.dcm", "-o", "compared", "--iterations", "1", cwd=empty)
+    assert (empty / "compared" / "report.html").stat().st_size > 1e5, said
     said = run(script, "predict", "out/projections.dcm", "-o", "mu.nii.gz", cwd=empty)
     assert (empty / "mu.nii.gz").is_file(), said

@@ -53,7 +53,7 @@ def test_the_ct_comes_within_2_percent_of_the_true_map(folder, figure):
 
     The curve from HU to mu reads the head's bone 2 % low, which is 0.3 % of a path through the head.
     """
-    with_ct, with_truth = (read_image(folder / f"{name}.nii.gz") for name in ("ct", "map"))
+    with_ct, with_truth = (read_image(folder / "images" / f"{name}.nii.gz") for name in ("ct", "map"))
     head = demo_patient().head
     masks = vois(head.labels)
     for region in ("brain", "cortex", "right striatum", "left striatum"):
@@ -78,12 +78,13 @@ def test_files_are_there_and_the_picture_is_one(folder):
     assert {
         "projections.dcm",
         "ct",
-        "ct_mu.nii.gz",
+        "truth",
+        "images",
+        "patient.json",
         "errors.csv",
         "panel.png",
-        "truth.nii.gz",
-        "none.nii.gz",
-        "map_mu.nii.gz",
+        "report.html",
+        "comparison.csv",
         "record.json",
     } <= names
     picture = matplotlib.image.imread(folder / "panel.png")
@@ -95,7 +96,7 @@ def test_files_are_there_and_the_picture_is_one(folder):
 def test_at_full_size_the_network_s_map_is_used_and_serves_as_the_true_one_does(tmp_path, figure):
     """No uniform map in its place, and nearer to the true map's image than the uniform map's image is, by far."""
     run_demo(tmp_path / "out", seed=1, counts=3e6)
-    notes = json.loads((tmp_path / "out" / "record.json").read_text())["notes"]["predicted"]
+    notes = json.loads((tmp_path / "out" / "record.json").read_text())["methods"]["predicted"]["notes"]
     assert notes[0].startswith("predicted map: uncertainty")
     rows = errors(tmp_path / "out")
     for name in ("uniform", "predicted"):

@@ -1,0 +1,302 @@
+"""The comparison of methods: its numbers follow from its images, its report invents nothing and hides nothing."""
+
+import base64
+import csv
+import json
+import re
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spectac.app.compare import CompareRequest, compare
+from spectac.app.demo import SCANNER, demo_patient, simulate
+from spectac.app.report import page
+from spectac.app.report.pictures import Pack, display_grid, strip, volumes
+from spectac.app.run import Request
+from spectac.app.virtual import write_truth
+from spectac.recon import EnergyWindow, Grid, Image, InputError, Study
+from spectac.recon.io import hdf5
+from spectac.recon.io.nifti import read_image, read_labels
+from spectac.recon.resample import resample
+
+QUICK = Request(iterations=3, subsets=6)
+
+
+@pytest.fixture(scope="module")
+def patient():
+    """A virtual patient on 9 mm pixels: the study, and its counts per second per kBq."""
+    study, _, cps_per_kbq = simulate(
+        demo_patient(), replace(SCANNER, matrix=(32, 32), pixel_mm=9.0, views=40), counts=3e6, seed=1
+    )
+    return study, cps_per_kbq
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, patient):
+    """A folder as `spectac simulate` leaves it, and an empty one that is no CT."""
+    folder = tmp_path_factory.mktemp("patient")
+    study, cps_per_kbq = patient
+    hdf5.write_study(folder / "study.h5", study)
+    write_truth(folder / "truth", demo_patient())
+    (folder / "patient.json").write_text(json.dumps({"cps_per_kbq": cps_per_kbq}))
+    (folder / "no_ct").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(place):
+    """The comparison of four methods, one of which cannot be used."""
+    request = CompareRequest(
+        QUICK, methods=("none", "chang", "uniform", "ct"), ct=place / "no_ct", truth=place / "truth"
+    )
+    return compare(place / "study.h5", request, place / "out"), place / "out"
+
+
+def rows_of(folder):
+    with (folder / "comparison.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def unpacked(text):
+    """The report's data and the bytes of its pictures, as its script reads them."""
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+    pack = re.search(r'id="pack">(.*?)</script>', text, re.S)[1]
+    return data, np.frombuffer(zlib.decompress(base64.b64decode(pack)), np.uint8)
+
+
+def test_the_numbers_are_those_of_the_images(result, place):
+    """SBR and difference, computed here again from the written images and the truth's labels."""
+    _, out = result
+    rows = {(row["method"], row["measure"], row["region"]): row for row in rows_of(out)}
+    labels, label_grid, names = read_labels(place / "truth" / "labels.nii.gz")
+    numbers = {name: label for label, name in names.items()}
+    image = read_image(out / "images" / "uniform.nii.gz")
+    truth = read_image(place / "truth" / "activity.nii.gz")
+    assert image.unit == "kBq/mL"
+
+    def mean(values, *regions):
+        inside = np.isin(labels, [numbers[name] for name in regions]).astype(np.float32)
+        share = resample(inside, label_grid, image.grid)
+        return float((share * values).sum() / share.sum())
+
+    def sbr(values):
+        reference = mean(values, "right occipital cortex", "left occipital cortex")
+        return mean(values, "right putamen") / reference - 1.0
+
+    found, true = sbr(image.values), sbr(resample(truth.values, truth.grid, image.grid))
+    row = rows["uniform", "SBR", "right putamen"]
+    assert float(row["value"]) == pytest.approx(found, rel=1e-4)
+    assert float(row["reference_value"]) == pytest.approx(true, rel=1e-4)
+    assert float(row["difference_percent"]) == pytest.approx(100 * (found / true - 1), rel=1e-3)
+    # exp(-0.15 * 8 cm): two thirds are missing without correction, far less with it.
+    assert -75 < float(rows["none", "mean", "brain"]["difference_percent"]) < -55
+    assert -30 < float(rows["uniform", "mean", "brain"]["difference_percent"]) < 10
+
+
+def test_a_method_that_cannot_be_used_stops_no_other(result):
+    compared, out = result
+    rows = rows_of(out)
+    (failed,) = [row for row in rows if row["status"] == "failed"]
+    assert failed["method"] == "ct"
+    assert "no_ct" in failed["reason"]
+    assert {row["method"] for row in rows if row["status"] == "done"} == {"none", "chang", "uniform"}
+    assert any(line.startswith("note: ct was left out: ") for line in compared.lines)
+    assert failed["reason"] in (out / "report.html").read_text().replace("&#39;", "'").replace("&#34;", '"')
+    assert not (out / "images" / "ct.nii.gz").exists()
+
+
+def test_where_no_method_can_be_used_nothing_is_left(place):
+    request = CompareRequest(QUICK, methods=("ct",), ct=place / "no_ct", truth=place / "truth")
+    with pytest.raises(InputError, match=r"no method could be used: ct: .*no_ct"):
+        compare(place / "study.h5", request, place / "nothing")
+    assert not (place / "nothing").exists()
+
+
+def test_the_report_needs_nothing_else_and_is_light(result):
+    text = (result[1] / "report.html").read_text()
+    assert len(text) < page.LARGEST_BYTES
+    assert "default-src 'none'" in text
+    assert not re.search(r'(src|href)="(?!#)', text)
+    assert "://" not in re.sub(r'<script type="text/plain" id="pack">.*?</script>', "", text, flags=re.S)
+
+
+def test_the_pictures_are_the_images(result):
+    """Every level is its voxel's value to half a level, with z, y, x in their order; Chang's map is there too."""
+    compared, out = result
+    data, levels = unpacked((out / "report.html").read_text())
+    shown = data["volumes"]
+    shape = tuple(shown["shape"])
+    image = compared.comparison.made["uniform"].image
+    grid = Grid.upright(shape, (shown["voxelMm"],) * 3, shown["firstMm"][::-1])
+    begin = shown["images"]["uniform"]
+    picture = levels[begin : begin + np.prod(shape)].reshape(shape) / 255.0 * shown["top"]
+    wanted = resample(image.values, image.grid, grid)
+    assert np.abs(picture - wanted).max() <= 0.5001 / 255.0 * shown["top"]
+    # 9 mm voxels on their own lattice: the brightest one is one of the image's.
+    assert picture.max() == pytest.approx(wanted.max(), rel=0.01)
+    assert set(shown["maps"]) == {"chang", "uniform"}
+    assert data["reference"] == "truth"
+
+
+def test_the_strip_holds_the_counts(result, patient):
+    data, levels = unpacked((result[1] / "report.html").read_text())
+    study, _ = patient
+    shape = tuple(data["strip"]["shape"])
+    assert shape == study.counts.shape[1:]
+    order = np.argsort(np.mod(study.acquisition.view_angles_deg, 360.0), kind="stable")
+    for window, counts in zip(data["strip"]["windows"], study.counts, strict=True):
+        shown = levels[window["begin"] : window["begin"] + np.prod(shape)].reshape(shape) / 255.0 * window["top"]
+        assert np.abs(shown - counts[order]).max() <= 0.51 / 255.0 * window["top"]
+
+
+def test_no_scatter_window_and_a_bad_header_stand_first_and_nothing_is_invented(tmp_path, patient):
+    """Photopeak alone, no collimator, no view times: said before all else, images relative, no calibration, no SBR."""
+    study, _ = patient
+    bare = replace(study.acquisition, collimator=None, view_seconds=np.full(study.acquisition.views, np.nan))
+    poor = Study(bare, study.windows[:1], study.counts[:1], warnings=("the header's nuclide was replaced",))
+    hdf5.write_study(tmp_path / "study.h5", poor)
+    request = CompareRequest(replace(QUICK, resolution=False), methods=("none", "uniform"))
+    compared = compare(tmp_path / "study.h5", request, tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    first, rest = text.split('id="read"', 1)
+    for words in (
+        "no scatter correction (none)",
+        "the collimator is unknown",
+        "the view times are unknown",
+        "the header&#39;s nuclide was replaced",
+    ):
+        assert words in first
+        assert any(words.replace("&#39;", "'") in line for line in compared.lines)
+    assert "The file says nothing about the patient." in rest
+    assert "<dt>collimator</dt><dd>unknown</dd>" in rest
+    assert "unknown time" in rest
+    assert "kBq/mL" not in re.sub(r'id="pack">.*?</script>', "", text, flags=re.S)
+    assert "There is neither CT nor truth to compare with." in rest
+    assert {row["unit"] for row in rows_of(tmp_path / "out") if row["measure"] == "mean"} <= {"relative"}
+
+
+def test_what_a_file_says_cannot_become_part_of_the_page(tmp_path, patient, place):
+    study, _ = patient
+    name = '</script><script>alert("x")</script>'
+    hdf5.write_study(tmp_path / "study.h5", replace(study, patient={"PatientName": name}, windows=tuple(
+        EnergyWindow(f"{name}{n}", window.lower_kev, window.upper_kev) for n, window in enumerate(study.windows)
+    )))  # fmt: skip
+    labels = place / "truth" / "labels.nii.gz"
+    compare(tmp_path / "study.h5", CompareRequest(QUICK, methods=("none",), labels=labels), tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert name not in text
+    assert text.count("</script>") == 3
+    data, _ = unpacked(text)
+    assert data["strip"]["windows"][0]["name"].startswith(name)
+
+
+def test_anonymous_leaves_no_name_anywhere(tmp_path, patient, place):
+    study, _ = patient
+    about = {"PatientName": "Doe^Jane", "PatientID": "4711-X", "PatientBirthDate": "19500203"}
+    hdf5.write_study(tmp_path / "study.h5", replace(study, patient=about))
+    request = CompareRequest(QUICK, methods=("none",), labels=place / "truth" / "labels.nii.gz", anonymous=True)
+    compare(tmp_path / "study.h5", request, tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file() and path.suffix in (".html", ".json", ".csv"):
+            assert not re.search("Doe|4711-X|19500203", path.read_text()), path
+    assert "Left out, as asked." in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_earlier_run_s_images_do_not_stay(result, place):
+    request = CompareRequest(QUICK, methods=("none",), truth=place / "truth")
+    compare(place / "study.h5", request, place / "again")
+    before = {path.name for path in (place / "again" / "images").iterdir()}
+    compare(place / "study.h5", replace(request, methods=("uniform",)), place / "again")
+    after = {path.name for path in (place / "again" / "images").iterdir()}
+    assert "none.nii.gz" in before
+    assert "none.nii.gz" not in after
+    assert {"uniform.nii.gz", "uniform_mu.nii.gz"} <= after
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"methods": ()}, "no method to compare"),
+        ({"methods": ("ct",)}, "method ct needs the folder of the CT series: --ct DIR"),
+        ({"methods": ("map",)}, "method map needs a mu-map: --mu-map FILE"),
+        ({"methods": ("none", "none")}, "names one twice"),
+        ({"tracer": "fdg"}, "--tracer 'fdg' is not one of dat, perfusion"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(wrong, says):
+    with pytest.raises(InputError, match=re.escape(says)):
+        CompareRequest(**wrong)
+
+
+def test_a_large_report_gives_up_fineness_and_no_more(result, monkeypatch):
+    comparison = result[0].comparison
+    full = page.render(comparison)
+    monkeypatch.setattr(page, "LARGEST_BYTES", len(full.encode()) - 1)
+    monkeypatch.setattr("spectac.app.report.pictures.VOLUME_BYTES", 200_000)
+    smaller = page.render(comparison)
+    assert len(smaller.encode()) < len(full.encode())
+    assert unpacked(smaller)[0]["volumes"]["voxelMm"] > unpacked(full)[0]["volumes"]["voxelMm"]
+    assert re.sub(r"<script.*", "", smaller, flags=re.S)[-500:] == re.sub(r"<script.*", "", full, flags=re.S)[-500:]
+
+
+def test_the_display_grid_keeps_to_the_lattice_and_the_limit():
+    """2 mm voxels shown as whole multiples, their centres amid those that they hold: means of whole voxels."""
+    grid = Grid.upright((60, 70, 80), (2.0, 2.0, 2.0), (-79.0, -69.0, -59.0))
+    shown = display_grid(grid, None, 60 * 70 * 80 / 7)
+    assert shown.voxel_mm == (4.0, 4.0, 4.0)
+    assert np.prod(shown.shape) <= 60 * 70 * 80 / 7
+    np.testing.assert_allclose(shown.affine_lps[:3, 3], (-78.0, -68.0, -58.0))
+    values = np.random.default_rng(1).random(grid.shape).astype(np.float32)
+    blocks = values.reshape(30, 2, 35, 2, 40, 2).mean(axis=(1, 3, 5))
+    np.testing.assert_allclose(resample(values, grid, shown)[:29, :34, :39], blocks[:29, :34, :39], atol=1e-6)
+
+
+def test_a_hot_voxel_keeps_its_place_in_the_pictures():
+    """Left, front, top: index grows in x, falls in y, grows in z."""
+    grid = Grid.upright((24, 26, 28), (4.0, 4.0, 4.0), (-54.0, -50.0, -46.0))
+    values = np.zeros(grid.shape, np.float32)
+    values[20, 3, 22] = 5.0
+    pack = Pack()
+    told = volumes({"one": Image(values, grid, "relative")}, {"one": None}, None, pack, 1.0)
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(pack.text)), np.uint8).reshape(told["shape"])
+    k, j, i = np.unravel_index(levels.argmax(), levels.shape)
+    z, y, x = (first + n * told["voxelMm"] for first, n in zip(told["firstMm"], (k, j, i), strict=True))
+    assert (x, y, z) == (34.0, -38.0, 34.0)
+    assert levels.max() == 255
+
+
+def test_a_strip_that_is_too_large_is_summed(patient, monkeypatch):
+    study, _ = patient
+    monkeypatch.setattr("spectac.app.report.pictures.STRIP_BYTES", 3 * 40 * 16 * 16)
+    large = replace(
+        study,
+        acquisition=replace(study.acquisition, matrix=(64, 64), pixel_mm=(4.5, 4.5)),
+        counts=np.repeat(np.repeat(study.counts, 2, axis=2), 2, axis=3) / 4,
+    )
+    pack = Pack()
+    told = strip(large, pack, 1.0)
+    assert told["summed"] == 2
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(pack.text)), np.uint8)
+    assert levels.size <= 3 * 40 * 16 * 16
+    # Two by two equal quarters make the count that they were made of.
+    order = np.argsort(np.mod(study.acquisition.view_angles_deg, 360.0), kind="stable")[:: 40 // told["shape"][0]]
+    first = told["windows"][0]
+    shown = levels[: np.prod(told["shape"])].reshape(told["shape"]) / 255.0 * first["top"]
+    assert np.abs(shown - study.counts[0][order]).max() <= 0.51 / 255.0 * first["top"]
+
+
+def test_a_truth_without_a_calibration_compares_shapes_alone(tmp_path, patient, place):
+    """The truth is brought to the brain's mean, so that mean has no error, and a warning says why."""
+    study, _ = patient
+    hdf5.write_study(tmp_path / "study.h5", study)
+    (tmp_path / "truth").mkdir()
+    for path in (place / "truth").iterdir():
+        (tmp_path / "truth" / path.name).write_bytes(path.read_bytes())
+    request = CompareRequest(QUICK, methods=("none", "uniform"), truth=Path(tmp_path / "truth"))
+    compared = compare(tmp_path / "study.h5", request, tmp_path / "out")
+    assert any("it was scaled to the brain's mean of uniform" in line for line in compared.warnings)
+    rows = {(row["method"], row["measure"], row["region"]): row for row in rows_of(tmp_path / "out")}
+    assert float(rows["uniform", "mean", "brain"]["difference_percent"]) == pytest.approx(0.0, abs=0.01)
