@@ -1,6 +1,7 @@
 """Attenuation models: each is given a solver ("reconstruct with this map") and returns the corrected result."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -93,16 +94,18 @@ class NoAttenuation:
 class GivenMap:
     """A mu-map that the user brings; it is resampled to the grid and never blurred.
 
-    Refused where its values cannot be 1/cm of a body, or where it lies beside the activity.
+    Refused where its values cannot be 1/cm of a body, or where it lies beside the activity. `placed`: it was put around
+    the rotation axis, whose position need not be known.
     """
 
     mu: MuMap
     name: str = "map"
+    placed: bool = False
 
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the map in the projector."""
-        _check_values(self.mu)
-        notes = _check_place(self.mu, solver)
+        check_values(self.mu)
+        notes = _check_place(self.mu, solver, placed=self.placed)
         if not solver.scatter_corrected:
             notes.append(NARROW_BEAM)
         mu = map_on_grid(self.mu, solver.grid)
@@ -115,7 +118,7 @@ NARROW_BEAM = (
 )
 
 
-def _check_values(mu: MuMap) -> None:
+def check_values(mu: MuMap) -> None:
     """Refuse a map whose tissue is nowhere near water: it is in other units."""
     tissue = mu.per_cm[mu.per_cm > 0.1 * mu.per_cm.max()]
     if tissue.size == 0:
@@ -154,7 +157,10 @@ def _check_place(mu: MuMap, solver: Solver, *, placed: bool = False) -> list[str
 
 @dataclass(frozen=True)
 class MapFile:
-    """A NIfTI mu-map in 1/cm, at `energy_kev` (None: the photopeak's) unless its side-car says otherwise."""
+    """A mu-map in 1/cm, NIfTI or an Interfile image, at `energy_kev` (None: the photopeak's) unless it says otherwise.
+
+    NIfTI is placed by its affine, Interfile around the rotation axis (docs/formats.md).
+    """
 
     path: str
     energy_kev: float | None = None
@@ -162,10 +168,14 @@ class MapFile:
 
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the file's map in the projector."""
-        from spectac.recon.io.nifti import read_mu_map
+        from spectac.recon.io import interfile, nifti
 
         energy_kev = solver.energy_kev if self.energy_kev is None else self.energy_kev
-        return GivenMap(read_mu_map(self.path, energy_kev)).correct(solver)
+        if not (Path(self.path).is_file() and interfile.is_header(Path(self.path))):
+            return GivenMap(nifti.read_mu_map(self.path, energy_kev)).correct(solver)
+        mu, notes = interfile.read_mu_map(self.path, solver.study.acquisition, energy_kev)
+        result = GivenMap(mu, placed=True).correct(solver)
+        return replace(result, notes=(*notes, *result.notes))
 
 
 CONTINUED_MM = 20.0

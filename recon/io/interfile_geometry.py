@@ -11,16 +11,18 @@ inferior. The mappings, each with its evidence:
   calls a positive start angle and a positive rotation clockwise, and views the patient from the feet.
 
 In both, the file's rows run from superior to inferior (SIMIND: "Image Orientation 1 0 0 0 0 -1"; STIR: as DICOM), so
-they are reversed; the columns stay.
+they are reversed; the columns stay. `even_sweep` goes the other way: the views of a study as such a header has them.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from spectac.recon.errors import InputError
 from spectac.recon.io.interfile_header import Header, beside, canonical_key
-from spectac.recon.types import Array
+from spectac.recon.types import Acquisition, Array
 
 MAPPING = {
     "STIR": "Interfile angles mapped as STIR's: 0 deg = detector at the patient's back, CCW seen from the feet; "
@@ -29,8 +31,17 @@ MAPPING = {
     "seen from the feet; columns kept, rows reversed (file row 0 = superior)",
 }
 
+MU_AXES = {
+    "STIR": "an Interfile image does not say where it lies: read as STIR's SPECT projector takes it, centred on the "
+    "rotation axis, x to the patient's right, y to posterior, z to inferior; check left and right",
+    "SIMIND": "the mu-map of SIMIND was centred on the rotation axis: x to left, y to posterior, first slice superior",
+}
+
 SMALLEST_RADIUS_MM = 60.0
 """No camera goes nearer to a person's axis, none stays 60 cm away: a smaller radius of SIMIND is in cm (version 7)."""
+
+_EVEN_DEG = 0.01
+"""Views count as evenly spaced where none is further from its place: headers of cameras give steps to 0.001 deg."""
 
 _CLOCKWISE = {"cw": -1, "clockwise": -1, "ccw": 1, "cc": 1, "counter-clockwise": 1, "counterclockwise": 1}
 
@@ -162,3 +173,51 @@ def warn_of_shift(header: Header, dialect: str, columns: int, warnings: list[str
     shift = header.number("x offset", comments=True)
     if (centre is not None and centre != columns / 2 + 1) or shift:
         warnings.append(f"centre of rotation {centre} or X offset {shift} is not the middle of the matrix: not applied")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One even sweep of all views: `order` (v,) of the study's views, angle of the first, step (< 0: clockwise)."""
+
+    order: Array
+    start_deg: float
+    step_deg: float
+
+
+def even_sweep(acquisition: Acquisition, *, clockwise: bool | None = None) -> Sweep:
+    """All views, of whatever head, as one sweep of equal steps; `clockwise` None: the first head's sense of rotation.
+
+    A full turn begins with the study's first view, an arc at its end.
+    Raises InputError where the views of all heads together are not evenly spaced.
+    """
+    angles = np.mod(acquisition.view_angles_deg, 360.0)
+    views = angles.size
+    if views < 2:
+        raise InputError("one view is no sweep: Interfile projections need at least two")
+    rising = np.argsort(angles, kind="stable")
+    gaps = np.diff(angles[rising], append=angles[rising[0]] + 360.0)
+    full = abs(gaps.max() - 360.0 / views) < 2 * _EVEN_DEG
+    if full:
+        first, step = int(np.flatnonzero(rising == 0)[0]), 360.0 / views
+    else:
+        first, step = (int(np.argmax(gaps)) + 1) % views, float((360.0 - gaps.max()) / (views - 1))
+    order = np.roll(rising, -first)
+    offsets = np.mod(angles[order] - angles[order[0]] + _EVEN_DEG, 360.0) - _EVEN_DEG
+    worst = float(np.abs(offsets - step * np.arange(views)).max())
+    if step < 2 * _EVEN_DEG or worst > _EVEN_DEG:
+        raise InputError(
+            f"the header has one start angle and one step, but the {views} views of all heads together are not evenly "
+            f"spaced (steps of {gaps.min():g} to {np.sort(gaps)[-1 if full else -2]:g} deg): export to pytomography, "
+            "or write HDF5"
+        )
+    if _turns_clockwise(acquisition) if clockwise is None else clockwise:
+        order = np.roll(order[::-1], 1) if full else order[::-1]
+        step = -step
+    return Sweep(order, float(angles[order[0]]), step)
+
+
+def _turns_clockwise(acquisition: Acquisition) -> bool:
+    detector = np.asarray(acquisition.detector)
+    own = np.asarray(acquisition.view_angles_deg)[detector == detector[0]]
+    steps = np.mod(np.diff(own) + 180.0, 360.0) - 180.0
+    return bool(steps.size and np.median(steps) < 0)
