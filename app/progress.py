@@ -1,5 +1,6 @@
 """Progress bars on stderr, shown where that is a terminal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,8 @@ from spectac.recon import Update
 @contextmanager
 def counting_bar(text: str) -> Iterator[Callable[[int, int], None]]:
     """Bar with the time left, moved by (done, total)."""
-    console = Console(stderr=True)
+    # Where stderr leads now: a batch sends the bars of its studies nowhere.
+    console = Console(file=sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(
         # A shard of a cohort takes minutes: the speed is taken over an hour.

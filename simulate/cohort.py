@@ -5,23 +5,18 @@ written whole or not at all (cohorts/shards.py), and a run makes those that are 
 anything at any moment costs the shards in work and nothing else.
 """
 
-import logging
 import os
-import signal
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from importlib import import_module
-from itertools import islice
-from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
 from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
+from spectac.recon.workers import finished, named_function, one_line, worker_number
 from spectac.simulate.cohorts.folder import (
     MANIFEST,
     TRACERS,
@@ -37,13 +32,9 @@ from spectac.simulate.cohorts.folder import (
 from spectac.simulate.cohorts.patient_arrays import PatientArrays, previewed
 from spectac.simulate.cohorts.shards import ShardFacts, write_shard
 
-if TYPE_CHECKING:
-    from distributed import Client
-
 Simulation = Callable[[int, int, CohortSettings], PatientArrays]
 
 _STREAMS = ("tracer", "head", "uptake", "scanner", "photons", "noise")
-_SECONDS_TO_CONNECT = 10
 
 
 def seeds(seed: int, index: int) -> dict[str, np.random.SeedSequence]:
@@ -139,7 +130,11 @@ def run_cohort(
         try:
             write_manifest(folder, settings, shards)
             if todo:
-                for shard, facts in _made(folder, settings, todo, scheduler, workers):
+                tasks = {shard: (str(folder), settings, shard) for shard in todo}
+                processes = cpu_threads() if workers is None else workers
+                for shard, facts in finished(make_shard, tasks, scheduler=scheduler, workers=processes):
+                    if facts is None:  # its workers died: it is left out
+                        continue
                     if not shard_path(folder, shard).is_file():
                         raise InputError(f"{folder}: the workers write to another disk: give a folder that all see")
                     check_cohort(shard_path(folder, shard), facts.cohort, settings)
@@ -175,9 +170,7 @@ def make_shard(folder: str, settings: CohortSettings, shard: int) -> ShardFacts:
             except (OSError, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a patient runs into must not stop the others
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                where = f"{Path(place.filename).name}:{place.lineno}"
-                outcome = f"{type(error).__name__}: {' '.join(str(error).split())} ({where})"
+                outcome = one_line(error)
             yield index, outcome
 
     path = shard_path(Path(folder), shard)
@@ -191,14 +184,7 @@ def make_shard(folder: str, settings: CohortSettings, shard: int) -> ShardFacts:
 
 def _simulation(name: str) -> Simulation:
     """The function of that dotted name "package.module:function"; InputError where there is none."""
-    module, _, function = name.partition(":")
-    try:
-        found = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"simulation {name!r} cannot be imported: {error}") from error
-    if not callable(found):
-        raise InputError(f"simulation {name!r} is a {type(found).__name__}, no function")
-    return cast(Simulation, found)
+    return cast(Simulation, named_function("simulation", name))
 
 
 @contextmanager
@@ -213,7 +199,7 @@ def _one_core() -> Iterator[None]:
         yield
         return
     allowed = os.sched_getaffinity(0)
-    number = _worker_number()
+    number = worker_number()
     if number is None:
         fields = Path("/proc/thread-self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
         core = int(fields[36])  # field 39, "processor" of proc(5), counted from behind the name
@@ -225,125 +211,3 @@ def _one_core() -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
-
-
-def _worker_number() -> int | None:
-    """Number of this process among the Dask workers of a LocalCluster, None elsewhere."""
-    try:
-        from distributed import get_worker
-
-        return int(get_worker().name)
-    except (ImportError, ValueError, TypeError):
-        return None
-
-
-def _made(
-    folder: Path, settings: CohortSettings, todo: list[int], scheduler: str | None, workers: int | None
-) -> Iterator[tuple[int, ShardFacts]]:
-    """Shards with their facts as they are finished; one that killed its workers is left out."""
-    if workers == 0 and scheduler is None:
-        for shard in todo:
-            yield shard, make_shard(str(folder), settings, shard)
-        return
-    with _client(scheduler, cpu_threads() if workers is None else workers) as client:
-        killed = []
-        for shard, facts in _in_flight(client, folder, settings, todo, alone=False):
-            if facts is None:
-                killed.append(shard)
-            else:
-                yield shard, facts
-        # Dask blames every task that waits at a worker when it dies: alone, the innocent ones get through.
-        for shard, facts in _in_flight(client, folder, settings, killed, alone=True):
-            if facts is not None:
-                yield shard, facts
-
-
-def _in_flight(
-    client: "Client", folder: Path, settings: CohortSettings, shards: Iterable[int], *, alone: bool
-) -> Iterator[tuple[int, ShardFacts | None]]:
-    """Shards with their facts, None where the workers died; at most two tasks a worker thread are known to Dask."""
-    from distributed import KilledWorker, as_completed
-    from distributed.client import FutureCancelledError
-    from distributed.comm import CommClosedError
-
-    waiting, running = iter(shards), as_completed()
-    numbers: dict[object, int] = {}
-
-    def start() -> None:
-        most = 1 if alone else 2 * max(1, sum(client.nthreads().values()))
-        for shard in islice(waiting, max(0, most - len(numbers))):
-            future = client.submit(make_shard, str(folder), settings, shard, pure=False)
-            numbers[future.key] = shard
-            running.add(future)
-
-    try:
-        start()
-        for future in running:
-            shard = numbers.pop(future.key)
-            try:
-                facts = future.result()
-            except KilledWorker:
-                facts = None
-            yield shard, facts
-            start()
-    except (FutureCancelledError, CommClosedError) as error:
-        raise InputError("the Dask scheduler was lost: start it, the same command goes on with the rest") from error
-
-
-@contextmanager
-def _client(scheduler: str | None, workers: int) -> Iterator["Client"]:
-    """Client of the scheduler at an address, or of processes on this machine that end with the block."""
-    try:
-        import dask.config
-        from distributed import Client, LocalCluster
-    except ImportError:
-        raise InputError(
-            "more than one process needs Dask: pip install 'spectac[cluster]', or give --workers 0"
-        ) from None
-    with ExitStack() as stack:
-        if scheduler is not None:
-            try:
-                client = Client(scheduler, timeout=_SECONDS_TO_CONNECT)
-            except (OSError, ValueError) as error:
-                raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from error
-            logger = logging.getLogger("distributed")
-            stack.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.CRITICAL)
-            yield stack.enter_context(client)
-            return
-        # Spawned, because numba hangs after a fork. One task at a time at each worker: see _made. No memory limit:
-        # a worker holds one patient and one compressed shard, and Dask would divide the machine by its cores.
-        # Dask's own environment of a worker makes malloc give memory back at once: a quarter of the time went there.
-        threads = {f"{library}_NUM_THREADS": 1 for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
-        chosen = {
-            "distributed.worker.multiprocessing-method": "spawn",
-            "distributed.scheduler.worker-saturation": 1.0,
-            "distributed.nanny.pre-spawn-environ": threads,
-        }
-        stack.enter_context(dask.config.set(chosen))
-        with _deaf_to_interrupts():
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                memory_limit=0,
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            )
-        yield stack.enter_context(Client(stack.enter_context(cluster)))
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Make threads that start meanwhile, and processes that those start at any time, deaf to Ctrl-C.
-
-    A terminal sends it to the whole group: the main process is to end the run, not every worker with a traceback.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # multiprocessing's helper lets Ctrl-C in again where it is started later
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -7,8 +7,8 @@ a run ends. So a run that was killed at any moment leaves nothing that the next 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -16,14 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import spectac.recon
+from spectac.recon import workers
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
 from spectac.simulate.cohorts.shards import DamagedShard, ShardFacts, read_facts
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs in one folder are then not noticed
-    fcntl = None  # type: ignore[assignment]
 
 FORMAT = "spectac-cohort"
 VERSION = 1
@@ -95,22 +91,9 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.h5"
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """The folder, made where it is missing, for this process alone; the system gives the lock back when it dies.
-
-    Raises InputError where another run works in the folder, or `folder` is a file.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: give a folder for the cohort with -o")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as stream:
-        if fcntl is not None:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"{folder}: another spectac cohort is running in this folder") from None
-        yield
+def locked(folder: Path) -> AbstractContextManager[None]:
+    """The cohort's folder, made where it is missing, for this process alone; InputError where another run has it."""
+    return workers.locked(folder, "cohort")
 
 
 def remove_stale(folder: Path) -> None:

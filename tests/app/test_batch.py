@@ -1,0 +1,420 @@
+"""A batch names every bad study, loses and doubles none, and does again just what is missing or has changed."""
+
+import csv
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spectac.app import batch, batch_index, batch_study
+from spectac.app.batch import run_batch
+from spectac.app.batch_list import ListedStudy, read_list
+from spectac.app.batch_study import DONE, FAILURE
+from spectac.app.cli import main
+from spectac.app.compare import CompareRequest
+from spectac.app.run import Request
+from spectac.recon import InputError
+from spectac.recon.workers import locked, share, visible_gpus
+
+pytest.importorskip("jinja2", reason="the index page needs jinja2")
+
+BAD = {"case-03": "corrupt", "case-07": "defect", "case-13": "huge"}
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch, tmp_path) -> None:
+    """The stand-in work can be imported here, and every study that it works on stands in a log."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
+
+
+@pytest.fixture
+def listed(tmp_path) -> Path:
+    """20 studies, three of them bad; the number in a good one is its place."""
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    for place in range(20):
+        name = f"case-{place:02d}"
+        (folder / f"{name}.h5").write_text(BAD.get(name, str(place)))
+    return folder
+
+
+@pytest.fixture
+def here(capsys, monkeypatch, listed, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Function that runs `spectac batch` with the stand-in work in this process."""
+
+    def run(*more: object) -> subprocess.CompletedProcess[str]:
+        arguments = ("batch", listed, "-o", tmp_path / "out", "--work", "fake_batch:work", "--workers", "0", *more)
+        monkeypatch.setattr(sys, "argv", ["spectac", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, ended.value.code, said.out, said.err)
+
+    return run
+
+
+def refused(done: subprocess.CompletedProcess[str], text: str, code: int = 2) -> None:
+    assert done.returncode == code, done.stdout + done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert text in done.stderr
+
+
+def summary(folder: Path) -> list[dict[str, str]]:
+    with (folder / "summary.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def worked_on(tmp_path: Path) -> list[str]:
+    """Studies that were worked on since the last call."""
+    log = tmp_path / "log"
+    names = log.read_text().split() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return names
+
+
+def test_good_studies_are_done_and_bad_ones_named(here, tmp_path):
+    done = here()
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("note: case-03 failed: ")
+    assert lines[0].endswith("case-03.h5: cannot tell what this file is")
+    assert lines[1].startswith("note: case-07 failed: ZeroDivisionError: a defect of the code (fake_batch.py:")
+    assert lines[2] == "note: case-13 failed: not enough memory: the data do not fit"
+    assert "17 studies done, 3 failed" in lines[3]
+    assert worked_on(tmp_path) == [f"case-{place:02d}.h5" for place in range(20)]
+    rows = summary(tmp_path / "out")
+    whole = [row for row in rows if row["method"] in ("", "none")]
+    assert [row["name"] for row in whole] == [f"case-{place:02d}" for place in range(20)]
+    assert {row["name"] for row in whole if row["status"] == "failed"} == set(BAD)
+    for place, row in enumerate(whole):
+        if row["name"] not in BAD:
+            assert (row["mean brain"], row["unit"], row["SBR left striatum"]) == (str(place), "cps/mL", "2.5")
+            assert (row["status"], row["seconds"], row["folder"]) == ("done", "0.25", row["name"])
+    refusals = [row for row in rows if row["method"] == "ct"]
+    assert len(refusals) == 17
+    assert {row["reason"] for row in refusals} == {"the CT <ends> below the chin"}
+    failure = json.loads((tmp_path / "out" / "case-07" / FAILURE).read_text())
+    assert "in work" in "".join(failure["traceback"])
+
+
+def test_the_next_run_tries_failed_studies_again_and_keeps_the_others(here, listed, tmp_path):
+    here()
+    worked_on(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/record.json")}
+    (listed / "case-03.h5").write_text("3")
+    done = here()
+    assert worked_on(tmp_path) == [f"{name}.h5" for name in BAD]
+    assert "18 studies done, 2 failed" in done.stdout
+    assert not (tmp_path / "out" / "case-03" / FAILURE).exists()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_what_has_changed_is_done_again(here, listed, tmp_path):
+    """Another content, a record that is not the one written last, other options; a new time of a file is no change."""
+    for name in BAD:
+        (listed / f"{name}.h5").unlink()
+    here()
+    worked_on(tmp_path)
+    os.utime(listed / "case-00.h5", (0, 0))
+    here()
+    assert worked_on(tmp_path) == []
+    (listed / "case-01.h5").write_text("100")
+    (tmp_path / "out" / "case-02" / "record.json").write_text("{}")
+    (tmp_path / "out" / "case-04" / DONE).unlink()
+    (tmp_path / "out" / "case-05" / DONE).write_text("[]")
+    assert here().returncode == 0
+    assert worked_on(tmp_path) == ["case-01.h5", "case-02.h5", "case-04.h5", "case-05.h5"]
+    (changed,) = [row for row in summary(tmp_path / "out") if (row["name"], row["method"]) == ("case-01", "none")]
+    assert changed["mean brain"] == "100"
+    here("--iterations", "3")
+    assert len(worked_on(tmp_path)) == 17
+    # Back again: the results of the first options are gone.
+    here()
+    assert len(worked_on(tmp_path)) == 17
+
+
+def test_a_study_that_fails_after_it_was_done_is_not_done(here, listed, tmp_path):
+    here()
+    (listed / "case-00.h5").write_text("corrupt")
+    assert "16 studies done, 4 failed" in here().stdout
+    assert not (tmp_path / "out" / "case-00" / DONE).exists()
+    (listed / "case-00.h5").write_text("0")
+    assert "17 studies done, 3 failed" in here().stdout
+
+
+def test_a_study_that_is_missing_or_unreadable_stops_no_other(tmp_path, monkeypatch):
+    """Its file cannot be opened: an OSError, but not of the disk that is written to."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text("1")
+    (tmp_path / "b").write_text("closed")
+    (tmp_path / "list.csv").write_text("study,truth\na,\nmissing,\nb,\nc,no_truth\n")
+    monkeypatch.setenv("FAKE_UNREADABLE", "closed")
+    studies, _ = read_list(tmp_path / "list.csv", tmp_path / "out")
+    states = run_batch(studies, CompareRequest(), tmp_path / "out", workers=0, work="fake_batch:work")
+    assert [(state.study.name, state.status) for state in states] == [
+        ("a", "done"), ("missing", "failed"), ("b", "failed"), ("c", "failed"),
+    ]  # fmt: skip
+    assert states[1].reason == f"{tmp_path / 'missing'}: no such file or folder"
+    assert states[2].reason == f"{tmp_path / 'b'}: Permission denied"
+    assert states[3].reason == f"{tmp_path / 'no_truth'}: no such file or folder"
+
+
+def test_a_stopped_batch_says_how_to_go_on(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_INTERRUPT", "10")
+    refused(here(), f"interrupted: 8 of 20 studies are done in {tmp_path / 'out'}, the same command goes on", code=130)
+    states = Counter(row["status"] for row in summary(tmp_path / "out") if row["method"] in ("", "none"))
+    assert states == {"done": 8, "failed": 2, "waiting": 10}
+    monkeypatch.delenv("FAKE_INTERRUPT")
+    worked_on(tmp_path)
+    assert here().returncode == 0
+    assert worked_on(tmp_path) == [f"case-{place:02d}.h5" for place in (3, 7, *range(10, 20))]
+
+
+def test_a_full_disk_ends_the_run_and_the_next_goes_on(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_FULL", "10")
+    place = tmp_path / "out" / "case-10"
+    refused(here(), f"{place}: No space left on device; 8 of 20 studies are done in {tmp_path / 'out'}, the same")
+    assert list(place.iterdir()) == []
+    monkeypatch.delenv("FAKE_FULL")
+    assert "17 studies done" in here().stdout
+
+
+@pytest.mark.parametrize("place", [DONE, FAILURE, "summary.csv"])
+def test_a_disk_that_fills_up_while_the_batch_writes(here, tmp_path, monkeypatch, place):
+    whole = batch_study.written
+
+    @contextmanager
+    def full(path):
+        with whole(path) as temporary:
+            yield temporary
+            if path.name == place:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for module in (batch_study, batch_index):
+        monkeypatch.setattr(module, "written", full)
+    refused(here(), "No space left on device; ")
+    monkeypatch.undo()
+    assert not [path for path in (tmp_path / "out").rglob(".*") if path.name != ".lock"]
+
+
+def test_no_memory_for_the_summary_ends_the_run(here, monkeypatch):
+    def none(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(batch, "write_results", none)
+    refused(here(), "not enough memory: the results do not fit; 0 of 20 studies are done in")
+
+
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(here, tmp_path):
+    study = tmp_path / "out" / "case-00"
+    (study / ".0123456789ab").mkdir(parents=True)
+    (study / ".0123456789ab" / "report.html").write_text("x")
+    stale = [study / ".0123456789ab-batch.json", tmp_path / "out" / ".0123456789ab-summary.csv"]
+    other = [study / ".0123456789ab-own.txt", study / "notes.txt", tmp_path / "out" / ".hidden-summary.csv"]
+    for path in (*stale, *other):
+        path.write_text("x")
+    here()
+    assert not any(path.exists() for path in (*stale, study / ".0123456789ab"))
+    assert all(path.read_text() == "x" for path in other)
+
+
+def test_two_runs_in_one_folder_are_refused(here, tmp_path):
+    pytest.importorskip("fcntl", reason="this system has no locks on files")
+    with locked(tmp_path / "out", "batch"):
+        refused(here(), "another spectac batch is running in this folder")
+    assert worked_on(tmp_path) == []
+
+
+def test_bad_requests_are_refused_in_one_line(here, tmp_path):
+    for more, text in (
+        (("--scheduler", "tcp://127.0.0.1:1"), "--scheduler or --workers"),
+        (("--work", "nowhere:work"), "work 'nowhere:work' cannot be imported"),
+        (("--collimator", "siemens-lehr", "--psf", "1:2"), "--collimator or --psf"),
+    ):
+        refused(here(*more), text)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").write_text("x")
+    refused(here(), "is a file: give a folder for the batch with -o")
+
+
+def test_a_scheduler_that_does_not_answer(tmp_path, listed, monkeypatch):
+    pytest.importorskip("distributed", reason="needs the extra cluster")
+    monkeypatch.setattr("spectac.recon.workers._SECONDS_TO_CONNECT", 1)
+    studies, _ = read_list(listed, tmp_path / "out")
+    with pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1: "):
+        run_batch(studies, CompareRequest(), tmp_path / "out", scheduler="tcp://127.0.0.1:1", work="fake_batch:work")
+    assert len(summary(tmp_path / "out")) == 20
+
+
+def test_workers_in_other_folders_get_whole_paths(tmp_path, monkeypatch):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "a").write_text("1")
+    (tmp_path / "calibration.json").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    request = CompareRequest(Request(calibration="calibration.json"))
+    batch.make_batch(Path("studies"), request, None, Path("out"), scheduler=None, workers=0, work="fake_batch:work")
+    asked = json.loads((tmp_path / "out" / "a" / "record.json").read_text())["asked"]
+    assert str(tmp_path / "calibration.json") in asked
+    assert summary(tmp_path / "out")[0]["study"] == str(tmp_path / "studies" / "a")
+
+
+def test_when_all_fail_the_run_fails(here, listed, tmp_path):
+    for path in listed.iterdir():
+        path.write_text("corrupt")
+    refused(here(), "all 20 studies failed; case-00: ")
+    assert len(summary(tmp_path / "out")) == 20
+
+
+def test_a_study_has_its_own_options_on_top_of_the_batchs(tmp_path):
+    base = Request(iterations=3, given={"nuclide": "I-123", "psf": "1:0.02"})
+    study = ListedStudy("a", tmp_path, ("none", "ct"), {"ct": tmp_path}, {"collimator": "siemens-lehr"})
+    own = batch_study.request_of(study, CompareRequest(base))
+    assert (own.methods, own.ct, own.base.iterations) == (("none", "ct"), tmp_path, 3)
+    # A study's own collimator takes the place of the batch's measured line: both together would be refused.
+    assert own.base.given == {"nuclide": "I-123", "collimator": "siemens-lehr"}
+    plain = batch_study.request_of(replace(study, methods=None, given={}), CompareRequest(base))
+    assert (plain.methods, plain.base.given) == (None, base.given)
+
+
+def test_every_input_and_option_shows_in_what_was_asked(tmp_path):
+    """A virtual patient's calibration and labels are read with its truth; where a study lies does not matter."""
+    (tmp_path / "truth").mkdir()
+    files = {name: tmp_path / name for name in ("a.h5", "ct", "truth/activity.nii.gz", "truth/labels.nii.gz")}
+    files["patient.json"] = tmp_path / "patient.json"
+    files["calibration"] = tmp_path / "calibration.json"
+    for path in files.values():
+        path.write_text("x")
+    study = ListedStudy("a", files["a.h5"], None, {"ct": files["ct"], "truth": tmp_path / "truth"})
+
+    def asked(request: CompareRequest) -> str:
+        return json.dumps(batch_study.asked_of(study, request, "work"))
+
+    request = CompareRequest(Request(calibration=str(files["calibration"])))
+    known = {
+        asked(request),
+        asked(replace(request, base=replace(request.base, iterations=3))),
+        asked(replace(request, tracer="dat")),
+    }
+    for path in files.values():
+        path.write_text("y")
+        known.add(asked(request))
+    assert len(known) == 9
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "a.h5").write_text("y")
+    last = asked(request)
+    study = replace(study, path=moved / "a.h5")
+    assert asked(request) == last
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the texts of an HTML page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data.strip())
+
+
+def read_page(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text(encoding="utf-8"))
+    return page
+
+
+def test_the_index_shows_bad_studies_first_and_links_reports_that_are_there(here, listed, tmp_path):
+    (listed / "ü b+c.h5").write_text("1")
+    here()
+    page = read_page(tmp_path / "out" / "index.html")
+    heads = [attributes.get("scope") for tag, attributes in page.tags if tag == "th"]
+    assert Counter(heads) == {"col": 5, "row": 21}
+    assert [tag for tag, _ in page.tags].count("caption") == 1
+    order = [text for text in page.texts if re.fullmatch(r"case-\d\d|ü b\+c", text)]
+    good = [f"case-{place:02d}" for place in range(20) if f"case-{place:02d}" not in BAD]
+    assert order == [*BAD, *good, "ü b+c"]
+    links = [str(attributes["href"]) for tag, attributes in page.tags if tag == "a"]
+    assert links == ["summary.csv", *(f"{name}/report.html" for name in good), "%C3%BC%20b%2Bc/report.html"]
+    assert "3 failed" in page.texts
+    assert any("18 done, 0 waiting" in text for text in page.texts)
+    # Everything is in the page itself.
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "img")]
+
+
+def test_the_index_escapes_what_comes_from_files(tmp_path):
+    nasty = "<script>alert('&')</script>"
+    states = (
+        batch_index.StudyState(ListedStudy("a", Path(f"/{nasty}")), "failed", nasty),
+        batch_index.StudyState(ListedStudy("b", Path("b")), "done", rows=({"method": nasty, "status": "done"},)),
+    )
+    text = batch_index.page(tmp_path, states, batch_index.index_template())
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(&#39;&amp;&#39;)") == 3
+
+
+def test_workers_share_all_cores_and_gpus():
+    cores = list(range(8))
+    assert [list(share(cores, number, 3)) for number in range(3)] == [[0, 1], [2, 3, 4], [5, 6, 7]]
+    assert [list(share(cores, number, 2)) for number in (0, 1, 2)] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]]
+    for workers in range(1, 20):
+        given = [set(share(cores, number, workers)) for number in range(workers)]
+        assert set().union(*given) == set(cores)
+        assert all(given)
+        sizes = np.array([len(part) for part in given])
+        assert np.ptp(sizes) <= 1
+    gpus = ("GPU-a", "GPU-b")
+    assert [list(share(gpus, number, 2)) for number in range(2)] == [["GPU-a"], ["GPU-b"]]
+    assert [list(share(gpus, number, 4)) for number in range(4)] == [["GPU-a"], ["GPU-b"], ["GPU-a"], ["GPU-b"]]
+    assert list(share((), 1, 4)) == []
+
+
+def test_gpus_that_may_be_used(monkeypatch):
+    monkeypatch.setattr("spectac.recon.workers.find_spec", lambda name: object())
+    for value, names in (("", ()), ("-1", ()), ("2, GPU-5", ("2", "GPU-5")), ("1,-1,0", ("1",))):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert visible_gpus() == names
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("PATH", "")  # no nvidia-smi
+    assert visible_gpus() == ()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("spectac.recon.workers.find_spec", lambda name: None)
+    assert visible_gpus() == ()
+
+
+@pytest.mark.parametrize(("loaded", "before"), [(False, "0,1"), (True, "GPU-b"), (True, "0,1")])
+def test_a_worker_takes_its_gpu_before_cupy_is_loaded(monkeypatch, loaded, before):
+    """The second of two workers; afterwards CuPy sees that GPU alone, or the worker refuses to go on."""
+    from spectac.recon import workers
+
+    monkeypatch.setattr(workers, "worker_number", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    if loaded:
+        monkeypatch.setitem(sys.modules, "cupy", object())
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    if loaded and before != "GPU-b":
+        with pytest.raises(RuntimeError, match="CuPy is loaded already"), workers.own_share(2, ("GPU-a", "GPU-b")):
+            pass
+        return
+    with workers.own_share(2, ("GPU-a", "GPU-b")):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+        if allowed is not None:
+            assert os.sched_getaffinity(0) == set(workers.share(sorted(allowed), 1, 2))
+    assert allowed is None or os.sched_getaffinity(0) == allowed
