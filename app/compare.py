@@ -192,7 +192,7 @@ def compared(study: Study, path: Path, request: CompareRequest) -> Comparison:
     if not solver.scatter_corrected:
         warnings.append(
             f"no scatter correction ({projections.scatter_method}): with a narrow-beam map (predicted, ct, map) "
-            "brains come out 20-30 % too hot in the middle; compare ratios, not levels"
+            "brains come out a fifth to a half too hot; do not read levels from it"
         )
     grid = default_grid(study.acquisition)
     truth, vois, factor, calibration = _known(request, study, grid)

@@ -25,8 +25,40 @@ Psf = Annotated[
 ]
 Radius = Annotated[float | None, typer.Option(help="Radius of the orbit, axis to collimator face.")]
 HeadAngles = Annotated[str | None, typer.Option(metavar="A,B", help="Start angle of each head in degrees, e.g. 0,180.")]
+Photopeak = Annotated[str | None, typer.Option(help="Name of the photopeak window.")]
+Algorithm = Annotated[str, typer.Option(help="osem, mlem, map or fbp.")]
+Iterations = Annotated[int, typer.Option(min=1, help="Iterations.")]
+Subsets = Annotated[int, typer.Option(min=1, help="Subsets.")]
+PriorBeta = Annotated[float | None, typer.Option(help="Weight of the relative-difference prior for map.")]
+FbpFilter = Annotated[
+    str | None, typer.Option(help="ramp, hann:CUTOFF or butterworth:CUTOFF:ORDER, cut-off of Nyquist.")
+]
+Scatter = Annotated[str, typer.Option(help="auto, none, dew or tew.")]
+DewK = Annotated[float | None, typer.Option(help="Factor of the lower window for dew.")]
+Resolution = Annotated[bool, typer.Option("--resolution/--no-resolution", help="Model the collimator's blur.")]
+PostFilter = Annotated[str | None, typer.Option(help="gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.")]
+Calibration = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Calibration of spectac calibrate: images in kBq/mL.")
+]
+Device = Annotated[str, typer.Option(help="auto (the GPU where one works), cpu or cuda.")]
+MuMapFile = Annotated[Path | None, typer.Option(metavar="FILE", help="NIfTI or Interfile map in 1/cm.")]
+UniformMu = Annotated[float | None, typer.Option(help="Coefficient in 1/cm for chang and uniform.")]
+CtFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the CT series.")]
+ExtendCt = Annotated[
+    bool, typer.Option("--extend-ct", help="Fill the head's outline with soft tissue where the CT ends.")
+]
+AssumeAligned = Annotated[
+    bool, typer.Option("--assume-aligned", help="Take the CT where its headers place it, without registration.")
+]
+Methods = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Methods to compare, e.g. none,chang,predicted; default: all.")
+]
+Anonymous = Annotated[
+    bool, typer.Option("--anonymous", help="Leave the patient's name and numbers out of all that is written.")
+]
+Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler to use, e.g. tcp://host:8786.")]
 
-_SWITCHES = ("resolution", "extend_ct", "assume_aligned", "apply_cor", "monte_carlo")
+_SWITCHES = ("resolution", "extend_ct", "assume_aligned", "apply_cor", "monte_carlo", "anonymous")
 
 
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -60,6 +92,31 @@ Config = Annotated[
         callback=_load_config, is_eager=True, exists=True, dir_okay=False, help="TOML file with any of these options."
     ),
 ]
+
+
+def replaced(
+    nuclide: str | None,
+    collimator: str | None,
+    psf: str | None,
+    radius_mm: float | None,
+    head_angles: str | None,
+    apply_cor: bool,
+) -> dict[str, object]:
+    """Those options that replace what a study's files say and were given, by their names."""
+    named = {
+        "nuclide": nuclide,
+        "collimator": collimator,
+        "psf": psf,
+        "radius_mm": radius_mm,
+        "head_angles": head_angles,
+        "apply_cor": apply_cor or None,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def named_methods(text: str | None) -> tuple[str, ...] | None:
+    """Names from "a,b"; None for no text."""
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def open_given(

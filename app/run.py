@@ -8,7 +8,15 @@ from pathlib import Path
 
 from spectac.app.progress import progress_bar
 from spectac.app.record import record
-from spectac.recon import InputError, RelativeDifferencePrior, Result, Study, Update, attenuation_model
+from spectac.recon import (
+    AttenuationModel,
+    InputError,
+    RelativeDifferencePrior,
+    Result,
+    Study,
+    Update,
+    attenuation_model,
+)
 from spectac.recon import reconstruct as reconstruct_study
 from spectac.recon.calibration import read_calibration
 from spectac.recon.fbp import RampWindow, parse_filter
@@ -54,9 +62,19 @@ class Request:
         return values
 
 
-def solve(study: Study, request: Request, also: Callable[[Update], None] | None = None) -> Result:
-    """Result of a request, with a progress bar; `also` is called after every subset's update."""
-    model = attenuation_model(request.attenuation, request.attenuation_options)
+def solve(
+    study: Study,
+    request: Request,
+    also: Callable[[Update], None] | None = None,
+    *,
+    model: AttenuationModel | None = None,
+) -> Result:
+    """Result of a request, with a progress bar; `also` is called after every subset's update.
+
+    `model` takes the place of the one that the request names.
+    """
+    if model is None:
+        model = attenuation_model(request.attenuation, request.attenuation_options)
     with progress_bar(f"{request.algorithm}, attenuation {request.attenuation}") as move:
 
         def on_update(update: Update) -> None:

@@ -19,10 +19,11 @@ MAY_IMPORT = {
 # Third-party package -> the places that may import it (a folder ends with a slash).
 HOMES = {
     "h5py": ("recon/io/", "simulate/cohort.py", "simulate/cohorts/shards.py"),
-    "dask": ("simulate/cohort.py", "app/batch.py"),
-    "distributed": ("simulate/cohort.py", "app/batch.py"),
+    "dask": ("recon/workers.py",),
+    "distributed": ("recon/workers.py",),
     "nibabel": ("recon/io/",),
     "pydicom": ("recon/io/",),
+    "skimage": ("recon/quantify.py",),
     "SimpleITK": ("recon/io/", "recon/ct.py"),
     "xraylib": ("recon/ct.py", "recon/collimator.py", "simulate/", "benchmarks/"),
     "torch": ("learned/", "benchmarks/peers/"),
@@ -30,7 +31,8 @@ HOMES = {
     "parallelproj": ("recon/parallelproj_operator.py",),
     "typer": ("app/",),
     "rich": ("app/",),
-    "jinja2": ("app/",),
+    "jinja2": ("app/report/", "app/batch_index.py"),
+    "markupsafe": ("app/report/",),
     "matplotlib": ("app/", "benchmarks/"),
 }
 

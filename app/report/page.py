@@ -108,6 +108,7 @@ def _rendered(comparison: "Comparison", share: float) -> str:
         windows=facts["windows"],
         orbit=orbit(comparison.study.acquisition, comparison.outline),
         reference=None if comparison.reference is None else comparison.reference.name,
+        against=[name for name in ("truth", "ct", "map") if name in names],
         tracer=comparison.tracer,
         vois=None if comparison.vois is None else comparison.vois.source,
         summary=_table(comparison, _summary(comparison)),
@@ -158,7 +159,6 @@ def _data(comparison: "Comparison", names: Sequence[str], pack: Pack, share: flo
     return {
         "names": list(names),
         "titles": {name: TITLES.get(name, name) for name in names},
-        "reference": None if comparison.reference is None else comparison.reference.name,
         "volumes": volumes(images, maps, comparison.outline, pack, share),
         "strip": strip(comparison.study, pack, share),
         "start": _start(comparison),

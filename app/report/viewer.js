@@ -29,7 +29,7 @@
     map: ramp([[0, 0, 0], [255, 255, 255]]),
   };
 
-  const state = { show: "image", top: 1, along: 2, at: [0, 0, 0], view: 0, row: 0, window: 0 };
+  const state = { show: "image", against: null, top: 1, along: 2, at: [0, 0, 0], view: 0, row: 0, window: 0 };
   const index = (k, j, i) => (k * ny + j) * nx + i;
   const volume = (kind, name) => {
     const begin = volumes[kind][name];
@@ -37,9 +37,8 @@
   };
   const images = {}, maps = {};
   for (const name of data.names) { images[name] = volume("images", name); maps[name] = volume("maps", name); }
-  const reference = data.reference === null ? null : images[data.reference];
-  // Outline: half of water in the method's own map, else in the reference's, else in any.
-  const spare = maps[data.reference] || Object.values(maps).find((map) => map) || null;
+  // Outline: half of water in the method's own map; where it has none in the CT's, the given one, or any.
+  const spare = maps.ct || maps.map || Object.values(maps).find((map) => map) || null;
   const edgeLevel = volumes.topMu > 0 ? (0.075 / volumes.topMu) * 255 : 256;
 
   // Level 0-255 of a voxel for what is shown, or null where there is nothing to show.
@@ -52,7 +51,8 @@
     }
     const image = images[name], gain = volumes.top / (volumes.show * state.top);
     if (state.show === "image") return (at) => image[at] * gain;
-    if (!reference || name === data.reference) return null;
+    const reference = images[state.against];
+    if (name === state.against) return null;
     // The range is a quarter of that of the activity, to either side.
     return (at) => 127.5 + (image[at] - reference[at]) * gain * 2;
   };
@@ -60,7 +60,7 @@
     if (state.show === "map") return maps[name] ? (maps[name][at] / 255) * volumes.topMu : null;
     const value = (images[name][at] / 255) * volumes.top;
     if (state.show === "image") return value;
-    return reference && name !== data.reference ? value - (reference[at] / 255) * volumes.top : null;
+    return name === state.against ? null : value - (images[state.against][at] / 255) * volumes.top;
   };
 
   const planes = {
@@ -132,7 +132,7 @@
       for (const canvas of figure.querySelectorAll("canvas")) drawPlane(canvas, name);
       let said = value === null ? "" : `${digits(value)} ${unit} at the cross-hair`;
       if (state.show === "map" && !maps[name]) said = "no map";
-      if (state.show === "difference" && name === data.reference) said = "the reference";
+      if (state.show === "difference" && name === state.against) said = "the reference";
       figure.querySelector("figcaption").textContent = said;
     }
     const bar = byId("bar").getContext("2d"), pixels = bar.createImageData(256, 1);
@@ -145,6 +145,7 @@
       byId(letter).value = state.at[axis];
       byId(`${letter}-said`).textContent = `${millimetres(axis)} mm`;
     }
+    byId("where").textContent = `Slices at z = ${millimetres(0)}, y = ${millimetres(1)}, x = ${millimetres(2)} mm`;
     byId("top-said").textContent = `${Math.round(100 * state.top)} %`;
   }
 
@@ -224,7 +225,11 @@
     state.at[axis] = Math.max(0, Math.min(sizes[axis] - 1, Math.round((data.start[axis] - volumes.firstMm[axis]) / volumes.voxelMm)));
     slider.addEventListener("input", () => { state.at[axis] = Number(slider.value); redraw(); });
   }
-  byId("show").addEventListener("input", (event) => { state.show = event.target.value; redraw(); });
+  byId("show").addEventListener("input", (event) => {
+    state.show = event.target.value;
+    state.against = event.target.selectedOptions[0].dataset.against || null;
+    redraw();
+  });
   byId("top").addEventListener("input", (event) => { state.top = event.target.value / 100; redraw(); });
   byId("along").addEventListener("input", (event) => { state.along = Number(event.target.value); redraw(); });
   for (const canvas of document.querySelectorAll(".method canvas")) {

@@ -67,7 +67,7 @@ def opened(browser, report):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda asked: complaints.append(asked.url) if not asked.url.startswith(report) else None)
         page.goto(report)
-        page.wait_for_function("document.querySelector('.method figcaption').textContent !== ''")
+        page.locator(".method figcaption", has_text="at the cross-hair").first.wait_for()
         return page
 
     yield open_page
@@ -139,7 +139,7 @@ def test_the_value_under_the_cross_hair_is_that_of_the_picture(opened):
 def test_difference_and_maps_are_other_pictures(opened):
     page = opened()
     activity = picture(page, "uniform", "axial")
-    page.select_option("#show", "difference")
+    page.select_option("#show", label="difference to truth")
     settle(page)
     difference = picture(page, "uniform", "axial")
     assert page.locator('.method[data-name="truth"] figcaption').inner_text() == "the reference"

@@ -1,0 +1,202 @@
+"""Methods against each other: compare on one study, batch on many, demo on a virtual one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spectac.app.commands import Interrupted
+from spectac.app.options import (
+    Algorithm,
+    Anonymous,
+    ApplyCor,
+    AssumeAligned,
+    Calibration,
+    CollimatorName,
+    Config,
+    CtFolder,
+    Device,
+    DewK,
+    ExtendCt,
+    FbpFilter,
+    HeadAngles,
+    Iterations,
+    Methods,
+    MuMapFile,
+    Nuclide,
+    Output,
+    Photopeak,
+    PostFilter,
+    PriorBeta,
+    Psf,
+    Radius,
+    Resolution,
+    Scatter,
+    Scheduler,
+    StudyPath,
+    Subsets,
+    named_methods,
+    replaced,
+)
+from spectac.recon.errors import InputError
+
+
+def compare(
+    study: StudyPath,
+    output: Output,
+    config: Config = None,
+    methods: Methods = None,
+    ct: CtFolder = None,
+    extend_ct: ExtendCt = False,
+    assume_aligned: AssumeAligned = False,
+    mu_map: MuMapFile = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="NIfTI image of the true activity, or the folder truth of spectac simulate.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Label image (NIfTI) for the VOIs; default: the truth's, or placed by a template."),
+    ] = None,
+    tracer: Annotated[str | None, typer.Option(help="dat or perfusion; default: by what the image shows.")] = None,
+    photopeak: Photopeak = None,
+    algorithm: Algorithm = "osem",
+    iterations: Iterations = 10,
+    subsets: Subsets = 10,
+    prior_beta: PriorBeta = None,
+    fbp_filter: FbpFilter = None,
+    scatter: Scatter = "auto",
+    dew_k: DewK = None,
+    resolution: Resolution = True,
+    collimator: CollimatorName = None,
+    psf: Psf = None,
+    radius_mm: Radius = None,
+    head_angles: HeadAngles = None,
+    apply_cor: ApplyCor = False,
+    nuclide: Nuclide = None,
+    post_filter: PostFilter = None,
+    calibration: Calibration = None,
+    device: Device = "auto",
+    anonymous: Anonymous = False,
+) -> None:
+    """Reconstruct a study with every attenuation model: DIR/report.html, comparison.csv and images."""
+    from spectac.app.compare import CompareRequest
+    from spectac.app.compare import compare as compare_study
+    from spectac.app.run import Request
+
+    base = Request(
+        photopeak=photopeak,
+        algorithm=algorithm,
+        iterations=iterations,
+        subsets=subsets,
+        prior_beta=prior_beta,
+        fbp_filter=fbp_filter,
+        scatter=scatter,
+        dew_k=dew_k,
+        resolution=resolution,
+        post_filter=post_filter,
+        calibration=None if calibration is None else str(calibration),
+        device=device,
+        given=replaced(nuclide, collimator, psf, radius_mm, head_angles, apply_cor),
+    )
+    request = CompareRequest(
+        base,
+        methods=named_methods(methods),
+        ct=ct,
+        extend_ct=extend_ct,
+        assume_aligned=assume_aligned,
+        mu_map=mu_map,
+        truth=truth,
+        labels=labels,
+        tracer=tracer,
+        anonymous=anonymous,
+    )
+    for line in compare_study(study, request, output).lines:
+        print(line)
+
+
+def batch(
+    listed: Annotated[Path, typer.Argument(metavar="LIST", help="Folder of studies, or CSV with a column study.")],
+    output: Output,
+    config: Config = None,
+    methods: Methods = None,
+    photopeak: Photopeak = None,
+    algorithm: Algorithm = "osem",
+    iterations: Iterations = 10,
+    subsets: Subsets = 10,
+    prior_beta: PriorBeta = None,
+    fbp_filter: FbpFilter = None,
+    scatter: Scatter = "auto",
+    dew_k: DewK = None,
+    resolution: Resolution = True,
+    collimator: CollimatorName = None,
+    psf: Psf = None,
+    radius_mm: Radius = None,
+    head_angles: HeadAngles = None,
+    apply_cor: ApplyCor = False,
+    nuclide: Nuclide = None,
+    post_filter: PostFilter = None,
+    calibration: Calibration = None,
+    device: Device = "auto",
+    anonymous: Anonymous = False,
+    scheduler: Scheduler = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes on this machine (default: one a GPU, or for two cores); 0: without Dask."),
+    ] = None,
+    work: Annotated[str | None, typer.Option(hidden=True, metavar="MODULE:FUNCTION")] = None,
+) -> None:
+    """Compare the methods on many studies: DIR/index.html, summary.csv, a report each; resumed by the same command."""
+    from spectac.app.batch import make_batch
+    from spectac.app.batch_study import WORK
+    from spectac.app.compare import CompareRequest
+    from spectac.app.run import Request
+
+    if scheduler is not None and workers is not None:
+        raise InputError("give --scheduler or --workers, not both")
+    if collimator is not None and psf is not None:
+        raise InputError("give --collimator or --psf, not both")
+    base = Request(
+        photopeak=photopeak,
+        algorithm=algorithm,
+        iterations=iterations,
+        subsets=subsets,
+        prior_beta=prior_beta,
+        fbp_filter=fbp_filter,
+        scatter=scatter,
+        dew_k=dew_k,
+        resolution=resolution,
+        post_filter=post_filter,
+        calibration=None if calibration is None else str(calibration),
+        device=device,
+        given=replaced(nuclide, collimator, psf, radius_mm, head_angles, apply_cor),
+    )
+    try:
+        lines = make_batch(
+            listed,
+            CompareRequest(base, anonymous=anonymous),
+            named_methods(methods),
+            output,
+            scheduler=scheduler,
+            workers=workers,
+            work=WORK if work is None else work,
+        )
+    except KeyboardInterrupt as stopped:
+        raise Interrupted(str(stopped)) from None
+    for line in lines:
+        print(line)
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 1,
+    counts: Annotated[float, typer.Option(min=1e3, max=1e10, help="Counts of the acquisition.")] = 3e6,
+) -> None:
+    """Simulate a head's noisy projections, reconstruct with every attenuation model, show pictures and errors."""
+    from spectac.app.demo import run_demo
+
+    try:
+        lines = run_demo(output, seed=seed, counts=counts)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted: {output} holds what was finished; the same command starts again") from None
+    for line in lines:
+        print(line)

@@ -1,0 +1,203 @@
+"""One study: info, reconstruct, calibrate, export."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spectac.app.options import (
+    Algorithm,
+    ApplyCor,
+    AssumeAligned,
+    Calibration,
+    CollimatorName,
+    Config,
+    CtFolder,
+    Device,
+    DewK,
+    ExtendCt,
+    FbpFilter,
+    HeadAngles,
+    Iterations,
+    MuMapFile,
+    Nuclide,
+    Output,
+    Photopeak,
+    PostFilter,
+    PriorBeta,
+    Psf,
+    Radius,
+    Resolution,
+    Scatter,
+    StudyPath,
+    Subsets,
+    UniformMu,
+    model_options,
+    open_given,
+    replaced,
+)
+
+
+def info(
+    study: StudyPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    nuclide: Nuclide = None,
+    collimator: CollimatorName = None,
+    psf: Psf = None,
+    radius_mm: Radius = None,
+    head_angles: HeadAngles = None,
+    apply_cor: ApplyCor = False,
+) -> None:
+    """Show windows, views, orbit and counts of a study, and what looks wrong."""
+    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    from spectac.app.describe import describe, in_words
+
+    facts = describe(opened)
+    print(json.dumps(facts, indent=2) if as_json else "\n".join(in_words(facts)))
+
+
+def reconstruct(
+    study: StudyPath,
+    output: Output,
+    config: Config = None,
+    attenuation: Annotated[str, typer.Option(help="none, chang, uniform, predicted, map, ct, or a plug-in.")] = "none",
+    attenuation_option: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="Option of the model; repeatable.")
+    ] = None,
+    mu_map: MuMapFile = None,
+    ct: CtFolder = None,
+    extend_ct: ExtendCt = False,
+    assume_aligned: AssumeAligned = False,
+    uniform_mu: UniformMu = None,
+    photopeak: Photopeak = None,
+    algorithm: Algorithm = "osem",
+    iterations: Iterations = 10,
+    subsets: Subsets = 10,
+    prior_beta: PriorBeta = None,
+    fbp_filter: FbpFilter = None,
+    scatter: Scatter = "auto",
+    dew_k: DewK = None,
+    resolution: Resolution = True,
+    collimator: CollimatorName = None,
+    psf: Psf = None,
+    radius_mm: Radius = None,
+    head_angles: HeadAngles = None,
+    apply_cor: ApplyCor = False,
+    nuclide: Nuclide = None,
+    post_filter: PostFilter = None,
+    calibration: Calibration = None,
+    device: Device = "auto",
+) -> None:
+    """Reconstruct raw projections into DIR/image.nii.gz, image.dcm, mu_map.nii.gz and record.json."""
+    from spectac.app.run import Request, run
+
+    options = model_options(attenuation, attenuation_option, mu_map, uniform_mu, ct, extend_ct, assume_aligned)
+    request = Request(
+        attenuation=attenuation,
+        attenuation_options=options,
+        photopeak=photopeak,
+        algorithm=algorithm,
+        iterations=iterations,
+        subsets=subsets,
+        prior_beta=prior_beta,
+        fbp_filter=fbp_filter,
+        scatter=scatter,
+        dew_k=dew_k,
+        resolution=resolution,
+        post_filter=post_filter,
+        calibration=None if calibration is None else str(calibration),
+        device=device,
+        given=replaced(nuclide, collimator, psf, radius_mm, head_angles, apply_cor),
+    )
+    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    inputs = [
+        Path(options[key])
+        for model, key in (("map", "file"), ("ct", "path"))
+        if attenuation == model and key in options
+    ]
+    if calibration is not None:
+        inputs.append(calibration)
+    for line in run(opened, request, output, [study, *inputs]):
+        print(line)
+
+
+def calibrate(
+    study: StudyPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the calibration (JSON).")],
+    activity_mbq: Annotated[
+        float, typer.Option(help="Activity in the phantom, what stayed in the syringe subtracted.")
+    ],
+    volume_ml: Annotated[float, typer.Option(help="Volume that the activity is in.")],
+    assayed: Annotated[str, typer.Option(metavar="TIME", help="When it was measured, e.g. 2026-11-02T09:30.")],
+    wall_mm: Annotated[float, typer.Option(help="Thickness of the phantom's wall, which absorbs as water does.")] = 0.0,
+    voi: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Label image whose label 1 is the VOI; default: 30 mm inside.")
+    ] = None,
+    config: Config = None,
+    attenuation: Annotated[str, typer.Option(help="uniform (of water), ct or map.")] = "uniform",
+    mu_map: MuMapFile = None,
+    ct: CtFolder = None,
+    uniform_mu: UniformMu = None,
+    photopeak: Photopeak = None,
+    iterations: Iterations = 10,
+    subsets: Subsets = 10,
+    scatter: Scatter = "auto",
+    dew_k: DewK = None,
+    resolution: Resolution = True,
+    collimator: CollimatorName = None,
+    psf: Psf = None,
+    radius_mm: Radius = None,
+    head_angles: HeadAngles = None,
+    apply_cor: ApplyCor = False,
+    nuclide: Nuclide = None,
+    device: Device = "auto",
+) -> None:
+    """Measure counts per second per kBq in the scan of a uniform phantom, for --calibration."""
+    from spectac.app.calibrate import calibrate_camera
+    from spectac.app.run import Request
+
+    request = Request(
+        attenuation=attenuation,
+        attenuation_options=model_options(attenuation, None, mu_map, uniform_mu, ct, False, False),
+        photopeak=photopeak,
+        iterations=iterations,
+        subsets=subsets,
+        scatter=scatter,
+        dew_k=dew_k,
+        resolution=resolution,
+        device=device,
+        given=replaced(nuclide, collimator, psf, radius_mm, head_angles, apply_cor),
+    )
+    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    lines = calibrate_camera(
+        opened,
+        request,
+        output,
+        activity_mbq=activity_mbq,
+        volume_ml=volume_ml,
+        assayed=assayed,
+        wall_mm=wall_mm,
+        labels=voi,
+    )
+    for line in lines:
+        print(line)
+
+
+def export(
+    study: StudyPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Empty or new folder for the files.")],
+    to: Annotated[str, typer.Option(help="stir, simind or pytomography.")],
+    mu_map: MuMapFile = None,
+    nuclide: Nuclide = None,
+    collimator: CollimatorName = None,
+    psf: Psf = None,
+    radius_mm: Radius = None,
+    head_angles: HeadAngles = None,
+) -> None:
+    """Write a study as STIR, SIMIND's users or PyTomography read it, and say what their files cannot hold."""
+    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, False)
+    from spectac.app.export import export as export_study
+
+    for line in export_study(opened, to, output, mu_map=mu_map):
+        print(line)
