@@ -113,7 +113,7 @@ class GivenMap:
 
 
 NARROW_BEAM = (
-    "a narrow-beam map without scatter correction over-corrects the centre of a head by 20-30 % where the projections "
+    "a narrow-beam map without scatter correction over-corrects a head by a fifth to a half where the projections "
     "hold scatter: give scatter windows, or a broad-beam map"
 )
 

@@ -28,19 +28,23 @@ def open_study(
     path: str | os.PathLike[str],
     *,
     nuclide: str | None = None,
-    collimator: "Collimator | None" = None,
+    collimator: "Collimator | str | None" = None,
     radius_mm: float | None = None,
     head_angles_deg: Sequence[float] | None = None,
     apply_cor: bool = False,
 ) -> "Study":
     """Study (w, v, z, u) from a file or folder, told apart by content, never by name.
 
-    `nuclide`, `collimator`, `radius_mm` (axis to collimator face) and `head_angles_deg` (first view of each head, in
+    `nuclide`, `collimator` (or its name in the table), `radius_mm` (axis to collimator face) and `head_angles_deg` (first view of each head, in
     our convention) replace what the file says; the history notes it. `apply_cor` shifts the views by DICOM's
     CenterOfRotationOffset; other formats have none.
     Raises InputError, with the list of what is understood, for anything else.
     """
     source = Path(path)
+    if isinstance(collimator, str):
+        from spectac.recon.collimator import collimator as by_name
+
+        collimator = by_name(collimator)
     if not source.exists():
         raise InputError(f"{path}: no such file or folder")
     kind = _kind_of_folder(source) if source.is_dir() else _kind_of_file(source)

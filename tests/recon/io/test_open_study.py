@@ -2,10 +2,13 @@ import subprocess
 import sys
 
 import h5py
+import numpy as np
 import pytest
 
+from spectac.recon import COLLIMATORS, EnergyWindow, Study
 from spectac.recon.errors import InputError
 from spectac.recon.io import open_study
+from spectac.recon.io.hdf5 import write_study
 
 
 def test_damaged_dicom_is_refused_as_dicom(tmp_path):
@@ -41,3 +44,13 @@ def test_importing_io_loads_no_file_library():
     program = "import sys, spectac.recon.io; print([m for m in ('h5py', 'nibabel', 'pydicom') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_collimator_may_be_given_by_its_name(tmp_path, make_acquisition):
+    window = EnergyWindow("photopeak", 126.0, 154.0)
+    write_study(
+        tmp_path / "study.h5", Study(make_acquisition([0.0, 90.0], (2, 3), 8.0), (window,), np.ones((1, 2, 2, 3)))
+    )
+    assert open_study(tmp_path / "study.h5", collimator="ge-lehr").acquisition.collimator == COLLIMATORS["ge-lehr"]
+    with pytest.raises(InputError, match="ge-lerh"):
+        open_study(tmp_path / "study.h5", collimator="ge-lerh")
