@@ -12,6 +12,7 @@ import numpy as np
 
 from spectac.app.describe import describe
 from spectac.app.measures import Reference, Row, measured
+from spectac.app.normals import read_normals, z_rows
 from spectac.app.options import model_options, open_given
 from spectac.app.record import sha256_of, versions
 from spectac.app.run import Request, solve
@@ -41,7 +42,8 @@ class CompareRequest:
 
     `base` holds the reconstruction's settings, its attenuation is not used; `methods=None` is all that can be.
     `truth` is an image of the activity, or the folder that `spectac simulate` wrote; `labels` a label image for VOIs,
-    which else come with the truth or are placed by a template; `tracer` one of voi.TRACERS, or None to find out.
+    which else come with the truth or are placed by a template; `normals` a batch of healthy subjects (app/normals.py);
+    `tracer` one of voi.TRACERS, or None to find out.
     `anonymous` keeps the patient's name and numbers out of all that is written.
     """
 
@@ -53,6 +55,7 @@ class CompareRequest:
     mu_map: Path | None = None
     truth: Path | None = None
     labels: Path | None = None
+    normals: Path | None = None
     tracer: str | None = None
     anonymous: bool = False
 
@@ -183,11 +186,12 @@ def compared(study: Study, path: Path, request: CompareRequest) -> Comparison:
     Raises InputError for bad settings, and where every method is refused.
     """
     requests = request.requests()
-    sources = (path, request.ct, request.mu_map, request.labels)
+    sources = (path, request.ct, request.mu_map, request.labels, request.normals)
     inputs = {str(source): sha256_of(source) for source in sources if source is not None}
     base = request.base
     projections = scatter_windows.projections(study, base.scatter, base.photopeak, dew_k=base.dew_k)
     solver = StudySolver(study, projections, Settings(device=base.device))
+    normals = {} if request.normals is None else read_normals(request.normals)
     warnings: list[str] = []
     if not solver.scatter_corrected:
         warnings.append(
@@ -226,6 +230,12 @@ def compared(study: Study, path: Path, request: CompareRequest) -> Comparison:
     reference = _reference(truth, made, vois, warnings)
     images = {name: one.image for name, one in made.items()}
     rows = measured(images, refused, reference, vois, tracer, outline)
+    z = z_rows(rows, normals)
+    if normals and not z:
+        warnings.append(
+            f"no measure of {request.normals} fits this comparison's methods, regions and units: no z-scores"
+        )
+    rows += z
     return Comparison(
         study, path, request, grid, outline, made, refused, reference, vois, tracer, tuple(rows), tuple(warnings),
         calibration, watched, inputs,

@@ -22,6 +22,7 @@ from spectac.recon.types import Array, Grid, Image
 
 SIDES = ("right", "left")
 LOBES = ("frontal", "parietal", "temporal", "occipital", "cingulate")
+"""Cortical regions of each side; "cingulate" is the posterior cingulate and precuneus."""
 _PAIRED = ("caudate", "putamen", "thalamus", "white matter", "cerebellar cortex", *(f"{lobe} cortex" for lobe in LOBES))
 
 GROUPS: dict[str, tuple[str, ...]] = {

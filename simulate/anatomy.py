@@ -3,11 +3,8 @@
 from dataclasses import dataclass
 
 from spectac.recon.errors import InputError
+from spectac.recon.voi import LOBES, SIDES
 from spectac.simulate.materials import INDEX
-
-SIDES = ("right", "left")
-LOBES = ("frontal", "parietal", "temporal", "occipital", "cingulate")
-"""Cortical regions of each side; "cingulate" is the posterior cingulate and precuneus."""
 
 
 @dataclass(frozen=True)

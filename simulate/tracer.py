@@ -10,9 +10,10 @@ from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.quantify import striatal_binding_ratio
 from spectac.recon.types import Array
-from spectac.simulate.anatomy import BRAIN, LABEL, LOBES, SIDES
+from spectac.recon.voi import grouped
+from spectac.simulate.anatomy import BRAIN, LABEL, SIDES
 from spectac.simulate.tracers import dat, perfusion, randomised
-from spectac.simulate.tracers.painting import Painted, Parameter, region
+from spectac.simulate.tracers.painting import Painted, Parameter
 
 if TYPE_CHECKING:
     from spectac.simulate.head import Head
@@ -111,27 +112,7 @@ def vois(labels: Array, lesion: Array | None = None) -> dict[str, Array]:
     the cortex of every lobe; "right striatum", "left striatum", "striata"; "reference" (the occipital cortex, as in DAT
     scans); "cortex", "cerebellum", "brainstem", "brain", "ventricles"; "lesion" where one is given.
     """
-    both = (
-        "caudate",
-        "putamen",
-        "thalamus",
-        "white matter",
-        "cerebellar cortex",
-        *(f"{lobe} cortex" for lobe in LOBES),
-    )
-    named: dict[str, tuple[str, ...]] = {name: (name,) for name in both}
-    named |= {f"{side} {name}": (f"{side} {name}",) for side in SIDES for name in both}
-    named |= {f"{side} striatum": (f"{side} caudate", f"{side} putamen") for side in SIDES}
-    named |= {
-        "striata": ("caudate", "putamen"),
-        "reference": ("occipital cortex",),
-        "cortex": tuple(f"{lobe} cortex" for lobe in LOBES),
-        "cerebellum": ("cerebellar cortex", "cerebellar white matter"),
-        "brainstem": ("brainstem",),
-        "ventricles": ("ventricles",),
-        "brain": (*both, "cerebellar white matter", "brainstem"),
-    }
-    masks = {name: region(labels, *parts) for name, parts in named.items()}
+    masks = grouped(labels, {label: name for name, label in LABEL.items()})
     if lesion is not None:
         masks["lesion"] = np.asarray(lesion, bool)
     return {name: mask for name, mask in masks.items() if mask.any()}

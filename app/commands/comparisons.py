@@ -57,6 +57,10 @@ def compare(
         Path | None,
         typer.Option(help="Label image (NIfTI) for the VOIs; default: the truth's, or placed by a template."),
     ] = None,
+    normals: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a spectac batch of healthy subjects, or a CSV like comparison.csv: z-scores."),
+    ] = None,
     tracer: Annotated[str | None, typer.Option(help="dat or perfusion; default: by what the image shows.")] = None,
     photopeak: Photopeak = None,
     algorithm: Algorithm = "osem",
@@ -107,6 +111,7 @@ def compare(
         mu_map=mu_map,
         truth=truth,
         labels=labels,
+        normals=normals,
         tracer=tracer,
         anonymous=anonymous,
     )

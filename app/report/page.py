@@ -183,10 +183,12 @@ def _summary(comparison: "Comparison") -> list[tuple[str, str]]:
     wanted = [("mean", "brain")]
     if comparison.tracer == "dat":
         wanted += [("SBR", f"{side} {part}") for part in ("striatum", "putamen") for side in ("right", "left")]
+        wanted += [("z of SBR", f"{side} {part}") for part in ("striatum", "putamen") for side in ("right", "left")]
         wanted += [("SBR (Southampton)", f"{side} striatum") for side in ("right", "left")]
         wanted.append(("SBR asymmetry %", "striatum"))
     elif comparison.tracer == "perfusion":
         wanted += [("over cerebellum", "cortex"), ("over cerebellum", "white matter"), ("over cerebellum", "striata")]
+        wanted += [("z of over cerebellum", name) for name in ("cortex", "white matter", "striata")]
     measures = {(row.measure, row.region) for row in comparison.rows}
     agreement = ("NRMSE", "SSIM", "Bland-Altman bias %", "Bland-Altman lower limit %", "Bland-Altman upper limit %")
     wanted += [key for measure in agreement for key in sorted(measures) if key[0] == measure]

@@ -35,9 +35,9 @@ def open_study(
 ) -> "Study":
     """Study (w, v, z, u) from a file or folder, told apart by content, never by name.
 
-    `nuclide`, `collimator` (or its name in the table), `radius_mm` (axis to collimator face) and `head_angles_deg` (first view of each head, in
-    our convention) replace what the file says; the history notes it. `apply_cor` shifts the views by DICOM's
-    CenterOfRotationOffset; other formats have none.
+    `nuclide`, `collimator` (or its name in the table), `radius_mm` (axis to collimator face) and `head_angles_deg`
+    (first view of each head, in our convention) replace what the file says; the history notes it. `apply_cor` shifts
+    the views by DICOM's CenterOfRotationOffset; other formats have none.
     Raises InputError, with the list of what is understood, for anything else.
     """
     source = Path(path)

@@ -74,7 +74,7 @@ def fake_folder(tmp_path_factory) -> Path:
 def importable(fake_folder, monkeypatch) -> None:
     """The module of fake patients can be imported here, and in every process that a test starts."""
     monkeypatch.syspath_prepend(fake_folder)
-    monkeypatch.setenv("PYTHONPATH", str(fake_folder))
+    monkeypatch.setenv("PYTHONPATH", str(fake_folder), prepend=os.pathsep)
 
 
 def settings(patients: int = 20, **other: object) -> CohortSettings:
