@@ -110,7 +110,7 @@ def vois(labels: Array, lesion: Array | None = None) -> dict[str, Array]:
 
     Per side ("right ..." and "left ...") and together: caudate, putamen, thalamus, white matter, cerebellar cortex, and
     the cortex of every lobe; "right striatum", "left striatum", "striata"; "reference" (the occipital cortex, as in DAT
-    scans); "cortex", "cerebellum", "brainstem", "brain", "ventricles"; "lesion" where one is given.
+    scans); "cortex", "cerebellum", "brainstem", "brain", "ventricles", "inside the skull"; "lesion" where one is given.
     """
     masks = grouped(labels, {label: name for name, label in LABEL.items()})
     if lesion is not None:
