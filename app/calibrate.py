@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 from spectac.app.run import Request, solve
 from spectac.recon import Image, InputError, Outline, Study, UniformMap
 from spectac.recon.attenuation import water_per_cm
-from spectac.recon.calibration import calibrate, write_calibration
+from spectac.recon.calibration import calibrate, concentration_kbq_per_ml, write_calibration
 from spectac.recon.contour_preview import largest
 from spectac.recon.filters import gaussian
 from spectac.recon.io.nifti import read_labels
@@ -49,15 +49,21 @@ def calibrate_camera(
         raise InputError(f"{output} is no file: give a name such as calibration.json with -o")
     if not output.parent.is_dir():
         raise InputError(f"{output.parent}: no such folder: make it, or give another name with -o")
+    if not (math.isfinite(wall_mm) and 0 <= wall_mm < EDGE_MM):
+        raise InputError(f"--wall-mm must lie between 0 and {EDGE_MM:g} mm, not {wall_mm:g}")
     try:
         when = datetime.fromisoformat(assayed)
     except ValueError:
         raise InputError(f"--assayed needs a time such as 2026-11-02T09:30, not {assayed!r}") from None
+    start = study.acquisition.start
+    if start is None:
+        raise InputError("the study does not say when it began: without that the activity then is unknown")
+    concentration_kbq_per_ml(activity_mbq, volume_ml, when, study.acquisition.nuclide, start)
+    if labels is not None and not labels.is_file():
+        raise InputError(f"{labels}: no such file")
     chosen = projections(study, request.scatter, request.photopeak, dew_k=request.dew_k)
     if request.attenuation == "uniform" and "mu" not in request.attenuation_options and chosen.scatter is not None:
         request = request.with_option("mu", repr(water_per_cm(chosen.energy_kev)))
-    if not (math.isfinite(wall_mm) and 0 <= wall_mm < EDGE_MM):
-        raise InputError(f"--wall-mm must lie between 0 and {EDGE_MM:g} mm, not {wall_mm:g}")
     result = solve(study, request)
     if request.attenuation == "uniform" and result.mu is not None:
         filled = Outline(_filled(result.image, volume_ml, wall_mm), result.image.grid)
@@ -89,6 +95,8 @@ def _filled(image: Image, volume_ml: float, wall_mm: float) -> Array:
     grid = image.grid
     smooth = gaussian(np.maximum(image.values, 0), grid.voxel_mm, SMOOTH_MM)
     wanted = volume_ml / grid.voxel_ml
+    if wanted < 1:
+        raise InputError(f"the phantom's {volume_ml:g} mL are less than a voxel of {grid.voxel_ml:.3g} mL")
     if wanted > 0.8 * smooth.size:
         raise InputError(f"the phantom's {volume_ml:g} mL do not fit into the field of view")
     level = float(np.partition(smooth, smooth.size - int(wanted), axis=None)[smooth.size - int(wanted)])

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spectac.app.compare import CompareRequest, compare
+from spectac.app.compare import compare
+from spectac.app.comparison import CompareRequest
 from spectac.app.record import versions
 from spectac.app.run import Request
 from spectac.app.virtual import write_truth
@@ -140,6 +141,9 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
             "versions": versions(),
         }
         (folder / "patient.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    # Results of an earlier run would be another patient's until these are there.
+    for stale in ("report.html", "comparison.csv", "record.json", "errors.csv", "panel.png"):
+        (output / stale).unlink(missing_ok=True)
     request = CompareRequest(
         Request(iterations=ITERATIONS, subsets=SUBSETS),
         ct=output / "ct",

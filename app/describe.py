@@ -4,20 +4,24 @@ from typing import Any
 
 import numpy as np
 
-from spectac.recon import Acquisition, InputError, Study
+from spectac.recon import Acquisition, InputError, Projections, Study
 from spectac.recon.nuclides import nuclide
 from spectac.recon.scatter import photopeak_index, projections
 from spectac.recon.types import Array
 
 
-def describe(study: Study) -> dict[str, Any]:
-    """Facts of a study, ready for JSON; angles in degrees, lengths in mm, times in seconds."""
+def describe(study: Study, used: Projections | None = None) -> dict[str, Any]:
+    """Facts of a study, ready for JSON; angles in degrees, lengths in mm, times in seconds.
+
+    `used` are the projections that were reconstructed: their window is the photopeak, and their scatter correction is
+    told instead of what "auto" would do.
+    """
     acquisition = study.acquisition
     angles = np.mod(acquisition.view_angles_deg, 360.0)
     ordered = np.sort(angles)
     gaps = np.diff(np.append(ordered, ordered[0] + 360.0))
     try:
-        peak: int | None = photopeak_index(study)
+        peak: int | None = photopeak_index(study, None if used is None else used.window)
     except InputError:
         peak = None
     collimator = acquisition.collimator
@@ -40,7 +44,7 @@ def describe(study: Study) -> dict[str, Any]:
         "patient_position": acquisition.patient_position,
         "axis_lps_mm": None if acquisition.axis_lps_mm is None else list(acquisition.axis_lps_mm),
         "corrections": sorted(acquisition.corrections),
-        "scatter": _scatter_in_words(study, peak),
+        "scatter": _scatter_in_words(study, peak) if used is None else used.scatter_method,
         "windows": [
             {
                 "name": window.name,

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from spectac.recon import Image
-from spectac.recon.agreement import bland_altman
+from spectac.recon import Image, InputError
 from spectac.recon.contour import Outline
 from spectac.recon.quantify import (
     STRIATAL_ML,
@@ -23,7 +23,7 @@ from spectac.recon.quantify import (
 )
 from spectac.recon.resample import resample
 from spectac.recon.types import Array
-from spectac.recon.voi import SIDES, Vois
+from spectac.recon.voi import GROUPS, SIDES, Vois
 
 MAIN = ("brain", "cortex", "white matter", "cerebellum", "reference", "striata")
 """Regions whose means stand in short tables."""
@@ -31,11 +31,15 @@ MAIN = ("brain", "cortex", "white matter", "cerebellum", "reference", "striata")
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The image that others are compared with, "truth" or "ct"; `scaled` where its level was taken from theirs."""
+    """The image that others are compared with, "truth" or "ct", on their grid.
+
+    `own` is a truth on its own, finer grid, and `own_vois` its VOIs there, where they are known.
+    """
 
     name: str
     image: Image
-    scaled: bool
+    own: Image | None = None
+    own_vois: Vois | None = None
 
 
 @dataclass(frozen=True)
@@ -79,23 +83,29 @@ def measured(
     tracer: str | None,
     outline: Outline | None,
 ) -> list[Row]:
-    """Rows of every method: regional measures, and the agreement with the reference's image inside the brain or head.
+    """Rows of every method: regional measures with the reference's, and how far its image is from another one.
 
+    A truth on its own grid has rows as a method of its own: what blur and voxels take from it is then seen. Images are
+    compared as a whole with that of the CT, else of the given map, else with the truth: noise and blur are alike then.
     A measure that an image does not allow (a reference region without counts) is left out.
     """
     rows = []
-    own = None if reference is None else _regional(reference.image, vois, tracer)
+    told = {} if reference is None else _regional(reference.image, vois, tracer)
+    whole = next((Reference(name, images[name]) for name in ("ct", "map") if name in images), reference)
     for name, image in images.items():
-        found = _regional(image, vois, tracer)
-        for (measure, region), (value, unit) in found.items():
-            told = own.get((measure, region)) if own is not None and reference is not None else None
-            if told is None or (reference is not None and reference.name == name):
-                rows.append(Row(name, "done", "", measure, region, value, unit))
-            else:
-                assert reference is not None
-                rows.append(Row(name, "done", "", measure, region, value, unit, reference.name, told[0]))
+        for (measure, region), (value, unit) in _regional(image, vois, tracer).items():
+            row = Row(name, "done", "", measure, region, value, unit)
+            known = None if reference is None or reference.name == name else told.get((measure, region))
+            if reference is not None and known is not None:
+                row = replace(row, reference=reference.name, reference_value=known[0])
+            rows.append(row)
         if reference is not None and reference.name != name:
-            rows += _agreement(name, image, reference, vois, outline)
+            rows += _over_regions(name, image, reference, vois)
+        if whole is not None and whole.name != name:
+            rows += _agreement(name, image, whole, vois, outline)
+    if reference is not None and reference.own is not None:
+        for (measure, region), (value, unit) in _regional(reference.own, reference.own_vois, tracer).items():
+            rows.append(Row(reference.name, "done", "", measure, region, value, unit))
     return rows + [Row(name, "failed", reason) for name, reason in refused.items()]
 
 
@@ -103,7 +113,9 @@ def _regional(image: Image, vois: Vois | None, tracer: str | None) -> dict[tuple
     """Values and units by measure and region."""
     if vois is None:
         return {}
-    values, masks = image.values, vois.masks
+    # A box that the field's end cuts no longer holds the striatum.
+    masks = {name: voi for name, voi in vois.masks.items() if not (name.endswith(" box") and name in vois.cut)}
+    values = image.values
     means = {name: voi_mean(values, voi) for name, voi in masks.items() if not name.endswith(" box")}
     found = {("mean", name): (mean, image.unit) for name, mean in means.items()}
     if tracer == "dat":
@@ -129,7 +141,6 @@ def _binding(image: Image, masks: Mapping[str, Array], means: Mapping[str, float
     for side in SIDES:
         box = masks.get(f"{side} striatum box")
         volume = 0.0 if box is None else float(box.sum()) * image.grid.voxel_ml
-        # A box that the field's end cuts no longer holds the striatum.
         if box is not None and around > 0 and volume > STRIATAL_ML:
             total = voi_total(image.values, box, image.grid.voxel_ml)
             found["SBR (Southampton)", f"{side} striatum"] = southampton_sbr(total, volume, around)
@@ -153,28 +164,35 @@ def _ratios(means: Mapping[str, float]) -> dict[tuple[str, str], float]:
     return found
 
 
-def _agreement(name: str, image: Image, reference: Reference, vois: Vois | None, outline: Outline | None) -> list[Row]:
-    """Differences to the reference's image: NRMSE and SSIM where it counts, limits of agreement over the regions."""
-    where, mask = _where(image, vois, outline)
-    told = reference.name
-    rows = [
-        Row(name, "done", "", "NRMSE", where, nrmse(image.values, reference.image.values, mask), "", told),
-        Row(name, "done", "", "SSIM", where, ssim(image.values, reference.image.values, mask), "", told),
+def _over_regions(name: str, image: Image, reference: Reference, vois: Vois | None) -> list[Row]:
+    """Mean and largest difference in percent of the reference, over the regions that are no union of others."""
+    if vois is None:
+        return []
+    regions = [region for region, parts in GROUPS.items() if parts == (region,) and region in vois.masks]
+    true = {region: voi_mean(reference.image.values, vois.masks[region]) for region in regions}
+    off = {
+        region: 100.0 * (voi_mean(image.values, vois.masks[region]) / mean - 1.0)
+        for region, mean in true.items()
+        if mean > 0
+    }
+    if len(off) < 2:
+        return []
+    worst = max(off, key=lambda region: abs(off[region]))
+    mean = sum(abs(value) for value in off.values()) / len(off)
+    return [
+        Row(name, "done", "", "mean |difference| of regions %", f"{len(off)} regions", mean, "", reference.name),
+        Row(name, "done", "", "largest difference of a region %", worst, off[worst], "", reference.name),
     ]
-    if vois is not None:
-        regions = [region for region in vois.masks if region.split()[0] in SIDES and not region.endswith(" box")]
-        pairs = [
-            (voi_mean(image.values, vois.masks[region]), voi_mean(reference.image.values, vois.masks[region]))
-            for region in regions
-        ]
-        if len(pairs) >= 3 and all(sum(pair) > 0 for pair in pairs):
-            limits = bland_altman(*(np.array(side) for side in zip(*pairs, strict=True)), percent=True)
-            for measure, value in (
-                ("Bland-Altman bias %", limits.bias),
-                ("Bland-Altman lower limit %", limits.lower),
-                ("Bland-Altman upper limit %", limits.upper),
-            ):
-                rows.append(Row(name, "done", "", measure, f"{len(pairs)} regions", value, "", told))
+
+
+def _agreement(name: str, image: Image, other: Reference, vois: Vois | None, outline: Outline | None) -> list[Row]:
+    """NRMSE and SSIM against another image inside the head, the brain or the field, where that is large enough."""
+    where, mask = _where(image, vois, outline)
+    rows = []
+    for measure, found in (("NRMSE", nrmse), ("SSIM", ssim)):
+        with suppress(InputError):  # too few voxels for SSIM's window, or nothing in the mask
+            value = found(image.values, other.image.values, mask)
+            rows.append(Row(name, "done", "", measure, where, value, "", other.name))
     return rows
 
 

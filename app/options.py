@@ -18,14 +18,17 @@ StudyPath = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 ApplyCor = Annotated[bool, typer.Option("--apply-cor", help="Shift the views by DICOM's CenterOfRotationOffset.")]
-Nuclide = Annotated[str | None, typer.Option(help="Nuclide, e.g. I-123, where the file does not say it.")]
-CollimatorName = Annotated[str | None, typer.Option(help="Collimator from the table, e.g. siemens-lehr.")]
+Nuclide = Annotated[str | None, typer.Option(help="Nuclide, e.g. I-123; replaces what the file says.")]
+CollimatorName = Annotated[str | None, typer.Option(help="Collimator, e.g. siemens-lehr; a wrong name lists them.")]
 Psf = Annotated[
     str | None, typer.Option(metavar="SIGMA0_MM:SLOPE", help="Measured resolution: sigma = SIGMA0 + SLOPE * distance.")
 ]
-Radius = Annotated[float | None, typer.Option(help="Radius of the orbit, axis to collimator face.")]
+Radius = Annotated[
+    float | None,
+    typer.Option(metavar="MM", help="Axis to collimator face in mm, for all views; replaces the file's orbit."),
+]
 HeadAngles = Annotated[str | None, typer.Option(metavar="A,B", help="Start angle of each head in degrees, e.g. 0,180.")]
-Photopeak = Annotated[str | None, typer.Option(help="Name of the photopeak window.")]
+Photopeak = Annotated[str | None, typer.Option(help="Name of the photopeak window, as spectac info shows it.")]
 Algorithm = Annotated[str, typer.Option(help="osem, mlem, map or fbp.")]
 Iterations = Annotated[int, typer.Option(min=1, help="Iterations.")]
 Subsets = Annotated[int, typer.Option(min=1, help="Subsets.")]
@@ -73,8 +76,9 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     plain = {key.replace("-", "_"): value for key, value in values.items()}
     if "no_resolution" in plain:
         plain["resolution"] = not plain.pop("no_resolution")
-    if isinstance(plain.get("head_angles"), list):
-        plain["head_angles"] = ",".join(str(angle) for angle in plain["head_angles"])
+    for key in ("head_angles", "methods"):
+        if isinstance(plain.get(key), list):
+            plain[key] = ",".join(str(part) for part in plain[key])
     for key, value in plain.items():
         if isinstance(value, bool) is not (key in _SWITCHES):
             raise InputError(f"{path}: {key} = {value!r} has the wrong type")

@@ -25,6 +25,7 @@ from spectac.recon.io import dicom_nm
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.nifti import write_image, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
+from spectac.recon.pipeline import Settings
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ class Request:
     calibration: str | None = None
     device: str = "auto"
     given: Mapping[str, object] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """InputError where settings do not fit each other, whatever the attenuation and the device."""
+        prior = None if self.prior_beta is None else RelativeDifferencePrior(self.prior_beta)
+        fbp_filter = None if self.fbp_filter is None else parse_filter(self.fbp_filter)
+        Settings(self.algorithm, self.iterations, self.subsets, self.resolution, prior, fbp_filter, "cpu")
+        if self.post_filter is not None:
+            parse_post_filter(self.post_filter)
 
     def with_option(self, key: str, value: str) -> "Request":
         """The same with an option of the attenuation model."""

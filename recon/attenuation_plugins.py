@@ -1,7 +1,7 @@
 """Attenuation models by name: the entry-point group `spectac.attenuation`, and what builds the models of spectac."""
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from spectac.recon.attenuation import AttenuationModel, Chang, CTMap, MapFile, NoAttenuation, UniformMap
 from spectac.recon.errors import InputError
@@ -14,11 +14,20 @@ def attenuation_model(name: str, options: Mapping[str, str]) -> AttenuationModel
 
     Raises InputError with the names that are installed.
     """
+    build: Callable[[Mapping[str, str]], AttenuationModel] = _installed(name).load()
+    return build(options)
+
+
+def check_installed(name: str) -> None:
+    """InputError, with the names that are installed, where no attenuation model has this one; nothing is loaded."""
+    _installed(name)
+
+
+def _installed(name: str) -> EntryPoint:
     found = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
     if name not in found:
         raise InputError(f"attenuation model {name!r} is not installed: use one of {', '.join(sorted(found))}")
-    build: Callable[[Mapping[str, str]], AttenuationModel] = found[name].load()
-    return build(options)
+    return found[name]
 
 
 def build_none(options: Mapping[str, str]) -> AttenuationModel:

@@ -83,8 +83,8 @@ def compare(
     anonymous: Anonymous = False,
 ) -> None:
     """Reconstruct a study with every attenuation model: DIR/report.html, comparison.csv and images."""
-    from spectac.app.compare import CompareRequest
     from spectac.app.compare import compare as compare_study
+    from spectac.app.comparison import CompareRequest
     from spectac.app.run import Request
 
     base = Request(
@@ -124,6 +124,13 @@ def batch(
     output: Output,
     config: Config = None,
     methods: Methods = None,
+    extend_ct: ExtendCt = False,
+    assume_aligned: AssumeAligned = False,
+    normals: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a spectac batch of healthy subjects, or a CSV like comparison.csv: z-scores."),
+    ] = None,
+    tracer: Annotated[str | None, typer.Option(help="dat or perfusion; default: by what the images show.")] = None,
     photopeak: Photopeak = None,
     algorithm: Algorithm = "osem",
     iterations: Iterations = 10,
@@ -153,7 +160,7 @@ def batch(
     """Compare the methods on many studies: DIR/index.html, summary.csv, a report each; resumed by the same command."""
     from spectac.app.batch import make_batch
     from spectac.app.batch_study import WORK
-    from spectac.app.compare import CompareRequest
+    from spectac.app.comparison import CompareRequest
     from spectac.app.run import Request
 
     if scheduler is not None and workers is not None:
@@ -178,11 +185,13 @@ def batch(
     try:
         lines = make_batch(
             listed,
-            CompareRequest(base, anonymous=anonymous),
+            CompareRequest(base, normals=normals, tracer=tracer, anonymous=anonymous),
             named_methods(methods),
             output,
             scheduler=scheduler,
             workers=workers,
+            extend_ct=extend_ct,
+            assume_aligned=assume_aligned,
             work=WORK if work is None else work,
         )
     except KeyboardInterrupt as stopped:

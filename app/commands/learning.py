@@ -61,7 +61,7 @@ def simulate(
     config: Config = None,
     tracer: Annotated[str, typer.Option(help="dat, perfusion or randomised.")] = "dat",
     nuclide: Annotated[str | None, typer.Option(help="Nuclide, where not the tracer's own.")] = None,
-    scanner: Annotated[str, typer.Option(help="Preset of simulate/scanner.py.")] = "siemens-intevo-lehr",
+    scanner: Annotated[str, typer.Option(help="Camera; a wrong name lists them.")] = "siemens-intevo-lehr",
     counts: Annotated[float | None, typer.Option(help="Counts in the photopeak, by longer or shorter views.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of patient and noise.")] = 1,
     monte_carlo: Annotated[

@@ -8,6 +8,7 @@ import typer
 
 from spectac.app.options import (
     Algorithm,
+    Anonymous,
     ApplyCor,
     AssumeAligned,
     Calibration,
@@ -194,10 +195,11 @@ def export(
     psf: Psf = None,
     radius_mm: Radius = None,
     head_angles: HeadAngles = None,
+    anonymous: Anonymous = False,
 ) -> None:
     """Write a study as STIR, SIMIND's users or PyTomography read it, and say what their files cannot hold."""
     opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, False)
     from spectac.app.export import export as export_study
 
-    for line in export_study(opened, to, output, mu_map=mu_map):
+    for line in export_study(opened, to, output, mu_map=mu_map, anonymous=anonymous):
         print(line)

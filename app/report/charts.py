@@ -4,24 +4,26 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from spectac.app.report.pictures import regular_axis
 from spectac.recon import Acquisition
 from spectac.recon.contour import Outline
+from spectac.recon.geometry import axis_position_mm
 from spectac.recon.types import Array
 
 
 def orbit(acquisition: Acquisition, outline: Outline | None) -> Markup:
     """The camera's face around the head in every view, seen from the feet as in a slice: front at the top.
 
-    The face is drawn as wide as the field is in u. The outline is the head's largest over all slices.
+    The first face of each detector is drawn as wide as the field, or the picture. The outline is the head's largest
+    over all slices, about the rotation axis.
     """
     half = 0.5 * acquisition.matrix[1] * acquisition.pixel_mm[1]
     reach = float(acquisition.radii_mm.max()) + 45.0
     parts = []
     if outline is not None:
-        parts.append(_head(outline))
+        parts.append(_head(outline, axis_position_mm(acquisition)))
     detectors = np.asarray(acquisition.detector)
     for view in range(acquisition.views):
         angle = math.radians(float(acquisition.view_angles_deg[view]))
@@ -29,7 +31,7 @@ def orbit(acquisition: Acquisition, outline: Outline | None) -> Markup:
         radius = float(acquisition.radii_mm[view])
         # Short faces, so that an orbit of 120 views can be read; the first of each head is drawn in full.
         first = view == int(np.flatnonzero(detectors == detectors[view])[0])
-        reach_u = half if first else min(half, 9.0)
+        reach_u = min(half, reach - 8.0) if first else min(half, 9.0)
         ends = [(radius * n[0] + side * reach_u * e[0], radius * n[1] + side * reach_u * e[1]) for side in (-1, 1)]
         (x1, y1), (x2, y2) = ends
         kind = "face first" if first else "face"
@@ -50,9 +52,10 @@ def orbit(acquisition: Acquisition, outline: Outline | None) -> Markup:
     )
 
 
-def _head(outline: Outline) -> str:
-    """The outline's border in the plane, each of 72 directions as far as it reaches."""
+def _head(outline: Outline, axis_mm: tuple[float, float, float]) -> str:
+    """The outline's border in the plane about the axis, in each of 72 directions as far as it reaches."""
     _, y, x = outline.grid.centres_mm()
+    x, y = x - axis_mm[0], y - axis_mm[1]
     section = outline.mask.max(axis=0) > 0.5
     j, i = np.nonzero(section)
     if j.size == 0:
@@ -98,7 +101,9 @@ def convergence(courses: Mapping[str, Sequence[float]], places: Mapping[str, int
     parts.append(f'<text class="mid" x="{(left + width - right) / 2:.0f}" y="{height - 6}">iteration</text>')
     for name, course in shown.items():
         points = " ".join("{:.1f},{:.1f}".format(*place(n, value)) for n, value in enumerate(course, 1))
-        parts.append(f'<polyline class="line c{places[name]}" points="{points}"><title>{name}</title></polyline>')
+        parts.append(
+            f'<polyline class="line c{places[name]}" points="{points}"><title>{escape(name)}</title></polyline>'
+        )
     return Markup(
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{watched} after each iteration, by method">{"".join(parts)}</svg>'

@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from spectac.app.anonymous import hidden
 from spectac.app.describe import describe, in_words
 from spectac.app.measures import MAIN, Row
 from spectac.app.record import versions
 from spectac.app.report.charts import convergence, orbit
 from spectac.app.report.pictures import Pack, strip, volumes
+from spectac.recon.attenuation import NARROW_BEAM
 
 if TYPE_CHECKING:
-    from spectac.app.compare import Comparison
+    from spectac.app.comparison import Comparison
 
 TITLES = {
     "none": "no correction",
@@ -47,6 +50,13 @@ _PATIENT = {
 """What is shown of a study's DICOM keys, where it is there."""
 
 
+_SETTINGS = (
+    "algorithm", "iterations", "subsets", "prior_beta", "fbp_filter", "scatter", "dew_k", "photopeak", "post_filter",
+    "calibration", "device",
+)  # fmt: skip
+"""Of a reconstruction, in the order of the commands shown."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """A number of a table as text, with its difference to the reference beside it."""
@@ -57,6 +67,11 @@ class Cell:
 
 LARGEST_BYTES = 5_000_000
 """A report is to be mailed."""
+COLOURS = 7
+"""In report.css: lines c0 to c6."""
+MOST_INPUTS = 6
+ON_VOXELS = "truth, these voxels"
+"""Title of the truth's column where the truth has one of its own as well."""
 
 
 def render(comparison: "Comparison") -> str:
@@ -74,7 +89,7 @@ def _rendered(comparison: "Comparison", share: float) -> str:
         loader=PackageLoader("spectac.app", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    facts = describe(comparison.study)
+    facts = describe(comparison.study, comparison.projections)
     names = [*comparison.made, *(["truth"] if _has_truth(comparison) else [])]
     places = {name: number for number, name in enumerate(names)}
     shared, own = _notes(comparison)
@@ -82,7 +97,7 @@ def _rendered(comparison: "Comparison", share: float) -> str:
     data = _data(comparison, names, pack, share)
     source = files("spectac.app.report")
     return environment.get_template("report.html.j2").render(
-        title=comparison.source.name,
+        title=Path(comparison.source).name,
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         css=Markup(source.joinpath("report.css").read_text(encoding="utf-8")),
         script=Markup(source.joinpath("viewer.js").read_text(encoding="utf-8")),
@@ -90,7 +105,7 @@ def _rendered(comparison: "Comparison", share: float) -> str:
         pack=Markup(pack.text),
         names=names,
         titles={name: TITLES.get(name, name) for name in (*names, *comparison.refused)},
-        places=places,
+        places={name: place % COLOURS for name, place in places.items()},
         warnings=facts["warnings"],
         comparison_warnings=comparison.warnings,
         calibration=comparison.calibration,
@@ -110,23 +125,31 @@ def _rendered(comparison: "Comparison", share: float) -> str:
         reference=None if comparison.reference is None else comparison.reference.name,
         against=[name for name in ("truth", "ct", "map") if name in names],
         tracer=comparison.tracer,
+        told_tracer=comparison.request.tracer is not None,
         vois=None if comparison.vois is None else comparison.vois.source,
         summary=_table(comparison, _summary(comparison)),
         regions=_table(comparison, _regional(comparison)),
         watched=comparison.watched,
         convergence=convergence(
-            {name: made.course for name, made in comparison.made.items()}, places, comparison.watched
+            {TITLES.get(name, name): made.course for name, made in comparison.made.items()},
+            {TITLES.get(name, name): place % COLOURS for name, place in places.items()},
+            comparison.watched,
         ),
         seconds={name: made.seconds for name, made in comparison.made.items()},
         devices=sorted({made.result.device for made in comparison.made.values()}),
         courses=[name for name, made in comparison.made.items() if made.course],
+        filtered=any(made.request.post_filter for made in comparison.made.values()),
         commands=_commands(comparison),
         versions=versions(),
-        inputs={
-            name: next(iter(digests.values())) if len(digests) == 1 else f"{len(digests)} files, digests in record.json"
-            for name, digests in comparison.inputs_sha256.items()
-        },
+        inputs=_few(comparison.inputs_sha256),
     )
+
+
+def _few(digests: Mapping[str, str]) -> dict[str, str]:
+    """The first inputs; a CT has a file for each slice."""
+    shown = dict(list(digests.items())[:MOST_INPUTS])
+    more = len(digests) - len(shown)
+    return shown | ({"": f"and {more} more: record.json has them all"} if more else {})
 
 
 def _has_truth(comparison: "Comparison") -> bool:
@@ -140,14 +163,13 @@ def _for_script(data: Mapping[str, Any]) -> Markup:
 
 
 def _notes(comparison: "Comparison") -> tuple[list[str], dict[str, list[str]]]:
-    """Notes that all methods have in common, and those that each has alone; the study's own are left out."""
-    known = {*comparison.study.warnings, *describe(comparison.study)["warnings"]}
+    """Notes that all methods have in common, and those that each has alone; what stands first already is left out."""
+    known = {*describe(comparison.study, comparison.projections)["warnings"], *comparison.warnings, NARROW_BEAM}
     notes = {name: [note for note in made.result.notes if note not in known] for name, made in comparison.made.items()}
     every = list(notes.values())
     shared = [note for note in every[0] if all(note in others for others in every)] if len(every) > 1 else []
-    return shared, {
-        name: rest for name, mine in notes.items() if (rest := [note for note in mine if note not in shared])
-    }
+    own = {name: [note for note in mine if note not in shared] for name, mine in notes.items()}
+    return shared, {name: rest for name, rest in own.items() if rest}
 
 
 def _data(comparison: "Comparison", names: Sequence[str], pack: Pack, share: float) -> dict[str, Any]:
@@ -168,7 +190,7 @@ def _data(comparison: "Comparison", names: Sequence[str], pack: Pack, share: flo
 def _start(comparison: "Comparison") -> list[float]:
     """Where the cross-hair begins (z, y, x) in LPS mm: the striata's or the brain's centre, else the grid's."""
     vois = comparison.vois
-    z, y, x = comparison.grid.centres_mm()
+    z, y, x = next(iter(comparison.made.values())).image.grid.centres_mm()
     for name in ("striata", "brain"):
         if vois is not None and name in vois.masks:
             mask = vois.masks[name]
@@ -184,14 +206,13 @@ def _summary(comparison: "Comparison") -> list[tuple[str, str]]:
     if comparison.tracer == "dat":
         wanted += [("SBR", f"{side} {part}") for part in ("striatum", "putamen") for side in ("right", "left")]
         wanted += [("z of SBR", f"{side} {part}") for part in ("striatum", "putamen") for side in ("right", "left")]
-        wanted += [("SBR (Southampton)", f"{side} striatum") for side in ("right", "left")]
         wanted.append(("SBR asymmetry %", "striatum"))
     elif comparison.tracer == "perfusion":
         wanted += [("over cerebellum", "cortex"), ("over cerebellum", "white matter"), ("over cerebellum", "striata")]
         wanted += [("z of over cerebellum", name) for name in ("cortex", "white matter", "striata")]
     measures = {(row.measure, row.region) for row in comparison.rows}
-    agreement = ("NRMSE", "SSIM", "Bland-Altman bias %", "Bland-Altman lower limit %", "Bland-Altman upper limit %")
-    wanted += [key for measure in agreement for key in sorted(measures) if key[0] == measure]
+    whole = ("mean |difference| of regions %", "NRMSE", "SSIM")
+    wanted += [key for measure in whole for key in sorted(measures) if key[0] == measure]
     return [key for key in wanted if key in measures]
 
 
@@ -204,65 +225,71 @@ def _regional(comparison: "Comparison") -> list[tuple[str, str]]:
 
 
 def _table(comparison: "Comparison", keys: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Header and lines of a table: a column for each method, after the reference where that is none of them."""
+    """Titles and lines of a table: a column for each method, after them the truth on the image's voxels and its own."""
     found: dict[tuple[str, str], dict[str, Row]] = {}
     for row in comparison.rows:
         if row.status == "done":
             found.setdefault((row.measure, row.region), {})[row.method] = row
-    told = _has_truth(comparison)
+    names = list(comparison.made)
+    on_own = any("truth" in rows for rows in found.values())
+    columns = [TITLES.get(name, name) for name in names]
+    if _has_truth(comparison):
+        columns += [ON_VOXELS, "truth"] if on_own else ["truth"]
     lines = []
     for key in keys:
         rows = found[key]
-        unit = next((row.unit for row in rows.values() if row.unit), "")
-        cells = {name: _cell(rows[name]) if name in rows else Cell("-") for name in comparison.made}
-        if told:
-            value = next((row.reference_value for row in rows.values()), math.nan)
-            cells["truth"] = Cell(_number(value) if math.isfinite(value) else "-")
-        lines.append({"measure": f"{key[0]}, {unit}" if unit else key[0], "region": key[1], "cells": cells})
-    return {"names": [*comparison.made, *(["truth"] if told else [])], "lines": lines}
+        cells = [_cell(rows.get(name)) for name in names]
+        if _has_truth(comparison):
+            values = [row.reference_value for row in rows.values() if row.reference == "truth"]
+            cells.append(Cell(_number(values[0]) if values and math.isfinite(values[0]) else "-"))
+            cells += [_cell(rows.get("truth"))] if on_own else []
+        first = next(iter(rows.values()))
+        to = f" to {TITLES.get(first.reference, first.reference)}" if key[0] in ("NRMSE", "SSIM") else ""
+        unit = next((f", {row.unit}" for row in rows.values() if row.unit), "")
+        lines.append({"measure": f"{key[0]}{unit}{to}", "region": key[1], "cells": cells})
+    return {"columns": columns, "lines": lines}
 
 
-def _cell(row: Row) -> Cell:
+def _cell(row: Row | None) -> Cell:
+    if row is None:
+        return Cell("-")
     difference = row.difference_percent
     shown = math.isfinite(difference) and not row.measure.endswith("%")
     return Cell(_number(row.value), f"{difference:+.1f} %" if shown else "")
 
 
 def _number(value: float) -> str:
+    """Three significant digits, and no more than four digits of a number below a thousand."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:.{min(digits, 4)}f}"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    return f"{value:.{digits}f}" if 0 < digits < 6 else f"{value:.0f}" if digits <= 0 else f"{value:.2e}"
 
 
 def _commands(comparison: "Comparison") -> dict[str, str]:
-    """For each method the command that makes its image again."""
+    """For each method the command that makes its image again, and what is done to it then."""
     found = {}
     for name, made in comparison.made.items():
-        request, words = made.request, ["spectac", "reconstruct", str(comparison.source), "--attenuation", name]
-        words += [
-            word
-            for key, value in request.attenuation_options.items()
-            for word in ("--attenuation-option", f"{key}={value}")
-        ]
-        parameters = request.parameters()
-        for key in (
-            "algorithm",
-            "iterations",
-            "subsets",
-            "prior_beta",
-            "fbp_filter",
-            "scatter",
-            "dew_k",
-            "photopeak",
-            "post_filter",
-            "calibration",
-        ):
-            if parameters[key] is not None:
+        request = made.request
+        parameters: dict[str, Any] = request.parameters()
+        if comparison.request.anonymous:
+            parameters = hidden(parameters)
+        words = ["spectac", "reconstruct", comparison.source, "--attenuation", name]
+        for key, value in parameters["attenuation_options"].items():
+            words += ["--attenuation-option", f"{key}={_absolute(key, value)}"]
+        for key in _SETTINGS:
+            if parameters[key] is not None and not (key == "calibration" and name == "none"):
                 words += [f"--{key.replace('_', '-')}", str(parameters[key])]
         if parameters["resolution"] is False:
             words.append("--no-resolution")
         for key, value in request.given.items():
             words += [f"--{key.replace('_', '-')}", *([] if value is True else [str(value)])]
-        found[name] = shlex.join([*words, "-o", f"result_{name}"])
+        command = shlex.join([*words, "-o", f"result_{name}"])
+        divided = comparison.cps_per_kbq is not None and (name == "none" or parameters["calibration"] is None)
+        found[name] = f"{command}   # then divided by {comparison.cps_per_kbq:.6g} cps per kBq" if divided else command
     return found
+
+
+def _absolute(key: str, value: str) -> str:
+    """An option's value; a path in full, for the command may be run elsewhere."""
+    return str(Path(value).resolve()) if key in ("path", "file") and Path(value).exists() else value

@@ -1,4 +1,4 @@
-"""Volumes and projections as the report's script reads them: 256 levels of grey, compressed, as text."""
+"""Volumes and projections as the report's script reads them: whole numbers, compressed, as text."""
 
 import base64
 import zlib
@@ -22,6 +22,8 @@ HEIGHT_MM = 220.0
 """Shown below the outline's top: the rest is neck."""
 
 
+FINE_LEVELS = 4096
+"""Of an image: a level is 0.02 % of what it spans."""
 SHOWN_PERCENT = 99.95
 """Of the voxels below the brightest colour: some 2 mL of a head are above."""
 
@@ -34,10 +36,16 @@ class Pack:
         self._length = 0
 
     def add(self, levels: Array) -> int:
-        """Append an array (uint8); where it begins."""
+        """Append an array of levels from 0 to 255; where it begins."""
         begin, data = self._length, np.ascontiguousarray(levels, np.uint8).tobytes()
         self._parts.append(data)
         self._length += len(data)
+        return begin
+
+    def add_fine(self, levels: Array) -> int:
+        """Append an array of levels from 0 to 65535: all high bytes, which compress well, then all low ones."""
+        begin = self.add(levels >> 8)
+        self.add(levels & 255)
         return begin
 
     @property
@@ -79,19 +87,27 @@ def _levels(values: Array, top: float) -> Array:
     return np.rint(np.clip(values / max(top, 1e-30), 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
+def _fine(values: Array, pack: Pack) -> dict[str, float]:
+    """Pack an image in FINE_LEVELS; value = low + step * level."""
+    low = float(values.min())
+    step = max(float(values.max()) - low, 1e-30) / (FINE_LEVELS - 1)
+    begin = pack.add_fine(np.rint((values - low) / step).astype(np.uint16))
+    return {"begin": begin, "low": low, "step": step}
+
+
 def volumes(
     images: Mapping[str, Image], maps: Mapping[str, MuMap | None], outline: Outline | None, pack: Pack, share: float
 ) -> dict[str, Any]:
-    """Grid and, by name, where the levels of each image and map begin, and the value of level 255.
+    """Grid and, by name, where the levels of each image and map begin, and what value a level means.
 
-    Images share one scale, so do maps: a level means the same in all of them. `share` of VOLUME_BYTES may be filled.
+    Each image has a scale of its own; maps share one, whose level 255 is `topMu`. `share` of VOLUME_BYTES may be
+    filled.
     """
     first = next(iter(images.values()))
-    count = len(images) + sum(mu is not None for mu in maps.values())
+    count = 2 * len(images) + sum(mu is not None for mu in maps.values())
     grid = display_grid(first.grid, outline, share * VOLUME_BYTES / count)
     shown = {name: resample(image.values, image.grid, grid) for name, image in images.items()}
     attenuating = {name: resample(mu.per_cm, mu.grid, grid) for name, mu in maps.items() if mu is not None}
-    top = max(float(values.max()) for values in shown.values())
     top_mu = max((float(values.max()) for values in attenuating.values()), default=0.0)
     z, y, x = grid.centres_mm()
     return {
@@ -99,10 +115,9 @@ def volumes(
         "voxelMm": grid.voxel_mm[0],
         "firstMm": [float(z[0]), float(y[0]), float(x[0])],
         "unit": first.unit,
-        "top": top,
         "topMu": top_mu,
         "show": max(float(np.percentile(values, SHOWN_PERCENT)) for values in shown.values()),
-        "images": {name: pack.add(_levels(values, top)) for name, values in shown.items()},
+        "images": {name: _fine(values, pack) for name, values in shown.items()},
         "maps": {name: pack.add(_levels(values, top_mu)) for name, values in attenuating.items()},
     }
 

@@ -31,12 +31,14 @@
 
   const state = { show: "image", against: null, top: 1, along: 2, at: [0, 0, 0], view: 0, row: 0, window: 0 };
   const index = (k, j, i) => (k * ny + j) * nx + i;
-  const volume = (kind, name) => {
-    const begin = volumes[kind][name];
-    return begin === undefined ? null : levels.subarray(begin, begin + nz * ny * nx);
-  };
-  const images = {}, maps = {};
-  for (const name of data.names) { images[name] = volume("images", name); maps[name] = volume("maps", name); }
+  const size = nz * ny * nx, images = {}, maps = {};
+  for (const name of data.names) {
+    const { begin, low, step } = volumes.images[name], values = new Float32Array(size);
+    for (let n = 0; n < size; n++) values[n] = low + step * (levels[begin + n] * 256 + levels[begin + size + n]);
+    images[name] = values;
+    const first = volumes.maps[name];
+    maps[name] = first === undefined ? null : levels.subarray(first, first + size);
+  }
   // Outline: half of water in the method's own map; where it has none in the CT's, the given one, or any.
   const spare = maps.ct || maps.map || Object.values(maps).find((map) => map) || null;
   const edgeLevel = volumes.topMu > 0 ? (0.075 / volumes.topMu) * 255 : 256;
@@ -49,7 +51,7 @@
       const gain = volumes.topMu / (0.25 * state.top);
       return (at) => map[at] * gain;
     }
-    const image = images[name], gain = volumes.top / (volumes.show * state.top);
+    const image = images[name], gain = 255 / (volumes.show * state.top);
     if (state.show === "image") return (at) => image[at] * gain;
     const reference = images[state.against];
     if (name === state.against) return null;
@@ -58,9 +60,8 @@
   };
   const valueAt = (name, at) => {
     if (state.show === "map") return maps[name] ? (maps[name][at] / 255) * volumes.topMu : null;
-    const value = (images[name][at] / 255) * volumes.top;
-    if (state.show === "image") return value;
-    return name === state.against ? null : value - (images[state.against][at] / 255) * volumes.top;
+    if (state.show === "image") return images[name][at];
+    return name === state.against ? null : images[name][at] - images[state.against][at];
   };
 
   const planes = {
@@ -162,15 +163,16 @@
     const first = volumes.firstMm[axis], last = first + (count - 1) * volumes.voxelMm;
     const x = (mm) => left + ((width - left - right) * (mm - first)) / Math.max(last - first, 1e-9);
     const at = [...state.at], lines = {};
-    let most = 0;
+    let most = 0, least = 0;
     for (const name of data.names) {
-      lines[name] = Array.from({ length: count }, (_, n) => { at[axis] = n; return (images[name][index(...at)] / 255) * volumes.top; });
+      lines[name] = Array.from({ length: count }, (_, n) => { at[axis] = n; return images[name][index(...at)]; });
       most = Math.max(most, ...lines[name]);
+      least = Math.min(least, ...lines[name]);
     }
     most = most * 1.05 || 1;
-    const y = (value) => top + ((height - top - bottom) * (most - value)) / most;
+    const y = (value) => top + ((height - top - bottom) * (most - value)) / (most - least);
     const parts = [];
-    for (const value of ticks(0, most)) {
+    for (const value of ticks(least, most)) {
       parts.push(`<line class="grid" x1="${left}" x2="${width - right}" y1="${y(value)}" y2="${y(value)}"/><text class="end" x="${left - 6}" y="${y(value) + 4}">${digits(value)}</text>`);
     }
     for (const mm of ticks(first, last)) parts.push(`<text class="mid" x="${x(mm)}" y="${height - bottom + 16}">${mm.toFixed(0)}</text>`);
@@ -179,7 +181,7 @@
     parts.push(`<text class="mid" x="${(left + width - right) / 2}" y="${height - 6}">mm (${["up", "to the back", "to the patient's left"][axis]}), ${volumes.unit}</text>`);
     data.names.forEach((name, n) => {
       const points = lines[name].map((value, k) => `${x(first + k * volumes.voxelMm).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
-      parts.push(`<polyline class="line c${n}" points="${points}"/>`);
+      parts.push(`<polyline class="line c${n % 7}" points="${points}"/>`);
     });
     byId("profile").innerHTML = parts.join("");
   }
@@ -187,9 +189,10 @@
   function drawStrip() {
     const [views, rows, columns] = strip.shape, shown = strip.windows[state.window];
     const counts = levels.subarray(shown.begin, shown.begin + views * rows * columns);
-    const paint = (canvas, width, height, level, line) => {
+    const paint = (canvas, width, height, shape, level, line) => {
       const scale = Math.max(1, Math.round(400 / Math.max(width, height)));
       canvas.width = width * scale; canvas.height = height * scale;
+      canvas.style.aspectRatio = shape;
       scratch.width = width; scratch.height = height;
       const pixels = scratch.getContext("2d").createImageData(width, height);
       for (let j = 0, n = 0; j < height; j++) for (let i = 0; i < width; i++, n += 4) {
@@ -204,8 +207,9 @@
       context.fillRect(0, (line + 0.5) * scale - 1, width * scale, 1.5);
     };
     // Row 0 is the lowest of the image: drawn at the bottom.
-    paint(byId("projection"), columns, rows, (i, j) => counts[(state.view * rows + (rows - 1 - j)) * columns + i], rows - 1 - state.row);
-    paint(byId("sinogram"), columns, views, (i, j) => counts[(j * rows + state.row) * columns + i], state.view);
+    const [pixelZ, pixelU] = strip.pixelMm;
+    paint(byId("projection"), columns, rows, (columns * pixelU) / (rows * pixelZ), (i, j) => counts[(state.view * rows + (rows - 1 - j)) * columns + i], rows - 1 - state.row);
+    paint(byId("sinogram"), columns, views, 1, (i, j) => counts[(j * rows + state.row) * columns + i], state.view);
     byId("view-said").textContent = `${strip.views[state.view] + 1}, ${strip.angles[state.view].toFixed(0)}°`;
     byId("row-said").textContent = `${state.row * strip.summed + 1}`;
     byId("projection").setAttribute("aria-label", `Projection of view ${strip.views[state.view] + 1} at ${strip.angles[state.view]} degrees, ${shown.name}, at most ${shown.top.toFixed(0)} counts`);

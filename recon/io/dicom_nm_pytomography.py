@@ -41,7 +41,7 @@ def write_for_pytomography(path: str | os.PathLike[str], study: Study) -> None:
     if offset > 0:
         raise InputError(
             f"the axis falls up to {offset:g} mm beside the middle of the detector, which PyTomography does not "
-            "model: write it from the study as it was before --apply-cor, or reconstruct with spectac"
+            "model: write the study as it was before its views were shifted, or reconstruct with spectac"
         )
     patient = dict(study.patient)
     if patient.get("Manufacturer", "").lower() == "mediso":

@@ -182,7 +182,7 @@ def _refuse_unsayable(acquisition: Acquisition, dialect: str) -> None:
     if offset > 0:
         raise InputError(
             f"the axis falls up to {offset:g} mm beside the middle of the detector, which {dialect} cannot say: "
-            "write it from the study as it was before --apply-cor, or reconstruct with spectac"
+            "write the study as it was before its views were shifted, or reconstruct with spectac"
         )
     seconds = acquisition.view_seconds
     if acquisition.times_known and np.ptp(seconds) > 1e-3 * seconds.max():

@@ -107,7 +107,11 @@ def test_twice_the_activity_twice_as_early_is_the_same(run, phantom, tmp_path):
     ("changed", "says"),
     [
         ({"assayed": "yesterday"}, "--assayed needs a time such as 2026-11-02T09:30, not 'yesterday'"),
-        ({"volume-ml": 20.0}, "take one well inside it"),
+        ({"volume-ml": 0.1}, "are less than a voxel of 0.343 mL"),
+        ({"volume-ml": 0}, "a volume in mL above 0, got 0"),
+        ({"volume-ml": "nan"}, "a volume in mL above 0, got nan"),
+        ({"volume-ml": 1e5}, "do not fit into the field of view"),
+        ({"wall-mm": -1}, "--wall-mm must lie between 0 and 30 mm"),
         ({"activity-mbq": -1}, "an activity in MBq above 0"),
         ({"voi": "nowhere.nii.gz"}, "no such file"),
     ],

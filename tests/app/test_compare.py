@@ -2,24 +2,33 @@
 
 import base64
 import csv
+import html
 import json
 import re
+import shlex
+import sys
 import zlib
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
-from spectac.app.compare import CompareRequest, compare
+from spectac.app.cli import main
+from spectac.app.compare import compare
+from spectac.app.comparison import CompareRequest
 from spectac.app.demo import SCANNER, demo_patient, simulate
 from spectac.app.report import page
+from spectac.app.report.charts import orbit
 from spectac.app.report.pictures import Pack, display_grid, strip, volumes
 from spectac.app.run import Request
 from spectac.app.virtual import write_truth
-from spectac.recon import EnergyWindow, Grid, Image, InputError, Study
+from spectac.recon import EnergyWindow, Grid, Image, InputError, Outline, Study
+from spectac.recon.calibration import Calibration, write_calibration
 from spectac.recon.io import hdf5
-from spectac.recon.io.nifti import read_image, read_labels
+from spectac.recon.io.nifti import read_image, read_labels, write_image
 from spectac.recon.resample import resample
 
 QUICK = Request(iterations=3, subsets=6)
@@ -102,7 +111,7 @@ def test_a_method_that_cannot_be_used_stops_no_other(result):
     (failed,) = [row for row in rows if row["status"] == "failed"]
     assert failed["method"] == "ct"
     assert "no_ct" in failed["reason"]
-    assert {row["method"] for row in rows if row["status"] == "done"} == {"none", "chang", "uniform"}
+    assert {row["method"] for row in rows if row["status"] == "done"} == {"none", "chang", "uniform", "truth"}
     assert any(line.startswith("note: ct was left out: ") for line in compared.lines)
     assert failed["reason"] in (out / "report.html").read_text().replace("&#39;", "'").replace("&#34;", '"')
     assert not (out / "images" / "ct.nii.gz").exists()
@@ -131,10 +140,14 @@ def test_the_pictures_are_the_images(result):
     shape = tuple(shown["shape"])
     image = compared.comparison.made["uniform"].image
     grid = Grid.upright(shape, (shown["voxelMm"],) * 3, shown["firstMm"][::-1])
-    begin = shown["images"]["uniform"]
-    picture = levels[begin : begin + np.prod(shape)].reshape(shape) / 255.0 * shown["top"]
+    told = shown["images"]["uniform"]
+    begin = told["begin"]
+    size = int(np.prod(shape))
+    high, low = (levels[begin + part * size : begin + (part + 1) * size].astype(int) for part in (0, 1))
+    picture = (told["low"] + told["step"] * (256 * high + low)).reshape(shape)
     wanted = resample(image.values, image.grid, grid)
-    assert np.abs(picture - wanted).max() <= 0.5001 / 255.0 * shown["top"]
+    assert np.abs(picture - wanted).max() <= 0.501 * told["step"]
+    assert told["step"] < 3e-4 * np.ptp(wanted)
     # 9 mm voxels on their own lattice: the brightest one is one of the image's.
     assert picture.max() == pytest.approx(wanted.max(), rel=0.01)
     assert set(shown["maps"]) == {"chang", "uniform"}
@@ -173,8 +186,10 @@ def test_no_scatter_window_and_a_bad_header_stand_first_and_nothing_is_invented(
     assert "<dt>collimator</dt><dd>unknown</dd>" in rest
     assert "unknown time" in rest
     assert "kBq/mL" not in re.sub(r'id="pack">.*?</script>', "", text, flags=re.S)
-    assert "There is neither CT nor truth to compare with." in rest
-    assert {row["unit"] for row in rows_of(tmp_path / "out") if row["measure"] == "mean"} <= {"relative"}
+    assert "There is no image to take differences to." in rest
+    assert {row["unit"] for row in rows_of(tmp_path / "out") if row["measure"] == "mean"} == {"relative"}
+    assert "scatter     none" not in rest
+    assert "<dt>scatter</dt><dd>none</dd>" in rest
 
 
 def test_what_a_file_says_cannot_become_part_of_the_page(tmp_path, patient, place):
@@ -193,19 +208,42 @@ def test_what_a_file_says_cannot_become_part_of_the_page(tmp_path, patient, plac
 
 
 def test_anonymous_leaves_no_name_anywhere(tmp_path, patient, place):
+    """Named in the header, in the file's name, its folder's, the history and a warning; scanned on a day."""
     study, _ = patient
-    about = {"PatientName": "Doe^Jane", "PatientID": "4711-X", "PatientBirthDate": "19500203"}
-    hdf5.write_study(tmp_path / "study.h5", replace(study, patient=about))
-    request = CompareRequest(QUICK, methods=("none",), labels=place / "truth" / "labels.nii.gz", anonymous=True)
-    compare(tmp_path / "study.h5", request, tmp_path / "out")
-    for path in (tmp_path / "out").rglob("*"):
-        if path.is_file() and path.suffix in (".html", ".json", ".csv"):
-            assert not re.search("Doe|4711-X|19500203", path.read_text()), path
-    assert "Left out, as asked." in (tmp_path / "out" / "report.html").read_text()
+    about = {"PatientName": "Doe^Jane", "PatientID": "4711-X", "PatientBirthDate": "19500203", "Manufacturer": "ACME"}
+    named = replace(
+        study,
+        patient=about,
+        acquisition=replace(study.acquisition, start=datetime(2031, 7, 19, 8, 30)),
+        history=("read from DICOM NM Doe_Jane_4711.dcm", "injected 2031-07-19"),
+        warnings=("left out of Clinic_Doe: Doe_Jane_4711.txt",),
+    )
+    folder = tmp_path / "Clinic_Doe"
+    folder.mkdir()
+    hdf5.write_study(folder / "Doe_Jane_4711.h5", named)
+    request = CompareRequest(
+        QUICK,
+        methods=("none", "ct"),
+        ct=place / "no_ct",
+        labels=place / "truth" / "labels.nii.gz",
+        anonymous=True,
+    )
+    compared = compare(folder / "Doe_Jane_4711.h5", request, tmp_path / "out")
+    texts = {path: path.read_text() for path in (tmp_path / "out").rglob("*.[hjc][tso]*") if path.is_file()}
+    texts |= {path: str(nibabel.load(path).header) for path in (tmp_path / "out").rglob("*.nii.gz")}
+    texts["lines"] = "\n".join(line for line in compared.lines if not line.startswith(str(tmp_path / "out")))
+    assert len(texts) >= 7
+    for path, text in texts.items():
+        text = re.sub(r'id="pack">.*?</script>', "", text, flags=re.S)
+        assert not re.search("Doe|4711|19500203|2031|07-19|08:30|no_ct", text), path
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Left out, as asked." in report
+    assert "spectac reconstruct study --attenuation none" in report
+    assert json.loads((tmp_path / "out" / "images" / "none.json").read_text())["Manufacturer"] == "ACME"
 
 
 def test_an_earlier_run_s_images_do_not_stay(result, place):
-    request = CompareRequest(QUICK, methods=("none",), truth=place / "truth")
+    request = CompareRequest(QUICK, methods=("none",), labels=place / "truth" / "labels.nii.gz")
     compare(place / "study.h5", request, place / "again")
     before = {path.name for path in (place / "again" / "images").iterdir()}
     compare(place / "study.h5", replace(request, methods=("uniform",)), place / "again")
@@ -222,6 +260,11 @@ def test_an_earlier_run_s_images_do_not_stay(result, place):
         ({"methods": ("ct",)}, "method ct needs the folder of the CT series: --ct DIR"),
         ({"methods": ("map",)}, "method map needs a mu-map: --mu-map FILE"),
         ({"methods": ("none", "none")}, "names one twice"),
+        ({"methods": ("none", "unifrom")}, "attenuation model 'unifrom' is not installed: use one of chang, ct"),
+        ({"extend_ct": True}, "--extend-ct belongs to method ct"),
+        ({"methods": ("none",), "ct": Path("ct")}, "--ct belongs to method ct"),
+        ({"base": Request(algorithm="map")}, "algorithm map needs a prior"),
+        ({"base": Request(post_filter="gauss:3")}, "gauss"),
         ({"tracer": "fdg"}, "--tracer 'fdg' is not one of dat, perfusion"),
     ],
 )
@@ -260,11 +303,12 @@ def test_a_hot_voxel_keeps_its_place_in_the_pictures():
     values[20, 3, 22] = 5.0
     pack = Pack()
     told = volumes({"one": Image(values, grid, "relative")}, {"one": None}, None, pack, 1.0)
-    levels = np.frombuffer(zlib.decompress(base64.b64decode(pack.text)), np.uint8).reshape(told["shape"])
-    k, j, i = np.unravel_index(levels.argmax(), levels.shape)
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(pack.text)), np.uint8).reshape(2, *told["shape"])
+    k, j, i = np.unravel_index(levels[0].argmax(), told["shape"])
     z, y, x = (first + n * told["voxelMm"] for first, n in zip(told["firstMm"], (k, j, i), strict=True))
     assert (x, y, z) == (34.0, -38.0, 34.0)
-    assert levels.max() == 255
+    high, low = levels[:, k, j, i].astype(int)
+    assert told["images"]["one"]["low"] + told["images"]["one"]["step"] * (256 * high + low) == pytest.approx(5.0)
 
 
 def test_a_strip_that_is_too_large_is_summed(patient, monkeypatch):
@@ -299,3 +343,83 @@ def test_a_truth_without_a_calibration_compares_shapes_alone(tmp_path, patient, 
     assert any("it was scaled to the brain's mean of uniform" in line for line in compared.warnings)
     rows = {(row["method"], row["measure"], row["region"]): row for row in rows_of(tmp_path / "out")}
     assert float(rows["uniform", "mean", "brain"]["difference_percent"]) == pytest.approx(0.0, abs=0.01)
+
+
+def test_a_truth_at_another_place_is_refused_before_the_work(tmp_path, place):
+    truth = read_image(place / "truth" / "activity.nii.gz")
+    far = np.array(truth.grid.affine_lps)
+    far[:3, 3] += 600.0
+    write_image(tmp_path / "far.nii.gz", replace(truth, grid=Grid(truth.grid.shape, truth.grid.voxel_mm, far)))
+    request = CompareRequest(QUICK, methods=("none",), truth=tmp_path / "far.nii.gz")
+    with pytest.raises(InputError, match="holds no activity in the study's field"):
+        compare(place / "study.h5", request, tmp_path / "out")
+
+
+def test_the_truth_stands_beside_on_its_own_voxels(result, place):
+    """Its own column is the patient's true ratio; the image's voxels of 9 mm take a good part of it."""
+    rows = {(row["method"], row["measure"], row["region"]): row for row in rows_of(result[1])}
+    own = float(rows["truth", "SBR", "left putamen"]["value"])
+    assert own == pytest.approx(demo_patient().uptake.parameters["sbr_left_putamen"], rel=1e-3)
+    assert float(rows["none", "SBR", "left putamen"]["reference_value"]) < 0.85 * own
+
+
+def test_a_calibration_of_another_scatter_correction_is_refused_before_the_work(tmp_path, patient, place):
+    study, _ = patient
+    window = study.windows[0]
+    known = Calibration(0.08, "I-123", study.acquisition.collimator.name, window, "tew, side windows smoothed by 12 mm")
+    write_calibration(tmp_path / "calibration.json", known)
+    base = replace(QUICK, scatter="none", calibration=str(tmp_path / "calibration.json"))
+    with pytest.raises(InputError, match=r"made with scatter: tew.*would have scatter: none"):
+        compare(place / "study.h5", CompareRequest(base, methods=("none",)), tmp_path / "out")
+
+
+def test_commands_make_the_images_again(tmp_path, patient, place, monkeypatch):
+    """The shown commands give the same voxels, after the division that they tell of; with a calibration as well."""
+    study, _ = patient
+    known = Calibration(
+        0.08, "I-123", study.acquisition.collimator.name, study.windows[0], "tew, side windows smoothed by 12 mm"
+    )
+    write_calibration(tmp_path / "calibration.json", known)
+    base = replace(QUICK, calibration=str(tmp_path / "calibration.json"), post_filter="gaussian:9")
+    request = CompareRequest(base, methods=("none", "uniform"), labels=place / "truth" / "labels.nii.gz")
+    compare(place / "study.h5", request, tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text()
+    monkeypatch.chdir(tmp_path)
+    for name in ("none", "uniform"):
+        shown = html.unescape(re.search(f"<code>(spectac reconstruct [^<]*--attenuation {name} [^<]*)</code>", text)[1])
+        command, _, then = shown.partition("#")
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        image = read_image(tmp_path / f"result_{name}" / "image.nii.gz")
+        divisor = float(re.search(r"divided by (\S+) cps", then)[1]) if then else 1.0
+        assert bool(then) == (name == "none")
+        same = read_image(tmp_path / "out" / "images" / f"{name}.nii.gz")
+        assert same.unit == "kBq/mL"
+        np.testing.assert_allclose(image.values / divisor, same.values, rtol=2e-5, atol=1e-6)
+
+
+def test_the_orbit_is_drawn_about_the_axis(patient):
+    """A head that lies 120 mm behind the origin with the axis is drawn in the middle of the orbit."""
+    study, _ = patient
+    acquisition = replace(study.acquisition, axis_lps_mm=(0.0, 120.0, -140.0))
+    grid = Grid.upright((4, 30, 30), (8.0, 8.0, 8.0), (-116.0, 4.0, -140.0))
+    z, y, x = grid.centres_mm()
+    disc = (np.hypot(y[:, None] - 120.0, x[None, :]) < 80.0).astype(np.float32)
+    drawn = str(orbit(acquisition, Outline(np.repeat(disc[None], 4, axis=0), grid)))
+    points = [tuple(map(float, pair.split(","))) for pair in re.search(r'points="([^"]+)"', drawn)[1].split()]
+    np.testing.assert_allclose(np.mean(points, axis=0), (0.0, 0.0), atol=3.0)
+    assert all(70 < np.hypot(*point) < 95 for point in points)
+
+
+def test_the_first_view_of_a_detector_is_drawn_where_it_stands(patient):
+    """0 deg is the patient's back, at the bottom; 90 deg the left, at the right of the picture."""
+    study, _ = patient
+    angles = np.array(study.acquisition.view_angles_deg)
+    for angle, place_xy in ((0.0, (0, 1)), (90.0, (1, 0)), (180.0, (0, -1)), (270.0, (-1, 0))):
+        turned = replace(study.acquisition, view_angles_deg=angles - angles[0] + angle, detector=None)
+        line = re.search(r'class="face first" x1="(\S+)" y1="(\S+)" x2="(\S+)" y2="(\S+)"', str(orbit(turned, None)))
+        x1, y1, x2, y2 = map(float, line.groups())
+        radius = study.acquisition.radii_mm[0]
+        np.testing.assert_allclose((0.5 * (x1 + x2), 0.5 * (y1 + y2)), np.array(place_xy) * radius, atol=0.2)

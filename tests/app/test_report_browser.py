@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from spectac.app.compare import CompareRequest, compare
+from spectac.app.compare import compare
+from spectac.app.comparison import CompareRequest
 from spectac.app.demo import SCANNER, demo_patient, simulate
 from spectac.app.run import Request
 from spectac.app.virtual import write_truth
@@ -129,11 +130,53 @@ def test_the_value_under_the_cross_hair_is_that_of_the_picture(opened):
         const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
         const levels = new Uint8Array(await new Response(stream).arrayBuffer());
         const [z, y, x] = ["z", "y", "x"].map((id) => Number(document.getElementById(id).value));
-        return levels[v.images.truth + (z * v.shape[1] + y) * v.shape[2] + x] / 255 * v.top;
+        const one = v.images.truth, size = v.shape[0] * v.shape[1] * v.shape[2];
+        const at = one.begin + (z * v.shape[1] + y) * v.shape[2] + x;
+        return one.low + one.step * (levels[at] * 256 + levels[at + size]);
         }"""
     )
     assert value == pytest.approx(found, rel=0.02)
     assert found > 0
+
+
+HOTTEST = """async () => {
+    const data = JSON.parse(document.getElementById("data").textContent), v = data.volumes, one = v.images.truth;
+    const packed = Uint8Array.from(atob(document.getElementById("pack").textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const levels = new Uint8Array(await new Response(stream).arrayBuffer()), size = v.shape[0] * v.shape[1] * v.shape[2];
+    let best = 0, most = -1;
+    for (let n = 0; n < size; n++) {
+        const level = levels[one.begin + n] * 256 + levels[one.begin + size + n];
+        if (level > most) { most = level; best = n; }
+    }
+    const place = [Math.floor(best / (v.shape[1] * v.shape[2])), Math.floor(best / v.shape[2]) % v.shape[1], best % v.shape[2]];
+    ["z", "y", "x"].forEach((id, n) => {
+        document.getElementById(id).value = place[n];
+        document.getElementById(id).dispatchEvent(new Event("input"));
+    });
+    return [place, v.shape];
+}"""
+"""Puts the cross-hair on the truth's hottest voxel; its index and the shape (z, y, x)."""
+
+
+@pytest.mark.parametrize(("plane", "across", "down"), [("axial", 2, 1), ("coronal", 2, 0), ("sagittal", 1, 0)])
+def test_a_hot_voxel_shines_where_it_lies(opened, plane, across, down):
+    """Left at the right, front at the top and at the sagittal's left, top at the top: bright there, not in the mirror."""
+    page = opened()
+    place, shape = page.evaluate(HOTTEST)
+    settle(page)
+    share_across = (place[across] + 0.5) / shape[across]
+    share_down = (place[down] + 0.5) / shape[down]
+    if down == 0:  # z grows to superior, which is up
+        share_down = 1.0 - share_down
+    shine = """(canvas, [across, down]) => {
+        const pixel = canvas.getContext("2d").getImageData(across * canvas.width, down * canvas.height, 1, 1).data;
+        return pixel[0] + pixel[1] + pixel[2];
+    }"""
+    canvas = page.locator(f'.method[data-name="truth"] canvas[data-plane="{plane}"]')
+    there = canvas.evaluate(shine, [share_across, share_down])
+    assert there > 550
+    assert canvas.evaluate(shine, [share_across, 1.0 - share_down]) < 0.7 * there
 
 
 def test_difference_and_maps_are_other_pictures(opened):

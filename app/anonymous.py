@@ -1,0 +1,50 @@
+"""What an anonymous comparison leaves out: patient, dates, the history of reading, and names of files."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from spectac.recon import Study
+
+KEPT = ("Manufacturer", "ManufacturerModelName")
+"""Of what a study says about patient and camera."""
+SHORTEST = 4
+"""Names of fewer letters are not looked for: they are parts of other words."""
+
+
+def anonymised(study: Study, hide: Callable[[str], str]) -> Study:
+    """The study without patient, start and history, and its warnings without names of files."""
+    return replace(
+        study,
+        patient={key: text for key, text in study.patient.items() if key in KEPT},
+        acquisition=replace(study.acquisition, start=None),
+        history=(),
+        warnings=tuple(hide(line) for line in study.warnings),
+    )
+
+
+def hider(paths: Iterable[Path], study: Study) -> Callable[[str], str]:
+    """Function that takes the paths and names of these files and folders, and the patient's, out of a text."""
+    words = {value for key, value in study.patient.items() if key not in KEPT}
+    for path in paths:
+        words |= {str(path), str(path.resolve()), path.name, path.stem, path.name.partition(".")[0]}
+        words |= {str(path.parent), path.parent.name}
+    listed = sorted((word for word in words if len(word) >= SHORTEST), key=len, reverse=True)
+    if not listed:
+        return str
+    pattern = re.compile("|".join(re.escape(word) for word in listed))
+    return lambda text: pattern.sub("(left out)", text)
+
+
+def without_paths(digests: Mapping[str, str]) -> dict[str, str]:
+    """Digests by number instead of by file."""
+    return {f"input {number}": digest for number, digest in enumerate(digests.values(), 1)}
+
+
+def hidden(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a reconstruction without the paths that options and calibration name."""
+    options = dict.fromkeys(parameters["attenuation_options"], "given")
+    calibration = None if parameters["calibration"] is None else "given"
+    return {**parameters, "attenuation_options": options, "calibration": calibration}

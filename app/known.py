@@ -1,0 +1,101 @@
+"""What is known beside a study's projections: a truth, labels for VOIs, a calibration."""
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from spectac.app.comparison import CompareRequest
+from spectac.recon import Image, InputError, Projections, Study
+from spectac.recon.calibration import Calibration, read_calibration, told
+from spectac.recon.io.nifti import read_image, read_labels
+from spectac.recon.resample import resample
+from spectac.recon.types import Grid
+from spectac.recon.voi import Vois, from_labels
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What a request leads to, as far as it does.
+
+    `truth` on the reconstruction's grid, `own_truth` and `own_vois` on the truth's; `vois` from labels;
+    `calibration` for the images, or the factor `cps_per_kbq` of a virtual patient; `scale` says where it is from;
+    `files` are all that were read.
+    """
+
+    truth: Image | None
+    own_truth: Image | None
+    vois: Vois | None
+    own_vois: Vois | None
+    calibration: Calibration | None
+    cps_per_kbq: float | None
+    scale: str
+    files: tuple[Path, ...]
+
+    def in_kbq(self, image: Image, study: Study, photopeak: str | None) -> Image:
+        """An image in kBq/mL where there is a calibration for cps/mL, the same image else.
+
+        One without attenuation correction is divided as well, for comparison's sake, and its history says so.
+        """
+        if self.cps_per_kbq is None or image.unit != "cps/mL":
+            return image
+        if self.calibration is not None and told(image, "attenuation") != "none":
+            return self.calibration.applied(image, study, photopeak)
+        line = f"divided by {self.cps_per_kbq:.6g} cps per kBq, {self.scale}"
+        return replace(image, values=image.values / self.cps_per_kbq, unit="kBq/mL", history=(*image.history, line))
+
+
+def known(request: CompareRequest, study: Study, projections: Projections, grid: Grid) -> Known:
+    """What the request leads to for a study, on the grid of its reconstruction.
+
+    Labels and calibration of a virtual patient (patient.json) are taken along with its truth.
+    Raises InputError where they do not belong to the study: another collimator, another scatter correction, another
+    place.
+    """
+    files: list[Path] = []
+    calibration, factor, scale = None, None, ""
+    if request.base.calibration is not None:
+        file = Path(request.base.calibration)
+        calibration = read_calibration(file)
+        calibration.check(study, request.base.photopeak)
+        if calibration.scatter_method != projections.scatter_method:
+            raise InputError(
+                f"the calibration was made with scatter: {calibration.scatter_method}, the images would have scatter: "
+                f"{projections.scatter_method}: compare with the same scatter correction"
+            )
+        factor, scale = calibration.cps_per_kbq, f"from {file.name}"
+        files.append(file)
+    truth = own_truth = None
+    labels = request.labels
+    if request.truth is not None:
+        folder = request.truth if request.truth.is_dir() else request.truth.parent
+        file = folder / "activity.nii.gz" if request.truth.is_dir() else request.truth
+        own_truth = read_image(file)
+        truth = replace(own_truth, values=resample(own_truth.values, own_truth.grid, grid), grid=grid)
+        if not truth.values.max() > 0:
+            raise InputError(f"{file}: holds no activity in the study's field: it belongs to another position")
+        beside, record = folder / "labels.nii.gz", folder.parent / "patient.json"
+        labels = beside if labels is None and beside.is_file() else labels
+        files.append(file)
+        if factor is None and truth.unit == "kBq/mL" and record.is_file():
+            factor, scale = _factor_in(record), f"from the virtual patient's {record.name}"
+            files.append(record)
+    vois = own_vois = None
+    if labels is not None:
+        values, label_grid, names = read_labels(labels)
+        vois = from_labels(values, label_grid, names, grid, f"labels of {labels.name}")
+        files.append(labels)
+        if own_truth is not None and own_truth.grid.same_as(label_grid):
+            own_vois = from_labels(values, label_grid, names, label_grid, "labels of the truth")
+    return Known(truth, own_truth, vois, own_vois, calibration, factor, scale, tuple(files))
+
+
+def _factor_in(path: Path) -> float:
+    """Key cps_per_kbq of a virtual patient's record; InputError without."""
+    try:
+        factor = float(json.loads(path.read_text(encoding="utf-8"))["cps_per_kbq"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: no cps_per_kbq in it ({error})") from None
+    if not (math.isfinite(factor) and factor > 0):
+        raise InputError(f"{path}: cps_per_kbq must be above 0, not {factor}")
+    return factor
