@@ -1,9 +1,11 @@
 """A study in the form that STIR, SIMIND's users or PyTomography read, with a line on everything that gets lost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from spectac.app.anonymous import anonymised
 from spectac.recon import Acquisition, InputError, MuMap, Study, default_grid
 from spectac.recon.attenuation import check_values, map_on_grid
 from spectac.recon.io import interfile, interfile_write
@@ -16,12 +18,15 @@ from spectac.recon.system import view_weights_s
 TARGETS = ("stir", "simind", "pytomography")
 
 
-def export(study: Study, target: str, output: Path, *, mu_map: Path | None = None) -> list[str]:
+def export(
+    study: Study, target: str, output: Path, *, mu_map: Path | None = None, anonymous: bool = False
+) -> list[str]:
     """Write a study, and a mu-map in 1/cm on the reconstruction's grid, into an empty folder for another program.
 
     `target` "stir": projections_w1.hs, ... and mu_map.hv; "simind": projections_tot_w1.h00, ... and mu_map.hct;
     "pytomography": projections.dcm and mu_map.npy. Returns lines for the user: what each file is, and what the files
-    do not say. Counts are never changed.
+    do not say; README.txt holds them as well. Counts are never changed. `anonymous` leaves out patient, study, dates
+    and UIDs, and from README.txt what was noted when the files were read, which may quote them.
     Raises InputError for what the target's files cannot hold without changing the image (docs/formats.md, "Export").
     """
     if target not in TARGETS:
@@ -29,15 +34,27 @@ def export(study: Study, target: str, output: Path, *, mu_map: Path | None = Non
     if output.is_dir() and any(output.iterdir()):
         raise InputError(f"{output} holds files already: give an empty folder, so that nothing older is read with it")
     mu, notes = (None, []) if mu_map is None else _on_grid(mu_map, study)
-    notes += [*study.warnings, *_lost(study, target)]
+    notes += study.warnings
+    if anonymous:
+        study = _without_patient(study)
+    lost = _lost(study, target)
+    told = lost if anonymous else [*notes, *lost]
     with written_folder(output) as folder:
         labels = _write(folder, study, target, mu)
+        lines = [*_how_to_read(study, target, Path(), mu, labels), *(f"note: {note}" for note in told)]
+        (folder / "README.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         names = sorted(path.name for path in folder.iterdir())
     return [
         *_how_to_read(study, target, output, mu, labels),
-        *(f"note: {note}" for note in notes),
+        *(f"note: {note}" for note in (*notes, *lost)),
         f"{output}: {', '.join(names)}",
     ]
+
+
+def _without_patient(study: Study) -> Study:
+    """The same without patient, study, dates and UIDs; the camera's maker and model stay."""
+    plain = anonymised(study, str)
+    return replace(plain, acquisition=replace(plain.acquisition, frame_of_reference_uid=None))
 
 
 def _write(folder: Path, study: Study, target: str, mu: MuMap | None) -> list[str]:
@@ -87,8 +104,8 @@ def _on_grid(path: Path, study: Study) -> tuple[MuMap, list[str]]:
     return placed, notes
 
 
-def _how_to_read(study: Study, target: str, output: Path, mu: MuMap | None, labels: list[str]) -> list[str]:
-    """What each file holds, and the lines that load it."""
+def _how_to_read(study: Study, target: str, folder: Path, mu: MuMap | None, labels: list[str]) -> list[str]:
+    """What each file in `folder` holds, and the lines that load it."""
     lines = [
         f"{label}: {window.name}, {window.lower_kev:g}-{window.upper_kev:g} keV"
         for label, window in zip(labels, study.windows, strict=True)
@@ -96,11 +113,11 @@ def _how_to_read(study: Study, target: str, output: Path, mu: MuMap | None, labe
     if target == "pytomography":
         lines += [
             "from pytomography.io.SPECT import dicom",
-            f'object_meta, proj_meta = dicom.get_metadata("{output / "projections.dcm"}", index_peak=0)',
-            f'projections = dicom.get_projections("{output / "projections.dcm"}", index_peak=0)  # [view, r, z]',
+            f'object_meta, proj_meta = dicom.get_metadata("{folder / "projections.dcm"}", index_peak=0)',
+            f'projections = dicom.get_projections("{folder / "projections.dcm"}", index_peak=0)  # [view, r, z]',
         ]
         if mu is not None:
-            lines.append(f'mu = torch.from_numpy(numpy.load("{output / "mu_map.npy"}"))  # 1/cm, [x, y, z]')
+            lines.append(f'mu = torch.from_numpy(numpy.load("{folder / "mu_map.npy"}"))  # 1/cm, [x, y, z]')
     if target == "simind" and mu is not None:
         lines.append("mu_map.hct: 1/cm; PyTomography: simind.get_attenuation_map(header, smi_index_22=3)")
     if target == "stir" and mu is not None:

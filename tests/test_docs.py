@@ -72,6 +72,47 @@ def test_examples_are_numbered_and_links_to_them_lead_somewhere():
     assert linked <= {name.removesuffix(".py") for name in EXAMPLES}
 
 
+def linked(page: Path) -> list[str]:
+    """Targets of the links and pictures of a page that lie in the tree, in Markdown outside of code."""
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = re.findall(r"\]\(([^()\s]+)\)", text)
+    return [target for target in found if not re.match(r"[a-z]+:", target)]
+
+
+def anchors(page: Path) -> set[str]:
+    """Names that the headings of a page are linked by."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
+PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_to_files_of_the_tree(name):
+    page, lost = ROOT / name, []
+    for target in linked(page):
+        path, _, anchor = target.partition("#")
+        # Sphinx makes the gallery of the examples.
+        if path.startswith("gallery/"):
+            continue
+        there = (page.parent / path).resolve() if path else page
+        if not there.exists() or not there.is_relative_to(ROOT) or (anchor and anchor not in anchors(there)):
+            lost.append(target)
+    assert lost == []
+
+
+def test_no_number_of_the_readme_is_left_to_be_filled_in():
+    """Nothing like VOI_DAT stands in its text."""
+    text = re.sub(
+        r"```.*?```|`[^`]*`|\]\([^)]*\)", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    lines = [line for line in text.splitlines() if not line.startswith("    ")]
+    assert re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", "\n".join(lines)) == []
+
+
 @pytest.mark.slow
 def test_the_documentation_builds_without_a_warning(tmp_path):
     """Every example runs (tiny), every docstring can be read, every link inside the site leads somewhere."""

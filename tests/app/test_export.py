@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pydicom
@@ -148,6 +149,51 @@ def test_dicom_has_what_pytomography_takes_in_its_own_way(tmp_path, study):
     assert any("position of the rotation axis is unknown" in line for line in lines)
     item = pydicom.dcmread(tmp_path / "c" / "projections.dcm").DetectorInformationSequence[0]
     assert item.ImagePositionPatient == [-93, -93, 21]
+
+
+@pytest.mark.parametrize("target", ["stir", "simind", "pytomography"])
+def test_what_is_printed_stays_beside_the_files(tmp_path, files, study, target):
+    """README.txt says the same as the screen, with names that still hold when the folder is moved."""
+    odd = replace(study, warnings=("odd",))
+    *lines, _ = export(odd, target, tmp_path / "out", mu_map=files / "mu.nii.gz")
+    kept = (tmp_path / "out" / "README.txt").read_text(encoding="utf-8").splitlines()
+    assert kept == [line.replace(f"{tmp_path / 'out'}/", "") for line in lines]
+    assert "note: odd" in kept
+    if target == "pytomography":
+        assert 'projections = dicom.get_projections("projections.dcm", index_peak=0)  # [view, r, z]' in kept
+    assert any(("resolution of siemens-lehr" if target != "simind" else "smi_index_22=3") in line for line in kept)
+
+
+@pytest.mark.parametrize("target", ["stir", "simind", "pytomography"])
+def test_anonymous_leaves_no_patient_in_any_file(capsys, monkeypatch, tmp_path, study, target):
+    secret = {
+        "PatientName": "Doe^Jane", "PatientID": "SECRET-1", "PatientBirthDate": "19470213", "AccessionNumber": "A-77",
+        "StudyInstanceUID": "1.2.840.99.1", "StudyDate": "20191105", "ReferringPhysicianName": "Roe^Rita",
+        "Manufacturer": "SIEMENS", "SOPInstanceUID": "1.2.840.99.2",
+    }  # fmt: skip
+    begun = replace(study.acquisition, start=datetime(2019, 11, 5, 9, 30), frame_of_reference_uid="1.2.840.99.3")
+    named = replace(study, acquisition=begun, patient=secret, warnings=("the file of Doe^Jane is odd",))
+    write_study(tmp_path / "named.h5", named)
+
+    def told(folder, *options):
+        code, out, err = said(
+            capsys, monkeypatch, "export", tmp_path / "named.h5", "--to", target, "-o", folder, *options
+        )
+        assert code == 0, err
+        written = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+        words = ("Doe", "SECRET", "19470213", "A-77", "1.2.840.99", "20191105", "2019:11:05", "Roe")
+        return {word for word in words if word.encode() in written}
+
+    assert told(tmp_path / "named")
+    assert told(tmp_path / "anonymous", "--anonymous") == set()
+    mine = open_study(
+        tmp_path / "anonymous" / "projections.dcm" if target == "pytomography" else tmp_path / "anonymous"
+    )
+    assert mine.counts.sum() == study.counts.sum()
+    assert mine.acquisition.start is None
+    if target == "pytomography":
+        assert mine.patient["Manufacturer"] == "SIEMENS"
+        assert mine.acquisition.collimator == study.acquisition.collimator
 
 
 def test_the_line_of_the_resolution_is_the_collimators(tmp_path, study):
