@@ -107,8 +107,8 @@ def comparison_of(study: Study, path: Path, request: CompareRequest) -> Comparis
     warnings: list[str] = []
     if not solver.scatter_corrected:
         warnings.append(
-            f"no scatter correction ({projections.scatter_method}): with a narrow-beam map (predicted, ct, map) "
-            "brains come out a fifth to a half too hot; do not read levels from it"
+            "no scatter correction: with a narrow-beam map (predicted, ct, map) brains come out a fifth to a half too "
+            "hot; do not read levels from it"
         )
     outline, quick = _quick_look(solver, warnings)
     vois = beside.vois if beside.vois is not None or quick is None else _placed(quick, request.tracer, solver, warnings)
@@ -133,8 +133,18 @@ def comparison_of(study: Study, path: Path, request: CompareRequest) -> Comparis
         shown = () if result.uncorrected is not None else tuple(course)
         made[name] = Made(one, result, image, time.perf_counter() - began, shown)
     if not made:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in refused.items():
+            by_reason.setdefault(reason, []).append(name)
+        reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
         raise InputError(f"{path}: no method could be used: {reasons}")
+    uniform = made["uniform"].result.mu if "uniform" in made else None
+    for name, one_made in made.items():
+        mu = one_made.result.mu
+        if name not in ("uniform", "chang") and mu and uniform and np.array_equal(mu.per_cm, uniform.per_cm):
+            warnings.append(
+                f"{name} used the uniform map here, so that its numbers are those of uniform: see its notes"
+            )
     reference = _reference(beside, made, vois, warnings)
     images = {name: one.image for name, one in made.items()}
     rows = measured(images, refused, reference, vois, tracer, outline)

@@ -175,7 +175,7 @@ def test_no_scatter_window_and_a_bad_header_stand_first_and_nothing_is_invented(
     text = (tmp_path / "out" / "report.html").read_text()
     first, rest = text.split('id="read"', 1)
     for words in (
-        "no scatter correction (none)",
+        "no scatter correction: ",
         "the collimator is unknown",
         "the view times are unknown",
         "the header&#39;s nuclide was replaced",
@@ -423,3 +423,13 @@ def test_the_first_view_of_a_detector_is_drawn_where_it_stands(patient):
         x1, y1, x2, y2 = map(float, line.groups())
         radius = study.acquisition.radii_mm[0]
         np.testing.assert_allclose((0.5 * (x1 + x2), 0.5 * (y1 + y2)), np.array(place_xy) * radius, atol=0.2)
+
+
+def test_a_predicted_map_that_is_the_uniform_one_is_told_first(tmp_path, place):
+    """9 mm pixels lie outside of what training had: the uniform map takes the predicted one's place."""
+    pytest.importorskip("torch", reason="the predicted map needs torch: pip install 'spectac[learned]'")
+    request = CompareRequest(QUICK, methods=("uniform", "predicted"), labels=place / "truth" / "labels.nii.gz")
+    compared = compare(place / "study.h5", request, tmp_path / "out")
+    assert any(line.startswith("predicted used the uniform map here") for line in compared.warnings)
+    first = (tmp_path / "out" / "report.html").read_text().split('id="read"', 1)[0]
+    assert "predicted used the uniform map here" in first

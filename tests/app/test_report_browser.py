@@ -143,7 +143,8 @@ HOTTEST = """async () => {
     const data = JSON.parse(document.getElementById("data").textContent), v = data.volumes, one = v.images.truth;
     const packed = Uint8Array.from(atob(document.getElementById("pack").textContent), (c) => c.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const levels = new Uint8Array(await new Response(stream).arrayBuffer()), [nz, ny, nx] = v.shape, size = nz * ny * nx;
+    const levels = new Uint8Array(await new Response(stream).arrayBuffer());
+    const [nz, ny, nx] = v.shape, size = nz * ny * nx;
     let best = 0, most = -1;
     for (let n = 0; n < size; n++) {
         const level = levels[one.begin + n] * 256 + levels[one.begin + size + n];
