@@ -85,15 +85,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=60, metavar="N")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
+    # Before the result is there, which is an uncommitted change.
+    about = provenance(options.seed)
     rows = []
     for index in range(options.patients):
-        rows.append(row_of(options.seed, index))
+        rows.append({**about, **row_of(options.seed, index)})
         print(rows[-1], flush=True)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with (options.output / "voi_placement.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, [*provenance(options.seed), *columns], lineterminator="\n", restval="")
+        writer = csv.DictWriter(stream, columns, lineterminator="\n", restval="")
         writer.writeheader()
-        writer.writerows({**provenance(options.seed), **row} for row in rows)
+        writer.writerows(rows)
 
 
 if __name__ == "__main__":
