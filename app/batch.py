@@ -8,12 +8,14 @@ import math
 import re
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectac.app.batch_index import INDEX, SUMMARY, StudyState, index_template, state_done, write_results
+from spectac.app.batch_agreement import write_agreement
+from spectac.app.batch_check import check_options, check_places
+from spectac.app.batch_index import AGREEMENT, INDEX, SUMMARY, StudyState, index_template, state_done, write_results
 from spectac.app.batch_list import ListedStudy, read_list
 from spectac.app.batch_study import (
     DONE,
@@ -21,6 +23,7 @@ from spectac.app.batch_study import (
     WORK,
     Outcome,
     Share,
+    can_go_on,
     done_before,
     failed_before,
     make_study,
@@ -32,9 +35,9 @@ from spectac.recon.device import cpu_threads
 from spectac.recon.workers import finished, locked, named_function, visible_gpus
 
 if TYPE_CHECKING:
-    from spectac.app.compare import CompareRequest
+    from spectac.app.comparison import CompareRequest
 
-_STALE = re.compile(rf"\.[0-9a-f]{{12}}-({re.escape(SUMMARY)}|{re.escape(INDEX)})")
+_STALE = re.compile(rf"\.[0-9a-f]{{12}}-({'|'.join(map(re.escape, (SUMMARY, INDEX, AGREEMENT)))})")
 _SECONDS_BETWEEN_SUMMARIES = 5.0
 """The summary is of all studies: writing it after each one of thousands would take longer than they do."""
 _AGAIN = "the same command goes on with the rest"
@@ -42,12 +45,16 @@ _AGAIN = "the same command goes on with the rest"
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """Studies that an earlier run left done (`kept`), that are done with these, that failed in this run, and of all."""
+    """Studies that an earlier run left done (`kept`), that are done with these, that failed in this run, and of all.
+
+    While `checked` is below `total` the results of earlier runs are looked at, and the others are not known.
+    """
 
     kept: int
     done: int
     failed: int
     total: int
+    checked: int
 
 
 def run_batch(
@@ -65,17 +72,23 @@ def run_batch(
     `scheduler` is the address of a Dask scheduler whose workers see studies and folder; without one `workers` processes
     of this machine work (None: one for each GPU, else one for two cores), 0 means this process alone. `work` names the
     function (study, request, output) as "package.module:function". A study that raises, or whose worker dies again and
-    again, fails with its reason; summary.csv and index.html tell of all.
+    again, fails with its reason; summary.csv and index.html tell of all, agreement.csv of the methods when all is done.
     OSError of the disk, MemoryError of the writing and KeyboardInterrupt end the run; the same call goes on with the
-    rest. Raises InputError where another run has the folder, and where the scheduler does not answer.
+    rest. Raises InputError where another run has the folder, where results would go among the data of a study, and
+    where the scheduler does not answer.
     Assumes: a script that calls it with processes guards its start with `if __name__ == "__main__"`.
     """
     named_function("work", work)
     template = index_template()
     folder = folder.resolve()
+    check_places(folder, studies, request)
     with locked(folder, "batch"):
         _remove_stale(folder)
-        states = {study.name: _state_before(folder, study, request, work) for study in studies}
+        states: dict[str, StudyState] = {}
+        for checked, study in enumerate(studies):
+            if on_progress is not None:
+                on_progress(BatchProgress(0, 0, 0, len(studies), checked))
+            states[study.name] = _state_before(folder, study, request, work)
         kept = sum(state.status == "done" for state in states.values())
         todo = [study for study in studies if states[study.name].status != "done"]
         failed, latest = 0, -math.inf
@@ -84,11 +97,13 @@ def run_batch(
             nonlocal latest
             if on_progress is not None:
                 done = sum(state.status == "done" for state in states.values())
-                on_progress(BatchProgress(kept, done, failed, len(states)))
+                on_progress(BatchProgress(kept, done, failed, len(states), len(states)))
             if time.monotonic() - latest > _SECONDS_BETWEEN_SUMMARIES:
                 write_results(folder, tuple(states.values()), template)
                 latest = time.monotonic()
 
+        if todo:  # that of fewer studies would pass for the one of all
+            (folder / AGREEMENT).unlink(missing_ok=True)
         tell()
         try:
             # Closed before the summary is written: what the workers finish until then is in it.
@@ -108,6 +123,7 @@ def run_batch(
                 latest = -math.inf
                 tell()
             raise
+        write_agreement(folder, tuple(states.values()))
         write_results(folder, tuple(states.values()), template)
     return tuple(states.values())
 
@@ -144,7 +160,7 @@ def _state_before(folder: Path, study: ListedStudy, request: "CompareRequest", w
 
 def _state_after(folder: Path, study: ListedStudy, outcome: Outcome) -> StudyState:
     there = folder / study.name / (DONE if outcome.reason is None else FAILURE)
-    if not there.is_file():
+    if outcome.stored and not there.is_file():
         raise InputError(f"{folder}: the workers write to another disk: give a folder that all see")
     if outcome.reason is None:
         return state_done(folder, study, outcome.seconds)
@@ -166,49 +182,85 @@ def make_batch(
     *,
     scheduler: str | None,
     workers: int | None,
+    extend_ct: bool = False,
+    assume_aligned: bool = False,
     work: str = WORK,
 ) -> list[str]:
     """Read the list and run or complete the batch in `output`; lines for the user.
 
-    `methods` are those of studies that name none. Raises InputError where the list is wrong or every study failed, and
-    OSError, MemoryError and KeyboardInterrupt with a line that says how many are done and how to go on.
+    `methods` are those of studies that name none; `extend_ct` and `assume_aligned` are for studies with a CT.
+    Raises InputError where the list or an option is wrong or every study failed, and OSError, MemoryError and
+    KeyboardInterrupt with a line that says how many are done, and how to go on where that is possible.
     """
-    # Whole paths: workers on other machines were not started in this folder.
     studies, notes = read_list(listed.absolute(), output)
+    studies = tuple(
+        replace(study, methods=study.methods or methods, extend_ct=extend_ct, assume_aligned=assume_aligned)
+        for study in studies
+    )
+    for option, asked in (("--extend-ct", extend_ct), ("--assume-aligned", assume_aligned)):
+        if asked and not any("ct" in study.files for study in studies):
+            raise InputError(f"{option} needs the CT of at least one study: give a CSV with a column ct")
+    # Whole paths: workers on other machines were not started in this folder.
     if request.base.calibration is not None:
         base = replace(request.base, calibration=str(Path(request.base.calibration).absolute()))
         request = replace(request, base=base)
-    studies = tuple(replace(study, methods=study.methods or methods) for study in studies)
-    latest = BatchProgress(0, 0, 0, len(studies))
+    if request.normals is not None:
+        request = replace(request, normals=request.normals.absolute())
+    check_options(request, methods)
+    latest = BatchProgress(0, 0, 0, len(studies), 0)
     began = time.perf_counter()
 
-    with counting_bar(f"batch of {len(studies)} studies") as move:
+    with ExitStack() as bars:
+        move = bars.enter_context(counting_bar("earlier results"))
+        move(0, len(studies))
 
         def show(progress: BatchProgress) -> None:
-            nonlocal latest
+            nonlocal latest, move
+            if latest.checked < latest.total == progress.checked:
+                bars.close()
+                move = bars.enter_context(counting_bar(f"batch of {len(studies)} studies"))
             latest = progress
-            # The bar shows the studies of this run alone: the time left follows from them.
-            move(progress.done + progress.failed - progress.kept, progress.total - progress.kept)
+            if progress.checked < progress.total:
+                move(progress.checked, progress.total)
+            else:
+                # The bar shows the studies of this run alone: the time left follows from them.
+                move(progress.done + progress.failed - progress.kept, progress.total - progress.kept)
 
         def standing() -> str:
-            return f"{latest.done} of {latest.total} studies are done in {output}, {_AGAIN}"
+            if latest.checked < latest.total:
+                return f"the results of earlier runs in {output} were being checked"
+            return f"{latest.done} of {latest.total} studies are done in {output}"
 
         try:
             states = run_batch(
                 studies, request, output, scheduler=scheduler, workers=workers, work=work, on_progress=show
             )
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"interrupted: {standing()}") from None
+            raise KeyboardInterrupt(f"interrupted: {standing()}, {_AGAIN}") from None
         except OSError as error:
-            raise OSError(error.errno, f"{error.strerror or error}; {standing()}", error.filename) from error
+            again = f", {_AGAIN}" if can_go_on(error) else ""
+            raise OSError(error.errno, f"{error.strerror or error}; {standing()}{again}", error.filename) from error
         except MemoryError as error:
-            raise MemoryError(f"{str(error) or 'the results do not fit'}; {standing()}") from error
+            raise MemoryError(f"{str(error) or 'the results do not fit'}; {standing()}, {_AGAIN}") from error
     failures = {state.study.name: state.reason for state in states if state.status == "failed"}
     if len(failures) == len(states):
         name, reason = next(iter(failures.items()))
         raise InputError(f"{output}: all {len(failures)} studies failed; {name}: {reason}")
     lines = [f"note: {note}" for note in notes]
     lines += [f"note: {name} failed: {reason}" for name, reason in failures.items()]
+    lines += _told(states)
     seconds = time.perf_counter() - began
     done = len(states) - len(failures)
     return [*lines, f"{output / INDEX}: {done} studies done, {len(failures)} failed ({seconds:.1f} s)"]
+
+
+def _told(states: Sequence[StudyState]) -> list[str]:
+    """What the reports say besides numbers, counted."""
+    lines = []
+    warned = sum(bool(state.warnings) for state in states)
+    if warned:
+        lines.append(f"note: {warned} of {len(states)} studies have warnings: see {INDEX}")
+    lacking = [len(state.refused) for state in states if state.refused]
+    if lacking:
+        lines.append(f"note: methods were left out {sum(lacking)} times, in {len(lacking)} studies: see {INDEX}")
+    return lines

@@ -1,34 +1,53 @@
 """The list of studies that `spectac batch` works through: a folder of studies, or a CSV with one in each row."""
 
 import csv
+import hashlib
 import math
+import os
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import normalize
 
 from spectac.recon import InputError
+from spectac.recon.collimator import collimator, parse_psf
 from spectac.recon.io import files_of
+from spectac.recon.io.dicom_file import looks_like_dicom, open_dicom
+from spectac.recon.io.dicom_nm_header import kind_of
+from spectac.recon.io.interfile_header import looks_like_interfile, read_header
+from spectac.recon.nuclides import nuclide
+from spectac.recon.voi import TRACERS
 
 FILE_COLUMNS = ("ct", "mu_map", "truth", "labels")
 GIVEN_COLUMNS = ("nuclide", "collimator", "psf", "radius_mm", "head_angles")
-COLUMNS = ("study", "name", "methods", *FILE_COLUMNS, *GIVEN_COLUMNS)
+COLUMNS = ("study", "name", "methods", "tracer", *FILE_COLUMNS, *GIVEN_COLUMNS)
 
-_NO_STUDY = (".csv", ".json", ".md", ".nii", ".nii.gz", ".pdf", ".png", ".jpg", ".jpeg", ".toml", ".txt", ".xlsx")
+_NO_STUDY = (
+    ".csv", ".db", ".docx", ".html", ".ini", ".jpeg", ".jpg", ".json", ".log", ".md", ".nii", ".nii.gz", ".ods", ".pdf",
+    ".png", ".toml", ".tsv", ".txt", ".xls", ".xlsx", ".yaml", ".zip",
+)  # fmt: skip
 """Endings of files that no raw projections come in: tables, notes, pictures, images and maps."""
 
-_NAME = re.compile(r"\w(?:[\w .+-]{0,98}[\w+-])?")
-_TAKEN = ("summary.csv", "index.html")
+_NAME = re.compile(r"\w(?:[\w .+-]*[\w+-])?")
+_LONGEST_NAME = 200
+"""Bytes: file systems take 255, in UTF-8."""
+_TAKEN = ("summary.csv", "index.html", "agreement.csv")
 """Files of the results' folder, in which every study gets a folder of its name."""
+_DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
+)
+"""No folder can be called so on Windows, whatever follows after a point."""
 
 
 @dataclass(frozen=True)
 class ListedStudy:
     """One study of the list: its folder's name among the results, where it lies, and what is its own.
 
-    `methods` None: those of the whole batch. `files` holds ct, mu_map, truth, labels; `given` what replaces or
-    completes the study's own headers. Nothing is opened: a study that is missing fails when it is worked on.
+    `methods` and `tracer` None: those of the whole batch. `files` holds ct, mu_map, truth, labels; `given` what
+    replaces or completes the study's own headers; `extend_ct` and `assume_aligned` are for its CT, where it has one.
+    Nothing is opened: a study that is missing fails when it is worked on.
     """
 
     name: str
@@ -36,10 +55,13 @@ class ListedStudy:
     methods: tuple[str, ...] | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     given: Mapping[str, object] = field(default_factory=dict)
+    tracer: str | None = None
+    extend_ct: bool = False
+    assume_aligned: bool = False
 
 
 def read_list(path: Path, results: Path) -> tuple[tuple[ListedStudy, ...], list[str]]:
-    """Studies of a folder (each sub-folder and file directly in it) or of a CSV, and notes on what was left out.
+    """Studies of a folder (each sub-folder and file directly in it) or of a CSV, and notes on what stands out.
 
     `results` is the folder of the results, which may lie among the studies.
     Raises InputError where there is no such list or no study in it, and where the CSV's header, names or numbers are
@@ -47,11 +69,22 @@ def read_list(path: Path, results: Path) -> tuple[tuple[ListedStudy, ...], list[
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; a list is a folder of studies or a CSV with a column study")
+    notes: list[str] = []
     if not path.is_dir():
-        return _from_csv(path), []
-    if results.exists() and results.samefile(path):
+        studies = _from_csv(path)
+    elif results.exists() and results.samefile(path):
         raise InputError(f"{path}: studies and results cannot share a folder: give another -o")
-    return _from_folder(path, results)
+    else:
+        studies, notes = _from_folder(path, results)
+    return studies, [*notes, *_twice(studies)]
+
+
+def _twice(studies: Sequence[ListedStudy]) -> list[str]:
+    """A note for every study that the list has under more than one name."""
+    names: dict[Path, list[str]] = defaultdict(list)
+    for study in studies:
+        names[study.path.resolve()].append(study.name)
+    return [f"{', '.join(same)} are the same study: {path}" for path, same in names.items() if len(same) > 1]
 
 
 def _from_folder(folder: Path, results: Path) -> tuple[tuple[ListedStudy, ...], list[str]]:
@@ -63,24 +96,40 @@ def _from_folder(folder: Path, results: Path) -> tuple[tuple[ListedStudy, ...], 
     for entry in visible:
         if entry in data or entry.resolve() == results.resolve():
             continue
-        # Not io.atomic.is_result: a virtual patient's folder is one, and a study.
-        other = (entry / "record.json").is_file() if entry.is_dir() else _is_no_study(entry)
+        other = _is_result(entry) if entry.is_dir() else _is_no_study(entry)
         (left_out if other else found).append(entry)
     if not found:
         raise InputError(f"{folder}: no studies in this folder: give one with a file or sub-folder for each study")
-    stems = Counter(_stem(entry) for entry in found)
-    names: dict[str, Path] = {}
-    taken = set(_TAKEN)
+    taken = {_compared(name) for name in _TAKEN}
+    studies = []
     for entry in found:
-        # Two files that differ in their endings alone keep them.
-        plain = _safe(_stem(entry) if stems[_stem(entry)] == 1 else entry.name)
-        name, number = plain, 2
-        while name.casefold() in taken:
-            name, number = f"{plain}-{number}", number + 1
-        taken.add(name.casefold())
-        names[name] = entry
+        name = _folder_name(entry.name, taken)
+        taken.add(_compared(name))
+        studies.append(ListedStudy(name, entry))
     notes = [f"left out, no studies: {', '.join(entry.name for entry in left_out)}"] if left_out else []
-    return tuple(ListedStudy(name, entry) for name, entry in names.items()), notes
+    return tuple(studies), notes
+
+
+def _is_result(folder: Path) -> bool:
+    """True for results of a batch, and of another command where no raw projections lie beside them.
+
+    Not io.atomic.is_result: a virtual patient's folder is one, and a study.
+    """
+    if all((folder / name).is_file() for name in ("summary.csv", "index.html")):
+        return True
+    return (folder / "record.json").is_file() and not any(_is_raw(file) for file in folder.iterdir())
+
+
+def _is_raw(file: Path) -> bool:
+    """True for raw projections as a folder may hold them: DICOM NM or an Interfile header."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(4096)
+        if looks_like_dicom(start):
+            return kind_of(open_dicom(file, pixels=False)) == "TOMO"
+        return looks_like_interfile(start) and read_header(file).text("number of projections") is not None
+    except (InputError, OSError):
+        return False
 
 
 def _read_with(entry: Path) -> list[Path]:
@@ -96,20 +145,39 @@ def _is_no_study(file: Path) -> bool:
     return plain.endswith(_NO_STUDY) or plain.startswith(("readme", "license")) or plain == "dicomdir"
 
 
-def _stem(path: Path) -> str:
-    return path.name if path.is_dir() else path.stem
+def _folder_name(name: str, taken: set[str]) -> str:
+    """Name of a folder made from the name of any file, with its ending: a file that joins later changes no other's.
+
+    A name that cannot be taken as it is gets six digits of its digest.
+    """
+    composed = normalize("NFC", name)
+    plain = re.sub(r"[^\w .+-]", "_", composed).strip(" .")
+    plain = plain.encode()[: _LONGEST_NAME - 20].decode(errors="ignore").rstrip(" .")
+    if not _NAME.fullmatch(plain) or _is_device(plain):
+        plain = f"_{plain}".rstrip(" .")
+    if plain != composed or _compared(plain) in taken:
+        plain = f"{plain}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:6]}"
+    while _compared(plain) in taken:
+        plain += "_"
+    return plain
 
 
-def _safe(name: str) -> str:
-    """Name of a folder made from any file's name."""
-    plain = re.sub(r"[^\w .+-]", "_", name).strip(" .")[:90].rstrip(" .")
-    return plain if _NAME.fullmatch(plain) else f"_{plain}".rstrip(" .")
+def _compared(name: str) -> str:
+    """What two names have in common that mean one folder on some system."""
+    return normalize("NFC", normalize("NFC", name).casefold())
+
+
+def _is_device(name: str) -> bool:
+    return name.partition(".")[0].rstrip(" ").upper() in _DEVICES
 
 
 def _from_csv(path: Path) -> tuple[ListedStudy, ...]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            lines = csv.DictReader(stream, strict=True)
+            # Spreadsheets write semicolons where the comma stands in numbers.
+            first = stream.readline()
+            stream.seek(0)
+            lines = csv.DictReader(stream, strict=True, delimiter=";" if ";" in first and "," not in first else ",")
             header = [str(name).strip() for name in lines.fieldnames or ()]
             _check_header(path, header)
             lines.fieldnames = header
@@ -118,8 +186,10 @@ def _from_csv(path: Path) -> tuple[ListedStudy, ...]:
         raise InputError(f"{path}: not a CSV in UTF-8: {error}") from None
     if not studies:
         raise InputError(f"{path}: no studies in this list: the header's column study has no rows")
-    times = Counter(study.name.casefold() for study in studies)
-    twice = sorted({study.name for study in studies if times[study.name.casefold()] > 1})
+    same: dict[str, list[str]] = defaultdict(list)
+    for study in studies:
+        same[_compared(study.name)].append(study.name)
+    twice = sorted({name for names in same.values() if len(names) > 1 for name in names})
     if twice:
         raise InputError(
             f"{path}: {', '.join(twice)} {'stands' if len(twice) == 1 else 'stand'} there more than once: every study "
@@ -148,29 +218,54 @@ def _from_row(where: str, folder: Path, row: Mapping[str | None, str | list[str]
     if "study" not in values:
         raise InputError(f"{where}: the column study is empty")
     source = folder / values["study"]
-    name = values.get("name")
-    if name is None:
-        name = _stem(source)
-        hint = "its path makes no name for a folder: give one in the column name"
-    else:
-        hint = "a name may hold letters, digits, spaces and . + - _, and begins with a letter or digit"
-    if not _NAME.fullmatch(name) or name.casefold() in _TAKEN:
-        raise InputError(f"{where}: name {name!r} is refused: {hint}")
-    methods = tuple(part.strip() for part in values.get("methods", "").split(";") if part.strip())
+    methods = tuple(part.strip() for part in re.split("[;,]", values.get("methods", "")) if part.strip())
     given: dict[str, object] = {column: values[column] for column in GIVEN_COLUMNS if column in values}
-    if "collimator" in given and "psf" in given:
-        raise InputError(f"{where}: give a collimator or a psf, not both")
     if "radius_mm" in given:
-        given["radius_mm"] = _radius_mm(where, values["radius_mm"])
-    files = {column: folder / values[column] for column in FILE_COLUMNS if column in values}
-    return ListedStudy(name, source, methods or None, files, given)
-
-
-def _radius_mm(where: str, text: str) -> float:
+        given["radius_mm"] = _number(values["radius_mm"])
+    tracer = values.get("tracer")
     try:
-        radius = float(text)
+        check_given(given)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    if tracer is not None and tracer not in TRACERS:
+        raise InputError(f"{where}: tracer {tracer!r} is not one of {', '.join(TRACERS)}")
+    files = {column: folder / values[column] for column in FILE_COLUMNS if column in values}
+    return ListedStudy(_given_name(where, source, values), source, methods or None, files, given, tracer)
+
+
+def _given_name(where: str, source: Path, values: Mapping[str, str]) -> str:
+    """Name in the column name, else the file's without its ending."""
+    name = normalize("NFC", values.get("name", source.name if source.is_dir() else source.stem))
+    hint = "its path makes no name for a folder: give one in the column name"
+    if "name" in values:
+        hint = "a name may hold letters, digits, spaces and . + - _, and begins with a letter or digit"
+    if _is_device(name):
+        hint = "Windows has a device of this name"
+    size = len(os.fsencode(name))
+    if size > _LONGEST_NAME:
+        raise InputError(f"{where}: name {name[:20]!r}... is {size} bytes long: give one of at most {_LONGEST_NAME}")
+    if not _NAME.fullmatch(name) or _is_device(name) or _compared(name) in _TAKEN:
+        raise InputError(f"{where}: name {name!r} is refused: {hint}")
+    return name
+
+
+def check_given(given: Mapping[str, object]) -> None:
+    """InputError for values that no study can take in place of its own: see GIVEN_COLUMNS."""
+    if "collimator" in given and "psf" in given:
+        raise InputError("give a collimator or a psf, not both")
+    for name, reads in (("nuclide", nuclide), ("collimator", collimator), ("psf", parse_psf)):
+        if name in given:
+            reads(str(given[name]))
+    if "radius_mm" in given and not (isinstance(radius := given["radius_mm"], int | float) and 0 < radius < math.inf):
+        raise InputError(f"the radius must be a number of mm above 0, not {radius}")
+    if "head_angles" in given:
+        angles = [_number(part) for part in str(given["head_angles"]).split(",")]
+        if not all(isinstance(angle, float) and abs(angle) <= 360 for angle in angles):
+            raise InputError(f"head angles need numbers from -360 to 360, e.g. 0,180, not {given['head_angles']}")
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
     except ValueError:
-        radius = math.nan
-    if not (math.isfinite(radius) and radius > 0):
-        raise InputError(f"{where}: radius_mm must be a number above 0, not {text!r}")
-    return radius
+        return text

@@ -1,6 +1,7 @@
 """Attenuation models by name: the entry-point group `spectac.attenuation`, and what builds the models of spectac."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from spectac.recon.attenuation import AttenuationModel, Chang, CTMap, MapFile, NoAttenuation, UniformMap
@@ -23,8 +24,14 @@ def check_installed(name: str) -> None:
     _installed(name)
 
 
+@cache
+def _found() -> Mapping[str, EntryPoint]:
+    """Read once: that takes the packages of the whole environment."""
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+
+
 def _installed(name: str) -> EntryPoint:
-    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    found = _found()
     if name not in found:
         raise InputError(f"attenuation model {name!r} is not installed: use one of {', '.join(sorted(found))}")
     return found[name]

@@ -23,7 +23,7 @@ HOMES = {
     "distributed": ("recon/workers.py",),
     "nibabel": ("recon/io/",),
     "pydicom": ("recon/io/",),
-    "skimage": ("recon/quantify.py",),
+    "skimage": ("recon/quantify.py", "app/compare.py"),
     "SimpleITK": ("recon/io/", "recon/ct.py"),
     "xraylib": ("recon/ct.py", "recon/collimator.py", "simulate/", "benchmarks/"),
     "torch": ("learned/", "benchmarks/peers/"),

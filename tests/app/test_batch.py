@@ -18,13 +18,14 @@ import numpy as np
 import pytest
 
 from spectac.app import batch, batch_index, batch_study
-from spectac.app.batch import run_batch
+from spectac.app.batch import BatchProgress, run_batch
 from spectac.app.batch_list import ListedStudy, read_list
 from spectac.app.batch_study import DONE, FAILURE
 from spectac.app.cli import main
 from spectac.app.compare import CompareRequest
 from spectac.app.run import Request
-from spectac.recon import InputError
+from spectac.recon import EnergyWindow, InputError
+from spectac.recon.calibration import Calibration, write_calibration
 from spectac.recon.workers import locked, share, visible_gpus
 
 pytest.importorskip("jinja2", reason="the index page needs jinja2")
@@ -46,7 +47,7 @@ def listed(tmp_path) -> Path:
     folder.mkdir()
     for place in range(20):
         name = f"case-{place:02d}"
-        (folder / f"{name}.h5").write_text(BAD.get(name, str(place)))
+        (folder / f"{name}").write_text(BAD.get(name, str(place)))
     return folder
 
 
@@ -54,8 +55,8 @@ def listed(tmp_path) -> Path:
 def here(capsys, monkeypatch, listed, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Function that runs `spectac batch` with the stand-in work in this process."""
 
-    def run(*more: object) -> subprocess.CompletedProcess[str]:
-        arguments = ("batch", listed, "-o", tmp_path / "out", "--work", "fake_batch:work", "--workers", "0", *more)
+    def run(*more: object, studies: Path = listed) -> subprocess.CompletedProcess[str]:
+        arguments = ("batch", studies, "-o", tmp_path / "out", "--work", "fake_batch:work", "--workers", "0", *more)
         monkeypatch.setattr(sys, "argv", ["spectac", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
@@ -88,13 +89,14 @@ def test_good_studies_are_done_and_bad_ones_named(here, tmp_path):
     done = here()
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert lines[0].startswith("note: case-03 failed: ")
-    assert lines[0].endswith("case-03.h5: cannot tell what this file is")
+    assert lines[0].endswith("case-03: cannot tell what this file is")
     assert lines[1].startswith("note: case-07 failed: ZeroDivisionError: a defect of the code (fake_batch.py:")
     assert lines[2] == "note: case-13 failed: not enough memory: the data do not fit"
-    assert "17 studies done, 3 failed" in lines[3]
-    assert worked_on(tmp_path) == [f"case-{place:02d}.h5" for place in range(20)]
+    assert lines[3] == "note: methods were left out 17 times, in 17 studies: see index.html"
+    assert "17 studies done, 3 failed" in lines[4]
+    assert worked_on(tmp_path) == [f"case-{place:02d}" for place in range(20)]
     rows = summary(tmp_path / "out")
     whole = [row for row in rows if row["method"] in ("", "none")]
     assert [row["name"] for row in whole] == [f"case-{place:02d}" for place in range(20)]
@@ -114,9 +116,9 @@ def test_the_next_run_tries_failed_studies_again_and_keeps_the_others(here, list
     here()
     worked_on(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/record.json")}
-    (listed / "case-03.h5").write_text("3")
+    (listed / "case-03").write_text("3")
     done = here()
-    assert worked_on(tmp_path) == [f"{name}.h5" for name in BAD]
+    assert worked_on(tmp_path) == [f"{name}" for name in BAD]
     assert "18 studies done, 2 failed" in done.stdout
     assert not (tmp_path / "out" / "case-03" / FAILURE).exists()
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -125,18 +127,18 @@ def test_the_next_run_tries_failed_studies_again_and_keeps_the_others(here, list
 def test_what_has_changed_is_done_again(here, listed, tmp_path):
     """Another content, a record that is not the one written last, other options; a new time of a file is no change."""
     for name in BAD:
-        (listed / f"{name}.h5").unlink()
+        (listed / f"{name}").unlink()
     here()
     worked_on(tmp_path)
-    os.utime(listed / "case-00.h5", (0, 0))
+    os.utime(listed / "case-00", (0, 0))
     here()
     assert worked_on(tmp_path) == []
-    (listed / "case-01.h5").write_text("100")
+    (listed / "case-01").write_text("100")
     (tmp_path / "out" / "case-02" / "record.json").write_text("{}")
     (tmp_path / "out" / "case-04" / DONE).unlink()
     (tmp_path / "out" / "case-05" / DONE).write_text("[]")
     assert here().returncode == 0
-    assert worked_on(tmp_path) == ["case-01.h5", "case-02.h5", "case-04.h5", "case-05.h5"]
+    assert worked_on(tmp_path) == ["case-01", "case-02", "case-04", "case-05"]
     (changed,) = [row for row in summary(tmp_path / "out") if (row["name"], row["method"]) == ("case-01", "none")]
     assert changed["mean brain"] == "100"
     here("--iterations", "3")
@@ -148,10 +150,10 @@ def test_what_has_changed_is_done_again(here, listed, tmp_path):
 
 def test_a_study_that_fails_after_it_was_done_is_not_done(here, listed, tmp_path):
     here()
-    (listed / "case-00.h5").write_text("corrupt")
+    (listed / "case-00").write_text("corrupt")
     assert "16 studies done, 4 failed" in here().stdout
     assert not (tmp_path / "out" / "case-00" / DONE).exists()
-    (listed / "case-00.h5").write_text("0")
+    (listed / "case-00").write_text("0")
     assert "17 studies done, 3 failed" in here().stdout
 
 
@@ -180,7 +182,188 @@ def test_a_stopped_batch_says_how_to_go_on(here, tmp_path, monkeypatch):
     monkeypatch.delenv("FAKE_INTERRUPT")
     worked_on(tmp_path)
     assert here().returncode == 0
-    assert worked_on(tmp_path) == [f"case-{place:02d}.h5" for place in (3, 7, *range(10, 20))]
+    assert worked_on(tmp_path) == [f"case-{place:02d}" for place in (3, 7, *range(10, 20))]
+
+
+def test_an_interrupt_while_earlier_results_are_checked_says_nothing_about_how_many_are_done(here, monkeypatch):
+    here()
+    whole = batch.done_before
+    seen = []
+
+    def interrupted(folder, study, *more):
+        if study.name == "case-10":
+            raise KeyboardInterrupt
+        seen.append(study.name)
+        return whole(folder, study, *more)
+
+    monkeypatch.setattr(batch, "done_before", interrupted)
+    done = here()
+    refused(done, "were being checked, the same command goes on", code=130)
+    assert "of 20" not in done.stderr
+    assert len(seen) == 10
+
+
+def test_progress_counts_the_earlier_results_first(listed, tmp_path):
+    studies, _ = read_list(listed, tmp_path / "out")
+    told: list[BatchProgress] = []
+    for _ in range(2):
+        told.clear()
+        run_batch(
+            studies, CompareRequest(), tmp_path / "out", workers=0, work="fake_batch:work", on_progress=told.append
+        )
+    assert [progress.checked for progress in told] == [*range(20), 20, 20, 20, 20]
+    assert [(progress.kept, progress.done, progress.failed) for progress in told[20:]] == [
+        (17, 17, failed) for failed in range(4)
+    ]
+
+
+def test_something_else_in_the_place_of_one_studys_results_stops_no_other(here, listed, tmp_path, monkeypatch):
+    """A folder of the user, a folder called as a file of ours, and a file that came after the run began."""
+    monkeypatch.setenv("FAKE_IN_THE_WAY", "5")
+    (tmp_path / "out" / "case-06" / DONE).mkdir(parents=True)
+    (tmp_path / "out" / "case-08").write_text("x")
+    monkeypatch.setattr(batch, "check_places", lambda *_: None)
+    done = here()
+    assert done.returncode == 0, done.stderr
+    assert "14 studies done, 6 failed" in done.stdout
+    reasons = {row["name"]: row["reason"] for row in summary(tmp_path / "out") if row["status"] == "failed"}
+    place = tmp_path / "out"
+    assert reasons["case-05"] == f"{place / 'case-05' / 'images'}: this folder was not made by spectac"
+    assert reasons["case-06"].startswith(f"{place / 'case-06' / DONE}: ")
+    assert reasons["case-08"] == f"{place / 'case-08'}: File exists"
+
+
+def test_a_name_that_a_file_system_refuses_stops_no_other(tmp_path):
+    (tmp_path / "study").write_text("1")
+    names = ("a", "x" * 300, "b")
+    states = run_batch(
+        [ListedStudy(name, tmp_path / "study") for name in names], CompareRequest(), tmp_path / "out", workers=0,
+        work="fake_batch:work",
+    )  # fmt: skip
+    assert [state.status for state in states] == ["done", "failed", "done"]
+    assert "name too long" in states[1].reason
+
+
+def test_a_place_that_cannot_be_written_to_is_not_promised_to_go_on(here, monkeypatch):
+    """A read-only disk; the same command would end as this one."""
+
+    def closed(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "summary.csv")
+
+    monkeypatch.setattr(batch, "write_results", closed)
+    done = here()
+    refused(done, "Read-only file system; 0 of 20 studies are done in ")
+    assert "goes on" not in done.stderr
+
+
+def test_results_that_are_gone_or_cut_short_are_made_again(here, listed, tmp_path):
+    for name in BAD:
+        (listed / name).unlink()
+    here()
+    worked_on(tmp_path)
+    out = tmp_path / "out"
+    (out / "case-00" / "notes.txt").write_text("the user's own")
+    assert here().returncode == 0
+    assert worked_on(tmp_path) == []
+    (out / "case-00" / "notes.txt").unlink()
+    (out / "case-01" / "report.html").unlink()
+    (out / "case-02" / "comparison.csv").write_text("method,status")
+    (out / "case-04" / "images" / "none.nii.gz").unlink()
+    assert here().returncode == 0
+    assert worked_on(tmp_path) == ["case-01", "case-02", "case-04"]
+
+
+def test_a_method_refused_for_want_of_an_extra_is_tried_when_it_is_installed(here, listed, tmp_path, monkeypatch):
+    for path in listed.iterdir():
+        path.unlink()
+    for name, reason in (
+        ("learned", "attenuation predicted needs torch: pip install 'spectac[learned]'"),
+        ("registered", "registering a CT needs SimpleITK: pip install 'spectac[ct]'"),
+        ("chin", "the CT ends below the chin"),
+    ):
+        (listed / name).write_text(json.dumps({"brain": 1.0, "refused": {"predicted": reason}}))
+    installed: set[str] = set()
+    monkeypatch.setattr(batch_study, "find_spec", lambda name: name if name in installed else None)
+    for now, again in (
+        ((), ["chin", "learned", "registered"]),
+        ((), []),
+        (("torch",), []),
+        (("safetensors",), ["learned"]),
+        (("SimpleITK",), ["learned", "registered"]),  # refused still: the stand-in never heard of it
+    ):
+        installed |= set(now)
+        here()
+        assert worked_on(tmp_path) == again
+
+
+def test_warnings_are_counted_and_shown(here, listed, tmp_path):
+    for path in listed.iterdir():
+        path.unlink()
+    facts = {"brain": 1.0, "warnings": ["no <scatter> correction", "the orbit"], "notes": ["narrow beam", "the orbit"]}
+    (listed / "a").write_text(json.dumps(facts))
+    (listed / "b").write_text(json.dumps({"brain": 2.0, "refused": {}, "notes": ["uniform mu"]}))
+    done = here()
+    assert done.stdout.splitlines()[:2] == [
+        "note: 1 of 2 studies have warnings: see index.html",
+        "note: methods were left out 1 times, in 1 studies: see index.html",
+    ]
+    rows = {(row["name"], row["method"]): row["warnings"] for row in summary(tmp_path / "out")}
+    assert rows == {("a", "none"): "2", ("a", "ct"): "2", ("b", "none"): "0"}
+    page = read_page(tmp_path / "out" / "index.html")
+    assert [tag for tag, _ in page.tags].count("details") == 3
+    # A method's note may be plain information; what the warnings say already is no note as well.
+    assert [text for text in page.texts if re.fullmatch(r"\d (warning|note)s?", text)] == [
+        "2 warnings",
+        "1 note",
+        "1 note",
+    ]
+    assert {"no <scatter> correction", "the orbit", "none: narrow beam"} <= set(page.texts)
+
+
+def test_options_for_all_studies_reach_each_comparison(here, listed, tmp_path):
+    """The CT's are for studies that have one; a study's own tracer comes before the batch's."""
+    for path in listed.iterdir():
+        path.unlink()
+    for name in ("a", "b", "ct"):
+        (listed / name).write_text("1")
+    normals = tmp_path / "normals.csv"
+    normals.write_text("method,measure,region,unit,value\n" + "none,mean,brain,cps/mL,2\n" * 3)
+    (listed / "list.csv").write_text("study,ct,tracer,methods\na,ct,,\nb,,perfusion,\nct,ct,,none\n")
+    given = ("--tracer", "dat", "--extend-ct", "--assume-aligned", "--normals", normals)
+    assert here(*given, studies=listed / "list.csv").returncode == 0
+    asked = {
+        name: json.loads((tmp_path / "out" / name / "record.json").read_text())["asked"] for name in ("a", "b", "ct")
+    }
+    assert "extend_ct=True, assume_aligned=True" in asked["a"]
+    assert "extend_ct=False, assume_aligned=False" in asked["b"]
+    assert all(f"normals={normals!r}" in request for request in asked.values())
+    assert "tracer='dat'" in asked["a"]
+    assert "tracer='perfusion'" in asked["b"]
+    # Its methods do not use the CT that the list gives.
+    assert "ct=None" in asked["ct"]
+    worked_on(tmp_path)
+    normals.write_text(normals.read_text() + "none,mean,brain,cps/mL,3\n")
+    here(*given, studies=listed / "list.csv")
+    assert worked_on(tmp_path) == ["a", "b", "ct"]
+
+
+def test_of_healthy_subjects_only_the_measures_are_read(tmp_path):
+    for name in ("a/comparison.csv", "a/images/none.nii.gz", "b/comparison.csv"):
+        (tmp_path / "normals" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "normals" / name).write_text("x")
+    (tmp_path / "study").write_text("1")
+    request = CompareRequest(normals=tmp_path / "normals")
+    asked = batch_study.asked_of(ListedStudy("s", tmp_path / "study"), request, "work")
+    assert sorted(asked["inputs_sha256"]["normals"]) == ["a/comparison.csv", "b/comparison.csv"]
+
+
+def test_the_summary_shows_plain_paths(tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "study").write_text("1")
+    (tmp_path / "here" / "list.csv").write_text("study\n../study\n")
+    studies, _ = read_list(tmp_path / "here" / "list.csv", tmp_path / "out")
+    run_batch(studies, CompareRequest(), tmp_path / "out", workers=0, work="fake_batch:work")
+    assert summary(tmp_path / "out")[0]["study"] == str((tmp_path / "study").resolve())
 
 
 def test_a_full_disk_ends_the_run_and_the_next_goes_on(here, tmp_path, monkeypatch):
@@ -252,7 +435,7 @@ def test_bad_requests_are_refused_in_one_line(here, tmp_path):
 
 def test_a_scheduler_that_does_not_answer(tmp_path, listed, monkeypatch):
     pytest.importorskip("distributed", reason="needs the extra cluster")
-    monkeypatch.setattr("spectac.recon.workers._SECONDS_TO_CONNECT", 1)
+    monkeypatch.setattr("spectac.recon.workers._SECONDS_TO_CONNECT", 0.2)
     studies, _ = read_list(listed, tmp_path / "out")
     with pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1: "):
         run_batch(studies, CompareRequest(), tmp_path / "out", scheduler="tcp://127.0.0.1:1", work="fake_batch:work")
@@ -262,7 +445,8 @@ def test_a_scheduler_that_does_not_answer(tmp_path, listed, monkeypatch):
 def test_workers_in_other_folders_get_whole_paths(tmp_path, monkeypatch):
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "a").write_text("1")
-    (tmp_path / "calibration.json").write_text("x")
+    known = Calibration(80.0, "Tc-99m", "siemens-lehr", EnergyWindow("peak", 126.0, 154.0), "none")
+    write_calibration(tmp_path / "calibration.json", known)
     monkeypatch.chdir(tmp_path)
     request = CompareRequest(Request(calibration="calibration.json"))
     batch.make_batch(Path("studies"), request, None, Path("out"), scheduler=None, workers=0, work="fake_batch:work")
@@ -342,7 +526,7 @@ def read_page(path: Path) -> Page:
 
 
 def test_the_index_shows_bad_studies_first_and_links_reports_that_are_there(here, listed, tmp_path):
-    (listed / "ü b+c.h5").write_text("1")
+    (listed / "ü b+c").write_text("1")
     here()
     page = read_page(tmp_path / "out" / "index.html")
     heads = [attributes.get("scope") for tag, attributes in page.tags if tag == "th"]
@@ -363,11 +547,13 @@ def test_the_index_escapes_what_comes_from_files(tmp_path):
     nasty = "<script>alert('&')</script>"
     states = (
         batch_index.StudyState(ListedStudy("a", Path(f"/{nasty}")), "failed", nasty),
-        batch_index.StudyState(ListedStudy("b", Path("b")), "done", rows=({"method": nasty, "status": "done"},)),
+        batch_index.StudyState(
+            ListedStudy("b", Path("b")), "done", "", None, ({"method": nasty, "status": "done"},), (nasty,), (nasty,)
+        ),
     )
     text = batch_index.page(tmp_path, states, batch_index.index_template())
     assert "<script" not in text
-    assert text.count("&lt;script&gt;alert(&#39;&amp;&#39;)") == 3
+    assert text.count("&lt;script&gt;alert(&#39;&amp;&#39;)") == 5
 
 
 def test_workers_share_all_cores_and_gpus():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def listed(tmp_path) -> Path:
     folder = tmp_path / "studies"
     folder.mkdir()
     for place, name in enumerate(NAMES):
-        (folder / f"{name}.h5").write_text(BAD.get(name, str(place)))
+        (folder / f"{name}").write_text(BAD.get(name, str(place)))
     return folder
 
 
@@ -75,17 +76,21 @@ def done(output: Path) -> set[str]:
 
 def until_done(output: Path, count: int) -> None:
     """Wait until that many studies are done."""
-    for _ in range(1200):
-        if len(done(output)) >= count:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"no {count} studies after 60 s")
+    until(lambda: len(done(output)) >= count, f"{count} studies done")
+
+
+def until(there: Callable[[], object], what: str) -> None:
+    """Look again and again, for a minute."""
+    ends = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < ends, f"not after 60 s: {what}"
+        time.sleep(0.02)
 
 
 def worked_on(tmp_path: Path) -> Counter[str]:
     """How often each study was worked on since the last call."""
     log = tmp_path / "log"
-    names = Counter(name.removesuffix(".h5") for name in log.read_text().split()) if log.exists() else Counter()
+    names = Counter(log.read_text().split()) if log.exists() else Counter()
     log.unlink(missing_ok=True)
     return names
 
@@ -112,16 +117,21 @@ def check_complete(output: Path, bad: set[str]) -> None:
 
 def test_killed_again_and_again_and_resumed(listed, tmp_path, figure):
     """SIGKILL at start-up, early and late, of the whole group and of the main process alone, and a run to the end."""
+    psutil = pytest.importorskip("psutil")
     output = tmp_path / "out"
     again = 0
     for finished, whole_group in ((0, True), (3, False), (9, True)):
         process = start(listed, output, FAKE_SECONDS=0.3)
-        time.sleep(1.0)
+        # The run has begun where all studies stand in its summary, after the kill before.
+        (output / "summary.csv").unlink(missing_ok=True)
+        until((output / "summary.csv").exists, "the summary")
         until_done(output, finished)
         assert process.poll() is None, "it ended before it was killed"
+        workers = psutil.Process(process.pid).children(recursive=True)
         (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
-        time.sleep(1.0)  # the workers end by themselves when the main process is gone
+        # The workers end by themselves when the main process is gone.
+        assert not psutil.wait_procs(workers, timeout=60)[1]
         kept = done(output)
         again += sum(number for name, number in worked_on(tmp_path).items() if name not in kept and name not in BAD)
         if (output / "summary.csv").exists():
@@ -155,13 +165,13 @@ def test_a_worker_is_killed_and_nothing_is_lost(listed, tmp_path):
 
 
 def test_a_study_that_kills_its_workers_is_named_and_the_others_are_done(listed, tmp_path):
-    (listed / "case-10.h5").write_text("deadly")
+    (listed / "case-10").write_text("deadly")
     output = tmp_path / "out"
     code, out, err = ended(start(listed, output))
     assert (code, err) == (0, "")
     assert "note: case-10 failed: its worker died again and again, of too little memory or a crash" in out.splitlines()
     check_complete(output, {*BAD, "case-10"})
-    (listed / "case-10.h5").write_text("10")
+    (listed / "case-10").write_text("10")
     assert ended(start(listed, output))[0] == 0
     check_complete(output, set(BAD))
 
@@ -213,18 +223,19 @@ def test_a_disk_that_fills_up(listed, tmp_path):
 
 
 def test_an_existing_scheduler_with_threads_in_one_worker(listed, tmp_path):
-    address = "tcp://127.0.0.1:18792"
-    parts = [
-        ["scheduler", "--host", "127.0.0.1", "--port", "18792", "--no-dashboard"],
-        ["worker", address, "--nthreads", "2", "--no-dashboard"],
-    ]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "dask", *part], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        for part in parts
-    ]
+    """On a free port: the scheduler writes its address into a file when it listens."""
+    told = tmp_path / "scheduler.json"
+    processes = []
+
+    def dask(*part: str) -> None:
+        command = [sys.executable, "-m", "dask", *part, "--scheduler-file", str(told), "--no-dashboard"]
+        processes.append(subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
     try:
+        dask("scheduler", "--host", "127.0.0.1", "--port", "0")
+        until(lambda: told.is_file() and told.read_text().rstrip().endswith("}"), "the scheduler's address")
+        address = json.loads(told.read_text())["address"]
+        dask("worker", "--nthreads", "2")
         studies, _ = read_list(listed, tmp_path / "out")
         run_batch(studies, CompareRequest(), tmp_path / "out", scheduler=address, work="fake_batch:work")
     finally:
@@ -265,14 +276,15 @@ def test_real_comparisons(tmp_path):
         return finished.stdout
 
     out = run()
-    assert "note: d failed: " in out
+    assert "note: d.h5 failed: " in out
     assert "3 studies done, 1 failed" in out
     found = {(row["name"], row["method"]): row for row in rows(output)}
-    assert list(found) == [(name, method) for name in "abc" for method in ("none", "uniform")] + [("d", "")]
-    assert all(row["status"] == "done" for (name, _), row in found.items() if name != "d")
-    assert all((output / name / "report.html").is_file() for name in "abc")
-    before = {name: (output / name / "record.json").stat().st_mtime_ns for name in "abc"}
+    names = ("a.h5", "b.h5", "c.h5")
+    assert list(found) == [(name, method) for name in names for method in ("none", "uniform")] + [("d.h5", "")]
+    assert all(row["status"] == "done" for (name, _), row in found.items() if name != "d.h5")
+    assert all((output / name / "report.html").is_file() for name in names)
+    before = {name: (output / name / "record.json").stat().st_mtime_ns for name in names}
     write_tiny_study(studies / "b.h5", 9, 60.0)
     run()
-    after = {name: (output / name / "record.json").stat().st_mtime_ns for name in "abc"}
-    assert {name for name in "abc" if before[name] != after[name]} == {"b"}
+    after = {name: (output / name / "record.json").stat().st_mtime_ns for name in names}
+    assert {name for name in names if before[name] != after[name]} == {"b.h5"}

@@ -433,3 +433,14 @@ def test_a_predicted_map_that_is_the_uniform_one_is_told_first(tmp_path, place):
     assert any(line.startswith("predicted used the uniform map here") for line in compared.warnings)
     first = (tmp_path / "out" / "report.html").read_text().split('id="read"', 1)[0]
     assert "predicted used the uniform map here" in first
+
+
+def test_methods_in_a_config_file_may_be_a_list(tmp_path, monkeypatch, capsys):
+    (tmp_path / "run.toml").write_text('methods = ["none", "unifrom"]\n')
+    monkeypatch.setattr(
+        sys, "argv", ["spectac", "compare", "study.h5", "-o", "out", "--config", str(tmp_path / "run.toml")]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "attenuation model 'unifrom' is not installed" in capsys.readouterr().err
