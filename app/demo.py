@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ class Truth:
     head: Array
 
 
+@cache
 def demo_patient() -> Patient:
     """The patient: I-123 ioflupane with a loss in one putamen."""
     head_rng, uptake_rng = np.random.default_rng(PATIENT_SEED).spawn(2)

@@ -174,6 +174,8 @@ def _on_grid(masks: Mapping[str, Array], from_grid: Grid, grid: Grid) -> tuple[d
 
 def _share(mask: Array, from_grid: Grid, grid: Grid) -> Array:
     """Share (z, y, x) of each voxel of a grid that a mask on another grid covers, computed around the mask alone."""
+    if from_grid.same_as(grid):
+        return mask.astype(np.float32)
     share = np.zeros(grid.shape, np.float32)
     places = [np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
     if not all(place.size for place in places):
