@@ -42,7 +42,9 @@ def compiled(options):
     return ptx.value.decode()
 
 
-@pytest.mark.parametrize("architecture", [80, 90, 100])
+@pytest.mark.parametrize(
+    "architecture", [pytest.param(80, marks=pytest.mark.slow), 90, pytest.param(100, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("dtype", "half"), [("float32", True), ("float32", False), ("float64", False)])
 def test_the_source_compiles_for_the_chips_that_clinics_have(architecture, dtype, half):
     """For A100, H100/H200 and B200; the sums of a block lie in registers, not in local memory."""

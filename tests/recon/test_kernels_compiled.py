@@ -81,6 +81,7 @@ def _block(package):
     (package / "spectac" / "recon" / "kernels" / "__pycache__").write_text("no folder")
 
 
+@pytest.mark.slow
 def test_works_with_one_warning_where_nothing_can_be_written(package):
     """Read-only installation, no home: numba alone would raise at import."""
     _block(package)
@@ -103,7 +104,7 @@ def test_second_process_takes_the_compiled_code_from_the_named_folder(package, t
     assert (second["hits"], second["misses"]) == (1, 0)
 
 
-@pytest.mark.parametrize("place", ["package", "home"])
+@pytest.mark.parametrize("place", [pytest.param("package", marks=pytest.mark.slow), "home"])
 def test_cache_in_the_package_else_in_the_home_folder(place, package, tmp_path):
     """An ordinary installation keeps its kernels beside the code; one owned by root, in the user's cache folder."""
     home = tmp_path / "home"
