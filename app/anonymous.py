@@ -10,8 +10,9 @@ from spectac.recon import Study
 
 KEPT = ("Manufacturer", "ManufacturerModelName")
 """Of what a study says about patient and camera."""
-SHORTEST = 4
-"""Names of fewer letters are not looked for: they are parts of other words."""
+_NAMING = ("Name", "ID", "Date", "Number")
+"""Ends of the DICOM keywords whose values name somebody or a day; ages and weights are in no text of ours."""
+_SHORTEST = 3
 
 
 def anonymised(study: Study, hide: Callable[[str], str]) -> Study:
@@ -26,15 +27,21 @@ def anonymised(study: Study, hide: Callable[[str], str]) -> Study:
 
 
 def hider(paths: Iterable[Path], study: Study) -> Callable[[str], str]:
-    """Function that takes the paths and names of these files and folders, and the patient's, out of a text."""
-    words = {value for key, value in study.patient.items() if key not in KEPT}
+    """Function that takes the paths and names of these files and folders, and the patient's, out of a text.
+
+    Names without their ending, of folders too, are taken out where they are no plain word: "scan" stays, "scan_17" not.
+    """
+    words: set[str] = set()
+    for key, value in study.patient.items():
+        if key.endswith(_NAMING) and key not in KEPT:
+            words |= {value, *re.split(r"[\^\s]+", value)}
     for path in paths:
-        words |= {str(path), str(path.resolve()), path.name, path.stem, path.name.partition(".")[0]}
-        words |= {str(path.parent), path.parent.name}
-    listed = sorted((word for word in words if len(word) >= SHORTEST), key=len, reverse=True)
+        words |= {str(path), str(path.resolve()), path.name if path.suffix else ""}
+        words |= {name for name in (path.name, path.stem, path.parent.name) if re.search(r"[\W\d_]", name)}
+    listed = sorted((re.escape(word) for word in words if len(word) >= _SHORTEST), key=len, reverse=True)
     if not listed:
         return str
-    pattern = re.compile("|".join(re.escape(word) for word in listed))
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(listed)})(?!\w)", re.IGNORECASE)
     return lambda text: pattern.sub("(left out)", text)
 
 

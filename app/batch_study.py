@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectac.app.batch_list import FILE_COLUMNS, ListedStudy
+from spectac.app.normals import normals_files
 from spectac.recon import InputError
 from spectac.recon.io import files_of
 from spectac.recon.io.atomic import written
@@ -136,7 +137,7 @@ def _digests(name: str, path: Path) -> dict[str, str]:
         raise InputError(f"{path}: no such file or folder")
     start = path if path.is_dir() else path.parent
     # Of a batch of healthy subjects their measures alone are read (app/normals.py).
-    files = sorted(path.glob("*/comparison.csv")) if name == "normals" and path.is_dir() else files_of(path)
+    files = normals_files(path) if name == "normals" else files_of(path)
     return {Path(os.path.relpath(file, start)).as_posix(): _sha256(file) for file in files}
 
 

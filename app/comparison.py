@@ -102,7 +102,8 @@ class Comparison:
     `study` is as the report may show it, `source` its path or "study" where that is not to be known. `refused` gives
     the reason of each method that made no image; `vois` is None where none could be placed; `warnings` are those on
     the comparison itself; `calibration` says where the scale comes from ("" without one), which is `cps_per_kbq`;
-    `watched` names what `Made.course` holds after each iteration; `inputs_sha256` has a digest for every file read.
+    `watched` names what `Made.course` holds after each iteration; `inputs_sha256` has a digest for every file read,
+    `study_sha256` those of the study alone.
     """
 
     study: Study
@@ -120,4 +121,5 @@ class Comparison:
     calibration: str
     cps_per_kbq: float | None
     watched: str
+    study_sha256: tuple[str, ...]
     inputs_sha256: Mapping[str, str]

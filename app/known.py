@@ -48,7 +48,7 @@ class Known:
 def known(request: CompareRequest, study: Study, projections: Projections, grid: Grid) -> Known:
     """What the request leads to for a study, on the grid of its reconstruction.
 
-    Labels and calibration of a virtual patient (patient.json) are taken along with its truth.
+    With the folder `truth` of a virtual patient its labels and calibration (patient.json) are taken along.
     Raises InputError where they do not belong to the study: another collimator, another scatter correction, another
     place.
     """
@@ -68,16 +68,17 @@ def known(request: CompareRequest, study: Study, projections: Projections, grid:
     truth = own_truth = None
     labels = request.labels
     if request.truth is not None:
-        folder = request.truth if request.truth.is_dir() else request.truth.parent
-        file = folder / "activity.nii.gz" if request.truth.is_dir() else request.truth
+        of_virtual = request.truth.is_dir()
+        file = request.truth / "activity.nii.gz" if of_virtual else request.truth
         own_truth = read_image(file)
         truth = replace(own_truth, values=resample(own_truth.values, own_truth.grid, grid), grid=grid)
         if not truth.values.max() > 0:
             raise InputError(f"{file}: holds no activity in the study's field: it belongs to another position")
-        beside, record = folder / "labels.nii.gz", folder.parent / "patient.json"
-        labels = beside if labels is None and beside.is_file() else labels
         files.append(file)
-        if factor is None and truth.unit == "kBq/mL" and record.is_file():
+        beside, record = request.truth / "labels.nii.gz", request.truth.parent / "patient.json"
+        if of_virtual and labels is None and beside.is_file():
+            labels = beside
+        if of_virtual and factor is None and truth.unit == "kBq/mL" and record.is_file():
             factor, scale = _factor_in(record), f"from the virtual patient's {record.name}"
             files.append(record)
     vois = own_vois = None

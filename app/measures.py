@@ -33,13 +33,15 @@ MAIN = ("brain", "cortex", "white matter", "cerebellum", "reference", "striata")
 class Reference:
     """The image that others are compared with, "truth" or "ct", on their grid.
 
-    `own` is a truth on its own, finer grid, and `own_vois` its VOIs there, where they are known.
+    `own` is a truth on its own, finer grid, and `own_vois` its VOIs there, where they are known. `scaled`: its level
+    was taken from another image, so that levels cannot be compared.
     """
 
     name: str
     image: Image
     own: Image | None = None
     own_vois: Vois | None = None
+    scaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,10 @@ def measured(
         for (measure, region), (value, unit) in _regional(image, vois, tracer).items():
             row = Row(name, "done", "", measure, region, value, unit)
             known = None if reference is None or reference.name == name else told.get((measure, region))
-            if reference is not None and known is not None:
+            if reference is not None and known is not None and not (reference.scaled and unit):
                 row = replace(row, reference=reference.name, reference_value=known[0])
             rows.append(row)
-        if reference is not None and reference.name != name:
+        if reference is not None and reference.name != name and not reference.scaled:
             rows += _over_regions(name, image, reference, vois)
         if whole is not None and whole.name != name:
             rows += _agreement(name, image, whole, vois, outline)

@@ -57,7 +57,7 @@ Methods = Annotated[
     str | None, typer.Option(metavar="A,B", help="Methods to compare, e.g. none,chang,predicted; default: all.")
 ]
 Anonymous = Annotated[
-    bool, typer.Option("--anonymous", help="Leave patient, dates and names of files out of all that is written.")
+    bool, typer.Option("--anonymous", help="Leave patient, dates and names of files out of reports, tables and images.")
 ]
 Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler to use, e.g. tcp://host:8786.")]
 

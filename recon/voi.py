@@ -5,7 +5,7 @@ A VOI is an array of weights from 0 to 1 on the image's grid, the share of each 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -80,8 +80,8 @@ LEAST_CORRELATION = 0.85
 class Vois:
     """VOIs by name, each (z, y, x) of weights from 0 to 1 on `grid`; `source` says in words where they come from.
 
-    `tracer` is the one whose template fitted ("dat" or "perfusion"), None for VOIs from labels; `cut` names those of
-    which more than 2 % lie outside of the grid.
+    `tracer` is the one whose template fitted ("dat" or "perfusion"), None for VOIs from labels, and `fits` are the
+    templates' correlations; `cut` names those of which more than 2 % lie outside of the grid.
     """
 
     masks: Mapping[str, Array]
@@ -89,6 +89,7 @@ class Vois:
     source: str
     tracer: str | None = None
     cut: tuple[str, ...] = ()
+    fits: Mapping[str, float] = field(default_factory=dict)
 
 
 def grouped(labels: Array, names: Mapping[int, str]) -> dict[str, Array]:
@@ -147,7 +148,14 @@ def place(image: Image, tracer: str | None = None, grid: Grid | None = None) -> 
     own = image.grid if grid is None else grid
     masks, cut = _on_grid(grouped(labels, names), placed, own)
     said = ", ".join(f"{name} {fit[0]:.3f}" for name, fit in fits.items())
-    return Vois(masks, own, f"placed by the template of a typical head (correlation {said})", best, cut)
+    return Vois(
+        masks,
+        own,
+        f"placed by the template of a typical head (correlation {said})",
+        best,
+        cut,
+        {name: fit[0] for name, fit in fits.items()},
+    )
 
 
 def _on_grid(masks: Mapping[str, Array], from_grid: Grid, grid: Grid) -> tuple[dict[str, Array], tuple[str, ...]]:

@@ -274,6 +274,8 @@ def _commands(comparison: "Comparison") -> dict[str, str]:
         parameters: dict[str, Any] = request.parameters()
         if comparison.request.anonymous:
             parameters = hidden(parameters)
+        elif parameters["calibration"] is not None:
+            parameters["calibration"] = str(Path(parameters["calibration"]).resolve())
         words = ["spectac", "reconstruct", comparison.source, "--attenuation", name]
         for key, value in parameters["attenuation_options"].items():
             words += ["--attenuation-option", f"{key}={_absolute(key, value)}"]

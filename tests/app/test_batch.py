@@ -327,7 +327,7 @@ def test_options_for_all_studies_reach_each_comparison(here, listed, tmp_path):
     for name in ("a", "b", "ct"):
         (listed / name).write_text("1")
     normals = tmp_path / "normals.csv"
-    normals.write_text("method,measure,region,unit,value\n" + "none,mean,brain,cps/mL,2\n" * 3)
+    normals.write_text("method,measure,region,unit,value\n" + "none,SBR,left putamen,,2\n" * 3)
     (listed / "list.csv").write_text("study,ct,tracer,methods\na,ct,,\nb,,perfusion,\nct,ct,,none\n")
     given = ("--tracer", "dat", "--extend-ct", "--assume-aligned", "--normals", normals)
     assert here(*given, studies=listed / "list.csv").returncode == 0
@@ -342,7 +342,7 @@ def test_options_for_all_studies_reach_each_comparison(here, listed, tmp_path):
     # Its methods do not use the CT that the list gives.
     assert "ct=None" in asked["ct"]
     worked_on(tmp_path)
-    normals.write_text(normals.read_text() + "none,mean,brain,cps/mL,3\n")
+    normals.write_text(normals.read_text() + "none,SBR,left putamen,,3\n")
     here(*given, studies=listed / "list.csv")
     assert worked_on(tmp_path) == ["a", "b", "ct"]
 

@@ -16,6 +16,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from spectac.app.anonymous import hider
 from spectac.app.cli import main
 from spectac.app.compare import compare
 from spectac.app.comparison import CompareRequest
@@ -25,11 +26,12 @@ from spectac.app.report.charts import orbit
 from spectac.app.report.pictures import Pack, display_grid, strip, volumes
 from spectac.app.run import Request
 from spectac.app.virtual import write_truth
-from spectac.recon import EnergyWindow, Grid, Image, InputError, Outline, Study
+from spectac.recon import EnergyWindow, Grid, Image, InputError, Outline, Study, default_grid
 from spectac.recon.calibration import Calibration, write_calibration
 from spectac.recon.io import hdf5
 from spectac.recon.io.nifti import read_image, read_labels, write_image
 from spectac.recon.resample import resample
+from spectac.recon.voi import Vois
 
 QUICK = Request(iterations=3, subsets=6)
 
@@ -332,17 +334,20 @@ def test_a_strip_that_is_too_large_is_summed(patient, monkeypatch):
 
 
 def test_a_truth_without_a_calibration_compares_shapes_alone(tmp_path, patient, place):
-    """The truth is brought to the brain's mean, so that mean has no error, and a warning says why."""
+    """The truth is brought to the brain's mean: ratios are compared, levels are not, and a warning says why."""
     study, _ = patient
     hdf5.write_study(tmp_path / "study.h5", study)
-    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth").mkdir()  # without the patient.json that lies beside
     for path in (place / "truth").iterdir():
         (tmp_path / "truth" / path.name).write_bytes(path.read_bytes())
     request = CompareRequest(QUICK, methods=("none", "uniform"), truth=Path(tmp_path / "truth"))
     compared = compare(tmp_path / "study.h5", request, tmp_path / "out")
     assert any("it was scaled to the brain's mean of uniform" in line for line in compared.warnings)
     rows = {(row["method"], row["measure"], row["region"]): row for row in rows_of(tmp_path / "out")}
-    assert float(rows["uniform", "mean", "brain"]["difference_percent"]) == pytest.approx(0.0, abs=0.01)
+    assert rows["none", "mean", "brain"]["reference_value"] == ""
+    assert not any("of regions %" in measure for _, measure, _ in rows)
+    ratio = rows["none", "SBR", "left putamen"]
+    assert float(ratio["reference_value"]) > 0
 
 
 def test_a_truth_at_another_place_is_refused_before_the_work(tmp_path, place):
@@ -444,3 +449,44 @@ def test_methods_in_a_config_file_may_be_a_list(tmp_path, monkeypatch, capsys):
         main()
     assert ended.value.code == 2
     assert "attenuation model 'unifrom' is not installed" in capsys.readouterr().err
+
+
+def test_what_names_somebody_is_hidden_and_words_stay(patient):
+    study, _ = patient
+    named = replace(study, patient={"PatientName": "Ann^Head", "PatientID": "77", "PatientWeight": "75.0"})
+    hide = hider([Path("/data/scan/projections.dcm"), Path("/data/Doe_17/Doe_17.h5")], named)
+    kept = "the projections of this scan hold 75.0 data; the uniform map and annular heads stay"
+    assert hide(kept) == kept
+    for secret in (
+        "PROJECTIONS.DCM",
+        "/data/scan/projections.dcm",
+        "Doe_17",
+        "doe_17.txt",
+        "ann",
+        "Head^Ann",
+        "Ann^Head",
+    ):
+        assert "left out" in hide(f"see {secret}, please"), secret
+
+
+def test_a_calibration_that_cannot_be_used_is_not_claimed(tmp_path, patient, place):
+    """Without view times images stay relative, and neither report nor commands speak of kBq."""
+    study, _ = patient
+    timeless = replace(study.acquisition, view_seconds=np.full(study.acquisition.views, np.nan))
+    hdf5.write_study(tmp_path / "study.h5", replace(study, acquisition=timeless))
+    compared = compare(
+        tmp_path / "study.h5", CompareRequest(QUICK, methods=("none",), truth=place / "truth"), tmp_path / "out"
+    )
+    assert any("the calibration could not be used" in line for line in compared.warnings)
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "Calibration:" not in text
+    assert "then divided" not in text
+
+
+def test_tracers_that_fit_alike_are_told(monkeypatch, patient, place, tmp_path):
+    grid = default_grid(patient[0].acquisition)
+    fits = {"dat": 0.913, "perfusion": 0.914}
+    found = Vois({"brain": np.ones(grid.shape, np.float32)}, grid, "placed", "dat", fits=fits)
+    monkeypatch.setattr("spectac.app.compare.place", lambda *given: found)
+    compared = compare(place / "study.h5", CompareRequest(QUICK, methods=("none",)), tmp_path / "out")
+    assert any("the templates of both tracers fit alike, dat was taken" in line for line in compared.warnings)

@@ -1,5 +1,7 @@
 """Z-scores against healthy subjects: from a batch's folder, for what was measured alike and nothing else."""
 
+import json
+
 import pytest
 
 from spectac.app.measures import Row
@@ -9,15 +11,18 @@ from spectac.recon import InputError
 HEAD = ",".join(Row.COLUMNS)
 
 
-def write(folder, subject, sbr, mean, unit="kBq/mL"):
+def write(folder, subject, sbr, mean, digest=None):
     (folder / subject).mkdir()
     lines = [
         HEAD,
         f"ct,done,,SBR,left putamen,{sbr},,,,",
-        f"ct,done,,mean,brain,{mean},{unit},,,",
+        f"ct,done,,mean,brain,{mean},kBq/mL,,,",
+        f"ct,done,,caudate over putamen (SBR),left,{mean},,,,",
         "predicted,failed,no torch,,,,,,,",
     ]
     (folder / subject / "comparison.csv").write_text("\n".join(lines) + "\n")
+    if digest is not None:
+        (folder / subject / "record.json").write_text(json.dumps({"study_sha256": [digest]}))
 
 
 @pytest.fixture
@@ -34,6 +39,7 @@ def test_a_z_score_is_the_distance_in_standard_deviations(healthy):
         Row("chang", "done", "", "SBR", "left putamen", 1.5),
         Row("ct", "done", "", "SBR", "right putamen", 1.5),
         Row("ct", "done", "", "mean", "brain", 2.5, "kBq/mL"),
+        Row("ct", "done", "", "caudate over putamen (SBR)", "left", 2.5),
         Row("predicted", "failed", "no torch"),
     ]
     (z,) = z_rows(rows, read_normals(healthy))
@@ -41,12 +47,18 @@ def test_a_z_score_is_the_distance_in_standard_deviations(healthy):
     assert z.value == pytest.approx(-2.5)
 
 
-def test_another_unit_is_another_measure(healthy):
-    write(healthy, "d", 6.0, 9.0, "cps/mL")
-    normals = read_normals(healthy)
-    assert normals["ct", "mean", "brain", "kBq/mL"] == [2.0, 2.0, 2.0]
-    assert normals["ct", "SBR", "left putamen", ""] == [3.0, 4.0, 5.0, 6.0]
-    assert ("ct", "mean", "brain", "cps/mL") not in normals
+def test_means_are_no_normals(healthy):
+    """They change with what was injected."""
+    assert {measure for _, measure, _, _ in read_normals(healthy)} == {"SBR", "caudate over putamen (SBR)"}
+
+
+def test_a_subject_counts_once_and_the_patient_is_none_of_them(tmp_path):
+    for subject, sbr, digest in (("a", 3.0, "1"), ("b", 4.0, "2"), ("c", 5.0, "3"), ("d", 9.0, "4")):
+        write(tmp_path, subject, sbr, 2.0, digest)
+    write(tmp_path, "e", 3.0, 2.0, "1")
+    key = ("ct", "SBR", "left putamen", "")
+    assert read_normals(tmp_path)[key] == [3.0, 4.0, 5.0, 9.0]
+    assert read_normals(tmp_path, frozenset({"4"}))[key] == [3.0, 4.0, 5.0]
 
 
 def test_too_few_subjects_and_foreign_files_are_refused(tmp_path):
@@ -56,7 +68,7 @@ def test_too_few_subjects_and_foreign_files_are_refused(tmp_path):
         read_normals(tmp_path)
     write(tmp_path, "a", 3.0, 2.0)
     write(tmp_path, "b", 4.0, 2.1)
-    with pytest.raises(InputError, match="values of fewer than 3 subjects"):
+    with pytest.raises(InputError, match="ratios of fewer than 3 subjects"):
         read_normals(tmp_path)
     (tmp_path / "x.csv").write_text("name,value\na,3\n")
     with pytest.raises(InputError, match=r"x\.csv: not a comparison\.csv"):
