@@ -70,10 +70,11 @@ def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         for file in files:
             for one in file.iterdir() if file.is_dir() else (file,):
                 _flush_to_disk(one)
-        # Everything is checked before the first file is moved.
+        # Everything is checked before the first file is moved; folders come last, for the record among the files says
+        # whose they are, should this process be killed in between.
         for file in files:
             _check_place(file, target)
-        for file in files:
+        for file in sorted(files, key=Path.is_dir):
             if file.is_dir() and (target / file.name).is_dir():
                 shutil.rmtree(target / file.name)
             os.replace(file, target / file.name)

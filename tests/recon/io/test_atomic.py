@@ -147,3 +147,22 @@ def test_a_file_in_the_path_is_named(tmp_path):
     with pytest.raises(NotADirectoryError) as failed:
         fill(tmp_path / "file" / "sub", "a.txt")
     assert failed.value.filename == str(tmp_path / "file")
+
+
+@pytest.mark.parametrize("moved", range(4))
+def test_after_a_kill_between_two_moves_the_next_run_gets_through(tmp_path, monkeypatch, moved):
+    """A folder without the record that says whose it is would be taken for somebody else's, for ever."""
+    names = ("a.csv", "images/1.nii", "record.json", "report.html")
+    replace, left = os.replace, iter(range(moved))
+
+    def killed(*paths):
+        if next(left, None) is None:
+            raise SystemExit
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(SystemExit):
+        fill(tmp_path / "out", *names)
+    monkeypatch.setattr(os, "replace", replace)
+    fill(tmp_path / "out", *names)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.csv", "images", "record.json", "report.html"}
