@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectac.app.batch_list import FILE_COLUMNS, ListedStudy
+from spectac.app.known import virtual_record
 from spectac.app.normals import normals_files
 from spectac.recon import InputError
 from spectac.recon.io import files_of
@@ -127,8 +128,9 @@ def _options(own: "CompareRequest", work: str) -> dict[str, Any]:
 
 def _input_digests(study: ListedStudy, own: "CompareRequest") -> dict[str, dict[str, str]]:
     digests = {name: _digests(name, path) for name, path in inputs_of(study, own).items()}
-    if own.truth is not None:
-        digests["truth"] |= _beside_truth(own.truth)
+    record = None if own.truth is None else virtual_record(own.truth)
+    if record is not None:
+        digests["truth"][record.name] = _sha256(record)
     return digests
 
 
@@ -139,13 +141,6 @@ def _digests(name: str, path: Path) -> dict[str, str]:
     # Of a batch of healthy subjects their measures alone are read (app/normals.py).
     files = normals_files(path) if name == "normals" else files_of(path)
     return {Path(os.path.relpath(file, start)).as_posix(): _sha256(file) for file in files}
-
-
-def _beside_truth(truth: Path) -> dict[str, str]:
-    """Digests of what a comparison reads with a virtual patient's truth (app/compare.py): labels and calibration."""
-    folder = truth if truth.is_dir() else truth.parent
-    beside = (folder / "labels.nii.gz", folder / "labels.json", folder.parent / "patient.json")
-    return {file.name: _sha256(file) for file in beside if file.is_file()}
 
 
 def _sha256(file: Path) -> str:

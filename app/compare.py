@@ -23,7 +23,7 @@ from spectac.recon import Image, InputError, Result, Study, Update
 from spectac.recon import scatter as scatter_windows
 from spectac.recon.attenuation import uniform_map
 from spectac.recon.contour import Outline
-from spectac.recon.io.atomic import written_folder
+from spectac.recon.io.atomic import is_result, written_folder
 from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
 from spectac.recon.pipeline import Settings, StudySolver
@@ -35,6 +35,7 @@ from spectac.recon.voi import GROUPS, Vois, place
 GIVEN = ("nuclide", "collimator", "psf", "radius_mm", "head_angles", "apply_cor")
 """Options that replace what a study's files say (app/options.py)."""
 
+IMAGES = "images"
 CLOSE = 0.01
 """Between the correlations of both templates: of 24 virtual patients one comes as close, with VOIs 9 mm off."""
 FOCAL = 1.25
@@ -65,12 +66,14 @@ def compare(path: Path, request: CompareRequest, output: Path) -> Compared:
         raise InputError(f"the report needs {error.name}: pip install 'spectac[report]'") from None
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder for the results with -o")
+    if (output / IMAGES).exists() and not is_result(output):
+        raise InputError(f"{output / IMAGES} is there and no result of spectac: give another folder with -o")
     began = time.perf_counter()
     given = dict.fromkeys(GIVEN) | {"apply_cor": False} | dict(request.base.given)
     study = open_given(path, **given)  # type: ignore[arg-type]
     with written_folder(output) as folder:
         comparison = comparison_of(study, path, request)
-        _write_images(folder / "images", comparison)
+        _write_images(folder / IMAGES, comparison)
         rows = tuple(row.as_text() for row in comparison.rows)
         with (folder / "comparison.csv").open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, Row.COLUMNS)
@@ -116,6 +119,8 @@ def comparison_of(study: Study, path: Path, request: CompareRequest) -> Comparis
         )
     outline, quick = _quick_look(solver, warnings)
     vois = beside.vois if beside.vois is not None or quick is None else _placed(quick, request.tracer, solver, warnings)
+    if vois is not None:
+        vois = replace(vois, source=hide(vois.source))
     if vois is not None and request.tracer is None and len(vois.fits) > 1 and np.ptp(list(vois.fits.values())) < CLOSE:
         warnings.append(f"the templates of both tracers fit alike, {vois.tracer} was taken: --tracer says which it is")
     if vois is not None and vois.cut:
@@ -148,12 +153,8 @@ def comparison_of(study: Study, path: Path, request: CompareRequest) -> Comparis
     uniform = made["uniform"].result.mu if "uniform" in made else None
     for name, one_made in made.items():
         mu = one_made.result.mu
-        if (
-            name not in ("uniform", "chang", "ct", "map")
-            and mu
-            and uniform
-            and np.array_equal(mu.per_cm, uniform.per_cm)
-        ):
+        given = name in ("uniform", "chang", "ct", "map")
+        if not given and mu and uniform and np.array_equal(mu.per_cm, uniform.per_cm):
             warnings.append(
                 f"{name} used the uniform map here, so that its numbers are those of uniform: see its notes"
             )

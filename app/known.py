@@ -75,10 +75,10 @@ def known(request: CompareRequest, study: Study, projections: Projections, grid:
         if not truth.values.max() > 0:
             raise InputError(f"{file}: holds no activity in the study's field: it belongs to another position")
         files.append(file)
-        beside, record = request.truth / "labels.nii.gz", request.truth.parent / "patient.json"
+        beside, record = request.truth / "labels.nii.gz", virtual_record(request.truth)
         if of_virtual and labels is None and beside.is_file():
             labels = beside
-        if of_virtual and factor is None and truth.unit == "kBq/mL" and record.is_file():
+        if record is not None and factor is None and truth.unit == "kBq/mL":
             factor, scale = _factor_in(record), f"from the virtual patient's {record.name}"
             files.append(record)
     vois = own_vois = None
@@ -89,6 +89,12 @@ def known(request: CompareRequest, study: Study, projections: Projections, grid:
         if own_truth is not None and own_truth.grid.same_as(label_grid):
             own_vois = from_labels(values, label_grid, names, label_grid, "labels of the truth")
     return Known(truth, own_truth, vois, own_vois, calibration, factor, scale, tuple(files))
+
+
+def virtual_record(truth: Path) -> Path | None:
+    """The patient.json beside a virtual patient's folder of truth; None where there is none, or the truth is a file."""
+    record = truth.parent / "patient.json"
+    return record if truth.is_dir() and record.is_file() else None
 
 
 def _factor_in(path: Path) -> float:

@@ -63,9 +63,8 @@ _LEVELS: dict[str, dict[str, float]] = {
 """Uptake of a typical patient over that of the cortex, the middle of the ranges in simulate/tracers."""
 
 _SAMPLE_MM = 6.0
-_FWHM_MM = 12.0
-"""The template is blurred to this width, and the image by 8 mm on top of its own."""
-_OWN_FWHM_MM = 9.0
+_FWHM_MM, _OWN_FWHM_MM = 12.0, 9.0
+"""The template is blurred to the first, and so is the image, which is taken to have the second already."""
 _CAP = {"dat": 2.5, "perfusion": 1.6}
 """Values above this multiple of the level that 400 mL exceed count as that much: a diseased striatum then fits too."""
 _STARTS_DEG = (0.0, -12.0, 12.0)

@@ -20,8 +20,6 @@ MARGIN_MM = 20.0
 """Beyond the head's outline: a head-holder shows there."""
 HEIGHT_MM = 220.0
 """Shown below the outline's top: the rest is neck."""
-
-
 FINE_LEVELS = 4096
 """Of an image: a level is 0.02 % of what it spans."""
 SHOWN_PERCENT = 99.95

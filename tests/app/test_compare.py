@@ -223,11 +223,16 @@ def test_anonymous_leaves_no_name_anywhere(tmp_path, patient, place):
     folder = tmp_path / "Clinic_Doe"
     folder.mkdir()
     hdf5.write_study(folder / "Doe_Jane_4711.h5", named)
+    for end in (".nii.gz", ".json"):
+        (tmp_path / f"Doe_labels{end}").write_bytes((place / "truth" / f"labels{end}").read_bytes())
+    camera = study.acquisition.collimator.name
+    known = Calibration(0.08, "I-123", camera, study.windows[0], "tew, side windows smoothed by 12 mm")
+    write_calibration(tmp_path / "Doe_calibration.json", known)
     request = CompareRequest(
-        QUICK,
+        replace(QUICK, calibration=str(tmp_path / "Doe_calibration.json")),
         methods=("none", "ct"),
         ct=place / "no_ct",
-        labels=place / "truth" / "labels.nii.gz",
+        labels=tmp_path / "Doe_labels.nii.gz",
         anonymous=True,
     )
     compared = compare(folder / "Doe_Jane_4711.h5", request, tmp_path / "out")
@@ -253,6 +258,13 @@ def test_an_earlier_run_s_images_do_not_stay(result, place):
     assert "none.nii.gz" in before
     assert "none.nii.gz" not in after
     assert {"uniform.nii.gz", "uniform_mu.nii.gz"} <= after
+
+
+def test_a_folder_that_somebody_else_made_is_refused_before_the_work(place, tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    monkeypatch.setattr("spectac.app.compare.open_given", lambda *given, **more: pytest.fail("the work began"))
+    with pytest.raises(InputError, match="images is there and no result of spectac"):
+        compare(place / "study.h5", CompareRequest(QUICK, methods=("none",)), tmp_path)
 
 
 @pytest.mark.parametrize(
