@@ -8,7 +8,7 @@ import numpy as np
 from spectac.app.anonymous import anonymised
 from spectac.recon import Acquisition, InputError, MuMap, Study, default_grid
 from spectac.recon.attenuation import check_values, map_on_grid
-from spectac.recon.io import interfile, interfile_write
+from spectac.recon.io import interfile, interfile_image, interfile_write
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom_nm_pytomography import write_for_pytomography, write_mu_array
 from spectac.recon.io.nifti import read_mu_map
@@ -81,7 +81,7 @@ def _on_grid(path: Path, study: Study) -> tuple[MuMap, list[str]]:
     energy_kev = nuclide(acquisition.nuclide).main_kev
     notes: list[str] = []
     if path.is_file() and interfile.is_header(path):
-        mu, found = interfile.read_mu_map(path, acquisition, energy_kev)
+        mu, found = interfile_image.read_mu_map(path, acquisition, energy_kev)
         notes += found
     else:
         mu = read_mu_map(path, energy_kev)

@@ -168,12 +168,12 @@ class MapFile:
 
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the file's map in the projector."""
-        from spectac.recon.io import interfile, nifti
+        from spectac.recon.io import interfile, interfile_image, nifti
 
         energy_kev = solver.energy_kev if self.energy_kev is None else self.energy_kev
         if not (Path(self.path).is_file() and interfile.is_header(Path(self.path))):
             return GivenMap(nifti.read_mu_map(self.path, energy_kev)).correct(solver)
-        mu, notes = interfile.read_mu_map(self.path, solver.study.acquisition, energy_kev)
+        mu, notes = interfile_image.read_mu_map(self.path, solver.study.acquisition, energy_kev)
         result = GivenMap(mu, placed=True).correct(solver)
         return replace(result, notes=(*notes, *result.notes))
 

@@ -23,7 +23,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 from spectac.recon.collimator import collimator
 from spectac.recon.ct import CTVolume
 from spectac.recon.errors import InputError
-from spectac.recon.io import dicom_ct, dicom_nm, hdf5, interfile, nifti, open_study
+from spectac.recon.io import dicom_ct, dicom_nm, hdf5, interfile_image, nifti, open_study
 from spectac.recon.types import Acquisition, EnergyWindow, Grid, Image, MuMap, Study
 
 ADDRESS_SPACE = 6 << 30
@@ -94,7 +94,7 @@ def samples(folder):
         "ct": (slices, lambda path: dicom_ct.read_series(slices)),
         "interfile": ([folder / "p.hs"], lambda path: open_study(folder / "p.hs")),
         "interfile-data": ([folder / "p.s"], lambda path: open_study(folder / "p.hs")),
-        "interfile-image": ([folder / "i.hs"], interfile.read_image),
+        "interfile-image": ([folder / "i.hs"], interfile_image.read_image),
         "hdf5": ([folder / "study.h5"], open_study),
         "nifti": (nii, _read_nifti),
     }

@@ -6,7 +6,8 @@ import pytest
 from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.io import open_study
-from spectac.recon.io.interfile import read_image, read_study
+from spectac.recon.io.interfile import read_study
+from spectac.recon.io.interfile_image import read_image
 
 STIR = """!INTERFILE  :=
 !imaging modality := nucmed
