@@ -1,0 +1,46 @@
+"""A small virtual patient and the comparison of methods on it, made once for all tests of the commands."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from spectac.app.compare import compare
+from spectac.app.comparison import CompareRequest
+from spectac.app.demo import SCANNER, demo_patient, simulate
+from spectac.app.run import Request
+from spectac.app.virtual import write_truth
+from spectac.recon.io import hdf5
+
+
+@pytest.fixture(scope="session")
+def patient():
+    """A virtual patient on 9 mm pixels: the study, and its counts per second per kBq."""
+    study, _, cps_per_kbq = simulate(
+        demo_patient(), replace(SCANNER, matrix=(32, 32), pixel_mm=9.0, views=40), counts=3e6, seed=1
+    )
+    return study, cps_per_kbq
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory, patient):
+    """A folder as `spectac simulate` leaves it, and an empty one that is no CT."""
+    folder = tmp_path_factory.mktemp("patient")
+    study, cps_per_kbq = patient
+    hdf5.write_study(folder / "study.h5", study)
+    write_truth(folder / "truth", demo_patient())
+    (folder / "patient.json").write_text(json.dumps({"cps_per_kbq": cps_per_kbq}))
+    (folder / "no_ct").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def result(place):
+    """The comparison of four methods, one of which cannot be used."""
+    request = CompareRequest(
+        Request(iterations=3, subsets=6),
+        methods=("none", "chang", "uniform", "ct"),
+        ct=place / "no_ct",
+        truth=place / "truth",
+    )
+    return compare(place / "study.h5", request, place / "out"), place / "out"
