@@ -1,4 +1,4 @@
-"""The report: one file that needs nothing else, whose pictures are the images and whose drawings stand where they should."""
+"""The report: one file that needs nothing else, whose pictures are the images and whose drawings stand in place."""
 
 import base64
 import json
