@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectac.app.batch_list import FILE_COLUMNS, ListedStudy, check_given
+from spectac.app.batch_list import FILE_COLUMNS, ListedStudy
 from spectac.app.normals import read_normals
 from spectac.recon import InputError
 from spectac.recon.calibration import read_calibration
 from spectac.recon.device import select_device
+from spectac.recon.given import Given
 from spectac.recon.scatter import METHODS as SCATTER
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def check_options(request: "CompareRequest", methods: tuple[str, ...] | None) ->
 
     A request has checked its own settings when it was made. Whether a GPU works is for the workers to see.
     """
-    check_given(request.base.given)
+    Given.of(request.base.given)
     if request.base.device not in ("auto", "cuda"):
         select_device(request.base.device)
     if request.base.scatter not in SCATTER:

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import math
 import os
 import re
 from collections import Counter, defaultdict
@@ -12,16 +11,15 @@ from pathlib import Path
 from unicodedata import normalize
 
 from spectac.recon import InputError
-from spectac.recon.collimator import collimator, parse_psf
+from spectac.recon.given import OPTIONS, Given
 from spectac.recon.io import files_of
 from spectac.recon.io.dicom_file import looks_like_dicom, open_dicom
 from spectac.recon.io.dicom_nm_header import kind_of
 from spectac.recon.io.interfile_header import looks_like_interfile, read_header
-from spectac.recon.nuclides import nuclide
 from spectac.recon.voi import TRACERS
 
 FILE_COLUMNS = ("ct", "mu_map", "truth", "labels")
-GIVEN_COLUMNS = ("nuclide", "collimator", "psf", "radius_mm", "head_angles")
+GIVEN_COLUMNS = tuple(name for name in OPTIONS if name != "apply_cor")
 COLUMNS = ("study", "name", "methods", "tracer", *FILE_COLUMNS, *GIVEN_COLUMNS)
 
 _NO_STUDY = (
@@ -220,11 +218,9 @@ def _from_row(where: str, folder: Path, row: Mapping[str | None, str | list[str]
     source = folder / values["study"]
     methods = tuple(part.strip() for part in re.split("[;,]", values.get("methods", "")) if part.strip())
     given: dict[str, object] = {column: values[column] for column in GIVEN_COLUMNS if column in values}
-    if "radius_mm" in given:
-        given["radius_mm"] = _number(values["radius_mm"])
     tracer = values.get("tracer")
     try:
-        check_given(given)
+        Given.of(given)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     if tracer is not None and tracer not in TRACERS:
@@ -247,25 +243,3 @@ def _given_name(where: str, source: Path, values: Mapping[str, str]) -> str:
     if not _NAME.fullmatch(name) or _is_device(name) or _compared(name) in _TAKEN:
         raise InputError(f"{where}: name {name!r} is refused: {hint}")
     return name
-
-
-def check_given(given: Mapping[str, object]) -> None:
-    """InputError for values that no study can take in place of its own: see GIVEN_COLUMNS."""
-    if "collimator" in given and "psf" in given:
-        raise InputError("give a collimator or a psf, not both")
-    for name, reads in (("nuclide", nuclide), ("collimator", collimator), ("psf", parse_psf)):
-        if name in given:
-            reads(str(given[name]))
-    if "radius_mm" in given and not (isinstance(radius := given["radius_mm"], int | float) and 0 < radius < math.inf):
-        raise InputError(f"the radius must be a number of mm above 0, not {radius}")
-    if "head_angles" in given:
-        angles = [_number(part) for part in str(given["head_angles"]).split(",")]
-        if not all(isinstance(angle, float) and abs(angle) <= 360 for angle in angles):
-            raise InputError(f"head angles need numbers from -360 to 360, e.g. 0,180, not {given['head_angles']}")
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text

@@ -75,7 +75,7 @@ def compare_one(study: Path, request: "CompareRequest", output: Path) -> None:
     """Compare the methods on one study; the default work of a batch."""
     from spectac.app.compare import compare
 
-    compare(study, request, output)
+    compare((study,), request, output)
 
 
 def request_of(study: ListedStudy, request: "CompareRequest") -> "CompareRequest":

@@ -3,7 +3,7 @@
 import csv
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,6 @@ from spectac.recon.resample import resample
 from spectac.recon.types import Array
 from spectac.recon.voi import GROUPS, Vois, place
 
-GIVEN = ("nuclide", "collimator", "psf", "radius_mm", "head_angles", "apply_cor")
-"""Options that replace what a study's files say (app/options.py)."""
-
 IMAGES = "images"
 CLOSE = 0.01
 """Between the correlations of both templates: of 24 virtual patients one comes as close, with VOIs 9 mm off."""
@@ -52,7 +49,7 @@ class Compared:
     lines: tuple[str, ...]
 
 
-def compare(path: Path, request: CompareRequest, output: Path) -> Compared:
+def compare(path: Path | Sequence[Path], request: CompareRequest, output: Path) -> Compared:
     """Reconstruct a study with every method and write report.html, comparison.csv, images/ and record.json.
 
     A method that cannot be used on this study is reported with its reason; where none can, that is an InputError.
@@ -69,10 +66,10 @@ def compare(path: Path, request: CompareRequest, output: Path) -> Compared:
     if (output / IMAGES).exists() and not is_result(output):
         raise InputError(f"{output / IMAGES} is there and no result of spectac: give another folder with -o")
     began = time.perf_counter()
-    given = dict.fromkeys(GIVEN) | {"apply_cor": False} | dict(request.base.given)
-    study = open_given(path, **given)  # type: ignore[arg-type]
+    paths = (path,) if isinstance(path, Path) else tuple(path)
+    study = open_given(paths, request.base.given)
     with written_folder(output) as folder:
-        comparison = comparison_of(study, path, request)
+        comparison = comparison_of(study, paths, request)
         _write_images(folder / IMAGES, comparison)
         rows = tuple(row.as_text() for row in comparison.rows)
         with (folder / "comparison.csv").open("w", newline="", encoding="utf-8") as stream:
@@ -92,8 +89,8 @@ def compare(path: Path, request: CompareRequest, output: Path) -> Compared:
     return Compared(comparison, rows, warnings, tuple(lines))
 
 
-def comparison_of(study: Study, path: Path, request: CompareRequest) -> Comparison:
-    """The comparison of a study that was read from `path`; nothing is written.
+def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) -> Comparison:
+    """The comparison of a study that was read from `paths`; nothing is written.
 
     Raises InputError for inputs that do not belong to the study, and where every method is refused.
     """
@@ -101,14 +98,14 @@ def comparison_of(study: Study, path: Path, request: CompareRequest) -> Comparis
     projections = scatter_windows.projections(study, base.scatter, base.photopeak, dew_k=base.dew_k)
     solver = StudySolver(study, projections, Settings(device=base.device))
     beside = known(request, study, projections, solver.grid)
-    own = sha256_of(path)
+    own = {file: digest for path in paths for file, digest in sha256_of(path).items()}
     normals = {} if request.normals is None else read_normals(request.normals, frozenset(own.values()))
     tables = [] if request.normals is None else normals_files(request.normals)
     sources = [one for one in (request.ct, request.mu_map, *beside.files, *tables) if one is not None]
     inputs = own | {file: digest for one in sources for file, digest in sha256_of(one).items()}
     hide: Callable[[str], str] = str
     if request.anonymous:
-        named = (path, *sources, *map(Path, inputs), request.truth, request.labels, request.normals)
+        named = (*paths, *sources, *map(Path, inputs), request.truth, request.labels, request.normals)
         hide = hider([one for one in named if one is not None and one not in tables], study)
         study, inputs = anonymised(study, hide), without_paths(inputs)
     warnings: list[str] = []
@@ -149,7 +146,7 @@ def comparison_of(study: Study, path: Path, request: CompareRequest) -> Comparis
         for name, reason in refused.items():
             by_reason.setdefault(reason, []).append(name)
         reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
-        raise InputError(f"{path}: no method could be used: {reasons}")
+        raise InputError(f"{paths[0]}: no method could be used: {reasons}")
     uniform = made["uniform"].result.mu if "uniform" in made else None
     for name, one_made in made.items():
         mu = one_made.result.mu
@@ -171,7 +168,7 @@ def comparison_of(study: Study, path: Path, request: CompareRequest) -> Comparis
         )
     return Comparison(
         study=study,
-        source="study" if request.anonymous else str(path.resolve()),
+        sources=("study",) if request.anonymous else tuple(str(path.resolve()) for path in paths),
         request=request,
         projections=projections,
         outline=outline,

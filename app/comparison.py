@@ -99,15 +99,15 @@ class Made:
 class Comparison:
     """Everything that the report shows.
 
-    `study` is as the report may show it, `source` its path or "study" where that is not to be known. `refused` gives
-    the reason of each method that made no image; `vois` is None where none could be placed; `warnings` are those on
-    the comparison itself; `calibration` says where the scale comes from ("" without one), which is `cps_per_kbq`;
+    `study` is as the report may show it, `sources` its paths, or "study" where they are not to be known. `refused`
+    gives the reason of each method that made no image; `vois` is None where none could be placed; `warnings` are those
+    on the comparison itself; `calibration` says where the scale comes from ("" without one), which is `cps_per_kbq`;
     `watched` names what `Made.course` holds after each iteration; `inputs_sha256` has a digest for every file read,
     `study_sha256` those of the study alone.
     """
 
     study: Study
-    source: str
+    sources: tuple[str, ...]
     request: CompareRequest
     projections: Projections
     outline: Outline | None

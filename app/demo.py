@@ -153,7 +153,7 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
         truth=output / "truth",
         tracer="dat",
     )
-    compared = compare(output / "projections.dcm", request, output)
+    compared = compare((output / "projections.dcm",), request, output)
     made = compared.comparison.made
     images = {name: one.image.values for name, one in made.items()}
     maps = {name: None if one.result.mu is None else one.result.mu.per_cm for name, one in made.items()}

@@ -1,33 +1,28 @@
 """Options that several commands share: their types, the TOML file that may hold them, and what they come to."""
 
-import math
+import functools
+import inspect
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spectac.recon.errors import InputError
+from spectac.recon.given import OPTIONS, Given
 
 if TYPE_CHECKING:
     from spectac.recon import Study
 
-StudyPath = Annotated[
-    Path, typer.Argument(metavar="STUDY", help="DICOM NM file or folder, Interfile header, or HDF5 study.")
+StudyPaths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="STUDY...", help="DICOM NM files or their folder, Interfile headers, or an HDF5 study: one acquisition."
+    ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
-ApplyCor = Annotated[bool, typer.Option("--apply-cor", help="Shift the views by DICOM's CenterOfRotationOffset.")]
-Nuclide = Annotated[str | None, typer.Option(help="Nuclide, e.g. I-123; replaces what the file says.")]
-CollimatorName = Annotated[str | None, typer.Option(help="Collimator, e.g. siemens-lehr; a wrong name lists them.")]
-Psf = Annotated[
-    str | None, typer.Option(metavar="SIGMA0_MM:SLOPE", help="Measured resolution: sigma = SIGMA0 + SLOPE * distance.")
-]
-Radius = Annotated[
-    float | None,
-    typer.Option(metavar="MM", help="Axis to collimator face in mm, for all views; replaces the file's orbit."),
-]
-HeadAngles = Annotated[str | None, typer.Option(metavar="A,B", help="Start angle of each head in degrees, e.g. 0,180.")]
 Photopeak = Annotated[str | None, typer.Option(help="Name of the photopeak window, as spectac info shows it.")]
 Algorithm = Annotated[str, typer.Option(help="osem, mlem, map or fbp.")]
 Iterations = Annotated[int, typer.Option(min=1, help="Iterations.")]
@@ -69,16 +64,19 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     if path is None or context.resilient_parsing:
         return path
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Editors of Windows put a byte-order mark before UTF-8.
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a TOML file: {error}") from None
     known = {parameter.name for parameter in context.command.params} - {"config", "study"}
     plain = {key.replace("-", "_"): value for key, value in values.items()}
     if "no_resolution" in plain:
         plain["resolution"] = not plain.pop("no_resolution")
-    for key in ("head_angles", "methods"):
-        if isinstance(plain.get(key), list):
-            plain[key] = ",".join(str(part) for part in plain[key])
+    for key, value in plain.items():
+        if isinstance(value, list) and key in ("head_angles", "methods", "pixel_mm"):
+            plain[key] = ",".join(str(part) for part in value)
+        elif isinstance(value, (date, time)):
+            plain[key] = value.isoformat()
     for key, value in plain.items():
         if isinstance(value, bool) is not (key in _SWITCHES):
             raise InputError(f"{path}: {key} = {value!r} has the wrong type")
@@ -98,24 +96,37 @@ Config = Annotated[
 ]
 
 
-def replaced(
-    nuclide: str | None,
-    collimator: str | None,
-    psf: str | None,
-    radius_mm: float | None,
-    head_angles: str | None,
-    apply_cor: bool,
-) -> dict[str, object]:
-    """Those options that replace what a study's files say and were given, by their names."""
-    named = {
-        "nuclide": nuclide,
-        "collimator": collimator,
-        "psf": psf,
-        "radius_mm": radius_mm,
-        "head_angles": head_angles,
-        "apply_cor": apply_cor or None,
-    }
-    return {name: value for name, value in named.items() if value is not None}
+def reading(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of recon.given.Given in place of its parameter `given`.
+
+    The parameter gets those that were given, by the options' names.
+    """
+    signature = inspect.signature(command)
+    options = []
+    for name, about in ((name, one.metadata) for name, one in OPTIONS.items()):
+        kind: Any = bool if about["kind"] is bool else about["kind"] | None
+        shown = typer.Option(f"--{name.replace('_', '-')}", metavar=about["metavar"], help=about["help"])
+        options.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=False if kind is bool else None,
+                annotation=Annotated[kind, shown],
+            )
+        )
+
+    @functools.wraps(command)
+    def flattened(**values: Any) -> None:
+        taken = {option.name: values.pop(option.name) for option in options}
+        command(given={name: value for name, value in taken.items() if value not in (None, False)}, **values)
+
+    kept = [
+        one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values() if one.name != "given"
+    ]
+    flattened.__signature__ = signature.replace(parameters=[*kept, *options])  # type: ignore[attr-defined]
+    flattened.__annotations__ = {one.name: one.annotation for one in (*kept, *options)} | {"return": None}
+    del flattened.__wrapped__  # typer would read the signature from there
+    return flattened
 
 
 def named_methods(text: str | None) -> tuple[str, ...] | None:
@@ -123,41 +134,11 @@ def named_methods(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def open_given(
-    path: Path,
-    nuclide: str | None,
-    collimator: str | None,
-    psf: str | None,
-    radius_mm: float | None,
-    head_angles: str | None,
-    apply_cor: bool,
-) -> "Study":
+def open_given(paths: Sequence[Path], options: Mapping[str, object]) -> "Study":
     """Study read with the options that replace or complete what its files say."""
-    from spectac.recon import open_study
-    from spectac.recon.collimator import collimator as by_name
-    from spectac.recon.collimator import parse_psf
+    from spectac.recon.io import read_study
 
-    if collimator is not None and psf is not None:
-        raise InputError("give --collimator or --psf, not both")
-    if radius_mm is not None and not (math.isfinite(radius_mm) and radius_mm > 0):
-        raise InputError(f"--radius-mm must be above 0, not {radius_mm:g}")
-    chosen = by_name(collimator) if collimator is not None else None if psf is None else parse_psf(psf)
-    angles = None
-    if head_angles is not None:
-        try:
-            angles = tuple(float(part) for part in head_angles.split(","))
-        except ValueError:
-            raise InputError(f"--head-angles needs numbers with commas, e.g. 0,180, not {head_angles!r}") from None
-        if not all(abs(angle) <= 360 for angle in angles):
-            raise InputError(f"--head-angles needs angles from -360 to 360 deg, not {head_angles}")
-    return open_study(
-        path,
-        nuclide=nuclide,
-        collimator=chosen,
-        radius_mm=radius_mm,
-        head_angles_deg=angles,
-        apply_cor=apply_cor,
-    )
+    return read_study(paths, Given.of(options))
 
 
 def model_options(

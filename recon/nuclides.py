@@ -4,6 +4,7 @@ Energies, intensities and half-lives: Decay Data Evaluation Project (LNHB), http
 """
 
 import math
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
@@ -15,7 +16,8 @@ from spectac.recon.errors import InputError
 class Nuclide:
     """A radionuclide: half-life and the photon lines that a gamma camera sees.
 
-    `lines` holds (energy_kev, photons per decay) and begins with the line that is imaged.
+    `lines` holds (energy_kev, photons per decay) and begins with the line that is imaged. The name of one that the
+    table lacks is "SYMBOL:KEV:HALFLIFE_H", e.g. "Ho-166:80.574:26.8", from which it can be made again.
     """
 
     name: str
@@ -27,6 +29,14 @@ class Nuclide:
         """Energy of the imaged line in keV."""
         return self.lines[0][0]
 
+    @property
+    def symbol(self) -> str:
+        """Element and mass number, e.g. "Tc-99m"."""
+        return self.name.partition(":")[0]
+
+
+LOWEST_KEV, HIGHEST_KEV = 50.0, 800.0
+"""Photons outside of this range are not imaged by a gamma camera, and water's attenuation is not tabulated."""
 
 _HOUR_S = 3600.0
 _DAY_S = 86400.0
@@ -50,6 +60,26 @@ _WATER = (
     (300.0, 0.1186), (400.0, 0.1061), (500.0, 0.09687), (600.0, 0.08956), (800.0, 0.07865),
 )  # fmt: skip
 
+_ELEMENTS = (
+    "hydrogen H, helium He, lithium Li, beryllium Be, boron B, carbon C, nitrogen N, oxygen O, fluorine F, neon Ne, "
+    "sodium Na, magnesium Mg, aluminium Al, silicon Si, phosphorus P, sulfur S, chlorine Cl, argon Ar, potassium K, "
+    "calcium Ca, scandium Sc, titanium Ti, vanadium V, chromium Cr, manganese Mn, iron Fe, cobalt Co, nickel Ni, "
+    "copper Cu, zinc Zn, gallium Ga, germanium Ge, arsenic As, selenium Se, bromine Br, krypton Kr, rubidium Rb, "
+    "strontium Sr, yttrium Y, zirconium Zr, niobium Nb, molybdenum Mo, technetium Tc, ruthenium Ru, rhodium Rh, "
+    "palladium Pd, silver Ag, cadmium Cd, indium In, tin Sn, antimony Sb, tellurium Te, iodine I, xenon Xe, "
+    "caesium Cs, barium Ba, lanthanum La, cerium Ce, praseodymium Pr, neodymium Nd, promethium Pm, samarium Sm, "
+    "europium Eu, gadolinium Gd, terbium Tb, dysprosium Dy, holmium Ho, erbium Er, thulium Tm, ytterbium Yb, "
+    "lutetium Lu, hafnium Hf, tantalum Ta, tungsten W, rhenium Re, osmium Os, iridium Ir, platinum Pt, gold Au, "
+    "mercury Hg, thallium Tl, lead Pb, bismuth Bi, polonium Po, astatine At, radon Rn, francium Fr, radium Ra, "
+    "actinium Ac, thorium Th, protactinium Pa, uranium U, neptunium Np, plutonium Pu, americium Am"
+)
+"""Names of the elements, as DICOM and Interfile spell them out, and their symbols."""
+
+_SYMBOLS = MappingProxyType(
+    {word.lower(): pair.split()[1] for pair in _ELEMENTS.split(", ") for word in pair.split()}
+    | {"cesium": "Cs", "sulphur": "S", "aluminum": "Al"}
+)
+
 NUCLIDES = MappingProxyType({nuclide.name: nuclide for nuclide in _TABLE})
 
 
@@ -66,16 +96,68 @@ def water_per_cm(energy_kev: float) -> float:
 
 
 def nuclide(name: str) -> Nuclide:
-    """Nuclide of that name; spellings such as "tc99m", "99mTc" or "I123" are understood.
+    """Nuclide of that name; spellings such as "tc99m", "99mTc", "^99m^Technetium" or "I123" are understood.
 
-    Raises InputError with the known names for any other.
+    One that the table lacks is given as NAME:KEV:HALFLIFE_H: its imaged line in keV and its half-life in hours.
+    Raises InputError for any other; a name that could be a nuclide's is not answered with other nuclides.
     """
-    wanted = _letters_and_digits(name)
-    for entry in _TABLE:
-        if wanted == _letters_and_digits(entry.name):
-            return entry
-    known = ", ".join(NUCLIDES)
-    raise InputError(f"nuclide {name!r} is not known: use one of {known}")
+    symbol, *numbers = name.split(":")
+    found = _in_table(symbol)
+    if numbers:
+        return _described(name, symbol, numbers, found)
+    if found is not None:
+        return found
+    spelled = spelled_symbol(symbol)
+    if spelled is None:
+        raise InputError(f"nuclide {name!r} is not known: use one of {', '.join(NUCLIDES)}, or NAME:KEV:HALFLIFE_H")
+    raise InputError(f"{spelled} is not in the table of nuclides: {how_to_describe(spelled)}")
+
+
+def how_to_describe(symbol: str) -> str:
+    """Advice on the option for a nuclide that the table lacks."""
+    return (
+        f"give --nuclide {symbol}:KEV:HALFLIFE_H with the energy in keV of the photons that the window holds and the "
+        "half-life in hours"
+    )
+
+
+def spelled_symbol(text: str) -> str | None:
+    """Symbol such as "Ho-166" from "166Ho", "Ho166" or "^166^Holmium"; None for what is no nuclide's name."""
+    letters, mass = _letters_and_digits(text)
+    symbol = _SYMBOLS.get(letters)
+    if symbol is None or not re.fullmatch(r"[1-9]\d{0,2}m?", mass):
+        return None
+    return f"{symbol}-{mass}"
+
+
+def nuclide_in(text: str) -> Nuclide | None:
+    """Nuclide of the table that a longer text names, e.g. the window "Lu177_EM"; None for none, or for several."""
+    words = re.findall(r"[A-Za-z]+[-_ ^]*\d+m?(?![A-Za-z\d])|\d+m?[-_ ^]*[A-Za-z]+", text.replace("^", " "))
+    found = {entry.name: entry for word in words if (entry := _in_table(word)) is not None}
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _in_table(text: str) -> Nuclide | None:
+    symbol = spelled_symbol(text)
+    return None if symbol is None else NUCLIDES.get(symbol)
+
+
+def _described(name: str, symbol: str, numbers: list[str], found: Nuclide | None) -> Nuclide:
+    """Nuclide from the parts of NAME:KEV:HALFLIFE_H."""
+    spelled = spelled_symbol(symbol)
+    try:
+        energy_kev, half_life_h = (float(number) for number in numbers)
+    except ValueError:
+        energy_kev = half_life_h = math.nan
+    if spelled is None or not (LOWEST_KEV <= energy_kev <= HIGHEST_KEV and 0 < half_life_h < math.inf):
+        raise InputError(
+            f"nuclide {name!r}: NAME:KEV:HALFLIFE_H is needed, e.g. Ho-166:80.574:26.8, with {LOWEST_KEV:g} to "
+            f"{HIGHEST_KEV:g} keV and a half-life above 0 h"
+        )
+    if found is not None:
+        raise InputError(f"nuclide {name!r}: {found.name} is in the table: give its name alone")
+    full = f"{spelled}:{energy_kev:.10g}:{half_life_h:.10g}"
+    return Nuclide(full, half_life_h * _HOUR_S, ((energy_kev, 1.0),))
 
 
 def _letters_and_digits(name: str) -> tuple[str, str]:

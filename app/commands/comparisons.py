@@ -1,5 +1,6 @@
 """Methods against each other: compare on one study, batch on many, demo on a virtual one."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,41 +10,37 @@ from spectac.app.commands import Interrupted
 from spectac.app.options import (
     Algorithm,
     Anonymous,
-    ApplyCor,
     AssumeAligned,
     Calibration,
-    CollimatorName,
     Config,
     CtFolder,
     Device,
     DewK,
     ExtendCt,
     FbpFilter,
-    HeadAngles,
     Iterations,
     Methods,
     MuMapFile,
-    Nuclide,
     Output,
     Photopeak,
     PostFilter,
     PriorBeta,
-    Psf,
-    Radius,
     Resolution,
     Scatter,
     Scheduler,
-    StudyPath,
+    StudyPaths,
     Subsets,
     named_methods,
-    replaced,
+    reading,
 )
 from spectac.recon.errors import InputError
 
 
+@reading
 def compare(
-    study: StudyPath,
+    study: StudyPaths,
     output: Output,
+    given: Mapping[str, object],
     config: Config = None,
     methods: Methods = None,
     ct: CtFolder = None,
@@ -71,12 +68,6 @@ def compare(
     scatter: Scatter = "auto",
     dew_k: DewK = None,
     resolution: Resolution = True,
-    collimator: CollimatorName = None,
-    psf: Psf = None,
-    radius_mm: Radius = None,
-    head_angles: HeadAngles = None,
-    apply_cor: ApplyCor = False,
-    nuclide: Nuclide = None,
     post_filter: PostFilter = None,
     calibration: Calibration = None,
     device: Device = "auto",
@@ -100,7 +91,7 @@ def compare(
         post_filter=post_filter,
         calibration=None if calibration is None else str(calibration),
         device=device,
-        given=replaced(nuclide, collimator, psf, radius_mm, head_angles, apply_cor),
+        given=given,
     )
     request = CompareRequest(
         base,
@@ -119,9 +110,11 @@ def compare(
         print(line)
 
 
+@reading
 def batch(
     listed: Annotated[Path, typer.Argument(metavar="LIST", help="Folder of studies, or CSV with a column study.")],
     output: Output,
+    given: Mapping[str, object],
     config: Config = None,
     methods: Methods = None,
     extend_ct: ExtendCt = False,
@@ -140,12 +133,6 @@ def batch(
     scatter: Scatter = "auto",
     dew_k: DewK = None,
     resolution: Resolution = True,
-    collimator: CollimatorName = None,
-    psf: Psf = None,
-    radius_mm: Radius = None,
-    head_angles: HeadAngles = None,
-    apply_cor: ApplyCor = False,
-    nuclide: Nuclide = None,
     post_filter: PostFilter = None,
     calibration: Calibration = None,
     device: Device = "auto",
@@ -165,8 +152,6 @@ def batch(
 
     if scheduler is not None and workers is not None:
         raise InputError("give --scheduler or --workers, not both")
-    if collimator is not None and psf is not None:
-        raise InputError("give --collimator or --psf, not both")
     base = Request(
         photopeak=photopeak,
         algorithm=algorithm,
@@ -180,7 +165,7 @@ def batch(
         post_filter=post_filter,
         calibration=None if calibration is None else str(calibration),
         device=device,
-        given=replaced(nuclide, collimator, psf, radius_mm, head_angles, apply_cor),
+        given=given,
     )
     try:
         lines = make_batch(

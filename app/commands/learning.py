@@ -1,5 +1,6 @@
 """Virtual patients and the map that a network learns from them: simulate, cohort, train, predict."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -7,24 +8,21 @@ import typer
 
 from spectac.app.commands import Interrupted
 from spectac.app.options import (
-    ApplyCor,
-    CollimatorName,
     Config,
-    HeadAngles,
-    Nuclide,
     Photopeak,
-    Psf,
-    Radius,
     Scheduler,
-    StudyPath,
+    StudyPaths,
     open_given,
+    reading,
 )
 from spectac.recon.errors import InputError
 
 
+@reading
 def predict(
-    study: StudyPath,
+    study: StudyPaths,
     output: Annotated[Path, typer.Option("--output", "-o", help="NIfTI file for the map.")],
+    given: Mapping[str, object],
     weights: Annotated[Path | None, typer.Option(help="Weights from spectac train; default: the shipped ones.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; the second sees the image that the first corrects.")] = 1,
     refine: Annotated[
@@ -38,17 +36,11 @@ def predict(
         bool, typer.Option("--fallback/--no-fallback", help="Give a uniform map where none can be predicted, or fail.")
     ] = True,
     photopeak: Photopeak = None,
-    nuclide: Nuclide = None,
-    collimator: CollimatorName = None,
-    psf: Psf = None,
-    radius_mm: Radius = None,
-    head_angles: HeadAngles = None,
-    apply_cor: ApplyCor = False,
 ) -> None:
     """Estimate a study's attenuation map in 1/cm from its projections alone."""
     from spectac.app.learned import predict_map
 
-    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    opened = open_given(study, given)
     options = {"rounds": str(rounds), "refine": "yes" if refine else "no", "fallback": "yes" if fallback else "no"}
     if weights is not None:
         options["weights"] = str(weights)

@@ -1,6 +1,7 @@
 """One study: info, reconstruct, calibrate, export."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,58 +10,50 @@ import typer
 from spectac.app.options import (
     Algorithm,
     Anonymous,
-    ApplyCor,
     AssumeAligned,
     Calibration,
-    CollimatorName,
     Config,
     CtFolder,
     Device,
     DewK,
     ExtendCt,
     FbpFilter,
-    HeadAngles,
     Iterations,
     MuMapFile,
-    Nuclide,
     Output,
     Photopeak,
     PostFilter,
     PriorBeta,
-    Psf,
-    Radius,
     Resolution,
     Scatter,
-    StudyPath,
+    StudyPaths,
     Subsets,
     UniformMu,
     model_options,
     open_given,
-    replaced,
+    reading,
 )
 
 
+@reading
 def info(
-    study: StudyPath,
+    study: StudyPaths,
+    given: Mapping[str, object],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    nuclide: Nuclide = None,
-    collimator: CollimatorName = None,
-    psf: Psf = None,
-    radius_mm: Radius = None,
-    head_angles: HeadAngles = None,
-    apply_cor: ApplyCor = False,
 ) -> None:
     """Show windows, views, orbit and counts of a study, and what looks wrong."""
-    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    opened = open_given(study, given)
     from spectac.app.describe import describe, in_words
 
     facts = describe(opened)
     print(json.dumps(facts, indent=2) if as_json else "\n".join(in_words(facts)))
 
 
+@reading
 def reconstruct(
-    study: StudyPath,
+    study: StudyPaths,
     output: Output,
+    given: Mapping[str, object],
     config: Config = None,
     attenuation: Annotated[str, typer.Option(help="none, chang, uniform, predicted, map, ct, or a plug-in.")] = "none",
     attenuation_option: Annotated[
@@ -80,12 +73,6 @@ def reconstruct(
     scatter: Scatter = "auto",
     dew_k: DewK = None,
     resolution: Resolution = True,
-    collimator: CollimatorName = None,
-    psf: Psf = None,
-    radius_mm: Radius = None,
-    head_angles: HeadAngles = None,
-    apply_cor: ApplyCor = False,
-    nuclide: Nuclide = None,
     post_filter: PostFilter = None,
     calibration: Calibration = None,
     device: Device = "auto",
@@ -109,9 +96,9 @@ def reconstruct(
         post_filter=post_filter,
         calibration=None if calibration is None else str(calibration),
         device=device,
-        given=replaced(nuclide, collimator, psf, radius_mm, head_angles, apply_cor),
+        given=given,
     )
-    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    opened = open_given(study, given)
     inputs = [
         Path(options[key])
         for model, key in (("map", "file"), ("ct", "path"))
@@ -119,18 +106,20 @@ def reconstruct(
     ]
     if calibration is not None:
         inputs.append(calibration)
-    for line in run(opened, request, output, [study, *inputs]):
+    for line in run(opened, request, output, [*study, *inputs]):
         print(line)
 
 
+@reading
 def calibrate(
-    study: StudyPath,
+    study: StudyPaths,
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the calibration (JSON).")],
     activity_mbq: Annotated[
         float, typer.Option(help="Activity in the phantom, what stayed in the syringe subtracted.")
     ],
     volume_ml: Annotated[float, typer.Option(help="Volume that the activity is in.")],
     assayed: Annotated[str, typer.Option(metavar="TIME", help="When it was measured, e.g. 2026-11-02T09:30.")],
+    given: Mapping[str, object],
     wall_mm: Annotated[float, typer.Option(help="Thickness of the phantom's wall, which absorbs as water does.")] = 0.0,
     voi: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Label image whose label 1 is the VOI; default: 30 mm inside.")
@@ -146,12 +135,6 @@ def calibrate(
     scatter: Scatter = "auto",
     dew_k: DewK = None,
     resolution: Resolution = True,
-    collimator: CollimatorName = None,
-    psf: Psf = None,
-    radius_mm: Radius = None,
-    head_angles: HeadAngles = None,
-    apply_cor: ApplyCor = False,
-    nuclide: Nuclide = None,
     device: Device = "auto",
 ) -> None:
     """Measure counts per second per kBq in the scan of a uniform phantom, for --calibration."""
@@ -168,9 +151,9 @@ def calibrate(
         dew_k=dew_k,
         resolution=resolution,
         device=device,
-        given=replaced(nuclide, collimator, psf, radius_mm, head_angles, apply_cor),
+        given=given,
     )
-    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, apply_cor)
+    opened = open_given(study, given)
     lines = calibrate_camera(
         opened,
         request,
@@ -185,20 +168,17 @@ def calibrate(
         print(line)
 
 
+@reading
 def export(
-    study: StudyPath,
+    study: StudyPaths,
     output: Annotated[Path, typer.Option("--output", "-o", help="Empty or new folder for the files.")],
     to: Annotated[str, typer.Option(help="stir, simind or pytomography.")],
+    given: Mapping[str, object],
     mu_map: MuMapFile = None,
-    nuclide: Nuclide = None,
-    collimator: CollimatorName = None,
-    psf: Psf = None,
-    radius_mm: Radius = None,
-    head_angles: HeadAngles = None,
     anonymous: Anonymous = False,
 ) -> None:
     """Write a study as STIR, SIMIND's users or PyTomography read it, and say what their files cannot hold."""
-    opened = open_given(study, nuclide, collimator, psf, radius_mm, head_angles, False)
+    opened = open_given(study, given)
     from spectac.app.export import export as export_study
 
     for line in export_study(opened, to, output, mu_map=mu_map, anonymous=anonymous):

@@ -97,7 +97,7 @@ def _rendered(comparison: "Comparison", share: float) -> str:
     data = _data(comparison, names, pack, share)
     source = files("spectac.app.report")
     return environment.get_template("report.html.j2").render(
-        title=Path(comparison.source).name,
+        title=Path(comparison.sources[0]).name,
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         css=Markup(source.joinpath("report.css").read_text(encoding="utf-8")),
         script=Markup(source.joinpath("viewer.js").read_text(encoding="utf-8")),
@@ -276,7 +276,7 @@ def _commands(comparison: "Comparison") -> dict[str, str]:
             parameters = hidden(parameters)
         elif parameters["calibration"] is not None:
             parameters["calibration"] = str(Path(parameters["calibration"]).resolve())
-        words = ["spectac", "reconstruct", comparison.source, "--attenuation", name]
+        words = ["spectac", "reconstruct", *comparison.sources, "--attenuation", name]
         for key, value in parameters["attenuation_options"].items():
             words += ["--attenuation-option", f"{key}={_absolute(key, value)}"]
         for key in _SETTINGS:

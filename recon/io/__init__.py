@@ -1,22 +1,40 @@
 """Files in, files out: `open_study` finds out by content what a file is; the formats have a module each."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spectac.recon.errors import InputError
+from spectac.recon.given import Given
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from spectac.recon.collimator import Collimator
     from spectac.recon.types import Acquisition, Study
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HDF5_STARTS = (0, 512)
 """Where the signature may stand: our own files begin with a user block of 512 bytes (hdf5.py)."""
+
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!": "rar",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+"""How compressed files begin."""
+
+_MOST_FOLDERS = 10_000
+"""Sub-folders that are looked into: a medium has a few hundred."""
 
 _UNDERSTOOD = (
     "DICOM NM (raw TOMO), spectac's HDF5, an Interfile header (STIR, SIMIND), or a folder of DICOM NM files or of "
@@ -25,51 +43,125 @@ _UNDERSTOOD = (
 
 
 def open_study(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     nuclide: str | None = None,
     collimator: "Collimator | str | None" = None,
     radius_mm: float | None = None,
     head_angles_deg: Sequence[float] | None = None,
+    rotation: str | None = None,
+    step_deg: float | None = None,
+    view_seconds: float | None = None,
+    start: "datetime | None" = None,
+    pixel_mm: tuple[float, float] | None = None,
     apply_cor: bool = False,
 ) -> "Study":
-    """Study (w, v, z, u) from a file or folder, told apart by content, never by name.
+    """Study (w, v, z, u) from a file, the files of one acquisition or their folder, told apart by content, not name.
 
-    `nuclide`, `collimator` (or its name in the table), `radius_mm` (axis to collimator face) and `head_angles_deg`
-    (first view of each head, in our convention) replace what the file says; the history notes it. `apply_cor` shifts
-    the views by DICOM's CenterOfRotationOffset; other formats have none.
+    The keywords replace or complete what the files say (see given.Given); the history notes it.
     Raises InputError, with the list of what is understood, for anything else.
     """
-    source = Path(path)
     if isinstance(collimator, str):
         from spectac.recon.collimator import collimator as by_name
 
         collimator = by_name(collimator)
-    if not source.exists():
-        raise InputError(f"{path}: no such file or folder")
-    kind = _kind_of_folder(source) if source.is_dir() else _kind_of_file(source)
-    if apply_cor and kind != "DICOM":
-        raise InputError(f"{path}: --apply-cor needs DICOM's CenterOfRotationOffset, which {kind} does not have")
+    given = Given(
+        nuclide=nuclide,
+        collimator=collimator,
+        radius_mm=radius_mm,
+        head_angles_deg=None if head_angles_deg is None else tuple(head_angles_deg),
+        rotation=rotation,
+        step_deg=step_deg,
+        view_seconds=view_seconds,
+        start=start,
+        pixel_mm=pixel_mm,
+        apply_cor=apply_cor,
+    )
+    return read_study([path] if isinstance(path, (str, os.PathLike)) else path, given)
+
+
+def read_study(paths: Sequence[str | os.PathLike[str]], given: Given) -> "Study":
+    """As `open_study`, with what the user says in one object."""
+    sources = [Path(path) for path in paths]
+    if not sources:
+        raise InputError("a study needs at least one file, got an empty list")
+    for source in sources:
+        if not source.exists():
+            raise InputError(f"{source}: no such file or folder")
+        if len(sources) > 1 and source.is_dir():
+            raise InputError(
+                f"{source}: a folder among several paths: give one folder, or the files of one acquisition"
+            )
+    notes: list[str] = []
+    if len(sources) == 1:
+        sources = [_where_it_lies(sources[0], notes)]
+    kinds = {path: _kind_of_folder(path) if path.is_dir() else _kind_of_file(path) for path in sources}
+    kind = kinds[sources[0]]
+    if other := next((path for path, one in kinds.items() if one != kind), None):
+        raise InputError(f"{other}: is {kinds[other]}, {sources[0].name} is {kind}: files of one acquisition are alike")
+    if given.apply_cor and kind != "DICOM":
+        raise InputError(f"{sources[0]}: --apply-cor needs DICOM's CenterOfRotationOffset, which {kind} does not have")
+    if kind == "HDF5" and len(sources) > 1:
+        raise InputError(f"{sources[1]}: an HDF5 study holds a whole acquisition: give one file")
     if kind == "DICOM":
         from spectac.recon.io import dicom_nm
 
-        return dicom_nm.read_study(
-            source,
-            nuclide=nuclide,
-            collimator=collimator,
-            radius_mm=radius_mm,
-            head_angles_deg=head_angles_deg,
-            apply_cor=apply_cor,
-        )
-    if kind == "HDF5":
+        study = dicom_nm.read_study(sources, given)
+    elif kind == "HDF5":
         from spectac.recon.io import hdf5
 
-        return _with_overrides(hdf5.read_study(source), nuclide, collimator, radius_mm, head_angles_deg)
-    from spectac.recon.io import interfile
+        study = _with_overrides(hdf5.read_study(sources[0]), given)
+    else:
+        from spectac.recon.io import interfile
 
-    return interfile.read_study(
-        source, nuclide=nuclide, collimator=collimator, radius_mm=radius_mm, head_angles_deg=head_angles_deg
-    )
+        study = interfile.read_study(sources, given)
+    from spectac.recon.io.dicom_values import fitted
+
+    patient, changed = fitted(study.patient)
+    return replace(study, patient=patient, warnings=(*study.warnings, *notes, *changed))
+
+
+def _where_it_lies(path: Path, notes: list[str]) -> Path:
+    """The same path; for a DICOMDIR or a folder of folders the one sub-folder that holds raw projections, with a note.
+
+    Raises InputError, listing them, where several sub-folders hold some.
+    """
+    top = path
+    if path.is_file():
+        from spectac.recon.io.dicom_file import is_dicomdir
+
+        if not is_dicomdir(path):
+            return path
+        top = path.parent
+    if _holds_raw(top):
+        return top
+    found = [folder for folder in _folders_below(top) if _holds_raw(folder)]
+    if len(found) > 1:
+        listed = ", ".join(str(folder.relative_to(top)) for folder in found[:8])
+        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+        raise InputError(
+            f"{path}: raw projections lie in several sub-folders ({listed}{more}): give one of them, or the files of "
+            "one acquisition"
+        )
+    if not found and path != top:
+        raise InputError(f"{path}: the medium of this DICOMDIR holds no raw projections (NM TOMO)")
+    if not found:
+        return top
+    notes.append(f"read from the sub-folder {found[0].relative_to(top)} of {top.name}")
+    return found[0]
+
+
+def _folders_below(top: Path) -> Iterator[Path]:
+    """Sub-folders at any depth, by name, the first _MOST_FOLDERS of them."""
+    walked = (Path(place) for place, names, _ in os.walk(top) if names.sort() is None)
+    return (folder for folder in islice(walked, _MOST_FOLDERS) if folder != top)
+
+
+def _holds_raw(folder: Path) -> bool:
+    """Tell whether a folder holds, directly, raw projections in DICOM or an Interfile header."""
+    from spectac.recon.io import dicom_nm, interfile
+
+    return dicom_nm.holds_raw(folder) or any(one.is_file() and interfile.is_header(one) for one in folder.iterdir())
 
 
 def _kind_of_file(path: Path) -> str:
@@ -86,6 +178,8 @@ def _kind_of_file(path: Path) -> str:
 
     if looks_like_dicom(start):
         return "DICOM"
+    if packed := next((name for begin, name in _PACKED.items() if start.startswith(begin)), None):
+        raise InputError(f"{path}: this is a {packed} archive: unpack it, and give the file or folder that was in it")
     raise InputError(f"{path}: cannot tell what this file is. Understood are: {_UNDERSTOOD}")
 
 
@@ -122,31 +216,29 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
-def _with_overrides(
-    study: "Study",
-    nuclide: str | None,
-    collimator: "Collimator | None",
-    radius_mm: float | None,
-    head_angles_deg: Sequence[float] | None,
-) -> "Study":
-    """Study with the caller's values in place of the file's, and a line of history for each."""
-    acquisition, history = study.acquisition, list(study.history)
-    if nuclide is not None:
-        history.append(f"nuclide {acquisition.nuclide} of the file replaced by {nuclide}")
-        acquisition = replace(acquisition, nuclide=nuclide)
-    if collimator is not None:
-        before = "unknown" if acquisition.collimator is None else acquisition.collimator.name
-        history.append(f"collimator {before} of the file replaced by {collimator.name}")
-        acquisition = replace(acquisition, collimator=collimator)
-    if radius_mm is not None:
-        history.append(f"radii of the file replaced by {radius_mm:g} mm")
-        acquisition = replace(acquisition, radii_mm=np.full(acquisition.views, float(radius_mm)))
-    if head_angles_deg is not None:
-        acquisition = replace(acquisition, view_angles_deg=_turned_heads(acquisition, head_angles_deg))
-        history.append(f"first views of the heads moved to {', '.join(f'{angle:g}' for angle in head_angles_deg)} deg")
-    return (
-        study if acquisition is study.acquisition else replace(study, acquisition=acquisition, history=tuple(history))
-    )
+def _with_overrides(study: "Study", given: Given) -> "Study":
+    """Study with the user's values in place of the file's, and a line of history for each."""
+    acquisition, views = study.acquisition, study.acquisition.views
+    for name, refused in (("rotation", given.rotation), ("step_deg", given.step_deg)):
+        if refused is not None:
+            raise InputError(
+                f"--{name.replace('_', '-')} cannot change a study in HDF5, which has an angle for each view"
+            )
+    changes: dict[str, Any] = {
+        "nuclide": given.nuclide,
+        "collimator": given.collimator,
+        "radii_mm": None if given.radius_mm is None else np.full(views, given.radius_mm),
+        "view_angles_deg": None if given.head_angles_deg is None else _turned_heads(acquisition, given.head_angles_deg),
+        "start": given.start,
+        "pixel_mm": given.pixel_mm,
+    }
+    changed = {name: value for name, value in changes.items() if value is not None}
+    if given.view_seconds is not None:
+        # The views of each head are taken to follow one another.
+        changed |= {"view_seconds": np.full(views, given.view_seconds), "view_start_s": None}
+    if not changed:
+        return study
+    return replace(study, acquisition=replace(acquisition, **changed), history=(*study.history, *given.history()))
 
 
 def _turned_heads(acquisition: "Acquisition", head_angles_deg: Sequence[float]) -> np.ndarray:

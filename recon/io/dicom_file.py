@@ -72,6 +72,13 @@ def looks_like_dicom(start: bytes) -> bool:
     return False
 
 
+def is_dicomdir(path: Path) -> bool:
+    """Tell from its content whether a file is a DICOMDIR, the table of contents of a medium."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    return start[128:132] == b"DICM" and b"1.2.840.10008.1.3.10" in start
+
+
 def name_of(keyword: str) -> str:
     """Tag and name from the keyword: "(0054,0200) StartAngle"."""
     number = tag_for_keyword(keyword)

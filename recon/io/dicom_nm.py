@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spectac.recon.collimator import Collimator
 from spectac.recon.errors import InputError
+from spectac.recon.given import NOTHING_GIVEN, Given
 from spectac.recon.io.dicom_file import Item, looks_like_dicom, name_of, named, open_dicom
 from spectac.recon.io.dicom_nm_frames import Frames, Notes, read_frames
 from spectac.recon.io.dicom_nm_geometry import Views, read_views
@@ -35,35 +35,23 @@ from spectac.recon.io.dicom_nm_write import write_image, write_study
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Study
 
-__all__ = ["holds_dicom", "holds_dicom_nm", "read_image", "read_study", "write_image", "write_study"]
+__all__ = ["holds_dicom", "holds_dicom_nm", "holds_raw", "read_image", "read_study", "write_image", "write_study"]
 
 
-def read_study(
-    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    nuclide: str | None = None,
-    collimator: Collimator | None = None,
-    radius_mm: float | None = None,
-    head_angles_deg: Sequence[float] | None = None,
-    apply_cor: bool = False,
-) -> Study:
+def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: Given = NOTHING_GIVEN) -> Study:
     """Study (w, v, z, u) from an NM TOMO file, from the files of one acquisition, or from a folder that holds them.
 
-    `nuclide`, `collimator`, `radius_mm` (axis to collimator face) and `head_angles_deg` (first view of each head) go
-    before what the files say; for several files they apply to each. `apply_cor` shifts the views by
-    CenterOfRotationOffset, which vendors have usually corrected before. Several files may hold windows or heads of one
-    acquisition. Raises InputError, naming file, tag and keyword, for what is missing, contradictory or not supported.
+    `given` goes before what the files say; for several files it applies to each. Several files may hold windows or
+    heads of one acquisition. Raises InputError, naming file, tag and keyword, for what is missing, contradictory or not
+    supported.
     """
     notes: list[str] = []
-    if isinstance(path, (str, os.PathLike)):
-        single = Path(path)
-        paths, notes = _raw_files_in(single) if single.is_dir() else ([single], [])
-    else:
-        paths = [Path(one) for one in path]
+    paths = [Path(one) for one in ([path] if isinstance(path, (str, os.PathLike)) else path)]
     if not paths:
         raise InputError("a DICOM study needs at least one file, got an empty list")
-    studies = [_read_one(one, nuclide, collimator, radius_mm, head_angles_deg, apply_cor) for one in paths]
-    return merged(paths, studies, notes)
+    if len(paths) == 1 and paths[0].is_dir():
+        paths, notes = _raw_files_in(paths[0])
+    return merged(paths, [_read_one(one, given) for one in paths], notes)
 
 
 def holds_dicom(folder: Path) -> bool:
@@ -74,6 +62,11 @@ def holds_dicom(folder: Path) -> bool:
 def holds_dicom_nm(folder: Path) -> bool:
     """Tell whether a folder holds, directly, at least one NM image of any kind."""
     return any(kind_of(item) is not None for item in _dicom_in(folder))
+
+
+def holds_raw(folder: Path) -> bool:
+    """Tell whether a folder holds, directly, at least one file of raw projections."""
+    return any(kind_of(item) == "TOMO" for item in _dicom_in(folder))
 
 
 def _dicom_in(folder: Path) -> Iterator[Item]:
@@ -103,14 +96,7 @@ def _raw_files_in(folder: Path) -> tuple[list[Path], list[str]]:
     return raw, [f"left out of {folder.name}: {listed}"] if others else []
 
 
-def _read_one(
-    path: Path,
-    nuclide: str | None,
-    collimator: Collimator | None,
-    radius_mm: float | None,
-    head_angles_deg: Sequence[float] | None,
-    apply_cor: bool,
-) -> Study:
+def _read_one(path: Path, given: Given) -> Study:
     item = open_dicom(path)
     notes = Notes()
     with named(path):
@@ -119,16 +105,16 @@ def _read_one(
         notes.history.append(f"read from DICOM NM {path.name}" + (f" ({made_by})" if made_by else ""))
         corrections = read_corrections(item, notes)
         frames = read_frames(item, item.required_count("NumberOfFrames"))
-        name = read_nuclide(item, nuclide, notes)
+        name = read_nuclide(item, given.nuclide, notes)
         windows = read_windows(item, sorted({int(w) for w in frames.window}), notes)
         frames, kept = _with_windows(frames, windows)
         peak = _tell_photopeak(windows, name, notes)
-        views = read_views(item, frames, peak, radius_mm=radius_mm, head_angles_deg=head_angles_deg, notes=notes)
+        views = read_views(item, frames, peak, given, notes)
         matrix = (item.required_count("Rows"), item.required_count("Columns"))
         pixels = pixel_mm(item)
         heads = _heads(item, views)
         gantry, posture = read_posture(item)
-        orientation = orientations(heads, gantry, posture, head_angles_deg is not None, notes)
+        orientation = orientations(heads, gantry, posture, given.head_angles_deg is not None, notes)
         table = [one.number("TableHeight") for one in item.items("RotationInformationSequence")]
         axis = axis_position(heads, orientation, matrix, pixels, table[0] if table else None, notes)
         _tell_zoom(heads, notes)
@@ -139,20 +125,17 @@ def _read_one(
             pixels,
             views.seconds,
             name,
-            read_collimator(item, [head.number for head in heads], collimator, notes),
+            read_collimator(item, [head.number for head in heads], given.collimator, notes),
             start=read_start(item, notes),
             view_start_s=views.start_s,
             detector=views.detector,
             axis_lps_mm=axis,
             frame_of_reference_uid=item.text("FrameOfReferenceUID"),
-            u_offset_mm=_u_offset_mm(heads, views, apply_cor, notes),
+            u_offset_mm=_u_offset_mm(heads, views, given.apply_cor, notes),
             patient_position=None if gantry is None or posture is None else gantry + posture,
             corrections=corrections,
         )
-        for word, given in (("radius_mm", radius_mm), ("head_angles_deg", head_angles_deg)):
-            if given is not None:
-                shown = f"{given:g}" if isinstance(given, (int, float)) else ", ".join(f"{angle:g}" for angle in given)
-                notes.history.append(f"given by the user: {word} = {shown}")
+        notes.history += given.history()
         notes.history += read_dose(item)
         flips = {head.number: one for head, one in zip(heads, orientation, strict=True)}
         counts = _counts(item, kept[views.frames], views, {n: (o.upright, o.mirrored) for n, o in flips.items()}, notes)

@@ -4,16 +4,14 @@ import os
 from datetime import datetime
 
 import numpy as np
-from pydicom.config import IGNORE
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from spectac.recon.io.atomic import written
 from spectac.recon.io.dicom_nm_header import NM_STORAGE, NUCLIDE_CODES
+from spectac.recon.io.dicom_values import fitted, unique_identifier
+from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Array, EnergyWindow, Study
 
 UNITS = {
@@ -51,7 +49,7 @@ _POSTURE = {
 
 def common_dataset(study: Study, image_type: list[str], description: str) -> Dataset:
     """Patient, study, series, equipment, dates, nuclide, windows and posture, which both kinds of file have."""
-    acquisition, patient = study.acquisition, study.patient
+    acquisition, (patient, _) = study.acquisition, fitted(study.patient)
     data = Dataset()
     now = datetime.now(None if acquisition.start is None else acquisition.start.tzinfo)
     data.SpecificCharacterSet = "ISO_IR 192"
@@ -60,7 +58,7 @@ def common_dataset(study: Study, image_type: list[str], description: str) -> Dat
     data.Modality = "NM"
     for keyword in _PATIENT:
         if keyword in patient or keyword in _REQUIRED:
-            _carry(data, keyword, patient.get(keyword, ""))
+            setattr(data, keyword, patient.get(keyword, ""))
     data.StudyInstanceUID = patient.get("StudyInstanceUID") or generate_uid(prefix=None)
     data.SeriesInstanceUID = generate_uid(prefix=None)
     data.SeriesNumber, data.InstanceNumber = 1, 1
@@ -79,7 +77,7 @@ def common_dataset(study: Study, image_type: list[str], description: str) -> Dat
         data.TimezoneOffsetFromUTC = f"{start:%z}"[:5]
     data.PatientOrientation = ""
     if acquisition.frame_of_reference_uid:
-        data.FrameOfReferenceUID = acquisition.frame_of_reference_uid
+        data.FrameOfReferenceUID = unique_identifier(acquisition.frame_of_reference_uid)
         data.PositionReferenceIndicator = ""
     if acquisition.corrections:
         data.CorrectedImage = sorted(acquisition.corrections)
@@ -90,20 +88,17 @@ def common_dataset(study: Study, image_type: list[str], description: str) -> Dat
     return data
 
 
-def _carry(data: Dataset, keyword: str, text: str) -> None:
-    """Put in what the scanner wrote as it wrote it, also where DICOM would not have it (a birth date of 00000000)."""
-    tag = Tag(keyword)
-    data.add(DataElement(tag, dictionary_VR(tag), text, validation_mode=IGNORE))
-
-
 def _window(window: EnergyWindow) -> Dataset:
     limits = dataset(EnergyWindowLowerLimit=decimal(window.lower_kev), EnergyWindowUpperLimit=decimal(window.upper_kev))
     return dataset(EnergyWindowName=window.name.replace("\\", "/")[:16], EnergyWindowRangeSequence=Sequence([limits]))
 
 
 def _agent(nuclide: str) -> Dataset:
-    element, mass = nuclide.split("-")
-    nuclide_code = code(NUCLIDE_CODES[nuclide], "SCT", f"^{mass}^{element}")
+    symbol = nuclide_by_name(nuclide).symbol
+    element, mass = symbol.split("-")
+    # A nuclide that the user described has no code of ours.
+    scheme = "SCT" if symbol in NUCLIDE_CODES else "99SPECTAC"
+    nuclide_code = code(NUCLIDE_CODES.get(symbol, symbol), scheme, f"^{mass}^{element}")
     return dataset(RadionuclideCodeSequence=Sequence([nuclide_code]))
 
 

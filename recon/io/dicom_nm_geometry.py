@@ -5,12 +5,12 @@ nothing is turned here. What vendors leave out or write twice is resolved by rul
 rule that was used becomes a line of history, and what stays doubtful a warning.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from spectac.recon.errors import InputError
+from spectac.recon.given import Given
 from spectac.recon.io.dicom_file import Item, name_of
 from spectac.recon.io.dicom_nm_frames import Frames, Notes
 from spectac.recon.io.dicom_nm_radii import read_radii
@@ -81,15 +81,7 @@ class _Rotation:
         return self.step_deg
 
 
-def read_views(
-    item: Item,
-    frames: Frames,
-    reference_window: int,
-    *,
-    radius_mm: float | None,
-    head_angles_deg: Sequence[float] | None,
-    notes: Notes,
-) -> Views:
+def read_views(item: Item, frames: Frames, reference_window: int, given: Given, notes: Notes) -> Views:
     """Views of all heads and rotations, the same for every window; `reference_window` gives times where they differ.
 
     Raises InputError where angles or radii are missing, two heads stand at one angle, beds differ, or windows do not
@@ -112,7 +104,7 @@ def read_views(
             "may be off by half a step"
         )
     _refuse_beds([rotations[i].item for i in sorted(set(index.values()))])
-    orbit = _Orbit(item, frames, rotations, detectors, index, head_angles_deg, radius_mm, notes)
+    orbit = _Orbit(item, frames, rotations, detectors, index, given, notes)
     return orbit.views(reference_window)
 
 
@@ -158,14 +150,14 @@ class _Orbit:
         rotations: list[_Rotation],
         detectors: list[Item],
         index: dict[tuple[int, int], int],
-        head_angles_deg: Sequence[float] | None,
-        radius_mm: float | None,
+        given: Given,
         notes: Notes,
     ) -> None:
         self.item, self.frames, self.rotations, self.detectors, self.index = item, frames, rotations, detectors, index
-        self.radius_mm, self.notes = radius_mm, notes
+        self.radius_mm, self.notes = given.radius_mm, notes
         self.pairs = sorted(index)
         self.heads = sorted({d for d, _ in self.pairs})
+        head_angles_deg = given.head_angles_deg
         if head_angles_deg is not None and len(head_angles_deg) != len(self.heads):
             raise InputError(
                 f"{item.path}: --head-angles needs one angle for each of the {len(self.heads)} heads, "

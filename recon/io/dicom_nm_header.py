@@ -112,7 +112,6 @@ def read_nuclide(item: Item, wanted: str | None, notes: Notes) -> str:
         if (found or unknown) and found != {name}:
             said = ", ".join(sorted(found) + unknown)
             notes.warnings.append(f"the file's nuclide {said} was replaced by {name}")
-        notes.history.append(f"given by the user: nuclide = {name}")
         return name
     if len(found) > 1:
         raise item.error(
@@ -207,7 +206,6 @@ def read_collimator(item: Item, heads: list[int], given: Collimator | None, note
         if kind not in _PARALLEL:
             raise detector.error("CollimatorType", f"is {kind}: only parallel holes (PARA) are modelled")
     if given is not None:
-        notes.history.append(f"given by the user: collimator = {given.name}")
         return given
     names = {detector.text("CollimatorGridName") or "" for detector in own} or {""}
     if len(names) > 1:

@@ -18,6 +18,7 @@ from spectac.recon.errors import InputError
 from spectac.recon.geometry import detector_rights, view_normals
 from spectac.recon.io.dicom_nm_dataset import UNITS, code, common_dataset, dataset, decimal, put_pixels, save, turn
 from spectac.recon.io.dicom_nm_header import NM_STORAGE
+from spectac.recon.io.dicom_values import unique_identifier
 from spectac.recon.types import Acquisition, Array, Image, Study
 
 
@@ -158,7 +159,7 @@ def write_image(
     if terms := study.acquisition.corrections.union(corrected):
         data.CorrectedImage = sorted(terms)
     data.DerivationDescription = "; ".join(reversed(image.history))[:1024]
-    sources = [uid for uid in study.patient.get("SOPInstanceUID", "").split("\\") if uid]
+    sources = [unique_identifier(uid) for uid in study.patient.get("SOPInstanceUID", "").split("\\") if uid]
     if sources:
         data.SourceImageSequence = Sequence(
             [dataset(ReferencedSOPClassUID=NM_STORAGE, ReferencedSOPInstanceUID=uid) for uid in sources]

@@ -17,6 +17,7 @@ import numpy as np
 from spectac.recon.collimator import Collimator
 from spectac.recon.collimator import collimator as collimator_by_name
 from spectac.recon.errors import InputError
+from spectac.recon.given import NOTHING_GIVEN, Given
 from spectac.recon.io.interfile_geometry import (
     MAPPING,
     dialect_of,
@@ -73,31 +74,24 @@ _IGNORED = {
 }  # fmt: skip
 
 
-def read_study(
-    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    nuclide: str | None = None,
-    collimator: Collimator | None = None,
-    radius_mm: float | None = None,
-    head_angles_deg: Sequence[float] | None = None,
-) -> Study:
+def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: Given = NOTHING_GIVEN) -> Study:
     """Study (w, v, z, u) from an Interfile header, from several of one acquisition (a window each), or from a folder.
 
-    `nuclide`, `collimator` and `radius_mm` replace what the headers say or leave out; `head_angles_deg` are the start
-    angles of the heads in our convention, needed where a header names several heads and not a start angle for each.
+    `given` replaces what the headers say or leave out; its head angles are needed where a header names several heads
+    and not a start angle for each.
     In a folder SIMIND's partial images (`*_sca_*`, `*_air_*`, `*_pri_*`) are left out where `*_tot_*` are there.
     Raises InputError, naming file and key, for what is missing, contradictory or not supported (docs/formats.md).
     """
-    if isinstance(path, (str, os.PathLike)):
-        paths, notes = _headers_in(Path(path)) if Path(path).is_dir() else ([Path(path)], [])
-    else:
-        paths, notes = [Path(one) for one in path], []
+    notes: list[str] = []
+    paths = [Path(one) for one in ([path] if isinstance(path, (str, os.PathLike)) else path)]
+    if len(paths) == 1 and paths[0].is_dir():
+        paths, notes = _headers_in(paths[0])
     if not paths:
         raise InputError("an Interfile study needs at least one header, got an empty list")
     studies = []
     for one in paths:
         with _named(one):
-            studies.append(_read_one(one, nuclide, collimator, radius_mm, head_angles_deg))
+            studies.append(_read_one(one, given))
     return replace(_merged(paths, studies), warnings=(*dict.fromkeys(w for s in studies for w in s.warnings), *notes))
 
 
@@ -163,19 +157,13 @@ def _difference(one: Acquisition, other: Acquisition) -> str | None:
     return None
 
 
-def _read_one(
-    path: Path,
-    nuclide: str | None,
-    collimator: Collimator | None,
-    radius_mm: float | None,
-    head_angles_deg: Sequence[float] | None,
-) -> Study:
+def _read_one(path: Path, given: Given) -> Study:
     header = read_header(path)
     dialect, warnings = dialect_of(header)
     _refuse_unfit(header)
     heads, each, windows_held = layout(header)
     views = heads * each
-    name = _nuclide(header, dialect, nuclide, warnings)
+    name = _nuclide(header, dialect, given.nuclide, warnings)
     windows = _windows(header, dialect, windows_held, name, warnings)
     seconds = view_seconds(header, each)
     if math.isnan(seconds):
@@ -184,8 +172,8 @@ def _read_one(
     pixel_z = header.required_number("scaling factor (mm/pixel)[2]")
     pixel_u = header.required_number("scaling factor (mm/pixel)[1]")
     values, data_warnings = read_values(header, (windows_held, views, rows, columns))
-    angles = view_angles_deg(header, dialect, heads, each, head_angles_deg, warnings)
-    radii = orbit_radii_mm(header, dialect, views, radius_mm, warnings)
+    angles = view_angles_deg(header, dialect, heads, each, given.head_angles_deg, warnings)
+    radii = orbit_radii_mm(header, dialect, views, given.radius_mm, warnings)
     placed = [canonical_key(header.text(key) or "") for key in ("patient orientation", "patient rotation")]
     acquisition = Acquisition(
         angles,
@@ -194,7 +182,7 @@ def _read_one(
         (pixel_z, pixel_u),
         np.full(views, seconds),
         name,
-        _collimator(header, dialect, collimator, warnings),
+        _collimator(header, dialect, given.collimator, warnings),
         start=_start(header),
         detector=np.repeat(np.arange(heads), each),
         patient_position="HFS" if placed == ["head in", "supine"] else None,
@@ -205,14 +193,7 @@ def _read_one(
     if unknown:
         warnings.append(f"header keys that were not understood and are ignored: {', '.join(sorted(unknown))}")
     patient = {tag: text for key, tag in _PATIENT.items() if (text := header.text(key))}
-    history = [f"read from Interfile {path.name}", MAPPING[dialect]]
-    given = {
-        "nuclide": nuclide,
-        "collimator": None if collimator is None else collimator.name,
-        "radius_mm": radius_mm,
-        "head_angles_deg": None if head_angles_deg is None else ", ".join(f"{angle:g}" for angle in head_angles_deg),
-    }
-    history += [f"given by the user: {key} = {value}" for key, value in given.items() if value is not None]
+    history = [f"read from Interfile {path.name}", MAPPING[dialect], *given.history()]
     return Study(
         acquisition,
         windows,

@@ -118,7 +118,7 @@ def test_a_csv_says_what_is_each_studys_own(tmp_path):
     assert first.path == tmp_path / "scans" / "a.dcm"
     assert first.methods == ("none", "ct")
     assert first.files == {"ct": tmp_path / "ct" / "a"}
-    assert first.given == {"nuclide": "I-123", "radius_mm": 142.5, "head_angles": "0,180"}
+    assert first.given == {"nuclide": "I-123", "radius_mm": "142.5", "head_angles": "0,180"}
     assert (second.methods, second.files, second.given) == (None, {"truth": tmp_path / "truth"}, {})
     assert third.path == Path("/elsewhere/b c.h5")
 
@@ -139,18 +139,18 @@ def test_a_csv_says_what_is_each_studys_own(tmp_path):
         ("study,name\na,.b\n", r"'\.b' is refused"),
         ("study,name\na,summary.csv\n", "'summary.csv' is refused"),
         ("study\n..\n", "its path makes no name for a folder"),
-        ("study,radius_mm\na,wide\n", "line 2: the radius must be a number of mm above 0, not wide"),
-        ("study,radius_mm\na,-3\n", "the radius must be a number of mm above 0, not -3"),
+        ("study,radius_mm\na,wide\n", "line 2: --radius-mm needs a number, not .wide"),
+        ("study,radius_mm\na,-3\n", "--radius-mm must be a number above 0, not -3"),
         ("study,tracer\na,fdg\n", "line 2: tracer 'fdg' is not one of dat, perfusion"),
         ("study,psf\na,1\n", "line 2: --psf needs SIGMA0_MM:SLOPE"),
         ("study,collimator\na,best\n", "line 2: collimator 'best' is not known"),
-        ('study,head_angles\na,"0,x"\n', "line 2: head angles need numbers"),
+        ('study,head_angles\na,"0,x"\n', "line 2: --head-angles needs numbers"),
         ("study,name\na,é\nb,E\u0301\n", "É, é stand there more than once"),
         ("study,name\na,aux.1\n", "'aux.1' is refused: Windows has a device of this name"),
         (f"study,name\na,{'é' * 101}\n", "line 2: name 'é{20}'... is 202 bytes long: give one of at most 200"),
         (f"study\n{'x' * 201}\n", "is 201 bytes long"),
         ("study;nmae\na;b\n", "unknown column nmae"),
-        ("study,collimator,psf\na,x,1:2\n", "give a collimator or a psf, not both"),
+        ("study,collimator,psf\na,ge-lehr,1:2\n", "give --collimator or --psf, not both"),
         ("study,head_angles\na,0,180\n", "more fields than the header has columns"),
         ('study\n"a\n', "not a CSV"),
     ],

@@ -162,7 +162,7 @@ def test_config_gives_defaults_and_the_command_line_wins(here, study_file, tmp_p
         (("--collimator", "magic"), "use one of siemens-lehr"),
         (("--collimator", "ge-lehr", "--psf", "1:0"), "not both"),
         (("--radius-mm", "30"), "check the radius"),
-        (("--radius-mm", "-3"), "--radius-mm must be above 0"),
+        (("--radius-mm", "-3"), "--radius-mm must be a number above 0, not -3"),
         (("--nuclide", "Xx-1"), "nuclide 'Xx-1' is not known: use one of Tc-99m"),
         (("--nuclide", "I-131"), "no energy window holds the 364.489 keV line"),
         (("--photopeak", "other"), "there is no energy window 'other'"),

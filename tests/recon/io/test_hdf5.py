@@ -216,6 +216,6 @@ def test_arguments_replace_the_values_of_the_file_and_the_history_says_so(saved)
     # Views 0 and 2 belong to head 1 (from 17 deg), view 1 to head 0 (133.25 deg).
     assert acquisition.view_angles_deg == pytest.approx([90.0, 0.0, 90.0 + 1 / 3 - 17.0])
     assert len(study.history) == 2 + 4
-    assert "I-123 of the file replaced by tc99m" in study.history[2]
+    assert study.history[2] == "given by the user: nuclide = Tc-99m"
     with pytest.raises(InputError, match="--head-angles needs one angle for each of the 2 heads, got 1"):
         open_study(saved, head_angles_deg=[0.0])

@@ -1,0 +1,128 @@
+"""Text of a study that goes into DICOM files: what each element may hold, and what is put right or left out."""
+
+import re
+from collections.abc import Mapping
+from datetime import date, time
+
+from pydicom.config import RAISE
+from pydicom.datadict import dictionary_VR
+from pydicom.uid import generate_uid
+from pydicom.valuerep import validate_value
+
+_SEXES = {
+    "m": "M", "male": "M", "man": "M", "männlich": "M", "maennlich": "M", "mann": "M", "masculin": "M", "homme": "M",
+    "masculino": "M", "maschio": "M", "man.": "M", "男": "M", "男性": "M", "1": "M",
+    "f": "F", "female": "F", "woman": "F", "w": "F", "weiblich": "F", "frau": "F", "féminin": "F", "feminin": "F",
+    "femme": "F", "femenino": "F", "femmina": "F", "女": "F", "女性": "F", "2": "F",
+    "o": "O", "other": "O", "divers": "O", "d": "O",
+}  # fmt: skip
+"""Words for the sexes that scanners and people write; 1 and 2 are those of ISO/IEC 5218."""
+
+_COMMA = re.compile(r"\s*([+-]?\d+),(\d+)\s*")
+
+
+def decimal_comma(text: str) -> str | None:
+    """The number with a point where the text has one decimal comma ("70,5"), None for any other text."""
+    found = _COMMA.fullmatch(text)
+    return f"{found[1]}.{found[2]}" if found else None
+
+
+def fitted(values: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Those values, by DICOM keyword, that DICOM allows there, and notes on what was changed or left out.
+
+    Converted where the meaning is plain: a decimal comma, dates as 1970:01:01 or 1970-01-01, times with colons, words
+    for the sexes, UIDs with leading zeros. Values of several parts are separated by a backslash.
+    """
+    fit, changed, left_out = {}, [], []
+    for keyword, text in values.items():
+        vr = dictionary_VR(keyword)
+        # Control characters are in no text of DICOM's; a decoder or an editor has left them.
+        plain = "".join(character if character.isprintable() else " " for character in text)
+        parts = [_fitted(keyword, vr, part.strip()) for part in plain.split("\\")]
+        if None in parts:
+            left_out.append(keyword)
+            continue
+        found = "\\".join(part for part in parts if part is not None)
+        fit[keyword] = found
+        if found != text.strip():
+            changed.append(keyword)
+    notes = []
+    if changed:
+        notes.append(f"written into DICOM as it has them, not as the file does: {', '.join(changed)}")
+    if left_out:
+        notes.append(f"left out of what is written, for DICOM allows no such values there: {', '.join(left_out)}")
+    return fit, notes
+
+
+def _fitted(keyword: str, vr: str, text: str) -> str | None:
+    """One value as DICOM allows it, "" for an empty one, None where none has its meaning."""
+    if not text:
+        return ""
+    if keyword == "PatientSex":
+        return _SEXES.get(text.lower())
+    for candidate in (text, _converted(vr, text)):
+        if candidate is not None and _allowed(vr, candidate):
+            return candidate
+    return None
+
+
+def _converted(vr: str, text: str) -> str | None:
+    """What the text plainly means in another notation."""
+    if vr in ("DS", "IS"):
+        return _number(vr, text)
+    if vr == "DA":
+        found = re.fullmatch(r"(\d{4})[-:./](\d{1,2})[-:./](\d{1,2})", text)
+        return None if found is None else f"{int(found[1]):04d}{int(found[2]):02d}{int(found[3]):02d}"
+    if vr == "TM":
+        found = re.fullmatch(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d{1,6})?)?", text)
+        return (
+            None
+            if found is None
+            else "".join(f"{int(part or 0):02d}" for part in found.groups()[:3]) + (found[4] or "")
+        )
+    if vr == "UI":
+        return unique_identifier(text)
+    if vr == "AS":
+        found = re.fullmatch(r"0*(\d{1,3})\s*([yYjJaAmMwWdD]?)(?:ears?|r|\.)?", text)
+        unit = "" if found is None else {"J": "Y", "A": "Y", "": "Y"}.get(found[2].upper(), found[2].upper())
+        return None if found is None else f"{int(found[1]):03d}{unit}"
+    if vr in ("SH", "LO", "CS"):
+        cut = " ".join(text.split())[: {"SH": 16, "LO": 64, "CS": 16}[vr]].strip()
+        return cut.upper() if vr == "CS" else cut
+    return None
+
+
+def _number(vr: str, text: str) -> str | None:
+    """Number in a notation of DICOM's: with a point, and of at most 16 characters."""
+    try:
+        number = float(decimal_comma(text) or text)
+    except ValueError:
+        return None
+    if vr == "IS":
+        return f"{number:.0f}" if number == round(number) else None
+    return next((short for digits in range(15, 5, -1) if len(short := f"{number:.{digits}g}") <= 16), None)
+
+
+def _allowed(vr: str, text: str) -> bool:
+    """True for what PS3.5 table 6.2-1 allows, and for days and times that exist."""
+    try:
+        validate_value(vr, text, RAISE)
+        if vr == "DA":
+            date.fromisoformat(text)
+        if vr == "TM":
+            time.fromisoformat(text.partition(".")[0])
+        if vr == "DS":
+            return abs(float(text)) < float("inf")
+    except ValueError:
+        return False
+    return True
+
+
+def unique_identifier(text: str) -> str:
+    """A valid UID that depends on the text alone: without leading zeros in its parts, else made from a digest of it."""
+    parts = text.split(".")
+    if all(part.isdecimal() for part in parts):
+        plain = ".".join(str(int(part)) for part in parts)
+        if len(plain) <= 64 and len(parts) > 1:
+            return plain
+    return str(generate_uid(prefix="2.25.", entropy_srcs=[text]))
