@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from spectac.recon.pipeline import reconstruct
     from spectac.recon.resample import rebin, rebin_acquisition
     from spectac.recon.system import SystemModel
-    from spectac.recon.types import Acquisition, EnergyWindow, Grid, Image, MuMap, Projections, Result, Study
+    from spectac.recon.types import (
+        Acquisition,
+        EnergyWindow,
+        Grid,
+        Image,
+        Injection,
+        MuMap,
+        Projections,
+        Result,
+        Study,
+    )
 
 __all__ = [
     "COLLIMATORS",
@@ -38,6 +48,7 @@ __all__ = [
     "GivenMap",
     "Grid",
     "Image",
+    "Injection",
     "InputError",
     "MuMap",
     "NoAttenuation",
@@ -72,7 +83,7 @@ _HOMES = {
     "pipeline": "reconstruct",
     "resample": "rebin rebin_acquisition",
     "system": "SystemModel",
-    "types": "Acquisition EnergyWindow Grid Image MuMap Projections Result Study",
+    "types": "Acquisition EnergyWindow Grid Image Injection MuMap Projections Result Study",
 }
 
 

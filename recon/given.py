@@ -20,7 +20,7 @@ def _about(
     metavar: str | None = None,
     option: str | None = None,
 ) -> Mapping[str, Any]:
-    """How the command line gives a field: help, reader of its text, type, and name (None: the field's) of its option."""
+    """How the command line gives a field: its option's help, text's reader, type and name (None: the field's)."""
     return {"help": help_text, "parse": parse, "kind": kind, "metavar": metavar, "option": option}
 
 

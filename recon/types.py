@@ -9,7 +9,7 @@ u to the right as the detector sees it looking at the patient. docs/conventions.
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 
 import numpy as np
@@ -242,15 +242,35 @@ class Acquisition:
         return not bool(np.isnan(self.view_seconds).any())
 
 
+@dataclass(frozen=True)
+class Injection:
+    """What the patient got: the agent's name, its activity in MBq, and when; None for what is not known.
+
+    `at` is a time of day alone where no date is known.
+    """
+
+    agent: str | None = None
+    activity_mbq: float | None = None
+    at: datetime | time | None = None
+
+    def __post_init__(self) -> None:
+        if self.activity_mbq is not None and not 0 < self.activity_mbq < np.inf:
+            raise InputError(f"activity_mbq must be above 0 and finite, got {self.activity_mbq}")
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Raw projections of one acquisition: `counts` (w, v, z, u) float32, one entry of `windows` for each w."""
+    """Raw projections of one acquisition: `counts` (w, v, z, u) float32, one entry of `windows` for each w.
+
+    `patient` holds text by DICOM keyword.
+    """
 
     acquisition: Acquisition
     windows: tuple[EnergyWindow, ...]
     counts: Array
     _: KW_ONLY
     patient: Mapping[str, str] = field(default_factory=dict)
+    injection: Injection | None = None
     history: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -1,7 +1,9 @@
 """DICOM files opened with pydicom: every failure becomes an InputError that names file, tag and keyword.
 
 pydicom raises nearly every built-in exception on damaged input and warns on lax input. Both are caught here, around
-calls of pydicom and nothing else: exceptions become InputError, warnings go into a list that ends in Study.warnings.
+calls of pydicom and nothing else: exceptions become InputError, warnings one line a file in a list that ends in
+Study.warnings. What a text may hold is not checked on reading: what is used is checked where it is used, what is
+written by dicom_values.py. Numbers with a decimal comma are understood, with a warning.
 """
 
 import math
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
-from pydicom.config import IGNORE
+from pydicom.config import IGNORE, disable_value_validation
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
@@ -26,6 +28,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
 from spectac.recon.errors import InputError
+from spectac.recon.io.dicom_values import decimal_comma
 
 PYDICOM_ERRORS = (
     BytesLengthException,
@@ -111,7 +114,7 @@ class Item:
     @contextmanager
     def reading(self, what: str) -> Iterator[None]:
         """Catch what pydicom raises, as InputError about `what`, and what it warns about, into the list."""
-        with python_warnings.catch_warnings(record=True) as caught:
+        with python_warnings.catch_warnings(record=True) as caught, disable_value_validation():
             python_warnings.simplefilter("always")
             try:
                 yield
@@ -124,10 +127,15 @@ class Item:
                 raise InputError(
                     f"{self.path}: {what}{self.place} cannot be read: {shortened(str(error)) or type(error).__name__}"
                 ) from error
-        for warning in caught:
-            text = f"{self.path.name}: {shortened(str(warning.message))}"
-            if text not in self.warnings:
-                self.warnings.append(text)
+        lead = f"{self.path.name}: not all of it follows DICOM"
+        if caught and not any(text.startswith(lead) for text in self.warnings):
+            self.warnings.append(f"{lead}, it was read as far as it goes ({shortened(str(caught[0].message))[:120]})")
+
+    def warn(self, keyword: str | tuple[int, int], text: str) -> None:
+        """Add a warning about one element, once."""
+        what = name_of(keyword) if isinstance(keyword, str) else _numbers(Tag(*keyword))
+        if (line := f"{what}{self.place} {shortened(text)}") not in self.warnings:
+            self.warnings.append(line)
 
     def value(self, keyword: str | tuple[int, int]) -> Any:
         """Value of an element, None where it is absent or empty; private elements by (group, element)."""
@@ -165,18 +173,26 @@ class Item:
         """The values of an element as one text, None where it is absent or blank."""
         return "\\".join(self.texts(keyword)) or None
 
+    def text_of(self, tag: tuple[int, int]) -> str | None:
+        """The text of a private element, None where it is absent, blank or no text."""
+        value = self.value(tag)
+        return str(value).strip() or None if isinstance(value, str) else None
+
     def numbers(self, keyword: str | tuple[int, int]) -> list[float]:
         """Every value of an element as a finite float; empty where it is absent."""
         values = self.values(keyword)
         what = name_of(keyword) if isinstance(keyword, str) else _numbers(Tag(*keyword))
         numbers = []
         for one in values:
+            with_point = decimal_comma(one) if isinstance(one, str) else None
             try:
-                number = float(one)
+                number = float(one if with_point is None else with_point)
             except (TypeError, ValueError):
                 number = math.nan
             if not math.isfinite(number):
                 raise InputError(f"{self.path}: {what}{self.place} needs finite numbers, it holds {str(one)[:40]!r}")
+            if with_point is not None:
+                self.warn(keyword, f"has decimal commas: {one[:40]!r} was read as {number:g}")
             numbers.append(number)
         return numbers
 
@@ -186,6 +202,14 @@ class Item:
         if len(numbers) > 1:
             raise self.error(keyword, f"needs one number, it holds {len(numbers)}")
         return numbers[0] if numbers else None
+
+    def optional_number(self, keyword: str) -> float | None:
+        """As `number` for an element that the image does not depend on: None, with a warning, where it is unfit."""
+        try:
+            return self.number(keyword)
+        except InputError as error:
+            self.warn(keyword, f"was not used: {str(error).partition(self.place)[2] or error}")
+            return None
 
     def count(self, keyword: str) -> int | None:
         """The one whole number of an element, None where it is absent; negative ones are refused."""
@@ -202,6 +226,17 @@ class Item:
         if not count:
             raise self.error(keyword, "is missing" if count is None else "is 0, at least 1 is needed")
         return count
+
+    def private(self, group: int, element: int, creator: str) -> tuple[int, int] | None:
+        """Tag of a private element by the block of its creator (PS3.5 7.8.1), wherever that stands; None without it."""
+        with self.reading(f"({group:04x},00xx)"):
+            for place in range(0x10, 0x100):
+                reserved = self.data.get((group, place))
+                if reserved is not None and str(reserved.value or "").strip().upper() == creator.upper():
+                    tag = (group, place << 8 | element)
+                    if tag in self.data:
+                        return tag
+        return None
 
     def items(self, keyword: str | tuple[int, int]) -> list["Item"]:
         """Items of a sequence; empty where it is absent."""

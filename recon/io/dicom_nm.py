@@ -7,7 +7,7 @@ acquisition, _image.py reads reconstructions, _write.py writes.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +16,18 @@ from spectac.recon.errors import InputError
 from spectac.recon.given import NOTHING_GIVEN, Given
 from spectac.recon.io.dicom_file import Item, looks_like_dicom, name_of, named, open_dicom
 from spectac.recon.io.dicom_nm_frames import Frames, Notes, read_frames
-from spectac.recon.io.dicom_nm_geometry import Views, read_views
+from spectac.recon.io.dicom_nm_geometry import Views, detector_items, read_views
 from spectac.recon.io.dicom_nm_header import (
     check_kind,
     kind_of,
     read_collimator,
     read_corrections,
-    read_dose,
     read_nuclide,
     read_windows,
 )
 from spectac.recon.io.dicom_nm_image import read_image
-from spectac.recon.io.dicom_nm_merge import merged
-from spectac.recon.io.dicom_nm_patient import read_patient, read_posture, read_start
+from spectac.recon.io.dicom_nm_merge import Part, merged, with_one_axis, without_copies
+from spectac.recon.io.dicom_nm_patient import read_injection, read_patient, read_posture, read_start
 from spectac.recon.io.dicom_nm_pixels import is_count_unit, pixel_mm, scale, stored_frames
 from spectac.recon.io.dicom_nm_position import Head, axis_position, orientations
 from spectac.recon.io.dicom_nm_write import write_image, write_study
@@ -51,7 +50,8 @@ def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
         raise InputError("a DICOM study needs at least one file, got an empty list")
     if len(paths) == 1 and paths[0].is_dir():
         paths, notes = _raw_files_in(paths[0])
-    return merged(paths, [_read_one(one, given) for one in paths], notes)
+    read = [_read_one(one, given) for one in without_copies(paths, notes)]
+    return merged([one.path for one in read], with_one_axis(read), notes)
 
 
 def holds_dicom(folder: Path) -> bool:
@@ -96,7 +96,7 @@ def _raw_files_in(folder: Path) -> tuple[list[Path], list[str]]:
     return raw, [f"left out of {folder.name}: {listed}"] if others else []
 
 
-def _read_one(path: Path, given: Given) -> Study:
+def _read_one(path: Path, given: Given) -> Part:
     item = open_dicom(path)
     notes = Notes()
     with named(path):
@@ -104,20 +104,24 @@ def _read_one(path: Path, given: Given) -> Study:
         made_by = " ".join(item.text(word) or "" for word in ("Manufacturer", "ManufacturerModelName")).strip()
         notes.history.append(f"read from DICOM NM {path.name}" + (f" ({made_by})" if made_by else ""))
         corrections = read_corrections(item, notes)
-        frames = read_frames(item, item.required_count("NumberOfFrames"))
-        name = read_nuclide(item, given.nuclide, notes)
+        frames = read_frames(item, item.required_count("NumberOfFrames"), notes)
         windows = read_windows(item, sorted({int(w) for w in frames.window}), notes)
+        name = read_nuclide(item, given.nuclide, windows.values(), notes)
         frames, kept = _with_windows(frames, windows)
         peak = _tell_photopeak(windows, name, notes)
         views = read_views(item, frames, peak, given, notes)
         matrix = (item.required_count("Rows"), item.required_count("Columns"))
-        pixels = pixel_mm(item)
-        heads = _heads(item, views)
+        pixels = pixel_mm(item, given.pixel_mm)
+        detectors = detector_items(item, frames)
+        heads = _heads(detectors, views)
         gantry, posture = read_posture(item)
         orientation = orientations(heads, gantry, posture, given.head_angles_deg is not None, notes)
-        table = [one.number("TableHeight") for one in item.items("RotationInformationSequence")]
-        axis = axis_position(heads, orientation, matrix, pixels, table[0] if table else None, notes)
+        table = [one.optional_number("TableHeight") for one in item.items("RotationInformationSequence")]
+        ours = item.text("SoftwareVersions") == "spectac"
+        written_by = "spectac" if ours else item.text("Manufacturer") or ""
+        axis = axis_position(heads, orientation, matrix, pixels, table[0] if table else None, written_by, notes)
         _tell_zoom(heads, notes)
+        start = read_start(item, given.start, notes)
         acquisition = Acquisition(
             views.angles_deg,
             views.radii_mm,
@@ -125,28 +129,30 @@ def _read_one(path: Path, given: Given) -> Study:
             pixels,
             views.seconds,
             name,
-            read_collimator(item, [head.number for head in heads], given.collimator, notes),
-            start=read_start(item, notes),
+            read_collimator(item, detectors, given.collimator, notes),
+            start=start,
             view_start_s=views.start_s,
             detector=views.detector,
-            axis_lps_mm=axis,
+            axis_lps_mm=axis.taken,
             frame_of_reference_uid=item.text("FrameOfReferenceUID"),
             u_offset_mm=_u_offset_mm(heads, views, given.apply_cor, notes),
             patient_position=None if gantry is None or posture is None else gantry + posture,
             corrections=corrections,
         )
         notes.history += given.history()
-        notes.history += read_dose(item)
+        injection = read_injection(item, name, start, notes)
         flips = {head.number: one for head, one in zip(heads, orientation, strict=True)}
         counts = _counts(item, kept[views.frames], views, {n: (o.upright, o.mirrored) for n, o in flips.items()}, notes)
-        return Study(
+        study = Study(
             acquisition,
             tuple(windows[w] for w in views.windows),
             counts,
             patient=read_patient(item),
+            injection=injection,
             history=tuple(notes.history),
-            warnings=(*notes.warnings, *item.warnings),
+            warnings=tuple(dict.fromkeys((*notes.warnings, *item.warnings))),
         )
+        return Part(path, study, axis)
 
 
 def _with_windows(frames: Frames, windows: dict[int, EnergyWindow]) -> tuple[Frames, Array]:
@@ -170,26 +176,30 @@ def _tell_photopeak(windows: dict[int, EnergyWindow], nuclide: str, notes: Notes
     return peak
 
 
-def _heads(item: Item, views: Views) -> list[Head]:
-    sequence = item.items("DetectorInformationSequence")
+def _heads(detectors: Mapping[int, Item], views: Views) -> list[Head]:
     return [
         Head(
             number,
             start_deg,
             float(views.radii_mm[np.flatnonzero(views.detector == number)[0]]),
-            sequence[number] if sequence else None,
+            detectors.get(number),
         )
         for number, start_deg in views.starts
     ]
 
 
 def _tell_zoom(heads: list[Head], notes: Notes) -> None:
-    """Heads must have one zoom; PixelSpacing is the distance in the image, so the zoom is in it already."""
-    zooms = {tuple(head.item.numbers("ZoomFactor")) for head in heads if head.item is not None} - {()}
+    """PixelSpacing is the distance in the image, so the zoom is in it already; zooms that differ are told."""
+    zooms = set()
+    for head in heads:
+        try:
+            zooms.add(() if head.item is None else tuple(head.item.numbers("ZoomFactor")))
+        except InputError as error:
+            notes.warn(f"{error}: not used")
+    zooms -= {()}
     if len(zooms) > 1:
-        head = heads[0].item
-        assert head is not None
-        raise head.error("ZoomFactor", f"differs between the heads ({sorted(zooms)}): they have one pixel size each")
+        listed = " and ".join("x".join(f"{value:g}" for value in zoom) for zoom in sorted(zooms))
+        notes.warn(f"{name_of('ZoomFactor')} differs between the heads ({listed}): one pixel size was taken for all")
     for zoom in zooms:
         if any(abs(value - 1) > 1e-3 for value in zoom):
             notes.history.append(
@@ -202,7 +212,7 @@ def _u_offset_mm(heads: list[Head], views: Views, apply_cor: bool, notes: Notes)
     """Offsets (v,) of the axis on the detector: CenterOfRotationOffset of each head where the user wants it, else 0."""
     offset = np.zeros(views.detector.size)
     for head in heads:
-        value = None if head.item is None else head.item.number("CenterOfRotationOffset")
+        value = None if head.item is None else head.item.optional_number("CenterOfRotationOffset")
         if not value:
             continue
         tag = f"{name_of('CenterOfRotationOffset')} of head {head.number + 1} is {value:g} mm"

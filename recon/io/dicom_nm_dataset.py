@@ -12,7 +12,7 @@ from spectac.recon.io.atomic import written
 from spectac.recon.io.dicom_nm_header import NM_STORAGE, NUCLIDE_CODES
 from spectac.recon.io.dicom_values import fitted, unique_identifier
 from spectac.recon.nuclides import nuclide as nuclide_by_name
-from spectac.recon.types import Array, EnergyWindow, Study
+from spectac.recon.types import Array, EnergyWindow, Injection, Study
 
 UNITS = {
     "cps/mL": ("{counts}/s/ml", "Counts per second per milliliter"),
@@ -24,6 +24,7 @@ UNITS = {
 _PATIENT = (
     "PatientName",
     "PatientID",
+    "IssuerOfPatientID",
     "PatientBirthDate",
     "PatientSex",
     "PatientAge",
@@ -37,7 +38,7 @@ _PATIENT = (
     "ReferringPhysicianName",
     "InstitutionName",
 )
-_REQUIRED = frozenset(_PATIENT) - {"PatientAge", "PatientSize", "PatientWeight", "StudyDescription", "InstitutionName"}
+_REQUIRED = frozenset(_PATIENT) - {"IssuerOfPatientID", "PatientAge", "PatientSize", "PatientWeight", "StudyDescription", "InstitutionName"}
 _GANTRY = {"HF": ("102540008", "headfirst"), "FF": ("102541007", "feet-first")}
 _POSTURE = {
     "S": ("40199007", "supine"),
@@ -83,23 +84,34 @@ def common_dataset(study: Study, image_type: list[str], description: str) -> Dat
         data.CorrectedImage = sorted(acquisition.corrections)
     data.CountsAccumulated = ""
     data.EnergyWindowInformationSequence = Sequence([_window(window) for window in study.windows])
-    data.RadiopharmaceuticalInformationSequence = Sequence([_agent(acquisition.nuclide)])
+    data.RadiopharmaceuticalInformationSequence = Sequence([_agent(study)])
     _posture(data, acquisition.patient_position)
     return data
 
 
 def _window(window: EnergyWindow) -> Dataset:
     limits = dataset(EnergyWindowLowerLimit=decimal(window.lower_kev), EnergyWindowUpperLimit=decimal(window.upper_kev))
-    return dataset(EnergyWindowName=window.name.replace("\\", "/")[:16], EnergyWindowRangeSequence=Sequence([limits]))
+    return dataset(EnergyWindowName=_window_name(window), EnergyWindowRangeSequence=Sequence([limits]))
 
 
-def _agent(nuclide: str) -> Dataset:
-    symbol = nuclide_by_name(nuclide).symbol
+def _agent(study: Study) -> Dataset:
+    """Nuclide, agent, dose in MBq (as the NM module has it) and time of injection."""
+    symbol = nuclide_by_name(study.acquisition.nuclide).symbol
     element, mass = symbol.split("-")
     # A nuclide that the user described has no code of ours.
     scheme = "SCT" if symbol in NUCLIDE_CODES else "99SPECTAC"
     nuclide_code = code(NUCLIDE_CODES.get(symbol, symbol), scheme, f"^{mass}^{element}")
-    return dataset(RadionuclideCodeSequence=Sequence([nuclide_code]))
+    item = dataset(RadionuclideCodeSequence=Sequence([nuclide_code]))
+    injection = study.injection or Injection()
+    if injection.agent:
+        item.Radiopharmaceutical = fitted({"Radiopharmaceutical": injection.agent})[0].get("Radiopharmaceutical", "")
+    if injection.activity_mbq is not None:
+        item.RadionuclideTotalDose = decimal(injection.activity_mbq)
+    if injection.at is not None:
+        item.RadiopharmaceuticalStartTime = f"{injection.at:%H%M%S.%f}"
+    if isinstance(injection.at, datetime):
+        item.RadiopharmaceuticalStartDateTime = f"{injection.at:%Y%m%d%H%M%S.%f}"
+    return item
 
 
 def _posture(data: Dataset, position: str | None) -> None:

@@ -41,11 +41,13 @@ class Frames:
     view: Array
 
 
-def read_frames(item: Item, frames: int) -> Frames:
+def read_frames(item: Item, frames: int, notes: Notes) -> Frames:
     """What each frame is, from the vectors that FrameIncrementPointer names; the order of the frames means nothing.
 
-    Raises InputError for gated and dynamic series, missing vectors, lengths that differ from NumberOfFrames, and for
-    two frames that claim to be the same view.
+    Where AngularViewVector is missing or gives every frame the same number, the views of each window, head and rotation
+    are taken in the order of the file, with a warning.
+    Raises InputError for gated and dynamic series, other missing vectors, lengths that differ from NumberOfFrames, and
+    for two frames that claim to be the same view.
     """
     pointed = _pointer(item)
     for keyword, meaning in _REFUSED_VECTORS.items():
@@ -60,11 +62,11 @@ def read_frames(item: Item, frames: int) -> Frames:
     window = _vector(item, "EnergyWindowVector", "NumberOfEnergyWindows", frames)
     detector = _vector(item, "DetectorVector", "NumberOfDetectors", frames)
     rotation = _vector(item, "RotationVector", "NumberOfRotations", frames)
-    view = _vector(item, "AngularViewVector", None, frames)
-    if view is None:
-        raise item.error("AngularViewVector", "is missing: the order of the views is not guessed")
     one = np.zeros(frames, np.int64)
     window, detector, rotation = (one if vector is None else vector for vector in (window, detector, rotation))
+    view = _vector(item, "AngularViewVector", None, frames)
+    if view is None or (view.max() == view.min() and frames > 1):
+        view = _in_order(item, window, detector, rotation, view is None, notes)
     keys = np.stack([window, detector, rotation, view], axis=1)
     _, index, times = np.unique(keys, axis=0, return_index=True, return_counts=True)
     if (times > 1).any():
@@ -73,6 +75,24 @@ def read_frames(item: Item, frames: int) -> Frames:
             "AngularViewVector", f"has two frames for window {w}, detector {d}, rotation {r}, view {v}: one is needed"
         )
     return Frames(window, detector, rotation, view)
+
+
+def _in_order(item: Item, window: Array, detector: Array, rotation: Array, missing: bool, notes: Notes) -> Array:
+    """View numbers (frame,) that count the frames of each window, detector and rotation in the order of the file."""
+    groups = np.stack([window, detector, rotation], axis=1)
+    view = np.empty(window.size, np.int64)
+    for group in np.unique(groups, axis=0):
+        own = np.flatnonzero((groups == group).all(axis=1))
+        view[own] = np.arange(own.size)
+    if view.max() == 0:
+        # One frame each: a single view of every head.
+        return view
+    what = "is missing" if missing else "gives every frame the same number"
+    notes.warn(
+        f"{name_of('AngularViewVector')} {what}: the views of each window and head were taken in the order of the "
+        "file; check left and right, front and back"
+    )
+    return view
 
 
 def _pointer(item: Item) -> list[str]:

@@ -5,12 +5,15 @@ nothing is turned here. What vendors leave out or write twice is resolved by rul
 rule that was used becomes a line of history, and what stays doubtful a warning.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from spectac.recon.errors import InputError
 from spectac.recon.given import Given
+from spectac.recon.io.arcs import step_from_arc
 from spectac.recon.io.dicom_file import Item, name_of
 from spectac.recon.io.dicom_nm_frames import Frames, Notes
 from spectac.recon.io.dicom_nm_radii import read_radii
@@ -35,30 +38,76 @@ class Views:
     starts: tuple[tuple[int, float], ...]
 
 
-class _Rotation:
-    """What one item of RotationInformationSequence says."""
+_SENSES = {
+    "CC": "cc", "CCW": "cc", "C": "cc", "COUNTERCLOCKWISE": "cc", "COUNTER-CLOCKWISE": "cc", "ANTICLOCKWISE": "cc",
+    "CW": "cw", "CLOCKWISE": "cw", "CLOCK-WISE": "cw",
+}  # fmt: skip
+"""Spellings of RotationDirection; DICOM has CC and CW."""
 
-    def __init__(self, item: Item, whole: Item) -> None:
+_SHORTEST_S, _LONGEST_S = 0.5, 1800.0
+"""A view of SPECT takes seconds to a few minutes: beyond, ActualFrameDuration is not in ms."""
+
+
+class _Rotation:
+    """What one item of RotationInformationSequence says, completed by what the user gives."""
+
+    def __init__(self, item: Item, whole: Item, given: Given, notes: Notes) -> None:
         self.item = item
-        direction = (item.text("RotationDirection") or "").upper()
-        if direction not in ("CC", "CW"):
-            shown = repr(direction) if direction else "missing"
-            raise item.error("RotationDirection", f"must be CC or CW, it is {shown}")
-        self.sign = 1.0 if direction == "CC" else -1.0
-        self.direction = direction
+        step = given.step_deg if given.step_deg is not None else item.number("AngularStep")
+        self.sign = self._sign(item, given.rotation, step, notes)
         self.frames = item.count("NumberOfFramesInRotation")
         self.start_deg = item.number("StartAngle")
-        self.arc_deg = item.number("ScanArc")
-        step = item.number("AngularStep")
-        if step is not None and step < 0:
-            raise item.error(
-                "AngularStep", f"is {step:g}: RotationDirection gives the sense, the step must be positive"
+        arc = item.optional_number("ScanArc")
+        self.arc_deg = abs(arc) if arc else None
+        self.step_deg = abs(step) if step else None
+        if step is None and arc is not None and arc < 0 < self.sign and given.rotation is None:
+            notes.warn(
+                f"{name_of('ScanArc')} is {arc:g} deg, but RotationDirection says counter-clockwise: its sign was not "
+                "used; --rotation cw turns the views the other way"
             )
-        self.step_deg = step or None
-        milliseconds = item.number("ActualFrameDuration") or whole.number("ActualFrameDuration") or 0.0
+        self.seconds = self._seconds(item, whole, given, notes)
+
+    @property
+    def sense(self) -> str:
+        """Sense of rotation in words."""
+        return "counter-clockwise" if self.sign > 0 else "clockwise"
+
+    @staticmethod
+    def _sign(item: Item, given: str | None, step: float | None, notes: Notes) -> float:
+        """+1 counter-clockwise, -1 clockwise: the user's, else RotationDirection's, else that of a signed step."""
+        said = (item.text("RotationDirection") or "").upper()
+        direction = given or _SENSES.get(said)
+        negative = step is not None and step < 0
+        if direction is None and negative:
+            notes.warn(f"no RotationDirection: a negative AngularStep ({step:g} deg) was taken as clockwise")
+            return -1.0
+        if direction is None:
+            shown = f"is {said!r}, it must be CC or CW" if said else "is missing"
+            raise item.error("RotationDirection", f"{shown}: give --rotation, cc or cw seen from the feet")
+        if negative and direction == "cc" and given is None:
+            notes.warn(
+                f"{name_of('AngularStep')} is {step:g} deg, which contradicts RotationDirection {said}: read as "
+                "counter-clockwise, as RotationDirection says; --rotation cw turns the views the other way"
+            )
+        return 1.0 if direction == "cc" else -1.0
+
+    @staticmethod
+    def _seconds(item: Item, whole: Item, given: Given, notes: Notes) -> float:
+        """Seconds of a view, NaN where they are unknown."""
+        if given.view_seconds is not None:
+            return given.view_seconds
+        own = item.optional_number("ActualFrameDuration")
+        milliseconds = own or whole.optional_number("ActualFrameDuration") or 0.0
         if milliseconds < 0:
-            raise item.error("ActualFrameDuration", f"is {milliseconds:g} ms: it must be above 0")
-        self.seconds = milliseconds / 1000.0 if milliseconds else np.nan
+            item.warn("ActualFrameDuration", f"is {milliseconds:g} ms: not used; --view-seconds gives the time")
+            return np.nan
+        seconds = milliseconds / 1000.0
+        if seconds and not _SHORTEST_S <= seconds <= _LONGEST_S:
+            notes.warn(
+                f"{name_of('ActualFrameDuration')} gives views of {seconds:g} s, which no SPECT scan has: is it in ms, "
+                "as DICOM has it? --view-seconds gives the time of a view"
+            )
+        return seconds or np.nan
 
     def step_for(self, views: int, heads: int, notes: Notes) -> float:
         """Angle between views in degrees, from AngularStep, else ScanArc; a warning where the two disagree."""
@@ -67,18 +116,30 @@ class _Rotation:
                 return 0.0
             if not self.arc_deg:
                 raise self.item.error(
-                    "AngularStep", f"is missing, and {name_of('ScanArc')} too: the angles are unknown"
+                    "AngularStep", f"is missing, and {name_of('ScanArc')} too: give --step-deg, the angle between views"
                 )
-            notes.warnings.append(f"no AngularStep: taken as ScanArc / views = {self.arc_deg / views:g} deg")
-            return self.arc_deg / views
+            return self._step_of_arc(views, notes)
         if self.arc_deg:
             arcs = [self.step_deg * n for n in (views, views - 1, views * heads)]
             if not any(abs(arc - self.arc_deg) <= max(0.5 * self.step_deg, 0.5) for arc in arcs):
-                notes.warnings.append(
+                notes.warn(
                     f"ScanArc is {self.arc_deg:g} deg, but {views} views of AngularStep {self.step_deg:g} deg make "
                     f"{arcs[0]:g}: the step was used"
                 )
         return self.step_deg
+
+    def _step_of_arc(self, views: int, notes: Notes) -> float:
+        """Angle between views from the arc of one head."""
+        assert self.arc_deg is not None
+        step, doubt = step_from_arc(self.arc_deg, views)
+        if doubt is not None:
+            notes.warn(doubt)
+        else:
+            notes.warn(
+                f"no AngularStep: {step:g} deg were taken from ScanArc {self.arc_deg:g} deg over {views} views "
+                "(--step-deg gives another)"
+            )
+        return step
 
 
 def read_views(item: Item, frames: Frames, reference_window: int, given: Given, notes: Notes) -> Views:
@@ -87,15 +148,14 @@ def read_views(item: Item, frames: Frames, reference_window: int, given: Given, 
     Raises InputError where angles or radii are missing, two heads stand at one angle, beds differ, or windows do not
     have the same views.
     """
-    rotations = [_Rotation(one, item) for one in item.items("RotationInformationSequence")]
-    if not rotations:
-        raise item.error("RotationInformationSequence", "is missing or empty: raw projections need it")
-    detectors = item.items("DetectorInformationSequence")
     heads = np.unique(frames.detector)
-    if detectors and heads.max() >= len(detectors):
+    detectors = detector_items(item, frames)
+    rotations = [_Rotation(one, item, given, notes) for one in _rotation_sequence(item, detectors, given)]
+    if len(detectors) == 1 < len(heads) and given.head_angles_deg is None:
         raise item.error(
-            "DetectorVector",
-            f"names detector {heads.max() + 1}, DetectorInformationSequence has {len(detectors)} items",
+            "DetectorInformationSequence",
+            f"has 1 item for {len(heads)} heads ({name_of('DetectorVector')}): where they stood is unknown, give "
+            "--head-angles, the angle of each head's first view (e.g. --head-angles 0,180)",
         )
     index = _rotation_items(item, frames, rotations, heads, notes)
     if "CONTINUOUS" in (item.text("TypeOfDetectorMotion") or "").upper():
@@ -108,6 +168,44 @@ def read_views(item: Item, frames: Frames, reference_window: int, given: Given, 
     return orbit.views(reference_window)
 
 
+def detector_items(item: Item, frames: Frames) -> dict[int, Item]:
+    """Detector item of each head (numbered from 0) that has frames; a single item describes all heads."""
+    sequence = item.items("DetectorInformationSequence")
+    heads = [int(head) for head in np.unique(frames.detector)]
+    if sequence and heads[-1] >= len(sequence):
+        if len(sequence) == 1:
+            return dict.fromkeys(heads, sequence[0])
+        if len(sequence) != len(heads):
+            raise item.error(
+                "DetectorVector",
+                f"names detector {heads[-1] + 1}, DetectorInformationSequence has {len(sequence)} items",
+            )
+        return dict(zip(heads, sequence, strict=True))
+    return {head: sequence[head] for head in heads} if sequence else {}
+
+
+def _rotation_sequence(item: Item, detectors: Mapping[int, Item], given: Given) -> list[Item]:
+    """Items of RotationInformationSequence; an empty one where the user gives all that it would say."""
+    sequence = item.items("RotationInformationSequence")
+    if sequence:
+        return sequence
+    starts = bool(detectors) and all(one.number("StartAngle") is not None for one in detectors.values())
+    radii = bool(detectors) and all(one.numbers("RadialPosition") for one in detectors.values())
+    needed = {
+        "--rotation": given.rotation,
+        "--step-deg": given.step_deg,
+        "--head-angles": given.head_angles_deg or starts or None,
+        "--radius-mm": given.radius_mm or radii or None,
+    }
+    missing = [option for option, value in needed.items() if value is None]
+    if missing:
+        raise item.error(
+            "RotationInformationSequence",
+            f"is missing or empty: give {', '.join(missing)} in its place, and --view-seconds for images in cps/mL",
+        )
+    return [Item(Dataset(), item.path, " of the absent RotationInformationSequence", item.warnings)]
+
+
 def _rotation_items(
     item: Item, frames: Frames, rotations: list[_Rotation], heads: Array, notes: Notes
 ) -> dict[tuple[int, int], int]:
@@ -118,7 +216,7 @@ def _rotation_items(
     """
     pairs = sorted({(int(d), int(r)) for d, r in zip(frames.detector, frames.rotation, strict=True)})
     items = len(rotations)
-    alike = len({(one.direction, one.step_deg, one.frames) for one in rotations}) == 1
+    alike = len({(one.sign, one.step_deg, one.frames) for one in rotations}) == 1
     if items > 1 and items == len(heads) and alike and all(r == 0 for _, r in pairs):
         notes.history.append(f"{items} rotation items for {items} heads of one rotation: each head has its own item")
         return {(d, 0): n for n, (d, _) in enumerate(pairs)}
@@ -132,7 +230,7 @@ def _rotation_items(
 
 def _refuse_beds(items: list[Item]) -> None:
     for keyword in ("TableTraverse", "TableHeight"):
-        values = [value for one in items if (value := one.number(keyword)) is not None]
+        values = [value for one in items if (value := one.optional_number(keyword)) is not None]
         if values and max(values) - min(values) > 0.5:
             listed = ", ".join(f"{value:g}" for value in values)
             raise items[0].error(
@@ -148,7 +246,7 @@ class _Orbit:
         item: Item,
         frames: Frames,
         rotations: list[_Rotation],
-        detectors: list[Item],
+        detectors: Mapping[int, Item],
         index: dict[tuple[int, int], int],
         given: Given,
         notes: Notes,
@@ -171,6 +269,7 @@ class _Orbit:
             pair: rotations[index[pair]].step_for(self.count[pair], len(self.heads), notes) for pair in self.pairs
         }
         self.start = self._starts()
+        self._weigh_covering()
         self.radii = self._radii()
         self._tell()
 
@@ -191,11 +290,18 @@ class _Orbit:
             raise self.item.error(
                 "AngularViewVector", f"leaves out views: {len(numbers)} of {count} are there for detector {pair[0] + 1}"
             )
-        if promised and count != promised and count * len(self.heads) != promised:
-            text = f"is {promised}, but detector {pair[0] + 1} has {count} views"
-            if count > promised:
-                raise rotation.item.error("NumberOfFramesInRotation", text)
-            self.notes.warnings.append(f"NumberOfFramesInRotation {text}: the acquisition seems to have been stopped")
+        windows = len(np.unique(self.frames.window))
+        # Some count the frames of all heads, or of all windows as well.
+        meant = {count * heads * held for heads in (1, len(self.heads)) for held in (1, windows)}
+        if promised and promised not in meant:
+            why = (
+                "the frames' own numbers were used"
+                if count > promised
+                else "the acquisition seems to have been stopped"
+            )
+            self.notes.warn(
+                f"NumberOfFramesInRotation is {promised}, but detector {pair[0] + 1} has {count} views: {why}"
+            )
         return first, count
 
     def _starts(self) -> dict[tuple[int, int], float]:
@@ -236,6 +342,47 @@ class _Orbit:
         self.sources = sources
         return starts
 
+    def _weigh_covering(self) -> None:
+        """Heads that turn together should not see the same angles: then an arc is all heads' together, or doubtful."""
+        if len(self.heads) < 2 or len(self.pairs) != len(self.heads):
+            return
+        covered = self._covered_deg()
+        step = self.step[self.pairs[0]]
+        if covered < step:
+            return
+        rotations = [self.rotations[self.index[pair]] for pair in self.pairs]
+        if all(one.step_deg is None for one in rotations):
+            taken = dict(self.step)
+            self.step = {pair: step / len(self.heads) for pair, step in taken.items()}
+            if self._covered_deg() < step / len(self.heads):
+                self.notes.warn(
+                    f"{name_of('ScanArc')} was read as the arc of all heads together, {step / len(self.heads):g} deg a "
+                    f"step: as that of each head, {step:g} deg a step, the heads would cover one another over "
+                    f"{covered:.0f} deg (--step-deg gives another)"
+                )
+                self.start = self._starts()
+                return
+            self.step = taken
+        if covered < 0.9 * step * self.count[self.pairs[0]]:
+            self.notes.warn(
+                f"the heads cover one another over {covered:.0f} deg: check the start angles and the step of {step:g} "
+                "deg (--head-angles, --step-deg)"
+            )
+
+    def _covered_deg(self) -> float:
+        """Arc over which two neighbouring heads see the same angles; 0 where each sees its own."""
+        spans = sorted(
+            (
+                (min(begin, begin + way) % 360.0, abs(way))
+                for pair in self.pairs
+                for begin, way in [
+                    (self.start[pair], self.rotations[self.index[pair]].sign * self.step[pair] * (self.count[pair] - 1))
+                ]
+            )
+        )
+        following = [*spans[1:], (spans[0][0] + 360.0, spans[0][1])]
+        return max(0.0, *(begin + way - after for (begin, way), (after, _) in zip(spans, following, strict=True)))
+
     def _numbered_on(self, pair: tuple[int, int], mine: list[tuple[int, int]]) -> int:
         """Views before this head's first where the heads of one rotation are numbered on (1-60, 61-120), else 0."""
         rotation = self.rotations[self.index[pair]]
@@ -273,16 +420,17 @@ class _Orbit:
         lines = []
         for pair in self.pairs:
             rotation = self.rotations[self.index[pair]]
-            sense = "counter-clockwise" if rotation.sign > 0 else "clockwise"
             many = f", rotation {pair[1] + 1}" if len({r for _, r in self.pairs}) > 1 else ""
             lines.append(
                 f"head {pair[0] + 1}{many}: {self.count[pair]} views from {self.start[pair] % 360:g} deg "
-                f"({self.sources[pair[0]]}), every {self.step[pair]:g} deg {sense} seen from the feet "
-                f"({rotation.direction})"
+                f"({self.sources[pair[0]]}), every {self.step[pair]:g} deg {rotation.sense} seen from the feet"
             )
         self.notes.history += lines
         if any(np.isnan(self.rotations[i].seconds) for i in self.index.values()):
-            self.notes.warn(f"{name_of('ActualFrameDuration')} is missing or 0: images will be relative, not in cps/mL")
+            self.notes.warn(
+                f"{name_of('ActualFrameDuration')} is missing or 0: images will be relative, not in cps/mL; "
+                "--view-seconds gives the time of a view"
+            )
         else:
             self.notes.history.append("no time was counted between views and rotations: the file does not tell it")
 

@@ -1,5 +1,6 @@
 """What a DICOM NM header says beside geometry: kind of file, nuclide, energy windows, collimator, corrections."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from pydicom.config import IGNORE
@@ -9,8 +10,8 @@ from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom_file import Item, name_of
 from spectac.recon.io.dicom_nm_frames import Notes
-from spectac.recon.nuclides import NUCLIDES
-from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.io.energy_windows import with_own_names
+from spectac.recon.nuclides import NUCLIDES, how_to_describe, nuclide_in, spelled_symbol
 from spectac.recon.types import EnergyWindow
 
 NM_STORAGE = "1.2.840.10008.5.1.4.1.1.20"
@@ -38,17 +39,6 @@ _NUCLIDE_CODES = (
 )
 NUCLIDE_CODES = {name: sct for name, _, sct in _NUCLIDE_CODES}
 _NUCLIDE_OF = {code: name for name, *codes in _NUCLIDE_CODES for code in codes}
-_ELEMENTS = {
-    "technetium": "Tc",
-    "iodine": "I",
-    "indium": "In",
-    "thallium": "Tl",
-    "lutetium": "Lu",
-    "xenon": "Xe",
-    "gallium": "Ga",
-    "samarium": "Sm",
-}
-
 _MAKERS = {"siemens": "siemens", "ge": "ge", "gems": "ge", "philips": "philips", "mediso": "mediso"}
 # Names as the vendors print them on the collimators; what stands for several of them is left out.
 _TYPES = {
@@ -62,15 +52,23 @@ _TYPES = {
     "meap": "megp",
 }
 _TYPES_OF = {"siemens": {"me": "me", "melp": "me", "meap": "me", "megp": "me"}}
-_PARALLEL = {"", "PARA", "UNKN"}
+_PARALLEL = {"", "PARA", "UNKN", "NONE"}
+_NOT_PARALLEL = {"PINH", "FANB", "CONE", "SLNT", "ASTG", "DIVG"}
+"""Terms of CollimatorType (PS3.3 C.8.4.11.1) whose holes are not parallel."""
 
 
 def kind_of(item: Item) -> str | None:
-    """Value 3 of ImageType of an NM image ("TOMO", "RECON TOMO", ...), None for another SOP class."""
-    if item.text("SOPClassUID") != NM_STORAGE:
+    """Value 3 of ImageType of an NM image ("TOMO", "RECON TOMO", ...), None for another SOP class.
+
+    Without it an image with a rotation and without slices is one of raw projections: "TOMO".
+    """
+    uid = item.text("SOPClassUID")
+    if uid != NM_STORAGE and not (uid is None and item.text("Modality") == "NM"):
         return None
     values = item.texts("ImageType")
-    return values[2].upper() if len(values) > 2 else ""
+    if len(values) > 2 and values[2]:
+        return values[2].upper()
+    return "TOMO" if "RotationInformationSequence" in item.data and "SliceVector" not in item.data else ""
 
 
 def check_kind(item: Item, wanted: str, notes: Notes) -> None:
@@ -78,23 +76,30 @@ def check_kind(item: Item, wanted: str, notes: Notes) -> None:
     needed = "raw SPECT projections (NM TOMO)" if wanted == "TOMO" else "an NM reconstruction (RECON TOMO)"
     uid = item.text("SOPClassUID")
     kind = kind_of(item)
-    if uid is None:
+    if kind is None and uid is None:
         raise item.error("SOPClassUID", f"is missing: {needed} are needed")
     if kind is None:
-        raise item.error("SOPClassUID", f"is {UID(uid, validation_mode=IGNORE).name}: {needed} are needed")
+        raise item.error("SOPClassUID", f"is {UID(str(uid), validation_mode=IGNORE).name}: {needed} are needed")
     if kind != wanted:
         shown = "\\".join(item.texts("ImageType")) or "missing"
         reason = _KINDS.get(kind, "raw projections, not an image" if kind == "TOMO" else "of no kind that is known")
         raise item.error("ImageType", f"is {shown}: this is {reason}; {needed} are needed")
     values = [value.upper() for value in item.texts("ImageType")]
+    if len(values) < 3 or not values[2]:
+        notes.warn(
+            f"{name_of('ImageType')} is {'/'.join(values) or 'missing'}: taken as raw projections, for there is a "
+            "rotation and no slices"
+        )
+    if uid is None:
+        notes.warn(f"{name_of('SOPClassUID')} is missing: taken as an NM image, as Modality says")
     if "TRANSMISSION" in values:
         raise item.error("ImageType", "says TRANSMISSION: these are not the patient's own photons")
-    if wanted == "TOMO" and values[0] == "DERIVED":
+    if wanted == "TOMO" and "DERIVED" in values[:1]:
         notes.warnings.append("ImageType says DERIVED: these projections were processed after the acquisition")
 
 
-def read_nuclide(item: Item, wanted: str | None, notes: Notes) -> str:
-    """Nuclide of the table: the caller's, else that of RadionuclideCodeSequence.
+def read_nuclide(item: Item, wanted: str | None, windows: Iterable[EnergyWindow], notes: Notes) -> str:
+    """Nuclide: the caller's, else that of RadionuclideCodeSequence, else that which a window is called after.
 
     Raises InputError where there is none, one that is not known, or several.
     """
@@ -106,105 +111,129 @@ def read_nuclide(item: Item, wanted: str | None, notes: Notes) -> str:
             if name is not None:
                 found.add(name)
             elif label := code.text("CodeMeaning") or code.text("CodeValue"):
-                unknown.append(label)
+                unknown.append(spelled_symbol(label) or label)
     if wanted is not None:
-        name = nuclide_by_name(wanted).name
-        if (found or unknown) and found != {name}:
+        if (found or unknown) and found != {wanted}:
             said = ", ".join(sorted(found) + unknown)
-            notes.warnings.append(f"the file's nuclide {said} was replaced by {name}")
-        return name
+            notes.warnings.append(f"the file's nuclide {said} was replaced by {wanted}")
+        return wanted
+    where = "RadiopharmaceuticalInformationSequence"
     if len(found) > 1:
         raise item.error(
-            "RadiopharmaceuticalInformationSequence",
-            f"names {' and '.join(sorted(found))}: two nuclides at once are not modelled; choose one with --nuclide",
+            where, f"names {' and '.join(sorted(found))}: two nuclides at once are not modelled; choose with --nuclide"
         )
-    if not found:
-        what = f"names {', '.join(unknown)}, which is not known" if unknown else "names no nuclide"
-        if agents and not unknown:
-            what += f" (only the radiopharmaceutical {', '.join(agents)})"
-        known = ", ".join(NUCLIDES)
-        raise item.error("RadiopharmaceuticalInformationSequence", f"{what}: give --nuclide, one of {known}")
-    return found.pop()
+    if found:
+        return found.pop()
+    if unknown:
+        symbol = spelled_symbol(unknown[0])
+        way = how_to_describe(symbol or "NAME")
+        raise item.error(where, f"names {', '.join(unknown)}, which is not in the table of nuclides: {way}")
+    what = "names no nuclide" + (f" (only the radiopharmaceutical {', '.join(agents)})" if agents else "")
+    windows = list(windows)
+    told = _told_by_windows(windows, agents)
+    if told is not None:
+        name, by = told
+        notes.warn(f"{name_of(where)} {what}: {name} was taken, for {by}; --nuclide gives another")
+        return name
+    fitting = [one.name for one in NUCLIDES.values() if any(window.holds(one.main_kev) for window in windows)]
+    hint = f"the windows hold the line of {' or '.join(fitting)}" if fitting else f"one of {', '.join(NUCLIDES)}"
+    raise item.error(where, f"{what}: give --nuclide ({hint})")
+
+
+def _told_by_windows(windows: Iterable[EnergyWindow], agents: Sequence[str]) -> tuple[str, str] | None:
+    """Nuclide that a window or the agent is called after and whose line that window holds, and why; None for none."""
+    told = {}
+    for window in windows:
+        limits = f"{window.lower_kev:g}-{window.upper_kev:g} keV"
+        named = nuclide_in(window.name)
+        if named is not None and any(window.holds(energy_kev) for energy_kev, _ in named.lines):
+            told[named.name] = f"the window {window.name} ({limits}) is called after it and holds its line"
+        for agent in agents:
+            named = nuclide_in(agent)
+            if named is not None and window.holds(named.main_kev):
+                told[named.name] = f"the radiopharmaceutical is {agent} and the window of {limits} holds its line"
+    return next(iter(told.items())) if len(told) == 1 else None
 
 
 def _nuclide_of(code: Item) -> str | None:
     name = _NUCLIDE_OF.get((code.text("CodeValue") or "").upper())
     if name is not None:
         return name
-    text = (code.text("CodeMeaning") or "").lower().replace("^", "")
-    for element, symbol in _ELEMENTS.items():
-        text = text.replace(element, symbol)
-    try:
-        return nuclide_by_name(text).name
-    except InputError:
-        return None
-
-
-def read_dose(item: Item) -> list[str]:
-    """Line of history with dose and time of injection, where the file has them."""
-    lines = []
-    for agent in item.items("RadiopharmaceuticalInformationSequence"):
-        dose = agent.number("RadionuclideTotalDose")
-        if dose:
-            when = agent.text("RadiopharmaceuticalStartTime")
-            lines.append(f"injected {dose:g} MBq" + (f" at {when}" if when else ""))
-    return lines
+    symbol = spelled_symbol(code.text("CodeMeaning") or "")
+    return symbol if symbol in NUCLIDES else None
 
 
 def read_windows(item: Item, used: list[int], notes: Notes) -> dict[int, EnergyWindow]:
-    """Energy windows by their number (from 0) for those that have frames.
+    """Energy windows by their number (from 0) for those that have frames, each with a name of its own.
 
-    Ranges of one window that touch are joined. Ranges that do not touch are several peaks counted into one frame, which
-    no single energy describes: such a window is left out with a warning, or refused where it is the only one.
+    Ranges of one window that touch are joined. A window that no energy describes (several peaks counted into one frame,
+    no limits, 0 to 0 keV) is left out with a warning. Raises InputError where none is left.
     """
     sequence = item.items("EnergyWindowInformationSequence")
     windows: dict[int, EnergyWindow] = {}
+    unfit: list[InputError] = []
     for index in used:
-        if index >= len(sequence):
-            raise item.error(
-                "EnergyWindowInformationSequence",
-                f"has {len(sequence)} items, but {name_of('EnergyWindowVector')} names window {index + 1}",
-            )
-        window = sequence[index]
-        ranges = []
-        for one in window.items("EnergyWindowRangeSequence"):
-            lower, upper = one.number("EnergyWindowLowerLimit"), one.number("EnergyWindowUpperLimit")
-            if lower is None or upper is None or not 0 <= lower < upper:
-                raise one.error("EnergyWindowLowerLimit", f"and UpperLimit must rise, they are {lower} and {upper} keV")
-            ranges.append((lower, upper))
-        if not ranges:
-            raise window.error("EnergyWindowRangeSequence", "is missing or empty: the window's energies are unknown")
-        ranges.sort()
-        gaps = [after[0] - before[1] for before, after in pairwise(ranges)]
-        listed = ", ".join(f"{lower:g}-{upper:g}" for lower, upper in ranges)
-        name = window.text("EnergyWindowName") or f"window {index + 1}"
-        if any(gap > 1.0 for gap in gaps):
-            if len(used) == 1:
-                raise window.error(
-                    "EnergyWindowRangeSequence",
-                    f"counts {listed} keV into one frame: several peaks in one window cannot be modelled",
+        try:
+            if index >= len(sequence):
+                raise item.error(
+                    "EnergyWindowInformationSequence",
+                    f"has {len(sequence)} items, but {name_of('EnergyWindowVector')} names window {index + 1}",
                 )
-            notes.warnings.append(f"{name} was left out: it counts {listed} keV into one frame")
-            continue
-        if len(ranges) > 1:
-            notes.history.append(f"{name}: its ranges {listed} keV touch and were joined")
-        windows[index] = EnergyWindow(name, ranges[0][0], max(upper for _, upper in ranges))
+            windows[index] = _window(sequence[index], index, notes)
+        except InputError as error:
+            unfit.append(error)
+            notes.warn(f"window {index + 1} was left out: {str(error).removeprefix(f'{item.path}: ')}")
     if not windows:
-        raise item.error("EnergyWindowInformationSequence", "has only windows that count several peaks into one frame")
-    return windows
+        raise unfit[0]
+    named = with_own_names(list(windows.values()))
+    renamed = [new.name for old, new in zip(windows.values(), named, strict=True) if old.name != new.name]
+    if renamed:
+        notes.history.append(f"energy windows of one name were told apart by their limits: {', '.join(renamed)}")
+    return dict(zip(windows, named, strict=True))
 
 
-def read_collimator(item: Item, heads: list[int], given: Collimator | None, notes: Notes) -> Collimator | None:
+def _window(window: Item, index: int, notes: Notes) -> EnergyWindow:
+    """One energy window; InputError where no single energy range describes it."""
+    name = window.text("EnergyWindowName") or f"window {index + 1}"
+    ranges = []
+    for one in window.items("EnergyWindowRangeSequence"):
+        lower, upper = one.number("EnergyWindowLowerLimit"), one.number("EnergyWindowUpperLimit")
+        if lower is not None and upper is not None and lower > upper >= 0:
+            notes.warn(f"the limits of {name}, {lower:g} and {upper:g} keV, were exchanged")
+            lower, upper = upper, lower
+        if lower is None or upper is None or not 0 <= lower < upper:
+            shown = " to ".join("missing" if limit is None else f"{limit:g}" for limit in (lower, upper))
+            raise one.error("EnergyWindowLowerLimit", f"and UpperLimit of {name} are {shown} keV, they must rise")
+        ranges.append((lower, upper))
+    if not ranges:
+        raise window.error("EnergyWindowRangeSequence", f"of {name} is missing or empty: its energies are unknown")
+    ranges.sort()
+    gaps = [after[0] - before[1] for before, after in pairwise(ranges)]
+    listed = ", ".join(f"{lower:g}-{upper:g}" for lower, upper in ranges)
+    if any(gap > 1.0 for gap in gaps):
+        raise window.error(
+            "EnergyWindowRangeSequence",
+            f"of {name} counts {listed} keV into one frame: several peaks in one window cannot be modelled",
+        )
+    if len(ranges) > 1:
+        notes.history.append(f"{name}: its ranges {listed} keV touch and were joined")
+    return EnergyWindow(name, ranges[0][0], max(upper for _, upper in ranges))
+
+
+def read_collimator(
+    item: Item, detectors: Mapping[int, Item], given: Collimator | None, notes: Notes
+) -> Collimator | None:
     """Collimator of the table: the caller's, else by manufacturer and name; None with a warning where it is not clear.
 
     Raises InputError for fan beams, pinholes and other collimators whose holes are not parallel.
     """
-    sequence = item.items("DetectorInformationSequence")
-    own = [sequence[head] for head in heads if head < len(sequence)]
+    own = list(detectors.values())
     for detector in own:
         kind = (detector.text("CollimatorType") or "").upper()
-        if kind not in _PARALLEL:
+        if kind in _NOT_PARALLEL:
             raise detector.error("CollimatorType", f"is {kind}: only parallel holes (PARA) are modelled")
+        if kind not in _PARALLEL:
+            notes.warn(f"{name_of('CollimatorType')} is {kind!r}, which DICOM does not know: taken as parallel holes")
     if given is not None:
         return given
     names = {detector.text("CollimatorGridName") or "" for detector in own} or {""}

@@ -1,13 +1,18 @@
 """Several NM TOMO files of one acquisition become one study: windows or heads in separate files."""
 
+import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from spectac.recon.errors import InputError
+from spectac.recon.io.dicom_file import open_dicom
+from spectac.recon.io.dicom_nm_position import Axis, AxisPosition
+from spectac.recon.io.energy_windows import with_own_names
+from spectac.recon.patient import differences
 from spectac.recon.types import Array, EnergyWindow, Study
 
 _AT_ONCE_S = 60.0
@@ -15,6 +20,59 @@ _AT_ONCE_S = 60.0
 
 _APART_MM = 10.0
 """Heads turn about one axis; readings of their positions agree within a pixel where they are right."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one file of an acquisition holds."""
+
+    path: Path
+    study: Study
+    axis: Axis
+
+
+def without_copies(paths: Sequence[Path], notes: list[str]) -> list[Path]:
+    """The paths without files that repeat an earlier one's SOPInstanceUID and pixel data, each named in a note."""
+    if len(paths) == 1:
+        return list(paths)
+    first: dict[tuple[str, bytes], Path] = {}
+    kept = []
+    for path in paths:
+        item = open_dicom(path)
+        pixels = item.data.get("PixelData")
+        key = item.text("SOPInstanceUID") or "", hashlib.sha256(pixels if isinstance(pixels, bytes) else b"").digest()
+        original = first.setdefault(key, path)
+        if original == path:
+            kept.append(path)
+        else:
+            notes.append(f"{path.name} was left out: a copy of {original.name} (the same SOPInstanceUID and pixels)")
+    return kept
+
+
+def with_one_axis(parts: Sequence[Part]) -> list[Study]:
+    """The files' studies; where a position can be read in several ways, by the one that gives all files one axis."""
+    studies = [part.study for part in parts]
+    options = [list(part.axis.possible.values()) for part in parts]
+    taken = [part.axis.taken for part in parts]
+    if len(parts) < 2 or not all(options) or _one_axis(taken):
+        return studies
+    shared = [
+        [next((other for other in of_part if math.dist(one[:2], other[:2]) <= _APART_MM), None) for of_part in options]
+        for one in options[0]
+    ]
+    together = [axes for axes in shared if None not in axes]
+    if len(together) != 1:
+        return studies
+    line = "ImagePositionPatient was read so that all files have one rotation axis"
+    return [
+        replace(study, acquisition=replace(study.acquisition, axis_lps_mm=axis), history=(*study.history, line))
+        for study, axis in zip(studies, together[0], strict=True)
+    ]
+
+
+def _one_axis(axes: Sequence[AxisPosition | None]) -> bool:
+    first = axes[0]
+    return first is not None and all(one is not None and math.dist(first[:2], one[:2]) <= _APART_MM for one in axes)
 
 
 def merged(paths: Sequence[Path], studies: Sequence[Study], notes: Sequence[str] = ()) -> Study:
@@ -35,6 +93,9 @@ def merged(paths: Sequence[Path], studies: Sequence[Study], notes: Sequence[str]
             fitting.append(index)
     parts = [_with_all_windows([studies[i] for i in head], paths, studies) for head in heads]
     study = parts[0] if len(parts) == 1 else _with_all_heads(parts, paths, studies)
+    corrections = frozenset.intersection(*(one.acquisition.corrections for one in studies))
+    told = [*_odd_corrections(studies), *different_persons(paths, studies)]
+    study = replace(study, acquisition=replace(study.acquisition, corrections=corrections))
     history = tuple(dict.fromkeys(line for one in studies for line in one.history))
     patient = dict(studies[0].patient)
     if sources := [uid for one in studies if (uid := one.patient.get("SOPInstanceUID"))]:
@@ -44,15 +105,33 @@ def merged(paths: Sequence[Path], studies: Sequence[Study], notes: Sequence[str]
         study,
         patient=patient,
         history=(*history, f"{len(studies)} files taken as {what} of one acquisition"),
-        warnings=(*dict.fromkeys(line for one in studies for line in one.warnings), *notes),
+        warnings=(*dict.fromkeys(line for one in studies for line in one.warnings), *told, *notes),
     )
+
+
+def _odd_corrections(studies: Sequence[Study]) -> list[str]:
+    """A warning on the terms of CorrectedImage that some files have and others not."""
+    terms = [one.acquisition.corrections for one in studies]
+    odd = frozenset.union(*terms) - frozenset.intersection(*terms)
+    if not odd:
+        return []
+    return [f"(0028,0051) CorrectedImage: only some of the files say {', '.join(sorted(odd))}: taken as not corrected"]
+
+
+def different_persons(paths: Sequence[Path], studies: Sequence[Study]) -> list[str]:
+    """Warnings on files whose patient seems to be another one than the first file's."""
+    found = []
+    for path, other in zip(paths[1:], studies[1:], strict=True):
+        if keys := differences(studies[0].patient, other.patient):
+            found.append(f"{path.name} and {paths[0].name} differ in {' and '.join(keys)}: are they of one person?")
+    return found
 
 
 def _refusal(paths: Sequence[Path], studies: Sequence[Study], reason: str) -> InputError:
     listed = [_described(path, study) for path, study in zip(paths, studies, strict=True)]
     more = f"; and {len(listed) - 8} more" if len(listed) > 8 else ""
     return InputError(
-        f"{paths[0].parent}: {len(paths)} files are not one acquisition: {reason}. Name the files to read: "
+        f"{paths[0].parent}: {len(paths)} files are not one acquisition: {reason}. Give the files of one acquisition: "
         f"{'; '.join(listed[:8])}{more}"
     )
 
@@ -75,7 +154,9 @@ def _refuse_others(paths: Sequence[Path], studies: Sequence[Study]) -> None:
         for keyword in ("PatientID", "StudyInstanceUID"):
             if first.patient.get(keyword) != other.patient.get(keyword):
                 raise _refusal(paths, studies, f"{keyword} differs")
-        for name in ("nuclide", "matrix", "pixel_mm", "collimator", "patient_position", "corrections"):
+        if ("DECY" in first.acquisition.corrections) != ("DECY" in other.acquisition.corrections):
+            raise _refusal(paths, studies, "only some are corrected for decay (CorrectedImage)")
+        for name in ("nuclide", "matrix", "pixel_mm", "collimator", "patient_position"):
             if getattr(first.acquisition, name) != getattr(other.acquisition, name):
                 raise _refusal(paths, studies, f"{name} differs")
         if first.acquisition.frame_of_reference_uid != other.acquisition.frame_of_reference_uid:
@@ -113,7 +194,7 @@ def _limits(windows: Sequence[EnergyWindow]) -> list[tuple[float, float]]:
 
 def _with_all_windows(group: list[Study], paths: Sequence[Path], studies: Sequence[Study]) -> Study:
     """One head's study with the windows of all its files."""
-    windows = tuple(window for study in group for window in study.windows)
+    windows = with_own_names([window for study in group for window in study.windows])
     if len(set(_limits(windows))) < len(windows):
         raise _refusal(paths, studies, "two of them have the same views and the same energy window")
     counts = group[0].counts if len(group) == 1 else np.concatenate([study.counts for study in group])

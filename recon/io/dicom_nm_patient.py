@@ -1,9 +1,15 @@
-"""Who lay in the scanner, how and when: patient, study, posture and start of a DICOM NM file."""
+"""Who lay in the scanner, how and when: patient, study, posture, start and injection of a DICOM NM file."""
 
-from datetime import datetime, timedelta, timezone
+import re
+from datetime import datetime, time, timedelta, timezone
 
+from spectac.recon.errors import InputError
 from spectac.recon.io.dicom_file import Item, name_of
 from spectac.recon.io.dicom_nm_frames import Notes
+from spectac.recon.io.dicom_values import fitted
+from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.nuclides import spelled_symbol
+from spectac.recon.types import Injection
 
 _GANTRY = {"F-10470": "HF", "102540008": "HF", "F-10480": "FF", "102541007": "FF"}
 _POSTURE = {
@@ -20,6 +26,7 @@ _POSTURE = {
 _PATIENT = (
     "PatientName",
     "PatientID",
+    "IssuerOfPatientID",
     "PatientBirthDate",
     "PatientSex",
     "PatientAge",
@@ -42,7 +49,16 @@ _PATIENT = (
 
 def read_patient(item: Item) -> dict[str, str]:
     """Patient and study as text by DICOM keyword, of what is there."""
-    return {keyword: text for keyword in _PATIENT if (text := item.text(keyword))}
+    return {keyword: text for keyword in _PATIENT if (text := _text(item, keyword))}
+
+
+def _text(item: Item, keyword: str) -> str | None:
+    """Text of an element, None where it cannot be decoded: the image does not depend on it."""
+    try:
+        return item.text(keyword)
+    except InputError as error:
+        item.warn(keyword, f"was left out: {error}")
+        return None
 
 
 def read_posture(item: Item) -> tuple[str | None, str | None]:
@@ -59,25 +75,130 @@ def read_posture(item: Item) -> tuple[str | None, str | None]:
     return gantry, posture
 
 
-def read_start(item: Item, notes: Notes) -> datetime | None:
-    """Beginning of the acquisition, with the time zone where the file names one; None where it is not told."""
-    text = item.text("AcquisitionDateTime")
-    zone = item.text("TimezoneOffsetFromUTC")
-    if text is None:
-        day, clock = item.text("AcquisitionDate"), item.text("AcquisitionTime")
-        if day is None or clock is None:
-            return None
-        text = day.replace(".", "") + clock.replace(":", "")
-    if len(text) > 14 and text[-5] in "+-":
-        text, zone = text[:-5], text[-5:]
-    whole, _, fraction = text.strip().partition(".")
-    try:
-        start = datetime.strptime(whole.ljust(14, "0"), "%Y%m%d%H%M%S")
-        start = start.replace(microsecond=int((fraction[:6] or "0").ljust(6, "0")))
-        if zone:
-            minutes = int(zone[:1] + "1") * (60 * int(zone[1:3]) + int(zone[3:5]))
-            start = start.replace(tzinfo=timezone(timedelta(minutes=minutes)))
-    except ValueError:
-        notes.warnings.append(f"{name_of('AcquisitionDate')} and Time are {text!r}: no date and time, not used")
+def read_start(item: Item, given: datetime | None, notes: Notes) -> datetime | None:
+    """Beginning of the acquisition, with the time zone where the file names one; None, with a warning, if unknown.
+
+    A date without a time of day says nothing about the time: it never stands for midnight.
+    """
+    if given is not None:
+        return given
+    found = {}
+    for name, day, clock in (
+        ("AcquisitionDateTime", *_parts(item.text("AcquisitionDateTime"))),
+        ("AcquisitionDate and AcquisitionTime", item.text("AcquisitionDate"), item.text("AcquisitionTime")),
+    ):
+        start = _moment(day, clock)
+        if start is not None:
+            found[name] = start
+        elif day and clock:
+            notes.warn(f"{name} are {day!r} and {clock!r}: no date and time, not used")
+    if not found:
+        others = [
+            f"{name} {day} {clock}"
+            for name in ("Series", "Content")
+            if (day := item.text(f"{name}Date")) and (clock := item.text(f"{name}Time"))
+        ]
+        hint = f" (the file has {', '.join(others)})" if others else ""
+        notes.warn(
+            f"{name_of('AcquisitionDate')} and AcquisitionTime are missing: when the scan began is unknown; "
+            f"--start gives it{hint}"
+        )
         return None
-    return start
+    start, *other = found.values()
+    if other and abs((start - other[0]).total_seconds()) > _APART_S:
+        first, second = found
+        notes.warn(f"{first} is {start}, {second} are {other[0]}: the first was used; --start gives another")
+    zone = _zone(item.text("AcquisitionDateTime")) or _zone(item.text("TimezoneOffsetFromUTC"))
+    return start if zone is None else start.replace(tzinfo=zone)
+
+
+_APART_S = 60.0
+"""Times of one start differ by rounding; what lies further apart means something else."""
+
+
+def _parts(text: str | None) -> tuple[str | None, str | None]:
+    """Date and time of day of a DT without its time zone; no time of day where it gives none."""
+    if text is None:
+        return None, None
+    plain = re.sub(r"[+-]\d{4}$", "", text.strip())
+    return plain[:8], plain[8:] or None
+
+
+def _moment(day: str | None, clock: str | None) -> datetime | None:
+    """Moment of a DA and a TM that has hours and minutes at least; None for anything else."""
+    if not day or not clock:
+        return None
+    values, _ = fitted({"AcquisitionDate": day, "AcquisitionTime": clock})
+    whole, _, fraction = values.get("AcquisitionTime", "").partition(".")
+    if len(whole) < 4 or "AcquisitionDate" not in values:
+        return None
+    try:
+        start = datetime.strptime(values["AcquisitionDate"] + whole.ljust(6, "0"), "%Y%m%d%H%M%S")
+    except ValueError:  # a leap second, 60
+        return None
+    return start.replace(microsecond=int(fraction[:6].ljust(6, "0") or 0))
+
+
+def _zone(text: str | None) -> timezone | None:
+    """Time zone at the end of a text such as "+0900"; None without one."""
+    found = re.search(r"([+-])(\d{2})(\d{2})$", (text or "").strip())
+    if found is None or int(found[2]) > 14 or int(found[3]) > 59:
+        return None
+    minutes = 60 * int(found[2]) + int(found[3])
+    return timezone(timedelta(minutes=minutes if found[1] == "+" else -minutes))
+
+
+_MOST_MBQ, _LEAST_MBQ = 1e5, 0.1
+"""Doses of SPECT agents lie between; a larger number is in Bq."""
+
+
+def read_injection(item: Item, nuclide: str, start: datetime | None, notes: Notes) -> Injection | None:
+    """What was injected, of the agent with this nuclide where several are named; None where the file says nothing."""
+    agents = item.items("RadiopharmaceuticalInformationSequence")
+    if not agents:
+        return None
+    symbol = nuclide_by_name(nuclide).symbol
+    with_nuclide = [
+        one
+        for one in agents
+        for code in one.items("RadionuclideCodeSequence")
+        if spelled_symbol(code.text("CodeMeaning") or "") == symbol
+    ]
+    agent = (with_nuclide or agents)[0]
+    found = Injection(agent.text("Radiopharmaceutical"), _dose_mbq(agent, notes), _injected_at(agent, start))
+    if found == Injection():
+        return None
+    told = [f"{found.activity_mbq:g} MBq"] if found.activity_mbq is not None else []
+    told += [f"of {found.agent}"] if found.agent else []
+    told += [f"at {found.at}"] if found.at else []
+    notes.history.append(f"injected {' '.join(told)}")
+    return found
+
+
+def _dose_mbq(agent: Item, notes: Notes) -> float | None:
+    """RadionuclideTotalDose in MBq (PS3.3 C.8.4.10), in Bq where only that makes a dose; else None with a warning."""
+    dose = agent.optional_number("RadionuclideTotalDose")
+    if not dose:
+        return None
+    name = name_of("RadionuclideTotalDose")
+    if _LEAST_MBQ <= dose <= _MOST_MBQ:
+        return dose
+    if _LEAST_MBQ <= dose * 1e-6 <= _MOST_MBQ:
+        notes.warn(f"{name} is {dose:g}, no dose in MBq: taken as Bq, {dose * 1e-6:g} MBq")
+        return dose * 1e-6
+    notes.warn(f"{name} is {dose:g}, which is a dose neither in MBq nor in Bq: left out")
+    return None
+
+
+def _injected_at(agent: Item, start: datetime | None) -> datetime | time | None:
+    """When the agent was injected; a time of day alone belongs to the last such time before the scan."""
+    at = _moment(*_parts(agent.text("RadiopharmaceuticalStartDateTime")))
+    if at is not None:
+        return at
+    clock = agent.text("RadiopharmaceuticalStartTime")
+    if start is None:
+        moment = _moment("20000101", clock)
+        return None if moment is None else moment.time()
+    at = _moment(f"{start:%Y%m%d}", clock)
+    plain = start.replace(tzinfo=None)
+    return at - timedelta(days=1) if at is not None and at > plain else at

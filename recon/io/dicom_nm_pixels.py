@@ -17,12 +17,12 @@ def stored_frames(item: Item) -> Array:
     """
     rows, columns = item.required_count("Rows"), item.required_count("Columns")
     frames = item.required_count("NumberOfFrames")
-    bits = item.required_count("BitsAllocated")
     if (item.count("SamplesPerPixel") or 1) != 1:
         raise item.error("SamplesPerPixel", "must be 1: colour images hold no counts")
     keyword = next((k for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if k in item.data), None)
     if keyword is None:
         raise item.error("PixelData", "is missing")
+    bits = _completed(item, keyword, frames * rows * columns)
     wanted_bits = {"FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}.get(keyword, (8, 16, 32))
     if bits not in wanted_bits:
         raise item.error("BitsAllocated", f"must be {' or '.join(map(str, wanted_bits))}, it is {bits}")
@@ -52,6 +52,28 @@ def stored_frames(item: Item) -> Array:
     if values.shape != (frames, rows, columns):
         raise item.error(keyword, f"unfolds to {values.shape}, the header promises {described}")
     return _used_bits(item, values) if values.dtype.kind in "iu" else values
+
+
+def _completed(item: Item, keyword: str, pixels: int) -> int:
+    """BitsAllocated; elements on the pixels that are missing get the only value that fits counts."""
+    bits = item.count("BitsAllocated")
+    content = item.value(keyword)
+    if not bits:
+        held = len(content) if isinstance(content, bytes) else 0
+        bits = 8 * (held // pixels) if pixels else 0
+        if bits not in (8, 16, 32, 64) or transfer_syntax(item).is_compressed:
+            raise item.error("BitsAllocated", "is missing or 0")
+        item.warn("BitsAllocated", f"is missing: {bits} bits a pixel, by the length of the pixel data")
+    defaults: dict[str, int | str] = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}
+    defaults["BitsAllocated"] = bits
+    if keyword == "PixelData":
+        defaults |= {"BitsStored": bits, "HighBit": (item.count("BitsStored") or bits) - 1, "PixelRepresentation": 0}
+        if item.count("PixelRepresentation") is None:
+            item.warn("PixelRepresentation", "is missing: counts were read as unsigned")
+    for name, value in defaults.items():
+        if item.value(name) is None:
+            setattr(item.data, name, value)
+    return bits
 
 
 def _used_bits(item: Item, values: Array) -> Array:
@@ -116,10 +138,21 @@ def is_count_unit(unit: str | None) -> bool:
     return unit is None or unit in _NO_UNIT
 
 
-def pixel_mm(item: Item) -> tuple[float, float]:
-    """Pixel (z, u) in mm from PixelSpacing, whose order is (row distance, column distance)."""
-    values = item.numbers("PixelSpacing")
-    if len(values) != 2 or min(values) <= 0:
-        shown = "\\".join(f"{value:g}" for value in values) or "missing"
-        raise item.error("PixelSpacing", f"needs two numbers above 0 mm (row, column), it is {shown}")
-    return values[0], values[1]
+def pixel_mm(item: Item, given: tuple[float, float] | None = None) -> tuple[float, float]:
+    """Pixel (z, u) in mm: the user's, else from PixelSpacing, whose order is (row distance, column distance)."""
+    if given is not None:
+        return given
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        values = item.numbers(keyword)
+        if keyword != "PixelSpacing" and values:
+            item.warn(keyword, "was taken as the pixel size, for PixelSpacing is missing; --pixel-mm gives another")
+        if len(values) == 1:
+            item.warn(keyword, f"holds one number: the pixels were taken as squares of {values[0]:g} mm")
+            values *= 2
+        if not values:
+            continue
+        if len(values) != 2 or min(values) <= 0:
+            shown = "\\".join(f"{value:g}" for value in values)
+            raise item.error(keyword, f"needs two numbers above 0 mm (row, column), it is {shown}: give --pixel-mm")
+        return values[0], values[1]
+    raise item.error("PixelSpacing", "is missing: give --pixel-mm, the size of a pixel")

@@ -9,14 +9,18 @@ start angle is refused. Three readings of the position are tried:
 - "axis": a point of the rotation axis
 
 Each gives an axis position for every head. A reading fits where the heads agree within a pixel and the axis lies near
-enough to the scanner's isocentre. Axes in LPS mm; e_u and n as in docs/conventions.md.
+enough to the scanner's isocentre. What a maker is known to write goes before the other readings that fit; where a
+second one stays possible a warning gives both positions and their distance, and other files of the same scan may decide
+(dicom_nm_merge.py). Axes in LPS mm; e_u and n as in docs/conventions.md.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from spectac.recon.errors import InputError
 from spectac.recon.geometry import detector_rights, view_normals
 from spectac.recon.io.dicom_file import Item, name_of
 from spectac.recon.io.dicom_nm_frames import Notes
@@ -37,6 +41,28 @@ _EXACT_MM = 10.0
 
 _MARGIN_MM = 25.0
 """A second reading must lie this much further from the isocentre, or neither is taken."""
+
+
+_KNOWN = {"ge": "volume", "gems": "volume"}
+"""What makers write. GE: two beds of a Discovery 670 with start angles of 0 and 180 deg have one axis in this reading
+alone, and one of them lies on its CT."""
+
+_WORDS = {
+    "face": "the first pixel on the collimator face at the head's start angle",
+    "volume": "the corner of a volume around the axis",
+    "axis": "a point of the rotation axis",
+}
+
+AxisPosition = tuple[float, float, float]
+"""The rotation axis (x, y, z) in LPS mm at the centre of our projection row 0, the inferior one."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The position that was taken (None: unknown), and every position that is possible, by its reading."""
+
+    taken: AxisPosition | None = None
+    possible: Mapping[str, AxisPosition] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,7 +133,8 @@ def _cosines(head: Head, notes: Notes) -> Array | None:
     if not values or head.item is None:
         return None
     if len(values) != 6:
-        raise head.item.error("ImageOrientationPatient", f"needs 6 numbers, it holds {len(values)}")
+        head.item.warn("ImageOrientationPatient", f"needs 6 numbers, it holds {len(values)}: not used")
+        return None
     cosines = np.array(values).reshape(2, 3)
     lengths = np.linalg.norm(cosines, axis=1)
     if np.abs(lengths - 1).max() > 0.01 or abs(cosines[0] @ cosines[1]) > 0.01:
@@ -168,59 +195,63 @@ def axis_position(
     matrix: tuple[int, int],
     pixel_mm: tuple[float, float],
     table_height_mm: float | None,
+    written_by: str,
     notes: Notes,
-) -> tuple[float, float, float] | None:
-    """Rotation axis (x, y, z) in LPS mm at the centre of our projection row 0 (the inferior one), None if unknown.
+) -> Axis:
+    """The rotation axis by the reading of ImagePositionPatient that the evidence supports.
 
-    The reading that was taken goes into the history; a warning says why there is none.
+    `written_by`: the manufacturer, or "spectac" for files of ours. The reading goes into the history; a warning says
+    why there is none, or which other one is possible.
     """
     positions: list[tuple[Head, Orientation, Array]] = []
-    for head in heads:
-        values = [] if head.item is None else head.item.numbers("ImagePositionPatient")
-        if values and len(values) != 3 and head.item is not None:
-            raise head.item.error("ImagePositionPatient", f"needs 3 numbers, it holds {len(values)}")
-        if len(values) == 3:
-            positions.append((head, orientation[len(positions)], np.array(values)))
+    for head, one in zip(heads, orientation, strict=True):
+        values = _position(head)
+        if values is not None:
+            positions.append((head, one, values))
+    unknown = "the axis position is unknown, a CT needs registration or --assume-aligned"
     if len(positions) < len(heads):
-        notes.warnings.append(
-            f"{name_of('ImagePositionPatient')} is missing in the detector items: the axis position is unknown, a CT "
-            "needs registration or --assume-aligned"
-        )
-        return None
-    readings = _fitting(positions, matrix, pixel_mm)
-    chosen = _chosen(readings)
+        notes.warnings.append(f"{name_of('ImagePositionPatient')} is missing or unfit in the detector items: {unknown}")
+        return Axis()
+    known = "face" if written_by == "spectac" else _KNOWN.get(written_by.lower().split(" ")[0].strip(",."))
+    readings, proven = _fitting(positions, matrix, pixel_mm, known)
+    rows, pitch = matrix[0], pixel_mm[0]
+    # z of the file's row 0, which is ours too where the rows grow to superior.
+    lowest = (rows - 1) * pitch if orientation[0].upright else 0.0
+    possible = {name: (float(x), float(y), float(top) - lowest) for name, (x, y, top) in readings.items()}
+    chosen = _chosen(readings, known, all(one.kind == "detector" for _, one, _ in positions))
     if chosen == "axis" and table_height_mm is not None and abs(table_height_mm) > 1.0:
         notes.warnings.append(
             f"{name_of('ImagePositionPatient')} may be a point of the axis, but TableHeight is {table_height_mm:g} mm, "
             "and vendors differ on whether it shifts y: the axis position is unknown"
         )
-        return None
+        return Axis(None, possible)
     if chosen is None:
-        fits = f"{' and '.join(readings)} fit equally" if readings else "no known reading fits start angle and radius"
+        fits = f"{_both(possible)} fit equally" if readings else "no known reading fits start angle and radius"
         notes.warnings.append(
-            f"{name_of('ImagePositionPatient')} of raw projections has no settled meaning and {fits}: the axis "
-            "position is unknown, a CT needs registration or --assume-aligned"
+            f"{name_of('ImagePositionPatient')} of raw projections has no settled meaning and {fits}: {unknown}"
         )
-        return None
-    rows, pitch = matrix[0], pixel_mm[0]
-    x, y, top = readings[chosen]
-    z = top - (rows - 1) * pitch if orientation[0].upright else top
-    words = {
-        "face": "the first pixel on the collimator face at the head's start angle",
-        "volume": "the corner of a volume around the axis",
-        "axis": "a point of the rotation axis",
-    }
-    sure = f", {len(heads)} heads agree" if len(heads) > 1 else ""
+        return Axis(None, possible)
+    taken = possible[chosen]
+    possible = {chosen: taken, **possible}
+    x, y, z = taken
+    why = f", {len(heads)} heads agree" if len(heads) > 1 else ""
+    why += f", as {written_by.split(' ')[0]} writes it" if known == chosen and not proven else ""
     notes.history.append(
-        f"ImagePositionPatient read as {words[chosen]}{sure}: axis at x = {x:.1f}, y = {y:.1f} mm, rows from z = "
+        f"ImagePositionPatient read as {_WORDS[chosen]}{why}: axis at x = {x:.1f}, y = {y:.1f} mm, rows from z = "
         f"{z:.1f} to {z + (rows - 1) * pitch:.1f} mm"
     )
-    if chosen != "face":
+    sure = proven or known == chosen
+    if len(possible) > 1 and not sure:
+        notes.warnings.append(
+            f"{name_of('ImagePositionPatient')} has no settled meaning: {_both(possible)} are possible, "
+            f"{_apart_mm(possible):.0f} mm apart; the first was taken, check it against the CT"
+        )
+    if chosen != "face" and known != chosen:
         notes.warnings.append(
             f"{name_of('ImagePositionPatient')} does not say to which end of the rows its z belongs: it was taken as "
             "the superior row's; check the heights against the CT"
         )
-    if len(heads) == 1:
+    if len(heads) == 1 and not sure:
         notes.warnings.append(
             f"{name_of('ImagePositionPatient')} of one head alone cannot show that it was read rightly: check the axis "
             "against the CT before you rely on its position"
@@ -229,13 +260,42 @@ def axis_position(
         notes.warnings.append(
             f"the rotation axis lies {np.hypot(x, y):.0f} mm from the origin: check it against the CT"
         )
-    return float(x), float(y), float(z)
+    return Axis(taken, {chosen: taken} if sure else possible)
+
+
+def _position(head: Head) -> Array | None:
+    """ImagePositionPatient of a head, None without one that is three numbers."""
+    if head.item is None:
+        return None
+    try:
+        values = head.item.numbers("ImagePositionPatient")
+    except InputError as error:
+        head.item.warn("ImagePositionPatient", f"was not used: {error}")
+        return None
+    if values and len(values) != 3:
+        head.item.warn("ImagePositionPatient", f"needs 3 numbers, it holds {len(values)}: not used")
+    return np.array(values) if len(values) == 3 else None
+
+
+def _both(possible: Mapping[str, AxisPosition]) -> str:
+    return " and ".join(f"{_WORDS[name]} (axis at x = {x:.1f}, y = {y:.1f} mm)" for name, (x, y, _) in possible.items())
+
+
+def _apart_mm(possible: Mapping[str, AxisPosition]) -> float:
+    """Largest distance between the possible axes."""
+    return max(math.dist(one[:2], other[:2]) for one in possible.values() for other in possible.values())
 
 
 def _fitting(
-    positions: list[tuple[Head, Orientation, Array]], matrix: tuple[int, int], pixel_mm: tuple[float, float]
-) -> dict[str, Array]:
-    """Axis (x, y, z of file row 0) under every reading that fits; "face" alone where it is proven by several heads."""
+    positions: list[tuple[Head, Orientation, Array]],
+    matrix: tuple[int, int],
+    pixel_mm: tuple[float, float],
+    known: str | None,
+) -> tuple[dict[str, Array], bool]:
+    """Axis (x, y, z of file row 0) under every reading that fits, the nearest to the isocentre first.
+
+    True beside "face" alone where several heads prove it.
+    """
     half = 0.5 * (matrix[1] - 1) * pixel_mm[1]
     named = all(one.kind == "detector" for _, one, _ in positions)
     axes: dict[str, list[Array]] = {"face": [], "volume": [], "axis": []}
@@ -254,20 +314,27 @@ def _fitting(
         if spread[:2].max() > max(pixel_mm[1], 1.0) or spread[2] > 0.5 * pixel_mm[0]:
             continue
         if reading == "face" and apart and np.hypot(*mean[:2]) < 2 * _NEAR_WITH_ORIENTATION_MM:
-            return {"face": mean}
+            return {"face": mean}, True
         near = _NEAR_MM
-        if named:
-            near = _NEAR_WITH_ORIENTATION_MM if reading == "face" else _EXACT_MM
+        if named or reading == known:
+            near = _NEAR_WITH_ORIENTATION_MM if reading in ("face", known) else _EXACT_MM
         if np.hypot(*mean[:2]) <= near:
             fitting[reading] = mean
-    if named and "face" in fitting and np.hypot(*fitting["face"][:2]) <= _NEAR_MM:
-        return {"face": fitting["face"]}
-    return fitting
+    order = sorted(fitting, key=lambda reading: float(np.hypot(*fitting[reading][:2])))
+    return {reading: fitting[reading] for reading in order}, False
 
 
-def _chosen(readings: dict[str, Array]) -> str | None:
-    """The reading nearest the isocentre, None where there is none or a second one is about as near."""
-    order = sorted(readings, key=lambda reading: float(np.hypot(*readings[reading][:2])))
+def _chosen(readings: dict[str, Array], known: str | None, named: bool) -> str | None:
+    """The reading that the evidence supports, None where there is none or two are alike.
+
+    A maker's own goes first, then the face where the orientation names the detector's plane, then that nearest to the
+    isocentre.
+    """
+    if known in readings:
+        return known
+    if named and "face" in readings and np.hypot(*readings["face"][:2]) <= _NEAR_MM:
+        return "face"
+    order = list(readings)
     if len(order) > 1:
         first, second = (float(np.hypot(*readings[reading][:2])) for reading in order[:2])
         # A face further away than _NEAR_MM is here only because the orientation names the detector: a tie.

@@ -4,10 +4,11 @@ DICOM has RadialPosition in the detector items and in the rotation items, as one
 what differs from view to view in private elements.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 
 import numpy as np
 
+from spectac.recon.errors import InputError
 from spectac.recon.io.dicom_file import Item
 from spectac.recon.io.dicom_nm_frames import Notes
 from spectac.recon.types import Array
@@ -15,16 +16,28 @@ from spectac.recon.types import Array
 Pair = tuple[int, int]
 """(detector, rotation), counted from 0."""
 
-_GE_DETECTORS, _GE_OFFSETS = (0x0055, 0x1022), (0x0013, 0x101E)
-"""GE Xeleris: a private item a head with three numbers a view; the last of each three is added to the mean radius."""
+_GE = "GEMS_GENIE_1"
+"""Creator of GE Xeleris' private elements: (0055,xx22) has an item a head, in it (0013,xx1E) with three numbers a view,
+the last of which is added to the mean radius."""
 
 SMALLEST_MM = 60.0
 """No camera goes nearer to a person's axis."""
 
+CIRCLE_MM = 1.0
+"""Radii that differ by less are those of a circle."""
+
+MOST_EMPTY = 0.1
+"""Share of the views that may lack their radius; that of a view lies between its neighbours'."""
+
+LARGEST_OFFSET_MM = 1e4
+"""Bytes that give larger numbers are no table positions and radii."""
+
+_ADVICE = "give --radius-mm, from the axis to the collimator face"
+
 
 def read_radii(
     item: Item,
-    detectors: Sequence[Item],
+    detectors: Mapping[int, Item],
     rotations: Mapping[Pair, Item],
     count: Mapping[Pair, int],
     backwards: Container[Pair],
@@ -39,14 +52,15 @@ def read_radii(
     """
     pairs = sorted(count)
     radii, names, single = {}, set(), {}
+    alike = len({tuple(one.numbers("RadialPosition")) for one in detectors.values()}) == 1
     for pair in pairs:
         head = [p for p in pairs if p[0] == pair[0]]
         beside = [p for p in pairs if rotations[p] is rotations[pair]]
-        own = _values(detectors[pair[0]], pair, head, count) if detectors else None
+        own, fault = _or_fault(detectors.get(pair[0]), pair, head, count, alike)
         if own is not None and pair in backwards and len(detectors[pair[0]].numbers("RadialPosition")) == own.size > 1:
             own = own[::-1]
             notes.warn("a head's one list of radii was taken for a rotation over the same angles backwards, reversed")
-        shared = _values(rotations[pair], pair, beside, count)
+        shared, other_fault = _or_fault(rotations[pair], pair, beside, count, False)
         offsets = _ge_offsets(item, pair, pairs, count, notes)
         one = next((values for values in (shared, own) if values is not None and values.size == 1), None)
         if offsets is not None and one is not None:
@@ -54,11 +68,13 @@ def read_radii(
             names.add("RadialPosition plus GE's private view offsets (0055,1022) > (0013,101e)")
             continue
         found = [(values, name) for values, name in ((own, "detector"), (shared, "rotation")) if values is not None]
+        fault = fault or other_fault
         if not found:
-            raise rotations[pair].error(
-                "RadialPosition",
-                "is missing or 0, in the detector items too: give --radius-mm, from the axis to the collimator face",
+            raise fault or rotations[pair].error(
+                "RadialPosition", f"is missing or 0, in the detector items too: {_ADVICE}"
             )
+        if fault is not None:
+            notes.warn(f"{fault}; not used, the {found[0][1]} items have another")
         values, name = max(found, key=lambda one: one[0].size > 1)
         radii[pair] = np.broadcast_to(values, count[pair]).copy()
         names.add(f"RadialPosition of the {name} items")
@@ -77,37 +93,88 @@ def read_radii(
     notes.history.append(f"radii from {' and '.join(sorted(names))}")
     smallest = min(float(values.min()) for values in radii.values())
     if smallest <= 0:
-        raise item.error("RadialPosition", f"gives radii down to {smallest:g} mm: give --radius-mm")
+        raise item.error("RadialPosition", f"gives radii down to {smallest:g} mm: {_ADVICE}")
     if smallest < SMALLEST_MM:
-        notes.warn(f"a radius of {smallest:g} mm is smaller than any camera's: is RadialPosition in mm?")
+        notes.warn(f"a radius of {smallest:g} mm is smaller than any camera's: is RadialPosition in mm? ({_ADVICE})")
     return radii
 
 
-def _values(source: Item, pair: Pair, described: list[Pair], count: Mapping[Pair, int]) -> Array | None:
-    """One value, or one a view, of what an item says about a pair; None where it says nothing."""
+def _or_fault(
+    source: Item | None, pair: Pair, described: list[Pair], count: Mapping[Pair, int], alike: bool
+) -> tuple[Array | None, InputError | None]:
+    """What `_values` gives, or why it cannot: another item may have the radii too."""
+    if source is None:
+        return None, None
+    try:
+        return _values(source, pair, described, count, alike), None
+    except InputError as error:
+        return None, error
+
+
+def _values(source: Item, pair: Pair, described: list[Pair], count: Mapping[Pair, int], alike: bool) -> Array | None:
+    """One value, or one a view, of what an item says about a pair; None where it says nothing.
+
+    `described`: the pairs whose radii the item may list one after the other; `alike`: every head's item has this list.
+    """
     values = np.array(source.numbers("RadialPosition"))
     if not values.any():
         return None
-    if values.min() <= 0:
-        raise source.error("RadialPosition", f"must be above 0 mm, its smallest value is {values.min():g}")
+    if values.min() < 0:
+        raise source.error("RadialPosition", f"must be above 0 mm, its smallest value is {values.min():g}: {_ADVICE}")
+    empty = values == 0
+    if empty.any():
+        if empty.mean() > MOST_EMPTY:
+            raise source.error("RadialPosition", f"is 0 for {empty.sum()} of {values.size} views: {_ADVICE}")
+        values[empty] = np.interp(np.flatnonzero(empty), np.flatnonzero(~empty), values[~empty])
+        source.warn(
+            "RadialPosition", f"is 0 for {empty.sum()} of {values.size} views: taken from the views beside them"
+        )
     if values.size in (1, count[pair]):
         return values
     if values.size == sum(count[p] for p in described):
         skip = sum(count[p] for p in described[: described.index(pair)])
         return values[skip : skip + count[pair]]
+    together = sum(count.values())
+    if alike and values.size == together:
+        skip = sum(count[p] for p in sorted(count) if p < pair)
+        source.warn(
+            "RadialPosition", f"lists the {together} radii of all heads in each item: a head's own part was used"
+        )
+        return values[skip : skip + count[pair]]
+    if np.ptp(values) <= CIRCLE_MM:
+        source.warn(
+            "RadialPosition", f"has {values.size} values for {count[pair]} views: a circle of their mean was taken"
+        )
+        return np.array([values.mean()])
     raise source.error(
-        "RadialPosition", f"has {values.size} values for {count[pair]} views: one, or one a view is needed"
+        "RadialPosition", f"has {values.size} values for {count[pair]} views: one, or one a view is needed; {_ADVICE}"
     )
 
 
 def _ge_offsets(item: Item, pair: Pair, pairs: list[Pair], count: Mapping[Pair, int], notes: Notes) -> Array | None:
     """GE's private offsets (views,) in mm, None where there are none that fit the views."""
-    items = item.items(_GE_DETECTORS)
-    if not items:
+    tag = item.private(0x0055, 0x22, _GE)
+    if tag is None:
+        maker = (item.text("Manufacturer") or "").upper()
+        if maker.startswith("GE") and (0x0055, 0x1022) in item.data and not item.text_of((0x0055, 0x0010)):
+            notes.warn(
+                "(0055,1022) may hold GE's radius of each view, but the name of its creator (0055,0010) is missing, as "
+                "after anonymisation: not used, RadialPosition alone was"
+            )
         return None
-    heads = sorted({head for head, _ in pairs})
-    position = heads.index(pair[0])
-    offsets = np.array(items[position if len(items) == len(heads) else 0].numbers(_GE_OFFSETS))[2::3]
+    try:
+        items = item.items(tag)
+        heads = sorted({head for head, _ in pairs})
+        position = heads.index(pair[0])
+        one = items[position if len(items) == len(heads) else 0] if items else None
+        # An item of GE's own sequence need not name the creator again.
+        inner = None if one is None else one.private(0x0013, 0x1E, _GE) or (0x0013, 0x101E)
+        offsets = np.array([] if one is None or inner is None else _doubles(one, inner))[2::3]
+    except InputError as error:
+        notes.warn(
+            f"GE's private offsets of the radii ({tag[0]:04x},{tag[1]:04x}) could not be read, not used: {error}"
+        )
+        return None
     if len(items) != len(heads) and offsets.size == count[pair] * len(heads):
         offsets = offsets[position * count[pair] : (position + 1) * count[pair]]
     if offsets.size == count[pair]:
@@ -115,3 +182,18 @@ def _ge_offsets(item: Item, pair: Pair, pairs: list[Pair], count: Mapping[Pair, 
     if offsets.size:
         notes.warn(f"{offsets.size} private radius offsets of GE (0013,101e) for {count[pair]} views: not used")
     return None
+
+
+def _doubles(item: Item, tag: tuple[int, int]) -> list[float]:
+    """Numbers of an FD element; an archive that does not know it keeps its bytes (UN, OB), little endian."""
+    value = item.value(tag)
+    if not isinstance(value, bytes):
+        return item.numbers(tag)
+    if len(value) % 8 == 0:
+        numbers = np.frombuffer(value, "<f8")
+        if np.isfinite(numbers).all() and np.abs(numbers).max(initial=0.0) < LARGEST_OFFSET_MM:
+            return numbers.tolist()
+    try:
+        return [float(part) for part in value.decode("ascii").strip("\0 ").split("\\")]
+    except ValueError:
+        raise InputError(f"its {len(value)} bytes are no numbers") from None

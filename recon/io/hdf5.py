@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from spectac.recon.collimator import Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.io.sealed_hdf5 import flaw, sealed
-from spectac.recon.types import Acquisition, Array, EnergyWindow, Study
+from spectac.recon.types import Acquisition, Array, EnergyWindow, Injection, Study
 
 FORMAT = "spectac-study"
 VERSION = 1
@@ -87,11 +87,21 @@ def _write(file: h5py.File, study: Study) -> None:
     if acquisition.collimator is not None:
         _write_collimator(group.create_group("collimator"), acquisition.collimator)
 
+    if study.injection is not None:
+        _write_injection(file.create_group("injection"), study.injection)
     _write_texts(file, "history", study.history)
     _write_texts(file, "warnings", study.warnings)
     group = file.create_group("patient")
     _write_texts(group, "key", list(study.patient))
     _write_texts(group, "value", list(study.patient.values()))
+
+
+def _write_injection(group: h5py.Group, injection: Injection) -> None:
+    for name in ("agent", "activity_mbq"):
+        if getattr(injection, name) is not None:
+            group[name] = getattr(injection, name)
+    if injection.at is not None:
+        group["at"] = injection.at.isoformat()
 
 
 def _write_collimator(group: h5py.Group, collimator: Collimator) -> None:
@@ -182,8 +192,23 @@ def _read(file: h5py.File, reader: _Reader) -> Study:
         windows,
         counts,
         patient=dict(zip(keys, values, strict=True)),
+        injection=_read_injection(reader.group(file, "injection"), reader) if "injection" in file else None,
         history=reader.texts(file, "history"),
         warnings=reader.texts(file, "warnings"),
+    )
+
+
+def _read_injection(group: h5py.Group, reader: _Reader) -> Injection:
+    said = reader.text(group, "at") if "at" in group else None
+    try:
+        kind = datetime if said is not None and "T" in said else time
+        at = None if said is None else kind.fromisoformat(said)
+    except ValueError:
+        raise InputError(f"{reader.path}: dataset {group.name}/at is no ISO date and time: {said!r}") from None
+    return Injection(
+        reader.text(group, "agent") if "agent" in group else None,
+        reader.number(group, "activity_mbq") if "activity_mbq" in group else None,
+        at,
     )
 
 

@@ -1,0 +1,60 @@
+"""The angle between views from the arc that a file names, where the file does not say what the arc counts."""
+
+import math
+
+_FITS_DEG = 0.05
+"""A step divides the full turn where so many whole steps miss 360 deg by no more: headers round arcs to 0.01 deg."""
+
+
+def step_from_arc(arc_deg: float, views: int) -> tuple[float, str | None]:
+    """Angle between views in degrees, and where the arc can be read in two ways a sentence with both.
+
+    An arc is the step times the views (Interfile, DICOM); some programs write the way from the first view to the last,
+    which is a step less: 354 deg for 60 views of 6 deg, 174 deg for 30. Steps of cameras divide the full turn, so the
+    reading whose step does is taken if the other's does not: 360 is 60 x 6 deg, but 61.017 x 5.9 deg. Otherwise the arc
+    is the step times the views. A doubt stays, and is told, where only the other step is a round number (61 views,
+    360 deg) and where an almost full turn would leave one gap that differs from the step.
+
+    Parameters
+    ----------
+    arc_deg : float
+        Arc of one head in degrees, above 0.
+    views : int
+        Views on that arc, at least 1.
+
+    Examples
+    --------
+    >>> step_from_arc(360.0, 60)
+    (6.0, None)
+    >>> step_from_arc(354.0, 60)[0]
+    6.0
+    """
+    step = arc_deg / views
+    if views < 3:
+        return step, None
+    other = arc_deg / (views - 1)
+    miss, other_miss = _miss_deg(step), _miss_deg(other)
+    if other_miss <= _FITS_DEG and other_miss < 0.25 * miss:
+        return other, (
+            f"an arc of {arc_deg:g} deg for {views} views was read as that from the first view to the last: {other:g} "
+            f"deg a step, which divides the full turn; as step times views it would be {step:.5g} deg (--step-deg)"
+        )
+    gap = 360.0 - arc_deg + step
+    odd_gap = step < 0.999 * gap < 3.0 * step and not miss <= _FITS_DEG
+    if (_is_round(other) and not _is_round(step)) or odd_gap:
+        return step, (
+            f"an arc of {arc_deg:g} deg for {views} views was read as step times views: {step:.5g} deg a step; as the "
+            f"arc from the first view to the last it would be {other:.5g} deg (--step-deg)"
+        )
+    return step, None
+
+
+def _miss_deg(step_deg: float) -> float:
+    """How far the whole number of steps nearest to a full turn misses it, in degrees."""
+    return abs(max(1, round(360.0 / step_deg)) * step_deg - 360.0)
+
+
+def _is_round(step_deg: float) -> bool:
+    """True for multiples of half a degree and for a power of two's share of the full turn (5.625, 2.8125 deg)."""
+    share = math.log2(360.0 / step_deg)
+    return abs(step_deg * 2 - round(step_deg * 2)) < 1e-6 or abs(share - round(share)) < 1e-6

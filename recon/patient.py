@@ -1,0 +1,37 @@
+"""Whether two inputs are of one person: compared wherever files meet."""
+
+from collections.abc import Mapping
+
+IDENTITY = ("PatientID", "PatientBirthDate", "PatientSex", "PatientName")
+"""DICOM keywords by which persons differ."""
+
+
+def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """Keywords in which two patients differ; what either does not say is no difference.
+
+    Values are text by DICOM keyword. Names are compared by their letters, whatever their order; IDs only where both
+    have one issuer or none. No value is returned, so that the answer can stand in an anonymous report.
+    """
+    found = []
+    for keyword in IDENTITY:
+        mine, theirs = _plain(keyword, one.get(keyword, "")), _plain(keyword, other.get(keyword, ""))
+        if not mine or not theirs or mine == theirs:
+            continue
+        if keyword == "PatientID" and _issuer(one) != _issuer(other):
+            continue
+        found.append(keyword)
+    return found
+
+
+def _issuer(patient: Mapping[str, str]) -> str:
+    return _plain("IssuerOfPatientID", patient.get("IssuerOfPatientID", ""))
+
+
+def _plain(keyword: str, text: str) -> str:
+    if keyword == "PatientName":
+        # Alphabetic group alone: "Wang^XiaoDong=..." has the same name in other scripts behind it.
+        words = text.split("=")[0].replace("^", " ").replace(",", " ").casefold().split()
+        return " ".join(sorted(words))
+    if keyword == "PatientBirthDate":
+        return "".join(character for character in text if character.isdigit()).strip("0")
+    return text.strip().casefold()
