@@ -57,7 +57,7 @@ def calibrate_camera(
         raise InputError(f"--assayed needs a time such as 2026-11-02T09:30, not {assayed!r}") from None
     start = study.acquisition.start
     if start is None:
-        raise InputError("the study does not say when it began: without that the activity then is unknown")
+        raise InputError("the study does not say when it began, so that the activity then is unknown: give --start")
     concentration_kbq_per_ml(activity_mbq, volume_ml, when, study.acquisition.nuclide, start)
     if labels is not None and not labels.is_file():
         raise InputError(f"{labels}: no such file")

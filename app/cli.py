@@ -1,5 +1,6 @@
 """The command line. Everything heavy is imported inside the commands, so that --help answers at once."""
 
+import io
 import signal
 import sys
 import threading
@@ -30,6 +31,10 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; bad input gives one line and exit code 2."""
+    # What the terminal's or a file's encoding lacks is printed as an escape.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # A scheduler's SIGTERM ends a run as Ctrl-C does: nothing half-written stays.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)

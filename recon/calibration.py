@@ -117,7 +117,7 @@ def calibrate(
     peak = study.windows[photopeak_index(study, photopeak)]
     method = _quantitative(image)
     if study.acquisition.start is None:
-        raise InputError("the study does not say when it began: without that the activity then is unknown")
+        raise InputError("the study does not say when it began, so that the activity then is unknown: give --start")
     name = study.acquisition.nuclide
     concentration = concentration_kbq_per_ml(activity_mbq, volume_ml, assayed, name, study.acquisition.start)
     factor = cps_per_kbq(image, voi, concentration)

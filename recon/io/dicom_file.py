@@ -208,7 +208,8 @@ class Item:
         try:
             return self.number(keyword)
         except InputError as error:
-            self.warn(keyword, f"was not used: {str(error).partition(self.place)[2] or error}")
+            what = str(error).removeprefix(f"{self.path}: {name_of(keyword)}{self.place} ")
+            self.warn(keyword, f"{what}: not used")
             return None
 
     def count(self, keyword: str) -> int | None:

@@ -38,7 +38,14 @@ _PATIENT = (
     "ReferringPhysicianName",
     "InstitutionName",
 )
-_REQUIRED = frozenset(_PATIENT) - {"IssuerOfPatientID", "PatientAge", "PatientSize", "PatientWeight", "StudyDescription", "InstitutionName"}
+_REQUIRED = frozenset(_PATIENT) - {
+    "IssuerOfPatientID",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "StudyDescription",
+    "InstitutionName",
+}
 _GANTRY = {"HF": ("102540008", "headfirst"), "FF": ("102541007", "feet-first")}
 _POSTURE = {
     "S": ("40199007", "supine"),
@@ -91,7 +98,14 @@ def common_dataset(study: Study, image_type: list[str], description: str) -> Dat
 
 def _window(window: EnergyWindow) -> Dataset:
     limits = dataset(EnergyWindowLowerLimit=decimal(window.lower_kev), EnergyWindowUpperLimit=decimal(window.upper_kev))
-    return dataset(EnergyWindowName=_window_name(window), EnergyWindowRangeSequence=Sequence([limits]))
+    return dataset(
+        EnergyWindowName=_text("EnergyWindowName", window.name), EnergyWindowRangeSequence=Sequence([limits])
+    )
+
+
+def _text(keyword: str, text: str) -> str:
+    """Text as DICOM allows it in an element: cut where it is too long, no backslash."""
+    return fitted({keyword: text.replace("\\", "/")})[0].get(keyword, "")
 
 
 def _agent(study: Study) -> Dataset:
@@ -104,7 +118,7 @@ def _agent(study: Study) -> Dataset:
     item = dataset(RadionuclideCodeSequence=Sequence([nuclide_code]))
     injection = study.injection or Injection()
     if injection.agent:
-        item.Radiopharmaceutical = fitted({"Radiopharmaceutical": injection.agent})[0].get("Radiopharmaceutical", "")
+        item.Radiopharmaceutical = _text("Radiopharmaceutical", injection.agent)
     if injection.activity_mbq is not None:
         item.RadionuclideTotalDose = decimal(injection.activity_mbq)
     if injection.at is not None:

@@ -55,8 +55,9 @@ class _Rotation:
         self.item = item
         step = given.step_deg if given.step_deg is not None else item.number("AngularStep")
         self.sign = self._sign(item, given.rotation, step, notes)
-        self.frames = item.count("NumberOfFramesInRotation")
-        self.start_deg = item.number("StartAngle")
+        frames = item.optional_number("NumberOfFramesInRotation")
+        self.frames = int(frames) if frames and frames > 0 else None
+        self.start_deg = item.optional_number("StartAngle")
         arc = item.optional_number("ScanArc")
         self.arc_deg = abs(arc) if arc else None
         self.step_deg = abs(step) if step else None
@@ -189,7 +190,7 @@ def _rotation_sequence(item: Item, detectors: Mapping[int, Item], given: Given) 
     sequence = item.items("RotationInformationSequence")
     if sequence:
         return sequence
-    starts = bool(detectors) and all(one.number("StartAngle") is not None for one in detectors.values())
+    starts = bool(detectors) and all(one.optional_number("StartAngle") is not None for one in detectors.values())
     radii = bool(detectors) and all(one.numbers("RadialPosition") for one in detectors.values())
     needed = {
         "--rotation": given.rotation,
@@ -313,7 +314,7 @@ class _Orbit:
         starts, sources = {}, {}
         for head in self.heads:
             mine = [pair for pair in self.pairs if pair[0] == head]
-            own = self.detectors[head].number("StartAngle") if self.detectors else None
+            own = self.detectors[head].optional_number("StartAngle") if self.detectors else None
             begun = self.rotations[self.index[mine[0]]].start_deg
             for pair in mine:
                 rotation = self.rotations[self.index[pair]]

@@ -6,6 +6,8 @@ https://bids-specification.readthedocs.io, modality "Positron Emission Tomograph
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,9 @@ import numpy as np
 from spectac.recon.calibration import told
 from spectac.recon.fbp import RampWindow, parse_filter
 from spectac.recon.filters import GaussianFilter, parse_post_filter
+from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.scatter import photopeak_index
-from spectac.recon.types import Acquisition, Image, Study
+from spectac.recon.types import Acquisition, Image, Injection, Study
 
 _METHODS = {
     "osem": "OSEM",
@@ -25,7 +28,6 @@ _METHODS = {
 _FROM_PATIENT = {
     "Manufacturer": "Manufacturer",
     "ManufacturersModelName": "ManufacturerModelName",
-    "TracerName": "Radiopharmaceutical",
 }
 """BIDS key to the DICOM keyword of `Study.patient`; BIDS adds an s to the maker's model."""
 
@@ -42,7 +44,8 @@ def bids_keys(study: Study, image: Image, parameters: Mapping[str, Any]) -> dict
     window = study.windows[photopeak_index(study, parameters.get("photopeak"))]
     keys: dict[str, Any] = {"Modality": "NM"}
     keys |= {key: study.patient[word] for key, word in _FROM_PATIENT.items() if study.patient.get(word)}
-    keys["TracerRadionuclide"] = acquisition.nuclide.replace("-", "")
+    keys["TracerRadionuclide"] = nuclide_by_name(acquisition.nuclide).symbol.replace("-", "")
+    keys |= _injected(study)
     if acquisition.collimator is not None:
         keys["Collimator"] = acquisition.collimator.name
     keys["EnergyWindowKeV"] = [window.lower_kev, window.upper_kev]
@@ -53,6 +56,22 @@ def bids_keys(study: Study, image: Image, parameters: Mapping[str, Any]) -> dict
         if method is not None:
             keys[key] = method
     return keys
+
+
+def _injected(study: Study) -> dict[str, Any]:
+    """Agent, dose and time of injection (s from TimeZero, negative before it), and the patient's weight in kg."""
+    keys: dict[str, Any] = {}
+    injection, start = study.injection or Injection(), study.acquisition.start
+    if injection.agent:
+        keys["TracerName"] = injection.agent
+    if injection.activity_mbq is not None:
+        keys |= {"InjectedRadioactivity": injection.activity_mbq, "InjectedRadioactivityUnits": "MBq"}
+    if isinstance(injection.at, datetime) and start is not None:
+        zero = start.replace(microsecond=0, tzinfo=injection.at.tzinfo)
+        keys["InjectionStart"] = (injection.at - zero).total_seconds()
+    with suppress(ValueError):
+        keys["PatientWeight"] = float(study.patient["PatientWeight"]) if "PatientWeight" in study.patient else None
+    return {key: value for key, value in keys.items() if value is not None}
 
 
 def _times(acquisition: Acquisition) -> dict[str, Any]:
