@@ -50,8 +50,8 @@ def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
         raise InputError("a DICOM study needs at least one file, got an empty list")
     if len(paths) == 1 and paths[0].is_dir():
         paths, notes = _raw_files_in(paths[0])
-    read = [_read_one(one, given) for one in without_copies(paths, notes)]
-    return merged([one.path for one in read], with_one_axis(read), notes)
+    parts = without_copies([_read_one(one, given) for one in paths], notes)
+    return merged([part.path for part in parts], with_one_axis(parts), notes)
 
 
 def holds_dicom(folder: Path) -> bool:

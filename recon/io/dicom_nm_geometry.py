@@ -152,7 +152,7 @@ def read_views(item: Item, frames: Frames, reference_window: int, given: Given, 
     heads = np.unique(frames.detector)
     detectors = detector_items(item, frames)
     rotations = [_Rotation(one, item, given, notes) for one in _rotation_sequence(item, detectors, given)]
-    if len(detectors) == 1 < len(heads) and given.head_angles_deg is None:
+    if len(item.items("DetectorInformationSequence")) == 1 < len(heads) and given.head_angles_deg is None:
         raise item.error(
             "DetectorInformationSequence",
             f"has 1 item for {len(heads)} heads ({name_of('DetectorVector')}): where they stood is unknown, give "

@@ -81,7 +81,7 @@ def check_kind(item: Item, wanted: str, notes: Notes) -> None:
     if kind is None:
         raise item.error("SOPClassUID", f"is {UID(str(uid), validation_mode=IGNORE).name}: {needed} are needed")
     if kind != wanted:
-        shown = "\\".join(item.texts("ImageType")) or "missing"
+        shown = "\\".join(item.texts("ImageType")) or "missing, and there is no rotation"
         reason = _KINDS.get(kind, "raw projections, not an image" if kind == "TOMO" else "of no kind that is known")
         raise item.error("ImageType", f"is {shown}: this is {reason}; {needed} are needed")
     values = [value.upper() for value in item.texts("ImageType")]

@@ -1,6 +1,5 @@
 """Several NM TOMO files of one acquisition become one study: windows or heads in separate files."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from spectac.recon.errors import InputError
-from spectac.recon.io.dicom_file import open_dicom
 from spectac.recon.io.dicom_nm_position import Axis, AxisPosition
 from spectac.recon.io.energy_windows import with_own_names
 from spectac.recon.patient import differences
@@ -31,22 +29,27 @@ class Part:
     axis: Axis
 
 
-def without_copies(paths: Sequence[Path], notes: list[str]) -> list[Path]:
-    """The paths without files that repeat an earlier one's SOPInstanceUID and pixel data, each named in a note."""
-    if len(paths) == 1:
-        return list(paths)
-    first: dict[tuple[str, bytes], Path] = {}
-    kept = []
-    for path in paths:
-        item = open_dicom(path)
-        pixels = item.data.get("PixelData")
-        key = item.text("SOPInstanceUID") or "", hashlib.sha256(pixels if isinstance(pixels, bytes) else b"").digest()
-        original = first.setdefault(key, path)
-        if original == path:
-            kept.append(path)
+def without_copies(parts: Sequence[Part], notes: list[str]) -> list[Part]:
+    """The parts without those that repeat an earlier one, of the same patient and start, count by count."""
+    kept: list[Part] = []
+    for part in parts:
+        original = next((one for one in kept if _is_copy(one.study, part.study)), None)
+        if original is None:
+            kept.append(part)
         else:
-            notes.append(f"{path.name} was left out: a copy of {original.name} (the same SOPInstanceUID and pixels)")
+            notes.append(f"{part.path.name} was left out: a copy of {original.path.name} with the same counts")
     return kept
+
+
+def _is_copy(one: Study, other: Study) -> bool:
+    mine, theirs = one.acquisition, other.acquisition
+    return (
+        (mine.nuclide, mine.start, mine.axis_lps_mm) == (theirs.nuclide, theirs.start, theirs.axis_lps_mm)
+        and one.windows == other.windows
+        and not differences(one.patient, other.patient)
+        and _same_views(one, other)
+        and np.array_equal(one.counts, other.counts)
+    )
 
 
 def with_one_axis(parts: Sequence[Part]) -> list[Study]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import date, time
 
 from pydicom.config import RAISE
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import generate_uid
 from pydicom.valuerep import validate_value
 
@@ -35,6 +35,10 @@ def fitted(values: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """
     fit, changed, left_out = {}, [], []
     for keyword, text in values.items():
+        if tag_for_keyword(keyword) is None:
+            # No element of DICOM's: never written.
+            fit[keyword] = text
+            continue
         vr = dictionary_VR(keyword)
         # Control characters are in no text of DICOM's; a decoder or an editor has left them.
         plain = "".join(character if character.isprintable() else " " for character in text)

@@ -4,7 +4,7 @@ import pytest
 import xraylib
 
 from spectac.recon.errors import InputError
-from spectac.recon.nuclides import NUCLIDES, nuclide, water_per_cm
+from spectac.recon.nuclides import NUCLIDES, nuclide, nuclide_in, water_per_cm
 
 
 @pytest.mark.parametrize("name", NUCLIDES)
@@ -67,11 +67,65 @@ def test_spellings(spelling, name):
     assert nuclide(spelling).name == name
 
 
-@pytest.mark.parametrize("spelling", ["Tc-99", "99Tc", "F-18", "I-124", "123", "", "iodine", "m99Tc", "I-123m"])
-def test_unknown_nuclides_are_refused_with_the_known_ones(spelling):
-    """Tc-99 is not Tc-99m, and a nuclide that a gamma camera cannot see is not guessed at."""
+@pytest.mark.parametrize("spelling", ["123", "", "iodine", "m99Tc", "Tc", "Ghost-12"])
+def test_what_is_no_nuclide_is_refused_with_those_of_the_table(spelling):
     with pytest.raises(InputError) as raised:
         nuclide(spelling)
     message = str(raised.value)
     assert message.startswith(f"nuclide {spelling!r} is not known: use one of ")
     assert all(name in message for name in NUCLIDES)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "symbol"),
+    [
+        ("Tc-99", "Tc-99"),
+        ("99Tc", "Tc-99"),
+        ("F-18", "F-18"),
+        ("^90^Yttrium", "Y-90"),
+        ("HO 166", "Ho-166"),
+    ],
+)
+def test_for_a_nuclide_that_the_table_lacks_no_other_one_is_proposed(spelling, symbol):
+    """Tc-99 is not Tc-99m: the image would be corrected for another half-life."""
+    with pytest.raises(InputError, match=f"{symbol} is not in the table.* --nuclide {symbol}:KEV:HALFLIFE_H") as raised:
+        nuclide(spelling)
+    assert not any(name in str(raised.value) for name in NUCLIDES)
+
+
+def test_a_nuclide_is_described_by_its_line_and_half_life():
+    holmium = nuclide("166Ho:80.574:26.8")
+    assert (holmium.main_kev, holmium.half_life_s, holmium.symbol) == (80.574, 26.8 * 3600, "Ho-166")
+    assert nuclide(holmium.name) == holmium
+
+
+@pytest.mark.parametrize(
+    "text", ["Ho-166:80.574", "Ho-166:x:1", "Ho-166:80:0", "Ho-166:10:26.8", "Ho-166:80:inf", "xyz:80:26", ":80:26"]
+)
+def test_an_unfit_description_is_refused_with_an_example(text):
+    with pytest.raises(InputError, match=r"NAME:KEV:HALFLIFE_H is needed, e.g. Ho-166:80.574:26.8"):
+        nuclide(text)
+
+
+def test_a_nuclide_of_the_table_keeps_its_own_half_life():
+    with pytest.raises(InputError, match="Tc-99m is in the table: give its name alone"):
+        nuclide("Tc99m:140.5:6")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Lu177_EM", "Lu-177"),
+        ("Tc-99m peak", "Tc-99m"),
+        ("I 123", "I-123"),
+        ("^99m^Tc", "Tc-99m"),
+        ("208_EM", None),
+        ("sc3_SC", None),
+        ("Window2", None),
+        ("I123 and Tc99m", None),
+        ("Y90_brems", None),
+    ],
+)
+def test_nuclide_in_a_longer_text(text, name):
+    found = nuclide_in(text)
+    assert (None if found is None else found.name) == name

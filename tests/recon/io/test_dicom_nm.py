@@ -203,7 +203,7 @@ def test_the_base_file_is_read_without_a_warning_but_of_the_axis(tomo):
     for head in (1, 2):
         for view in range(4):
             assert np.array_equal(study.counts[0, 4 * (head - 1) + view], expected(1, head, 1, view + 1))
-    assert has(study.history, "head 2: 4 views from 180 deg", "counter-clockwise seen from the feet (CC)")
+    assert has(study.history, "head 2: 4 views from 180 deg", "counter-clockwise seen from the feet")
 
 
 def test_order_of_frames_means_nothing(tomo):
@@ -465,7 +465,7 @@ def test_trap_06_several_ranges_in_one_window(tomo):
     def apart(data):
         data.EnergyWindowInformationSequence = Sequence([window_item((126, 154), (220, 260), name="two")])
 
-    with pytest.raises(InputError, match=r"counts 126-154, 220-260 keV into one frame: several peaks"):
+    with pytest.raises(InputError, match=r"two counts 126-154, 220-260 keV into one frame: several peaks"):
         read_study(tomo(apart))
 
     def beside(data):
@@ -474,7 +474,7 @@ def test_trap_06_several_ranges_in_one_window(tomo):
 
     keys = [(w, d, 1, v) for w in (1, 2) for d in (1, 2) for v in range(1, 5)]
     study = read_study(tomo(beside, keys=keys))
-    assert has(study.warnings, "two was left out")
+    assert has(study.warnings, "window 1 was left out", "several peaks in one window")
     assert np.array_equal(study.counts[0, 0], expected(2, 1, 1, 1))
 
 
@@ -526,15 +526,16 @@ def test_trap_07_centre_of_rotation_is_applied_only_on_demand(tomo):
     assert has(applied.history, "CenterOfRotationOffset", "applied")
 
 
-def test_trap_07_zoom_is_told_and_must_be_one(tomo):
+def test_trap_07_zoom_is_told_and_never_decides(tomo):
     def edit(data, second="1.45"):
         heads(data)[0].ZoomFactor, heads(data)[1].ZoomFactor = ["1.45", "1.45"], [second, second]
 
     study = read_study(tomo(edit))
     assert has(study.history, "ZoomFactor 1.45x1.45: PixelSpacing is taken as zoomed already")
     assert study.acquisition.pixel_mm == (3.0, 4.5)
-    with pytest.raises(InputError, match=r"\(0028,0031\) ZoomFactor.* differs between the heads"):
-        read_study(tomo(lambda data: edit(data, "1.0")))
+    differing = read_study(tomo(lambda data: edit(data, "1.0")))
+    assert has(differing.warnings, "(0028,0031) ZoomFactor differs between the heads (1x1 and 1.45x1.45)")
+    assert differing.acquisition.pixel_mm == (3.0, 4.5)
 
 
 # 8
@@ -668,7 +669,10 @@ def test_trap_09_heads_in_separate_files_become_one_study(tomo, tmp_path):
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (lambda data: None, "two of them have the same views and the same energy window"),
+        (
+            lambda data: setattr(data, "PixelData", data.PixelData[::-1]),
+            "two of them have the same views and the same energy window",
+        ),
         (lambda data: setattr(data, "AcquisitionTime", "111112"), "they start more than a minute apart"),
         (lambda data: setattr(data, "PatientID", "8"), "PatientID differs"),
         (
@@ -769,9 +773,9 @@ def set_pixels(data, cut):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (without("SOPClassUID"), r"\(0008,0016\) SOPClassUID is missing"),
+        (without("SOPClassUID", "Modality"), r"\(0008,0016\) SOPClassUID is missing"),
         (lambda data: setattr(data, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.128"), "is Positron Emission Tomography"),
-        (without("ImageType"), r"\(0008,0008\) ImageType is missing"),
+        (without("ImageType", "RotationInformationSequence"), r"\(0008,0008\) ImageType is missing, and there is no"),
         (without("RotationInformationSequence"), r"\(0054,0052\) RotationInformationSequence is missing or empty"),
         (
             lambda data: setattr(data, "RotationInformationSequence", Sequence([])),
@@ -785,14 +789,13 @@ def set_pixels(data, cut):
             lambda data: setattr(
                 data.EnergyWindowInformationSequence[0], "EnergyWindowRangeSequence", Sequence([])
             ),
-            r"\(0054,0013\) EnergyWindowRangeSequence in item 1 of EnergyWindowInformationSequence is missing or empty",
+            r"EnergyWindowRangeSequence in item 1 of EnergyWindowInformationSequence of peak is missing or empty",
         ),
         (
             lambda data: setattr(data, "RadiopharmaceuticalInformationSequence", Sequence([])),
             r"\(0054,0016\) RadiopharmaceuticalInformationSequence names no nuclide: give --nuclide",
         ),
         (lambda data: setattr(data, "NumberOfFrames", 9), r"EnergyWindowVector has 8 values for 9 frames"),
-        (without("AngularViewVector"), r"\(0054,0090\) AngularViewVector is missing"),
         (without("DetectorVector"), r"\(0054,0020\) DetectorVector is missing, but .*NumberOfDetectors is 2"),
         (
             lambda data: setattr(data, "AngularViewVector", [1, 1, 3, 4] * 2),
@@ -800,14 +803,13 @@ def set_pixels(data, cut):
         ),
         (lambda data: setattr(data, "AngularViewVector", [1, 2, 2, 4, 1, 2, 3, 4]), "two frames for window 1"),
         (lambda data: setattr(data, "AngularViewVector", [1, 2, 5, 4, 1, 2, 3, 4]), r"leaves out views: 4 of 5"),
-        (lambda data: setattr(data, "DetectorVector", [1] * 4 + [3] * 4), r"names detector 3"),
+        (lambda data: setattr(data, "DetectorVector", [1] * 4 + [0] * 4), r"DetectorVector must count from 1"),
         (lambda data: set_pixels(data, 100), r"\(7fe0,0010\) PixelData holds 100 bytes, 8 frames .* need 384"),
         (without("PixelData"), r"\(7fe0,0010\) PixelData is missing"),
-        (without("PixelSpacing"), r"\(0028,0030\) PixelSpacing needs two numbers.* it is missing"),
+        (without("PixelSpacing"), r"\(0028,0030\) PixelSpacing is missing: give --pixel-mm"),
         (lambda data: setattr(data, "PixelSpacing", ["3", "0"]), r"PixelSpacing needs two numbers above 0 mm"),
         (lambda data: setattr(data, "Rows", 0), r"\(0028,0010\) Rows is 0"),
-        (lambda data: setattr(rotation(data), "RotationDirection", "XX"), r"RotationDirection.*CC or CW, it is 'XX'"),
-        (lambda data: setattr(rotation(data), "AngularStep", "-3"), r"\(0018,1144\) AngularStep.*is -3"),
+        (lambda data: setattr(rotation(data), "RotationDirection", "XX"), r"RotationDirection.* is 'XX'.*--rotation"),
         (
             lambda data: setattr(heads(data)[0], "CollimatorType", "FANB"),
             r"\(0018,1181\) CollimatorType in item 1 of DetectorInformationSequence is FANB: only parallel holes",
@@ -887,7 +889,8 @@ def test_lax_values_become_warnings_of_the_study_not_of_python(tomo):
         head = heads(data)[0]
         head.add(pydicom.dataelem.DataElement(0x00181180, "SH", "LEHR of twenty letters", validation_mode=0))
 
-    assert has(read_study(tomo(longer)).warnings, "scan.dcm: The value length (22) exceeds the maximum length of 16")
+    # Nor does the length of a name matter that is read; what it says does.
+    assert has(read_study(tomo(longer)).warnings, "the heads have different collimators")
 
 
 def test_nuclide_argument_replaces_what_the_file_says(tomo):

@@ -1,5 +1,5 @@
 import dataclasses
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, time, timedelta, timezone
 
 import h5py
 import numpy as np
@@ -9,7 +9,7 @@ from spectac.recon.collimator import Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.io import open_study
 from spectac.recon.io.hdf5 import read_study, write_study
-from spectac.recon.types import Acquisition, EnergyWindow, Study
+from spectac.recon.types import Acquisition, EnergyWindow, Injection, Study
 
 
 def _full_study():
@@ -38,6 +38,7 @@ def _full_study():
         (EnergyWindow("photopeak", 143.1, 174.9), EnergyWindow("lower ≤", 129.5, 143.1)),
         counts,
         patient={"PatientName": "Müller^Änne", "PatientID": ""},
+        injection=Injection("Ioflupane", 185.5, datetime(2026, 2, 28, 20, 15)),
         history=("made", ""),
         warnings=("beware\nof lines",),
     )
@@ -79,9 +80,13 @@ def test_round_trip_of_none_nan_empty_and_line(tmp_path):
     assert back.acquisition.collimator.line == (1.466, 0.0163)
     assert np.isnan(back.acquisition.view_seconds).all()
     assert back.acquisition.start is None
-    none = Study(dataclasses.replace(acquisition, collimator=None), study.windows, study.counts)
+    assert back.injection is None
+    clock = Injection(at=time(20, 15))
+    none = Study(dataclasses.replace(acquisition, collimator=None), study.windows, study.counts, injection=clock)
     write_study(tmp_path / "b.h5", none)
-    assert read_study(tmp_path / "b.h5").acquisition.collimator is None
+    again = read_study(tmp_path / "b.h5")
+    assert again.acquisition.collimator is None
+    assert again.injection == clock
 
 
 def test_counts_are_compressed(tmp_path):
