@@ -1,21 +1,26 @@
 """The command line as a user meets it: results, records, and one clear line with exit code 2 on bad input."""
 
+import ast
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pydicom
 import pytest
+import typer
 
-from spectac.app.cli import main
-from spectac.recon import Acquisition, Collimator, EnergyWindow, MuMap, Study, SystemModel, default_grid
+from spectac import app as package
+from spectac.app.cli import app, main
+from spectac.recon import Acquisition, Collimator, EnergyWindow, MuMap, Study, SystemModel, default_grid, open_study
 from spectac.recon.io.hdf5 import write_study
 from spectac.recon.io.nifti import write_mu_map
 
@@ -183,6 +188,44 @@ def test_map_at_another_energy(here, study_file, tmp_path):
                    "--mu-map", study_file.with_name("wrong_energy.nii.gz"), *FAST)  # fmt: skip
     refused(done, "mu-map is at 159 keV but the photopeak of Tc-99m is 140.511 keV")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-16"])
+def test_output_survives_every_encoding(study_file, tmp_path, encoding):
+    """A Chinese window name on a terminal, or in a file, that has no such letters."""
+    study = open_study(study_file)
+    window = replace(study.windows[0], name="主峰")
+    write_study(tmp_path / "主峰.h5", replace(study, windows=(window,), warnings=("naïve → ü",)))
+    done = subprocess.run(
+        [sys.executable, "-m", "spectac.app.cli", "info", str(tmp_path / "主峰.h5")],
+        capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "126-154 keV" in done.stdout.decode(encoding)
+    assert not done.stderr
+
+
+def test_every_option_named_in_a_message_exists():
+    """A way out that a message offers must be one; those of the readers must exist wherever a study is read."""
+    root = Path(package.__file__).parents[1]
+    commands = {command.name: {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+                for command in typer.main.get_command(app).commands.values()}  # fmt: skip
+    reading = set.intersection(*(commands[name] for name in ("info", "reconstruct", "compare", "calibrate", "export")))
+    named = {
+        (path.relative_to(root), option)
+        for folder in ("recon", "app", "learned", "simulate")
+        for path in sorted((root / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", node.value)
+    }
+    assert len(named) > 30
+    everywhere = set.union(*commands.values())
+    foreign = {"--raw"}  # gdcmconv's
+    unknown = {(path, option) for path, option in named if option not in everywhere | foreign}
+    assert not unknown
+    of_readers = {option for path, option in named if path.parts[:2] == ("recon", "io")} - foreign
+    assert of_readers <= reading | {"--assume-aligned"}
 
 
 @pytest.mark.parametrize(
