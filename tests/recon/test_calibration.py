@@ -167,7 +167,7 @@ def test_times_in_different_zones_are_compared_as_moments():
 
 def small_image(unit="cps/mL"):
     grid = Grid.upright((2, 3, 4), (5.0, 5.0, 5.0), (0.0, 0.0, 0.0))
-    return Image(np.full(grid.shape, 4.0), grid, unit, history=("words: that nobody reads, scatter: x, attenuation: y",))
+    return Image(np.full(grid.shape, 4.0), grid, unit, history=("not read, scatter: x, attenuation: y",))
 
 
 def small_result(study, unit="cps/mL", attenuation="map", known=True):
@@ -241,14 +241,15 @@ def test_the_right_one_is_not(make_acquisition):
     ],
 )
 def test_a_phantom_that_cannot_be_is_refused(make_acquisition, given, message):
+    study = small_study(make_acquisition)
     with pytest.raises(InputError, match=message):
-        assay((small_study(make_acquisition), small_image(), np.ones((2, 3, 4))), **given)
+        assay((study, small_result(study), np.ones((2, 3, 4))), **given)
 
 
 def test_a_study_without_a_start_cannot_be_calibrated(make_acquisition):
     study = small_study(make_acquisition, start=None)
     with pytest.raises(InputError, match="does not say when it began"):
-        assay((study, small_image(), np.ones((2, 3, 4))))
+        assay((study, small_result(study), np.ones((2, 3, 4))))
 
 
 @pytest.mark.parametrize(
