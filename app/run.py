@@ -147,7 +147,12 @@ def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> lis
         write_image(folder / "image.nii.gz", result.image, about)
         described = f"spectac {request.algorithm}, attenuation {request.attenuation}"
         dicom_nm.write_image(
-            folder / "image.dcm", result.image, study=study, description=described, corrected=_corrected(study, result)
+            folder / "image.dcm",
+            result.image,
+            study=study,
+            description=described,
+            corrected=_corrected(study, result),
+            photopeak=None if result.projections is None else result.projections.photopeak,
         )
         if result.mu is not None:
             write_mu_map(folder / "mu_map.nii.gz", result.mu)

@@ -41,13 +41,13 @@ def study(make_acquisition):
 
 @pytest.fixture
 def made(tmp_path):
-    """Function (study, request) -> record.json, the image's side-car, CorrectedImage and the lines for the user."""
+    """Function (study, request) -> record.json, the image's side-car, image.dcm and the lines for the user."""
 
     def make(study, request):
         hdf5.write_study(tmp_path / "study.h5", study)
         lines = run(study, request, tmp_path / "out", [tmp_path / "study.h5"])
         record, beside = (json.loads((tmp_path / "out" / name).read_text()) for name in ("record.json", "image.json"))
-        return record, beside, pydicom.dcmread(tmp_path / "out" / "image.dcm").CorrectedImage, lines
+        return record, beside, pydicom.dcmread(tmp_path / "out" / "image.dcm"), lines
 
     return make
 
@@ -57,19 +57,19 @@ def marked(record, mark):
 
 
 def test_scatter_none_is_recorded_as_none_and_not_as_what_auto_would_do(study, made):
-    record, beside, corrected, lines = made(study, replace(QUICK, scatter="none"))
+    record, beside, dicom, lines = made(study, replace(QUICK, scatter="none"))
     assert record["study"]["scatter"] == "none"
     assert record["used"]["scatter_method"] == "none"
     assert record["used"]["scatter_windows"] == []
     assert record["used"]["attenuation"] == "none"
     assert marked(record, "scatter") == []
     assert beside["ScatterCorrectionMethod"] == "none"
-    assert "SCAT" not in corrected
+    assert "SCAT" not in dicom.CorrectedImage
     assert not any("scatter" in line for line in lines if line.startswith("note: "))
 
 
 def test_tew_is_recorded_with_its_windows(study, made):
-    record, beside, corrected, _ = made(study, QUICK)
+    record, beside, dicom, _ = made(study, QUICK)
     method = "tew, side windows smoothed by 12 mm"
     assert record["study"]["scatter"] == record["used"]["scatter_method"] == method
     assert marked(record, "photopeak") == ["peak"]
@@ -77,12 +77,15 @@ def test_tew_is_recorded_with_its_windows(study, made):
     assert record["used"]["photopeak"] == {"name": "peak", "lower_kev": 187.2, "upper_kev": 228.8}
     assert record["used"]["line_kev"] == pytest.approx(208.366)
     assert beside["ScatterWindowsKeV"] == [[166.4, 187.2], [228.8, 249.6]]
-    assert "SCAT" in corrected
+    assert "SCAT" in dicom.CorrectedImage
 
 
 def test_another_photopeak_is_recorded_as_the_one_that_was_used(study, made):
     """113 keV instead of 208 keV: window, line and scatter windows are those of the lower peak everywhere."""
-    record, beside, _, _ = made(study, replace(QUICK, photopeak="Low Peak"))
+    record, beside, dicom, _ = made(study, replace(QUICK, photopeak="Low Peak"))
+    (window,) = dicom.EnergyWindowInformationSequence
+    assert (window.EnergyWindowName, dicom.NumberOfEnergyWindows) == ("low peak", 1)
+    assert window.EnergyWindowRangeSequence[0].EnergyWindowLowerLimit == pytest.approx(101.7)
     assert marked(record, "photopeak") == ["low peak"]
     assert marked(record, "scatter") == ["low below", "low above"]
     assert record["used"]["photopeak"]["name"] == "low peak"
@@ -104,12 +107,12 @@ def test_a_named_photopeak_leaves_no_warning_that_none_holds_the_main_line(study
 def test_auto_without_scatter_windows_is_a_warning_of_info_and_record_and_a_note(study, made):
     bare = Study(study.acquisition, study.windows[-1:], study.counts[-1:])
     assert any(line.startswith("warning     no scatter correction: TEW needs") for line in in_words(describe(bare)))
-    record, beside, corrected, lines = made(bare, QUICK)
+    record, beside, dicom, lines = made(bare, QUICK)
     assert any(line.startswith("note: no scatter correction: TEW needs") for line in lines)
     for warnings in (record["warnings"], record["study"]["warnings"]):
         assert sum(line.startswith("no scatter correction") for line in warnings) == 1
     assert record["study"]["scatter"] == beside["ScatterCorrectionMethod"] == "none"
-    assert "SCAT" not in corrected
+    assert "SCAT" not in dicom.CorrectedImage
 
 
 def test_info_shows_windows_that_auto_refuses_in_words(study):
