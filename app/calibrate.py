@@ -16,7 +16,6 @@ from spectac.recon.filters import gaussian
 from spectac.recon.io.nifti import read_labels
 from spectac.recon.quantify import coefficient_of_variation
 from spectac.recon.resample import resample
-from spectac.recon.scatter import projections
 from spectac.recon.types import Array
 
 EDGE_MM = 30.0
@@ -61,7 +60,7 @@ def calibrate_camera(
     concentration_kbq_per_ml(activity_mbq, volume_ml, when, study.acquisition.nuclide, start)
     if labels is not None and not labels.is_file():
         raise InputError(f"{labels}: no such file")
-    chosen = projections(study, request.scatter, request.photopeak, dew_k=request.dew_k)
+    chosen = request.projections(study)
     if request.attenuation == "uniform" and "mu" not in request.attenuation_options and chosen.scatter is not None:
         request = request.with_option("mu", repr(water_per_cm(chosen.energy_kev)))
     result = solve(study, request)
@@ -70,13 +69,12 @@ def calibrate_camera(
         result = solve(study, request, model=UniformMap(float(result.mu.per_cm.max()), filled))
     voi = _labelled(labels, result.image) if labels is not None else _well_inside(result.image)
     found = calibrate(
-        result.image,
+        result,
         study,
         voi,
         activity_mbq=activity_mbq,
         volume_ml=volume_ml,
         assayed=when,
-        photopeak=request.photopeak,
     )
     write_calibration(output, found)
     noise = coefficient_of_variation(result.image.values, voi)

@@ -20,7 +20,6 @@ from spectac.app.options import open_given
 from spectac.app.record import sha256_of, versions
 from spectac.app.run import Request, solve
 from spectac.recon import Image, InputError, Result, Study, Update
-from spectac.recon import scatter as scatter_windows
 from spectac.recon.attenuation import uniform_map
 from spectac.recon.contour import Outline
 from spectac.recon.io.atomic import is_result, written_folder
@@ -95,7 +94,7 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
     Raises InputError for inputs that do not belong to the study, and where every method is refused.
     """
     base = request.base
-    projections = scatter_windows.projections(study, base.scatter, base.photopeak, dew_k=base.dew_k)
+    projections = base.projections(study)
     solver = StudySolver(study, projections, Settings(device=base.device))
     beside = known(request, study, projections, solver.grid)
     own = {file: digest for path in paths for file, digest in sha256_of(path).items()}
@@ -132,7 +131,7 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
         began = time.perf_counter()
         try:
             result = _solved(study, one, watch, course)
-            image = beside.in_kbq(result.image, study, base.photopeak)
+            image = beside.in_kbq(result, study)
         except InputError as error:
             refused[name] = hide(" ".join(str(error).split()))
             continue
@@ -265,7 +264,7 @@ def _write_images(folder: Path, comparison: Comparison) -> None:
     """METHOD.nii.gz, METHOD_mu.nii.gz and vois.nii.gz."""
     folder.mkdir()
     for name, made in comparison.made.items():
-        about = bids_keys(comparison.study, made.image, made.request.parameters())
+        about = bids_keys(comparison.study, made.result, made.request.parameters())
         write_image(folder / f"{name}.nii.gz", made.image, about)
         if made.result.mu is not None:
             write_mu_map(folder / f"{name}_mu.nii.gz", made.result.mu)

@@ -6,24 +6,24 @@ import numpy as np
 
 from spectac.recon import Acquisition, InputError, Projections, Study
 from spectac.recon.nuclides import nuclide
-from spectac.recon.scatter import photopeak_index, projections
+from spectac.recon.scatter import projections
 from spectac.recon.types import Array
 
 
 def describe(study: Study, used: Projections | None = None) -> dict[str, Any]:
     """Facts of a study, ready for JSON; angles in degrees, lengths in mm, times in seconds.
 
-    `used` are the projections that were reconstructed: their window is the photopeak, and their scatter correction is
-    told instead of what "auto" would do.
+    `used` are the projections that were reconstructed: their photopeak and scatter correction are described. Without
+    them it is what `reconstruct` would do by itself, and "scatter" says so.
     """
     acquisition = study.acquisition
     angles = np.mod(acquisition.view_angles_deg, 360.0)
     ordered = np.sort(angles)
     gaps = np.diff(np.append(ordered, ordered[0] + 360.0))
-    try:
-        peak: int | None = photopeak_index(study, None if used is None else used.window)
-    except InputError:
-        peak = None
+    shown, lacking = (used, "") if used is not None else _by_default(study)
+    names = [window.name for window in study.windows]
+    peak = None if shown is None or shown.window not in names else names.index(shown.window)
+    beside = () if shown is None else tuple(window.name for window in shown.scatter_windows)
     collimator = acquisition.collimator
     return {
         "nuclide": acquisition.nuclide,
@@ -44,7 +44,8 @@ def describe(study: Study, used: Projections | None = None) -> dict[str, Any]:
         "patient_position": acquisition.patient_position,
         "axis_lps_mm": None if acquisition.axis_lps_mm is None else list(acquisition.axis_lps_mm),
         "corrections": sorted(acquisition.corrections),
-        "scatter": _scatter_in_words(study, peak) if used is None else used.scatter_method,
+        "photopeak_line_kev": None if shown is None else shown.energy_kev,
+        "scatter": used.scatter_method if used is not None else _would_be(shown),
         "windows": [
             {
                 "name": window.name,
@@ -52,11 +53,21 @@ def describe(study: Study, used: Projections | None = None) -> dict[str, Any]:
                 "upper_kev": window.upper_kev,
                 "counts": float(study.counts[index].sum(dtype=np.float64)),
                 "photopeak": index == peak,
+                "scatter": window.name in beside,
             }
             for index, window in enumerate(study.windows)
         ],
         "history": list(study.history),
-        "warnings": [*study.warnings, *looks_wrong(study, peak, float(gaps.max()))],
+        "warnings": list(
+            dict.fromkeys(
+                (
+                    *study.warnings,
+                    *([lacking] if lacking else []),
+                    *(() if shown is None else shown.notes),
+                    *looks_wrong(study, peak, float(gaps.max())),
+                )
+            )
+        ),
     }
 
 
@@ -82,12 +93,23 @@ def _step_deg(acquisition: Acquisition) -> float | None:
     return float(steps[0]) if steps.size and np.ptp(steps) < 0.01 else None
 
 
-def _scatter_in_words(study: Study, peak: int | None) -> str:
-    """What "auto" would do."""
-    if peak is None:
-        return "unknown: no photopeak"
-    method = projections(study).scatter_method
-    return f'"auto" means {method}' + (": no side windows for TEW; DEW needs --dew-k" if method == "none" else "")
+def _by_default(study: Study) -> tuple[Projections | None, str]:
+    """The projections that `reconstruct` takes without options; None with the reason where it cannot."""
+    try:
+        return projections(study), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _would_be(shown: Projections | None) -> str:
+    """What "auto" comes to."""
+    return "unknown: no photopeak" if shown is None else f'"auto" means {shown.scatter_method}'
+
+
+def _imaged(facts: dict[str, Any]) -> str:
+    """The line in the photopeak, where it is another one than the main line."""
+    line_kev = facts["photopeak_line_kev"]
+    return "" if line_kev in (None, facts["main_line_kev"]) else f", imaged {line_kev:g} keV"
 
 
 def _span(values: Any) -> list[float]:
@@ -98,9 +120,7 @@ def looks_wrong(study: Study, peak: int | None, largest_gap_deg: float) -> list[
     """What a physicist should look at before trusting a reconstruction."""
     acquisition = study.acquisition
     found = []
-    if peak is None:
-        found.append(f"no energy window holds the main line of {acquisition.nuclide}: name it with --photopeak")
-        peak = 0
+    peak = 0 if peak is None else peak
     if largest_gap_deg > 30:
         found.append(f"the views leave {largest_gap_deg:.0f} deg uncovered")
     if acquisition.collimator is None:
@@ -143,7 +163,7 @@ def in_words(facts: dict[str, Any]) -> list[str]:
     if axis is not None:
         place = "at x = {:g}, y = {:g} mm; row 0 at z = {:g} mm (LPS)".format(*axis)
     lines = [
-        f"nuclide     {facts['nuclide']}, main line {facts['main_line_kev']:g} keV",
+        f"nuclide     {facts['nuclide']}, main line {facts['main_line_kev']:g} keV{_imaged(facts)}",
         f"views       {facts['views']} of {time} by {heads}, over {facts['arc_deg']:.0f} deg "
         f"(largest gap {facts['largest_gap_deg']:.1f} deg)",
         f"start       {starts} deg (0 = detector at the patient's back, 90 = at the left)",
@@ -155,7 +175,7 @@ def in_words(facts: dict[str, Any]) -> list[str]:
         f"patient     {position or 'position unknown'}",
     ]
     for window in facts["windows"]:
-        mark = "  <- photopeak" if window["photopeak"] else ""
+        mark = "  <- photopeak" if window["photopeak"] else "  <- scatter" if window["scatter"] else ""
         lines.append(
             f"window      {window['name']}: {window['lower_kev']:g}-{window['upper_kev']:g} keV, "
             f"{window['counts']:.4g} counts{mark}"

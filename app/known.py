@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spectac.app.comparison import CompareRequest
-from spectac.recon import Image, InputError, Projections, Study
-from spectac.recon.calibration import Calibration, read_calibration, told
+from spectac.recon import Image, InputError, Projections, Result, Study
+from spectac.recon.calibration import Calibration, read_calibration
 from spectac.recon.io.nifti import read_image, read_labels
 from spectac.recon.resample import resample
 from spectac.recon.types import Grid
@@ -32,15 +32,16 @@ class Known:
     scale: str
     files: tuple[Path, ...]
 
-    def in_kbq(self, image: Image, study: Study, photopeak: str | None) -> Image:
-        """An image in kBq/mL where there is a calibration for cps/mL, the same image else.
+    def in_kbq(self, result: Result, study: Study) -> Image:
+        """A result's image in kBq/mL where there is a calibration for cps/mL, the same image else.
 
         One without attenuation correction is divided as well, for comparison's sake, and its history says so.
         """
+        image = result.image
         if self.cps_per_kbq is None or image.unit != "cps/mL":
             return image
-        if self.calibration is not None and told(image, "attenuation") != "none":
-            return self.calibration.applied(image, study, photopeak)
+        if self.calibration is not None and result.attenuation != "none":
+            return self.calibration.applied(result, study)
         line = f"divided by {self.cps_per_kbq:.6g} cps per kBq, {self.scale}"
         return replace(image, values=image.values / self.cps_per_kbq, unit="kBq/mL", history=(*image.history, line))
 
@@ -57,7 +58,7 @@ def known(request: CompareRequest, study: Study, projections: Projections, grid:
     if request.base.calibration is not None:
         file = Path(request.base.calibration)
         calibration = read_calibration(file)
-        calibration.check(study, request.base.photopeak)
+        calibration.check(study, projections.window)
         if calibration.scatter_method != projections.scatter_method:
             raise InputError(
                 f"the calibration was made with scatter: {calibration.scatter_method}, the images would have scatter: "

@@ -33,6 +33,10 @@ FbpFilter = Annotated[
 ]
 Scatter = Annotated[str, typer.Option(help="auto, none, dew or tew.")]
 DewK = Annotated[float | None, typer.Option(help="Factor of the lower window for dew.")]
+ScatterWindows = Annotated[
+    str | None,
+    typer.Option(metavar="LOWER,UPPER", help="Names of the windows for tew, or of the lower one alone for dew."),
+]
 Resolution = Annotated[bool, typer.Option("--resolution/--no-resolution", help="Model the collimator's blur.")]
 PostFilter = Annotated[str | None, typer.Option(help="gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.")]
 Calibration = Annotated[
@@ -73,7 +77,7 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     if "no_resolution" in plain:
         plain["resolution"] = not plain.pop("no_resolution")
     for key, value in plain.items():
-        if isinstance(value, list) and key in ("head_angles", "methods", "pixel_mm"):
+        if isinstance(value, list) and key in ("head_angles", "methods", "pixel_mm", "scatter_windows"):
             plain[key] = ",".join(str(part) for part in value)
         elif isinstance(value, (date, time)):
             plain[key] = value.isoformat()

@@ -44,11 +44,26 @@ def _device(asked: str, used: str) -> dict[str, Any]:
     return {**told, "no_gpu": devices.no_gpu()} if asked == "auto" and used == "cpu" else told
 
 
+def _used(result: Result) -> dict[str, Any]:
+    """Photopeak, scatter and attenuation of a result of `reconstruct`."""
+    projections = result.projections
+    if projections is None:
+        return {"attenuation": result.attenuation}
+    return {
+        "photopeak": None if projections.photopeak is None else asdict(projections.photopeak),
+        "line_kev": projections.energy_kev,
+        "scatter_method": projections.scatter_method,
+        "scatter_windows": [asdict(window) for window in projections.scatter_windows],
+        "attenuation": result.attenuation,
+    }
+
+
 def record(
     inputs: list[Path], parameters: Mapping[str, Any], study: Study, result: Result, seconds: float
 ) -> dict[str, Any]:
     """Content of record.json: inputs with their digests, what was asked, what that came to, warnings, versions.
 
+    `study` and `used` describe the projections that were reconstructed, whatever the parameters asked for;
     `acquisition` and `image` hold the numbers that were used, unrounded.
     """
     digests: dict[str, str] = {}
@@ -59,7 +74,8 @@ def record(
         "inputs_sha256": digests,
         "parameters": dict(parameters),
         "device": _device(str(parameters["device"]), result.device),
-        "study": describe(study),
+        "study": describe(study, result.projections),
+        "used": _used(result),
         "acquisition": {
             "view_angles_deg": acquisition.view_angles_deg.tolist(),
             "radii_mm": acquisition.radii_mm.tolist(),

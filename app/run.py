@@ -11,6 +11,7 @@ from spectac.app.record import record
 from spectac.recon import (
     AttenuationModel,
     InputError,
+    Projections,
     RelativeDifferencePrior,
     Result,
     Study,
@@ -26,6 +27,7 @@ from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.nifti import write_image, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
 from spectac.recon.pipeline import Settings
+from spectac.recon.scatter import projections
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Request:
     fbp_filter: str | None = None
     scatter: str = "auto"
     dew_k: float | None = None
+    scatter_windows: str | None = None
     resolution: bool = True
     post_filter: str | None = None
     calibration: str | None = None
@@ -59,6 +62,10 @@ class Request:
     def with_option(self, key: str, value: str) -> "Request":
         """The same with an option of the attenuation model."""
         return replace(self, attenuation_options={**self.attenuation_options, key: value})
+
+    def projections(self, study: Study) -> Projections:
+        """The photopeak projections that are reconstructed, with their scatter."""
+        return projections(study, self.scatter, self.photopeak, dew_k=self.dew_k, scatter_windows=self.scatter_windows)
 
     def parameters(self) -> dict[str, object]:
         """Parameters for record.json: those that the algorithm does not use are None."""
@@ -100,6 +107,7 @@ def solve(
             resolution=request.resolution,
             scatter=request.scatter,
             dew_k=request.dew_k,
+            scatter_windows=request.scatter_windows,
             photopeak=request.photopeak,
             prior=None if request.prior_beta is None else RelativeDifferencePrior(request.prior_beta),
             fbp_filter=None if request.fbp_filter is None else parse_filter(request.fbp_filter),
@@ -111,7 +119,7 @@ def solve(
 
 def _corrected(study: Study, result: Result) -> list[str]:
     """DICOM's terms (CorrectedImage) for what the reconstruction corrected."""
-    scattered = not any("scatter: none" in line for line in result.image.history)
+    scattered = result.projections is not None and result.projections.scatter is not None
     done = {"ATTN": result.mu is not None, "SCAT": scattered, "DECY": study.acquisition.times_known}
     return [term for term, corrected in done.items() if corrected]
 
@@ -133,13 +141,18 @@ def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> lis
         result = solve(study, request)
         seconds = time.perf_counter() - began
         if calibration is not None:
-            result = replace(result, image=calibration.applied(result.image, study, request.photopeak))
+            result = replace(result, image=calibration.applied(result, study))
         content = record(inputs, request.parameters(), study, result, seconds)
-        about = bids_keys(study, result.image, request.parameters())
+        about = bids_keys(study, result, request.parameters())
         write_image(folder / "image.nii.gz", result.image, about)
         described = f"spectac {request.algorithm}, attenuation {request.attenuation}"
         dicom_nm.write_image(
-            folder / "image.dcm", result.image, study=study, description=described, corrected=_corrected(study, result)
+            folder / "image.dcm",
+            result.image,
+            study=study,
+            description=described,
+            corrected=_corrected(study, result),
+            photopeak=None if result.projections is None else result.projections.photopeak,
         )
         if result.mu is not None:
             write_mu_map(folder / "mu_map.nii.gz", result.mu)

@@ -58,7 +58,8 @@ def scanned(patient, counts, seed):
 
 study, true_factor = scanned(filling, 1e7, seed=1)
 settings = {"iterations": 8, "subsets": 6, "post_filter": GaussianFilter(10.0)}
-image = reconstruct(study, GivenMap(water.mu(140.511)), **settings).image
+result = reconstruct(study, GivenMap(water.mu(140.511)), **settings)
+image = result.image
 
 # %%
 # The factor is the mean of the image in a volume well inside, over the true concentration at the scan's start. Here the
@@ -66,7 +67,7 @@ image = reconstruct(study, GivenMap(water.mu(140.511)), **settings).image
 
 z, y, x = image.grid.centres_mm()
 middle = (np.abs(z)[:, None, None] < 50.0) & (x**2 + y[:, None] ** 2 < 60.0**2)
-calibration = calibrate(image, study, middle, activity_mbq=activity_mbq, volume_ml=volume_ml, assayed=assayed)
+calibration = calibrate(result, study, middle, activity_mbq=activity_mbq, volume_ml=volume_ml, assayed=assayed)
 print(calibration.note)
 print(f"{calibration.cps_per_kbq:.5f} cps per kBq, {calibration.cps_per_kbq / true_factor - 1:+.1%} off the true one")
 
@@ -77,7 +78,7 @@ print(f"{calibration.cps_per_kbq:.5f} cps per kBq, {calibration.cps_per_kbq / tr
 head = draw_head(np.random.default_rng(3), voxel_mm=4.0 if tiny else 2.0)
 uptake = draw_uptake("perfusion", head, np.random.default_rng(4), nuclide="Tc-99m")
 patient_study, _ = scanned(Patient(head, uptake), 5e6, seed=2)
-raw = reconstruct(patient_study, GivenMap(head.mu(140.511)), **settings).image
+raw = reconstruct(patient_study, GivenMap(head.mu(140.511)), **settings)
 activity = calibration.applied(raw, patient_study)
 
 true_activity = resample(uptake.kbq_per_ml, head.grid, activity.grid)
@@ -88,7 +89,7 @@ for region in ("brain", "cortex", "white matter"):
     print(f"{region:13} {found:6.2f} {activity.unit}, truth {truth:6.2f}, {found / truth - 1:+.1%}")
 
 try:
-    hot = reconstruct(patient_study, GivenMap(head.mu(140.511)), scatter="none", **settings).image
+    hot = reconstruct(patient_study, GivenMap(head.mu(140.511)), scatter="none", **settings)
     calibration.applied(hot, patient_study)
 except InputError as error:
     print(f"refused: {error}")

@@ -21,7 +21,7 @@ from spectac.recon.io.atomic import written
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.quantify import voi_mean
 from spectac.recon.scatter import photopeak_index
-from spectac.recon.types import Array, EnergyWindow, Image, Study
+from spectac.recon.types import Array, EnergyWindow, Image, Projections, Result, Study
 
 FORMAT, VERSION = "spectac-calibration", 1
 
@@ -36,7 +36,7 @@ MOST_HALF_LIVES = 10.0
 class Calibration:
     """Counts per second of one head per kBq in air, and what it belongs to.
 
-    `collimator` by name, `window` the photopeak, `scatter_method` as in the image's history, `note` where it is from.
+    `collimator` by name, `window` the photopeak, `scatter_method` as in Projections, `note` where it is from.
     """
 
     cps_per_kbq: float
@@ -78,44 +78,43 @@ class Calibration:
         if not acquisition.times_known:
             raise InputError("kBq/mL needs counts per second, but the study's view times are unknown")
 
-    def applied(self, image: Image, study: Study, photopeak: str | None = None) -> Image:
-        """Image in kBq/mL, values / cps_per_kbq, of the activity at the start of the acquisition.
+    def applied(self, result: Result, study: Study) -> Image:
+        """Image of a result in kBq/mL, values / cps_per_kbq, of the activity at the start of the acquisition.
 
-        `image` in cps/mL, reconstructed from `study`; its history gains a line.
+        `result` as `reconstruct` made it from `study`, in cps/mL; the image's history gains a line.
         Raises InputError as `check`, for an image in another unit, one without attenuation correction and one of
         another scatter correction.
         """
-        self.check(study, photopeak)
-        method = _quantitative(image)
-        if method != self.scatter_method:
+        projections, image = _quantitative(result), result.image
+        self.check(study, projections.window)
+        if projections.scatter_method != self.scatter_method:
             raise InputError(
-                f"the calibration was made with scatter: {self.scatter_method}, the image with scatter: {method}: "
-                "reconstruct with the same scatter correction"
+                f"the calibration was made with scatter: {self.scatter_method}, the image with scatter: "
+                f"{projections.scatter_method}: reconstruct with the same scatter correction"
             )
         line = f"calibrated: {self.cps_per_kbq:.6g} cps per kBq ({self.nuclide}, {self.collimator})"
         return replace(image, values=image.values / self.cps_per_kbq, unit="kBq/mL", history=(*image.history, line))
 
 
 def calibrate(
-    image: Image,
+    result: Result,
     study: Study,
     voi: Array,
     *,
     activity_mbq: float,
     volume_ml: float,
     assayed: datetime,
-    photopeak: str | None = None,
 ) -> Calibration:
     """Calibration from the image of a uniform phantom of known activity.
 
-    `image` in cps/mL, reconstructed from `study` with attenuation correction; `voi` weights (z, y, x) of a volume well
-    inside the phantom, see `cps_per_kbq`; `activity_mbq` in the whole `volume_ml` at the time `assayed`, what stayed in
-    the syringe subtracted. Without scatter correction the factor holds for objects of the phantom's size alone.
+    `result` as `reconstruct` made it from `study`, in cps/mL, with attenuation correction; `voi` weights (z, y, x) of a
+    volume well inside the phantom, see `cps_per_kbq`; `activity_mbq` in the whole `volume_ml` at the time `assayed`,
+    what stayed in the syringe subtracted. Without scatter correction the factor holds for objects of the phantom's size
+    alone.
     Raises InputError where start, collimator or view times of the study are unknown, for images that are not
     quantitative, and for a VOI that is larger than the phantom.
     """
-    peak = study.windows[photopeak_index(study, photopeak)]
-    method = _quantitative(image)
+    projections, image = _quantitative(result), result.image
     if study.acquisition.start is None:
         raise InputError("the study does not say when it began, so that the activity then is unknown: give --start")
     name = study.acquisition.nuclide
@@ -128,7 +127,8 @@ def calibrate(
         f"{activity_mbq:g} MBq in {volume_ml:g} mL at {assayed.isoformat()}, {concentration:.6g} kBq/mL at "
         f"{study.acquisition.start.isoformat()}, VOI of {held_ml:.1f} mL"
     )
-    return Calibration(factor, name, _collimator(study), peak, method, note)
+    peak = study.windows[photopeak_index(study, projections.window)]
+    return Calibration(factor, name, _collimator(study), peak, projections.scatter_method, note)
 
 
 def cps_per_kbq(image: Image, voi: Array, kbq_per_ml: float) -> float:
@@ -242,30 +242,20 @@ def _collimator(study: Study) -> str:
     return study.acquisition.collimator.name
 
 
-def _quantitative(image: Image) -> str:
-    """Scatter method that the image's history names; InputError for an image that activity cannot be read from."""
-    if image.unit != "cps/mL":
-        raise InputError(f"a calibration needs an image in cps/mL, this one is in {image.unit}")
-    method, attenuation = (told(image, what) for what in ("scatter", "attenuation"))
-    if method is None or attenuation is None:
+def _quantitative(result: Result) -> Projections:
+    """Projections of a result; InputError for an image that activity cannot be read from."""
+    if result.image.unit != "cps/mL":
+        raise InputError(f"a calibration needs an image in cps/mL, this one is in {result.image.unit}")
+    if result.projections is None or result.attenuation is None:
         raise InputError(
-            "the image's history does not tell its scatter and attenuation correction: a calibration needs an image of "
-            "spectac reconstruct"
+            "the result does not tell its scatter and attenuation correction: a calibration needs one of reconstruct()"
         )
-    if attenuation == "none":
+    if result.attenuation == "none":
         raise InputError(
             "the image was not corrected for attenuation, so that its values depend on the depth: reconstruct with "
             "--attenuation, or leave the calibration out"
         )
-    return method
-
-
-def told(image: Image, what: str) -> str | None:
-    """What the latest line of an image's history says behind "scatter: " or "attenuation: "; None where none does."""
-    for line in reversed(image.history):
-        if f"{what}: " in line:
-            return line.partition(f"{what}: ")[2]
-    return None
+    return result.projections
 
 
 def _limits(window: EnergyWindow) -> str:

@@ -1,6 +1,6 @@
 """The front door: a study in, an image out, with any attenuation model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from spectac.recon import filters, geometry
-from spectac.recon import scatter as scatter_windows
+from spectac.recon import scatter as windows
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
 from spectac.recon.contour_preview import HEAD_ML, exceeded, largest
 from spectac.recon.device import device_errors, own_stream, select_device
@@ -62,6 +62,7 @@ def reconstruct(
     resolution: bool = True,
     scatter: str = "auto",
     dew_k: float | None = None,
+    scatter_windows: str | Sequence[str] | None = None,
     photopeak: str | None = None,
     prior: RelativeDifferencePrior | None = None,
     fbp_filter: RampWindow | None = None,
@@ -72,21 +73,28 @@ def reconstruct(
 ) -> Result:
     """Image of a study, corrected by an attenuation model (default: none).
 
-    `algorithm` is "osem", "mlem" (one subset), "map" (BSREM, needs `prior`) or "fbp"; `scatter`, `dew_k` and
-    `photopeak` as in scatter.projections; `grid=None` is geometry.default_grid. The post-filter is applied once, to the
-    result's image. `on_update` is called after every subset's update and may raise to stop.
+    `algorithm` is "osem", "mlem" (one subset), "map" (BSREM, needs `prior`) or "fbp"; `scatter`, `dew_k`,
+    `scatter_windows` and `photopeak` as in scatter.projections; `grid=None` is geometry.default_grid. The post-filter
+    is applied once, to the result's image. `on_update` is called after every subset's update and may raise to stop.
     Raises InputError for settings or data that do not fit each other; Result.notes holds what the user should know.
     """
     settings = Settings(algorithm, iterations, subsets, resolution, prior, fbp_filter, device)
-    projections = scatter_windows.projections(study, scatter, photopeak, dew_k=dew_k)
+    projections = windows.projections(study, scatter, photopeak, dew_k=dew_k, scatter_windows=scatter_windows)
     solver = StudySolver(study, projections, settings, grid, on_update)
     model = NoAttenuation() if attenuation is None else attenuation
     result = model.correct(solver)
     image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
     if post_filter is not None:
         image = post_filter(image)
-    notes = (*study.warnings, *solver.notes, *result.notes)
-    return replace(result, image=image, notes=tuple(dict.fromkeys(notes)), device=solver.device)
+    notes = (*study.warnings, *projections.notes, *solver.notes, *result.notes)
+    return replace(
+        result,
+        image=image,
+        notes=tuple(dict.fromkeys(notes)),
+        projections=projections,
+        attenuation=model.name,
+        device=solver.device,
+    )
 
 
 class StudySolver:
@@ -211,7 +219,7 @@ class StudySolver:
             return self._previews[window]
         counts = self.projections.counts
         if window is not None:
-            counts = self.study.counts[scatter_windows.photopeak_index(self.study, window)]
+            counts = self.study.counts[windows.photopeak_index(self.study, window)]
         image = _on_grid(self._preview_of(counts, mu), self._previews[None].grid)
         if mu is None:
             self._previews[window] = image

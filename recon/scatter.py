@@ -1,19 +1,52 @@
 """Scatter from energy windows beside the photopeak: the expected scattered counts in every photopeak bin."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from spectac.recon.collimator import FWHM_PER_SIGMA
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide
-from spectac.recon.types import Array, EnergyWindow, Projections, Study
+from spectac.recon.side_windows import (
+    ENERGY_RESOLUTION,
+    GAP_KEV,
+    RESOLUTION_KEV,
+    UPPER_EMPTY,
+    SideWindow,
+    centre_kev,
+    chosen,
+    line_kev,
+    named,
+    split_names,
+    with_limits,
+)
+from spectac.recon.types import Array, Projections, Study
 
 METHODS = ("auto", "none", "dew", "tew")
 SMOOTHING_FWHM_MM = 12.0
 """Gaussian that takes the noise off the side windows before they are scaled; scatter itself is smoother than that."""
 
-GAP_KEV = 1.0
-"""Largest gap or overlap between the photopeak and a window that still counts as its neighbour in TEW."""
+MOST_REMOVED = 0.5
+"""Share of the primary in the estimate of overlapping windows. Removing a share q raises the noise by 1/(1 - q)."""
+
+NOTED_PRIMARY = 0.2
+"""Share of the primary that TEW without overlap may take for scatter without a note."""
+
+MOST_SCATTER = 0.60
+"""Of the counts inside the object. Virtual heads have 0.20-0.22 (docs/validation.md), measured heads 0.2-0.4, the
+middle of a large body some 0.4 at 140 keV; 0.60 is one and a half scattered photons for each unscattered one."""
+
+MOST_SCATTER_BELOW_A_LINE = 0.75
+"""The same where photons of a line above the imaged one reach the photopeak: in low-energy collimators those of 529 keV
+bring virtual I-123 heads to 0.47."""
+
+INSIDE_LEVEL, BRIGHT_LEVEL = 0.1, 0.5
+"""Of the largest smoothed photopeak bin: what lies above is inside the object; is bright."""
+
+MOST_EXCEEDED = 0.05
+"""Share of the bright bins in which noise may lift the scatter above all counts."""
 
 
 def photopeak_index(study: Study, name: str | None = None) -> int:
@@ -22,7 +55,7 @@ def photopeak_index(study: Study, name: str | None = None) -> int:
     Where several hold the line the narrowest is taken. Raises InputError, listing the windows, where none fits.
     """
     windows = study.windows
-    listed = ", ".join(f"{w.name} ({w.lower_kev:g}-{w.upper_kev:g} keV)" for w in windows)
+    listed = ", ".join(with_limits(window) for window in windows)
     if name is not None:
         for index, window in enumerate(windows):
             if window.name.strip().lower() == name.strip().lower():
@@ -44,15 +77,24 @@ def projections(
     photopeak: str | None = None,
     *,
     dew_k: float | None = None,
+    scatter_windows: str | Sequence[str] | None = None,
     smoothing_fwhm_mm: float = SMOOTHING_FWHM_MM,
 ) -> Projections:
     """Photopeak projections of a study with the expected scatter (v, z, u) of the chosen method.
 
-    TEW S = (C_lo/W_lo + C_hi/W_hi) * W_peak/2 (Ogawa et al., IEEE Trans Med Imaging 1991;10:408-412,
-    doi:10.1109/42.97591); DEW S = k * C_lo (Jaszczak et al., J Nucl Med 1984;25:893-900). Side windows are smoothed by
-    a Gaussian of `smoothing_fwhm_mm` within each view. "auto": TEW where both neighbours exist; one-sided TEW (upper
-    counts taken as 0) for Tc-99m with the lower one; DEW only where `dew_k` is given; else none.
-    Raises InputError where the windows that a method needs are missing.
+    TEW: S = (C_lo/W_lo + C_hi/W_hi) * W_peak/2 where both windows touch the photopeak within 1 keV (Ogawa et al., IEEE
+    Trans Med Imaging 1991;10:408-412, doi:10.1109/42.97591), else by the line through the windows' centres,
+    S = W_peak [(E_hi - E_peak) C_lo/W_lo + (E_peak - E_lo) C_hi/W_hi]/(E_hi - E_lo). Where a window overlaps the
+    photopeak the primary is removed: an estimate T that takes the share q of the primary along gives
+    S = (T - q C_peak)/(1 - q). DEW: S = k * C_lo (Jaszczak et al., J Nucl Med 1984;25:893-900). The windows are
+    smoothed by a Gaussian of `smoothing_fwhm_mm` within each view.
+
+    "auto": TEW where there is a window on either side, at most 10 % of the line's energy away; for Tc-99m the lower one
+    alone, the scatter's spectrum ending with the photopeak; DEW only where `dew_k` is given; else none, and
+    `Projections.notes` say why. `scatter_windows`, "LOWER,UPPER" or a sequence of names, are taken whatever their
+    distance; one name is the lower window of DEW, or of TEW for Tc-99m.
+    Raises InputError where a method lacks its windows, and for named windows that do not lie beside the photopeak or
+    hold more than 20 % of its primary (FWHM 9.8 % at 140.5 keV).
     """
     if method not in METHODS:
         raise InputError(f"scatter method {method!r} is not one of {', '.join(METHODS)}")
@@ -60,71 +102,209 @@ def projections(
         raise InputError(f"the DEW factor k must be above 0, not {dew_k}")
     if dew_k is not None and method not in ("auto", "dew"):
         raise InputError(f"the DEW factor k belongs to scatter methods dew and auto, not to {method}")
+    if scatter_windows is not None and method == "none":
+        raise InputError("--scatter-windows belongs to scatter methods auto, tew and dew, not to none")
     peak = photopeak_index(study, photopeak)
-    lower, upper = _neighbours(study.windows, peak)
-    one_sided = study.acquisition.nuclide == "Tc-99m" and upper is None and lower is not None
-    chosen = method
-    if method == "auto":
-        if lower is not None and (upper is not None or one_sided):
-            chosen = "tew"
-        else:
-            chosen = "dew" if dew_k is not None and window_below(study, peak) is not None else "none"
-    scatter, label = None, "none"
-    if chosen == "tew":
-        if lower is None or (upper is None and not one_sided):
-            raise InputError(
-                "TEW needs a window directly below and one directly above the photopeak "
-                f"{_name(study.windows[peak])}; the study has {', '.join(_name(w) for w in study.windows)}: "
-                "use --scatter dew with --dew-k, or --scatter none"
-            )
-        scatter = _smoothed(study, lower, smoothing_fwhm_mm) / study.windows[lower].width_kev
-        if upper is not None:
-            scatter = scatter + _smoothed(study, upper, smoothing_fwhm_mm) / study.windows[upper].width_kev
-        scatter = scatter * (0.5 * study.windows[peak].width_kev)
-        label = "tew" if upper is not None else "tew, lower window only"
-    elif chosen == "dew":
-        below = window_below(study, peak)
-        if below is None:
-            raise InputError("DEW needs a window below the photopeak, the study has none: use --scatter none")
-        if dew_k is None:
-            raise InputError("DEW needs its factor k, which depends on the windows: give --dew-k (0.5 is Jaszczak's)")
-        scatter = dew_k * _smoothed(study, below, smoothing_fwhm_mm)
-        label = f"dew, k = {dew_k:g}"
-    if scatter is not None:
-        label += f", side windows smoothed by {smoothing_fwhm_mm:g} mm"
+    energy_kev = line_kev(study, peak)
+    names = None if scatter_windows is None else split_names(study, scatter_windows)
+    found, notes = _chosen(study, peak, method, names, dew_k)
+    scatter = None
+    if found is not None:
+        scatter = found.expected(study, peak, smoothing_fwhm_mm)
+        notes += [*found.notes(study, peak), *_implausible(study, peak, scatter, smoothing_fwhm_mm)]
     return Projections(
         study.acquisition,
         study.counts[peak],
-        _line_kev(study, peak),
+        energy_kev,
         scatter=scatter,
-        scatter_method=label,
-        window=study.windows[peak].name,
+        scatter_method="none" if found is None else f"{found.label}, side windows smoothed by {smoothing_fwhm_mm:g} mm",
+        photopeak=study.windows[peak],
+        scatter_windows=() if found is None else tuple(side.window for side in found.sides),
+        notes=tuple(notes),
     )
 
 
-def _line_kev(study: Study, peak: int) -> float:
-    """Energy of the nuclide's first line that the photopeak window holds."""
-    lines = nuclide(study.acquisition.nuclide).lines
-    held = [energy_kev for energy_kev, _ in lines if study.windows[peak].holds(energy_kev)]
-    if not held:
-        listed = ", ".join(f"{energy_kev:g}" for energy_kev, _ in lines)
-        raise InputError(
-            f"window {_name(study.windows[peak])} holds no line of {study.acquisition.nuclide} ({listed} keV): "
-            "name another --photopeak or the right --nuclide"
+@dataclass(frozen=True)
+class _Dew:
+    """Scatter as k times the counts of a window below the photopeak."""
+
+    sides: tuple[SideWindow]
+    k: float
+
+    @property
+    def label(self) -> str:
+        return f"dew, k = {self.k:g}"
+
+    def expected(self, study: Study, peak: int, fwhm_mm: float) -> Array:
+        return self.k * _smoothed(study, self.sides[0].index, fwhm_mm)
+
+    def notes(self, study: Study, peak: int) -> list[str]:
+        return _empty(study, self.sides[0])
+
+
+@dataclass(frozen=True)
+class _Tew:
+    """Scatter from the counts per keV of a window below the photopeak and one above, or none above for an empty one.
+
+    `weights` of the counts per keV add up to 1 for two windows; `primary` is the share of the photopeak's primary that
+    the estimate takes along.
+    """
+
+    sides: tuple[SideWindow, ...]
+    weights: tuple[float, ...]
+    primary: float
+
+    @classmethod
+    def of(cls, study: Study, peak: int, lower: SideWindow, upper: SideWindow | None) -> "_Tew":
+        """InputError where windows overlap so far that little but primary would be in the estimate."""
+        main = study.windows[peak]
+        sides = (lower,) if upper is None else (lower, upper)
+        weights: tuple[float, ...] = (0.5, 0.5)
+        if not all(side.touches for side in sides):
+            # Taken as empty, the upper window is a point of height 0 at the photopeak's limit.
+            end_kev = main.upper_kev if upper is None else upper.centre_kev
+            apart_kev = end_kev - lower.centre_kev
+            weights = ((end_kev - centre_kev(main)) / apart_kev, (centre_kev(main) - lower.centre_kev) / apart_kev)
+        primary = main.width_kev * sum(
+            weight * side.primary / side.window.width_kev for weight, side in zip(weights, sides, strict=False)
         )
-    return held[0]
+        made = cls(sides, weights[: len(sides)], primary)
+        if made.overlapping and primary > MOST_REMOVED:
+            raise InputError(
+                f"{' and '.join(with_limits(side.window) for side in made.overlapping)} overlap the photopeak "
+                f"{with_limits(main)} so far that TEW would take {primary:.0%} of the unscattered photons: name other "
+                "windows with --scatter-windows LOWER,UPPER, or --scatter none"
+            )
+        return made
+
+    @property
+    def overlapping(self) -> list[SideWindow]:
+        return [side for side in self.sides if side.gap_kev < -GAP_KEV]
+
+    @property
+    def label(self) -> str:
+        words = ["tew"]
+        if not all(side.touches for side in self.sides):
+            words.append("line through the windows' centres")
+        if self.overlapping:
+            words.append(f"{self.primary:.3g} of the primary removed")
+        if len(self.sides) == 1:
+            words.append("lower window only")
+        return ", ".join(words)
+
+    def expected(self, study: Study, peak: int, fwhm_mm: float) -> Array:
+        per_kev = [
+            weight * (_smoothed(study, side.index, fwhm_mm) / side.window.width_kev)
+            for weight, side in zip(self.weights, self.sides, strict=True)
+        ]
+        scatter = sum(per_kev[1:], start=per_kev[0]) * study.windows[peak].width_kev
+        if self.overlapping:
+            scatter = (scatter - self.primary * _smoothed(study, peak, fwhm_mm)) / (1.0 - self.primary)
+        return np.maximum(scatter, 0.0)
+
+    def notes(self, study: Study, peak: int) -> list[str]:
+        notes = _empty(study, self.sides[0])
+        main = with_limits(study.windows[peak])
+        gaps = [
+            f"{with_limits(side.window)} lies {side.gap_kev:.3g} keV {where} it"
+            for side, where in zip(self.sides, ("below", "above"), strict=False)
+            if side.gap_kev > GAP_KEV
+        ]
+        if gaps:
+            notes.append(
+                f"TEW scatter windows with a gap to the photopeak {main}: {', '.join(gaps)}; scatter is taken from the "
+                "line through the windows' centres"
+            )
+        for side in self.overlapping:
+            notes.append(
+                f"scatter window {with_limits(side.window)} overlaps the photopeak {main} by {-side.gap_kev:.3g} keV: "
+                f"unscattered photons in it, {side.primary:.1%} of the photopeak's by an energy resolution of "
+                f"{ENERGY_RESOLUTION:.1%} at {RESOLUTION_KEV:g} keV, were removed"
+            )
+        if not self.overlapping and self.primary > NOTED_PRIMARY:
+            notes.append(
+                f"TEW takes some {self.primary:.0%} of the unscattered photons for scatter, by an energy resolution of "
+                f"{ENERGY_RESOLUTION:.1%} at {RESOLUTION_KEV:g} keV: the photopeak {main} is narrow"
+            )
+        return notes
 
 
-def _name(window: EnergyWindow) -> str:
-    return f"{window.name} ({window.lower_kev:g}-{window.upper_kev:g} keV)"
+def _chosen(
+    study: Study, peak: int, method: str, names: Sequence[str] | None, dew_k: float | None
+) -> tuple[_Tew | _Dew | None, list[str]]:
+    """The estimate that a method comes to, None for no correction, and why "auto" corrects nothing."""
+    if method == "none":
+        return None, []
+    if method == "dew":
+        return _dew(study, peak, names, dew_k), []
+    try:
+        return _tew(study, peak, names), []
+    except InputError as error:
+        if method == "tew":
+            raise
+        if dew_k is not None and (window_below(study, peak) is not None if names is None else len(names) == 1):
+            return _dew(study, peak, names, dew_k), []
+        if names is not None:
+            raise
+        return None, [f"no scatter correction: {error}"]
 
 
-def _neighbours(windows: tuple[EnergyWindow, ...], peak: int) -> tuple[int | None, int | None]:
-    """Windows that end where the photopeak begins, and begin where it ends."""
-    main = windows[peak]
-    lower = [i for i, w in enumerate(windows) if i != peak and abs(w.upper_kev - main.lower_kev) <= GAP_KEV]
-    upper = [i for i, w in enumerate(windows) if i != peak and abs(w.lower_kev - main.upper_kev) <= GAP_KEV]
-    return (lower[0] if lower else None), (upper[0] if upper else None)
+def _tew(study: Study, peak: int, names: Sequence[str] | None) -> _Tew:
+    if names is None:
+        return _Tew.of(study, peak, *chosen(study, peak))
+    lower, upper = named(study, peak, [photopeak_index(study, name) for name in names])
+    if lower is None or (upper is None and study.acquisition.nuclide not in UPPER_EMPTY):
+        raise InputError(
+            f"--scatter-windows names no window {'below' if lower is None else 'above'} the photopeak "
+            f"{with_limits(study.windows[peak])}: TEW needs LOWER,UPPER (the lower one alone for "
+            f"{', '.join(UPPER_EMPTY)}), DEW the lower one and --dew-k"
+        )
+    return _Tew.of(study, peak, lower, upper)
+
+
+def _dew(study: Study, peak: int, names: Sequence[str] | None, k: float | None) -> _Dew:
+    if k is None:
+        raise InputError("DEW needs its factor k, which depends on the windows: give --dew-k (0.5 is Jaszczak's)")
+    if names is None:
+        below = window_below(study, peak)
+        if below is None:
+            raise InputError(
+                "DEW needs a window below the photopeak, the study has none: use --scatter none, or name a window with "
+                "--scatter-windows"
+            )
+        names = [study.windows[below].name]
+    lower, upper = named(study, peak, [photopeak_index(study, name) for name in names])
+    if lower is None or upper is not None:
+        raise InputError("DEW takes one window below the photopeak: give its name alone with --scatter-windows")
+    return _Dew((lower,), k)
+
+
+def _empty(study: Study, lower: SideWindow) -> list[str]:
+    if study.counts[lower.index].any():
+        return []
+    return [f"the scatter window {with_limits(lower.window)} holds no counts: little or no scatter is corrected"]
+
+
+def _implausible(study: Study, peak: int, scatter: Array, fwhm_mm: float) -> list[str]:
+    """A note where the estimate takes more of the photopeak than scatter can be."""
+    counts = _smoothed(study, peak, fwhm_mm)
+    top = float(counts.max())
+    if not top > 0:
+        return []
+    inside, bright = (counts > level * top for level in (INSIDE_LEVEL, BRIGHT_LEVEL))
+    share = float(scatter[inside].sum() / counts[inside].sum())
+    exceeded = float((scatter[bright] > counts[bright]).mean())
+    imaged_kev = line_kev(study, peak)
+    below = any(energy_kev > imaged_kev for energy_kev, _ in nuclide(study.acquisition.nuclide).lines)
+    most = MOST_SCATTER_BELOW_A_LINE if below else MOST_SCATTER
+    if share <= most and exceeded <= MOST_EXCEEDED:
+        return []
+    return [
+        f"the scatter estimate takes {share:.0%} of the photopeak counts inside the object and exceeds them in "
+        f"{exceeded:.0%} of the bright bins; 20 to 50 % are usual for heads, more than {most:.0%} are "
+        "not to be expected: check the energy windows and their counts (--photopeak, --scatter-windows), or use "
+        "--scatter none"
+    ]
 
 
 def windows_below(study: Study, peak: int) -> list[int]:

@@ -299,7 +299,9 @@ class Study:
 class Projections:
     """Photopeak projections as a reconstruction takes them: `counts` (v, z, u) and the expected `scatter` (v, z, u).
 
-    `window` is the name of the energy window that the counts came from.
+    `photopeak` is the energy window of the counts, None where it is unknown; `energy_kev` the line that is imaged.
+    `scatter` was estimated by `scatter_method` from `scatter_windows`, the lower one first. `notes` tell the user what
+    to know about the estimate, and why there is none.
     """
 
     acquisition: Acquisition
@@ -308,7 +310,9 @@ class Projections:
     _: KW_ONLY
     scatter: Array | None = None
     scatter_method: str = "none"
-    window: str = "photopeak"
+    photopeak: EnergyWindow | None = None
+    scatter_windows: tuple[EnergyWindow, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = _frozen(self.counts, np.float32, self.acquisition.shape, "counts (view, z, u)")
@@ -318,7 +322,18 @@ class Projections:
             scatter = _frozen(scatter, np.float32, self.acquisition.shape, "scatter (view, z, u)")
             _finite(scatter, "scatter", least=0.0)
         _check_energy(self.energy_kev)
-        _set(self, counts=counts, scatter=scatter)
+        _set(
+            self,
+            counts=counts,
+            scatter=scatter,
+            scatter_windows=tuple(self.scatter_windows),
+            notes=tuple(self.notes),
+        )
+
+    @property
+    def window(self) -> str:
+        """Name of the photopeak window; "photopeak" where it is unknown."""
+        return "photopeak" if self.photopeak is None else self.photopeak.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,8 +375,9 @@ class MuMap:
 class Result:
     """What an attenuation model returns: image, the map that was used, the uncorrected image, notes for the user.
 
-    `mu_spread` is the standard deviation of an estimated map, for the models that know one; `device`, which
-    `reconstruct` fills in, where the image was reconstructed ("cpu" or "cuda").
+    `mu_spread` is the standard deviation of an estimated map, for the models that know one. `reconstruct` fills in the
+    rest: `projections` with the photopeak and the scatter correction that were used, `attenuation` the model's name,
+    `device` where the image was reconstructed ("cpu" or "cuda").
     """
 
     image: Image
@@ -370,4 +386,6 @@ class Result:
     mu_spread: MuMap | None = None
     uncorrected: Image | None = None
     notes: tuple[str, ...] = ()
+    projections: Projections | None = None
+    attenuation: str | None = None
     device: str = "cpu"

@@ -26,6 +26,7 @@ from spectac.app.options import (
     PriorBeta,
     Resolution,
     Scatter,
+    ScatterWindows,
     StudyPaths,
     Subsets,
     UniformMu,
@@ -40,12 +41,20 @@ def info(
     study: StudyPaths,
     given: Mapping[str, object],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    photopeak: Photopeak = None,
+    scatter: Scatter = "auto",
+    dew_k: DewK = None,
+    scatter_windows: ScatterWindows = None,
 ) -> None:
-    """Show windows, views, orbit and counts of a study, and what looks wrong."""
+    """Show windows, views, orbit and counts of a study, how its scatter is corrected, and what looks wrong."""
     opened = open_given(study, given)
     from spectac.app.describe import describe, in_words
+    from spectac.recon.scatter import projections
 
-    facts = describe(opened)
+    used = None
+    if (photopeak, scatter, dew_k, scatter_windows) != (None, "auto", None, None):
+        used = projections(opened, scatter, photopeak, dew_k=dew_k, scatter_windows=scatter_windows)
+    facts = describe(opened, used)
     print(json.dumps(facts, indent=2) if as_json else "\n".join(in_words(facts)))
 
 
@@ -72,6 +81,7 @@ def reconstruct(
     fbp_filter: FbpFilter = None,
     scatter: Scatter = "auto",
     dew_k: DewK = None,
+    scatter_windows: ScatterWindows = None,
     resolution: Resolution = True,
     post_filter: PostFilter = None,
     calibration: Calibration = None,
@@ -92,6 +102,7 @@ def reconstruct(
         fbp_filter=fbp_filter,
         scatter=scatter,
         dew_k=dew_k,
+        scatter_windows=scatter_windows,
         resolution=resolution,
         post_filter=post_filter,
         calibration=None if calibration is None else str(calibration),
@@ -134,6 +145,7 @@ def calibrate(
     subsets: Subsets = 10,
     scatter: Scatter = "auto",
     dew_k: DewK = None,
+    scatter_windows: ScatterWindows = None,
     resolution: Resolution = True,
     device: Device = "auto",
 ) -> None:
@@ -149,6 +161,7 @@ def calibrate(
         subsets=subsets,
         scatter=scatter,
         dew_k=dew_k,
+        scatter_windows=scatter_windows,
         resolution=resolution,
         device=device,
         given=given,

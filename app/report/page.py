@@ -51,8 +51,8 @@ _PATIENT = {
 
 
 _SETTINGS = (
-    "algorithm", "iterations", "subsets", "prior_beta", "fbp_filter", "scatter", "dew_k", "photopeak", "post_filter",
-    "calibration", "device",
+    "algorithm", "iterations", "subsets", "prior_beta", "fbp_filter", "scatter", "dew_k", "scatter_windows",
+    "photopeak", "post_filter", "calibration", "device",
 )  # fmt: skip
 """Of a reconstruction, in the order of the commands shown."""
 

@@ -90,13 +90,14 @@ def common_dataset(study: Study, image_type: list[str], description: str) -> Dat
     if acquisition.corrections:
         data.CorrectedImage = sorted(acquisition.corrections)
     data.CountsAccumulated = ""
-    data.EnergyWindowInformationSequence = Sequence([_window(window) for window in study.windows])
+    data.EnergyWindowInformationSequence = Sequence([window_item(window) for window in study.windows])
     data.RadiopharmaceuticalInformationSequence = Sequence([_agent(study)])
     _posture(data, acquisition.patient_position)
     return data
 
 
-def _window(window: EnergyWindow) -> Dataset:
+def window_item(window: EnergyWindow) -> Dataset:
+    """Item of EnergyWindowInformationSequence."""
     limits = dataset(EnergyWindowLowerLimit=decimal(window.lower_kev), EnergyWindowUpperLimit=decimal(window.upper_kev))
     return dataset(
         EnergyWindowName=_text("EnergyWindowName", window.name), EnergyWindowRangeSequence=Sequence([limits])

@@ -16,10 +16,20 @@ from pydicom.sequence import Sequence
 
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import detector_rights, view_normals
-from spectac.recon.io.dicom_nm_dataset import UNITS, code, common_dataset, dataset, decimal, put_pixels, save, turn
+from spectac.recon.io.dicom_nm_dataset import (
+    UNITS,
+    code,
+    common_dataset,
+    dataset,
+    decimal,
+    put_pixels,
+    save,
+    turn,
+    window_item,
+)
 from spectac.recon.io.dicom_nm_header import NM_STORAGE
 from spectac.recon.io.dicom_values import unique_identifier
-from spectac.recon.types import Acquisition, Array, Image, Study
+from spectac.recon.types import Acquisition, Array, EnergyWindow, Image, Study
 
 
 def write_study(path: str | os.PathLike[str], study: Study) -> None:
@@ -142,11 +152,13 @@ def write_image(
     study: Study,
     description: str,
     corrected: Iterable[str] = (),
+    photopeak: EnergyWindow | None = None,
 ) -> None:
     """Write an image as NM RECON TOMO of the same patient, study and frame of reference as `study`.
 
     `description` (algorithm and attenuation) goes into SeriesDescription, cut to 64 characters; `corrected` are
-    CorrectedImage's terms for what the reconstruction corrected (ATTN, SCAT, DECY), beside those of the projections.
+    CorrectedImage's terms for what the reconstruction corrected (ATTN, SCAT, DECY), beside those of the projections;
+    `photopeak` is the image's energy window, by default all of the study's are named.
     The series gets new UIDs. Values are rounded to 16 bits: to the largest / 65535, or / 32767 where some are negative.
     Raises InputError where the grid's axes are not at right angles or left-handed.
     """
@@ -168,7 +180,9 @@ def write_image(
     data.FrameIncrementPointer = 0x00540080
     data.SliceVector = list(range(1, grid.shape[0] + 1))
     data.NumberOfSlices = grid.shape[0]
-    data.NumberOfEnergyWindows, data.NumberOfDetectors = len(study.windows), 1
+    if photopeak is not None:
+        data.EnergyWindowInformationSequence = Sequence([window_item(photopeak)])
+    data.NumberOfEnergyWindows, data.NumberOfDetectors = len(data.EnergyWindowInformationSequence), 1
     data.SliceThickness, data.SpacingBetweenSlices = decimal(grid.voxel_mm[0]), decimal(sign * grid.voxel_mm[0])
     _rotations(data, acquisition)
     detector = _collimated(acquisition)

@@ -1,6 +1,6 @@
 """What a reconstructed image's JSON side-car says, in the words of PET-BIDS where it has one of the same meaning.
 
-Only what the study, the image and the parameters tell is written: a key that is absent is unknown. PET-BIDS:
+Only what the study, the result and the parameters tell is written: a key that is absent is unknown. PET-BIDS:
 https://bids-specification.readthedocs.io, modality "Positron Emission Tomography"; Norgaard M et al., Sci Data 2022;
 9:65, doi:10.1038/s41597-022-01164-1. docs/formats.md lists the keys, and which of them are spectac's own.
 """
@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from spectac.recon.calibration import told
 from spectac.recon.fbp import RampWindow, parse_filter
 from spectac.recon.filters import GaussianFilter, parse_post_filter
 from spectac.recon.nuclides import nuclide as nuclide_by_name
-from spectac.recon.scatter import photopeak_index
-from spectac.recon.types import Acquisition, Image, Injection, Study
+from spectac.recon.types import Acquisition, EnergyWindow, Injection, Result, Study
 
 _METHODS = {
     "osem": "OSEM",
@@ -32,30 +30,37 @@ _FROM_PATIENT = {
 """BIDS key to the DICOM keyword of `Study.patient`; BIDS adds an s to the maker's model."""
 
 
-def bids_keys(study: Study, image: Image, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of the side-car of an image that `reconstruct` made of a study, ready for JSON.
+def bids_keys(study: Study, result: Result, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of the side-car of the image that `reconstruct` made of a study, ready for JSON.
 
     `parameters` are those of `reconstruct` as record.json has them, filters by name: algorithm, iterations, subsets,
-    prior_beta, fbp_filter, resolution, post_filter, photopeak; those left out are not written about. How attenuation
-    and scatter were corrected is read from the image's history.
+    prior_beta, fbp_filter, resolution, post_filter; those left out are not written about. Photopeak, attenuation and
+    scatter are those of the result.
     Raises InputError for parameters that `reconstruct` would not take.
     """
     acquisition = study.acquisition
-    window = study.windows[photopeak_index(study, parameters.get("photopeak"))]
     keys: dict[str, Any] = {"Modality": "NM"}
     keys |= {key: study.patient[word] for key, word in _FROM_PATIENT.items() if study.patient.get(word)}
     keys["TracerRadionuclide"] = nuclide_by_name(acquisition.nuclide).symbol.replace("-", "")
     keys |= _injected(study)
     if acquisition.collimator is not None:
         keys["Collimator"] = acquisition.collimator.name
-    keys["EnergyWindowKeV"] = [window.lower_kev, window.upper_kev]
+    used = result.projections
+    if used is not None and used.photopeak is not None:
+        keys["EnergyWindowKeV"] = _limits(used.photopeak)
     keys |= _times(acquisition)
     keys |= _method(parameters)
-    for key, what in (("AttenuationCorrection", "attenuation"), ("ScatterCorrectionMethod", "scatter")):
-        method = told(image, what)
-        if method is not None:
-            keys[key] = method
+    if result.attenuation is not None:
+        keys["AttenuationCorrection"] = result.attenuation
+    if used is not None:
+        keys["ScatterCorrectionMethod"] = used.scatter_method
+        if used.scatter_windows:
+            keys["ScatterWindowsKeV"] = [_limits(window) for window in used.scatter_windows]
     return keys
+
+
+def _limits(window: EnergyWindow) -> list[float]:
+    return [window.lower_kev, window.upper_kev]
 
 
 def _injected(study: Study) -> dict[str, Any]:

@@ -8,7 +8,19 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from spectac.recon import EnergyWindow, GivenMap, Grid, Image, InputError, MuMap, Study, default_grid, reconstruct
+from spectac.recon import (
+    EnergyWindow,
+    GivenMap,
+    Grid,
+    Image,
+    InputError,
+    MuMap,
+    Projections,
+    Result,
+    Study,
+    default_grid,
+    reconstruct,
+)
 from spectac.recon.calibration import (
     Calibration,
     calibrate,
@@ -37,7 +49,7 @@ SHARP = Collimator.from_line(0.0, 0.0)
 
 @pytest.fixture(scope="module")
 def phantom(make_acquisition, closed_form):
-    """Function (seconds a view, start) -> study, its image by OSEM with the true map, and a central VOI.
+    """Function (seconds a view, start) -> study, its result by OSEM with the true map, and a central VOI.
 
     A cylinder of water, radius 80 mm, reaching through the whole field, in exact attenuated line integrals (not those
     of SystemModel): counts = (integral of exp(-lambda t) over the view) * s * c * integral in mm * pixel in mm2 / 1000.
@@ -66,9 +78,10 @@ def phantom(make_acquisition, closed_form):
         study = Study(acquisition, (WINDOW,), counts[None])
         grid = default_grid(acquisition)
         per_cm = closed_form.voxelise([water], grid, 4)
-        image = reconstruct(study, GivenMap(MuMap(per_cm, grid, 140.511)), iterations=10, subsets=6).image
+        model = GivenMap(MuMap(per_cm, grid, 140.511))
+        result = reconstruct(study, model, iterations=10, subsets=6, scatter="none")
         z, y, x = grid.centres_mm()
-        return study, image, np.broadcast_to(np.hypot(y[:, None], x[None, :]) < 50.0, grid.shape)
+        return study, result, np.broadcast_to(np.hypot(y[:, None], x[None, :]) < 50.0, grid.shape)
 
     return made
 
@@ -79,10 +92,10 @@ def scanned(phantom):
     return phantom(30.0)
 
 
-def assay(study_image_voi, **given):
-    study, image, voi = study_image_voi
+def assay(study_result_voi, **given):
+    study, result, voi = study_result_voi
     values = {"activity_mbq": ACTIVITY_MBQ, "volume_ml": VOLUME_ML, "assayed": START, **given}
-    return calibrate(image, study, voi, **values)
+    return calibrate(result, study, voi, **values)
 
 
 def test_a_uniform_phantom_gives_the_sensitivity_back(scanned, figure):
@@ -116,15 +129,16 @@ def test_twice_the_view_time_leaves_the_factor(scanned, phantom):
 
 def test_a_voi_that_reaches_beyond_the_phantom_gives_less(scanned):
     """What the docstring warns of: with a VOI of 90 mm around a cylinder of 80 mm a fifth is air, (80/90)^2 = 0.79."""
-    study, image, _ = scanned
+    study, result, _ = scanned
+    image = result.image
     _, y, x = image.grid.centres_mm()
     wide = np.broadcast_to(np.hypot(y[:, None], x[None, :]) < 90.0, image.grid.shape)
-    assert assay((study, image, wide)).cps_per_kbq / SENSITIVITY == pytest.approx(0.79, abs=0.01)
+    assert assay((study, result, wide)).cps_per_kbq / SENSITIVITY == pytest.approx(0.79, abs=0.01)
 
 
 def test_the_calibrated_image_holds_the_phantoms_concentration_in_every_format(scanned, tmp_path):
-    study, image, voi = scanned
-    calibrated = assay(scanned).applied(image, study)
+    study, result, voi = scanned
+    image, calibrated = result.image, assay(scanned).applied(result, study)
     assert calibrated.unit == "kBq/mL"
     assert calibrated.values[voi].mean() == pytest.approx(80.0, rel=1e-5)
     assert calibrated.history[:-1] == image.history
@@ -151,9 +165,15 @@ def test_times_in_different_zones_are_compared_as_moments():
     assert concentration_kbq_per_ml(50.0, 1000.0, early, "Tc-99m", ahead) == pytest.approx(25.0, rel=1e-9)
 
 
-def small_image(unit="cps/mL", history=("osem 1 x 1, scatter: none", "attenuation: map")):
+def small_image(unit="cps/mL"):
     grid = Grid.upright((2, 3, 4), (5.0, 5.0, 5.0), (0.0, 0.0, 0.0))
-    return Image(np.full(grid.shape, 4.0), grid, unit, history=history)
+    return Image(np.full(grid.shape, 4.0), grid, unit, history=("not read, scatter: x, attenuation: y",))
+
+
+def small_result(study, unit="cps/mL", attenuation="map", known=True):
+    """A result as reconstruct makes it; `known=False` leaves out what was corrected."""
+    used = Projections(study.acquisition, study.counts[0], 140.511, photopeak=study.windows[0])
+    return Result(small_image(unit), projections=used if known else None, attenuation=attenuation)
 
 
 def test_the_factor_by_hand():
@@ -180,7 +200,7 @@ def a_calibration(**other):
 
 
 @pytest.mark.parametrize(
-    ("image", "study", "calibration", "message"),
+    ("result", "study", "calibration", "message"),
     [
         ({}, {"nuclide": "I-123"}, {}, "calibration is for Tc-99m, the study is of I-123"),
         ({}, {"collimator": Collimator.from_line(1.0, 0.02)}, {}, "for collimator psf 0:0, the study has psf 1:0.02"),
@@ -189,22 +209,24 @@ def a_calibration(**other):
         ({}, {}, {"window": EnergyWindow("x", 119.43, 161.59)}, "of 119.43-161.59 keV, the study's is 126.45-154.55"),
         ({"unit": "relative"}, {}, {}, "image in cps/mL, this one is in relative"),
         ({"unit": "kBq/mL"}, {}, {}, "image in cps/mL, this one is in kBq/mL"),
-        ({"history": ("scatter: none", "attenuation: none")}, {}, {}, "not corrected for attenuation"),
-        ({"history": ()}, {}, {}, "history does not tell"),
+        ({"attenuation": "none"}, {}, {}, "not corrected for attenuation"),
+        ({"known": False}, {}, {}, "result does not tell"),
+        ({"attenuation": None}, {}, {}, "result does not tell"),
         ({}, {}, {"scatter_method": "tew"}, "made with scatter: tew, the image with scatter: none"),
     ],
 )
-def test_a_calibration_of_something_else_is_refused(make_acquisition, image, study, calibration, message):
+def test_a_calibration_of_something_else_is_refused(make_acquisition, result, study, calibration, message):
     nuclide = study.get("nuclide", "Tc-99m")
     made = small_study(make_acquisition, **study)
     if nuclide == "I-123":
         made = replace(made, windows=(EnergyWindow("photopeak", 143.1, 174.9),))
     with pytest.raises(InputError, match=message):
-        a_calibration(**calibration).applied(small_image(**image), made)
+        a_calibration(**calibration).applied(small_result(made, **result), made)
 
 
 def test_the_right_one_is_not(make_acquisition):
-    image = a_calibration(cps_per_kbq=0.05).applied(small_image(), small_study(make_acquisition))
+    study = small_study(make_acquisition)
+    image = a_calibration(cps_per_kbq=0.05).applied(small_result(study), study)
     assert image.values == pytest.approx(np.full((2, 3, 4), 80.0))
 
 
@@ -219,14 +241,15 @@ def test_the_right_one_is_not(make_acquisition):
     ],
 )
 def test_a_phantom_that_cannot_be_is_refused(make_acquisition, given, message):
+    study = small_study(make_acquisition)
     with pytest.raises(InputError, match=message):
-        assay((small_study(make_acquisition), small_image(), np.ones((2, 3, 4))), **given)
+        assay((study, small_result(study), np.ones((2, 3, 4))), **given)
 
 
 def test_a_study_without_a_start_cannot_be_calibrated(make_acquisition):
     study = small_study(make_acquisition, start=None)
     with pytest.raises(InputError, match="does not say when it began"):
-        assay((study, small_image(), np.ones((2, 3, 4))))
+        assay((study, small_result(study), np.ones((2, 3, 4))))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,18 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from spectac.recon import EnergyWindow, GivenMap, Grid, Image, MuMap, Study, default_grid, reconstruct
+from spectac.recon import (
+    EnergyWindow,
+    GivenMap,
+    Grid,
+    Image,
+    MuMap,
+    Projections,
+    Result,
+    Study,
+    default_grid,
+    reconstruct,
+)
 from spectac.recon.collimator import Collimator, collimator
 from spectac.recon.filters import parse_post_filter
 from spectac.recon.io.nifti import read_image, write_image
@@ -31,8 +42,21 @@ def study_of(make_acquisition, **other):
     return Study(acquisition, WINDOWS, np.ones((2, 6, 2, 4)), patient=patient)
 
 
-def image_of(*history):
-    return Image(np.ones(GRID.shape), GRID, "cps/mL", history=history)
+def result_of(*history, **facts):
+    return Result(Image(np.ones(GRID.shape), GRID, "cps/mL", history=history), **facts)
+
+
+def used(study, peak, scatter_method="none", scatter_windows=()):
+    """Projections of a window with a scatter correction."""
+    return Projections(
+        study.acquisition,
+        study.counts[peak],
+        158.97,
+        scatter=None if scatter_method == "none" else np.zeros(study.acquisition.shape),
+        scatter_method=scatter_method,
+        photopeak=study.windows[peak],
+        scatter_windows=scatter_windows,
+    )
 
 
 OSEM = {
@@ -43,7 +67,6 @@ OSEM = {
     "fbp_filter": None,
     "resolution": True,
     "post_filter": "gaussian:6.5",
-    "photopeak": None,
 }
 
 
@@ -51,13 +74,14 @@ def test_everything_that_is_known_by_hand(make_acquisition, tmp_path):
     """Begun at half past a second: TimeZero is the whole second, and all else is counted from there."""
     start = datetime(2026, 3, 5, 14, 7, 9, 500000)
     study = study_of(make_acquisition, start=start, collimator=collimator("siemens-lehr"))
-    image = image_of(
-        "scatter: before",
-        "attenuation: before",
-        "osem 8 x 10, with resolution recovery, scatter: tew, side windows",
-        "attenuation: ct",
+    sides = (EnergyWindow("low", 133.0, 143.1), EnergyWindow("high", 174.9, 185.0))
+    result = result_of(
+        "history is for people: scatter: dew, attenuation: chang",
+        attenuation="ct",
+        projections=used(study, 0, "tew, side windows smoothed by 12 mm", sides),
     )
-    write_image(tmp_path / "a.nii.gz", image, bids_keys(study, image, OSEM))
+    image = result.image
+    write_image(tmp_path / "a.nii.gz", image, bids_keys(study, result, OSEM))
     assert json.loads((tmp_path / "a.json").read_text()) == {
         "Modality": "NM",
         "Manufacturer": "SIEMENS",
@@ -79,7 +103,8 @@ def test_everything_that_is_known_by_hand(make_acquisition, tmp_path):
         "ReconFilterType": "Gaussian",
         "ReconFilterSize": 6.5,
         "AttenuationCorrection": "ct",
-        "ScatterCorrectionMethod": "tew, side windows",
+        "ScatterCorrectionMethod": "tew, side windows smoothed by 12 mm",
+        "ScatterWindowsKeV": [[133.0, 143.1], [174.9, 185.0]],
         "Units": "cps/mL",
         "History": list(image.history),
     }
@@ -88,27 +113,32 @@ def test_everything_that_is_known_by_hand(make_acquisition, tmp_path):
 
 
 def test_nothing_is_written_that_is_not_known(make_acquisition):
-    """Neither camera nor collimator, start, view times, parameters or history."""
+    """Neither camera nor collimator, start, view times or parameters, nor what was corrected."""
     study = study_of(make_acquisition, view_seconds=np.full(6, np.nan))
     bare = Study(study.acquisition, study.windows, study.counts)
-    assert bids_keys(bare, image_of(), {"photopeak": "Wide"}) == {
-        "Modality": "NM",
-        "TracerRadionuclide": "I123",
-        "EnergyWindowKeV": [135.0, 183.0],
-        "ImageDecayCorrected": False,
-    }
+    known = {"Modality": "NM", "TracerRadionuclide": "I123", "ImageDecayCorrected": False}
+    assert bids_keys(bare, result_of("scatter: tew", "attenuation: ct"), {}) == known
+
+
+def test_the_photopeak_is_the_one_that_was_used(make_acquisition):
+    """Of two windows that hold the line the narrow one is the default; the image was made from the wide one."""
+    study = study_of(make_acquisition)
+    keys = bids_keys(study, result_of(projections=used(study, 1)), {"photopeak": None})
+    assert keys["EnergyWindowKeV"] == [135.0, 183.0]
+    assert keys["ScatterCorrectionMethod"] == "none"
+    assert not keys.keys() & {"ScatterWindowsKeV", "AttenuationCorrection"}
 
 
 def test_projections_that_came_decay_corrected_do_not_say_to_when(make_acquisition):
     study = study_of(make_acquisition, start=datetime(2026, 3, 5, 14, 7, 9), corrections=frozenset({"DECY"}))
-    keys = bids_keys(study, image_of(), {})
+    keys = bids_keys(study, result_of(), {})
     assert keys["ImageDecayCorrected"] is True
     assert "ImageDecayCorrectionTime" not in keys
     assert (keys["ScanStart"], keys["FrameTimesStart"], keys["FrameDuration"]) == (0.0, [0.0], [70.0])
 
 
 def test_without_a_start_frames_have_a_length_and_no_place_in_time(make_acquisition):
-    keys = bids_keys(study_of(make_acquisition), image_of(), {})
+    keys = bids_keys(study_of(make_acquisition), result_of(), {})
     assert keys["FrameDuration"] == [70.0]
     assert not keys.keys() & {"TimeZero", "ScanStart", "FrameTimesStart", "ImageDecayCorrectionTime"}
     assert keys["ImageDecayCorrected"] is True
@@ -148,7 +178,7 @@ def test_without_a_start_frames_have_a_length_and_no_place_in_time(make_acquisit
     ],
 )
 def test_algorithms_and_their_numbers(make_acquisition, parameters, name, labels, units, values):
-    keys = bids_keys(study_of(make_acquisition), image_of(), parameters)
+    keys = bids_keys(study_of(make_acquisition), result_of(), parameters)
     assert keys["ReconMethodName"] == name
     assert keys["ReconMethodParameterLabels"] == labels
     assert keys["ReconMethodParameterUnits"] == units
@@ -157,14 +187,14 @@ def test_algorithms_and_their_numbers(make_acquisition, parameters, name, labels
 
 
 def test_a_butterworth_filter_has_no_width(make_acquisition):
-    keys = bids_keys(study_of(make_acquisition), image_of(), {"post_filter": "butterworth:0.5:10"})
+    keys = bids_keys(study_of(make_acquisition), result_of(), {"post_filter": "butterworth:0.5:10"})
     assert keys["ReconFilterType"] == "Butterworth, cut-off 0.5 per cm, order 10"
     assert "ReconFilterSize" not in keys
-    assert bids_keys(study_of(make_acquisition), image_of(), {"post_filter": None})["ReconFilterType"] == "none"
+    assert bids_keys(study_of(make_acquisition), result_of(), {"post_filter": None})["ReconFilterType"] == "none"
 
 
-def test_attenuation_and_scatter_are_read_from_what_reconstruct_writes(make_acquisition):
-    """The words in the image's history are those that bids_keys looks for, with a post-filter behind them."""
+def test_attenuation_and_scatter_are_those_of_the_reconstruction(make_acquisition):
+    """`reconstruct` fills the result's fields in, the post-filter leaves them."""
     study = study_of(make_acquisition, nuclide="Tc-99m", collimator=Collimator.from_line(1.0, 0.02))
     windows = (
         EnergyWindow("low", 120.0, 126.5),
@@ -176,10 +206,11 @@ def test_attenuation_and_scatter_are_read_from_what_reconstruct_writes(make_acqu
     grid = default_grid(study.acquisition)
     model = GivenMap(MuMap(np.full(grid.shape, 0.1), grid, 140.511))
     smooth = parse_post_filter("gaussian:8")
-    image = reconstruct(study, model, iterations=1, subsets=1, scatter="tew", post_filter=smooth).image
-    keys = bids_keys(study, image, {"algorithm": "osem", "iterations": 1, "subsets": 1})
+    result = reconstruct(study, model, iterations=1, subsets=1, scatter="tew", post_filter=smooth)
+    keys = bids_keys(study, result, {"algorithm": "osem", "iterations": 1, "subsets": 1})
     assert keys["TracerRadionuclide"] == "Tc99m"
     assert keys["AttenuationCorrection"] == "map"
     assert keys["ScatterCorrectionMethod"] == "tew, side windows smoothed by 12 mm"
     assert keys["EnergyWindowKeV"] == [126.5, 154.5]
+    assert keys["ScatterWindowsKeV"] == [[120.0, 126.5], [154.5, 161.0]]
     json.dumps(keys)
