@@ -30,11 +30,11 @@ from spectac.recon.io.dicom_nm_merge import Part, merged, with_one_axis, without
 from spectac.recon.io.dicom_nm_patient import read_injection, read_patient, read_posture, read_start
 from spectac.recon.io.dicom_nm_pixels import is_count_unit, pixel_mm, scale, stored_frames
 from spectac.recon.io.dicom_nm_position import Head, axis_position, orientations
-from spectac.recon.io.dicom_nm_write import write_image, write_study
+from spectac.recon.io.dicom_nm_write import check_header, write_image, write_study
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Study
 
-__all__ = ["holds_dicom", "holds_dicom_nm", "holds_raw", "read_image", "read_study", "write_image", "write_study"]
+__all__ = ["check_header", "holds_dicom", "holds_dicom_nm", "holds_raw", "read_image", "read_study", "write_image", "write_study"]
 
 
 def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: Given = NOTHING_GIVEN) -> Study:

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
 from spectac.recon.errors import InputError
@@ -143,6 +145,20 @@ def _collimated(acquisition: Acquisition) -> Dataset:
     if collimator is not None and collimator.line is None and len(collimator.name) <= 16:
         item.CollimatorGridName = collimator.name
     return item
+
+
+def check_header(study: Study) -> None:
+    """Encode what every file of a study says about patient, scan and agent; InputError where it cannot be written.
+
+    Called before long work: what `Study.patient` holds comes from files of any kind.
+    """
+    data = common_dataset(study, ["DERIVED", "PRIMARY", "RECON TOMO", "EMISSION"], "image")
+    encoded = DicomBytesIO()
+    encoded.is_little_endian, encoded.is_implicit_VR = True, False
+    try:
+        write_dataset(encoded, data)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"the study's header cannot be written as DICOM: {error}") from error
 
 
 def write_image(
