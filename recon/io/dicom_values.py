@@ -52,9 +52,9 @@ def fitted(values: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
             changed.append(keyword)
     notes = []
     if changed:
-        notes.append(f"written into DICOM as it has them, not as the file does: {', '.join(changed)}")
+        notes.append(f"converted to the form that DICOM has for them: {', '.join(changed)}")
     if left_out:
-        notes.append(f"left out of what is written, for DICOM allows no such values there: {', '.join(left_out)}")
+        notes.append(f"not valid in DICOM, left out of the files that are written: {', '.join(left_out)}")
     return fit, notes
 
 

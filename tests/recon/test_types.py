@@ -106,7 +106,7 @@ def test_energy_window():
         ({"pixel_mm": (5.0, -4.0)}, r"pixel_mm needs \(z, u\) above 0 mm, got \(5.0, -4.0\)"),
         ({"pixel_mm": (5.0, np.nan)}, r"pixel_mm needs \(z, u\) above 0 mm"),
         ({"pixel_mm": (5.0,)}, r"pixel_mm needs \(z, u\) above 0 mm"),
-        ({"nuclide": "F-18"}, "nuclide 'F-18' is not known: use one of Tc-99m"),
+        ({"nuclide": "F-18"}, "F-18 is not in the table of nuclides"),
         ({"axis_lps_mm": (0.0, 0.0)}, r"axis_lps_mm needs three finite coordinates \(x, y, z\), got \(0.0, 0.0\)"),
         ({"axis_lps_mm": (0.0, 0.0, np.nan)}, "axis_lps_mm needs three finite coordinates"),
     ],
