@@ -71,7 +71,7 @@ def compare(path: Path | Sequence[Path], request: CompareRequest, output: Path) 
         comparison = comparison_of(study, paths, request)
         _write_images(folder / IMAGES, comparison)
         rows = tuple(row.as_text() for row in comparison.rows)
-        with (folder / "comparison.csv").open("w", newline="", encoding="utf-8") as stream:
+        with (folder / "comparison.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
             writer = csv.DictWriter(stream, Row.COLUMNS)
             writer.writeheader()
             writer.writerows(rows)

@@ -101,7 +101,7 @@ def virtual_record(truth: Path) -> Path | None:
 def _factor_in(path: Path) -> float:
     """Key cps_per_kbq of a virtual patient's record; InputError without."""
     try:
-        factor = float(json.loads(path.read_text(encoding="utf-8"))["cps_per_kbq"])
+        factor = float(json.loads(path.read_text(encoding="utf-8-sig"))["cps_per_kbq"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: no cps_per_kbq in it ({error})") from None
     if not (math.isfinite(factor) and factor > 0):

@@ -46,7 +46,7 @@ def read_normals(path: Path, own: frozenset[str] = frozenset()) -> Mapping[Key, 
             continue
         seen += [inputs] if inputs else []
         try:
-            with file.open(newline="", encoding="utf-8") as stream:
+            with file.open(newline="", encoding="utf-8-sig") as stream:
                 for row in csv.DictReader(stream):
                     if row.get("value") and row["measure"] in RATIOS:
                         values[row["method"], row["measure"], row["region"], row["unit"]].append(float(row["value"]))

@@ -71,7 +71,7 @@ class TrainingSettings:
     def read(cls, path: Path) -> "TrainingSettings":
         """Settings from a TOML file; InputError for unknown keys, wrong types and values that cannot be."""
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not a TOML file: {error}") from None
         known = {field.name: field.type for field in fields(cls)}

@@ -197,7 +197,7 @@ def read_calibration(path: str | os.PathLike[str]) -> Calibration:
     if not source.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        content = json.loads(source.read_text(encoding="utf-8"))
+        content = json.loads(source.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -118,7 +118,17 @@ def read_study(paths: Sequence[str | os.PathLike[str]], given: Given) -> "Study"
     from spectac.recon.io.dicom_values import fitted
 
     patient, changed = fitted(study.patient)
-    return replace(study, patient=patient, warnings=(*study.warnings, *notes, *changed))
+    return replace(
+        study,
+        patient=patient,
+        history=tuple(_encodable(line) for line in study.history),
+        warnings=tuple(_encodable(line) for line in (*study.warnings, *notes, *changed)),
+    )
+
+
+def _encodable(text: str) -> str:
+    """Text that every file can hold: bytes of a file's name that are no UTF-8 become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _where_it_lies(path: Path, notes: list[str]) -> Path:

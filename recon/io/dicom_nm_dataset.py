@@ -70,7 +70,7 @@ def common_dataset(study: Study, image_type: list[str], description: str) -> Dat
     data.StudyInstanceUID = patient.get("StudyInstanceUID") or generate_uid(prefix=None)
     data.SeriesInstanceUID = generate_uid(prefix=None)
     data.SeriesNumber, data.InstanceNumber = 1, 1
-    data.SeriesDescription = description.replace("\\", "/")[:64]
+    data.SeriesDescription = text_for("SeriesDescription", description)
     # The maker of raw projections is the camera's: its collimators go by the same names at every vendor.
     raw = image_type[2] == "TOMO"
     data.Manufacturer = patient.get("Manufacturer", "spectac") if raw else "spectac"
@@ -100,11 +100,11 @@ def window_item(window: EnergyWindow) -> Dataset:
     """Item of EnergyWindowInformationSequence."""
     limits = dataset(EnergyWindowLowerLimit=decimal(window.lower_kev), EnergyWindowUpperLimit=decimal(window.upper_kev))
     return dataset(
-        EnergyWindowName=_text("EnergyWindowName", window.name), EnergyWindowRangeSequence=Sequence([limits])
+        EnergyWindowName=text_for("EnergyWindowName", window.name), EnergyWindowRangeSequence=Sequence([limits])
     )
 
 
-def _text(keyword: str, text: str) -> str:
+def text_for(keyword: str, text: str) -> str:
     """Text as DICOM allows it in an element: cut where it is too long, no backslash."""
     return fitted({keyword: text.replace("\\", "/")})[0].get(keyword, "")
 
@@ -119,7 +119,7 @@ def _agent(study: Study) -> Dataset:
     item = dataset(RadionuclideCodeSequence=Sequence([nuclide_code]))
     injection = study.injection or Injection()
     if injection.agent:
-        item.Radiopharmaceutical = _text("Radiopharmaceutical", injection.agent)
+        item.Radiopharmaceutical = text_for("Radiopharmaceutical", injection.agent)
     if injection.activity_mbq is not None:
         item.RadionuclideTotalDose = decimal(injection.activity_mbq)
     if injection.at is not None:

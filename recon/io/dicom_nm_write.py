@@ -26,6 +26,7 @@ from spectac.recon.io.dicom_nm_dataset import (
     decimal,
     put_pixels,
     save,
+    text_for,
     turn,
     window_item,
 )
@@ -186,7 +187,7 @@ def write_image(
     data = common_dataset(study, ["DERIVED", "PRIMARY", "RECON TOMO", "EMISSION"], description)
     if terms := study.acquisition.corrections.union(corrected):
         data.CorrectedImage = sorted(terms)
-    data.DerivationDescription = "; ".join(reversed(image.history))[:1024]
+    data.DerivationDescription = text_for("DerivationDescription", "; ".join(reversed(image.history))[:1024])
     sources = [unique_identifier(uid) for uid in study.patient.get("SOPInstanceUID", "").split("\\") if uid]
     if sources:
         data.SourceImageSequence = Sequence(

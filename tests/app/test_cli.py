@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -203,6 +204,19 @@ def test_output_survives_every_encoding(study_file, tmp_path, encoding):
     assert done.returncode == 0, done.stderr
     assert "126-154 keV" in done.stdout.decode(encoding)
     assert not done.stderr
+
+
+def test_a_file_name_that_is_no_text_costs_nothing(study_file, tmp_path):
+    """Bytes that are no UTF-8, as on disks of old cameras: they go into history, image.dcm and record as escapes."""
+    study = os.fsencode(tmp_path) + b"/M\xfcller.h5"
+    shutil.copy(study_file, study)
+    done = subprocess.run(
+        [sys.executable, "-m", "spectac.app.cli", "reconstruct", study, "-o", str(tmp_path / "out"), *map(str, FAST)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert pydicom.dcmread(tmp_path / "out" / "image.dcm").Modality == "NM"
+    assert "M\\udcfcller.h5" in (tmp_path / "out" / "record.json").read_text(encoding="utf-8")
 
 
 def test_every_option_named_in_a_message_exists():
