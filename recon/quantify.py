@@ -181,10 +181,6 @@ def ssim(values: Array, reference: Array, mask: Array | None = None, *, data_ran
     scikit-image. Raises InputError without it, where shapes differ or a side has fewer than 11 voxels, for an empty
     mask, and for a data range that is not above 0.
     """
-    try:
-        from skimage.metrics import structural_similarity
-    except ImportError:
-        raise InputError("SSIM needs scikit-image: pip install 'spectac[report]'") from None
     image, (truth, weights) = _finite(values), _inside(reference, mask)
     if image.shape != truth.shape:
         raise InputError(f"SSIM needs two images of one shape, got {image.shape} and {truth.shape}")
@@ -193,6 +189,10 @@ def ssim(values: Array, reference: Array, mask: Array | None = None, *, data_ran
     spread = float(truth[weights > 0].max()) if data_range is None else float(data_range)
     _numbers({"data_range": spread})
     _above_zero("SSIM", "the data range (by default the reference's maximum in the mask)", spread)
+    try:
+        from skimage.metrics import structural_similarity
+    except ImportError:
+        raise InputError("SSIM needs scikit-image: pip install 'spectac[report]'") from None
     _, similar = structural_similarity(
         image, truth, data_range=spread, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
     )

@@ -37,6 +37,7 @@ def place(tmp_path_factory, patient):
 @pytest.fixture(scope="session")
 def result(place):
     """The comparison of four methods, one of which cannot be used."""
+    pytest.importorskip("skimage", reason="the report needs scikit-image: pip install 'spectac[report]'")
     request = CompareRequest(
         Request(iterations=3, subsets=6),
         methods=("none", "chang", "uniform", "ct"),

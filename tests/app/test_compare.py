@@ -27,6 +27,8 @@ from spectac.recon.io.nifti import read_image, read_labels, write_image
 from spectac.recon.resample import resample
 from spectac.recon.voi import Vois
 
+pytest.importorskip("skimage", reason="the report needs scikit-image: pip install 'spectac[report]'")
+
 QUICK = Request(iterations=3, subsets=6)
 
 

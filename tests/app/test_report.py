@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+pytest.importorskip("jinja2", reason="the report needs jinja2: pip install 'spectac[report]'")
+
 from spectac.app.compare import compare
 from spectac.app.comparison import CompareRequest
 from spectac.app.report import page

@@ -95,6 +95,7 @@ def test_a_missing_coefficient_is_found_before_anything_is_simulated(tmp_path, p
 
 
 def test_limits_are_ignored_only_where_they_lie_in_the_way(tmp_path, patients):
+    pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
     asked = options(tmp_path, "none", UNLIMITED, number=1)
     asked.outside = 1
     attenuation_methods.run(asked)

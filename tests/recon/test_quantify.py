@@ -2,6 +2,7 @@
 
 import math
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from spectac.recon import quantify
 from spectac.recon.errors import InputError
 
+needs_scikit_image = pytest.mark.skipif(
+    find_spec("skimage") is None, reason="SSIM needs scikit-image: pip install 'spectac[report]'"
+)
 VALUES = np.array([[[1.0, 2.0, 3.0], [4.0, 5.0, 9.0]]])
 
 
@@ -136,6 +140,7 @@ def test_integer_images_do_not_overflow():
     assert quantify.voi_total(truth, truth > 0, 1.0) == pytest.approx(1600.0)
 
 
+@needs_scikit_image
 def test_ssim_of_constants_is_the_likeness_of_their_means():
     """No variance: the second factor is C2 / C2, and with R = 4 C1 = 0.0016: (2*3*4 + C1) / (9 + 16 + C1)."""
     three, four = np.full((11, 12, 13), 3.0), np.full((11, 12, 13), 4.0)
@@ -145,6 +150,7 @@ def test_ssim_of_constants_is_the_likeness_of_their_means():
     assert quantify.ssim(four, four) == pytest.approx(1.0, rel=1e-12)
 
 
+@needs_scikit_image
 def test_ssim_of_a_spike_has_the_weights_of_wang_2004():
     """One voxel h above a constant c, read at that voxel: mean c + h w, variance h^2 w (1 - w), covariance 0.
 
@@ -164,6 +170,7 @@ def test_ssim_of_a_spike_has_the_weights_of_wang_2004():
     assert quantify.ssim(values, reference, mask, data_range=data_range) == pytest.approx(wanted, rel=1e-7)
 
 
+@needs_scikit_image
 def test_ssim_is_a_mean_over_the_masks_weights_and_its_range_that_of_the_reference_inside():
     random = np.random.default_rng(8)
     reference = random.gamma(2.0, size=(12, 12, 12))

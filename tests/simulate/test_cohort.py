@@ -402,6 +402,7 @@ def test_truth_lies_where_the_preview_shows_it(figure):
 
 def start(folder: Path, patients: int = 40, **environment: object) -> subprocess.Popen[str]:
     """`spectac cohort` on two workers, in a process group of its own as from a terminal."""
+    pytest.importorskip("distributed", reason="needs the extra cluster")
     command = [
         sys.executable, "-m", "spectac.app.cli", "cohort", "-o", str(folder), "-n", str(patients), "--seed", "5",
         "--shard-patients", "4", "--workers", "2", "--simulation", "fake_patients:simulate",
@@ -531,6 +532,7 @@ def test_a_disk_that_fills_up(tmp_path, undisturbed):
 @pytest.mark.slow
 def test_an_existing_scheduler_with_threads_in_one_worker(tmp_path, undisturbed):
     """Threads of one process write shards at the same time, and each patient still sees one core."""
+    pytest.importorskip("distributed", reason="needs the extra cluster")
     address = "tcp://127.0.0.1:18791"
     parts = [
         ["scheduler", "--host", "127.0.0.1", "--port", "18791", "--no-dashboard"],
@@ -554,6 +556,7 @@ def test_an_existing_scheduler_with_threads_in_one_worker(tmp_path, undisturbed)
 @pytest.mark.slow
 def test_a_real_patient_is_the_same_in_a_worker_as_here(tmp_path):
     """The whole simulation of one patient, with numba's threads and without, on one core and on all."""
+    pytest.importorskip("distributed", reason="needs the extra cluster")
     one = CohortSettings(1, 3)
     run_cohort(tmp_path / "here", one, workers=0)
     run_cohort(tmp_path / "worker", one, workers=1)
