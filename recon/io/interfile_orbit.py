@@ -1,0 +1,245 @@
+"""How far from the axis the detector stood, and where the axis falls on it, from an Interfile header and SIMIND's .cor.
+
+SIMIND counts the columns of a projection from 1 and calls half of the matrix + 1 the middle. What a header, or the
+second column of an orbit file, says about the axis is compared with the counts: seen from the axis, the centre of
+gravity of the projections follows a sine of the view angle.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from spectac.recon.errors import InputError
+from spectac.recon.io.interfile_geometry import Layout
+from spectac.recon.io.interfile_header import Header, beside, canonical_key
+from spectac.recon.types import LARGEST_RADIUS_MM, Array, Study
+
+SMALLEST_RADIUS_MM = 60.0
+"""No camera goes nearer to a person's axis, none stays 60 cm away: a smaller radius of SIMIND is in cm (version 7)."""
+
+_RADIUS_KEYS = ("radii", "radius", "radius of rotation", "rotation radius", "radial position")
+
+_CLEARLY = 0.7
+"""The counts tell two positions of the axis apart where one leaves less than this share of the other's deviation."""
+
+
+@dataclass(frozen=True)
+class OrbitFile:
+    """SIMIND's text file of an orbit: first column the radius, second (None: not there) the centre of rotation."""
+
+    name: str
+    radii: list[float]
+    centres: list[float] | None
+
+
+@dataclass(frozen=True)
+class AxisClaim:
+    """Where something says that the axis falls on the detector: (v,) columns from the middle, towards growing u.
+
+    `each_view`: stated view by view, in an orbit file, which is believed where the counts cannot tell.
+    """
+
+    source: str
+    columns: Array
+    each_view: bool
+
+
+def orbit_file(header: Header, dialect: str, views: Layout, warnings: list[str]) -> OrbitFile | None:
+    """The file that a header of SIMIND names for a non-circular orbit; None where it names none or it is not there."""
+    name = header.text("non-uniform orbit file", comments=True) if dialect == "SIMIND" else None
+    path = None if name is None else beside(header, name)
+    if name is None or path is None:
+        return None
+    rows = []
+    for line in path.read_text(encoding="latin-1").splitlines():
+        words = re.split(r"[,;\s]+" if "." in line else r"[;\s]+", line.strip())
+        if words[0] and not words[0].startswith(("#", ";", "!")):
+            rows.append([header.as_number(f"{'first' if n == 0 else 'second'} column of {name}", word)
+                         for n, word in enumerate(words[:2]) if word])  # fmt: skip
+    total = sum(views.views)
+    if len(rows) > total:
+        warnings.append(f"{name} has {len(rows)} lines for {total} projections: the first {total} were used")
+        rows = rows[:total]
+    if len(set(views.views)) == 1 and len(rows) == views.views[0]:
+        rows *= views.heads
+    paired = bool(rows) and all(len(row) > 1 for row in rows) and len(rows) == total
+    return OrbitFile(name, [row[0] for row in rows], [row[1] for row in rows] if paired else None)
+
+
+def orbit_radii_mm(
+    header: Header, dialect: str, views: Layout, radius_mm: float | None, file: OrbitFile | None, warnings: list[str]
+) -> Array:
+    """Distance (v,) from the axis to the collimator face in mm."""
+    total = sum(views.views)
+    if radius_mm is not None:
+        return np.full(total, float(radius_mm))
+    simind = dialect == "SIMIND"
+    orbit = canonical_key(header.text("orbit", needed=False) or "").replace("-", "").replace(" ", "")
+    if orbit not in ("", "circular", "noncircular"):
+        warnings.append(f"'orbit := {orbit}' is neither circular nor non-circular: read by its radii")
+    named = header.text("non-uniform orbit file", comments=True) if simind else None
+    radii = _radii_in_header(header, views, simind)
+    if orbit != "circular" and named is not None and (radii is None or len(radii) == 1):
+        if file is None:
+            raise header.error(f"the orbit file '{named}' is not there: put it beside the header or give --radius-mm")
+        radii = file.radii
+        if len(radii) != total:
+            raise header.error(f"{len(radii)} radii for {total} projections: one is needed for each")
+    if not radii:
+        raise header.error(
+            f"no radius for the {orbit or 'circular'} orbit: give --radius-mm, from the axis to the collimator face"
+        )
+    if orbit == "noncircular" and len(radii) == 1 and total > 1:
+        warnings.append(f"one radius, {radii[0]:g}, for a non-circular orbit: used for all views (--radius-mm)")
+    values = _spread(np.array(radii, np.float64), views)
+    if values is None:
+        raise header.error(f"{len(radii)} radii for {total} projections: one is needed for each, or give --radius-mm")
+    if values.min() <= 0:
+        raise header.error(f"a radius is {values.min():g}: radii_mm must be above 0: give --radius-mm")
+    if simind and values.max() < SMALLEST_RADIUS_MM:
+        warnings.append(f"SIMIND's radius of up to {values.max():g} was taken as cm")
+        values *= 10.0
+    elif values.min() < SMALLEST_RADIUS_MM:
+        warnings.append(f"a radius of {values.min():g} mm is nearer than any camera goes: is it in cm? (--radius-mm)")
+    if values.max() > LARGEST_RADIUS_MM:
+        raise header.error(
+            f"a radius is {values.max():g} mm, at most {LARGEST_RADIUS_MM:g} are possible: is it in other units? Give "
+            "--radius-mm"
+        )
+    return values
+
+
+def _radii_in_header(header: Header, views: Layout, simind: bool) -> list[float] | None:
+    """Radii in mm under whatever key has them, as one value, a list, or one or a list for each head."""
+    lengths = {1, views.heads, sum(views.views), *views.views}
+    for key in _RADIUS_KEYS:
+        found = [
+            [factor * value for value in header.as_numbers(name, text, "mm", lengths)]
+            for name, text, factor in header.measures(key, "mm", comments=simind)
+        ]
+        if len(found) > 1 and len({tuple(one) for one in found}) == 1:
+            found = found[:1]
+        if found and len(found) not in (1, views.heads, sum(views.views)):
+            raise header.error(f"key '{key}' is given {len(found)} times with different values: keep one")
+        radii = [value for one in found for value in one]
+        if radii and (any(radii) or key != "radii"):
+            return radii
+    return None
+
+
+def _spread(radii: Array, views: Layout) -> Array | None:
+    """One radius for each view (v,) from one for all, for each head, or for each view of every head; else None."""
+    if radii.size == 1:
+        return np.full(sum(views.views), radii[0])
+    if radii.size == views.heads < sum(views.views):
+        return np.repeat(radii, views.views)
+    if set(views.views) == {radii.size}:
+        return np.tile(radii, views.heads)
+    return radii if radii.size == sum(views.views) else None
+
+
+def axis_claims(
+    header: Header, dialect: str, columns: int, views: int, file: OrbitFile | None, warnings: list[str]
+) -> list[AxisClaim]:
+    """What header and orbit file say about an axis that is not in the middle of the matrix."""
+    simind = dialect == "SIMIND"
+    centre = _lenient(header, ("center of rotation", "centre of rotation"), simind)
+    shift = _lenient(header, ("x offset",), simind)
+    if shift:
+        warnings.append(
+            f"the header's X_offset {shift:g} says that the centre of rotation is not the middle of the matrix: not "
+            "applied, for its sense is not known"
+        )
+    if not simind:
+        # Programs count columns from 0 or 1, at their edges or their middles.
+        if centre is not None and abs(centre - (columns + 1) / 2) > 0.6:
+            warnings.append(
+                f"the header's centre of rotation {centre:g} is not the middle of {columns} columns: not applied"
+            )
+        return []
+    stated: list[tuple[str, Array, bool]] = []
+    if file is not None and file.centres is not None:
+        stated.append((f"the second column of {file.name} (centre of rotation)", np.array(file.centres), True))
+    if centre is not None:
+        stated.append(("the header's centre of rotation", np.full(views, centre), False))
+    claims = []
+    for source, centres, each_view in stated:
+        offset = centres - (columns / 2 + 1)
+        if np.abs(offset).max() > columns / 2:
+            warnings.append(
+                f"{source} has {centres[np.abs(offset).argmax()]:g}, beyond the {columns} columns: not used"
+            )
+        elif np.abs(offset).max() > 1e-3:
+            claims.append(AxisClaim(source, offset, each_view))
+    return claims
+
+
+def _lenient(header: Header, names: tuple[str, ...], comments: bool) -> float | None:
+    """Number under one of these keys; None without it and for words ("Corrected")."""
+    text = header.text(*names, comments=comments, needed=False)
+    try:
+        return None if text is None else header.as_number(names[0], text, "mm")
+    except InputError:
+        return None
+
+
+def with_axis(study: Study, claims: list[AxisClaim]) -> Study:
+    """Study whose `u_offset_mm` is the claim that its counts support best, with what was decided and why.
+
+    An orbit file is believed where the counts cannot tell, a centre of rotation in the header alone is not.
+    """
+    if not claims:
+        return study
+    middle = _deviation(study, np.zeros(study.acquisition.views))
+    deviations = [_deviation(study, claim.columns) for claim in claims]
+    best = int(np.argmin(deviations))
+    claim, left = claims[best], deviations[best]
+    agree = any(np.allclose(claims[0].columns, one.columns, atol=0.01) for one in claims[1:])
+    told = f"{claim.source}, {_shown(claim.columns)} columns from the middle of the matrix"
+    proof = f"the counts' centre of gravity deviates from a sine by {left:.2g} columns with it and {middle:.2g} without"
+    if left < _CLEARLY * middle:
+        return _shifted(study, claim, history=f"axis placed by {told}: {proof}")
+    claim, left = claims[0], deviations[0]
+    told = f"{claim.source}, {_shown(claim.columns)} columns from the middle of the matrix"
+    proof = f"the counts' centre of gravity deviates from a sine by {left:.2g} columns with it and {middle:.2g} without"
+    if middle < _CLEARLY * left:
+        return replace(study, warnings=(*study.warnings, f"not applied: {told}, for {proof}"))
+    if claim.each_view or agree:
+        return _shifted(study, claim, warning=f"applied: {told}; the counts do not prove it: {proof}")
+    return replace(study, warnings=(*study.warnings, f"not applied: {told}; the counts do not prove it: {proof}"))
+
+
+def _shown(columns: Array) -> str:
+    return f"{columns[0]:+g}" if np.ptp(columns) == 0 else f"{columns.min():+g} to {columns.max():+g}"
+
+
+def _shifted(study: Study, claim: AxisClaim, *, history: str = "", warning: str = "") -> Study:
+    acquisition = replace(study.acquisition, u_offset_mm=claim.columns * study.acquisition.pixel_mm[1])
+    return replace(
+        study,
+        acquisition=acquisition,
+        history=(*study.history, history) if history else study.history,
+        warnings=(*study.warnings, warning) if warning else study.warnings,
+    )
+
+
+def _deviation(study: Study, offset: Array) -> float:
+    """RMS distance in columns of the views' centres of gravity, from the axis, to the nearest sine of the angle."""
+    rows = list(_centres(study, offset))
+    if len(rows) < 4:
+        return 0.0
+    angle, centre, weight = np.array(rows).T
+    design = np.stack([np.cos(angle), np.sin(angle)], axis=1) * weight[:, None]
+    residual = centre * weight - design @ np.linalg.lstsq(design, centre * weight, rcond=None)[0]
+    return float(np.sqrt((residual**2).sum() / (weight**2).sum()))
+
+
+def _centres(study: Study, offset: Array) -> Iterator[tuple[float, float, float]]:
+    """(angle, centre of gravity in columns from the axis, root of the counts) of each view that has counts."""
+    profile = study.counts.sum(axis=(0, 2), dtype=np.float64)
+    columns = np.arange(profile.shape[1]) - 0.5 * (profile.shape[1] - 1)
+    for angle, counts, shift in zip(np.deg2rad(study.acquisition.view_angles_deg), profile, offset, strict=True):
+        if counts.sum() > 0:
+            yield angle, float(counts @ columns / counts.sum() - shift), float(np.sqrt(counts.sum()))
