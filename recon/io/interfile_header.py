@@ -25,7 +25,7 @@ HEADER_BYTES = 1 << 20
 LARGEST_NUMBER = 1e15
 """No key of a header means more than this; what is larger would overflow later, far from its cause."""
 
-_MAGIC = re.compile(r"\s*!?\s*interfile\s*(:=|$)", re.IGNORECASE)
+_MAGIC = re.compile(r"\s*!?\s*interfile\s*(:\s*=|$)", re.IGNORECASE)
 _FORTRAN_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eEdD]([+-]?\d+)|([+-]\d+))?")
 _WITH_UNIT = re.compile(r"([-+.,\d]+(?:[eEdD][-+]?\d+)?)\s*([a-zµ°]+)\.?", re.IGNORECASE)
 _UNITS = MappingProxyType(

@@ -1,12 +1,12 @@
 """How far from the axis the detector stood, and where the axis falls on it, from an Interfile header and SIMIND's .cor.
 
 SIMIND counts the columns of a projection from 1 and calls half of the matrix + 1 the middle. What a header, or the
-second column of an orbit file, says about the axis is compared with the counts: seen from the axis, the centre of
-gravity of the projections follows a sine of the view angle.
+second column of an orbit file, says about the axis is compared with the counts: around the axis, the centre of gravity
+of the projections follows a sine of the view angle.
 """
 
+import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,8 +21,11 @@ SMALLEST_RADIUS_MM = 60.0
 
 _RADIUS_KEYS = ("radii", "radius", "radius of rotation", "rotation radius", "radial position")
 
-_CLEARLY = 0.7
-"""The counts tell two positions of the axis apart where one leaves less than this share of the other's deviation."""
+_FEWEST_VIEWS = 8
+_SURE = 3.0
+"""Standard errors by which the counts must differ from the opposite."""
+_HALF = 0.5
+"""A shift is there where the counts show more than half of it, and less than half too much."""
 
 
 @dataclass(frozen=True)
@@ -186,60 +189,65 @@ def _lenient(header: Header, names: tuple[str, ...], comments: bool) -> float | 
 
 
 def with_axis(study: Study, claims: list[AxisClaim]) -> Study:
-    """Study whose `u_offset_mm` is the claim that its counts support best, with what was decided and why.
+    """Study whose `u_offset_mm` is the claim that its counts support, with what was decided and why.
 
-    An orbit file is believed where the counts cannot tell, a centre of rotation in the header alone is not.
+    Where the counts cannot tell, an orbit file is believed, and a header's centre of rotation that says the same.
     """
     if not claims:
         return study
-    middle = _deviation(study, np.zeros(study.acquisition.views))
-    deviations = [_deviation(study, claim.columns) for claim in claims]
-    best = int(np.argmin(deviations))
-    claim, left = claims[best], deviations[best]
-    agree = any(np.allclose(claims[0].columns, one.columns, atol=0.01) for one in claims[1:])
-    told = f"{claim.source}, {_shown(claim.columns)} columns from the middle of the matrix"
-    proof = f"the counts' centre of gravity deviates from a sine by {left:.2g} columns with it and {middle:.2g} without"
-    if left < _CLEARLY * middle:
-        return _shifted(study, claim, history=f"axis placed by {told}: {proof}")
-    claim, left = claims[0], deviations[0]
-    told = f"{claim.source}, {_shown(claim.columns)} columns from the middle of the matrix"
-    proof = f"the counts' centre of gravity deviates from a sine by {left:.2g} columns with it and {middle:.2g} without"
-    if middle < _CLEARLY * left:
-        return replace(study, warnings=(*study.warnings, f"not applied: {told}, for {proof}"))
-    if claim.each_view or agree:
-        return _shifted(study, claim, warning=f"applied: {told}; the counts do not prove it: {proof}")
-    return replace(study, warnings=(*study.warnings, f"not applied: {told}; the counts do not prove it: {proof}"))
+    shares = [_share_of_shift(study, claim.columns) for claim in claims]
+    told = [
+        f"{claim.source}, {_shown(claim.columns)} columns from the middle of the matrix (the counts show "
+        f"{share:.2f} +- {error:.2f} of that shift)"
+        for claim, (share, error) in zip(claims, shares, strict=True)
+    ]
+    for claim, line, (share, error) in zip(claims, told, shares, strict=True):
+        if abs(share - 1.0) < _HALF and share > _SURE * error:
+            return _shifted(study, claim, history=f"axis placed by {line}")
+    claim, (share, error) = claims[0], shares[0]
+    refuted = abs(share - 1.0) >= _HALF and abs(share - 1.0) > _SURE * error
+    agreed = any(np.allclose(claim.columns, one.columns, atol=0.01) for one in claims[1:])
+    if not refuted and (claim.each_view or agreed):
+        return _shifted(study, claim, warning=f"applied: {told[0]}")
+    return replace(study, warnings=(*study.warnings, *(f"not applied: {line}" for line in told)))
 
 
 def _shown(columns: Array) -> str:
     return f"{columns[0]:+g}" if np.ptp(columns) == 0 else f"{columns.min():+g} to {columns.max():+g}"
 
 
-def _shifted(study: Study, claim: AxisClaim, *, history: str = "", warning: str = "") -> Study:
-    acquisition = replace(study.acquisition, u_offset_mm=claim.columns * study.acquisition.pixel_mm[1])
+def _shifted(study: Study, claim: AxisClaim, *, history: str | None = None, warning: str | None = None) -> Study:
     return replace(
         study,
-        acquisition=acquisition,
-        history=(*study.history, history) if history else study.history,
-        warnings=(*study.warnings, warning) if warning else study.warnings,
+        acquisition=replace(study.acquisition, u_offset_mm=claim.columns * study.acquisition.pixel_mm[1]),
+        history=study.history if history is None else (*study.history, history),
+        warnings=study.warnings if warning is None else (*study.warnings, warning),
     )
 
 
-def _deviation(study: Study, offset: Array) -> float:
-    """RMS distance in columns of the views' centres of gravity, from the axis, to the nearest sine of the angle."""
-    rows = list(_centres(study, offset))
-    if len(rows) < 4:
-        return 0.0
-    angle, centre, weight = np.array(rows).T
-    design = np.stack([np.cos(angle), np.sin(angle)], axis=1) * weight[:, None]
-    residual = centre * weight - design @ np.linalg.lstsq(design, centre * weight, rcond=None)[0]
-    return float(np.sqrt((residual**2).sum() / (weight**2).sum()))
+def _share_of_shift(study: Study, columns: Array) -> tuple[float, float]:
+    """Share of the shift (v,) in columns that the views' centres of gravity show beside a sine, and its standard error.
 
-
-def _centres(study: Study, offset: Array) -> Iterator[tuple[float, float, float]]:
-    """(angle, centre of gravity in columns from the axis, root of the counts) of each view that has counts."""
+    The error is infinite where counts cannot tell: too few views, or a shift that is itself a sine of the angle.
+    """
     profile = study.counts.sum(axis=(0, 2), dtype=np.float64)
-    columns = np.arange(profile.shape[1]) - 0.5 * (profile.shape[1] - 1)
-    for angle, counts, shift in zip(np.deg2rad(study.acquisition.view_angles_deg), profile, offset, strict=True):
-        if counts.sum() > 0:
-            yield angle, float(counts @ columns / counts.sum() - shift), float(np.sqrt(counts.sum()))
+    # Counts all over the field would hold the centre of gravity in its middle.
+    profile -= np.quantile(profile, 0.1, axis=1).mean()
+    counts = profile.sum(axis=1)
+    seen = counts > 0
+    if seen.sum() < _FEWEST_VIEWS:
+        return 0.0, math.inf
+    place = np.arange(profile.shape[1]) - 0.5 * (profile.shape[1] - 1)
+    centre, angle = profile[seen] @ place / counts[seen], np.deg2rad(study.acquisition.view_angles_deg[seen])
+    weight = np.sqrt(counts[seen])
+    sines = np.stack([np.cos(angle), np.sin(angle)], axis=1) * weight[:, None]
+    shift, moved = (
+        values - sines @ np.linalg.lstsq(sines, values, rcond=None)[0]
+        for values in (columns[seen] * weight, centre * weight)
+    )
+    size = float(shift @ shift)
+    if size < 1e-6 * float((columns[seen] * weight) @ (columns[seen] * weight)):
+        return 0.0, math.inf
+    share = float(shift @ moved) / size
+    scatter = moved - share * shift
+    return share, math.sqrt(float(scatter @ scatter) / (len(weight) - 3) / size)
