@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from spectac.recon.io.interfile_geometry import (
     MAPPING,
     dialect_of,
     layout,
-    patient_position,
     view_angles_deg,
     view_seconds,
 )
@@ -33,26 +31,15 @@ from spectac.recon.io.interfile_header import (
     read_values,
 )
 from spectac.recon.io.interfile_orbit import AxisClaim, axis_claims, orbit_file, orbit_radii_mm, with_axis
-from spectac.recon.nuclides import Nuclide, how_to_describe, nuclide_in, spelled_symbol
-from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.io.interfile_patient import PATIENT_KEYS, patient_position, read_patient, read_start
+from spectac.recon.io.interfile_windows import distinct, read_nuclide, read_windows
 from spectac.recon.types import (
     LARGEST_PIXEL_MM,
     SMALLEST_PIXEL_MM,
     Acquisition,
-    EnergyWindow,
     Study,
 )
 
-_PATIENT = {
-    "patient name": "PatientName",
-    "patient id": "PatientID",
-    "patient sex": "PatientSex",
-    "patient dob": "PatientBirthDate",
-    "patient weight": "PatientWeight",
-    "patient age": "PatientAge",
-    "study id": "StudyID",
-    "original institution": "InstitutionName",
-}
 _USED = {
     "imaging modality", "originating system", "conversion program", "program author", "data description",
     "name of data file", "data offset in bytes", "data offset in bytes[1]", "data starting block", "data compression",
@@ -65,7 +52,7 @@ _USED = {
     "rotation radius", "radial position", "center of rotation", "centre of rotation", "x offset", "isotope name",
     "radionuclide", "radiopharmaceutical", "collimator", "collimator type", "collimator name",
     "collimator hole diameter", "collimator hole septa", "collimator thickness", "intrinsic fwhm for the camera",
-    "crystal thickness", "study date", "study time", *_PATIENT,
+    "crystal thickness", "study date", "study time", *PATIENT_KEYS,
 }  # fmt: skip
 _USED_WITH_UNIT = (
     "scaling factor",
@@ -169,7 +156,7 @@ def _merged(paths: list[Path], studies: list[Study], notes: list[str]) -> Study:
             raise InputError(
                 f"{path}: its {difference} differs from that of {paths[0].name}: not windows of one acquisition"
             )
-    windows = _distinct([window for study in studies for window in study.windows])
+    windows = distinct([window for study in studies for window in study.windows])
     limits = [(window.lower_kev, window.upper_kev) for window in windows]
     if len(set(limits)) < len(limits):
         names = ", ".join(path.name for path in paths)
@@ -207,8 +194,8 @@ def _read_one(path: Path, given: Given) -> tuple[Study, list[AxisClaim]]:
     rows, columns = header.required_count("matrix size[2]"), header.required_count("matrix size[1]")
     views = layout(header, held_images(header, rows * columns), warnings)
     total = sum(views.views)
-    name = _nuclide(header, dialect, given.nuclide, warnings)
-    windows = _windows(header, dialect, views.windows, name, warnings)
+    name = read_nuclide(header, dialect, given.nuclide, warnings)
+    windows = read_windows(header, dialect, views.windows, name, warnings)
     seconds = view_seconds(header, views, given, warnings)
     pixel_mm = _pixel_mm(header, columns, given, warnings)
     values, data_warnings = read_values(header, (views.windows, total, rows, columns))
@@ -223,7 +210,7 @@ def _read_one(path: Path, given: Given) -> tuple[Study, list[AxisClaim]]:
         seconds,
         name,
         read_collimator(header, dialect, given.collimator, warnings, history),
-        start=_start(header, warnings) if given.start is None else given.start,
+        start=read_start(header, warnings) if given.start is None else given.start,
         detector=views.detector,
         patient_position=patient_position(header, dialect, warnings, given),
     )
@@ -233,12 +220,11 @@ def _read_one(path: Path, given: Given) -> tuple[Study, list[AxisClaim]]:
         warnings.append(
             f"header keys that were not understood and are ignored: {', '.join(unknown[:_MOST_LISTED])}{more}"
         )
-    patient = {tag: _of_patient(key, text) for key, tag in _PATIENT.items() if (text := header.text(key, needed=False))}
     study = Study(
         acquisition,
         windows,
         values[:, :, ::-1, :],
-        patient=patient,
+        patient=read_patient(header),
         history=tuple(history),
         warnings=(*warnings, *data_warnings, *header.doubts),
     )
@@ -258,12 +244,6 @@ def _unknown_keys(header: Header) -> list[str]:
         )
 
     return sorted([key for key, values in header.keys.items() if any(values) and not known(key)] + [*header.odd_lines])
-
-
-def _of_patient(key: str, text: str) -> str:
-    """The key's text; a weight without its unit, for DICOM has it in kg."""
-    found = re.fullmatch(r"([\d.,]+)\s*kg", text, re.IGNORECASE) if key == "patient weight" else None
-    return found[1] if found else text
 
 
 def _pixel_mm(header: Header, columns: int, given: Given, warnings: list[str]) -> tuple[float, float]:
@@ -307,107 +287,3 @@ def _refuse_unfit(header: Header) -> None:
     for key in ("number of time frames", "number of time windows"):
         if (header.count(key, least=0) or 0) > 1:
             raise header.error(f"'{key} := {header.text(key)}': dynamic and gated series are not supported")
-
-
-def _nuclide(header: Header, dialect: str, wanted: str | None, warnings: list[str]) -> str:
-    """Nuclide: the caller's, else the header's, else the one that the name of its window says."""
-    comments = dialect == "SIMIND"
-    named = [text for key in ("isotope name", "radionuclide") for text in header.texts(key, comments=comments)]
-    found = {entry.name for text in named if (entry := _in_table(text)) is not None}
-    if wanted is not None:
-        name = nuclide_by_name(wanted).name
-        if named and found != {name}:
-            warnings.append(f"the header's nuclide {' and '.join(dict.fromkeys(named))} was replaced by {name}")
-        return name
-    if len(found) > 1:
-        raise header.error(f"names several nuclides, {' and '.join(dict.fromkeys(named))}: give --nuclide")
-    if found:
-        return found.pop()
-    if symbol := next((symbol for text in named if (symbol := spelled_symbol(text)) is not None), None):
-        raise header.error(f"its nuclide '{named[0]}' is not in the table: {how_to_describe(symbol)}")
-    implied = _implied_nuclide(header, comments)
-    if implied is not None:
-        name, text = implied
-        warnings.append(f"the header names no nuclide: {name} was taken, as '{text}' says (--nuclide)")
-        return name
-    if named:
-        raise header.error(f"its nuclide '{named[0]}' is not understood: name it with --nuclide")
-    raise header.error("the header names no nuclide: name it with --nuclide")
-
-
-def _in_table(text: str) -> Nuclide | None:
-    """Nuclide of the table that a text is, or names as the only one ("i123_brain")."""
-    try:
-        return nuclide_by_name(text)
-    except InputError:
-        return nuclide_in(text) if spelled_symbol(text) is None else None
-
-
-def _implied_nuclide(header: Header, comments: bool) -> tuple[str, str] | None:
-    """Nuclide of the table, and the words, of a window or agent that names it and a window around one of its lines."""
-    texts = [text for key in ("energy window", "radiopharmaceutical") for text in header.texts(key, comments=True)]
-    ends = [
-        [header.as_number(key, text, "kev") for text in header.texts(key, comments=comments)]
-        for key in ("energy window lower level", "energy window upper level")
-    ]
-    for text in texts:
-        entry = nuclide_in(text)
-        if entry is not None and any(
-            lower <= line <= upper for line, _ in entry.lines for lower, upper in zip(*ends, strict=False)
-        ):
-            return entry.name, text
-    return None
-
-
-def _windows(header: Header, dialect: str, held: int, nuclide: str, warnings: list[str]) -> tuple[EnergyWindow, ...]:
-    """Energy windows in the order of the data."""
-    windows = []
-    for number in range(1, held + 1):
-        ending = [f"[{number}]", ""] if held == 1 else [f"[{number}]"]
-        comments = dialect == "SIMIND"
-        lower = header.number(*(f"energy window lower level{end}" for end in ending), comments=comments, unit="kev")
-        upper = header.number(*(f"energy window upper level{end}" for end in ending), comments=comments, unit="kev")
-        if lower is None or upper is None:
-            if held > 1:
-                raise header.error(f"key 'energy window lower level[{number}]' or its upper level is missing or empty")
-            energy = nuclide_by_name(nuclide).main_kev
-            lower, upper = 0.9 * energy, 1.1 * energy
-            warnings.append(
-                f"the header gives no energy window: {lower:.1f} to {upper:.1f} keV was assumed ({nuclide} +-10 %)"
-            )
-        name = (
-            header.text(*(f"energy window{end}" for end in ending), comments=True, needed=False)
-            or f"{lower:g}-{upper:g} keV"
-        )
-        windows.append(EnergyWindow(name, lower, upper))
-    return _distinct(windows)
-
-
-def _distinct(windows: Sequence[EnergyWindow]) -> tuple[EnergyWindow, ...]:
-    """Windows whose names differ: where headers repeat a name, the limits are added to it."""
-    names = [window.name.strip().lower() for window in windows]
-    return tuple(
-        replace(window, name=f"{window.name} {window.lower_kev:g}-{window.upper_kev:g} keV")
-        if names.count(name) > 1
-        else window
-        for window, name in zip(windows, names, strict=True)
-    )
-
-
-def _start(header: Header, warnings: list[str]) -> datetime | None:
-    """Beginning of the study, None where date or time is missing or not a date."""
-    date, time = (
-        header.text(f"study {what}", f"study {what} ({form})", needed=False)
-        for what, form in (("date", "dd:mm:yryr"), ("time", "hh:mm:ss"))
-    )
-    if date is None:
-        return None
-    for day in ("%Y:%m:%d", "%d:%m:%Y"):
-        for clock in ("%H:%M:%S", "%H:%M:%S.%f", "%H:%M", "%H%M%S"):
-            try:
-                return datetime.strptime(f"{re.sub(r'[-./]', ':', date)} {time}", f"{day} {clock}")
-            except ValueError:
-                continue
-    told = "is missing" if time is None else f"and date are {time!r} and {date!r}, which is no time"
-    warnings.append(f"'study time' {told}: the start of the acquisition is unknown (--start)")
-    return None

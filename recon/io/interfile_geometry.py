@@ -1,4 +1,4 @@
-"""Where the detector stood, from the keys of an Interfile header: heads, angles, times, posture; one mapping a dialect.
+"""Where the detector stood, from the keys of an Interfile header: heads, angles, times; one mapping a dialect.
 
 Interfile 3.3 says neither what zero degrees is nor from which side CW is seen. Ours: 0 deg = detector at the patient's
 back, growing counter-clockwise seen from the feet, columns u to the detector's right looking at the patient, row 0
@@ -11,7 +11,7 @@ inferior. The mappings, each with its evidence:
   calls a positive start angle and a positive rotation clockwise, and views the patient from the feet.
 
 In both, the file's rows run from superior to inferior (SIMIND: "Image Orientation 1 0 0 0 0 -1"; STIR: as DICOM), so
-they are reversed; the columns stay. `even_sweep` goes the other way: the views of a study as such a header has them.
+they are reversed; the columns stay. interfile_sweep.py goes the other way.
 """
 
 import math
@@ -20,11 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spectac.recon.errors import InputError
-from spectac.recon.given import NOTHING_GIVEN, Given
+from spectac.recon.given import Given
 from spectac.recon.io.arcs import step_from_arc
-from spectac.recon.io.interfile_header import Header, canonical_key
-from spectac.recon.types import Acquisition, Array
+from spectac.recon.io.interfile_header import Header
+from spectac.recon.types import Array
 
 MAPPING = {
     "STIR": "Interfile angles mapped as STIR's: 0 deg = detector at the patient's back, CCW seen from the feet; "
@@ -40,7 +39,7 @@ MU_AXES = {
 }
 
 _EVEN_DEG = 0.01
-"""Views count as evenly spaced where none is further from its place: headers of cameras give steps to 0.001 deg."""
+"""Views count as evenly spaced where gaps differ by less than twice this: headers give steps to 0.001 deg."""
 
 _CLOCKWISE = {"cw": -1, "clockwise": -1, "ccw": 1, "cc": 1, "counterclockwise": 1, "anticlockwise": 1}
 
@@ -335,108 +334,3 @@ def _seconds(header: Header, key: str, heads: int) -> list[float]:
             f"key '{key}' is given more than once, as {_listed(found)} s: keep one, or give --view-seconds"
         )
     return found if len(set(found)) > 1 else found[:1]
-
-
-def patient_position(header: Header, dialect: str, warnings: list[str], given: Given = NOTHING_GIVEN) -> str | None:
-    """How the patient lies, "HFS" for example; None where the header does not tell.
-
-    Interfile does not say whether angles are the gantry's or the patient's. SIMIND's are the phantom's, whatever its
-    header says; for others, feet first or prone, the user must give the angles.
-    """
-    keys = ("patient orientation", "patient rotation", "patient position")
-    texts = [text for key in keys if (text := header.text(key, needed=False))]
-    words = [canonical_key(text).replace("-", " ") for text in texts]
-    ends = {end for word in words if (end := _end_first(word))}
-    lies = {side for word in words if (side := _side_down(word))}
-    unknown = [
-        text
-        for text, word in zip(texts, words, strict=True)
-        if not (_end_first(word) or _side_down(word) or word in ("unknown", "other", "none", "n/a"))
-    ]
-    if unknown or len(ends) > 1 or len(lies) > 1:
-        listed = ", ".join(unknown or texts)
-        warnings.append(f"the patient's position '{listed}' is not understood: angles were taken as a supine patient's")
-        return None
-    end, side = next(iter(ends), None), next(iter(lies), None)
-    if end == "FF" or side not in (None, "S"):
-        told = f"'{', '.join(texts)}'"
-        if dialect == "SIMIND":
-            warnings.append(
-                f"{told}: SIMIND's angles and rows are those of its phantom, so nothing was turned; if they are the "
-                "gantry's, give --head-angles and --rotation; check left and right, front and back"
-            )
-        else:
-            asked = ["--head-angles", "--rotation"] if end == "FF" else ["--head-angles"]
-            if given.head_angles_deg is None or (end == "FF" and given.rotation is None):
-                raise header.error(
-                    f"{told}: only head_in and supine are read, because Interfile does not say whether angles are the "
-                    f"gantry's or the patient's: give {' and '.join(asked)} as the patient sees them (0 = at the back, "
-                    "growing counter-clockwise seen from the feet)"
-                )
-            warnings.append(f"{told}: angles are those given; file row 0 was taken as superior: check head and feet")
-    return end + side if end and side else None
-
-
-def _end_first(word: str) -> str | None:
-    """Return "HF" or "FF" from head_in, Feet First, hfs ...; None for other words."""
-    if re.match(r"(head|hf(s|p|dl|dr)?\b)", word):
-        return "HF"
-    return "FF" if re.match(r"(feet|foot|ff(s|p|dl|dr)?\b)", word) else None
-
-
-def _side_down(word: str) -> str | None:
-    """Return "S", "P", "DL" or "DR" from supine, prone, head first prone, HFDR ...; None for other words."""
-    if found := re.match(r"[hf]f(s|p|dl|dr)\b", word):
-        return found[1].upper()
-    for name, side in (("supine", "S"), ("prone", "P"), ("left", "DL"), ("right", "DR")):
-        if name in word:
-            return side
-    return None
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """One even sweep of all views: `order` (v,) of the study's views, angle of the first, step (< 0: clockwise)."""
-
-    order: Array
-    start_deg: float
-    step_deg: float
-
-
-def even_sweep(acquisition: Acquisition, *, clockwise: bool | None = None) -> Sweep:
-    """All views, of whatever head, as one sweep of equal steps; `clockwise` None: the first head's sense of rotation.
-
-    A full turn begins with the study's first view, an arc at its end.
-    Raises InputError where the views of all heads together are not evenly spaced.
-    """
-    angles = np.mod(acquisition.view_angles_deg, 360.0)
-    views = angles.size
-    if views < 2:
-        raise InputError("one view is no sweep: Interfile projections need at least two")
-    rising = np.argsort(angles, kind="stable")
-    gaps = np.diff(angles[rising], append=angles[rising[0]] + 360.0)
-    full = abs(gaps.max() - 360.0 / views) < 2 * _EVEN_DEG
-    if full:
-        first, step = int(np.flatnonzero(rising == 0)[0]), 360.0 / views
-    else:
-        first, step = (int(np.argmax(gaps)) + 1) % views, float((360.0 - gaps.max()) / (views - 1))
-    order = np.roll(rising, -first)
-    offsets = np.mod(angles[order] - angles[order[0]] + _EVEN_DEG, 360.0) - _EVEN_DEG
-    worst = float(np.abs(offsets - step * np.arange(views)).max())
-    if step < 2 * _EVEN_DEG or worst > _EVEN_DEG:
-        raise InputError(
-            f"the header has one start angle and one step, but the {views} views of all heads together are not evenly "
-            f"spaced (steps of {gaps.min():g} to {np.sort(gaps)[-1 if full else -2]:g} deg): export to pytomography, "
-            "or write HDF5"
-        )
-    if _turns_clockwise(acquisition) if clockwise is None else clockwise:
-        order = np.roll(order[::-1], 1) if full else order[::-1]
-        step = -step
-    return Sweep(order, float(angles[order[0]]), step)
-
-
-def _turns_clockwise(acquisition: Acquisition) -> bool:
-    detector = np.asarray(acquisition.detector)
-    own = np.asarray(acquisition.view_angles_deg)[detector == detector[0]]
-    steps = np.mod(np.diff(own) + 180.0, 360.0) - 180.0
-    return bool(steps.size and np.median(steps) < 0)

@@ -17,8 +17,8 @@ import numpy as np
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid
 from spectac.recon.io.atomic import written
-from spectac.recon.io.interfile_geometry import Sweep, even_sweep
 from spectac.recon.io.interfile_orbit import SMALLEST_RADIUS_MM
+from spectac.recon.io.interfile_sweep import Sweep, even_sweep
 from spectac.recon.nuclides import nuclide
 from spectac.recon.types import Acquisition, Array, EnergyWindow, MuMap, Study
 
