@@ -195,7 +195,7 @@ def _read_one(path: Path, given: Given) -> tuple[Study, list[AxisClaim]]:
     views = layout(header, held_images(header, rows * columns), warnings)
     total = sum(views.views)
     name = read_nuclide(header, dialect, given.nuclide, warnings)
-    windows = read_windows(header, dialect, views.windows, name, warnings)
+    windows, kept = read_windows(header, dialect, views.windows, name, warnings)
     seconds = view_seconds(header, views, given, warnings)
     pixel_mm = _pixel_mm(header, columns, given, warnings)
     values, data_warnings = read_values(header, (views.windows, total, rows, columns))
@@ -223,7 +223,7 @@ def _read_one(path: Path, given: Given) -> tuple[Study, list[AxisClaim]]:
     study = Study(
         acquisition,
         windows,
-        values[:, :, ::-1, :],
+        (values if len(kept) == len(values) else values[kept])[:, :, ::-1, :],
         patient=read_patient(header),
         history=tuple(history),
         warnings=(*warnings, *data_warnings, *header.doubts),

@@ -17,6 +17,7 @@ they are reversed; the columns stay. interfile_sweep.py goes the other way.
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -144,10 +145,16 @@ def layout(header: Header, held_images: int, warnings: list[str]) -> Layout:
 
 def _each_head(header: Header, key: str, heads: int, option: str | None = None) -> list[str]:
     """The key's value for each head: one for all, or, where a block for each head repeats the key, its own."""
-    texts = header.texts(key)
+    texts = once_a_head(header.texts(key), heads)
     if len(texts) == heads and heads > 1:
         return texts
     return [header.required(key, option=option)] * heads
+
+
+def once_a_head(values: list[Any], heads: int) -> list[Any]:
+    """The first block of values, one for each head, where the blocks of further energy windows repeat it."""
+    blocks = [values[start : start + heads] for start in range(0, len(values), heads)]
+    return blocks[0] if blocks and all(block == blocks[0] for block in blocks) else values
 
 
 def view_angles_deg(header: Header, dialect: str, views: Layout, given: Given, warnings: list[str]) -> Array:
@@ -250,7 +257,7 @@ _FIRST_ANGLE = "first projection angle in data set"
 
 def _angles_under(header: Header, key: str, heads: int) -> list[float]:
     """All angles in degrees under a key, which may be repeated or hold a list."""
-    texts = header.texts(key)
+    texts = once_a_head(header.texts(key), heads)
     return [
         angle for text in texts for angle in header.as_numbers(key, text, "deg", (1,) if heads == 1 else (1, heads))
     ]
@@ -326,7 +333,7 @@ def view_seconds(header: Header, views: Layout, given: Given, warnings: list[str
 def _seconds(header: Header, key: str, heads: int) -> list[float]:
     """Times above 0 under a key: one, or one for each head; none where there is no such key."""
     found = [factor * header.as_number(name, text, "s") for name, text, factor in header.measures(key, "s")]
-    found = [time for time in found if time]
+    found = once_a_head([time for time in found if time], heads)
     if found and min(found) < 0:
         raise header.error(f"'{key}' is {min(found):g} s: it must be above 0: give --view-seconds")
     if len(set(found)) > 1 and len(found) != heads:

@@ -26,6 +26,7 @@ LARGEST_NUMBER = 1e15
 """No key of a header means more than this; what is larger would overflow later, far from its cause."""
 
 _MAGIC = re.compile(r"\s*!?\s*interfile\s*(:\s*=|$)", re.IGNORECASE)
+_LIST_GOES_ON = re.compile(r"[-+.\d,\seE]+\}?")
 _FORTRAN_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eEdD]([+-]?\d+)|([+-]\d+))?")
 _WITH_UNIT = re.compile(r"([-+.,\d]+(?:[eEdD][-+]?\d+)?)\s*([a-zµ°]+)\.?", re.IGNORECASE)
 _UNITS = MappingProxyType(
@@ -235,6 +236,7 @@ def parse_header(raw: bytes, path: Path) -> Header:
     text = re.sub(r":[ \t]*=\s*\{[^{}:]*\}", lambda found: " ".join(found.group().split()), text)
     keys: dict[str, list[str]] = {}
     comments: dict[str, list[str]] = {}
+    last: list[str] = []
     odd = []
     for line in (part.strip() for part in text.splitlines()):
         name, separator, value = [*re.split(r"(:\s*=)", line, maxsplit=1), "", ""][:3]
@@ -244,8 +246,10 @@ def parse_header(raw: bytes, path: Path) -> Header:
         if separator and key:
             # Behind a value a comment may stand, but not inside a list, whose numbers it may part.
             value = value if "{" in value else re.split(r"\s;", f" {value}")[0]
-            place = comments if line.startswith(";") else keys
-            place.setdefault(key, []).append(value.strip())
+            last = (comments if line.startswith(";") else keys).setdefault(key, [])
+            last.append(value.strip())
+        elif last and last[-1].endswith(",") and _LIST_GOES_ON.fullmatch(line):
+            last[-1] = f"{last[-1]} {line}"
         elif line and not line.startswith(";") and not _MAGIC.match(line):
             odd.append(line[:40])
     return Header(path, {k: tuple(v) for k, v in keys.items()}, {k: tuple(v) for k, v in comments.items()}, tuple(odd))

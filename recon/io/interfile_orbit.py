@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spectac.recon.errors import InputError
-from spectac.recon.io.interfile_geometry import Layout
+from spectac.recon.io.interfile_geometry import Layout, once_a_head
 from spectac.recon.io.interfile_header import Header, beside, canonical_key
 from spectac.recon.types import LARGEST_RADIUS_MM, Array, Study
 
@@ -122,6 +122,7 @@ def _radii_in_header(header: Header, views: Layout, simind: bool) -> list[float]
             [factor * value for value in header.as_numbers(name, text, "mm", lengths)]
             for name, text, factor in header.measures(key, "mm", comments=simind)
         ]
+        found = once_a_head(found, views.heads)
         if len(found) > 1 and len({tuple(one) for one in found}) == 1:
             found = found[:1]
         if found and len(found) not in (1, views.heads, sum(views.views)):

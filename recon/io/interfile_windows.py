@@ -62,28 +62,41 @@ def _implied_nuclide(header: Header, comments: bool) -> tuple[str, str] | None:
 
 def read_windows(
     header: Header, dialect: str, held: int, nuclide: str, warnings: list[str]
-) -> tuple[EnergyWindow, ...]:
-    """Energy windows in the order of the data."""
-    windows = []
+) -> tuple[tuple[EnergyWindow, ...], list[int]]:
+    """Energy windows in the order of the data, and their numbers there from 0.
+
+    Without limits, or with impossible ones, the only window is taken as +-10 % around the nuclide's main line; one of
+    several is left out. Raises InputError where several windows have no limits.
+    """
+    windows, kept = [], []
+    comments = dialect == "SIMIND"
     for number in range(1, held + 1):
         ending = [f"[{number}]", ""] if held == 1 else [f"[{number}]"]
-        comments = dialect == "SIMIND"
-        lower = header.number(*(f"energy window lower level{end}" for end in ending), comments=comments, unit="kev")
-        upper = header.number(*(f"energy window upper level{end}" for end in ending), comments=comments, unit="kev")
-        if lower is None or upper is None:
-            if held > 1:
-                raise header.error(f"key 'energy window lower level[{number}]' or its upper level is missing or empty")
-            energy = nuclide_by_name(nuclide).main_kev
-            lower, upper = 0.9 * energy, 1.1 * energy
-            warnings.append(
-                f"the header gives no energy window: {lower:.1f} to {upper:.1f} keV was assumed ({nuclide} +-10 %)"
-            )
-        name = (
-            header.text(*(f"energy window{end}" for end in ending), comments=True, needed=False)
-            or f"{lower:g}-{upper:g} keV"
+        lower, upper = (
+            header.number(*(f"energy window {side} level{end}" for end in ending), comments=comments, unit="kev")
+            for side in ("lower", "upper")
         )
-        windows.append(EnergyWindow(name, lower, upper))
-    return distinct(windows)
+        name = header.text(*(f"energy window{end}" for end in ending), comments=True, needed=False)
+        told = "gives no energy window"
+        if lower is not None and upper is not None:
+            if 0 <= lower < upper:
+                windows.append(EnergyWindow(name or f"{lower:g}-{upper:g} keV", lower, upper))
+                kept.append(number - 1)
+                continue
+            told = f"gives {lower:g} to {upper:g} keV, which is no energy window"
+        elif held > 1:
+            raise header.error(f"key 'energy window lower level[{number}]' or its upper level is missing or empty")
+        if held > 1:
+            warnings.append(f"window {number} was left out: the header {told}")
+            continue
+        energy = nuclide_by_name(nuclide).main_kev
+        lower, upper = 0.9 * energy, 1.1 * energy
+        warnings.append(f"the header {told}: {lower:.1f} to {upper:.1f} keV was assumed ({nuclide} +-10 %)")
+        windows.append(EnergyWindow(name or f"{lower:g}-{upper:g} keV", lower, upper))
+        kept.append(0)
+    if not windows:
+        raise header.error("none of its energy windows has an upper limit above the lower one")
+    return distinct(windows), kept
 
 
 def distinct(windows: Sequence[EnergyWindow]) -> tuple[EnergyWindow, ...]:

@@ -402,7 +402,6 @@ _BAD = {
         "isotope name := F-18",
         "'F-18' is not in the table: give --nuclide F-18:KEV:HALFLIFE_H",
     ),
-    "window": ("energy window upper", "energy window upper level[1] := 36.84", "needs 0 <= lower < upper"),
 }
 
 

@@ -149,6 +149,23 @@ def test_each_head_has_its_own_values(read):
     assert acquisition.radii_mm.tolist() == [150] * 6 + [160] * 6
 
 
+def test_blocks_of_each_head_in_each_window(read):
+    """GATE writes a block for every head of every window."""
+    heads = "".join(
+        GATE_HEAD.format(views=6, extent=180, seconds=25, sense="CCW", start=start, radius=radius)
+        for start, radius in ((0, 150), (180, 160), (0, 150), (180, 160))
+    )
+    text = GATE.format(described="", heads=heads, geometry=GEOMETRY).replace("windows := 1", "windows := 2")
+    limits = "".join(
+        f"energy window {side} level[{n}] := {kev}\n"
+        for n, side, kev in ((1, "lower", 126), (1, "upper", 154), (2, "lower", 110), (2, "upper", 126))
+    )
+    text = text.replace("images := 12", "images := 24").replace("   number of detector", f"{limits}number of detector")
+    acquisition = read(text, images=24, nuclide="Tc-99m").acquisition
+    assert acquisition.view_angles_deg.tolist() == list(range(0, 360, 30))
+    assert acquisition.radii_mm.tolist() == [150] * 6 + [160] * 6
+
+
 def test_heads_may_have_different_numbers_of_views(read):
     """8 and 4 views of 30 deg: the order of the data is that of the blocks."""
     one = GATE_HEAD.format(views=8, extent=240, seconds=25, sense="CCW", start=0, radius=150)
@@ -235,6 +252,7 @@ def test_lists_of_radii_under_any_key_and_orbit(read, key, form, orbit):
     ("line", "radii"),
     [
         ("radius := {150}", [150] * 12),
+        ("radii := 150, 150, 150,\n150, 150, 150, 150,\n150, 150, 150, 150, 150", [150] * 12),
         ("radius := 150,5", [150.5] * 12),
         ("radius := 15 cm", [150] * 12),
         ("radius (cm) := 15.0", [150] * 12),
@@ -464,6 +482,30 @@ def test_window_names_the_nuclide(read):
     assert any("Lu-177 was taken, as 'Lu177_EM' says" in warning for warning in study.warnings)
     with pytest.raises(InputError, match="names no nuclide: name it with --nuclide"):
         read(text.replace("187", "126").replace("229", "154"))
+
+
+@pytest.mark.parametrize(("lower", "upper"), [("126.16", "36.84"), ("0", "0"), ("-1", "-1"), ("126.45", "126.45")])
+def test_limits_that_are_no_window(read, lower, upper):
+    """Converters write such limits; the data hold the one window that there is."""
+    text = HEADER.replace(":= 126.45", f":= {lower}").replace(":= 154.55", f":= {upper}")
+    study = read(text)
+    assert study.windows[0].lower_kev == pytest.approx(0.9 * 140.511)
+    assert any(
+        f"gives {float(lower):g} to {float(upper):g} keV, which is no energy window" in w for w in study.warnings
+    )
+
+
+def test_window_without_limits_among_several_is_left_out(read):
+    more = "number of energy windows := 2\nenergy window lower level[2] := 0\nenergy window upper level[2] := 0\norbit"
+    study = read(HEADER.replace("orbit", more), images=24)
+    assert [window.lower_kev for window in study.windows] == [126.45]
+    assert np.array_equal(study.counts[0, :, ::-1].ravel(), np.arange(VIEWS * 6))
+    assert any("window 2 was left out" in warning for warning in study.warnings)
+
+
+def test_limits_in_other_units(read):
+    text = HEADER.replace(":= 126.45", ":= 126,45 keV").replace(":= 154.55", ":= 154550 eV")
+    assert (read(text).windows[0].lower_kev, read(text).windows[0].upper_kev) == (126.45, pytest.approx(154.55))
 
 
 def test_several_nuclides(read):
