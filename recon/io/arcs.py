@@ -33,7 +33,7 @@ def step_from_arc(arc_deg: float, views: int) -> tuple[float, str | None]:
     6.0
     """
     step = arc_deg / views
-    if views < 3:
+    if views < 3 or arc_deg < 1.0:
         return step, None
     other = arc_deg / (views - 1)
     miss, other_miss = _miss_deg(step), _miss_deg(other)

@@ -51,6 +51,9 @@ SHORTEST_VIEW_S, LONGEST_VIEW_S = 0.5, 1000.0
 """No camera takes less than half a second for a view or more than a quarter of an hour: that is in other units."""
 
 
+_MOST_HEADS = 64
+
+
 def dialect_of(header: Header) -> tuple[str, list[str]]:
     """Choose "SIMIND" for headers as SIMIND writes them, else "STIR"; and a warning for programs that are not known.
 
@@ -119,6 +122,8 @@ def layout(header: Header, held_images: int, warnings: list[str]) -> Layout:
     'number of projections' is that of one head or of all; the total number of images tells, else the data file.
     """
     heads = header.count("number of detector heads") or 1
+    if heads > _MOST_HEADS:
+        raise header.error(f"'number of detector heads' is {heads}: at most {_MOST_HEADS} are read")
     windows = header.count("number of energy windows") or 1
     projections = _each_head(header, "number of projections", heads)
     counts = tuple(header.as_count("number of projections", text) for text in projections)
