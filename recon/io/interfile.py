@@ -82,7 +82,7 @@ def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
 
     `given` replaces what the headers say or leave out; its head angles are needed where a header names several heads
     and not a start angle for each.
-    In a folder SIMIND's partial images (`*_sca_*`, `*_air_*`, `*_pri_*`) are left out where `*_tot_*` are there.
+    In a folder SIMIND's partial images (`*_sca_*`, `*_air_*`, `*_pri_*`) are left out where others are there.
     Raises InputError, naming file and key, for what is missing, contradictory or not supported (docs/formats.md).
     """
     notes: list[str] = []
@@ -114,8 +114,8 @@ def _headers_in(folder: Path) -> tuple[list[Path], list[str]]:
     found = [entry for entry in sorted(folder.iterdir()) if entry.is_file() and is_header(entry)]
     raw = [one for one in found if read_header(one).text("number of projections") is not None]
     left_out = [one for one in found if one not in raw]
-    if any("_tot_" in one.name for one in raw):
-        partial = [one for one in raw if any(part in one.name for part in ("_sca_", "_air_", "_pri_"))]
+    partial = [one for one in raw if any(part in one.name.lower() for part in ("_sca_", "_air_", "_pri_"))]
+    if len(partial) < len(raw):
         raw = [one for one in raw if one not in partial]
         left_out += partial
     if not raw:

@@ -121,10 +121,10 @@ def layout(header: Header, held_images: int, warnings: list[str]) -> Layout:
 
     'number of projections' is that of one head or of all; the total number of images tells, else the data file.
     """
-    heads = header.count("number of detector heads") or 1
+    heads = header.count("number of detector heads", least=0) or 1
     if heads > _MOST_HEADS:
         raise header.error(f"'number of detector heads' is {heads}: at most {_MOST_HEADS} are read")
-    windows = header.count("number of energy windows") or 1
+    windows = header.count("number of energy windows", least=0) or 1
     projections = _each_head(header, "number of projections", heads)
     counts = tuple(header.as_count("number of projections", text) for text in projections)
     of_heads = Layout(counts, windows, counts)

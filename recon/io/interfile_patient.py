@@ -30,7 +30,9 @@ def read_patient(header: Header) -> dict[str, str]:
 
 
 def _of_patient(key: str, text: str) -> str:
-    """The key's text; a weight without its unit, for DICOM has it in kg."""
+    """The key's text; a weight without its unit, for DICOM has it in kg; 31.12.1970 with the year first."""
+    if day_first := re.fullmatch(r"(\d{1,2})[.:](\d{1,2})[.:](\d{4})", text) if key == "patient dob" else None:
+        return f"{day_first[3]}{int(day_first[2]):02d}{int(day_first[1]):02d}"
     found = re.fullmatch(r"([\d.,]+)\s*kg", text, re.IGNORECASE) if key == "patient weight" else None
     return found[1] if found else text
 

@@ -553,6 +553,16 @@ def test_prone_and_feet_first_with_the_users_angles(read):
     assert any("check head and feet" in warning for warning in study.warnings)
 
 
+@pytest.mark.parametrize("born", ["1970:12:31", "31:12:1970", "31.12.1970", "1970-12-31"])
+def test_birth_dates(read, born):
+    assert read(HEADER.replace("orbit", f"patient dob := {born}\norbit")).patient == {"PatientBirthDate": "19701231"}
+
+
+def test_counts_of_0_are_not_known_counts(read):
+    text = HEADER.replace("orbit", "number of detector heads := 0\nnumber of energy windows := 0\norbit")
+    assert read(text).counts.shape == (1, VIEWS, 2, 3)
+
+
 def test_copy_of_a_header_is_left_out(read, tmp_path):
     read(HEADER)
     (tmp_path / "copy.hs").write_text(HEADER)

@@ -235,6 +235,16 @@ def test_code_alone(write, sources, code, hole_mm, name):
     assert not [warning for warning in study.warnings if "ollimator" in warning]
 
 
+def test_holes_of_a_header_rewritten_for_stir(write, sources):
+    """Converters uncomment the windows and spell "float", but leave SIMIND's own keys in their comments."""
+    path = write(sources, specific=HOLES.format(code="gv-lehr", hole=0.15, septa=0.02, length=3.5, intrinsic=0.36))
+    text = path.read_text().replace(";energy window", "energy window").replace("short float", "float")
+    path.write_text(text.replace(";# Non-Uniform", "Radius := 150\n;# Non-Uniform").replace("noncircular", "circular"))
+    study = open_study(path, nuclide="Tc-99m")
+    assert (study.acquisition.collimator.name, study.acquisition.collimator.intrinsic_fwhm_mm) == ("ge-lehr", 3.6)
+    assert any("rewritten for STIR" in warning for warning in study.warnings)
+
+
 def test_square_holes(write, sources):
     specific = HOLES.format(code="gz-lehr", hole=0.226, septa=0.02, length=4.5, intrinsic=0.0)
     found = open_study(write(sources, specific=specific)).acquisition.collimator
@@ -280,6 +290,15 @@ def test_a_file_for_each_window(write, sources, tmp_path):
         assert len({window.name for window in study.windows}) == 3
         assert study.acquisition.u_offset_mm.tolist() == (PIXEL_MM * shift).tolist()
         assert [line for line in study.warnings if "cm" not in line] == []
+
+
+def test_partial_images_of_any_name_are_left_out(write, sources, tmp_path):
+    """Scattered photons of the same window beside its total, whose name does not say "tot"."""
+    write(sources, name="p_w1")
+    write(sources * 0.2, name="p_SCA_w1")
+    study = open_study(tmp_path)
+    assert study.counts.sum() == sources.sum()
+    assert any("left out" in line and "p_SCA_w1.h00" in line for line in study.warnings)
 
 
 def test_window_names_are_distinct(write, sources, tmp_path):
