@@ -166,7 +166,7 @@ def view_angles_deg(header: Header, dialect: str, views: Layout, given: Given, w
     """View angles (v,) in our convention, the views of each head one after the other."""
     senses = _senses(header, views.heads, given)
     starts = _starts_deg(header, dialect, senses, given, warnings)
-    readings = _steps_deg(header, views, given)
+    readings = _steps_deg(header, views, given, warnings)
     angles = [
         [
             start + sense * step * np.arange(n)
@@ -202,18 +202,24 @@ def _senses(header: Header, heads: int, given: Given) -> list[int]:
     return senses
 
 
-def _steps_deg(header: Header, views: Layout, given: Given) -> list[tuple[list[float], list[str | None]]]:
+def _steps_deg(
+    header: Header, views: Layout, given: Given, warnings: list[str]
+) -> list[tuple[list[float], list[str | None]]]:
     """Readings of each head's step, with doubts: the arc over the projections that the header counts, else a head's."""
     if given.step_deg is not None:
         return [([given.step_deg] * views.heads, [])]
     arcs = []
     for text in _each_head(header, "extent of rotation", views.heads, "--step-deg"):
         arc = header.as_number("extent of rotation", text, "deg")
-        if not 0 < arc <= 3600:
+        if not 0 < abs(arc) <= 3600:
             raise header.error(
                 f"'extent of rotation' must lie between 0 and 3600 deg, got {arc:g}: give --step-deg, the angle "
                 "between views"
             )
+        if arc < 0:
+            told = f"'extent of rotation' is {arc:g}: the sense was taken from 'direction of rotation' (--rotation)"
+            warnings += [] if told in warnings else [told]
+            arc = -arc
         arcs.append(arc)
     readings = []
     for counts in dict.fromkeys((views.counted, views.views)):

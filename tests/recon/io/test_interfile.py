@@ -379,7 +379,7 @@ _BAD = {
     "two starts": ("start angle", "start angle := 1\nstart angle := 2", "given more than once, as 1 and 2"),
     "bad number": ("start angle", "start angle := north", "key 'start angle' needs a number, got 'north'"),
     "infinite": ("start angle", "start angle := 1e999", "needs a number"),
-    "no arc": ("extent of rotation", "extent of rotation := -360", "between 0 and 3600 deg, got -360: give --step-deg"),
+    "no arc": ("extent of rotation", "extent of rotation := 0", "between 0 and 3600 deg, got 0: give --step-deg"),
     "no radius": ("radius", "", "give --radius-mm"),
     "zero radius": ("radius", "radius := 0", "radii_mm must be above 0"),
     "no format": ("number format", "", "key 'number format' is missing"),

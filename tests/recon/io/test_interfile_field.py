@@ -233,6 +233,13 @@ def test_arc_from_the_first_view_to_the_last(read):
     assert any("extent of rotation" in w and "330 deg" in w and "27.5 deg" in w for w in study.warnings)
 
 
+@pytest.mark.parametrize(("sense", "second"), [("CW", 330), ("CCW", 30)])
+def test_sign_of_the_arc_gives_no_sense(read, sense, second):
+    study = read(_with("extent", "extent of rotation := -360", _with("direction", f"direction of rotation := {sense}")))
+    assert study.acquisition.view_angles_deg[1] == second
+    assert any("-360" in warning and "--rotation" in warning for warning in study.warnings)
+
+
 # Radii.
 
 LISTED = ",".join(str(150 + n) for n in range(VIEWS))
