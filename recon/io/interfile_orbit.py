@@ -59,16 +59,23 @@ def orbit_file(header: Header, dialect: str, views: Layout, warnings: list[str])
     for line in path.read_text(encoding="latin-1").splitlines():
         words = re.split(r"[,;\s]+" if "." in line else r"[;\s]+", line.strip())
         if words[0] and not words[0].startswith(("#", ";", "!")):
-            rows.append([header.as_number(f"{'first' if n == 0 else 'second'} column of {name}", word)
-                         for n, word in enumerate(words[:2]) if word])  # fmt: skip
+            rows.append((header.as_number(f"first column of {name}", words[0]), _optional(header, words[1:2])))
     total = sum(views.views)
     if len(rows) > total:
         warnings.append(f"{name} has {len(rows)} lines for {total} projections: the first {total} were used")
         rows = rows[:total]
     if len(set(views.views)) == 1 and len(rows) == views.views[0]:
         rows *= views.heads
-    paired = bool(rows) and all(len(row) > 1 for row in rows) and len(rows) == total
-    return OrbitFile(name, [row[0] for row in rows], [row[1] for row in rows] if paired else None)
+    centres = [centre for _, centre in rows if centre is not None]
+    return OrbitFile(name, [radius for radius, _ in rows], centres if len(centres) == total else None)
+
+
+def _optional(header: Header, words: list[str]) -> float | None:
+    """Number of a column that may be missing or hold something else."""
+    try:
+        return header.as_number("second column", words[0]) if words else None
+    except InputError:
+        return None
 
 
 def orbit_radii_mm(
