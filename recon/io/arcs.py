@@ -5,6 +5,9 @@ import math
 _FITS_DEG = 0.05
 """A step divides the full turn where so many whole steps miss 360 deg by no more: headers round arcs to 0.01 deg."""
 
+_FEWEST_VIEWS = 16
+"""A round step proves little where views are fewer, and no camera takes fewer."""
+
 
 def step_from_arc(arc_deg: float, views: int) -> tuple[float, str | None]:
     """Angle between views in degrees, and where the arc can be read in two ways a sentence with both.
@@ -30,7 +33,7 @@ def step_from_arc(arc_deg: float, views: int) -> tuple[float, str | None]:
     6.0
     """
     step = arc_deg / views
-    if views < 3:
+    if views < 3 or arc_deg < 1.0:
         return step, None
     other = arc_deg / (views - 1)
     miss, other_miss = _miss_deg(step), _miss_deg(other)
@@ -41,7 +44,8 @@ def step_from_arc(arc_deg: float, views: int) -> tuple[float, str | None]:
         )
     gap = 360.0 - arc_deg + step
     odd_gap = step < 0.999 * gap < 3.0 * step and not miss <= _FITS_DEG
-    if (_is_round(other) and not _is_round(step)) or odd_gap:
+    odd_step = views >= _FEWEST_VIEWS and _is_round(other) and not _is_round(step)
+    if odd_step or odd_gap:
         return step, (
             f"an arc of {arc_deg:g} deg for {views} views was read as step times views: {step:.5g} deg a step; as the "
             f"arc from the first view to the last it would be {other:.5g} deg (--step-deg)"

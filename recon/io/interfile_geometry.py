@@ -1,4 +1,4 @@
-"""Where the detector stood, from the keys of an Interfile header: angles, radii, heads, times; one mapping a dialect.
+"""Where the detector stood, from the keys of an Interfile header: heads, angles, times; one mapping a dialect.
 
 Interfile 3.3 says neither what zero degrees is nor from which side CW is seen. Ours: 0 deg = detector at the patient's
 back, growing counter-clockwise seen from the feet, columns u to the detector's right looking at the patient, row 0
@@ -11,18 +11,20 @@ inferior. The mappings, each with its evidence:
   calls a positive start angle and a positive rotation clockwise, and views the patient from the feet.
 
 In both, the file's rows run from superior to inferior (SIMIND: "Image Orientation 1 0 0 0 0 -1"; STIR: as DICOM), so
-they are reversed; the columns stay. `even_sweep` goes the other way: the views of a study as such a header has them.
+they are reversed; the columns stay. interfile_sweep.py goes the other way.
 """
 
 import math
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from spectac.recon.errors import InputError
-from spectac.recon.io.interfile_header import Header, beside, canonical_key
-from spectac.recon.types import Acquisition, Array
+from spectac.recon.given import Given
+from spectac.recon.io.arcs import step_from_arc
+from spectac.recon.io.interfile_header import Header
+from spectac.recon.types import Array
 
 MAPPING = {
     "STIR": "Interfile angles mapped as STIR's: 0 deg = detector at the patient's back, CCW seen from the feet; "
@@ -37,187 +39,316 @@ MU_AXES = {
     "SIMIND": "the mu-map of SIMIND was centred on the rotation axis: x to left, y to posterior, first slice superior",
 }
 
-SMALLEST_RADIUS_MM = 60.0
-"""No camera goes nearer to a person's axis, none stays 60 cm away: a smaller radius of SIMIND is in cm (version 7)."""
-
 _EVEN_DEG = 0.01
-"""Views count as evenly spaced where none is further from its place: headers of cameras give steps to 0.001 deg."""
+"""Views count as evenly spaced where gaps differ by less than twice this: headers give steps to 0.001 deg."""
 
-_CLOCKWISE = {"cw": -1, "clockwise": -1, "ccw": 1, "cc": 1, "counter-clockwise": 1, "counterclockwise": 1}
+_CLOCKWISE = {"cw": -1, "clockwise": -1, "ccw": 1, "cc": 1, "counterclockwise": 1, "anticlockwise": 1}
+
+_KNOWN_PROGRAMS = ("stir", "simset", "simind", "spectac")
+"""Words of programs whose angles are known; SimSET's are written by STIR's converter."""
+
+SHORTEST_VIEW_S, LONGEST_VIEW_S = 0.5, 1000.0
+"""No camera takes less than half a second for a view or more than a quarter of an hour: that is in other units."""
+
+
+_MOST_HEADS = 64
 
 
 def dialect_of(header: Header) -> tuple[str, list[str]]:
-    """Choose "SIMIND" for headers as SIMIND writes them, else "STIR".
+    """Choose "SIMIND" for headers as SIMIND writes them, else "STIR"; and a warning for programs that are not known.
 
     A header of SIMIND that was rewritten for STIR counts as STIR's, with a warning.
     """
-    system = (header.text("originating system") or "").strip().lower()
-    if system != "simind":
-        if system in ("", "stir", "simset"):
+    program = _program(header)
+    if program != "simind":
+        if program is None:
             return "STIR", []
         return "STIR", [
-            f"headers of '{system}' are not known: angles were taken as STIR's (0 deg = at the back); check left and "
+            f"headers of '{program}' are not known: angles were taken as STIR's (0 deg = at the back); check left and "
             "right, front and back against a known image"
         ]
-    if "energy window lower level" in header.comments or header.text("number format") == "short float":
+    if "energy window lower level" in header.comments or (header.text("number format") or "").lower() == "short float":
         return "SIMIND", []
     return "STIR", ["a header of SIMIND rewritten for STIR: its angles were taken as STIR's (0 deg = at the back)"]
 
 
-def layout(header: Header) -> tuple[int, int, int]:
-    """Heads, views of each head, and windows in the data file."""
-    projections = header.required_count("number of projections")
-    heads = header.count("number of detector heads") or 1
-    windows = header.count("number of energy windows") or 1
-    images = header.count("total number of images")
-    if images is None or images == windows * heads * projections:
-        return heads, projections, windows
-    if images == windows * projections and projections % heads == 0:
-        return heads, projections // heads, windows
-    raise header.error(
-        f"'total number of images := {images}' does not fit {windows} energy windows, {heads} heads and "
-        f"{projections} projections"
-    )
+def _program(header: Header) -> str | None:
+    """Name of the program that wrote the header: "simind", None for STIR and where nothing tells, else a name.
 
-
-def view_angles_deg(
-    header: Header,
-    dialect: str,
-    heads: int,
-    each: int,
-    head_angles_deg: Sequence[float] | None,
-    warnings: list[str],
-) -> Array:
-    """View angles (v,) in our convention, the views of each head one after the other."""
-    direction = header.required("direction of rotation").lower()
-    if direction not in _CLOCKWISE:
-        raise header.error(f"'direction of rotation' must be CW or CCW, got '{direction}'")
-    extent = header.required_number("extent of rotation")
-    if not 0 < extent <= 3600:
-        raise header.error(f"'extent of rotation' must lie between 0 and 3600 deg, got {extent:g}")
-    # The arc belongs to the projections that the header counts, whether these are one head's or all heads' together.
-    step = _CLOCKWISE[direction] * extent / header.required_count("number of projections")
-    given = [header.as_number("start angle", text) for text in header.keys.get("start angle", ()) if text]
-    if head_angles_deg is not None:
-        starts = [float(angle) for angle in head_angles_deg]
-        if len(starts) != heads:
-            raise header.error(f"--head-angles needs one angle for each of the {heads} heads, got {len(starts)}")
-    elif heads > 1 and len(given) != heads:
-        raise header.error(
-            f"names {heads} detector heads but {len(given)} start angles: give --head-angles, the angle of each head's "
-            "first view, 0 = at the patient's back, growing counter-clockwise seen from the feet"
-        )
-    else:
-        if heads == 1:
-            given = [header.required_number("start angle")]
-        starts = [180.0 - angle if dialect == "SIMIND" else angle for angle in given]
-        if dialect == "SIMIND" and step < 0 and any(angle % 180.0 for angle in given):
-            warnings.append(
-                "a clockwise SIMIND orbit that does not start at 0 or 180 deg: read as its manual says (positive = "
-                "clockwise), other readers turn the start the other way; check that the nose points to the front"
-            )
-    return np.mod(np.concatenate([start + step * np.arange(each) for start in starts]), 360.0)
-
-
-def orbit_radii_mm(header: Header, dialect: str, views: int, radius_mm: float | None, warnings: list[str]) -> Array:
-    """Distance (v,) from the axis to the collimator face in mm."""
-    if radius_mm is not None:
-        return np.full(views, float(radius_mm))
-    simind = dialect == "SIMIND"
-    orbit = canonical_key(header.text("orbit") or "circular").replace("-", "").replace(" ", "")
-    if orbit not in ("circular", "noncircular"):
-        raise header.error(f"'orbit' must be circular or non-circular, got '{orbit}'")
-    radii = header.numbers("radii")
-    if orbit == "circular" and radii is None:
-        radius = header.number("radius", comments=simind)
-        radii = None if radius is None else [radius] * views
-    elif radii is None and simind:
-        radii = _orbit_file(header)
-    if radii is None:
-        raise header.error(f"no radius for the {orbit} orbit: give --radius-mm, from the axis to the collimator face")
-    if len(radii) != views:
-        raise header.error(f"{len(radii)} radii for {views} projections: one is needed for each")
-    values = np.array(radii)
-    if simind and 0 < values.max() < SMALLEST_RADIUS_MM:
-        warnings.append(f"SIMIND's radius of up to {values.max():g} was taken as cm")
-        values *= 10.0
-    return values
-
-
-def _orbit_file(header: Header) -> list[float] | None:
-    """Radii from the first column of the text file that SIMIND names for a non-circular orbit."""
-    name = header.text("non-uniform orbit file", comments=True)
-    if name is None:
-        return None
-    path = beside(header, name)
-    if path is None:
-        raise header.error(f"the orbit file '{name}' is not there: put it beside the header or give --radius-mm")
-    lines = [line.split() for line in path.read_text(encoding="latin-1").splitlines()]
-    return [header.as_number(f"first column of {name}", words[0]) for words in lines if words]
-
-
-def view_seconds(header: Header, each: int) -> float:
-    """Seconds of one view, NaN when the header does not say (or says 0)."""
-    seconds = header.number("time per projection (sec)")
-    if not seconds:
-        total = header.number("image duration (sec)[1]", "image duration (sec)")
-        seconds = total / each if total else math.nan
-    return seconds
-
-
-def warn_of_shift(header: Header, dialect: str, columns: int, warnings: list[str]) -> None:
-    """SIMIND counts the centre of rotation from 1 at the first pixel's edge: half of the matrix + 1 is the middle."""
-    if dialect != "SIMIND":
-        return
-    centre = header.number("center of rotation", comments=True)
-    shift = header.number("x offset", comments=True)
-    if (centre is not None and centre != columns / 2 + 1) or shift:
-        warnings.append(f"centre of rotation {centre} or X offset {shift} is not the middle of the matrix: not applied")
+    Without 'originating system' its author, the conversion program and the keys that only one program has tell.
+    """
+    evidence = [
+        text
+        for key in ("originating system", "conversion program", "program author")
+        for text in header.texts(key, comments=True)
+    ]
+    words = " ".join(evidence).lower()
+    own = {**header.keys, **header.comments}
+    if "simind" in words or "ljungberg" in words or "simind-specific parameters" in own:
+        return "simind"
+    described = " ".join(header.texts("data description", comments=True))
+    gate = any(key.startswith(("gate geometry", "gate simulation")) for key in own)
+    if gate or re.search(r"\bgate\b", f"{words} {described.lower()}"):
+        return "GATE"
+    unknown = [text for text in evidence if not any(one in text.lower() for one in _KNOWN_PROGRAMS)]
+    return unknown[0].lower() if unknown else None
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """One even sweep of all views: `order` (v,) of the study's views, angle of the first, step (< 0: clockwise)."""
+class Layout:
+    """How the images of a data file follow one another: `windows`, in each the `views` of every head in turn.
 
-    order: Array
-    start_deg: float
-    step_deg: float
-
-
-def even_sweep(acquisition: Acquisition, *, clockwise: bool | None = None) -> Sweep:
-    """All views, of whatever head, as one sweep of equal steps; `clockwise` None: the first head's sense of rotation.
-
-    A full turn begins with the study's first view, an arc at its end.
-    Raises InputError where the views of all heads together are not evenly spaced.
+    `counted`: the projections over which the header's arc goes, for each head: its own, or those of all heads.
     """
-    angles = np.mod(acquisition.view_angles_deg, 360.0)
-    views = angles.size
-    if views < 2:
-        raise InputError("one view is no sweep: Interfile projections need at least two")
-    rising = np.argsort(angles, kind="stable")
-    gaps = np.diff(angles[rising], append=angles[rising[0]] + 360.0)
-    full = abs(gaps.max() - 360.0 / views) < 2 * _EVEN_DEG
-    if full:
-        first, step = int(np.flatnonzero(rising == 0)[0]), 360.0 / views
-    else:
-        first, step = (int(np.argmax(gaps)) + 1) % views, float((360.0 - gaps.max()) / (views - 1))
-    order = np.roll(rising, -first)
-    offsets = np.mod(angles[order] - angles[order[0]] + _EVEN_DEG, 360.0) - _EVEN_DEG
-    worst = float(np.abs(offsets - step * np.arange(views)).max())
-    if step < 2 * _EVEN_DEG or worst > _EVEN_DEG:
-        raise InputError(
-            f"the header has one start angle and one step, but the {views} views of all heads together are not evenly "
-            f"spaced (steps of {gaps.min():g} to {np.sort(gaps)[-1 if full else -2]:g} deg): export to pytomography, "
-            "or write HDF5"
+
+    views: tuple[int, ...]
+    windows: int
+    counted: tuple[int, ...]
+
+    @property
+    def heads(self) -> int:
+        """Number of heads."""
+        return len(self.views)
+
+    @property
+    def detector(self) -> Array:
+        """Head (v,) of each view, from 0."""
+        return np.repeat(np.arange(self.heads), self.views)
+
+
+def layout(header: Header, held_images: int, warnings: list[str]) -> Layout:
+    """Heads, views of each head, and windows in a data file of so many images.
+
+    'number of projections' is that of one head or of all; the total number of images tells, else the data file.
+    """
+    heads = header.count("number of detector heads", least=0) or 1
+    if heads > _MOST_HEADS:
+        raise header.error(f"'number of detector heads' is {heads}: at most {_MOST_HEADS} are read")
+    windows = header.count("number of energy windows", least=0) or 1
+    projections = _each_head(header, "number of projections", heads)
+    counts = tuple(header.as_count("number of projections", text) for text in projections)
+    of_heads = Layout(counts, windows, counts)
+    fits = {windows * sum(counts): of_heads}
+    if len(set(counts)) == 1 and counts[0] % heads == 0:
+        fits.setdefault(windows * counts[0], Layout((counts[0] // heads,) * heads, windows, counts))
+    images = header.count("total number of images")
+    if images is None and (each := header.count("number of images/energy window")) is not None:
+        images = windows * each
+    if images in fits:
+        return fits[images]
+    if images is None:
+        return of_heads if held_images >= windows * sum(counts) else fits.get(held_images, of_heads)
+    doubt = (
+        f"'total number of images := {images}' does not fit {windows} energy windows, {heads} heads and "
+        f"{counts[0]} projections"
+    )
+    if held_images not in fits:
+        raise header.error(doubt)
+    warnings.append(f"{doubt}: the data file holds {held_images} images, which do")
+    return fits[held_images]
+
+
+def _each_head(header: Header, key: str, heads: int, option: str | None = None) -> list[str]:
+    """The key's value for each head: one for all, or, where a block for each head repeats the key, its own."""
+    texts = once_a_head(header.texts(key), heads)
+    if len(texts) == heads and heads > 1:
+        return texts
+    return [header.required(key, option=option)] * heads
+
+
+def once_a_head(values: list[Any], heads: int) -> list[Any]:
+    """The first block of values, one for each head, where the blocks of further energy windows repeat it."""
+    blocks = [values[start : start + heads] for start in range(0, len(values), heads)]
+    return blocks[0] if blocks and all(block == blocks[0] for block in blocks) else values
+
+
+def view_angles_deg(header: Header, dialect: str, views: Layout, given: Given, warnings: list[str]) -> Array:
+    """View angles (v,) in our convention, the views of each head one after the other."""
+    senses = _senses(header, views.heads, given)
+    starts = _starts_deg(header, dialect, senses, given, warnings)
+    readings = _steps_deg(header, views, given, warnings)
+    angles = [
+        [
+            start + sense * step * np.arange(n)
+            for start, sense, step, n in zip(starts, senses, steps, views.views, strict=True)
+        ]
+        for steps, _ in readings
+    ]
+    chosen = 0
+    if len(readings) > 1:
+        even = [_evenly_spaced(np.concatenate(one)) for one in angles]
+        chosen = 1 if even[1] and not even[0] else 0
+        if chosen or not even[0]:
+            told = " or ".join(f"{steps[0]:g} deg" for steps, _ in readings)
+            warnings.append(
+                f"'extent of rotation' belongs to one head or to all, a step of {told}: read as "
+                f"{readings[chosen][0][0]:g} deg (--step-deg)"
+            )
+    warnings += dict.fromkeys(doubt for doubt in readings[chosen][1] if doubt)
+    _check_heads(header, angles[chosen], readings[chosen][0], warnings)
+    return np.mod(np.concatenate(angles[chosen]), 360.0)
+
+
+def _senses(header: Header, heads: int, given: Given) -> list[int]:
+    """+1 for a head whose angles grow, -1 for the other sense."""
+    if given.rotation is not None:
+        return [1 if given.rotation == "cc" else -1] * heads
+    senses = []
+    for text in _each_head(header, "direction of rotation", heads, "--rotation"):
+        sense = _CLOCKWISE.get(re.sub(r"[\s_-]", "", text.lower()))
+        if sense is None:
+            raise header.error(f"'direction of rotation' must be CW or CCW, got '{text.lower()}': give --rotation")
+        senses.append(sense)
+    return senses
+
+
+def _steps_deg(
+    header: Header, views: Layout, given: Given, warnings: list[str]
+) -> list[tuple[list[float], list[str | None]]]:
+    """Readings of each head's step, with doubts: the arc over the projections that the header counts, else a head's."""
+    if given.step_deg is not None:
+        return [([given.step_deg] * views.heads, [])]
+    arcs = []
+    for text in _each_head(header, "extent of rotation", views.heads, "--step-deg"):
+        arc = header.as_number("extent of rotation", text, "deg")
+        if not 0 < abs(arc) <= 3600:
+            raise header.error(
+                f"'extent of rotation' must lie between 0 and 3600 deg, got {arc:g}: give --step-deg, the angle "
+                "between views"
+            )
+        if arc < 0:
+            told = f"'extent of rotation' is {arc:g}: the sense was taken from 'direction of rotation' (--rotation)"
+            warnings += [] if told in warnings else [told]
+            arc = -arc
+        arcs.append(arc)
+    readings = []
+    for counts in dict.fromkeys((views.counted, views.views)):
+        pairs = [step_from_arc(arc, count) for arc, count in zip(arcs, counts, strict=True)]
+        readings.append(([step for step, _ in pairs], [doubt and f"extent of rotation: {doubt}" for _, doubt in pairs]))
+    return readings
+
+
+def _starts_deg(header: Header, dialect: str, senses: list[int], given: Given, warnings: list[str]) -> list[float]:
+    """Angle of each head's first view in our convention."""
+    heads = len(senses)
+    if given.head_angles_deg is not None:
+        if len(given.head_angles_deg) != heads:
+            raise header.error(
+                f"--head-angles needs one angle for each of the {heads} heads, got {len(given.head_angles_deg)}"
+            )
+        return list(given.head_angles_deg)
+    stated, first = _angles_under(header, "start angle", heads), _angles_under(header, _FIRST_ANGLE, heads)
+    if (
+        stated
+        and len(first) == len(stated)
+        and any(abs(_turned(a - b)) > 0.5 for a, b in zip(stated, first, strict=True))
+    ):
+        warnings.append(
+            f"'start angle' is {_listed(stated)} deg, '{_FIRST_ANGLE}' {_listed(first)} deg: the first was used "
+            "(--head-angles)"
         )
-    if _turns_clockwise(acquisition) if clockwise is None else clockwise:
-        order = np.roll(order[::-1], 1) if full else order[::-1]
-        step = -step
-    return Sweep(order, float(angles[order[0]]), step)
+    stated = stated or first
+    if heads == 1 and len(set(stated)) != 1:
+        stated = [header.as_number("start angle", header.required("start angle", option="--head-angles"), "deg")]
+    if heads > 1 and len(stated) != heads:
+        raise header.error(
+            f"names {heads} detector heads but {len(stated)} start angles: give --head-angles, the angle of each "
+            "head's first view, 0 = at the patient's back, growing counter-clockwise seen from the feet"
+        )
+    if dialect == "SIMIND" and any(sense < 0 and angle % 180.0 for sense, angle in zip(senses, stated, strict=False)):
+        warnings.append(
+            "a clockwise SIMIND orbit that does not start at 0 or 180 deg: read as its manual says (positive = "
+            "clockwise), other readers turn the start the other way; check that the nose points to the front"
+        )
+    return [180.0 - angle if dialect == "SIMIND" else angle for angle in stated[:heads]]
 
 
-def _turns_clockwise(acquisition: Acquisition) -> bool:
-    detector = np.asarray(acquisition.detector)
-    own = np.asarray(acquisition.view_angles_deg)[detector == detector[0]]
-    steps = np.mod(np.diff(own) + 180.0, 360.0) - 180.0
-    return bool(steps.size and np.median(steps) < 0)
+_FIRST_ANGLE = "first projection angle in data set"
+
+
+def _angles_under(header: Header, key: str, heads: int) -> list[float]:
+    """All angles in degrees under a key, which may be repeated or hold a list."""
+    texts = once_a_head(header.texts(key), heads)
+    return [
+        angle for text in texts for angle in header.as_numbers(key, text, "deg", (1,) if heads == 1 else (1, heads))
+    ]
+
+
+def _listed(angles: list[float]) -> str:
+    return ", ".join(f"{angle:g}" for angle in angles)
+
+
+def _turned(angle_deg: float) -> float:
+    """The same angle between -180 and 180 deg."""
+    return (angle_deg + 180.0) % 360.0 - 180.0
+
+
+def _evenly_spaced(angles_deg: Array) -> bool:
+    """True where the views of all heads together leave at most one gap that differs from the others."""
+    rising = np.sort(np.mod(angles_deg, 360.0))
+    gaps = np.sort(np.diff(rising, append=rising[0] + 360.0))[:-1]
+    return bool(gaps.size and gaps[0] > 2 * _EVEN_DEG and gaps[-1] - gaps[0] < 2 * _EVEN_DEG)
+
+
+def _check_heads(header: Header, angles: list[Array], steps: list[float], warnings: list[str]) -> None:
+    """Refuse heads that stand in one place; warn of heads that take the same views one after the other."""
+    for one in range(len(angles)):
+        for other in range(one + 1, len(angles)):
+            if abs(_turned(float(angles[one][0] - angles[other][0]))) < 0.5:
+                raise header.error(
+                    f"heads {one + 1} and {other + 1} both start at {angles[one][0] % 360:g} deg: give --head-angles, "
+                    "the angle of each head's first view (e.g. --head-angles 0,180)"
+                )
+    together = np.mod(np.concatenate(angles) + _EVEN_DEG, 360.0).round(1)
+    if len(angles) > 1 and np.unique(together).size == len(angles[0]):
+        warnings.append(
+            f"every head takes the same {len(angles[0])} views, {steps[0]:g} deg apart; if 'extent of rotation' is "
+            f"that of all heads together, give --step-deg {steps[0] / len(angles):g}"
+        )
+
+
+def view_seconds(header: Header, views: Layout, given: Given, warnings: list[str]) -> Array:
+    """Seconds (v,) of each view, NaN when the header does not say (or says 0)."""
+    if given.view_seconds is not None:
+        return np.full(sum(views.views), given.view_seconds)
+    key, option = "time per projection", "--view-seconds"
+    found = _seconds(header, key, views.heads)
+    total = next(
+        (all_s for name in ("image duration", "image duration[1]") if (all_s := _seconds(header, name, 1))), []
+    )
+    if not found and not total:
+        warnings.append(
+            f"the header gives no time per projection: images will be relative, not in counts per second ({option})"
+        )
+        return np.full(sum(views.views), math.nan)
+    if not found:
+        key = "image duration"
+        found = [total[0] / n for n in views.views]
+    else:
+        meant = (found[0], found[0] * views.views[0], found[0] * sum(views.views))
+        if total and not any(math.isclose(total[0], one, rel_tol=0.02) for one in meant):
+            warnings.append(
+                f"'time per projection' is {found[0]:g} s, 'image duration' {total[0]:g} s for {views.views[0]} views: "
+                f"the first was used ({option})"
+            )
+    seconds = np.repeat(found * (views.heads // len(found)), views.views)
+    if not SHORTEST_VIEW_S <= seconds.min() <= seconds.max() <= LONGEST_VIEW_S:
+        shown = seconds.min() if seconds.min() < SHORTEST_VIEW_S else seconds.max()
+        warnings.append(
+            f"'{key}' means {shown:g} s a view, which no camera takes: if it is in other units, or the time of all "
+            f"views or of each, give {option}"
+        )
+    return seconds
+
+
+def _seconds(header: Header, key: str, heads: int) -> list[float]:
+    """Times above 0 under a key: one, or one for each head; none where there is no such key."""
+    found = [factor * header.as_number(name, text, "s") for name, text, factor in header.measures(key, "s")]
+    found = once_a_head([time for time in found if time], heads)
+    if found and min(found) < 0:
+        raise header.error(f"'{key}' is {min(found):g} s: it must be above 0: give --view-seconds")
+    if len(set(found)) > 1 and len(found) != heads:
+        raise header.error(
+            f"key '{key}' is given more than once, as {_listed(found)} s: keep one, or give --view-seconds"
+        )
+    return found if len(set(found)) > 1 else found[:1]

@@ -17,7 +17,8 @@ import numpy as np
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid
 from spectac.recon.io.atomic import written
-from spectac.recon.io.interfile_geometry import SMALLEST_RADIUS_MM, Sweep, even_sweep
+from spectac.recon.io.interfile_orbit import SMALLEST_RADIUS_MM
+from spectac.recon.io.interfile_sweep import Sweep, even_sweep
 from spectac.recon.nuclides import nuclide
 from spectac.recon.types import Acquisition, Array, EnergyWindow, MuMap, Study
 
@@ -219,7 +220,7 @@ def _plain(window: EnergyWindow) -> str:
 
 
 def _stir_header(acquisition: Acquisition, sweep: Sweep, window: EnergyWindow, data: str) -> str:
-    element, mass = nuclide(acquisition.nuclide).name.split("-")
+    element, mass = nuclide(acquisition.nuclide).symbol.split("-")
     rows, columns = acquisition.matrix
     pitch_z, pitch_u = acquisition.pixel_mm
     radii = acquisition.radii_mm[sweep.order].tolist()
@@ -242,7 +243,7 @@ data offset in bytes := 0
 imagedata byte order := LITTLEENDIAN
 !number format := float
 !number of bytes per pixel := 4
-isotope name := ^{mass}^{_ELEMENTS[element]}
+isotope name := ^{mass}^{_ELEMENTS.get(element, element)}
 number of energy windows := 1
 ;energy window[1] := {_plain(window)}
 energy window lower level[1] := {_exact(window.lower_kev)}
@@ -308,7 +309,7 @@ program version := V8.0
 !data offset in bytes := 0
 !name of data file := {data}
 data description := EMISSION
-;# Radionuclide := {_simind_nuclide(acquisition.nuclide)}
+;# Radionuclide := {_simind_nuclide(nuclide(acquisition.nuclide).symbol)}
 exam type := EMISSION
 
 !GENERAL IMAGE DATA :=

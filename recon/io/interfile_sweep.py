@@ -1,0 +1,59 @@
+"""The views of a study as an Interfile header has them: one start angle and one step for all heads together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spectac.recon.errors import InputError
+from spectac.recon.types import Acquisition, Array
+
+_EVEN_DEG = 0.01
+"""Views count as evenly spaced where none is further from its place: headers of cameras give steps to 0.001 deg."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One even sweep of all views: `order` (v,) of the study's views, angle of the first, step (< 0: clockwise)."""
+
+    order: Array
+    start_deg: float
+    step_deg: float
+
+
+def even_sweep(acquisition: Acquisition, *, clockwise: bool | None = None) -> Sweep:
+    """All views, of whatever head, as one sweep of equal steps; `clockwise` None: the first head's sense of rotation.
+
+    A full turn begins with the study's first view, an arc at its end.
+    Raises InputError where the views of all heads together are not evenly spaced.
+    """
+    angles = np.mod(acquisition.view_angles_deg, 360.0)
+    views = angles.size
+    if views < 2:
+        raise InputError("one view is no sweep: Interfile projections need at least two")
+    rising = np.argsort(angles, kind="stable")
+    gaps = np.diff(angles[rising], append=angles[rising[0]] + 360.0)
+    full = abs(gaps.max() - 360.0 / views) < 2 * _EVEN_DEG
+    if full:
+        first, step = int(np.flatnonzero(rising == 0)[0]), 360.0 / views
+    else:
+        first, step = (int(np.argmax(gaps)) + 1) % views, float((360.0 - gaps.max()) / (views - 1))
+    order = np.roll(rising, -first)
+    offsets = np.mod(angles[order] - angles[order[0]] + _EVEN_DEG, 360.0) - _EVEN_DEG
+    worst = float(np.abs(offsets - step * np.arange(views)).max())
+    if step < 2 * _EVEN_DEG or worst > _EVEN_DEG:
+        raise InputError(
+            f"the header has one start angle and one step, but the {views} views of all heads together are not evenly "
+            f"spaced (steps of {gaps.min():g} to {np.sort(gaps)[-1 if full else -2]:g} deg): export to pytomography, "
+            "or write HDF5"
+        )
+    if _turns_clockwise(acquisition) if clockwise is None else clockwise:
+        order = np.roll(order[::-1], 1) if full else order[::-1]
+        step = -step
+    return Sweep(order, float(angles[order[0]]), step)
+
+
+def _turns_clockwise(acquisition: Acquisition) -> bool:
+    detector = np.asarray(acquisition.detector)
+    own = np.asarray(acquisition.view_angles_deg)[detector == detector[0]]
+    steps = np.mod(np.diff(own) + 180.0, 360.0) - 180.0
+    return bool(steps.size and np.median(steps) < 0)
