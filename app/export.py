@@ -78,24 +78,15 @@ def _write(folder: Path, study: Study, target: str, mu: MuMap | None) -> list[st
 def _on_grid(path: Path, study: Study) -> tuple[MuMap, list[str]]:
     """Map of a NIfTI or Interfile file on the reconstruction's grid, and notes."""
     acquisition = study.acquisition
-    energy_kev = nuclide(acquisition.nuclide).main_kev
-    notes: list[str] = []
-    if path.is_file() and interfile.is_header(path):
-        mu, found = interfile_image.read_mu_map(path, acquisition, energy_kev)
-        notes += found
-    else:
-        mu = read_mu_map(path, energy_kev)
-        if acquisition.axis_lps_mm is None:
-            notes.append(
-                "the position of the rotation axis is unknown: the map was placed as if the field's centre were the "
-                "origin"
-            )
-    check_values(mu)
-    if abs(mu.energy_kev - energy_kev) > 1.0:
-        raise InputError(
-            f"{path}: the mu-map is at {mu.energy_kev:g} keV but the photopeak of {acquisition.nuclide} is "
-            f"{energy_kev:g} keV: convert it with ct.scale_energy"
+    read = read_mu_map(path, acquisition, nuclide(acquisition.nuclide).main_kev, given_kev=energy_kev)
+    mu, notes = read.mu, list(read.notes)
+    if not read.placed and acquisition.axis_lps_mm is None:
+        notes.append(
+            "the position of the rotation axis is unknown: the map was placed as if the field's centre were the origin"
         )
+    check_values(mu)
+    # What another program corrects is not known here: a broad-beam map is as good as a narrow one.
+    notes += energy_notes(mu, scatter_corrected=False)
     placed = map_on_grid(mu, default_grid(acquisition))
     if not placed.per_cm.any():
         raise InputError(

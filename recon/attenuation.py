@@ -1,7 +1,6 @@
 """Attenuation models: each is given a solver ("reconstruct with this map") and returns the corrected result."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +8,7 @@ from scipy.ndimage import distance_transform_edt
 
 from spectac.recon.contour import Outline, head_outline
 from spectac.recon.errors import InputError
+from spectac.recon.map_check import check_values, ct_notes, energy_notes, is_narrow_beam
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.resample import on_field, resample
 from spectac.recon.scatter import photopeak_index, window_below
@@ -94,8 +94,8 @@ class NoAttenuation:
 class GivenMap:
     """A mu-map that the user brings; it is resampled to the grid and never blurred.
 
-    Refused where its values cannot be 1/cm of a body, or where it lies beside the activity. `placed`: it was put around
-    the rotation axis, whose position need not be known.
+    Refused where its values cannot be 1/cm of a body, or where it lies beside the activity; a note tells where its soft
+    tissue is not water's at its energy. `placed`: it was put around the rotation axis, whose position need not be known.
     """
 
     mu: MuMap
@@ -105,8 +105,9 @@ class GivenMap:
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the map in the projector."""
         check_values(self.mu)
-        notes = _check_place(self.mu, solver, placed=self.placed)
-        if not solver.scatter_corrected:
+        notes = energy_notes(self.mu, solver.scatter_corrected)
+        notes += _check_place(self.mu, solver, placed=self.placed)
+        if not solver.scatter_corrected and is_narrow_beam(self.mu):
             notes.append(NARROW_BEAM)
         mu = map_on_grid(self.mu, solver.grid)
         return Result(solver(mu), mu=mu, notes=tuple(notes))
@@ -116,19 +117,6 @@ NARROW_BEAM = (
     "a narrow-beam map without scatter correction over-corrects a head by a fifth to a half where the projections "
     "hold scatter: give scatter windows, or a broad-beam map"
 )
-
-
-def check_values(mu: MuMap) -> None:
-    """Refuse a map whose tissue is nowhere near water: it is in other units."""
-    tissue = mu.per_cm[mu.per_cm > 0.1 * mu.per_cm.max()]
-    if tissue.size == 0:
-        raise InputError("the mu-map is empty: choose --attenuation none to reconstruct without one")
-    typical, water = float(np.median(tissue)), water_per_cm(mu.energy_kev)
-    if not 0.3 * water < typical < 4.0 * water:
-        raise InputError(
-            f"the mu-map's tissue has {typical:.3g}, but water has {water:.3g} /cm at {mu.energy_kev:g} keV: "
-            "the map must be in 1/cm (not 1/mm, 1/m or HU)"
-        )
 
 
 def _check_place(mu: MuMap, solver: Solver, *, placed: bool = False) -> list[str]:
@@ -157,9 +145,10 @@ def _check_place(mu: MuMap, solver: Solver, *, placed: bool = False) -> list[str
 
 @dataclass(frozen=True)
 class MapFile:
-    """A mu-map in 1/cm, NIfTI or an Interfile image, at `energy_kev` (None: the photopeak's) unless it says otherwise.
+    """A mu-map in 1/cm: NIfTI, an Interfile image, a DICOM NM reconstruction, or a folder that holds one of them.
 
-    NIfTI is placed by its affine, Interfile around the rotation axis (docs/formats.md).
+    `energy_kev`: the map's photon energy; None: what the file says, else the photopeak's. A map of another energy is
+    converted. NIfTI and DICOM are placed by their affine, Interfile around the rotation axis (docs/formats.md).
     """
 
     path: str
@@ -168,14 +157,12 @@ class MapFile:
 
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the file's map in the projector."""
-        from spectac.recon.io import interfile, interfile_image, nifti
+        from spectac.recon.io.mu_map import read_mu_map
 
-        energy_kev = solver.energy_kev if self.energy_kev is None else self.energy_kev
-        if not (Path(self.path).is_file() and interfile.is_header(Path(self.path))):
-            return GivenMap(nifti.read_mu_map(self.path, energy_kev)).correct(solver)
-        mu, notes = interfile_image.read_mu_map(self.path, solver.study.acquisition, energy_kev)
-        result = GivenMap(mu, placed=True).correct(solver)
-        return replace(result, notes=(*notes, *result.notes))
+        acquisition = solver.study.acquisition
+        read = read_mu_map(self.path, acquisition, solver.energy_kev, given_kev=self.energy_kev)
+        result = GivenMap(read.mu, placed=read.placed).correct(solver)
+        return replace(result, notes=(*read.notes, *result.notes))
 
 
 CONTINUED_MM = 20.0
