@@ -196,7 +196,7 @@ def mu_map(
     system sees is the mean of mu, and the curve is not straight. Then a Gaussian of `blur_fwhm_mm` (0: none).
     `remove_table` sets what is not the patient to air first. Memory: 4 bytes a coarse voxel, three times.
     """
-    factors = tuple(max(1, int(COARSE_MM / length + 1e-3)) for length in volume.grid.voxel_mm)
+    factors = coarse_factors(volume.grid)
     grid = coarse_grid(volume.grid, factors)
     per_cm = np.empty(grid.shape, np.float32)
     for z in range(grid.shape[0]):
@@ -214,6 +214,11 @@ def without_table(mu: MuMap) -> MuMap:
     """Mu-map with everything but the largest body (see ct_body.body_mask) set to air."""
     air, water = (tissue_mu(float(mu.energy_kev))[TISSUES.index(name)] for name in ("air", "water"))
     return MuMap(np.where(body_mask(mu, water), mu.per_cm, np.float32(air)), mu.grid, mu.energy_kev)
+
+
+def coarse_factors(grid: Grid) -> tuple[int, ...]:
+    """How many of a CT's voxels (z, y, x) make one of its mu-map."""
+    return tuple(max(1, int(COARSE_MM / length + 1e-3)) for length in grid.voxel_mm)
 
 
 def coarse_grid(grid: Grid, factors: tuple[int, ...]) -> Grid:
