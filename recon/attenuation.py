@@ -96,7 +96,7 @@ class GivenMap:
     """A mu-map that the user brings; it is resampled to the grid and never blurred.
 
     Refused where its values cannot be 1/cm of a body, or where it lies beside the activity; a note tells where its soft
-    tissue is not water's at its energy. `placed`: it was put around the rotation axis, whose position need not be known.
+    tissue is not water's at its energy. `placed`: it was put around the rotation axis, wherever that lies.
     """
 
     mu: MuMap
@@ -233,7 +233,7 @@ class CTMap:
         per_cm, notes = map_on_grid(mu, grid).per_cm.copy(), []
         soft = 1.05 * water
         if sides.cut:
-            cut = f"the CT is cut at its sides by {sides.end}: the head that the SPECT shows reaches {sides.beyond_mm:.0f} mm"
+            cut = f"the CT is cut at its sides by {sides.end}: the head in the SPECT reaches {sides.beyond_mm:.0f} mm"
             if self.extend:
                 between = within_slices(mu.grid, grid)
                 per_cm[between] = filled_sides(mu, sides, self.blur_fwhm_mm, soft, head, grid)[between]

@@ -104,8 +104,8 @@ class CTVolume:
             if not CHECKED_KV[0] <= self.kvp <= CHECKED_KV[1]:
                 low, high = CHECKED_KV
                 warnings.append(
-                    f"the CT's tube voltage is {self.kvp:g} kV (KVP): its HU are converted by the model that was compared "
-                    f"with measurements from {low:g} to {high:g} kV only; a tin filter is not modelled"
+                    f"the CT's tube voltage is {self.kvp:g} kV (KVP): the curve from HU to mu was compared with "
+                    f"measurements from {low:g} to {high:g} kV only; a tin filter is not modelled"
                 )
         hu = hu.view()
         hu.flags.writeable = False

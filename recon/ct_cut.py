@@ -35,8 +35,8 @@ ARC_MM = 6.0
 class Sides:
     """The CT's coverage in plane: `covered` (z, y, x) on its map's grid, and how the head lies beyond it.
 
-    `beyond_mm` is what the head's outline exceeds by where the CT's body touches the end of the coverage, over `area_cm2`;
-    `end` says what ends there.
+    The head's outline exceeds the coverage by `beyond_mm` over `area_cm2` where the CT's body touches its end; `end`
+    says what ends there.
     """
 
     covered: Array
@@ -77,7 +77,7 @@ def filled_sides(mu: MuMap, sides: Sides, blur_fwhm_mm: float, soft_per_cm: floa
 
 
 def within_slices(ct: Grid, grid: Grid) -> Array:
-    """True (z, y, x) for the voxels of `grid` between the first and last slice of a CT, whatever their place in plane."""
+    """True (z, y, x) for voxels of `grid` between the first and last slice of a CT, whatever their place in plane."""
     return _between(ct, grid, 0, 0.0)
 
 
@@ -132,7 +132,7 @@ def _padding_circle(covered: Array | None, grid: Grid) -> tuple[Array, float] | 
     """Coverage (y, x) and radius in mm of a round field of view with padding around it; None for other padding."""
     if covered is None:
         return None
-    plane = np.asarray(covered).any(axis=0)
+    plane = np.asarray(covered.any(axis=0))
     points = np.argwhere(plane) * grid.voxel_mm[1:]
     if points.size == 0:
         return None
@@ -174,7 +174,8 @@ def _circle(points: Array, centre: Array, grid: Grid) -> tuple[Array, float]:
     radius = float(np.hypot(*(points - centre).T).max())
     y, x = (np.arange(size) * mm for size, mm in zip(grid.shape[1:], grid.voxel_mm[1:], strict=True))
     # Half a pixel more: points are the centres of pixels.
-    return np.hypot(y[:, None] - centre[0], x[None, :] - centre[1]) <= radius + 0.5 * max(grid.voxel_mm[1:]), radius
+    away = np.hypot(y[:, None] - centre[0], x[None, :] - centre[1])
+    return np.asarray(away <= radius + 0.5 * max(grid.voxel_mm[1:])), radius
 
 
 def _smallest_circle(points: Array) -> Array:

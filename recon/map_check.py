@@ -86,14 +86,14 @@ def energy_notes(mu: MuMap, scatter_corrected: bool) -> list[str]:
         said = f"--mu-map-kev {likely[-1]}" if likely else "--mu-map-kev"
         named = f", e.g. {' or '.join(likely)} keV" if likely else ""
         readings.append(
-            f"a map of another photon energy ({as_water:.0f} keV if that is water, {as_brain:.0f} keV if brain{named}): "
-            f"{said} converts it"
+            f"a map of another photon energy ({as_water:.0f} keV if that is water, {as_brain:.0f} keV if brain"
+            f"{named}): {said} converts it"
         )
     else:
         readings.append("no map of soft tissue in 1/cm at any energy from 50 to 800 keV: check its unit")
     return [
-        f"the mu-map's soft tissue has {soft:.4f} /cm, {ratio:.2f} of water at {mu.energy_kev:g} keV: it was used as it is, "
-        f"but looks like {', or '.join(readings)}"
+        f"the mu-map's soft tissue has {soft:.4f} /cm, {ratio:.2f} of water at {mu.energy_kev:g} keV: it was used as "
+        f"it is, but looks like {', or '.join(readings)}"
     ]
 
 

@@ -1,7 +1,6 @@
 """CT series from DICOM files: which series, which files, and the volume in patient space."""
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +83,8 @@ def read_series(
     CT of at least 3 slices is taken. `tube_voltage_kv` replaces the files' KVP.
     Localizers and what is not CT are left aside. Slices are ordered by their positions; tilt, uneven steps and
     repeated slices are put right (see dicom_ct_stack.stack) and the volume's history says so. Values below -1000 HU
-    and padding become -1000; `covered` tells where no slice holds data. The axes are those nearest to z superior, y posterior, x left; a tilted series has a
-    tilted grid.
+    and padding become -1000; `covered` tells where no slice holds data. The axes are those nearest to z superior, y
+    posterior, x left; a tilted series has a tilted grid.
     Raises InputError with file, tag and keyword where the series is damaged, cannot be placed or is of several people,
     and with the list of series where none or several fit.
     """
@@ -125,14 +124,15 @@ def _text(item: Item, keyword: str) -> str | None:
 
 
 def _warnings(headers: Sequence[Item]) -> list[str]:
-    """Warnings of all slices, each once: with its file where it is one file's, else with the number of files."""
-    plain = Counter(
-        line.removeprefix(f"{header.path.name}: ") for header in headers for line in dict.fromkeys(header.warnings)
-    )
-    named = {
-        line.removeprefix(f"{header.path.name}: "): line for header in headers for line in dict.fromkeys(header.warnings)
-    }
-    return [named[text] if many == 1 or named[text] == text else f"{text} ({many} slices)" for text, many in plain.items()]
+    """Warnings of all slices, each once: as it is where it is of one slice, else with their number."""
+    said: dict[str, list[str]] = {}
+    for header in headers:
+        for line in dict.fromkeys(header.warnings):
+            said.setdefault(line.removeprefix(f"{header.path.name}: "), []).append(line)
+    return [
+        lines[0] if len(lines) == 1 or lines[0] == text else f"{text} ({len(lines)} slices)"
+        for text, lines in said.items()
+    ]
 
 
 def _check_person(headers: Sequence[Item]) -> None:

@@ -97,7 +97,7 @@ class Slice:
         )
 
     def hu(self) -> tuple[Array, Array, int]:
-        """CT numbers (y, x) float32 with padding and all below air set to air; where no data are; number of padded pixels.
+        """CT numbers (y, x) float32, at least air's; where no data are; and the number of padded pixels.
 
         No data are where pixels hold the padding value or less than NO_DATA_HU.
         InputError for pixels that are missing, cut short or compressed in a way that nothing installed can read.

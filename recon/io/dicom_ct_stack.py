@@ -186,7 +186,7 @@ def _canvas(first: Slice, wanted: Array, heights: Array, across_y: Array, across
 def _filled(
     ordered: Sequence[Slice], heights: Array, wanted: Array, places: Array, shape: tuple[int, int, int], notes: _Notes
 ) -> tuple[Array, Array]:
-    """CT numbers at the wanted heights, read slice by slice in order, and the pixels (y, x) without data in any slice."""
+    """CT numbers at the wanted heights, read slice by slice in order, and pixels (y, x) without data in any slice."""
     cache: dict[int, Array] = {}
     padded = 0
     never = np.ones(shape[1:], bool)

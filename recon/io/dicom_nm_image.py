@@ -43,13 +43,16 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         return Image(volume.values, volume.grid, name, history=volume.history)
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """What an NM RECON TOMO file holds, whatever its values mean, turned and placed as by `read_image`."""
+def read_volume(path: str | os.PathLike[str], *, transmission: bool = False) -> Volume:
+    """What an NM RECON TOMO file holds, whatever its values mean, turned and placed as by `read_image`.
+
+    `transmission`: images of a transmission source are welcome.
+    """
     source = Path(path)
     item = open_dicom(source)
     notes = Notes()
     with named(source):
-        check_kind(item, "RECON TOMO", notes)
+        check_kind(item, "RECON TOMO", notes, transmission=transmission)
         slices = item.required_count("NumberOfFrames")
         order = _slice_order(item, slices)
         affine, voxel_mm, lines = _geometry(item)

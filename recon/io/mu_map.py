@@ -49,8 +49,8 @@ def read_mu_map(
         mu = replace(mu, energy_kev=float(given_kev))
     if abs(mu.energy_kev - photopeak_kev) > SAME_KEV:
         notes.append(
-            f"the mu-map is at {mu.energy_kev:g} keV: each voxel was converted to {photopeak_kev:g} keV as the mixture of "
-            "tissues that has its coefficient"
+            f"the mu-map is at {mu.energy_kev:g} keV: each voxel was converted to {photopeak_kev:g} keV as the mixture "
+            "of tissues that has its coefficient"
         )
         mu = scale_energy(mu, photopeak_kev)
     return ReadMap(mu, tuple(notes), read.placed)
@@ -86,7 +86,7 @@ def read_dicom(path: str | os.PathLike[str], energy_kev: float) -> tuple[MuMap, 
         raise InputError(
             f"{source}: {name_of('ImageType')} of this DICOM file is {said[:80]}, not RECON TOMO: {convert}"
         )
-    volume = dicom_nm_image.read_volume(source)
+    volume = dicom_nm_image.read_volume(source, transmission=True)
     stated = volume.item.text("Units")
     unit = volume.unit or stated
     notes = []

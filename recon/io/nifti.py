@@ -248,9 +248,9 @@ def _affine_ras(file: nibabel.Nifti1Image, path: str | os.PathLike[str]) -> tupl
         if apart_mm > _SAME_MM:
             codes = [_CODES.get(number, "unknown") for number in (code, other_code)]
             notes.append(
-                f"{source}: its {name} (code {code}, {codes[0]}) and {other} (code {other_code}, {codes[1]}) place it up to "
-                f"{apart_mm:.1f} mm and {turn_deg:.1f} deg apart: the {name} was used; if that is wrong, remove it or copy "
-                f"the {other} over it"
+                f"{source}: its {name} (code {code}, {codes[0]}) and {other} (code {other_code}, {codes[1]}) place it "
+                f"up to {apart_mm:.1f} mm and {turn_deg:.1f} deg apart: the {name} was used; if that is wrong copy the "
+                f"{other} over it"
             )
     return affine, notes
 
