@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_edt
 
 from spectac.recon import filters
 from spectac.recon.resample import resample
@@ -25,7 +25,7 @@ CONTACT_CM2 = 40.0
 """A body that is cut by a circle touches it over more than this; the tips of a whole head over 9 to 60 cm2."""
 CONTACT_MM = 4.0
 TOUCH_MM = 6.0
-"""The body touches the end of the coverage where it lies this near, a voxel and a half of 4 mm."""
+"""The end of the coverage is a cut where it lies this near to the body's contact: a voxel and a half of 4 mm."""
 ROUND = 0.97
 """Padding is that of a circle where what lies inside fills this share of the smallest circle around it."""
 ARC_MM = 6.0
@@ -112,13 +112,17 @@ def covered_on(covered: Array | None, grid: Grid, factors: tuple[int, ...]) -> A
 def _beyond(covered: Array, dense: Array, ct: Grid, outline: Array, grid: Grid) -> tuple[float, float]:
     """Depth in mm and area in cm2 of the head's surface beyond BEYOND_MM from coverage that ends in the body."""
     there = resample(covered.astype(np.float32), ct, grid) > 0.5
-    body = resample((dense & covered).astype(np.float32), ct, grid) > 0.3
+    # What lies at the end of the coverage in plane, within a voxel of it.
+    plane = np.zeros((3, 3, 3), bool)
+    plane[1] = True
+    ending = covered & ~binary_erosion(covered, plane, border_value=0)
+    contact = resample((binary_dilation(dense & covered, plane) & ending).astype(np.float32), ct, grid) > 0.02
     head = (np.asarray(outline) > 0.5) & within_slices(ct, grid)
     depths = []
     pixel = grid.voxel_mm[1:]
-    for z in np.flatnonzero((head & ~there).any(axis=(1, 2)) & body.any(axis=(1, 2))).tolist():
+    for z in np.flatnonzero((head & ~there).any(axis=(1, 2)) & contact.any(axis=(1, 2))).tolist():
         far, nearest = distance_transform_edt(~there[z], sampling=pixel, return_indices=True)
-        touches = distance_transform_edt(~body[z], sampling=pixel) < TOUCH_MM
+        touches = distance_transform_edt(~contact[z], sampling=pixel) < TOUCH_MM
         ends_in_body = touches[tuple(nearest)]
         edge = head[z] & ~binary_erosion(head[z]) & ~there[z] & ends_in_body
         depths.append(far[edge])
@@ -150,6 +154,7 @@ def _touched_circle(dense: Array, grid: Grid) -> tuple[Array, float] | None:
     points = np.argwhere(dense.any(axis=0)) * grid.voxel_mm[1:]
     if points.size == 0:
         return None
+    most, found = CONTACT_CM2, None
     for centre in _centres(points, grid):
         inside, radius = _circle(points, centre, grid)
         y, x = (np.arange(size) * mm for size, mm in zip(grid.shape[1:], grid.voxel_mm[1:], strict=True))
@@ -159,9 +164,10 @@ def _touched_circle(dense: Array, grid: Grid) -> tuple[Array, float] | None:
         arc = np.minimum(((turn / (2 * np.pi) + 0.5) * arcs).astype(int), arcs - 1)
         rim = (away > radius - CONTACT_MM) & inside
         touched = sum(int(np.unique(arc[plane & rim]).size) for plane in dense)
-        if touched * (2 * np.pi * radius / arcs) * grid.voxel_mm[0] / 100.0 > CONTACT_CM2:
-            return inside, radius
-    return None
+        touched_cm2 = touched * (2 * np.pi * radius / arcs) * grid.voxel_mm[0] / 100.0
+        if touched_cm2 > most:
+            most, found = touched_cm2, (inside, radius)
+    return found
 
 
 def _centres(points: Array, grid: Grid) -> Iterator[Array]:
