@@ -29,6 +29,7 @@ TOUCH_MM = 6.0
 ROUND = 0.97
 """Padding is that of a circle where what lies inside fills this share of the smallest circle around it."""
 ARC_MM = 6.0
+IN_PLANE = np.ones((1, 3, 3), bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +68,13 @@ def sides_of(mu: MuMap, covered: Array | None, water_per_cm: float, outline: Arr
 def filled_sides(mu: MuMap, sides: Sides, blur_fwhm_mm: float, soft_per_cm: float, head: Array, grid: Grid) -> Array:
     """Map (z, y, x) on `grid` with soft tissue where the head (0 to 1) lies beyond the coverage.
 
-    The blur mixed what lies beyond, air, into the tissue at the cut: it is taken out again.
+    The blur mixed what lies beyond, air, into the tissue at the cut: it is taken out again, and the outermost voxels,
+    which may be half empty, are filled as well.
     """
-    covered = sides.covered.astype(np.float32)
-    share = filters.gaussian(covered, mu.grid.voxel_mm, blur_fwhm_mm) if blur_fwhm_mm else covered
+    share = sides.covered.astype(np.float32)
+    if blur_fwhm_mm:
+        share = filters.gaussian(share, mu.grid.voxel_mm, blur_fwhm_mm)
+    covered = binary_erosion(sides.covered, IN_PLANE, border_value=1).astype(np.float32)
     tissue = np.asarray(mu.per_cm) * covered / np.maximum(share, 0.4)
     there = np.clip(resample(covered, mu.grid, grid), 0.0, 1.0)
     return np.asarray(np.maximum(resample(tissue, mu.grid, grid), 0.0) + (1.0 - there) * np.float32(soft_per_cm) * head)
@@ -113,10 +117,8 @@ def _beyond(covered: Array, dense: Array, ct: Grid, outline: Array, grid: Grid) 
     """Depth in mm and area in cm2 of the head's surface beyond BEYOND_MM from coverage that ends in the body."""
     there = resample(covered.astype(np.float32), ct, grid) > 0.5
     # What lies at the end of the coverage in plane, within a voxel of it.
-    plane = np.zeros((3, 3, 3), bool)
-    plane[1] = True
-    ending = covered & ~binary_erosion(covered, plane, border_value=0)
-    contact = resample((binary_dilation(dense & covered, plane) & ending).astype(np.float32), ct, grid) > 0.02
+    ending = covered & ~binary_erosion(covered, IN_PLANE, border_value=0)
+    contact = resample((binary_dilation(dense & covered, IN_PLANE) & ending).astype(np.float32), ct, grid) > 0.02
     head = (np.asarray(outline) > 0.5) & within_slices(ct, grid)
     depths = []
     pixel = grid.voxel_mm[1:]

@@ -21,6 +21,8 @@ BRAIN = 1.04
 """Brain over water, 80 to 511 keV."""
 CT_SOFT_TISSUE = (0.93, 1.12)
 """Soft tissue over water in a CT's map: -70 to 120 HU, from fat to acrylic glass."""
+NO_AIR = 0.4
+"""Times water: no air, however far its numbers are shifted by what leaves soft tissue below DENSE."""
 DENSE = 1.5
 MOST_BONE_ML = 1500.0
 """No head and neck hold so much that is denser than DENSE times water: skull and spine together have under a litre."""
@@ -105,7 +107,8 @@ def ct_notes(mu: MuMap) -> list[str]:
     about = "its numbers are not HU: look at (0028,1052) RescaleIntercept, usually -1024, and (0028,1053) RescaleSlope"
     if dense_ml > MOST_BONE_ML:
         return [f"{dense_ml / 1000:.1f} litres of the CT are as dense as bone, more than a head has: {about}"]
-    soft = soft_tissue_per_cm(mu)
+    # Air whose numbers are too high is not to pass for tissue.
+    soft = soft_tissue_per_cm(MuMap(np.where(values > NO_AIR * water, values, 0), mu.grid, mu.energy_kev))
     if soft is None or CT_SOFT_TISSUE[0] <= soft / water <= CT_SOFT_TISSUE[1]:
         return []
     return [f"the CT's soft tissue has about {1000 * (soft / water - 1):.0f} HU, water has 0 and brain 35: {about}"]

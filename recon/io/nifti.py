@@ -200,7 +200,8 @@ def _quiet(path: str | os.PathLike[str]) -> Iterator[None]:
     logger = nibabel.imageglobals.logger
     before, logger.disabled = logger.disabled, True
     try:
-        yield
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
+            yield
     except InputError:
         raise
     except (ImageFileError, HeaderDataError, OSError, EOFError, OverflowError, zlib.error, ValueError) as error:
