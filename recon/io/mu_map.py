@@ -82,7 +82,7 @@ def read_dicom(path: str | os.PathLike[str], energy_kev: float) -> tuple[MuMap, 
     if "RECON TOMO" not in kind:
         said = "\\".join(kind) or "missing"
         if item.text("Modality") == "CT" and "NM" not in kind:
-            raise InputError(f"{source}: a DICOM CT slice: give its folder with --ct, or {convert}")
+            raise InputError(f"{source}: a DICOM CT slice, no map: attenuation ct takes the folder of its series")
         raise InputError(
             f"{source}: {name_of('ImageType')} of this DICOM file is {said[:80]}, not RECON TOMO: {convert}"
         )
@@ -118,7 +118,7 @@ def _file(path: Path) -> tuple[Path, list[str]]:
         listed = ", ".join(entry.name for entry in maps[:8]) + (", ..." if len(maps) > 8 else "")
         raise InputError(f"{path} is a folder with {len(maps)} images: give the file of the mu-map, one of {listed}")
     series = any(looks_like_dicom(_start(entry)) for entry in files)
-    hint = "; the slices of a CT are given with --ct" if series else ""
+    hint = "; a CT is given as the folder of its series, for attenuation ct" if series else ""
     raise InputError(f"{path} is a folder without a mu-map among its {len(files)} files: {KINDS}{hint}")
 
 

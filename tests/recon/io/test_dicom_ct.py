@@ -14,7 +14,6 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.fileset import FileSet
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -472,13 +471,15 @@ def test_two_people_in_one_folder_are_never_mixed(tmp_path):
 
 
 def test_a_dicomdir_stands_for_its_folder(tmp_path):
-    folder = tmp_path / "disc"
-    files = FileSet()
-    for file in axial_series(EVEN_Z[:6], PatientBirthDate="", PatientSex="", StudyID="1", SeriesNumber=1):
-        file.StudyDate, file.StudyTime, file.AccessionNumber = "20260203", "101112", ""
-        files.add(file)
-    files.write(folder)
-    assert dicom_ct.read_series(folder / "DICOMDIR").grid.shape[0] == 6
+    """A DICOMDIR names its class in the meta information only."""
+    save(tmp_path / "disc", axial_series(EVEN_Z[:6]))
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = generate_uid(), ExplicitVRLittleEndian
+    listing = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    listing.FileSetID, listing.DirectoryRecordSequence = "DISC", []
+    listing.save_as(tmp_path / "disc" / "DICOMDIR", enforce_file_format=True)
+    assert dicom_ct.read_series(tmp_path / "disc" / "DICOMDIR").grid.shape[0] == 6
 
 
 def test_a_packed_series_is_named(tmp_path):
