@@ -2,8 +2,8 @@
 
 The limits were set on 7 virtual patients (DAT and perfusion, CTs whole and cut by circles) and 8 CTs of living heads.
 The outline from SPECT data alone tells little: in one whole patient it lay over 10 mm outside the CT's body on 150 cm2,
-about the face and neck. Where the body touches a circle around all of it the outline of whole patients lay over 6 mm
-outside on 10 cm2 at most, but on 19 to 58 cm2 where 12 to 16 mm of the head had been cut away.
+about the face and neck. Over 6 mm beyond a place where the body touches the end of the coverage it lay nowhere in whole
+CTs, but on 11 to 117 cm2 in 6 of 7 where 16 mm of the head had been cut away.
 """
 
 from collections.abc import Iterator

@@ -34,7 +34,16 @@ from spectac.recon.io.dicom_nm_write import check_header, write_image, write_stu
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Study
 
-__all__ = ["check_header", "holds_dicom", "holds_dicom_nm", "holds_raw", "read_image", "read_study", "write_image", "write_study"]
+__all__ = [
+    "check_header",
+    "holds_dicom",
+    "holds_dicom_nm",
+    "holds_raw",
+    "read_image",
+    "read_study",
+    "write_image",
+    "write_study",
+]
 
 
 def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: Given = NOTHING_GIVEN) -> Study:
