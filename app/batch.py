@@ -184,22 +184,38 @@ def make_batch(
     workers: int | None,
     extend_ct: bool = False,
     assume_aligned: bool = False,
+    tube_voltage_kv: float | None = None,
+    mu_map_kev: float | None = None,
     work: str = WORK,
 ) -> list[str]:
     """Read the list and run or complete the batch in `output`; lines for the user.
 
-    `methods` are those of studies that name none; `extend_ct` and `assume_aligned` are for studies with a CT.
+    `methods` are those of studies that name none; `extend_ct`, `assume_aligned` and `tube_voltage_kv` are for studies
+    with a CT, `mu_map_kev` for those with a map.
     Raises InputError where the list or an option is wrong or every study failed, and OSError, MemoryError and
     KeyboardInterrupt with a line that says how many are done, and how to go on where that is possible.
     """
     studies, notes = read_list(listed.absolute(), output)
     studies = tuple(
-        replace(study, methods=study.methods or methods, extend_ct=extend_ct, assume_aligned=assume_aligned)
+        replace(
+            study,
+            methods=study.methods or methods,
+            extend_ct=extend_ct,
+            assume_aligned=assume_aligned,
+            tube_voltage_kv=tube_voltage_kv,
+            mu_map_kev=mu_map_kev,
+        )
         for study in studies
     )
-    for option, asked in (("--extend-ct", extend_ct), ("--assume-aligned", assume_aligned)):
-        if asked and not any("ct" in study.files for study in studies):
-            raise InputError(f"{option} needs the CT of at least one study: give a CSV with a column ct")
+    for option, asked, column in (
+        ("--extend-ct", extend_ct, "ct"),
+        ("--assume-aligned", assume_aligned, "ct"),
+        ("--tube-voltage-kv", tube_voltage_kv is not None, "ct"),
+        ("--mu-map-kev", mu_map_kev is not None, "mu_map"),
+    ):
+        if asked and not any(column in study.files for study in studies):
+            what = "CT" if column == "ct" else "mu-map"
+            raise InputError(f"{option} needs the {what} of at least one study: give a CSV with a column {column}")
     # Whole paths: workers on other machines were not started in this folder.
     if request.base.calibration is not None:
         base = replace(request.base, calibration=str(Path(request.base.calibration).absolute()))

@@ -44,7 +44,8 @@ class ListedStudy:
     """One study of the list: its folder's name among the results, where it lies, and what is its own.
 
     `methods` and `tracer` None: those of the whole batch. `files` holds ct, mu_map, truth, labels; `given` what
-    replaces or completes the study's own headers; `extend_ct` and `assume_aligned` are for its CT, where it has one.
+    replaces or completes the study's own headers; `extend_ct`, `assume_aligned` and `tube_voltage_kv` are for its CT,
+    `mu_map_kev` for its map, where it has one.
     Nothing is opened: a study that is missing fails when it is worked on.
     """
 
@@ -56,6 +57,8 @@ class ListedStudy:
     tracer: str | None = None
     extend_ct: bool = False
     assume_aligned: bool = False
+    tube_voltage_kv: float | None = None
+    mu_map_kev: float | None = None
 
 
 def read_list(path: Path, results: Path) -> tuple[tuple[ListedStudy, ...], list[str]]:

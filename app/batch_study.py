@@ -88,6 +88,9 @@ def request_of(study: ListedStudy, request: "CompareRequest") -> "CompareRequest
     base = replace(request.base, given={**given, **study.given})
     methods = request.methods if study.methods is None else study.methods
     ct = study.files.get("ct", request.ct) if methods is None or "ct" in methods else None
+    mu_map = study.files.get("mu_map", request.mu_map) if methods is None or "map" in methods else None
+    own_kv = request.tube_voltage_kv if study.tube_voltage_kv is None else study.tube_voltage_kv
+    own_kev = request.mu_map_kev if study.mu_map_kev is None else study.mu_map_kev
     return replace(
         request,
         base=base,
@@ -95,7 +98,9 @@ def request_of(study: ListedStudy, request: "CompareRequest") -> "CompareRequest
         ct=ct,
         extend_ct=ct is not None and (study.extend_ct or request.extend_ct),
         assume_aligned=ct is not None and (study.assume_aligned or request.assume_aligned),
-        mu_map=study.files.get("mu_map", request.mu_map) if methods is None or "map" in methods else None,
+        tube_voltage_kv=None if ct is None else own_kv,
+        mu_map=mu_map,
+        mu_map_kev=None if mu_map is None else own_kev,
         truth=study.files.get("truth", request.truth),
         labels=study.files.get("labels", request.labels),
         tracer=request.tracer if study.tracer is None else study.tracer,

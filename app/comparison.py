@@ -33,7 +33,9 @@ class CompareRequest:
     ct: Path | None = None
     extend_ct: bool = False
     assume_aligned: bool = False
+    tube_voltage_kv: float | None = None
     mu_map: Path | None = None
+    mu_map_kev: float | None = None
     truth: Path | None = None
     labels: Path | None = None
     normals: Path | None = None
@@ -54,9 +56,12 @@ class CompareRequest:
             ("--ct", self.ct is not None, "ct"),
             ("--extend-ct", self.extend_ct, "ct"),
             ("--assume-aligned", self.assume_aligned, "ct"),
+            ("--tube-voltage-kv", self.tube_voltage_kv is not None, "ct"),
             ("--mu-map", self.mu_map is not None, "map"),
+            ("--mu-map-kev", self.mu_map_kev is not None, "map"),
         ):
-            if given and (method not in named if named else method == "ct" and self.ct is None):
+            source = self.ct if method == "ct" else self.mu_map
+            if given and (method not in named if named else source is None):
                 raise InputError(f"{option} belongs to method {method}, which is not among those to compare")
         if self.tracer is not None and self.tracer not in TRACERS:
             raise InputError(f"--tracer {self.tracer!r} is not one of {', '.join(TRACERS)}")
@@ -79,6 +84,8 @@ class CompareRequest:
                 self.ct if of_ct else None,
                 self.extend_ct and of_ct,
                 self.assume_aligned and of_ct,
+                self.mu_map_kev if name == "map" else None,
+                self.tube_voltage_kv if of_ct else None,
             )
             found[name] = replace(self.base, attenuation=name, attenuation_options=options)
         return found

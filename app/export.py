@@ -7,11 +7,12 @@ import numpy as np
 
 from spectac.app.anonymous import anonymised
 from spectac.recon import Acquisition, InputError, MuMap, Study, default_grid
-from spectac.recon.attenuation import check_values, map_on_grid
-from spectac.recon.io import interfile, interfile_image, interfile_write
+from spectac.recon.attenuation import map_on_grid
+from spectac.recon.io import interfile_write
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom_nm_pytomography import write_for_pytomography, write_mu_array
-from spectac.recon.io.nifti import read_mu_map
+from spectac.recon.io.mu_map import read_mu_map
+from spectac.recon.map_check import check_values, energy_notes
 from spectac.recon.nuclides import nuclide
 from spectac.recon.system import view_weights_s
 
@@ -19,7 +20,13 @@ TARGETS = ("stir", "simind", "pytomography")
 
 
 def export(
-    study: Study, target: str, output: Path, *, mu_map: Path | None = None, anonymous: bool = False
+    study: Study,
+    target: str,
+    output: Path,
+    *,
+    mu_map: Path | None = None,
+    mu_map_kev: float | None = None,
+    anonymous: bool = False,
 ) -> list[str]:
     """Write a study, and a mu-map in 1/cm on the reconstruction's grid, into an empty folder for another program.
 
@@ -27,13 +34,16 @@ def export(
     "pytomography": projections.dcm and mu_map.npy. Returns lines for the user: what each file is, and what the files
     do not say; README.txt holds them as well. Counts are never changed. `anonymous` leaves out patient, study, dates
     and UIDs, and from README.txt what was noted when the files were read, which may quote them.
+    `mu_map_kev` is the map's photon energy where its file does not say it.
     Raises InputError for what the target's files cannot hold without changing the image (docs/formats.md, "Export").
     """
     if target not in TARGETS:
         raise InputError(f"--to {target} is not known: use one of {', '.join(TARGETS)}")
     if output.is_dir() and any(output.iterdir()):
         raise InputError(f"{output} holds files already: give an empty folder, so that nothing older is read with it")
-    mu, notes = (None, []) if mu_map is None else _on_grid(mu_map, study)
+    if mu_map_kev is not None and mu_map is None:
+        raise InputError("--mu-map-kev belongs to --mu-map")
+    mu, notes = (None, []) if mu_map is None else _on_grid(mu_map, study, mu_map_kev)
     notes += study.warnings
     if anonymous:
         study = _without_patient(study)
@@ -75,27 +85,18 @@ def _write(folder: Path, study: Study, target: str, mu: MuMap | None) -> list[st
     return [path.name for path in headers]
 
 
-def _on_grid(path: Path, study: Study) -> tuple[MuMap, list[str]]:
+def _on_grid(path: Path, study: Study, mu_map_kev: float | None) -> tuple[MuMap, list[str]]:
     """Map of a NIfTI or Interfile file on the reconstruction's grid, and notes."""
     acquisition = study.acquisition
-    energy_kev = nuclide(acquisition.nuclide).main_kev
-    notes: list[str] = []
-    if path.is_file() and interfile.is_header(path):
-        mu, found = interfile_image.read_mu_map(path, acquisition, energy_kev)
-        notes += found
-    else:
-        mu = read_mu_map(path, energy_kev)
-        if acquisition.axis_lps_mm is None:
-            notes.append(
-                "the position of the rotation axis is unknown: the map was placed as if the field's centre were the "
-                "origin"
-            )
-    check_values(mu)
-    if abs(mu.energy_kev - energy_kev) > 1.0:
-        raise InputError(
-            f"{path}: the mu-map is at {mu.energy_kev:g} keV but the photopeak of {acquisition.nuclide} is "
-            f"{energy_kev:g} keV: convert it with ct.scale_energy"
+    read = read_mu_map(path, acquisition, nuclide(acquisition.nuclide).main_kev, given_kev=mu_map_kev)
+    mu, notes = read.mu, list(read.notes)
+    if not read.placed and acquisition.axis_lps_mm is None:
+        notes.append(
+            "the position of the rotation axis is unknown: the map was placed as if the field's centre were the origin"
         )
+    check_values(mu)
+    # What another program corrects is not known here: a broad-beam map is as good as a narrow one.
+    notes += energy_notes(mu, scatter_corrected=False)
     placed = map_on_grid(mu, default_grid(acquisition))
     if not placed.per_cm.any():
         raise InputError(

@@ -43,11 +43,20 @@ Calibration = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Calibration of spectac calibrate: images in kBq/mL.")
 ]
 Device = Annotated[str, typer.Option(help="auto (the GPU where one works), cpu or cuda.")]
-MuMapFile = Annotated[Path | None, typer.Option(metavar="FILE", help="NIfTI or Interfile map in 1/cm.")]
+MuMapFile = Annotated[Path | None, typer.Option(metavar="FILE", help="NIfTI, Interfile or DICOM NM map in 1/cm.")]
+MuMapKev = Annotated[
+    float | None,
+    typer.Option(
+        min=30, max=800, metavar="KEV", help="Photon energy of the mu-map; default: its side-car's, else the photopeak."
+    ),
+]
 UniformMu = Annotated[float | None, typer.Option(help="Coefficient in 1/cm for chang and uniform.")]
 CtFolder = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the CT series.")]
+TubeVoltage = Annotated[
+    float | None, typer.Option(metavar="KV", help="Tube voltage of the CT, 70 to 150 kV; replaces the files' KVP.")
+]
 ExtendCt = Annotated[
-    bool, typer.Option("--extend-ct", help="Fill the head's outline with soft tissue where the CT ends.")
+    bool, typer.Option("--extend-ct", help="Fill the head's outline with soft tissue where the CT ends or is cut.")
 ]
 AssumeAligned = Annotated[
     bool, typer.Option("--assume-aligned", help="Take the CT where its headers place it, without registration.")
@@ -151,8 +160,10 @@ def model_options(
     mu_map: Path | None,
     uniform_mu: float | None,
     ct: Path | None,
-    extend_ct: bool,
-    assume_aligned: bool,
+    extend_ct: bool = False,
+    assume_aligned: bool = False,
+    mu_map_kev: float | None = None,
+    tube_voltage_kv: float | None = None,
 ) -> Mapping[str, str]:
     """Options of the attenuation model from K=V texts and from the named shortcuts."""
     options: dict[str, str] = {}
@@ -169,14 +180,16 @@ def model_options(
         if model not in ("chang", "uniform"):
             raise InputError("--uniform-mu belongs to --attenuation chang or uniform")
         _once(options, "mu", repr(uniform_mu), "--uniform-mu")
-    for wanted, key, value, shortcut in (
-        (ct is not None, "path", str(ct), "--ct"),
-        (extend_ct, "extend", "yes", "--extend-ct"),
-        (assume_aligned, "assume_aligned", "yes", "--assume-aligned"),
+    for wanted, key, value, shortcut, of in (
+        (mu_map_kev is not None, "energy_kev", repr(mu_map_kev), "--mu-map-kev", "map"),
+        (ct is not None, "path", str(ct), "--ct", "ct"),
+        (extend_ct, "extend", "yes", "--extend-ct", "ct"),
+        (assume_aligned, "assume_aligned", "yes", "--assume-aligned", "ct"),
+        (tube_voltage_kv is not None, "tube_voltage_kv", repr(tube_voltage_kv), "--tube-voltage-kv", "ct"),
     ):
         if wanted:
-            if model != "ct":
-                raise InputError(f"{shortcut} belongs to --attenuation ct")
+            if model != of:
+                raise InputError(f"{shortcut} belongs to --attenuation {of}")
             _once(options, key, value, shortcut)
     return options
 

@@ -1,14 +1,15 @@
 """Attenuation models: each is given a solver ("reconstruct with this map") and returns the corrected result."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from spectac.recon.contour import Outline, head_outline
+from spectac.recon.ct_cut import beside_slices, covered_on, filled_sides, sides_of, within_slices
 from spectac.recon.errors import InputError
+from spectac.recon.map_check import check_values, ct_notes, energy_notes, is_narrow_beam
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.resample import on_field, resample
 from spectac.recon.scatter import photopeak_index, window_below
@@ -94,8 +95,8 @@ class NoAttenuation:
 class GivenMap:
     """A mu-map that the user brings; it is resampled to the grid and never blurred.
 
-    Refused where its values cannot be 1/cm of a body, or where it lies beside the activity. `placed`: it was put around
-    the rotation axis, whose position need not be known.
+    Refused where its values cannot be 1/cm of a body, or where it lies beside the activity; a note tells where its soft
+    tissue is not water's at its energy. `placed`: it was put around the rotation axis, wherever that lies.
     """
 
     mu: MuMap
@@ -105,8 +106,9 @@ class GivenMap:
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the map in the projector."""
         check_values(self.mu)
-        notes = _check_place(self.mu, solver, placed=self.placed)
-        if not solver.scatter_corrected:
+        notes = energy_notes(self.mu, solver.scatter_corrected)
+        notes += _check_place(self.mu, solver, placed=self.placed)
+        if not solver.scatter_corrected and is_narrow_beam(self.mu):
             notes.append(NARROW_BEAM)
         mu = map_on_grid(self.mu, solver.grid)
         return Result(solver(mu), mu=mu, notes=tuple(notes))
@@ -116,19 +118,6 @@ NARROW_BEAM = (
     "a narrow-beam map without scatter correction over-corrects a head by a fifth to a half where the projections "
     "hold scatter: give scatter windows, or a broad-beam map"
 )
-
-
-def check_values(mu: MuMap) -> None:
-    """Refuse a map whose tissue is nowhere near water: it is in other units."""
-    tissue = mu.per_cm[mu.per_cm > 0.1 * mu.per_cm.max()]
-    if tissue.size == 0:
-        raise InputError("the mu-map is empty: choose --attenuation none to reconstruct without one")
-    typical, water = float(np.median(tissue)), water_per_cm(mu.energy_kev)
-    if not 0.3 * water < typical < 4.0 * water:
-        raise InputError(
-            f"the mu-map's tissue has {typical:.3g}, but water has {water:.3g} /cm at {mu.energy_kev:g} keV: "
-            "the map must be in 1/cm (not 1/mm, 1/m or HU)"
-        )
 
 
 def _check_place(mu: MuMap, solver: Solver, *, placed: bool = False) -> list[str]:
@@ -157,9 +146,10 @@ def _check_place(mu: MuMap, solver: Solver, *, placed: bool = False) -> list[str
 
 @dataclass(frozen=True)
 class MapFile:
-    """A mu-map in 1/cm, NIfTI or an Interfile image, at `energy_kev` (None: the photopeak's) unless it says otherwise.
+    """A mu-map in 1/cm: NIfTI, an Interfile image, a DICOM NM reconstruction, or a folder that holds one of them.
 
-    NIfTI is placed by its affine, Interfile around the rotation axis (docs/formats.md).
+    `energy_kev`: the map's photon energy; None: what the file says, else the photopeak's. A map of another energy is
+    converted. NIfTI and DICOM are placed by their affine, Interfile around the rotation axis (docs/formats.md).
     """
 
     path: str
@@ -168,14 +158,12 @@ class MapFile:
 
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the file's map in the projector."""
-        from spectac.recon.io import interfile, interfile_image, nifti
+        from spectac.recon.io.mu_map import read_mu_map
 
-        energy_kev = solver.energy_kev if self.energy_kev is None else self.energy_kev
-        if not (Path(self.path).is_file() and interfile.is_header(Path(self.path))):
-            return GivenMap(nifti.read_mu_map(self.path, energy_kev)).correct(solver)
-        mu, notes = interfile_image.read_mu_map(self.path, solver.study.acquisition, energy_kev)
-        result = GivenMap(mu, placed=True).correct(solver)
-        return replace(result, notes=(*notes, *result.notes))
+        acquisition = solver.study.acquisition
+        read = read_mu_map(self.path, acquisition, solver.energy_kev, given_kev=self.energy_kev)
+        result = GivenMap(read.mu, placed=read.placed).correct(solver)
+        return replace(result, notes=(*read.notes, *result.notes))
 
 
 CONTINUED_MM = 20.0
@@ -188,7 +176,8 @@ class CTMap:
 
     Where CT and SPECT do not share a known frame of reference the CT head is registered to the uncorrected SPECT,
     unless `assume_aligned`. Where the CT ends inside the head its last slice is continued for up to 20 mm; beyond that
-    `extend` fills the head's outline with soft tissue, else the CT is refused.
+    `extend` fills the head's outline with soft tissue, else the CT is refused. Where it is cut at its sides `extend`
+    fills as well, else a note tells, beyond 20 mm a refusal. `tube_voltage_kv` replaces the files' KVP.
     """
 
     path: str
@@ -197,16 +186,18 @@ class CTMap:
     remove_table: bool = False
     extend: bool = False
     assume_aligned: bool = False
+    tube_voltage_kv: float | None = None
     name: str = "ct"
 
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the CT's map in the projector."""
-        from spectac.recon.ct import mu_map, register
+        from spectac.recon.ct import coarse_factors, mu_map, register
         from spectac.recon.io.dicom_ct import read_series
 
-        volume = read_series(self.path, series=self.series)
+        volume = read_series(self.path, series=self.series, tube_voltage_kv=self.tube_voltage_kv)
         mu = mu_map(volume, solver.energy_kev, blur_fwhm_mm=self.blur_fwhm_mm, remove_table=self.remove_table)
-        notes = [*volume.warnings]
+        covered = covered_on(volume.covered, mu.grid, coarse_factors(volume.grid))
+        notes = [*volume.warnings, *ct_notes(mu)]
         acquisition = solver.study.acquisition
         known = acquisition.axis_lps_mm is not None and acquisition.frame_of_reference_uid is not None
         if known and acquisition.frame_of_reference_uid == volume.frame_of_reference_uid:
@@ -221,49 +212,65 @@ class CTMap:
                 + "({:.1f}, {:.1f}, {:.1f}) mm".format(*shift.centre_mm)
             )
             notes += [text for text in (shift.warning, *shift.warnings) if text]
-        mu, added = _over_the_head(mu, solver, self.extend)
+        mu, added = self._over_the_head(mu, covered, solver)
         notes += [*added, *_check_place(mu, solver, placed=True)]
         if not solver.scatter_corrected:
             notes.append(NARROW_BEAM)
         return Result(solver(mu), mu=mu, notes=tuple(notes))
 
+    def _over_the_head(self, mu: MuMap, covered: Array | None, solver: Solver) -> tuple[MuMap, list[str]]:
+        """Map on the solver's grid, carried on into the part of the head that the CT does not reach, and notes."""
+        grid = solver.grid
+        # A voxel that the CT covers in part is diluted with the air outside of it: it counts as not reached.
+        reached = resample(np.ones(mu.grid.shape, np.float32), mu.grid, grid) > 0.99
+        if not reached.any():
+            raise InputError("the CT lies beside the reconstructed field: check the frames of reference")
+        outline = head_outline(solver.preview())
+        seen = (solver.projections.counts.sum(axis=(0, 2)) > 0)[:, None, None]
+        head = resample(outline.mask, outline.grid, grid) * seen
+        water = water_per_cm(mu.energy_kev)
+        sides = sides_of(mu, covered, water, head, grid)
+        per_cm, notes = map_on_grid(mu, grid).per_cm.copy(), []
+        soft = 1.05 * water
+        if sides.cut:
+            cut = f"the CT is cut at its sides by {sides.end}: the head in the SPECT reaches {sides.beyond_mm:.0f} mm"
+            if self.extend:
+                between = within_slices(mu.grid, grid)
+                per_cm[between] = filled_sides(mu, sides, self.blur_fwhm_mm, soft, head, grid)[between]
+                notes.append(f"{cut} beyond, which was filled with soft tissue ({soft:.3f} /cm), as asked")
+            elif sides.beyond_mm > CONTINUED_MM:
+                raise InputError(f"{cut} beyond: --extend-ct fills the rest of the head's outline with soft tissue")
+            else:
+                notes.append(f"{cut} beyond, where air was assumed: --extend-ct fills it with soft tissue")
+        missing = (head > 0.5) & ~reached & ~beside_slices(mu.grid, grid)
+        if missing.any():
+            notes.append(_carried_on(per_cm, missing, reached, grid, np.float32(soft) * head, self.extend))
+        return MuMap(per_cm, grid, mu.energy_kev), notes
 
-def _over_the_head(mu: MuMap, solver: Solver, extend: bool) -> tuple[MuMap, list[str]]:
-    """Map on the solver's grid, carried on along z into the part of the head that the CT does not reach, and notes.
+
+def _carried_on(per_cm: Array, missing: Array, reached: Array, grid: Grid, soft_per_cm: Array, extend: bool) -> str:
+    """Fill a map (z, y, x), in place, beyond the CT's first and last slice; the note about it.
 
     Decided for every column of voxels by itself, for a tilted CT ends at another height in each.
     """
-    grid = solver.grid
-    # A voxel that the CT covers in part is diluted with the air outside of it: it counts as not reached.
-    covered = resample(np.ones(mu.grid.shape, np.float32), mu.grid, grid) > 0.99
-    if not covered.any():
-        raise InputError("the CT lies beside the reconstructed field: check the frames of reference")
-    per_cm = map_on_grid(mu, grid).per_cm.copy()
-    outline = head_outline(solver.preview())
-    head = resample(outline.mask, outline.grid, grid) * (solver.projections.counts.sum(axis=(0, 2)) > 0)[:, None, None]
-    missing = (head > 0.5) & ~covered
-    if not missing.any():
-        return MuMap(per_cm, grid, mu.energy_kev), []
     length_mm = int(missing.sum(axis=0).max()) * grid.voxel_mm[0]
     if length_mm <= CONTINUED_MM:
         # In plane a step costs so much that the nearest covered voxel is the one above or below.
         nearest = distance_transform_edt(
-            ~covered, sampling=(1.0, 1e6, 1e6), return_distances=False, return_indices=True
+            ~reached, sampling=(1.0, 1e6, 1e6), return_distances=False, return_indices=True
         )
         per_cm[missing] = per_cm[tuple(index[missing] for index in nearest)]
-        note = f"the CT ends up to {length_mm:.0f} mm inside the head: its last slice was continued"
-        return MuMap(per_cm, grid, mu.energy_kev), [note]
+        return f"the CT ends up to {length_mm:.0f} mm inside the head: its last slice was continued"
     if not extend:
         raise InputError(
             f"the CT ends {length_mm:.0f} mm inside the head that the SPECT shows: --extend-ct fills the rest of the "
             "head's outline with soft tissue"
         )
-    soft = 1.05 * water_per_cm(mu.energy_kev)
-    per_cm[missing] = np.float32(soft) * head[missing]
-    return MuMap(per_cm, grid, mu.energy_kev), [
+    per_cm[missing] = soft_per_cm[missing]
+    return (
         f"the CT ends {length_mm:.0f} mm inside the head: the rest of the outline was filled with soft tissue "
-        f"({soft:.3f} /cm), as asked"
-    ]
+        f"({soft_per_cm.max():.3f} /cm), as asked"
+    )
 
 
 @dataclass(frozen=True, eq=False)

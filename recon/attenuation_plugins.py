@@ -59,8 +59,9 @@ def build_uniform(options: Mapping[str, str]) -> AttenuationModel:
 
 
 def build_ct(options: Mapping[str, str]) -> AttenuationModel:
-    """Build `ct` with the options path, series, blur_fwhm_mm, remove_table, extend and assume_aligned (yes or no)."""
-    _known_only("ct", options, ("path", "series", "blur_fwhm_mm", "remove_table", "extend", "assume_aligned"))
+    """Build `ct`: path, series, blur_fwhm_mm, tube_voltage_kv; remove_table, extend and assume_aligned (yes or no)."""
+    known = ("path", "series", "blur_fwhm_mm", "tube_voltage_kv", "remove_table", "extend", "assume_aligned")
+    _known_only("ct", options, known)
     if "path" not in options:
         raise InputError("attenuation ct needs a CT series: give --ct DIR")
     blur = _number("ct", options, "blur_fwhm_mm", 8.0)
@@ -73,6 +74,7 @@ def build_ct(options: Mapping[str, str]) -> AttenuationModel:
         remove_table=_yes("ct", options, "remove_table"),
         extend=_yes("ct", options, "extend"),
         assume_aligned=_yes("ct", options, "assume_aligned"),
+        tube_voltage_kv=_number("ct", options, "tube_voltage_kv", None),
     )
 
 
@@ -84,7 +86,7 @@ def _yes(model: str, options: Mapping[str, str], key: str) -> bool:
 
 
 def build_map(options: Mapping[str, str]) -> AttenuationModel:
-    """Build `map` with the options file (NIfTI in 1/cm) and energy_kev (unless the file's side-car says it)."""
+    """Build `map` with the options file (in 1/cm, or a folder with one) and energy_kev (default: what it says)."""
     _known_only("map", options, ("file", "energy_kev"))
     if "file" not in options:
         raise InputError("attenuation map needs a file: give --mu-map FILE")

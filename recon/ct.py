@@ -45,7 +45,10 @@ OUTSIDE_SHARE = 0.1
 BEAM_ALUMINIUM_MM = 9.0
 BEAM_COPPER_MM = 0.4
 BEAM_WATER_CM = 20.0
-LOWEST_KV, HIGHEST_KV, USUAL_KV = 80.0, 140.0, 120.0
+LOWEST_KV, HIGHEST_KV, USUAL_KV = 70.0, 150.0, 120.0
+"""Tube voltages of clinical scanners."""
+CHECKED_KV = (80.0, 140.0)
+"""Range in which the beam was compared with measurements; beyond it the same model is used, with a warning."""
 
 _COMPOUNDS = {
     "air": (0.0012, "Air, Dry (near sea level)"),
@@ -67,7 +70,9 @@ TISSUES = (*_COMPOUNDS, *_BONES)
 class CTVolume:
     """CT numbers: `hu` (z, y, x) float32 on `grid`, taken with `kvp` kilovolts (None: unknown, 120 is assumed).
 
-    The grid may be tilted. `patient` holds DICOM keywords and their text, `history` what was done while reading.
+    The grid may be tilted. `covered` (z, y, x) is False where the scanner reconstructed nothing (outside a round field
+    of view, padding); None: everywhere covered. `patient` holds DICOM keywords and their text, `history` what was done
+    while reading.
     """
 
     hu: Array
@@ -75,6 +80,7 @@ class CTVolume:
     kvp: float | None
     frame_of_reference_uid: str | None = None
     _: KW_ONLY
+    covered: Array | None = None
     patient: Mapping[str, str] = field(default_factory=dict)
     history: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -86,11 +92,21 @@ class CTVolume:
         low, high = float(hu.min()), float(hu.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError("CT numbers hold NaN or infinity")
+        if self.covered is not None and self.covered.shape != hu.shape:
+            raise InputError(f"a CT's covered voxels need the shape of its grid {hu.shape}, got {self.covered.shape}")
         warnings = list(self.warnings)
         if self.kvp is None:
-            warnings.append(f"the CT's tube voltage (KVP) is unknown: {USUAL_KV:g} kV is assumed")
+            warnings.append(
+                f"the CT's tube voltage (KVP) is unknown: {USUAL_KV:g} kV is assumed; --tube-voltage-kv gives it"
+            )
         else:
             _check_kvp(self.kvp)
+            if not CHECKED_KV[0] <= self.kvp <= CHECKED_KV[1]:
+                low, high = CHECKED_KV
+                warnings.append(
+                    f"the CT's tube voltage is {self.kvp:g} kV (KVP): the curve from HU to mu was compared with "
+                    f"measurements from {low:g} to {high:g} kV only; a tin filter is not modelled"
+                )
         hu = hu.view()
         hu.flags.writeable = False
         object.__setattr__(self, "hu", hu)
@@ -151,7 +167,7 @@ def hu_to_mu(hu: Array, kvp: float | None, energy_kev: float) -> Array:
     """Attenuation coefficients in 1/cm, float32, of CT numbers in HU taken at `kvp` (None: 120), at `energy_kev`.
 
     Below air it is air's, beyond cortical bone the last straight line goes on.
-    Raises InputError for a tube voltage outside 80 to 140 kV and an energy outside 30 to 800 keV.
+    Raises InputError for a tube voltage outside 70 to 150 kV and an energy outside 30 to 800 keV.
     """
     return _interpolated(
         np.asarray(hu), tissue_hu(float(USUAL_KV if kvp is None else kvp)), tissue_mu(float(energy_kev))
@@ -180,7 +196,7 @@ def mu_map(
     system sees is the mean of mu, and the curve is not straight. Then a Gaussian of `blur_fwhm_mm` (0: none).
     `remove_table` sets what is not the patient to air first. Memory: 4 bytes a coarse voxel, three times.
     """
-    factors = tuple(max(1, int(COARSE_MM / length + 1e-3)) for length in volume.grid.voxel_mm)
+    factors = coarse_factors(volume.grid)
     grid = coarse_grid(volume.grid, factors)
     per_cm = np.empty(grid.shape, np.float32)
     for z in range(grid.shape[0]):
@@ -198,6 +214,11 @@ def without_table(mu: MuMap) -> MuMap:
     """Mu-map with everything but the largest body (see ct_body.body_mask) set to air."""
     air, water = (tissue_mu(float(mu.energy_kev))[TISSUES.index(name)] for name in ("air", "water"))
     return MuMap(np.where(body_mask(mu, water), mu.per_cm, np.float32(air)), mu.grid, mu.energy_kev)
+
+
+def coarse_factors(grid: Grid) -> tuple[int, ...]:
+    """How many of a CT's voxels (z, y, x) make one of its mu-map."""
+    return tuple(max(1, int(COARSE_MM / length + 1e-3)) for length in grid.voxel_mm)
 
 
 def coarse_grid(grid: Grid, factors: tuple[int, ...]) -> Grid:
@@ -229,7 +250,10 @@ def _interpolated(values: Array, knots: tuple[float, ...], results: tuple[float,
 
 def _check_kvp(kvp: float) -> None:
     if not LOWEST_KV <= kvp <= HIGHEST_KV:
-        raise InputError(f"CT numbers can be converted for tube voltages of 80 to 140 kV, not for {kvp:g} kV (KVP)")
+        raise InputError(
+            f"CT numbers can be converted for tube voltages of {LOWEST_KV:g} to {HIGHEST_KV:g} kV, not for {kvp:g} kV "
+            "(KVP): give the true one with --tube-voltage-kv (Python: tube_voltage_kv)"
+        )
 
 
 def register(ct: CTVolume | MuMap, spect: Image) -> RigidShift:

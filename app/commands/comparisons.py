@@ -21,6 +21,7 @@ from spectac.app.options import (
     Iterations,
     Methods,
     MuMapFile,
+    MuMapKev,
     Output,
     Photopeak,
     PostFilter,
@@ -31,6 +32,7 @@ from spectac.app.options import (
     Scheduler,
     StudyPaths,
     Subsets,
+    TubeVoltage,
     named_methods,
     reading,
 )
@@ -45,9 +47,11 @@ def compare(
     config: Config = None,
     methods: Methods = None,
     ct: CtFolder = None,
+    tube_voltage_kv: TubeVoltage = None,
     extend_ct: ExtendCt = False,
     assume_aligned: AssumeAligned = False,
     mu_map: MuMapFile = None,
+    mu_map_kev: MuMapKev = None,
     truth: Annotated[
         Path | None, typer.Option(help="NIfTI image of the true activity, or the folder truth of spectac simulate.")
     ] = None,
@@ -102,7 +106,9 @@ def compare(
         ct=ct,
         extend_ct=extend_ct,
         assume_aligned=assume_aligned,
+        tube_voltage_kv=tube_voltage_kv,
         mu_map=mu_map,
+        mu_map_kev=mu_map_kev,
         truth=truth,
         labels=labels,
         normals=normals,
@@ -120,8 +126,10 @@ def batch(
     given: Mapping[str, object],
     config: Config = None,
     methods: Methods = None,
+    tube_voltage_kv: TubeVoltage = None,
     extend_ct: ExtendCt = False,
     assume_aligned: AssumeAligned = False,
+    mu_map_kev: MuMapKev = None,
     normals: Annotated[
         Path | None,
         typer.Option(help="Folder of a spectac batch of healthy subjects, or a CSV like comparison.csv: z-scores."),
@@ -182,6 +190,8 @@ def batch(
             workers=workers,
             extend_ct=extend_ct,
             assume_aligned=assume_aligned,
+            tube_voltage_kv=tube_voltage_kv,
+            mu_map_kev=mu_map_kev,
             work=WORK if work is None else work,
         )
     except KeyboardInterrupt as stopped:

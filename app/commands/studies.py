@@ -20,6 +20,7 @@ from spectac.app.options import (
     FbpFilter,
     Iterations,
     MuMapFile,
+    MuMapKev,
     Output,
     Photopeak,
     PostFilter,
@@ -29,6 +30,7 @@ from spectac.app.options import (
     ScatterWindows,
     StudyPaths,
     Subsets,
+    TubeVoltage,
     UniformMu,
     model_options,
     open_given,
@@ -69,7 +71,9 @@ def reconstruct(
         list[str] | None, typer.Option(metavar="K=V", help="Option of the model; repeatable.")
     ] = None,
     mu_map: MuMapFile = None,
+    mu_map_kev: MuMapKev = None,
     ct: CtFolder = None,
+    tube_voltage_kv: TubeVoltage = None,
     extend_ct: ExtendCt = False,
     assume_aligned: AssumeAligned = False,
     uniform_mu: UniformMu = None,
@@ -90,7 +94,17 @@ def reconstruct(
     """Reconstruct raw projections into DIR/image.nii.gz, image.dcm, mu_map.nii.gz and record.json."""
     from spectac.app.run import Request, run
 
-    options = model_options(attenuation, attenuation_option, mu_map, uniform_mu, ct, extend_ct, assume_aligned)
+    options = model_options(
+        attenuation,
+        attenuation_option,
+        mu_map,
+        uniform_mu,
+        ct,
+        extend_ct,
+        assume_aligned,
+        mu_map_kev,
+        tube_voltage_kv,
+    )
     request = Request(
         attenuation=attenuation,
         attenuation_options=options,
@@ -138,7 +152,10 @@ def calibrate(
     config: Config = None,
     attenuation: Annotated[str, typer.Option(help="uniform (of water), ct or map.")] = "uniform",
     mu_map: MuMapFile = None,
+    mu_map_kev: MuMapKev = None,
     ct: CtFolder = None,
+    tube_voltage_kv: TubeVoltage = None,
+    extend_ct: ExtendCt = False,
     uniform_mu: UniformMu = None,
     photopeak: Photopeak = None,
     iterations: Iterations = 10,
@@ -155,7 +172,16 @@ def calibrate(
 
     request = Request(
         attenuation=attenuation,
-        attenuation_options=model_options(attenuation, None, mu_map, uniform_mu, ct, False, False),
+        attenuation_options=model_options(
+            attenuation,
+            None,
+            mu_map,
+            uniform_mu,
+            ct,
+            extend_ct,
+            mu_map_kev=mu_map_kev,
+            tube_voltage_kv=tube_voltage_kv,
+        ),
         photopeak=photopeak,
         iterations=iterations,
         subsets=subsets,
@@ -188,11 +214,12 @@ def export(
     to: Annotated[str, typer.Option(help="stir, simind or pytomography.")],
     given: Mapping[str, object],
     mu_map: MuMapFile = None,
+    mu_map_kev: MuMapKev = None,
     anonymous: Anonymous = False,
 ) -> None:
     """Write a study as STIR, SIMIND's users or PyTomography read it, and say what their files cannot hold."""
     opened = open_given(study, given)
     from spectac.app.export import export as export_study
 
-    for line in export_study(opened, to, output, mu_map=mu_map, anonymous=anonymous):
+    for line in export_study(opened, to, output, mu_map=mu_map, mu_map_kev=mu_map_kev, anonymous=anonymous):
         print(line)

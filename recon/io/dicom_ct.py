@@ -12,11 +12,14 @@ from spectac.recon.errors import InputError
 from spectac.recon.io.dicom_ct_slice import Slice, shown
 from spectac.recon.io.dicom_ct_stack import stack
 from spectac.recon.io.dicom_ct_write import write_series
-from spectac.recon.io.dicom_file import Item, looks_like_dicom, open_dicom
+from spectac.recon.io.dicom_file import Item, looks_like_dicom, name_of, open_dicom
 
 __all__ = ["read_series", "write_series"]
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+DIRECTORY = "1.2.840.10008.1.3.10"
+"""A DICOMDIR: the list of the files beside and below it."""
+ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 MULTI_FRAME = {
     "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT",
     "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT",
@@ -29,6 +32,7 @@ AXIAL = 0.7
 PATIENT = (
     "PatientName",
     "PatientID",
+    "IssuerOfPatientID",
     "PatientBirthDate",
     "PatientSex",
     "PatientPosition",
@@ -40,6 +44,8 @@ PATIENT = (
     "SeriesInstanceUID",
 )
 """What CTVolume.patient carries."""
+PERSON = ("PatientID", "PatientBirthDate")
+"""Slices of one series that differ in these are of different people; names and sexes are spelled in many ways."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,36 +72,82 @@ class _Series:
 
 
 def read_series(
-    path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, series: str | int | None = None
+    path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    series: str | int | None = None,
+    tube_voltage_kv: float | None = None,
 ) -> CTVolume:
     """CT volume of a folder (with what lies below it) or of a list of files, in any order and under any name.
 
-    `series` picks one by SeriesNumber or SeriesInstanceUID; without it the only axial CT of at least 3 slices is taken.
+    A DICOMDIR stands for its folder. `series` picks one by SeriesNumber or SeriesInstanceUID; without it the only axial
+    CT of at least 3 slices is taken. `tube_voltage_kv` replaces the files' KVP.
     Localizers and what is not CT are left aside. Slices are ordered by their positions; tilt, uneven steps and
     repeated slices are put right (see dicom_ct_stack.stack) and the volume's history says so. Values below -1000 HU
-    and padding become -1000. The axes are those nearest to z superior, y posterior, x left; a tilted series has a
-    tilted grid.
-    Raises InputError with file, tag and keyword where the series is damaged or cannot be placed, and with the list of
-    series where none or several fit.
+    and padding become -1000; `covered` tells where no slice holds data. The axes are those nearest to z superior, y
+    posterior, x left; a tilted series has a tilted grid.
+    Raises InputError with file, tag and keyword where the series is damaged, cannot be placed or is of several people,
+    and with the list of series where none or several fit.
     """
     found, label = _series(path)
     chosen = _chosen(found, series, label)
+    _check_person(chosen.headers)
     slices = [Slice.from_header(header) for header in chosen.headers]
+    kvp = next((one.kvp for one in slices if one.kvp is not None), None)
+    frames = [one.frame_of_reference_uid for one in slices if one.frame_of_reference_uid is not None]
     volume = stack(slices)
     history = [f"CT series {chosen.described}"]
+    if tube_voltage_kv is not None:
+        said = "nothing" if kvp is None else f"{kvp:g} kV"
+        history.append(f"tube voltage {tube_voltage_kv:g} kV as given; the files say {said} (KVP)")
+        kvp = tube_voltage_kv
     if chosen.scouts:
         history.append(f"{chosen.scouts} localizers left out")
     first = chosen.headers[0]
-    patient = {keyword: value for keyword in PATIENT if (value := first.text(keyword)) is not None}
     return CTVolume(
         volume.hu,
         volume.grid,
-        slices[0].kvp,
-        slices[0].frame_of_reference_uid,
-        patient=patient,
+        kvp,
+        frames[0] if frames else None,
+        covered=volume.covered,
+        patient={keyword: value for keyword in PATIENT if (value := _text(first, keyword)) is not None},
         history=(*history, *volume.history),
-        warnings=(*dict.fromkeys(line for header in chosen.headers for line in header.warnings), *volume.warnings),
+        warnings=(*_warnings(chosen.headers), *volume.warnings),
     )
+
+
+def _text(item: Item, keyword: str) -> str | None:
+    """Text of an element of no bearing on the image: None where it cannot be read."""
+    try:
+        return item.text(keyword)
+    except InputError:
+        return None
+
+
+def _warnings(headers: Sequence[Item]) -> list[str]:
+    """Warnings of all slices, each once: as it is where it is of one slice, else with their number."""
+    said: dict[str, list[str]] = {}
+    for header in headers:
+        for line in dict.fromkeys(header.warnings):
+            said.setdefault(line.removeprefix(f"{header.path.name}: "), []).append(line)
+    return [
+        lines[0] if len(lines) == 1 or lines[0] == text else f"{text} ({len(lines)} slices)"
+        for text, lines in said.items()
+    ]
+
+
+def _check_person(headers: Sequence[Item]) -> None:
+    """InputError where slices of one series are of different people; what a slice leaves out is no difference."""
+    for keyword in PERSON:
+        first: dict[str, Item] = {}
+        for header in headers:
+            first.setdefault("".join((_text(header, keyword) or "").casefold().split()), header)
+        first.pop("", None)
+        if len(first) > 1:
+            one, other, *_ = first.values()
+            raise InputError(
+                f"{other.path}: {name_of(keyword)} is not that of {one.path.name} in the same series: slices of "
+                f"{len(first)} people cannot be one CT; give the files of one of them only"
+            )
 
 
 def _series(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[list[_Series], str]:
@@ -104,6 +156,8 @@ def _series(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
         place = Path(path)
         if not place.exists():
             raise InputError(f"{place}: no such file or folder")
+        if place.is_file() and _is_directory(place):
+            place = place.parent
         listed = place.is_file()
         files = [place] if listed else sorted(file for file in place.rglob("*") if file.is_file())
         label = str(place)
@@ -116,17 +170,42 @@ def _series(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
         header = _header(file, listed)
         if header is None:
             continue
-        uid = header.text("SeriesInstanceUID")
-        if uid is None:
-            raise header.error("SeriesInstanceUID", "is missing: which series it belongs to is unknown")
+        uid = header.text("SeriesInstanceUID") or ""
         if "LOCALIZER" in [value.upper() for value in header.texts("ImageType")]:
             scouts[uid] = scouts.get(uid, 0) + 1
         else:
             groups.setdefault(uid, []).append(header)
     if not groups:
         aside = f", {sum(scouts.values())} localizers left aside" if scouts else ""
+        packed = [file.name for file in files if file.name.lower().endswith(ARCHIVES)]
+        if packed:
+            aside += f"; {packed[0]} is packed: unpack it and give the folder of its slices"
         raise InputError(f"{label}: no CT slice (DICOM CT Image Storage) among {len(files)} files{aside}")
+    _join_nameless(groups)
     return [_Series(uid, tuple(group), scouts.get(uid, 0)) for uid, group in groups.items()], label
+
+
+def _join_nameless(groups: dict[str, list[Item]]) -> None:
+    """Put slices without SeriesInstanceUID into the only series there is, or take them for one."""
+    if "" not in groups or len(groups) > 2:
+        return
+    nameless = groups[""]
+    note = f"CT: {name_of('SeriesInstanceUID')} is missing: taken for slices of one series"
+    for header in nameless:
+        header.warnings.append(note)
+    if len(groups) == 2:
+        del groups[""]
+        next(iter(groups.values())).extend(nameless)
+
+
+def _is_directory(file: Path) -> bool:
+    """Tell whether a file is a DICOMDIR."""
+    with file.open("rb") as stream:
+        if not looks_like_dicom(stream.read(4096)):
+            return False
+    header = open_dicom(file, pixels=False)
+    with header.reading("(0002,0002) MediaStorageSOPClassUID"):
+        return str(getattr(header.data, "file_meta", {}).get("MediaStorageSOPClassUID", "")) == DIRECTORY
 
 
 def _header(file: Path, listed: bool) -> Item | None:
@@ -168,5 +247,11 @@ def _chosen(found: Sequence[_Series], wanted: str | int | None, label: str) -> _
     if len(fits) == 1:
         return fits[0]
     if not fits:
-        raise InputError(f"{label}: no axial CT of at least {FEWEST_SLICES} slices; there are: {listed}")
-    raise InputError(f"{label}: {len(fits)} CT series would do: say which by its number or UID; there are: {listed}")
+        hint = ": give the folder of all slices" if sum(len(one.headers) for one in found) == 1 else ""
+        raise InputError(f"{label}: no axial CT of at least {FEWEST_SLICES} slices{hint}; there are: {listed}")
+    people = {_text(one.headers[0], "PatientID") for one in fits} - {None}
+    apart = f" of {len(people)} people (PatientID)" if len(people) > 1 else ""
+    raise InputError(
+        f"{label}: {len(fits)} CT series{apart} would do: give the folder of one, or say which by its number or UID "
+        f"(option series of attenuation ct); there are: {listed}"
+    )

@@ -24,10 +24,11 @@ TISSUE_HU = (-900.0, 3000.0)
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """A series as a volume: `hu` (z, y, x), its grid, and what was done."""
+    """A series as a volume: `hu` (z, y, x), its grid, where it holds data (None: everywhere), and what was done."""
 
     hu: Array
     grid: Grid
+    covered: Array | None
     history: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -62,12 +63,15 @@ def stack(slices: Sequence[Slice]) -> Stack:
     _check_lean(ordered, heights, across_y, across_x, notes)
     wanted = _even_heights(heights, notes)
     grid, places = _canvas(first, wanted, heights, across_y, across_x)
-    hu = _filled(ordered, heights, wanted, places, grid.shape, notes)
-    return _turned(hu, grid, notes)
+    hu, absent = _filled(ordered, heights, wanted, places, grid.shape, notes)
+    covered = np.broadcast_to(~absent, grid.shape) if absent.any() else None
+    return _turned(hu, covered, grid, notes)
 
 
 def _check_alike(slices: Sequence[Slice]) -> None:
-    first = slices[0]
+    # Compared with slices that say it, where some say it.
+    said = [one for one in slices if one.kvp is not None and one.frame_of_reference_uid is not None]
+    first = (said or slices)[0]
     for one in slices:
         unlike = [
             (one.size != first.size, "Rows", f"{one.size[0]} x {one.size[1]}"),
@@ -77,9 +81,11 @@ def _check_alike(slices: Sequence[Slice]) -> None:
                 "ImageOrientationPatient",
                 str(np.round([one.along_x, one.along_y], 4).tolist()),
             ),
-            (one.kvp != first.kvp, "KVP", str(one.kvp)),
+            # What one slice leaves out another one may say.
+            (None not in (one.kvp, first.kvp) and one.kvp != first.kvp, "KVP", str(one.kvp)),
             (
-                one.frame_of_reference_uid != first.frame_of_reference_uid,
+                None not in (one.frame_of_reference_uid, first.frame_of_reference_uid)
+                and one.frame_of_reference_uid != first.frame_of_reference_uid,
                 "FrameOfReferenceUID",
                 shown(str(one.frame_of_reference_uid)),
             ),
@@ -179,17 +185,21 @@ def _canvas(first: Slice, wanted: Array, heights: Array, across_y: Array, across
 
 def _filled(
     ordered: Sequence[Slice], heights: Array, wanted: Array, places: Array, shape: tuple[int, int, int], notes: _Notes
-) -> Array:
-    """CT numbers at the wanted heights, read slice by slice in order."""
+) -> tuple[Array, Array]:
+    """CT numbers at the wanted heights, read slice by slice in order, and pixels (y, x) without data in any slice."""
     cache: dict[int, Array] = {}
     padded = 0
+    never = np.ones(shape[1:], bool)
 
     def laid(index: int) -> Array:
         nonlocal padded
         if index not in cache:
-            hu, count = ordered[index].hu()
+            hu, absent, count = ordered[index].hu()
             padded += count
             cache[index] = _laid(hu, places[index], shape[1:])
+            row, column = np.floor(places[index] + 1e-3).astype(int).tolist()
+            # The last row and column may share a pixel of the canvas with what lies beyond the slice.
+            never[row : row + hu.shape[0], column : column + hu.shape[1]] &= absent
         for old in [key for key in cache if key < index - 1]:
             del cache[old]
         return cache[index]
@@ -214,7 +224,7 @@ def _filled(
                 f"CT: {name_of('PixelPaddingValue')} stands for {ends[0]:g} HU, as tissue may have: {padded} pixels "
                 "were set to air"
             )
-    return volume
+    return volume, never
 
 
 def _laid(hu: Array, place: Array, shape: tuple[int, ...]) -> Array:
@@ -231,7 +241,7 @@ def _laid(hu: Array, place: Array, shape: tuple[int, ...]) -> Array:
     return out
 
 
-def _turned(hu: Array, grid: Grid, notes: _Notes) -> Stack:
+def _turned(hu: Array, covered: Array | None, grid: Grid, notes: _Notes) -> Stack:
     """Volume with its axes in the order and direction nearest to z superior, y posterior, x left."""
     cosines = grid.affine_lps[:3, :3] / np.array(grid.voxel_mm)
     strength = np.abs(cosines)
@@ -242,12 +252,14 @@ def _turned(hu: Array, grid: Grid, notes: _Notes) -> Stack:
         order.append(max(free, key=lambda axis: strength[world, axis]))
     affine = np.array(grid.affine_lps)[:, [*order, 3]]
     turned = hu.transpose(order)
+    there = None if covered is None else covered.transpose(order)
     for axis, world in enumerate((2, 1, 0)):
         if affine[world, axis] < 0:
             affine[:3, 3] += affine[:3, axis] * (turned.shape[axis] - 1)
             affine[:3, axis] *= -1
             turned = np.flip(turned, axis)
+            there = None if there is None else np.flip(there, axis)
     voxel = [grid.voxel_mm[axis] for axis in order]
     size = turned.shape
     upright = Grid((size[0], size[1], size[2]), (voxel[0], voxel[1], voxel[2]), affine)
-    return Stack(np.ascontiguousarray(turned), upright, tuple(notes.history), tuple(notes.warnings))
+    return Stack(np.ascontiguousarray(turned), upright, there, tuple(notes.history), tuple(notes.warnings))

@@ -71,8 +71,11 @@ def kind_of(item: Item) -> str | None:
     return "TOMO" if "RotationInformationSequence" in item.data and "SliceVector" not in item.data else ""
 
 
-def check_kind(item: Item, wanted: str, notes: Notes) -> None:
-    """InputError, with the reason, for all but NM images whose ImageType says `wanted`."""
+def check_kind(item: Item, wanted: str, notes: Notes, *, transmission: bool = False) -> None:
+    """InputError, with the reason, for all but NM images whose ImageType says `wanted`.
+
+    `transmission`: images of a transmission source, which are mu-maps, are welcome.
+    """
     needed = "raw SPECT projections (NM TOMO)" if wanted == "TOMO" else "an NM reconstruction (RECON TOMO)"
     uid = item.text("SOPClassUID")
     kind = kind_of(item)
@@ -92,7 +95,7 @@ def check_kind(item: Item, wanted: str, notes: Notes) -> None:
         )
     if uid is None:
         notes.warn(f"{name_of('SOPClassUID')} is missing: taken as an NM image, as Modality says")
-    if "TRANSMISSION" in values:
+    if "TRANSMISSION" in values and not transmission:
         raise item.error("ImageType", "says TRANSMISSION: these are not the patient's own photons")
     if wanted == "TOMO" and "DERIVED" in values[:1]:
         notes.warnings.append("ImageType says DERIVED: these projections were processed after the acquisition")

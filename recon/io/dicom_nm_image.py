@@ -1,6 +1,7 @@
 """Reconstructions in DICOM NM (RECON TOMO) become images."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,21 @@ from spectac.recon.io.dicom_nm_pixels import pixel_mm, scale, stored_frames
 from spectac.recon.types import Array, Grid, Image
 
 
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Values (z, y, x) on a grid, the UCUM code of their unit where RealWorldValueMapping has one, and history.
+
+    `item` is the file's data set; `scaled` is True where the file gives a slope.
+    """
+
+    values: Array
+    grid: Grid
+    unit: str | None
+    scaled: bool
+    history: tuple[str, ...]
+    item: Item
+
+
 def read_image(path: str | os.PathLike[str]) -> Image:
     """Image from an NM RECON TOMO file, turned so that z is nearest to superior, y to posterior, x to left.
 
@@ -21,11 +37,22 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     it. Unit: cps/mL and kBq/mL where RealWorldValueMappingSequence names them, else "relative".
     Raises InputError, naming file, tag and keyword, for other files and for missing geometry.
     """
+    volume = read_volume(path)
+    name = next((name for name, (code, _) in UNITS.items() if code == volume.unit), "relative")
+    with named(Path(path)):
+        return Image(volume.values, volume.grid, name, history=volume.history)
+
+
+def read_volume(path: str | os.PathLike[str], *, transmission: bool = False) -> Volume:
+    """What an NM RECON TOMO file holds, whatever its values mean, turned and placed as by `read_image`.
+
+    `transmission`: images of a transmission source are welcome.
+    """
     source = Path(path)
     item = open_dicom(source)
     notes = Notes()
     with named(source):
-        check_kind(item, "RECON TOMO", notes)
+        check_kind(item, "RECON TOMO", notes, transmission=transmission)
         slices = item.required_count("NumberOfFrames")
         order = _slice_order(item, slices)
         affine, voxel_mm, lines = _geometry(item)
@@ -38,9 +65,8 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         description = item.text("SeriesDescription")
         history = [f"read from DICOM NM {source.name}" + (f": {description}" if description else "")]
         grid = Grid((values.shape[0], values.shape[1], values.shape[2]), voxel_mm, affine)
-        name = next((name for name, (code, _) in UNITS.items() if code == unit), "relative")
         history += [*lines, *scaled, *notes.warnings, *item.warnings]
-        return Image(values, grid, name, history=tuple(history))
+        return Volume(values, grid, unit, bool(scaled), tuple(history), item)
 
 
 def _slice_order(item: Item, slices: int) -> Array:

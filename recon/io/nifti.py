@@ -1,11 +1,13 @@
 """NIfTI images and mu-maps. NIfTI's world is RAS+; ours is LPS: the one place where the two meet is here."""
 
 import gzip
+import itertools
 import json
 import math
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,13 @@ _ZYX = [2, 1, 0, 3]
 
 _MM_PER = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """By the lowest three bits of xyzt_units: unknown, metres, millimetres, microns."""
+
+_NEAREST_CODES = (1, 2, 5, 3, 4)
+"""NIfTI's codes of a transform from the scanner's own millimetres outwards: scanner, aligned to something, another
+template, Talairach, MNI."""
+_CODES = {1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI", 5: "another template"}
+_SAME_MM = 0.1
+"""sform and qform that place every voxel within this are the same: a qform's float32 quaternion rounds."""
 
 
 def write_image(path: str | os.PathLike[str], image: Image, about: Mapping[str, object] | None = None) -> None:
@@ -78,13 +87,25 @@ def read_image(path: str | os.PathLike[str], unit: str = "relative") -> Image:
     """
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
         values, grid, notes = _read(path)
+    placement = placement_notes(path)
     history = notes.get("History", [])
     if not isinstance(history, list) or not all(isinstance(line, str) for line in history):
         raise InputError(f"{_side_car(Path(path))}: 'History' must be a list of texts")
     try:
-        return Image(values, grid, notes.get("Units", unit), history=tuple(history))
+        return Image(values, grid, notes.get("Units", unit), history=(*history, *placement))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def placement_notes(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """A note where a file's sform and qform place it differently: which was taken, and how far apart they are.
+
+    Raises InputError as reading the file does.
+    """
+    with _quiet(path):
+        file = nibabel.load(path)
+        assert isinstance(file, nibabel.Nifti1Image)
+        return tuple(_affine_ras(file, path)[1])
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[int, str]]:
@@ -132,16 +153,12 @@ def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any]]:
     if not source.is_file():
         raise InputError(f"{path}: no such file")
     notes = _read_side_car(_side_car(source))
-    try:
+    with _quiet(path):
         file = nibabel.load(source)
         if not isinstance(file, nibabel.Nifti1Image):
             raise InputError(f"{path}: {type(file).__name__}, not a NIfTI file")
         _check_length(file, source)
         data = np.asanyarray(file.dataobj)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, OverflowError, zlib.error, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a NIfTI file, damaged or cut short ({' '.join(str(error).split())})") from error
     shape = data.shape
     if len(shape) > 3 and all(length == 1 for length in shape[3:]):
         data = data.reshape(shape[:3])
@@ -149,7 +166,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any]]:
         raise InputError(f"{path}: one 3-D image is needed, it holds an array of shape {shape}")
     if data.dtype.kind not in "fiu":
         raise InputError(f"{path}: real numbers are needed, it holds {data.dtype}")
-    affine = _affine_ras(file, path)
+    affine, _ = _affine_ras(file, path)
     nearest = nibabel.orientations.io_orientation(affine)
     turn = nibabel.orientations.ornt_transform(nearest, nibabel.orientations.axcodes2ornt("LPS"))
     turned = nibabel.orientations.apply_orientation(data, turn).transpose(2, 1, 0)
@@ -177,25 +194,90 @@ def _check_length(file: nibabel.Nifti1Image, path: Path) -> None:
         )
 
 
-def _affine_ras(file: nibabel.Nifti1Image, path: str | os.PathLike[str]) -> Array:
-    """Affine in mm from the sform, else the qform; InputError where neither is set, or it is singular or sheared."""
-    if not (int(file.header["sform_code"]) or int(file.header["qform_code"])):
-        raise InputError(f"{path}: neither sform nor qform is set, so where the image lies is unknown: set one")
-    affine = np.array(file.affine, dtype=np.float64)
+@contextmanager
+def _quiet(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What nibabel raises as one InputError; what it logs about a header that it mends stays out of the terminal."""
+    logger = nibabel.imageglobals.logger
+    before, logger.disabled = logger.disabled, True
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
+            yield
+    except InputError:
+        raise
+    except (ImageFileError, HeaderDataError, OSError, EOFError, OverflowError, zlib.error, ValueError) as error:
+        raise InputError(f"{path}: not a NIfTI file, damaged or cut short ({' '.join(str(error).split())})") from error
+    finally:
+        logger.disabled = before
+
+
+def _affine_ras(file: nibabel.Nifti1Image, path: str | os.PathLike[str]) -> tuple[Array, list[str]]:
+    """Affine in mm, and a note where sform and qform differ or one of them is unfit.
+
+    Where both are set and fit the one whose code lies nearer to the scanner's millimetres is taken, of equals the
+    sform. InputError where neither is set, or none is without NaN, shear and axes of length 0.
+    """
     unit = int(file.header["xyzt_units"]) & 7
     if unit not in _MM_PER:
         raise InputError(f"{path}: xyzt_units holds {unit} as unit of length; NIfTI knows 0 to 3")
-    affine[:3] *= _MM_PER[unit]
+    forms: list[tuple[str, int, Array]] = []
+    unfit = []
+    for name, read in (("sform", file.get_sform), ("qform", file.get_qform)):
+        try:
+            affine, code = read(coded=True)
+        except (HeaderDataError, ValueError, ArithmeticError) as error:
+            affine, code, wrong = None, int(file.header[f"{name}_code"]), f"cannot be read ({error})"
+        else:
+            if affine is None or not code:
+                continue
+            affine = np.array(affine, dtype=np.float64)
+            affine[:3] *= _MM_PER[unit]
+            wrong = _unfit(affine)
+        if wrong:
+            unfit.append(f"its {name} {wrong}")
+        elif affine is not None:
+            forms.append((name, int(code), affine))
+    if not forms:
+        if unfit:
+            raise InputError(f"{path}: {' and '.join(unfit)}: resample it to a plain grid first")
+        raise InputError(f"{path}: neither sform nor qform is set, so where the image lies is unknown: set one")
+    rank = {code: place for place, code in enumerate(_NEAREST_CODES)}
+    (name, code, affine), *others = sorted(forms, key=lambda form: rank.get(form[1], len(rank)))
+    source = Path(path).name
+    notes = [f"{source}: {wrong}: the {name} was used" for wrong in unfit]
+    for other, other_code, there in others:
+        apart_mm, turn_deg = _apart(affine, there, file.shape)
+        if apart_mm > _SAME_MM:
+            codes = [_CODES.get(number, "unknown") for number in (code, other_code)]
+            notes.append(
+                f"{source}: its {name} (code {code}, {codes[0]}) and {other} (code {other_code}, {codes[1]}) place it "
+                f"up to {apart_mm:.1f} mm and {turn_deg:.1f} deg apart: the {name} was used; if that is wrong copy the "
+                f"{other} over it"
+            )
+    return affine, notes
+
+
+def _unfit(affine: Array) -> str:
+    """Why an affine cannot place an image, "" where it can."""
     if not np.isfinite(affine).all():
-        raise InputError(f"{path}: its affine holds NaN or infinity")
+        return "holds NaN or infinity"
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if lengths.min() <= 0:
-        raise InputError(f"{path}: its affine has an axis of length 0")
+        return "has an axis of length 0"
     cosines = affine[:3, :3] / lengths
     # 1e-3 is a shear of a tenth of a millimetre across a voxel row of 10 cm; float32 affines are good to 1e-6.
     if np.abs(cosines.T @ cosines - np.eye(3)).max() > 1e-3:
-        raise InputError(f"{path}: its axes are not at right angles (shear): resample it to a plain grid first")
-    return affine
+        return "has axes that are not at right angles (shear)"
+    return ""
+
+
+def _apart(one: Array, other: Array, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Largest distance in mm of a corner between two placements, and the angle between their axes in degrees."""
+    corners = np.array(list(itertools.product(*((0, max(0, size - 1)) for size in shape[:3]))), float)
+    far = np.linalg.norm(corners @ (one - other)[:3, :3].T + (one - other)[:3, 3], axis=1)
+    axes = [matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (one, other)]
+    turn = axes[0] @ axes[1].T
+    cosine = np.clip(0.5 * (np.trace(turn) - 1.0), -1.0, 1.0) if np.linalg.det(turn) > 0 else -1.0
+    return float(far.max()), float(np.degrees(np.arccos(cosine)))
 
 
 def _read_side_car(path: Path) -> dict[str, Any]:

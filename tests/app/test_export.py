@@ -224,7 +224,10 @@ def test_refusals(tmp_path, files, study):
     refused(oblong, tmp_path, "pixels must be square", "pytomography")
     refused(replace(study, counts=study.counts + 0.5), tmp_path, "stores whole counts", "pytomography")
     wrong = replace(study, acquisition=replace(acquisition, nuclide="I-123"))
-    refused(wrong, tmp_path, "140.511 keV but the photopeak of I-123", mu_map=files / "mu.nii.gz")
+    lines = export(wrong, "stir", tmp_path / "converted", mu_map=files / "mu.nii.gz")
+    assert any("at 140.511 keV: each voxel was converted to 158.97 keV" in line for line in lines)
+    with pytest.raises(InputError, match="--mu-map-kev belongs to --mu-map"):
+        export(study, "stir", tmp_path / "lone", mu_map_kev=511.0)
     grid = default_grid(acquisition)
     write_mu_map(tmp_path / "per_mm.nii.gz", MuMap(0.015 * _disc(grid), grid, 140.511))
     refused(study, tmp_path, "must be in 1/cm", mu_map=tmp_path / "per_mm.nii.gz")

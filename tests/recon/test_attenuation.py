@@ -188,6 +188,14 @@ def test_map_at_another_energy_is_refused(cylinder):
         reconstruct(study, GivenMap(MuMap(0.15 * mask, outline.grid, 159.0)))
 
 
+@pytest.mark.parametrize(("per_cm", "told"), [(0.15, True), (0.12, False)])
+def test_narrow_beam_maps_alone_are_told_to_over_correct(cylinder, per_cm, told):
+    """Without scatter correction 0.78 of water is what a map should hold."""
+    study, outline, mask = cylinder
+    result = reconstruct(study, GivenMap(MuMap(per_cm * mask, outline.grid, 140.5)), iterations=1, scatter="none")
+    assert any("over-corrects" in note for note in result.notes) is told
+
+
 def test_a_map_beside_the_patient_is_refused(cylinder):
     """300 mm to the left there is nothing to attenuate: the image would silently be the uncorrected one."""
     study, outline, mask = cylinder

@@ -130,13 +130,24 @@ def test_energies_without_tables_are_refused(energy_kev):
 
 
 def test_unfit_volumes_are_refused():
-    with pytest.raises(InputError, match="80 to 140 kV, not for 70 kV"):
-        volume_of(np.zeros((2, 2, 2)), kvp=70.0)
+    with pytest.raises(InputError, match=r"70 to 150 kV, not for 60 kV .*--tube-voltage-kv"):
+        volume_of(np.zeros((2, 2, 2)), kvp=60.0)
     with pytest.raises(InputError, match="NaN or infinity"):
         volume_of(np.full((2, 2, 2), np.nan))
     with pytest.raises(InputError, match=r"shape of their grid \(2, 2, 2\), got \(2, 2, 3\)"):
         CTVolume(np.zeros((2, 2, 3)), Grid.upright((2, 2, 2), (1, 1, 1), (0, 0, 0)), 120.0)
     assert "120 kV is assumed" in volume_of(np.zeros((2, 2, 2)), kvp=None).warnings[0]
+
+
+@pytest.mark.parametrize("kvp", [70.0, 150.0])
+def test_voltages_beyond_the_measured_ones_follow_the_trend_and_are_told(kvp):
+    """Bone's HU fall with the voltage: below 80 and above 140 kV they go on falling, by less than from 80 to 100."""
+    bone = {kv: ct.tissue_hu(kv)[-1] for kv in (70.0, 80.0, 100.0, 140.0, 150.0)}
+    assert bone[70.0] > bone[80.0] > bone[100.0] > bone[140.0] > bone[150.0]
+    assert bone[140.0] - bone[150.0] < 0.05 * bone[140.0]
+    (warning,) = volume_of(np.zeros((2, 2, 2)), kvp=kvp).warnings
+    assert f"{kvp:g} kV (KVP)" in warning
+    assert "80 to 140 kV only" in warning
 
 
 def test_map_of_fine_voxels_is_averaged_where_they_are():

@@ -16,6 +16,7 @@ import traceback
 import warnings
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
@@ -23,7 +24,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 from spectac.recon.collimator import collimator
 from spectac.recon.ct import CTVolume
 from spectac.recon.errors import InputError
-from spectac.recon.io import dicom_ct, dicom_nm, hdf5, interfile_image, nifti, open_study
+from spectac.recon.io import dicom_ct, dicom_nm, hdf5, interfile_image, mu_map, nifti, open_study
 from spectac.recon.types import Acquisition, EnergyWindow, Grid, Image, MuMap, Study
 
 ADDRESS_SPACE = 6 << 30
@@ -86,6 +87,7 @@ def samples(folder):
     nifti.write_image(folder / "image.nii", image)
     nifti.write_image(folder / "packed.nii.gz", image)
     nifti.write_mu_map(folder / "mu.nii.gz", MuMap(values / 2, grid, 159.0))
+    _write_maps(folder, raw, Image(values / 2, grid, "relative"))
     tomo = [folder / f"{name}.dcm" for name in ("tomo", "tomo", "implicit", "deflated", "rle")]
     nii = [folder / name for name in ("image.nii", "packed.nii.gz", "mu.nii.gz", "image.json", "mu.json")]
     return {
@@ -97,6 +99,8 @@ def samples(folder):
         "interfile-image": ([folder / "i.hs"], interfile_image.read_image),
         "hdf5": ([folder / "study.h5"], open_study),
         "nifti": (nii, _read_nifti),
+        "map": ([folder / "map.nii", folder / "map.nii", folder / "map.dcm"], lambda path: _read_map(path, raw)),
+        "ct-folder": (slices, lambda path: dicom_ct.read_series(folder / "ct")),
     }
 
 
@@ -146,6 +150,22 @@ data offset in bytes := 0
 """
 
 
+def _write_maps(folder, raw, image):
+    """A NIfTI map whose sform and qform differ, without side-car, and a DICOM map in 1/cm with position and slope."""
+    nifti.write_image(folder / "map.nii", image)
+    (folder / "map.json").unlink()
+    file = nibabel.load(folder / "map.nii", mmap=False)
+    affine = file.affine.copy()
+    affine[:3, 3] += 2.0
+    file.set_sform(affine, code=2)
+    nibabel.save(file, folder / "map.nii")
+    dicom_nm.write_image(folder / "map.dcm", image, study=raw, description="map")
+    data = pydicom.dcmread(folder / "map.dcm")
+    data.Units = "1CM"
+    data.save_as(folder / "map.dcm", enforce_file_format=True)
+    _unstamp(folder / "map.dcm")
+
+
 def _unstamp(path):
     """Fixed UIDs and dates in place of those that each writing makes anew: a seed must always mean the same file."""
     data = pydicom.dcmread(path)
@@ -174,6 +194,10 @@ def _read_nifti(path):
     beside = {"image.json": "image.nii", "mu.json": "mu.nii.gz"}
     path = path.with_name(beside.get(path.name, path.name))
     return nifti.read_mu_map(path, 159.0) if path.name.startswith("mu") else nifti.read_image(path)
+
+
+def _read_map(path, raw):
+    return mu_map.read_mu_map(path, raw.acquisition, 158.97).mu
 
 
 def damaged(content, name, rng):
@@ -244,8 +268,12 @@ def _element(content, rng, sort):
     out = bytearray(content)
     for _ in range(int(rng.integers(1, 3))):
         place, value, length, vr, depth = found[rng.integers(len(found))]
-        action = rng.integers(4)
-        if action == 0:  # another tag from the same file
+        action = rng.integers(5)
+        if action == 4:  # the element is missing
+            if depth == 0:
+                del out[place : value + length]
+                break  # what follows has moved
+        elif action == 0:  # another tag from the same file
             other = found[rng.integers(len(found))][0]
             out[place : place + 4] = content[other : other + 4]
         elif action == 1:  # random bytes or extremes
@@ -358,7 +386,9 @@ def judge(kind, seed, files, read, whole, good, keep=False):
         except Exception:  # noqa: BLE001 - any other exception is what the fuzz looks for
             outcome, fault = "exception", traceback.format_exc()
     if outcome == "read":
-        exact = kind == "hdf5" or (sort == "truncate" and not path.name.endswith((".hs", ".json")))
+        # In a folder a file that is cut before it says that it is DICOM is one file less.
+        whole_only = sort == "truncate" and kind != "ct-folder" and not path.name.endswith((".hs", ".json"))
+        exact = kind == "hdf5" or whole_only
         if exact and not same(found, good[path]):
             fault = "read, with other numbers"
     if not keep:

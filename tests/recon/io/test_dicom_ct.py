@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from spectac.recon.ct import CTVolume
@@ -318,13 +321,13 @@ def test_missing_kvp_is_told(tmp_path, value):
     save(tmp_path / "ct", axial_series(EVEN_Z, KVP=value))
     volume = dicom_ct.read_series(tmp_path / "ct")
     assert volume.kvp is None
-    assert volume.warnings == ("the CT's tube voltage (KVP) is unknown: 120 kV is assumed",)
+    (warning,) = volume.warnings
+    assert "tube voltage (KVP) is unknown: 120 kV is assumed; --tube-voltage-kv gives it" in warning
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"RescaleSlope": None}, r"\(0028,1053\) RescaleSlope is missing"),
         ({"RescaleIntercept": None}, r"\(0028,1052\) RescaleIntercept is missing"),
         ({"RescaleSlope": "0"}, r"\(0028,1053\) RescaleSlope is 0"),
         ({"RescaleType": "OD"}, r"\(0028,1054\) RescaleType is OD: CT numbers in HU"),
@@ -333,9 +336,9 @@ def test_missing_kvp_is_told(tmp_path, value):
         ({"ImagePositionPatient": None}, r"\(0020,0032\) ImagePositionPatient is missing"),
         ({"ImageOrientationPatient": [1, 0, 0, 0.5, 0.5, 0]}, r"\(0020,0037\) ImageOrientationPatient is not two unit"),
         ({"ImageOrientationPatient": [1, 0, 0, 0, 0.9998, 0.02]}, r"ImageOrientationPatient is .*unlike"),
-        ({"SeriesInstanceUID": None}, r"\(0020,000e\) SeriesInstanceUID is missing"),
         ({"NumberOfFrames": 3}, r"\(0028,0008\) NumberOfFrames is 3: one slice a file"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}, r"\(0008,0016\) SOPClassUID is Enhanced CT, many slices"),
+        ({"PatientID": "43"}, r"\(0010,0020\) PatientID is not that of .* slices of 2 people cannot be one CT"),
         ({"KVP": "80"}, r"\(0018,0060\) KVP is .*unlike"),
         ({"FrameOfReferenceUID": "1.9"}, r"\(0020,0052\) FrameOfReferenceUID is .*unlike"),
         ({"PixelData": b"\0\0" * 100}, r"\(7fe0,0010\) PixelData holds 200 bytes"),
@@ -354,10 +357,135 @@ def test_one_unfit_slice_is_refused_by_name(tmp_path, change, message):
     assert "\n" not in str(caught.value)
 
 
-def test_voltage_outside_the_curve_is_refused(tmp_path):
-    save(tmp_path / "ct", axial_series(EVEN_Z, KVP="70"))
-    with pytest.raises(InputError, match=r"tube voltages of 80 to 140 kV, not for 70 kV \(KVP\)"):
+def test_voltage_outside_the_curve_is_refused_and_can_be_given(tmp_path):
+    save(tmp_path / "ct", axial_series(EVEN_Z, KVP="60"))
+    with pytest.raises(InputError, match=r"of 70 to 150 kV, not for 60 kV \(KVP\): .*--tube-voltage-kv"):
         dicom_ct.read_series(tmp_path / "ct")
+    volume = dicom_ct.read_series(tmp_path / "ct", tube_voltage_kv=100.0)
+    assert volume.kvp == 100.0
+    assert "tube voltage 100 kV as given; the files say 60 kV (KVP)" in volume.history
+
+
+def test_voltage_in_volts_is_read(tmp_path):
+    save(tmp_path / "ct", axial_series(EVEN_Z, KVP="120000"))
+    volume = dicom_ct.read_series(tmp_path / "ct")
+    assert volume.kvp == 120.0
+    assert any("taken for volts" in line for line in volume.warnings)
+
+
+PIXEL_WORDS = ("PhotometricInterpretation", "PixelRepresentation", "SamplesPerPixel", "BitsStored", "HighBit")
+
+
+@pytest.mark.parametrize("missing", [*((word,) for word in PIXEL_WORDS), PIXEL_WORDS], ids=lambda words: words[0])
+def test_what_the_pixels_tell_themselves_may_be_missing(tmp_path, missing):
+    """Air has stored 12, the pixels are signed: a slice with negative ones (padding) stays signed."""
+    files = axial_series(EVEN_Z, **dict.fromkeys(missing))
+    pixels = np.frombuffer(files[3].PixelData, "<i2").copy()
+    pixels[:50] = -1000
+    files[3].PixelData = pixels.tobytes()
+    save(tmp_path / "lean", files)
+    save(tmp_path / "plain", axial_series())
+    lean, plain = dicom_ct.read_series(tmp_path / "lean"), dicom_ct.read_series(tmp_path / "plain")
+    np.testing.assert_array_equal(lean.hu, plain.hu)
+    (warning,) = lean.warnings
+    assert all(word in warning for word in missing)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"GantryDetectorTilt": "steep"},
+        {"KVP": "high"},
+        {"RescaleSlope": None, "KVP": "120"},
+        {"SeriesInstanceUID": None},
+        {"PatientSex": "unknown to all"},
+        {"RescaleType": "Hounsfield units"},
+        {"FrameOfReferenceUID": None, "KVP": None},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_one_odd_slice_costs_no_image(tmp_path, change):
+    """Elements that the image does not depend on, or that the other slices tell, are left out with a note at most."""
+    files = [slice_file((CORNER[0], CORNER[1], z), RescaleSlope="1", pixels=None) for z in EVEN_Z]
+    odd = slice_file((CORNER[0], CORNER[1], EVEN_Z[9]), RescaleSlope="1")
+    for keyword, value in change.items():
+        if value is None:
+            delattr(odd, keyword)
+        else:
+            odd[keyword] = RawDataElement(
+                Tag(tag_for_keyword(keyword)), dictionary_VR(keyword), len(value), value.encode(), 0, False, True
+            )
+    files[9] = odd
+    save(tmp_path / "ct", files)
+    volume = dicom_ct.read_series(tmp_path / "ct")
+    assert volume.grid.shape[0] == EVEN_Z.size
+    assert (volume.kvp, volume.frame_of_reference_uid) == (120.0, FRAME_UID)
+    assert len(volume.warnings) <= 1
+
+
+def test_warnings_of_all_slices_are_one_line(tmp_path):
+    save(tmp_path / "ct", axial_series(EVEN_Z, RescaleSlope=None))
+    volume = dicom_ct.read_series(tmp_path / "ct")
+    assert volume.warnings == ("CT: (0028,1053) RescaleSlope is missing: 1 is assumed",)
+
+
+def test_padding_of_the_other_sign_is_padding(tmp_path):
+    """-2000 written as unsigned 63536 into PixelPaddingValue of signed pixels."""
+    files = axial_series()
+    for file in files:
+        pixels = np.frombuffer(file.PixelData, "<i2").reshape(SIZE).copy()
+        pixels[:4] = -2000
+        file.PixelData = pixels.tobytes()
+        file.add_new(0x00280120, "US", 63536)
+    save(tmp_path / "ct", files)
+    volume = dicom_ct.read_series(tmp_path / "ct")
+    assert any("padded CT pixels" in line for line in volume.history)
+    assert not volume.covered[:, :4].any()
+    assert volume.covered[:, 4:].all()
+
+
+def test_pixels_below_all_air_hold_no_data(tmp_path):
+    """-3024 HU without PixelPaddingValue, outside a round field of view: not covered. Noisy air (-1100) is."""
+    files = axial_series()
+    for file in files:
+        pixels = np.frombuffer(file.PixelData, "<i2").reshape(SIZE).copy()
+        pixels[:4], pixels[4:8] = -1000, (-1100 + 1024) // 2
+        file.PixelData = pixels.tobytes()
+    save(tmp_path / "ct", files)
+    volume = dicom_ct.read_series(tmp_path / "ct")
+    assert not volume.covered[:, :4].any()
+    assert volume.covered[:, 4:].all()
+    save(tmp_path / "plain", axial_series())
+    assert dicom_ct.read_series(tmp_path / "plain").covered is None
+
+
+def test_two_people_in_one_folder_are_never_mixed(tmp_path):
+    (tmp_path / "ct").mkdir()
+    save(tmp_path / "ct" / "a", axial_series())
+    save(tmp_path / "ct" / "b", axial_series(series="1.2.7", SeriesNumber=8, PatientID="77"))
+    with pytest.raises(InputError, match=r"2 CT series of 2 people \(PatientID\) would do") as caught:
+        dicom_ct.read_series(tmp_path / "ct")
+    assert "DOE" not in str(caught.value)
+    volume = dicom_ct.read_series(tmp_path / "ct", series=8)
+    assert volume.patient["PatientID"] == "77"
+
+
+def test_a_dicomdir_stands_for_its_folder(tmp_path):
+    """A DICOMDIR names its class in the meta information only."""
+    save(tmp_path / "disc", axial_series(EVEN_Z[:6]))
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = generate_uid(), ExplicitVRLittleEndian
+    listing = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    listing.FileSetID, listing.DirectoryRecordSequence = "DISC", []
+    listing.save_as(tmp_path / "disc" / "DICOMDIR", enforce_file_format=True)
+    assert dicom_ct.read_series(tmp_path / "disc" / "DICOMDIR").grid.shape[0] == 6
+
+
+def test_a_packed_series_is_named(tmp_path):
+    (tmp_path / "ct.zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"ct\.zip is packed: unpack it"):
+        dicom_ct.read_series(tmp_path)
 
 
 def test_slices_that_wander_sideways_are_refused(tmp_path):
@@ -376,7 +504,7 @@ def test_nothing_to_read(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         dicom_ct.read_series(tmp_path / "absent")
     save(tmp_path / "one", axial_series(EVEN_Z[:1]))
-    with pytest.raises(InputError, match=r"no axial CT of at least 3 slices; there are: 7 'HEAD', 1 slices"):
+    with pytest.raises(InputError, match=r"no axial CT of at least 3 slices: .*; there are: 7 'HEAD', 1 slices"):
         dicom_ct.read_series(tmp_path / "one")
     with pytest.raises(InputError, match="one slice only"):
         dicom_ct.read_series(tmp_path / "one", series=7)

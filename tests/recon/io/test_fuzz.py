@@ -22,10 +22,11 @@ pytestmark = pytest.mark.skipif(
 WORKER = Path(__file__).with_name("fuzz_worker.py")
 LONGEST_S = 5.0
 FULL = {
-    "nm": 6000, "recon": 2000, "ct": 4000, "interfile": 2000, "interfile-image": 500, "interfile-data": 500,
-    "hdf5": 2500, "nifti": 2500,
+    "nm": 24_000, "recon": 8000, "ct": 8000, "ct-folder": 8000, "interfile": 12_000, "interfile-image": 8000,
+    "interfile-data": 8000, "hdf5": 6000, "nifti": 10_000, "map": 8000,
 }  # fmt: skip
-assert sum(FULL.values()) == 20_000
+"""Files of each kind in the full run."""
+assert sum(FULL.values()) == 100_000
 
 
 class Worker:
@@ -135,10 +136,10 @@ def test_every_fault_of_a_reader_is_caught_and_laid_to_its_seed(tmp_path, kind, 
 
 
 @pytest.mark.slow
-def test_20000_damaged_files(tmp_path, figure):
+def test_100000_damaged_files(tmp_path, figure):
     half = {kind: number // 2 for kind, number in FULL.items()}
     with ThreadPoolExecutor(2) as pool:
         (outcomes, faults), (others, more) = pool.map(
-            lambda part: fuzz(tmp_path / str(part), 1000 + part * 10_000, half), (0, 1)
+            lambda part: fuzz(tmp_path / str(part), 1000 + part * 100_000, half), (0, 1)
         )
     check({kind: outcomes[kind] | others[kind] for kind in FULL}, faults + more, figure)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from spectac.recon.errors import InputError
-from spectac.recon.io.nifti import read_image, read_labels, read_mu_map, write_image, write_labels, write_mu_map
+from spectac.recon.io.nifti import (
+    placement_notes,
+    read_image,
+    read_labels,
+    read_mu_map,
+    write_image,
+    write_labels,
+    write_mu_map,
+)
 from spectac.recon.types import Grid, Image, MuMap
 
 # Voxel index (z, y, x) = (0, 0, 0) at LPS (-10, -20, 30) mm; z 5 mm to superior, y and x 2 mm to posterior and left.
@@ -244,3 +252,65 @@ def test_other_files_are_refused_by_name(tmp_path):
         read_image(tmp_path / "text.nii")
     with pytest.raises(InputError, match=r"must end in \.nii or \.nii\.gz"):
         write_image(tmp_path / "a.img", Image(VALUES, GRID, "relative"))
+
+
+def _two_forms(path, sform, sform_code, qform, qform_code):
+    file = nibabel.Nifti1Image(_PLAIN, None)
+    file.set_sform(sform, code=sform_code)
+    file.set_qform(qform, code=qform_code)
+    nibabel.save(file, path)
+
+
+@pytest.mark.parametrize(
+    ("sform_code", "qform_code", "taken"),
+    [
+        pytest.param(2, 1, "qform", id="scanner-beats-aligned"),
+        pytest.param(1, 2, "sform", id="scanner-sform"),
+        pytest.param(4, 1, "qform", id="scanner-beats-MNI"),
+        pytest.param(1, 1, "sform", id="equals"),
+        pytest.param(5, 3, "sform", id="template-beats-Talairach"),
+    ],
+)
+def test_sform_and_qform_that_differ_are_weighed_and_told(tmp_path, sform_code, qform_code, taken):
+    """12 mm and 10 deg apart: the one nearer to the scanner's millimetres places the image, and a note gives both."""
+    turned = np.diag([2.0, 2.0, 2.0, 1.0])
+    angle = np.deg2rad(10.0)
+    turned[:2, :2] = 2.0 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turned[2, 3] = 12.0
+    path = tmp_path / "mu.nii"
+    _two_forms(path, np.diag([2.0, 2.0, 2.0, 1.0]), sform_code, turned, qform_code)
+    (note,) = placement_notes(path)
+    assert f"the {taken} was used" in note
+    assert "12.0 mm and 10.0 deg apart" in note
+    height = read_mu_map(path, 159.0).grid.affine_lps[2, 3]
+    assert height == pytest.approx(0.0 if taken == "sform" else 12.0)
+    assert note in read_image(path).history
+
+
+def test_rounding_between_sform_and_qform_is_no_difference(tmp_path):
+    """A qform keeps its turn as float32 numbers: a tilted image's forms differ by micrometres."""
+    angle = np.deg2rad(17.0)
+    affine = np.eye(4)
+    affine[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine[:3, 3] = [-103.7, 88.1, 412.3]
+    _two_forms(tmp_path / "a.nii", affine, 2, affine, 1)
+    assert placement_notes(tmp_path / "a.nii") == ()
+
+
+def test_a_sheared_sform_gives_way_to_a_qform(tmp_path):
+    """A registration's sform with shear cannot place a grid; the qform beside it can."""
+    _two_forms(tmp_path / "a.nii", _SHEARED, 1, np.diag([2.0, 2.0, 2.0, 1.0]), 1)
+    (note,) = placement_notes(tmp_path / "a.nii")
+    assert "its sform has axes that are not at right angles (shear): the qform was used" in note
+    assert read_mu_map(tmp_path / "a.nii", 159.0).grid.voxel_mm == (2.0, 2.0, 2.0)
+
+
+def test_nibabel_prints_nothing(tmp_path, capfd):
+    """A header that nibabel mends while reading it (negative pixdim) is logged to stderr by nibabel itself."""
+    path = tmp_path / "a.nii"
+    _save(path, _PLAIN, np.eye(4))
+    whole = bytearray(path.read_bytes())
+    whole[80:84] = np.float32(-1.0).tobytes()
+    path.write_bytes(whole)
+    read_image(path)
+    assert capfd.readouterr() == ("", "")
