@@ -11,6 +11,7 @@ from spectac.recon.ct_cut import beside_slices, covered_on, filled_sides, sides_
 from spectac.recon.errors import InputError
 from spectac.recon.map_check import check_values, ct_notes, energy_notes, is_narrow_beam
 from spectac.recon.nuclides import water_per_cm
+from spectac.recon.patient import doubts
 from spectac.recon.resample import on_field, resample
 from spectac.recon.scatter import photopeak_index, window_below
 from spectac.recon.system import SystemModel, check_radius
@@ -163,7 +164,8 @@ class MapFile:
         acquisition = solver.study.acquisition
         read = read_mu_map(self.path, acquisition, solver.energy_kev, given_kev=self.energy_kev)
         result = GivenMap(read.mu, placed=read.placed).correct(solver)
-        return replace(result, notes=(*read.notes, *result.notes))
+        persons = doubts(solver.study.patient, read.patient, "the mu-map and the projections")
+        return replace(result, notes=(*read.notes, *persons, *result.notes))
 
 
 CONTINUED_MM = 20.0
@@ -198,6 +200,7 @@ class CTMap:
         mu = mu_map(volume, solver.energy_kev, blur_fwhm_mm=self.blur_fwhm_mm, remove_table=self.remove_table)
         covered = covered_on(volume.covered, mu.grid, coarse_factors(volume.grid))
         notes = [*volume.warnings, *ct_notes(mu)]
+        notes += doubts(solver.study.patient, volume.patient, "the CT and the projections")
         acquisition = solver.study.acquisition
         known = acquisition.axis_lps_mm is not None and acquisition.frame_of_reference_uid is not None
         if known and acquisition.frame_of_reference_uid == volume.frame_of_reference_uid:

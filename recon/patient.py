@@ -23,6 +23,12 @@ def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     return found
 
 
+def doubts(one: Mapping[str, str], other: Mapping[str, str], inputs: str) -> list[str]:
+    """A warning where two inputs, named in `inputs`, seem to be of different persons; nothing where they do not."""
+    found = differences(one, other)
+    return [f"{inputs} differ in {' and '.join(found)}: are they of one person?"] if found else []
+
+
 def _issuer(patient: Mapping[str, str]) -> str:
     return _plain("IssuerOfPatientID", patient.get("IssuerOfPatientID", ""))
 

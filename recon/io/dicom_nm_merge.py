@@ -10,7 +10,7 @@ import numpy as np
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom_nm_position import Axis, AxisPosition
 from spectac.recon.io.energy_windows import with_own_names
-from spectac.recon.patient import differences
+from spectac.recon.patient import differences, doubts
 from spectac.recon.types import Array, EnergyWindow, Study
 
 _AT_ONCE_S = 60.0
@@ -97,7 +97,9 @@ def merged(paths: Sequence[Path], studies: Sequence[Study], notes: Sequence[str]
     parts = [_with_all_windows([studies[i] for i in head], paths, studies) for head in heads]
     study = parts[0] if len(parts) == 1 else _with_all_heads(parts, paths, studies)
     corrections = frozenset.intersection(*(one.acquisition.corrections for one in studies))
-    told = [*_odd_corrections(studies), *different_persons(paths, studies)]
+    told = _odd_corrections(studies)
+    for path, other in zip(paths[1:], studies[1:], strict=True):
+        told += doubts(studies[0].patient, other.patient, f"{path.name} and {paths[0].name}")
     study = replace(study, acquisition=replace(study.acquisition, corrections=corrections))
     history = tuple(dict.fromkeys(line for one in studies for line in one.history))
     patient = dict(studies[0].patient)
@@ -119,15 +121,6 @@ def _odd_corrections(studies: Sequence[Study]) -> list[str]:
     if not odd:
         return []
     return [f"(0028,0051) CorrectedImage: only some of the files say {', '.join(sorted(odd))}: taken as not corrected"]
-
-
-def different_persons(paths: Sequence[Path], studies: Sequence[Study]) -> list[str]:
-    """Warnings on files whose patient seems to be another one than the first file's."""
-    found = []
-    for path, other in zip(paths[1:], studies[1:], strict=True):
-        if keys := differences(studies[0].patient, other.patient):
-            found.append(f"{path.name} and {paths[0].name} differ in {' and '.join(keys)}: are they of one person?")
-    return found
 
 
 def _refusal(paths: Sequence[Path], studies: Sequence[Study], reason: str) -> InputError:

@@ -15,6 +15,7 @@ import numpy as np
 
 from spectac.recon.errors import InputError
 from spectac.recon.given import NOTHING_GIVEN, Given
+from spectac.recon.io.energy_windows import with_own_names
 from spectac.recon.io.interfile_collimator import read_collimator
 from spectac.recon.io.interfile_geometry import (
     MAPPING,
@@ -32,7 +33,8 @@ from spectac.recon.io.interfile_header import (
 )
 from spectac.recon.io.interfile_orbit import AxisClaim, axis_claims, orbit_file, orbit_radii_mm, with_axis
 from spectac.recon.io.interfile_patient import PATIENT_KEYS, patient_position, read_patient, read_start
-from spectac.recon.io.interfile_windows import distinct, read_nuclide, read_windows
+from spectac.recon.io.interfile_windows import read_nuclide, read_windows
+from spectac.recon.patient import doubts
 from spectac.recon.types import (
     LARGEST_PIXEL_MM,
     SMALLEST_PIXEL_MM,
@@ -156,7 +158,8 @@ def _merged(paths: list[Path], studies: list[Study], notes: list[str]) -> Study:
             raise InputError(
                 f"{path}: its {difference} differs from that of {paths[0].name}: not windows of one acquisition"
             )
-    windows = distinct([window for study in studies for window in study.windows])
+        notes += doubts(first.patient, other.patient, f"{path.name} and {paths[0].name}")
+    windows = with_own_names([window for study in studies for window in study.windows])
     limits = [(window.lower_kev, window.upper_kev) for window in windows]
     if len(set(limits)) < len(limits):
         names = ", ".join(path.name for path in paths)

@@ -1,9 +1,7 @@
 """Nuclide and energy windows, from the keys of an Interfile header."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 from spectac.recon.errors import InputError
+from spectac.recon.io.energy_windows import with_own_names
 from spectac.recon.io.interfile_header import Header
 from spectac.recon.nuclides import Nuclide, how_to_describe, nuclide_in, spelled_symbol
 from spectac.recon.nuclides import nuclide as nuclide_by_name
@@ -96,15 +94,4 @@ def read_windows(
         kept.append(0)
     if not windows:
         raise header.error("none of its energy windows has an upper limit above the lower one")
-    return distinct(windows), kept
-
-
-def distinct(windows: Sequence[EnergyWindow]) -> tuple[EnergyWindow, ...]:
-    """Windows whose names differ: where headers repeat a name, the limits are added to it."""
-    names = [window.name.strip().lower() for window in windows]
-    return tuple(
-        replace(window, name=f"{window.name} {window.lower_kev:g}-{window.upper_kev:g} keV")
-        if names.count(name) > 1
-        else window
-        for window, name in zip(windows, names, strict=True)
-    )
+    return with_own_names(windows), kept

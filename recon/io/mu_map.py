@@ -1,13 +1,15 @@
 """Mu-maps from files of every format that has them: NIfTI, Interfile images, DICOM NM reconstructions."""
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spectac.recon.ct import scale_energy
 from spectac.recon.errors import InputError
 from spectac.recon.io import dicom_nm_image, interfile_image, nifti
 from spectac.recon.io.dicom_file import looks_like_dicom, name_of, named, open_dicom
+from spectac.recon.io.dicom_nm_patient import read_patient
 from spectac.recon.io.interfile_header import looks_like_interfile, read_header
 from spectac.recon.types import Acquisition, MuMap
 
@@ -20,11 +22,15 @@ KINDS = "a mu-map is a NIfTI or Interfile image in 1/cm, or a DICOM NM reconstru
 
 @dataclass(frozen=True)
 class ReadMap:
-    """A map, notes for the user, and `placed`: True where it lies about the rotation axis, wherever that is."""
+    """A map, notes for the user, and whose it is, where the file says so.
+
+    `placed`: True where it lies about the rotation axis, wherever that is.
+    """
 
     mu: MuMap
     notes: tuple[str, ...]
     placed: bool
+    patient: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_mu_map(
@@ -53,7 +59,7 @@ def read_mu_map(
             "of tissues that has its coefficient"
         )
         mu = scale_energy(mu, photopeak_kev)
-    return ReadMap(mu, tuple(notes), read.placed)
+    return replace(read, mu=mu, notes=tuple(notes))
 
 
 def _read(path: Path, acquisition: Acquisition, photopeak_kev: float) -> ReadMap:
@@ -63,7 +69,7 @@ def _read(path: Path, acquisition: Acquisition, photopeak_kev: float) -> ReadMap
         return ReadMap(mu, notes, True)
     if looks_like_dicom(start):
         mu, notes = read_dicom(path, photopeak_kev)
-        return ReadMap(mu, notes, False)
+        return ReadMap(mu, notes, False, read_patient(open_dicom(path, pixels=False)))
     if not path.name.lower().endswith(NIFTI):
         raise InputError(f"{path}: {KINDS}; NIfTI files end in .nii or .nii.gz")
     return ReadMap(nifti.read_mu_map(path, photopeak_kev), nifti.placement_notes(path), False)
