@@ -211,7 +211,10 @@ class SystemModel:
         return explained.transpose(2, 0, 1), lost
 
     def improve(self, image: Array, explained: Array, inverse: Array) -> None:
-        """Multiply an image of this system in place by explained * inverse where inverse is positive."""
+        """Multiply an image of this system in place by explained * inverse where inverse is positive.
+
+        Voxels that were below 1e-20 of the image's largest before become 0.
+        """
         native = [array.transpose(1, 2, 0) for array in (image, explained, inverse)]
         if not all(array.flags.c_contiguous and array.dtype == self.dtype for array in native):
             raise InputError("improve needs images as this system returns them: pass them through as_image")
