@@ -27,13 +27,13 @@ Far below what single precision holds beside it, so that no other voxel changes 
 left can be scaled and blurred afterwards.
 """
 
-_PROCESSOR = llvmlite.binding.get_process_triple().partition("-")[0].replace("arm64", "aarch64")
-
-MODE_BITS = {
+_BITS = {
     "x86_64": 1 << 15 | 1 << 6,  # MXCSR: flush to zero, denormals are zero
     "aarch64": 1 << 24,  # FPCR: flush to zero
-}.get(_PROCESSOR, 0)
-"""Bits of the floating-point mode that take subnormal numbers for 0; none where the processor is another."""
+}
+_PROCESSOR = llvmlite.binding.get_process_triple().partition("-")[0].replace("arm64", "aarch64")
+MODE_BITS = _BITS.get(_PROCESSOR, 0)
+"""Bits of the floating-point mode that take subnormal numbers for 0; none on processors other than these."""
 
 # Before numpy 2.4 the first look at a type's limits warns where its subnormal numbers are 0; later ones are remembered.
 for _kind in (np.float32, np.float64):
@@ -60,37 +60,40 @@ def _exchange(_typing: Any, wanted: Any) -> Any:
     """MODE_BITS of the thread's floating-point mode become those of `wanted`; the result are those before."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        (wanted,) = arguments
-        word = wanted.type
-        if _PROCESSOR == "x86_64":
-            slot = alloca_once(builder, word)
-            pointer = ir.IntType(8).as_pointer()
-            address = builder.bitcast(slot, pointer)
-            read, write = (
-                get_or_insert_function(
-                    builder.module, ir.FunctionType(ir.VoidType(), [pointer]), f"llvm.x86.sse.{name}"
-                )
-                for name in ("stmxcsr", "ldmxcsr")
-            )
-            builder.call(read, [address])
-            before = builder.load(slot)
-            builder.store(_with_bits(builder, before, wanted), slot)
-            builder.call(write, [address])
-            return builder.and_(before, word(MODE_BITS))
-        if _PROCESSOR == "aarch64":
-            register = ir.IntType(64)
-            before = builder.asm(ir.FunctionType(register, []), "mrs $0, fpcr", "=r", [], True)
-            after = _with_bits(builder, before, builder.zext(wanted, register))
-            builder.asm(ir.FunctionType(ir.VoidType(), [register]), "msr fpcr, $0", "r", [after], True)
-            return builder.trunc(builder.and_(before, register(MODE_BITS)), word)
-        return word(0)
+        return exchanged(builder, arguments[0], _PROCESSOR)
 
     return types.uint32(types.uint32), generate
 
 
-def _with_bits(builder: Any, mode: Any, wanted: Any) -> Any:
-    """The mode with MODE_BITS as wanted; its other bits, flags of earlier operations among them, stay."""
-    return builder.or_(builder.and_(mode, mode.type(~MODE_BITS)), wanted)
+def exchanged(builder: ir.IRBuilder, wanted: ir.Value, processor: str) -> ir.Value:
+    """Code that sets the mode's MODE_BITS of a processor to those of a 32-bit word, and the word of those before.
+
+    The mode's other bits, the flags of earlier operations among them, stay.
+    """
+    bits = _BITS.get(processor, 0)
+
+    def changed(mode: ir.Value) -> ir.Value:
+        return builder.or_(builder.and_(mode, mode.type(~bits)), builder.zext(wanted, mode.type))
+
+    def function(name: str, result: ir.Type, *arguments: ir.Type) -> ir.Function:
+        return get_or_insert_function(builder.module, ir.FunctionType(result, arguments), f"llvm.{name}")
+
+    nothing, word, long = ir.VoidType(), ir.IntType(32), ir.IntType(64)
+    if processor == "x86_64":
+        pointer = ir.IntType(8).as_pointer()
+        slot = alloca_once(builder, word)
+        address = builder.bitcast(slot, pointer)
+        builder.call(function("x86.sse.stmxcsr", nothing, pointer), [address])
+        before = builder.load(slot)
+        builder.store(changed(before), slot)
+        builder.call(function("x86.sse.ldmxcsr", nothing, pointer), [address])
+    elif processor == "aarch64":
+        before = builder.call(function("aarch64.get.fpcr", long), [])
+        builder.call(function("aarch64.set.fpcr", nothing, long), [changed(before)])
+        before = builder.trunc(before, word)
+    else:
+        return word(0)
+    return builder.and_(before, word(bits))
 
 
 @compiled

@@ -3,33 +3,23 @@
 Counted, not timed: the same on every machine.
 """
 
-import platform
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from llvmlite import binding, ir
 
 from spectac.recon import filters, geometry
 from spectac.recon.collimator import Collimator
 from spectac.recon.fbp import fbp
 from spectac.recon.kernels import cpu_projector
-from spectac.recon.kernels.subnormal import FAINT, MODE_BITS, flushing_threads, subnormals_are_zero
+from spectac.recon.kernels.subnormal import FAINT, exchanged, flushing_threads, subnormals_are_zero
 from spectac.recon.osem import RelativeDifferencePrior, osem
 from spectac.recon.pipeline import preview_image
 from spectac.recon.resample import resample
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Grid, MuMap
-
-flushes = pytest.mark.skipif(MODE_BITS == 0, reason=f"no mode of {platform.machine()} that flushes is known")
-
-
-def subnormals(values):
-    """How many numbers are subnormal, by their bits: comparing them would depend on the mode under test."""
-    values = np.ascontiguousarray(values)
-    bits = values.view({4: np.uint32, 8: np.uint64}[values.itemsize])
-    size = bits & bits.dtype.type((1 << (8 * values.itemsize - 1)) - 1)
-    least = np.array(np.finfo(values.dtype).tiny).view(bits.dtype)
-    return int(((size > 0) & (size < least)).sum())
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +34,7 @@ def camera(make_acquisition):
     return acquisition, grid, cylinder, MuMap(0.15 * cylinder, grid, 140.5)
 
 
-def test_what_the_tests_count():
+def test_what_the_tests_count(subnormals):
     """0 and the smallest normal number are none, their neighbours are, of either sign."""
     tiny = np.finfo(np.float32).tiny
     values = np.array([0.0, -0.0, tiny, -tiny, tiny / 2, -tiny / 2, 1e-45], np.float32)
@@ -52,8 +42,7 @@ def test_what_the_tests_count():
     assert subnormals(np.array([1e-310, 3e-308])) == 1
 
 
-@flushes
-def test_a_mode_of_the_thread_that_is_given_back():
+def test_a_mode_of_the_thread_that_is_given_back(subnormals):
     """Products and operands below the smallest normal number are 0 inside, as ever outside, after an error as well."""
     small, half = np.full(9, 1e-39, np.float32), np.float32(0.5)
     with subnormals_are_zero():
@@ -68,12 +57,36 @@ def test_a_mode_of_the_thread_that_is_given_back():
     assert subnormals(small * half) == 9
 
 
-@flushes
-def test_threads_of_our_own_flush_and_others_do_not():
+def test_threads_of_our_own_flush_and_others_do_not(subnormals):
     small, half = np.full(9, 1e-39, np.float32), np.float32(0.5)
     with flushing_threads(2) as ours, ThreadPoolExecutor(1) as another:
         assert [subnormals(done) for done in ours.map(lambda n: small * half, range(4))] == [0] * 4
         assert subnormals(another.submit(lambda: small * half).result()) == 9
+
+
+@pytest.mark.parametrize(
+    ("triple", "instructions"),
+    [
+        ("x86_64-pc-windows-msvc", ("stmxcsr", "ldmxcsr")),
+        ("aarch64-unknown-linux-gnu", ("mrs", "msr")),
+        ("arm64-apple-darwin", ("mrs", "msr")),
+        ("riscv64-unknown-linux-gnu", ()),
+    ],
+)
+def test_the_mode_of_other_processors(triple, instructions):
+    """Machine code for them: the mode is read, then written; on one that is not known nothing happens."""
+    word = ir.IntType(32)
+    module = ir.Module()
+    function = ir.Function(module, ir.FunctionType(word, [word]), "exchange")
+    builder = ir.IRBuilder(function.append_basic_block())
+    builder.ret(exchanged(builder, function.args[0], triple.partition("-")[0].replace("arm64", "aarch64")))
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    parsed = binding.parse_assembly(str(module))
+    parsed.triple = triple
+    code = binding.Target.from_triple(triple).create_target_machine().emit_assembly(parsed).lower()
+    assert tuple(re.findall(r"\b(stmxcsr|ldmxcsr|mrs|msr)\b", code)) == instructions
+    assert code.count("fpcr") == (2 if "mrs" in instructions else 0)
 
 
 def test_flags_of_the_floating_point_unit_stay():
@@ -85,11 +98,10 @@ def test_flags_of_the_floating_point_unit_stay():
         1 / zero
 
 
-@flushes
 @pytest.mark.parametrize("prior", [None, RelativeDifferencePrior(0.01)], ids=["EM", "MAP"])
 @pytest.mark.parametrize("subsets", [1, 8])
 @pytest.mark.parametrize("scale", [1.0, 1e-15, 1e-25])
-def test_iterations_leave_none(camera, scale, subsets, prior):
+def test_iterations_leave_none(camera, scale, subsets, prior, subnormals):
     """Beside the object voxels decay by a factor in every update; the counts' scale moves the image, not its shape."""
     acquisition, grid, cylinder, mu = camera
     model = SystemModel(acquisition, grid, mu=mu, crop_to_orbit=True)
@@ -140,10 +152,9 @@ def test_a_start_far_too_large_loses_no_voxel(camera):
     np.testing.assert_array_equal(one > 0, other > 0)
 
 
-@flushes
 @pytest.mark.parametrize("background", [1e-39, 1e-36, 1e-30])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_projections_of_a_faint_background_hold_none(camera, background, dtype):
+def test_projections_of_a_faint_background_hold_none(camera, background, dtype, subnormals):
     """The tails of its blur and its attenuated parts are subnormal, in the kernels' scratch as well."""
     acquisition, grid, cylinder, mu = camera
     model = SystemModel(acquisition, grid, mu=mu, dtype=dtype)
@@ -158,7 +169,6 @@ def test_projections_of_a_faint_background_hold_none(camera, background, dtype):
         assert subnormals(explained) == 0
 
 
-@flushes
 def test_projections_stay_linear_and_their_transpose_exact(camera):
     """Flushing is a rounding below 1.2e-38: an image 1e-15 as large gives projections 1e-15 as large."""
     acquisition, grid, _, mu = camera
@@ -176,7 +186,7 @@ def test_projections_stay_linear_and_their_transpose_exact(camera):
 
 
 @pytest.mark.parametrize(("dtype", "per_cm"), [("float32", 5.0), ("float64", 50.0)])
-def test_tables_hold_none_and_long_paths_let_nothing_through(camera, dtype, per_cm):
+def test_tables_hold_none_and_long_paths_let_nothing_through(camera, dtype, per_cm, subnormals):
     """Through lead the factors pass every size down to exp(-path) = 0 within the object."""
     acquisition, grid, cylinder, _ = camera
     model = SystemModel(acquisition, grid, dtype=dtype).with_mu(np.full_like(cylinder, per_cm, dtype))
@@ -190,9 +200,8 @@ def test_tables_hold_none_and_long_paths_let_nothing_through(camera, dtype, per_
     assert subnormals(tables.frames.lattice) == 0
 
 
-@flushes
 @pytest.mark.parametrize("scale", [1.0, 1e-15, 1e-30])
-def test_filters_leave_none(camera, scale):
+def test_filters_leave_none(camera, scale, subnormals):
     """A Gaussian's tails reach 5e-17 of a voxel in one pass, a Butterworth filter of high order cuts to 1e-40."""
     _, grid, cylinder, _ = camera
     for background in (0.0, 1e-39, 1e-30):
@@ -205,9 +214,8 @@ def test_filters_leave_none(camera, scale):
         assert subnormals(-filters.gaussian(-image, grid.voxel_mm, 30.0)) == 0
 
 
-@flushes
 @pytest.mark.parametrize("scale", [1.0, 1e-15, 1e-30])
-def test_filtered_backprojections_previews_and_resampled_images_hold_none(camera, scale):
+def test_filtered_backprojections_previews_and_resampled_images_hold_none(camera, scale, subnormals):
     acquisition, grid, cylinder, mu = camera
     counts = np.random.default_rng(4).poisson(20 * SystemModel(acquisition, grid, mu=mu).forward(cylinder))
     counts = counts.astype(np.float32) * np.float32(scale)
