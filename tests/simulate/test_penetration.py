@@ -153,7 +153,7 @@ def test_share_beside_the_detector_is_that_of_the_gaussian():
     assert pytest.approx(1.0 - inside, abs=0.005) == BESIDE
 
 
-@pytest.mark.parametrize("kbq_per_ml", [1.0, 1e-36])
+@pytest.mark.parametrize("kbq_per_ml", [1.0, 1e-35])
 def test_counts_hold_no_subnormal_number(kbq_per_ml, subnormals):
     """A wide blur of little, shared among windows."""
     scanner, acquisition, windows = setting()
