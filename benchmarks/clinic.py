@@ -33,9 +33,6 @@ PROBLEM = Problem(128, 64, 120)
 COUNTS, VIEW_SECONDS = 5e6, 20.0
 COMMANDS = 3
 PEERS = Path(__file__).parent / "peers"
-LARGEST_GAP = 0.3
-"""RMS difference in the brain, relative to its mean, above which the peer did other work. Noise follows the order of
-the subsets; a mirrored map or image is further off."""
 
 
 def main() -> None:
@@ -47,9 +44,10 @@ def main() -> None:
         seconds = [_command(folder, options.device) for _ in range(COMMANDS)]
         rows = [("one study", "command, start to end", one, "s") for one in seconds]
         if options.pytomography:
-            theirs = _pytomography(folder, options.pytomography, options.device)
+            theirs, gap = _pytomography(folder, options.pytomography, options.device)
             rows.append(("one study", "PyTomography's script, start to end", theirs, "s"))
             rows.append(("one study", "PyTomography over command, median", theirs / float(np.median(seconds)), "1"))
+            rows.append(("one study", "PyTomography's image less ours, brain, RMS", gap, "% of mean"))
         rows += _queue(folder, options)
     with options.output.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -57,7 +55,7 @@ def main() -> None:
         for what, quantity, value, unit in rows:
             in_flight = options.in_flight if what.startswith("queue") else 1
             writer.writerow([*columns.values(), in_flight, what, quantity, f"{value:.4g}", unit])
-            print(f"{what:14} {quantity:34} {value:8.3g} {unit}")
+            print(f"{what:14} {quantity:42} {value:8.3g} {unit}")
 
 
 def _options() -> argparse.Namespace:
@@ -100,21 +98,19 @@ def _command(folder: Path, device: str) -> float:
     return _seconds([*command, *settings], folder)
 
 
-def _pytomography(folder: Path, python: str, device: str) -> float:
-    """Seconds of PyTomography's script from start to end; its image must be ours but for what agreement.py explains."""
-    seconds = _seconds(
-        [python, str(PEERS / "pytomography_dicom.py"), ".", device, str(cpu_threads()), str(SIGMA0_MM), str(SLOPE)],
-        folder,
-    )
+def _pytomography(folder: Path, python: str, device: str) -> tuple[float, float]:
+    """Seconds of PyTomography's script from start to end, and the RMS difference of its image from ours.
+
+    In % of the mean of what is brighter than 0.3 of the largest, both scaled to the same mean. Where both did the same
+    work these are a few per cent: noise follows the order of the subsets.
+    """
+    script = [python, str(PEERS / "pytomography_dicom.py"), ".", device, str(cpu_threads())]
+    seconds = _seconds([*script, str(SIGMA0_MM), str(SLOPE)], folder)
     theirs = np.load(folder / "pytomography.npy").transpose(2, 1, 0)
     ours = read_image(folder / "out" / "image.nii.gz").values
     bright = ours > 0.3 * ours.max()
-    scale = float(theirs[bright].mean() / ours[bright].mean())
-    gap = float(np.sqrt(np.mean((theirs[bright] / scale - ours[bright]) ** 2)) / ours[bright].mean())
-    if not gap < LARGEST_GAP:
-        sys.exit(f"PyTomography's image is another one: {gap:.0%} RMS off in the brain")
-    print(f"PyTomography's image less ours in the brain, scaled to its mean: {gap:.1%} RMS")
-    return seconds
+    gap = theirs[bright] / theirs[bright].mean() - ours[bright] / ours[bright].mean()
+    return seconds, 100.0 * float(np.sqrt(np.mean(gap**2)))
 
 
 def _seconds(command: list[str], folder: Path) -> float:

@@ -56,7 +56,9 @@ class SystemModel:
     there, and no view sees it. Attenuation
     factors of all views are kept in memory when they fit into `factor_memory_bytes` (default: a quarter of the memory
     that is free, half of a GPU's), else computed again for each use; with `half_factors` a GPU keeps those of a float32
-    system in half precision (relative error up to 2^-11).
+    system in half precision (relative error up to 2^-11; below 6e-5 they are 0).
+
+    Subnormal numbers, smaller than 1.2e-38 in float32, count as 0 in every operation (docs/performance.md).
 
     Assumes: parallel holes; a point response that depends on distance alone; no activity beside the detector's edge
     (its blur into the detector is left out).
