@@ -31,15 +31,15 @@ def main() -> None:
     print(device_name("cuda"), flush=True)
     peer = ["--pytomography", options.pytomography] if options.pytomography else []
     sizes = [problem.name for problem in (*GROWING, TIGHT)]
-    clinic = [str(HERE / "clinic.py"), "--device", "cuda", "-o"]
+    clinic = [str(HERE / "clinic.py"), "--device", "cuda"]
     steps = {
         "tests": ["-m", "pytest", "-m", "gpu", "-q", "-rs", str(HERE.parent / "tests")],
         "speed": [
             str(HERE / "speed.py"), "--device", "cuda", *peer, "--sizes", *sizes, "--seconds", "1",
             "-o", str(options.output / "speed_cuda.csv"),
         ],
-        "clinic": [*clinic, str(options.output / "clinic_cuda.csv")],
-        "clinic, four at a time": [*clinic, str(options.output / "clinic_cuda_4.csv"), "--in-flight", "4"],
+        "clinic": [*clinic, *peer, "-o", str(options.output / "clinic_cuda.csv")],
+        "clinic, four at a time": [*clinic, "--in-flight", "4", "-o", str(options.output / "clinic_cuda_4.csv")],
     }  # fmt: skip
     failed = []
     for name, command in steps.items():

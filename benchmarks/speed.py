@@ -21,6 +21,8 @@ from speed_rows import ProgramFailedError, Row, differences, error, row_of, rows
 
 STARTS = 3
 BESIDE_PEER = (GROWING[0].name, GROWING[1].name, TIGHT.name)
+EVEN = (GROWING[1].name,)
+"""Where iterations are compared with each other, and backgrounds of 0 and of subnormal numbers."""
 VARIANTS = {
     "whole grid": {"psf": True, "cached": True, "crop": False},
     "whole grid, factors made again": {"psf": True, "cached": False, "crop": False},
@@ -97,7 +99,8 @@ def _times(problem: Problem, options: argparse.Namespace) -> list[Row]:
         common = {"device": options.device, "iterations": options.peer_iterations, "seconds": options.seconds}
         for variant, settings in VARIANTS.items():
             print(f"{problem.name}, {variant}: spectac ...", flush=True)
-            ours = run(sys.executable, "spectac", folder, "time", json.dumps({**common, **settings}))
+            even = problem.name in EVEN and settings["psf"] and settings["cached"]
+            ours = run(sys.executable, "spectac", folder, "time", json.dumps({**common, **settings, "even": even}))
             ours |= {"device": options.device, "variant": variant}
             if options.device == "cuda":
                 ours["engine"] += ", factors in half precision"

@@ -14,6 +14,7 @@ from spectac.learned.network import VolumeNetwork
 from spectac.learned.weights_file import read_weights
 from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
+from spectac.recon.kernels.subnormal import flushing_threads
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.scatter import photopeak_index
 from spectac.recon.types import Array, MuMap, Study
@@ -124,12 +125,19 @@ def uncertainty(found: Array, seen: Previews, energy_kev: float) -> float:
     return float(spread[head].mean() / mean[head].mean()) if head.any() else np.inf
 
 
-@torch.no_grad()
 def passes(network: VolumeNetwork, seen: Previews, energy_kev: float) -> Array:
     """Volumes (PASSES, z, y, x) of passes with dropout; a map in 1/cm, a correction as it is.
 
     The same for the same input: dropout has its own seed, and torch's generator is left as it was.
     """
+    # torch.set_flush_denormal reaches the calling thread alone; torch's threads inherit the mode of the one that first
+    # needs them, so that the network runs in a new one.
+    with flushing_threads(1) as thread:
+        return thread.submit(_passes, network, seen, energy_kev).result()
+
+
+@torch.no_grad()
+def _passes(network: VolumeNetwork, seen: Previews, energy_kev: float) -> Array:
     given = torch.from_numpy(seen.channels())[None]
     found = []
     network.eval()

@@ -38,6 +38,7 @@ from spectac.learned.training_settings import TrainingSettings
 from spectac.learned.weights_file import read_weights, save_weights
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
+from spectac.recon.kernels.subnormal import subnormals_are_zero
 
 CHECKED_ANGLES_DEG = (0.0, 45.0)
 
@@ -45,6 +46,8 @@ Report = Callable[[int, int, Mapping[str, float]], None]
 Progress = Callable[[int, int], None]
 
 
+# Moments of the optimizer decay where gradients vanish. torch's threads inherit the mode when they begin in here.
+@subnormals_are_zero()
 def train(
     settings: TrainingSettings,
     root: Path,

@@ -1,7 +1,6 @@
 """Filtered backprojection: the closed inverse of parallel projections without attenuation, quantitative in cps/mL."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
 from spectac.recon.filters import butterworth_gain
 from spectac.recon.kernels import cpu
+from spectac.recon.kernels.subnormal import flushing_threads
 from spectac.recon.system import view_weights_s
 from spectac.recon.types import Acquisition, Array, Grid
 
@@ -130,7 +130,7 @@ def fbp(
         for view in range(acquisition.views):
             cpu.backproject_view(filtered[view], shifted[view], rows)
 
-    with ThreadPoolExecutor(cpu_threads()) as threads:
+    with flushing_threads(cpu_threads()) as threads:
         for work, tasks in ((filter_view, range(acquisition.views)), (fill_rows, range(0, ny, _ROWS_PER_TASK))):
             for _ in threads.map(work, tasks):
                 pass

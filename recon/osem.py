@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spectac.recon.errors import InputError
+from spectac.recon.kernels.subnormal import FAINT, subnormals_are_zero
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array
 
@@ -152,8 +153,9 @@ def osem(
     Without weight the first steps are nearly OSEM's; they shrink so that it converges.
 
     The start is uniform where the full sensitivity is positive (or `start`, which must not be negative) and 0 elsewhere
-    for ever; a voxel that a subset does not see keeps its value in that update; bins with expectation 0 contribute
-    nothing and are reported through `on_update`, which may raise to stop.
+    for ever; a voxel that a subset does not see keeps its value in that update; one below 1e-20 of the image's largest
+    becomes 0, so that nothing decays to subnormal numbers, which are slow; bins with expectation 0 contribute nothing
+    and are reported through `on_update`, which may raise to stop.
     Raises InputError for shapes that do not fit, NaN or negative counts, and too many subsets.
     """
     if iterations < 1:
@@ -215,10 +217,11 @@ def _bsrem_steps(
         full.dtype.type(0),
     )
 
+    @subnormals_are_zero()
     def improve(image: Array, explained: Array, iteration: int, k: int) -> None:
         slope = explained - sensitivities[k] - (prior.beta / subsets) * prior.gradient(image, voxel_mm)
-        # Not to 0, from where no step leads back: a step takes away 90 % of a voxel at most.
-        image *= np.maximum(1 + scale * slope / (1 + iteration / 15), 0.1)
+        # Not to 0, from where no step leads back: a step takes away 90 % of a voxel at most, until it is FAINT.
+        image *= np.maximum(1 + scale * slope / (1 + iteration / 15), 0.1) * (image >= FAINT * image.max())
 
     return improve
 

@@ -1,7 +1,6 @@
 """Other samplings of the same thing: images on another grid, projections in larger pixels."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ from spectac.recon import geometry
 from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
 from spectac.recon.kernels.compiled import compiled
+from spectac.recon.kernels.subnormal import flushing_threads
 from spectac.recon.types import Acquisition, Array, Grid
 
 _EDGE_VOXELS = 1e-6
@@ -48,7 +48,7 @@ def resample(values: Array, from_grid: Grid, to_grid: Grid, *, outside: float = 
     def fill(z: int) -> None:
         _fill_slice(source, index, offsets, z, float(outside), target[z])
 
-    with ThreadPoolExecutor(cpu_threads()) as threads:
+    with flushing_threads(cpu_threads()) as threads:
         for _ in threads.map(fill, range(to_grid.shape[0])):
             pass
     return target

@@ -56,7 +56,9 @@ class SystemModel:
     there, and no view sees it. Attenuation
     factors of all views are kept in memory when they fit into `factor_memory_bytes` (default: a quarter of the memory
     that is free, half of a GPU's), else computed again for each use; with `half_factors` a GPU keeps those of a float32
-    system in half precision (relative error up to 2^-11).
+    system in half precision (relative error up to 2^-11; below 6e-5 they are 0).
+
+    Subnormal numbers, smaller than 1.2e-38 in float32, count as 0 in every operation (docs/performance.md).
 
     Assumes: parallel holes; a point response that depends on distance alone; no activity beside the detector's edge
     (its blur into the detector is left out).
@@ -211,7 +213,10 @@ class SystemModel:
         return explained.transpose(2, 0, 1), lost
 
     def improve(self, image: Array, explained: Array, inverse: Array) -> None:
-        """Multiply an image of this system in place by explained * inverse where inverse is positive."""
+        """Multiply an image of this system in place by explained * inverse where inverse is positive.
+
+        Voxels that were below 1e-20 of the image's largest before become 0.
+        """
         native = [array.transpose(1, 2, 0) for array in (image, explained, inverse)]
         if not all(array.flags.c_contiguous and array.dtype == self.dtype for array in native):
             raise InputError("improve needs images as this system returns them: pass them through as_image")

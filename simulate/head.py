@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from spectac.recon.errors import InputError
+from spectac.recon.kernels.subnormal import subnormals_are_zero
 from spectac.recon.types import Array, Grid, MuMap
 from spectac.simulate.anatomy import LABEL, MATERIAL_OF_LABEL, REGIONS
 from spectac.simulate.heads import airways, face, neck
@@ -52,6 +53,7 @@ class Head:
         return MuMap(self.density * per_gram[self.labels], self.grid, energy_kev)
 
 
+@subnormals_are_zero()
 def draw_head(rng: np.random.Generator, *, voxel_mm: float = 2.0, ranges: HeadRanges = ADULT_AND_CHILD) -> Head:
     """One random head on the smallest grid that holds it, cut at the neck.
 

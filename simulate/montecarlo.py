@@ -11,7 +11,6 @@ no photons from beside the head's grid. Photons above 400 keV (I-123) are not tr
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from spectac.recon import geometry
 from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
+from spectac.recon.kernels.subnormal import flushing_threads, subnormals_are_zero
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.system import view_weights_s
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Grid
@@ -108,11 +108,12 @@ def simulate(
         balance += energies
         # Running mean and sum of squared deviations (Welford, Technometrics 1962;4:419-420): squares of the counts
         # themselves would leave nothing of a spread below 0.1 % in float32.
-        scattered = counts[1:].sum(axis=0)
-        change = scattered - scatter
-        scatter += change / done
-        squares += change * (scattered - scatter)
-        mean += (counts - mean) / done
+        with subnormals_are_zero():
+            scattered = counts[1:].sum(axis=0)
+            change = scattered - scatter
+            scatter += change / done
+            squares += change * (scattered - scatter)
+            mean += (counts - mean) / done
         if on_batch is not None:
             on_batch(done, batches)
     error = np.sqrt(squares / (batches * (batches - 1))) if batches > 1 else np.full_like(scatter, np.nan)
@@ -157,6 +158,8 @@ class _Run:
         self.majorant = _majorant(self.body, self.tables)
         energies = np.arange(0.0, self.energy_kev + 2 * RESPONSE_STEP_KEV, RESPONSE_STEP_KEV)
         self.response = np.stack([scanner.acceptance(window, np.maximum(energies, 1.0)) for window in windows])
+        # What far energies leave in a window falls below what the sums in float32 can hold.
+        self.response[self.response < np.finfo(np.float32).tiny] = 0.0
         useful = np.flatnonzero(self.response.max(axis=0) > 1e-5)
         self.lowest_kev = float(energies[useful[0]])
         # cps_per_kbq refers to the scanner's own photopeak window, whatever windows are simulated.
@@ -182,7 +185,7 @@ class _Run:
             )  # fmt: skip
 
         counts = np.zeros((ORDER_CLASSES, self.response.shape[0], *self.acquisition.shape), np.float32)
-        with ThreadPoolExecutor(self.threads) as pool:
+        with flushing_threads(self.threads) as pool:
             traced = list(pool.map(block, range(len(starts))))
             events = _sorted(np.concatenate([e if self.births else e[e["order"] > 0] for e, _ in traced]))
 

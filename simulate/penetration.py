@@ -17,6 +17,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from spectac.recon import geometry
+from spectac.recon.kernels.subnormal import subnormals_are_zero
 from spectac.recon.nuclides import nuclide
 from spectac.recon.resample import resample
 from spectac.recon.system import SystemModel
@@ -31,6 +32,7 @@ BESIDE = 0.11
 _PIXEL_MM = 10.0
 
 
+@subnormals_are_zero()
 def high_energy_counts(
     head: Head, cps: Image, scanner: Scanner, acquisition: Acquisition, windows: tuple[EnergyWindow, ...]
 ) -> Array:

@@ -3,6 +3,7 @@
 Test modules cannot import each other (import mode importlib), so shared code comes as fixtures that return functions.
 """
 
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from spectac.recon import device as device_choice
 from spectac.recon.collimator import collimator
 from spectac.recon.ct import CTVolume, tissue_hu, tissue_mu
 from spectac.recon.device import no_gpu
+from spectac.recon.kernels.subnormal import MODE_BITS
 from spectac.recon.types import Array
 from spectac.simulate.analytic_head import HeadOnGrid, on_grid
 
@@ -60,6 +62,23 @@ def device(request: pytest.FixtureRequest) -> str:
     if request.param == "cuda" and (reason := no_gpu()) is not None:
         pytest.skip(reason)
     return str(request.param)
+
+
+def count_subnormals(values: Array) -> int:
+    """How many numbers lie between 0 and the smallest normal one, by their bits: comparisons depend on the mode."""
+    numbers = np.ascontiguousarray(values)
+    kind = np.dtype(f"u{numbers.itemsize}")
+    size = numbers.view(kind) & kind.type((1 << (8 * numbers.itemsize - 1)) - 1)
+    least = np.array(np.finfo(numbers.dtype).tiny).view(kind)
+    return int(((size > 0) & (size < least)).sum())
+
+
+@pytest.fixture(scope="session")
+def subnormals() -> Callable[[Array], int]:
+    """Function (array) -> how many of its numbers are subnormal; it skips where no mode of the processor is known."""
+    if MODE_BITS == 0:
+        pytest.skip(f"how a {platform.machine()} is told to take subnormal numbers for 0 is not known")
+    return count_subnormals
 
 
 class HostArrays:

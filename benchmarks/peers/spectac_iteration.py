@@ -5,7 +5,7 @@ python spectac_iteration.py FOLDER time SETTINGS    OSEM iterations, projections
 python spectac_iteration.py FOLDER images           image and projections for every case of FOLDER/cases.json
 
 SETTINGS is JSON: device, psf, cached (attenuation factors), crop (what reconstruct() leaves out), seconds (for each
-part), iterations (of the image that is written).
+part), iterations (of the image that is written), even (whether times are to be compared between images).
 """
 
 import json
@@ -29,6 +29,8 @@ from spectac.recon.types import Acquisition, MuMap
 
 FEWEST, MOST = 3, 40
 """Each part is measured at least and at most this many times."""
+RUNS, COMPARED = 5, 12
+"""OSEM runs, the iterations of each that are compared with each other."""
 
 
 def main(folder: Path, what: str, settings: dict) -> None:
@@ -153,12 +155,53 @@ def _time(results: Measurements, folder: Path, problem: dict, settings: dict) ->
             wait()
             results.add(name, "s", time.perf_counter() - before)
             measured += 1
+    if settings["even"]:
+        _evenness(results, system, problem, wait)
     _floor(results, system, subsets, float(np.min(iterations)))
     one = _system(problem, angles_deg=np.array([17.0]), **{**chosen, "half": False})
     mismatch = adjoint_mismatch(
         lambda x: one.get(one.forward(one.put(x))), lambda y: one.get(one.adjoint(one.put(y))), problem
     )
     results.add("adjoint mismatch at 17 deg", "1", mismatch)
+
+
+def _evenness(results: Measurements, system: SystemModel, problem: dict, wait: Callable[[], None]) -> None:
+    """Whether times depend on values, which decay from iteration to iteration, or are subnormal from the start.
+
+    Values cost time of the processor, neighbours on the machine mostly waiting: on a CPU the processor's time of all
+    threads is compared. And what a neighbour slows down is one run, values the same iteration of every run: of each
+    iteration the fastest of RUNS counts. Projections of the two backgrounds take turns.
+    """
+    clock = time.process_time if system.device == "cpu" else time.perf_counter
+    counts, start = system.put(problem["counts"]), system.put(start_image(problem))
+    subsets = int(problem["subset_of_view"].max()) + 1
+    runs = []
+    for _ in range(RUNS):
+        ends: list[float] = []
+
+        def note(update: Update, ends: list[float] = ends) -> None:
+            if update.done % subsets == 0:
+                wait()
+                ends.append(clock())
+
+        # The first is not compared: it holds the sensitivities.
+        osem(system, counts, iterations=COMPARED + 1, subsets=subsets, start=start, on_update=note)
+        runs.append(np.diff(ends))
+    fastest = np.min(runs, axis=0)
+    ratio = float(fastest.max() / fastest.min())
+    results.add(f"slowest over fastest of {COMPARED} iterations, each the fastest of {RUNS}", "1", ratio)
+
+    activity = problem["object"]
+    images = [system.put(np.where(activity > 0, activity, np.float32(level))) for level in (0.0, 1e-39)]
+    seconds: list[list[float]] = [[], []]
+    for turn in range(2 * MOST):
+        wait()
+        before = clock()
+        system.forward(images[turn % 2])
+        wait()
+        seconds[turn % 2].append(clock() - before)
+    ratio = min(seconds[1]) / min(seconds[0])
+    results.add(f"forward, background of 1e-39 over one of 0, fastest of {MOST} each", "1", ratio)
 
 
 def _waiting(system: SystemModel) -> Callable[[], None]:

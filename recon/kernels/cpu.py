@@ -107,13 +107,15 @@ def _corners(inside, lattice, d, u, weights):  # type: ignore[no-untyped-def]
 def attenuation_paths(mu, inside, lattice, first, last, start, voxel_cm, factors):  # type: ignore[no-untyped-def]
     """Fill `factors` with -path: mu from each lattice point to the detector, half of the point's own voxel counted.
 
-    The exponential is the caller's: numpy's is vectorised, the compiler's is not.
+    The exponential is the caller's: numpy's is vectorised, the compiler's is not. Where it would be subnormal, -path is
+    minus infinity.
     """
     nz = mu.shape[2]
     path = np.zeros((last.max(), nz), mu.dtype)
     weights = np.empty(4, mu.dtype)
     scale = mu.dtype.type(-voxel_cm)
     half = mu.dtype.type(0.5)
+    longest = mu.dtype.type(-87.0 if mu.itemsize == 4 else -708.0)
     for d in range(first.size):
         for u in range(first[d], last[d]):
             low, high, left, right = _corners(inside, lattice, d, u, weights)
@@ -121,7 +123,8 @@ def attenuation_paths(mu, inside, lattice, first, last, start, voxel_cm, factors
             row = start[d] + u - first[d]
             for z in range(nz):
                 own = a * mu[low, left, z] + b * mu[low, right, z] + c * mu[high, left, z] + e * mu[high, right, z]
-                factors[row, z] = scale * (path[u, z] + half * own)
+                exponent = scale * (path[u, z] + half * own)
+                factors[row, z] = exponent if exponent >= longest else -np.inf
                 path[u, z] += own
 
 
@@ -335,11 +338,16 @@ def add_pixels(total, part, pixels):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def improve_pixels(image, explained, inverse, pixels):  # type: ignore[no-untyped-def]
-    """Multiply rows `pixels` of `image` (pixel, z) by explained * inverse, but for voxels with inverse 0."""
+def improve_pixels(image, explained, inverse, faint, pixels):  # type: ignore[no-untyped-def]
+    """Multiply rows `pixels` of `image` (pixel, z) by explained * inverse, but for voxels with inverse 0.
+
+    Voxels below `faint` become 0: multiplied on and on, they would end as subnormal numbers.
+    """
     for pixel in pixels:
         for z in range(image.shape[1]):
-            if inverse[pixel, z] > 0:
+            if image[pixel, z] < faint:
+                image[pixel, z] = 0
+            elif inverse[pixel, z] > 0:
                 image[pixel, z] *= explained[pixel, z] * inverse[pixel, z]
 
 

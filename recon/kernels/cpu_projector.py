@@ -13,6 +13,7 @@ import numpy as np
 
 from spectac.recon.device import cpu_threads
 from spectac.recon.kernels import cpu
+from spectac.recon.kernels.subnormal import FAINT, flushing_threads, subnormals_are_zero
 from spectac.recon.kernels.tables import Tables
 from spectac.recon.types import Array
 
@@ -45,6 +46,7 @@ class CpuProjector:
         """The array itself."""
         return array
 
+    @subnormals_are_zero()
     def contiguous(self, array: Array) -> Array:
         """Array in C order and this precision; copied where it is not."""
         return np.ascontiguousarray(array, dtype=self._dtype)
@@ -110,9 +112,10 @@ class CpuProjector:
         return self._summed(one, views.size), lost.sum()
 
     def improve(self, image: Array, explained: Array, inverse: Array) -> None:
-        """Multiply an image in place by explained * inverse where inverse is positive."""
+        """Multiply an image in place by explained * inverse where inverse is positive; what is FAINT becomes 0."""
+        faint = image.dtype.type(FAINT) * image.max()
         rows = [array.reshape(-1, image.shape[2]) for array in (image, explained, inverse)]
-        self._by_pixels(lambda pixels: cpu.improve_pixels(*rows, pixels))
+        self._by_pixels(lambda pixels: cpu.improve_pixels(*rows, faint, pixels))
 
     def _summed(self, add: Callable[[int, Array], None], views: int) -> Array:
         """Sum of images to which `add` adds a view, one image for every thread."""
@@ -174,7 +177,7 @@ class CpuProjector:
 @cache
 def _threads(process: int, workers: int) -> ThreadPoolExecutor:
     """Threads that stay for the next operation; a process that was forked needs its own."""
-    return ThreadPoolExecutor(workers, thread_name_prefix="spectac")
+    return flushing_threads(workers)
 
 
 def free_memory_bytes() -> int:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from spectac.recon.errors import DeviceError
+from spectac.recon.kernels.subnormal import FAINT
 from spectac.recon.kernels.tables import Tables
 from spectac.recon.types import Array
 
@@ -163,10 +164,13 @@ class CudaProjector:
         return self.adjoint(ratio, views), lost[0]
 
     def improve(self, image: Any, explained: Any, inverse: Any) -> None:
-        """Multiply an image in place by explained * inverse where inverse is positive."""
+        """Multiply an image in place by explained * inverse where inverse is positive; what is FAINT becomes 0."""
+        # The largest value stays on the device: nothing waits for it.
+        faint = image.max().reshape(1) * self._dtype.type(FAINT)
         self._launch(
-            "improve", (-(-image.size // (LANES * ROWS)), 1, 1), 0, image, explained, inverse, np.int64(image.size)
-        )
+            "improve", (-(-image.size // (LANES * ROWS)), 1, 1), 0,
+            image, explained, inverse, faint, np.int64(image.size),
+        )  # fmt: skip
 
     @property
     def _bins(self) -> tuple[int, int]:
@@ -384,6 +388,7 @@ def definitions(dtype: np.dtype, half: bool, tile: tuple[int, int]) -> tuple[str
     """Compiler options that spect.cu asks for."""
     return (
         "-std=c++17",
+        "-ftz=true",
         f"-DREAL={'float' if dtype == np.float32 else 'double'}",
         f"-DFACTOR_HALF={int(half)}",
         f"-DLANES={LANES}",

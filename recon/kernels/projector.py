@@ -46,7 +46,7 @@ class Projector(Protocol):
         """A^T(measured / (A image + scatter)), and the counts () measured where that expectation is 0."""
 
     def improve(self, image: Any, explained: Any, inverse: Any) -> None:
-        """Multiply an image in place by explained * inverse where inverse is positive."""
+        """Multiply an image in place by explained * inverse where inverse is positive; what is FAINT becomes 0."""
 
 
 def projector(

@@ -97,7 +97,8 @@ DEVICE REAL as_real(FACTOR bits) {
     return static_cast<REAL>(value);
 #endif
 }
-DEVICE FACTOR as_factor(REAL value) {
+#define LEAST_FACTOR static_cast<REAL>(6.103515625e-5)
+DEVICE FACTOR rounded(REAL value) {
 #if defined(__CUDACC__)
     FACTOR bits;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(static_cast<float>(value)));
@@ -111,9 +112,12 @@ DEVICE FACTOR as_factor(REAL value) {
 }
 #else
 typedef REAL FACTOR;
+#define LEAST_FACTOR static_cast<REAL>(sizeof(REAL) == 4 ? 1.1754943508222875e-38 : 2.2250738585072014e-308)
 DEVICE REAL as_real(FACTOR value) { return value; }
-DEVICE FACTOR as_factor(REAL value) { return value; }
+DEVICE FACTOR rounded(REAL value) { return value; }
 #endif
+// Factors below LEAST_FACTOR, the smallest normal number of their type, are 0: for `forward` and its transpose alike.
+DEVICE FACTOR as_factor(REAL value) { return rounded(value < LEAST_FACTOR ? 0 : value); }
 
 // The four pixels around a lattice point and their weights: 0 beyond the grid and outside.
 struct Point {
@@ -403,12 +407,15 @@ KERNEL gather(
     }
 }
 
-// Image times explained * inverse where inverse is positive. Grid: (voxels / (LANES * ROWS), 1, 1).
-KERNEL improve(REAL* image, READ(REAL) explained, READ(REAL) inverse, long long voxels) {
+// Image times explained * inverse where inverse is positive; voxels below faint[0] become 0, before they are subnormal.
+// Grid: (voxels / (LANES * ROWS), 1, 1).
+KERNEL improve(REAL* image, READ(REAL) explained, READ(REAL) inverse, READ(REAL) faint, long long voxels) {
     const long long base = static_cast<long long>(BLOCK_X) * LANES * ROWS;
     EACH(row, ROWS, lane, 0, LANES) {
         const long long voxel = base + row * LANES + lane;
-        if (voxel < voxels && inverse[voxel] > 0) image[voxel] *= explained[voxel] * inverse[voxel];
+        if (voxel >= voxels) continue;
+        if (image[voxel] < faint[0]) image[voxel] = 0;
+        else if (inverse[voxel] > 0) image[voxel] *= explained[voxel] * inverse[voxel];
     }
 }
 

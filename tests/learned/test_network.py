@@ -148,3 +148,22 @@ def test_shipped_weights_are_small_and_say_what_made_them():
     coverage = Coverage.from_json(about["coverage"])
     assert 0.0 < coverage.uncertainty < 0.05
     assert coverage.energies_kev == pytest.approx((140.5, 159.0), abs=0.05)
+
+
+def test_passes_leave_no_subnormal_number_in_any_of_torchs_threads(subnormals):
+    """The preview's background of 1e-30 times a weight of 1e-9, on more voxels than one of torch's threads takes."""
+
+    class Faint(torch.nn.Module):
+        settings = NetworkSettings("correction")
+        dropout = torch.nn.Dropout3d(0.1)
+
+        def forward(self, x):
+            seen.append(x[:, 0] * 1e-30 * 1e-9)
+            return seen[-1]
+
+    seen = []
+    # torch's threads for this one are there already.
+    assert subnormals((torch.ones(1_000_000) * 1e-30 * 1e-9).numpy()) == 1_000_000
+    found = passes(Faint(), Previews(np.ones((96, 96, 96), np.float32), 140.5), 140.5)
+    assert subnormals(found) == sum(subnormals(one.numpy()) for one in seen) == 0
+    assert subnormals((torch.ones(1_000_000) * 1e-30 * 1e-9).numpy()) == 1_000_000

@@ -391,3 +391,18 @@ def test_the_committed_configurations_are_whole():
         "map_large_second.toml": "map",
         "map_second.toml": "map",
     }
+
+
+def test_training_takes_subnormal_numbers_for_0_and_gives_the_mode_back(settings, tmp_path, monkeypatch, subnormals):
+    """Moments of the optimizer decay by a factor in every step where gradients vanish."""
+    products = []
+
+    def stopped(*_):
+        products.append(torch.full((9,), 1e-20) * 1e-20)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(training, "_fabric", stopped)
+    with pytest.raises(InputError, match="far enough"):
+        training.train(settings, tmp_path, tmp_path / "run")
+    products.append(torch.full((9,), 1e-20) * 1e-20)
+    assert [subnormals(one.numpy()) for one in products] == [0, 9]

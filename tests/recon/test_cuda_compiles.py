@@ -54,3 +54,6 @@ def test_the_source_compiles_for_the_chips_that_clinics_have(architecture, dtype
         for name in KERNELS:
             assert f".entry {name}(" in ptx
         assert ".local" not in ptx
+        # Subnormal numbers count as 0, as on the CPU; in double precision a GPU cannot.
+        assert ("mul.ftz.f32" in ptx) == (dtype == "float32")
+        assert "mul.f32" not in ptx

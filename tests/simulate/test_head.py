@@ -271,3 +271,19 @@ def test_unusual_heads_fill_their_ranges_each_number_for_itself():
         beyond = 0.125 * (most - least)
         assert first < least - beyond, name
         assert last > most + beyond, name
+
+
+def test_no_subnormal_number_is_made_where_hills_end(monkeypatch, subnormals):
+    """Gaussian hills on the skull, 20 mm wide, reach down to exp(-90) across a head."""
+    hills = []
+
+    def kept(exponent):
+        hills.append(np.asarray(exp(exponent)))
+        return hills[-1]
+
+    exp = np.exp
+    monkeypatch.setattr(np, "exp", kept)
+    draw_head(np.random.default_rng(22), voxel_mm=4.0)
+    monkeypatch.undo()
+    assert min(float(hill.min()) for hill in hills) == 0
+    assert sum(subnormals(hill) for hill in hills if hill.size > 1) == 0

@@ -719,3 +719,19 @@ def test_further_orders_than_eight_do_not_matter(monkeypatch, figure):
     worst = float(np.abs(found[1] / found[0] - 1.0)[[0, 1, 3]].max())
     figure("16 orders of scatter instead of 8, worst window", worst, "0.015")
     assert worst < 0.015
+
+
+@pytest.mark.parametrize("kbq_per_ml", [1.0, 1e-20, 1e-36])
+def test_counts_and_tables_hold_no_subnormal_number(kbq_per_ml, subnormals):
+    """Far energies leave tails in a window, weights fall at every interaction, and the activity scales it all."""
+    head, z, y, x = layered_ball([(60.0, WATER, 1.0)], 6.0)
+    scanner = camera(scheme="tew+scatter")
+    acquisition, windows = around(scanner, "Tc-99m"), scanner.windows("Tc-99m")
+    activity = (kbq_per_ml * (head.density > 0)).astype(np.float32)
+    result = simulate(head, activity, scanner, acquisition, windows, histories=2000, seed=1, batches=2)
+    assert result.primary.any()
+    for counts in (result.orders, result.scatter_error, result.scatter):
+        assert subnormals(counts) == 0
+    run = montecarlo._Run(head, activity, scanner, acquisition, windows, 1, True)
+    for table in (run.response, run.basis, run.majorant, run.tables.total, run.tables.incoherent, run.tables.coherent):
+        assert subnormals(table) == subnormals(table.astype(np.float32)) == 0

@@ -151,3 +151,13 @@ def test_share_beside_the_detector_is_that_of_the_gaussian():
     """BESIDE: what a Gaussian of SIGMA_MM puts beside 445 x 591 mm."""
     inside = erf(222.5 / SIGMA_MM / np.sqrt(2)) * erf(295.5 / SIGMA_MM / np.sqrt(2))
     assert pytest.approx(1.0 - inside, abs=0.005) == BESIDE
+
+
+@pytest.mark.parametrize("kbq_per_ml", [1.0, 1e-35])
+def test_counts_hold_no_subnormal_number(kbq_per_ml, subnormals):
+    """A wide blur of little, shared among windows."""
+    scanner, acquisition, windows = setting()
+    head = block(radius_mm=90.0)
+    counts, _ = counted(head, np.float32(kbq_per_ml) * spot(head), scanner, acquisition, windows)
+    assert counts.any()
+    assert subnormals(counts) == 0
