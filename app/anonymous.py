@@ -16,11 +16,12 @@ _SHORTEST = 3
 
 
 def anonymised(study: Study, hide: Callable[[str], str]) -> Study:
-    """The study without patient, start and history, and its warnings without names of files."""
+    """The study without patient, start, time of injection and history, and its warnings without names of files."""
     return replace(
         study,
         patient={key: text for key, text in study.patient.items() if key in KEPT},
         acquisition=replace(study.acquisition, start=None),
+        injection=None if study.injection is None else replace(study.injection, at=None),
         history=(),
         warnings=tuple(hide(line) for line in study.warnings),
     )

@@ -103,10 +103,13 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
     sources = [one for one in (request.ct, request.mu_map, *beside.files, *tables) if one is not None]
     inputs = own | {file: digest for one in sources for file, digest in sha256_of(one).items()}
     hide: Callable[[str], str] = str
+    told = study
     if request.anonymous:
         named = (*paths, *sources, *map(Path, inputs), request.truth, request.labels, request.normals)
         hide = hider([one for one in named if one is not None and one not in tables], study)
-        study, inputs = anonymised(study, hide), without_paths(inputs)
+        told, inputs = anonymised(study, hide), without_paths(inputs)
+        # Who it is stays for the comparison with the CT's patient; nothing below writes it.
+        study = replace(told, patient=study.patient)
     warnings: list[str] = []
     if not solver.scatter_corrected:
         warnings.append(
@@ -166,7 +169,7 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
             f"no measure of {request.normals} is one of this comparison (method, region, unit): no z-scores"
         )
     return Comparison(
-        study=study,
+        study=told,
         sources=("study",) if request.anonymous else tuple(str(path.resolve()) for path in paths),
         request=request,
         projections=projections,

@@ -22,10 +22,13 @@ from spectac.app.demo import demo_patient
 from spectac.app.run import Request
 from spectac.recon import Grid, InputError, Study, default_grid
 from spectac.recon.calibration import Calibration, write_calibration
+from spectac.recon.geometry import axis_position_mm
 from spectac.recon.io import hdf5
+from spectac.recon.io.dicom_ct_write import write_series
 from spectac.recon.io.nifti import read_image, read_labels, write_image
 from spectac.recon.resample import resample
 from spectac.recon.voi import Vois
+from spectac.simulate.ct_scan import ct_scan
 
 pytest.importorskip("skimage", reason="the report needs scikit-image: pip install 'spectac[report]'")
 
@@ -151,6 +154,26 @@ def test_anonymous_leaves_no_name_anywhere(tmp_path, patient, place):
     assert "Left out, as asked." in report
     assert "spectac reconstruct study --attenuation none" in report
     assert json.loads((tmp_path / "out" / "images" / "none.json").read_text())["Manufacturer"] == "ACME"
+
+
+def test_a_ct_of_another_person_is_told_without_a_name(tmp_path, patient):
+    """The doubt stands in report and record of an anonymous comparison too, and names nobody."""
+    study, _ = patient
+    frame = study.acquisition.frame_of_reference_uid or "1.2.3"
+    axis = replace(study.acquisition, frame_of_reference_uid=frame, axis_lps_mm=axis_position_mm(study.acquisition))
+    hdf5.write_study(
+        tmp_path / "study.h5",
+        replace(study, acquisition=axis, patient={"PatientName": "Doe^Jane", "PatientID": "4711"}),
+    )
+    scan = ct_scan(demo_patient().head, np.random.default_rng(1), frame_of_reference_uid=frame)
+    write_series(tmp_path / "ct", scan, patient={"PatientName": "Roe^Jim", "PatientID": "0815"})
+    request = CompareRequest(QUICK, methods=("none", "ct"), ct=tmp_path / "ct", anonymous=True)
+    compared = compare(tmp_path / "study.h5", request, tmp_path / "out")
+    doubt = "the CT and the projections differ in PatientID and PatientName: are they of one person?"
+    record, report = ((tmp_path / "out" / name).read_text() for name in ("record.json", "report.html"))
+    for text in ("\n".join(compared.lines), record, report):
+        assert doubt in text
+        assert not re.search("Doe|Roe|4711|0815", re.sub(r'id="pack">.*?</script>', "", text, flags=re.S))
 
 
 def test_an_earlier_run_s_images_do_not_stay(result, place):

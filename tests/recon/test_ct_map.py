@@ -92,6 +92,16 @@ def test_a_ct_that_ends_far_inside_the_head_is_refused_or_extended(scan, volume,
     assert 0.93 < brain(result, truth) / brain_with_true_map < 1.01
 
 
+def test_a_ct_of_another_person_is_told(scan, volume, tmp_path):
+    study, _, _ = scan
+    named = replace(study, patient={"PatientID": "7", "PatientBirthDate": "19500203", "PatientSex": "F"})
+    write_series(tmp_path, volume, patient={"PatientID": "8", "PatientBirthDate": "19500203", "PatientSex": "M"})
+    notes = reconstruct(named, CTMap(str(tmp_path)), iterations=1, subsets=6).notes
+    assert "the CT and the projections differ in PatientID and PatientSex: are they of one person?" in notes
+    alike = replace(study, patient={"PatientBirthDate": "19500203"})
+    assert not any("one person" in note for note in reconstruct(alike, CTMap(str(tmp_path)), iterations=1).notes)
+
+
 def test_options_are_checked():
     model = attenuation_model("ct", {"path": "x", "extend": "yes", "blur_fwhm_mm": "0", "series": "3"})
     assert model == CTMap("x", "3", 0.0, extend=True)
