@@ -78,7 +78,9 @@ def test_every_file_of_pydicom_is_refused_with_a_reason(figure):
     assert len(answers) == len(readings)
     for (reader, path), (outcome, message, seconds) in answers.items():
         assert outcome == "InputError", (reader, path, outcome, message)
-        assert path in message, (reader, path, message)
+        # A DICOMDIR stands for the files of its folder.
+        named = str(Path(path).parent) if Path(path).name.startswith("DICOMDIR") else path
+        assert named in message, (reader, path, message)
         assert len(message.splitlines()) == 1, (reader, path, message)
         assert len(message) > len(path) + 20, (reader, path, message)
         assert seconds < LONGEST_S, (reader, path, seconds)
