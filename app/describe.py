@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from spectac.recon import Acquisition, InputError, Projections, Study
+from spectac.recon.geometry import coverage_doubt
 from spectac.recon.nuclides import nuclide
 from spectac.recon.scatter import projections
 from spectac.recon.types import Array
@@ -64,7 +65,7 @@ def describe(study: Study, used: Projections | None = None) -> dict[str, Any]:
                     *study.warnings,
                     *([lacking] if lacking else []),
                     *(() if shown is None else shown.notes),
-                    *looks_wrong(study, peak, float(gaps.max())),
+                    *looks_wrong(study, peak),
                 )
             )
         ),
@@ -116,13 +117,13 @@ def _span(values: Any) -> list[float]:
     return [float(np.min(values)), float(np.max(values))]
 
 
-def looks_wrong(study: Study, peak: int | None, largest_gap_deg: float) -> list[str]:
+def looks_wrong(study: Study, peak: int | None) -> list[str]:
     """What a physicist should look at before trusting a reconstruction."""
     acquisition = study.acquisition
     found = []
     peak = 0 if peak is None else peak
-    if largest_gap_deg > 30:
-        found.append(f"the views leave {largest_gap_deg:.0f} deg uncovered")
+    if (doubt := coverage_doubt(acquisition)) is not None:
+        found.append(doubt)
     if acquisition.collimator is None:
         found.append("the collimator is unknown: give --collimator or --psf for resolution recovery")
     if not acquisition.times_known:

@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from spectac.recon.errors import InputError
 from spectac.recon.types import Acquisition, Array, Grid
 
+LARGEST_GAP_DEG = 30.0
+"""Arcs without views beyond which images are distorted."""
+
 
 def view_normals(view_angles_deg: ArrayLike) -> NDArray[np.float64]:
     """Unit vectors (v, 2) in (x, y) from the rotation axis to the detector."""
@@ -47,6 +50,30 @@ def default_grid(acquisition: Acquisition) -> Grid:
     x, y, z = axis_position_mm(acquisition)
     half = 0.5 * (columns - 1) * pitch_u
     return Grid.upright((rows, columns, columns), (pitch_z, pitch_u, pitch_u), (x - half, y - half, z))
+
+
+def coverage_doubt(acquisition: Acquisition) -> str | None:
+    """What looks wrong with the angles of the views, in a sentence; None where nothing does.
+
+    More than 30 deg without a view, or a nearly full turn whose views are evenly spaced but for one gap: then an arc was
+    read as step times views though it goes from the first view to the last, or the other way round.
+    """
+    angles = np.unique(np.round(np.mod(acquisition.view_angles_deg, 360.0), 2))
+    if angles.size < 3:
+        return None
+    gaps = np.sort(np.diff(angles, append=angles[0] + 360.0))
+    usual, second, largest = float(np.median(gaps)), float(gaps[-2]), float(gaps[-1])
+    if largest > LARGEST_GAP_DEG:
+        return (
+            f"the views leave {largest:.0f} deg uncovered: attenuation and resolution are not averaged over opposite "
+            "views, expect distortions"
+        )
+    if largest > 1.5 * usual and second < 1.1 * usual:
+        return (
+            f"the views are {usual:.5g} deg apart but for one gap of {largest:.5g} deg: check the arc and the step "
+            "(--step-deg)"
+        )
+    return None
 
 
 def axis_position_mm(acquisition: Acquisition) -> tuple[float, float, float]:

@@ -264,13 +264,8 @@ class StudySolver:
 
     def _note_acquisition(self) -> None:
         acquisition = self.study.acquisition
-        angles = np.sort(np.mod(acquisition.view_angles_deg, 360.0))
-        gaps = np.diff(np.append(angles, angles[0] + 360.0))
-        if gaps.max() > 30.0:
-            self.notes.append(
-                f"the views leave {gaps.max():.0f} deg uncovered: attenuation and resolution are not averaged over "
-                "opposite views, expect distortions"
-            )
+        if (doubt := geometry.coverage_doubt(acquisition)) is not None:
+            self.notes.append(doubt)
         if not acquisition.times_known:
             self.notes.append("the view times are unknown: the image is in relative units")
         collimator = acquisition.collimator

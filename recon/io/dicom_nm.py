@@ -1,8 +1,8 @@
 """DICOM NM: raw SPECT projections (TOMO) become a Study, reconstructions (RECON TOMO) an Image.
 
 What is read and how each difference between vendors is handled stands in docs/formats.md. dicom_file.py opens files,
-dicom_nm_frames.py, _geometry.py and _radii.py put the views in order, _position.py finds orientation and axis,
-_header.py and _patient.py read the rest of the header, _pixels.py the counts; _merge.py joins the files of one
+dicom_nm_frames.py, _rotation.py, _geometry.py and _radii.py put the views in order, _position.py finds orientation and
+axis, _header.py and _patient.py read the rest of the header, _pixels.py the counts; _merge.py joins the files of one
 acquisition, _image.py reads reconstructions, _write.py writes.
 """
 
@@ -16,7 +16,7 @@ from spectac.recon.errors import InputError
 from spectac.recon.given import NOTHING_GIVEN, Given
 from spectac.recon.io.dicom_file import Item, looks_like_dicom, name_of, named, open_dicom
 from spectac.recon.io.dicom_nm_frames import Frames, Notes, read_frames
-from spectac.recon.io.dicom_nm_geometry import Views, detector_items, read_views
+from spectac.recon.io.dicom_nm_geometry import Views, read_views
 from spectac.recon.io.dicom_nm_header import (
     check_kind,
     kind_of,
@@ -30,6 +30,7 @@ from spectac.recon.io.dicom_nm_merge import Part, merged, with_one_axis, without
 from spectac.recon.io.dicom_nm_patient import read_injection, read_patient, read_posture, read_start
 from spectac.recon.io.dicom_nm_pixels import is_count_unit, pixel_mm, scale, stored_frames
 from spectac.recon.io.dicom_nm_position import Head, axis_position, orientations
+from spectac.recon.io.dicom_nm_rotation import detector_items
 from spectac.recon.io.dicom_nm_write import check_header, write_image, write_study
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Study

@@ -234,3 +234,21 @@ def test_the_lattice_covers_the_grid(columns, shape, centre_mm, make_acquisition
 def test_a_grid_that_does_not_fit_is_refused(grid, message, make_acquisition):
     with pytest.raises(InputError, match=message):
         geometry.camera_frames(make_acquisition([BACK], (5, 8), 4.0), grid)
+
+
+@pytest.mark.parametrize(
+    ("angles", "words"),
+    [
+        (np.arange(60) * 6.0, None),
+        (np.arange(64) * 5.625, None),
+        (np.concatenate([np.arange(30) * 6.0, 180 + np.arange(30) * 6.0]), None),
+        (np.tile(np.arange(60) * 6.0, 2), None),
+        (np.arange(30) * 6.0, "leave 186 deg uncovered"),
+        (np.arange(60) * 5.9, "5.9 deg apart but for one gap of 11.9 deg"),
+        (np.delete(np.arange(60) * 6.0, 7), "6 deg apart but for one gap of 12 deg"),
+        (np.random.default_rng(1).uniform(0, 360, 200), None),
+    ],
+)
+def test_what_looks_wrong_with_the_angles_of_the_views(make_acquisition, angles, words):
+    doubt = geometry.coverage_doubt(make_acquisition(angles, (2, 3), 8.0))
+    assert (doubt is None) if words is None else words in doubt
