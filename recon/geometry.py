@@ -55,8 +55,8 @@ def default_grid(acquisition: Acquisition) -> Grid:
 def coverage_doubt(acquisition: Acquisition) -> str | None:
     """What looks wrong with the angles of the views, in a sentence; None where nothing does.
 
-    More than 30 deg without a view, or a nearly full turn whose views are evenly spaced but for one gap: then an arc was
-    read as step times views though it goes from the first view to the last, or the other way round.
+    More than 30 deg without a view, or a nearly full turn whose views are evenly spaced but for one gap: then an arc
+    may have been read as step times views though it goes from the first view to the last.
     """
     angles = np.unique(np.round(np.mod(acquisition.view_angles_deg, 360.0), 2))
     if angles.size < 3:

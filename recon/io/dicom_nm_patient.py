@@ -75,10 +75,10 @@ def read_posture(item: Item) -> tuple[str | None, str | None]:
     return gantry, posture
 
 
-def read_start(item: Item, given: datetime | None, notes: Notes) -> datetime | None:
+def read_start(item: Item, given: datetime | None, ours: bool, notes: Notes) -> datetime | None:
     """Beginning of the acquisition, with the time zone where the file names one; None, with a warning, if unknown.
 
-    A date without a time of day says nothing about the time: it never stands for midnight.
+    Files of spectac (`ours`) lack it where the study has none, as virtual patients: no warning. A date without a time of day says nothing about the time: it never stands for midnight.
     """
     if given is not None:
         return given
@@ -92,6 +92,8 @@ def read_start(item: Item, given: datetime | None, notes: Notes) -> datetime | N
             found[name] = start
         elif day and clock:
             notes.warn(f"{name} are {day!r} and {clock!r}: no date and time, not used")
+    if not found and ours:
+        return None
     if not found:
         others = [
             f"{name} {day} {clock}"
