@@ -78,7 +78,8 @@ def read_posture(item: Item) -> tuple[str | None, str | None]:
 def read_start(item: Item, given: datetime | None, ours: bool, notes: Notes) -> datetime | None:
     """Beginning of the acquisition, with the time zone where the file names one; None, with a warning, if unknown.
 
-    Files of spectac (`ours`) lack it where the study has none, as virtual patients: no warning. A date without a time of day says nothing about the time: it never stands for midnight.
+    Files of spectac (`ours`) lack it where the study has none, as virtual patients: no warning. A date without a time
+    of day says nothing about the time: it never stands for midnight.
     """
     if given is not None:
         return given
