@@ -15,10 +15,10 @@ import pydicom
 import pytest
 from pydicom.config import IGNORE, disable_value_validation
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.fileset import FileSet
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from spectac.recon import Acquisition, EnergyWindow, Injection, Study, open_study
 from spectac.recon.collimator import collimator
@@ -651,17 +651,18 @@ def test_a_copy_in_the_folder_is_left_out(changed, scan, tmp_path):
 
 
 def test_a_dicomdir_and_a_folder_of_folders_lead_to_the_scan(changed, scan, tmp_path):
-    def named(data):
-        data.PatientID, data.StudyID, data.StudyDate, data.StudyTime = "P1", "1", "20260203", "101112"
-
-    medium = FileSet()
-    medium.add(changed(named))
-    medium.write(tmp_path / "media")
+    changed(lambda data: None, "media/PT000000/ST000000/SE000000/IM000000")
+    contents, meta = Dataset(), FileMetaDataset()
+    contents.FileSetID, contents.DirectoryRecordSequence = "CD", Sequence([])
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = MediaStorageDirectoryStorage, "1.2.3"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = FileDataset("", contents, file_meta=meta, preamble=bytes(128))
+    file.save_as(tmp_path / "media" / "DICOMDIR", enforce_file_format=True)
     for path in (tmp_path / "media", tmp_path / "media" / "DICOMDIR"):
         study = open_study(path)
         assert same_numbers(study, scan)
         assert told(study, "read from the sub-folder PT000000")
-    changed(named, "media/other/b.dcm")
+    changed(lambda data: None, "media/other/b.dcm")
     with pytest.raises(InputError, match=r"several sub-folders \(PT000000.*, other\): give one of them"):
         open_study(tmp_path / "media")
 
