@@ -1,7 +1,6 @@
 """`spectac calibrate`: counts per second per kBq from the scan of a uniform phantom of known activity."""
 
 import math
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from spectac.recon.attenuation import water_per_cm
 from spectac.recon.calibration import calibrate, concentration_kbq_per_ml, write_calibration
 from spectac.recon.contour_preview import largest
 from spectac.recon.filters import gaussian
+from spectac.recon.given import date_and_time
 from spectac.recon.io.nifti import read_labels
 from spectac.recon.quantify import coefficient_of_variation
 from spectac.recon.resample import resample
@@ -50,10 +50,7 @@ def calibrate_camera(
         raise InputError(f"{output.parent}: no such folder: make it, or give another name with -o")
     if not (math.isfinite(wall_mm) and 0 <= wall_mm < EDGE_MM):
         raise InputError(f"--wall-mm must lie between 0 and {EDGE_MM:g} mm, not {wall_mm:g}")
-    try:
-        when = datetime.fromisoformat(assayed)
-    except ValueError:
-        raise InputError(f"--assayed needs a time such as 2026-11-02T09:30, not {assayed!r}") from None
+    when = date_and_time("--assayed")(assayed)
     start = study.acquisition.start
     if start is None:
         raise InputError("the study does not say when it began, so that the activity then is unknown: give --start")

@@ -131,7 +131,9 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def flattened(**values: Any) -> None:
         taken = {option.name: values.pop(option.name) for option in options}
-        command(given={name: value for name, value in taken.items() if value not in (None, False)}, **values)
+        command(
+            given={name: value for name, value in taken.items() if value is not None and value is not False}, **values
+        )
 
     kept = [
         one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values() if one.name != "given"

@@ -53,11 +53,18 @@ def _sizes(text: str) -> tuple[float, ...]:
     return sizes * 2 if len(sizes) == 1 else sizes
 
 
-def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"--start needs a date and time, e.g. 2026-11-02T09:30, not {text!r}") from None
+def date_and_time(option: str) -> Callable[[str], datetime]:
+    """Reader of a date with a time of day: a date alone is no midnight."""
+
+    def parse(text: str) -> datetime:
+        try:
+            if ":" in text:
+                return datetime.fromisoformat(text)
+        except ValueError:
+            pass
+        raise InputError(f"{option} needs a date and time, e.g. 2026-11-02T09:30, not {text!r}")
+
+    return parse
 
 
 def _number(option: str) -> Callable[[str], float]:
@@ -123,7 +130,8 @@ class Given:
         metadata=_about("Time of each view in seconds.", _number("--view-seconds"), kind=float, metavar="S"),
     )
     start: datetime | None = field(
-        default=None, metadata=_about("When the acquisition began, e.g. 2026-11-02T09:30.", _time, metavar="TIME")
+        default=None,
+        metadata=_about("When the acquisition began, e.g. 2026-11-02T09:30.", date_and_time("--start"), metavar="TIME"),
     )
     pixel_mm: tuple[float, float] | None = field(
         default=None, metadata=_about("Pixel size in mm: one number, or Z,U.", _sizes, metavar="MM")
@@ -154,8 +162,10 @@ class Given:
                 raise InputError(f"--head-angles needs angles from -360 to 360 deg, not {listed}")
         if self.pixel_mm is not None and not (len(self.pixel_mm) == 2 and all(0 < s < math.inf for s in self.pixel_mm)):
             raise InputError(f"--pixel-mm needs one size above 0 mm, or two for z and u, not {self.pixel_mm}")
-        if self.rotation not in (None, "cc", "cw"):
-            raise InputError(f"--rotation needs cc or cw, not {self.rotation!r}")
+        if self.rotation is not None:
+            object.__setattr__(self, "rotation", self.rotation.lower())
+            if self.rotation not in ("cc", "cw"):
+                raise InputError(f"--rotation needs cc or cw, not {self.rotation!r}")
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Given":

@@ -127,9 +127,14 @@ class Item:
                 raise InputError(
                     f"{self.path}: {what}{self.place} cannot be read: {shortened(str(error)) or type(error).__name__}"
                 ) from error
+        caught = [warning for warning in caught if issubclass(warning.category, UserWarning)]
         lead = f"{self.path.name}: not all of it follows DICOM"
         if caught and not any(text.startswith(lead) for text in self.warnings):
             self.warnings.append(f"{lead}, it was read as far as it goes ({shortened(str(caught[0].message))[:120]})")
+
+    def said(self, error: InputError, keyword: str) -> str:
+        """What an InputError says about an element, without file and element."""
+        return str(error).removeprefix(f"{self.path}: {name_of(keyword)}{self.place} ")
 
     def warn(self, keyword: str | tuple[int, int], text: str) -> None:
         """Add a warning about one element, once."""
@@ -208,8 +213,7 @@ class Item:
         try:
             return self.number(keyword)
         except InputError as error:
-            what = str(error).removeprefix(f"{self.path}: {name_of(keyword)}{self.place} ")
-            self.warn(keyword, f"{what}: not used")
+            self.warn(keyword, f"{self.said(error, keyword)}: not used")
             return None
 
     def count(self, keyword: str) -> int | None:

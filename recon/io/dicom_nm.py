@@ -131,7 +131,7 @@ def _read_one(path: Path, given: Given) -> Part:
         written_by = "spectac" if ours else item.text("Manufacturer") or ""
         axis = axis_position(heads, orientation, matrix, pixels, table[0] if table else None, written_by, notes)
         _tell_zoom(heads, notes)
-        start = read_start(item, given.start, ours, notes)
+        start = read_start(item, given.start, notes)
         acquisition = Acquisition(
             views.angles_deg,
             views.radii_mm,

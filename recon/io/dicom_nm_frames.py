@@ -56,8 +56,8 @@ def read_frames(item: Item, frames: int, notes: Notes) -> Frames:
             raise item.error(keyword, f"numbers the frames: this is {meaning}, which is not supported as raw input")
     unknown = [word for word in pointed if word not in _POINTED and word not in _REFUSED_VECTORS]
     if unknown:
-        raise item.error(
-            "FrameIncrementPointer", f"names {', '.join(unknown)}, which raw SPECT projections do not have"
+        item.warn(
+            "FrameIncrementPointer", f"names {', '.join(unknown)}, which raw SPECT projections do not have: not used"
         )
     window = _vector(item, "EnergyWindowVector", "NumberOfEnergyWindows", frames)
     detector = _vector(item, "DetectorVector", "NumberOfDetectors", frames)
@@ -114,6 +114,9 @@ def _vector(item: Item, keyword: str, number: str | None, frames: int) -> Array 
     if len(values) != frames:
         raise item.error(keyword, f"has {len(values)} values for {frames} frames ({name_of('NumberOfFrames')})")
     vector = np.array(values)
+    if vector.min() == 0:
+        item.warn(keyword, "counts from 0, not from 1 as DICOM has it")
+        vector = vector + 1
     if (vector < 1).any() or (vector != np.floor(vector)).any():
         raise item.error(keyword, f"must count from 1, it holds {vector.min():g} to {vector.max():g}")
     return vector.astype(np.int64) - 1

@@ -12,6 +12,7 @@ from spectac.recon.io.dicom_file import Item, name_of
 from spectac.recon.io.dicom_nm_frames import Notes
 from spectac.recon.io.energy_windows import with_own_names
 from spectac.recon.nuclides import NUCLIDES, how_to_describe, nuclide_in, spelled_symbol
+from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import EnergyWindow
 
 NM_STORAGE = "1.2.840.10008.5.1.4.1.1.20"
@@ -65,9 +66,10 @@ def kind_of(item: Item) -> str | None:
     uid = item.text("SOPClassUID")
     if uid != NM_STORAGE and not (uid is None and item.text("Modality") == "NM"):
         return None
-    values = item.texts("ImageType")
-    if len(values) > 2 and values[2]:
-        return values[2].upper()
+    values = [value.upper() for value in item.texts("ImageType")]
+    known = [value for value in values[2:] if value in ("TOMO", *_KINDS)]
+    if known:
+        return known[0]
     return "TOMO" if "RotationInformationSequence" in item.data and "SliceVector" not in item.data else ""
 
 
@@ -88,7 +90,7 @@ def check_kind(item: Item, wanted: str, notes: Notes, *, transmission: bool = Fa
         reason = _KINDS.get(kind, "raw projections, not an image" if kind == "TOMO" else "of no kind that is known")
         raise item.error("ImageType", f"is {shown}: this is {reason}; {needed} are needed")
     values = [value.upper() for value in item.texts("ImageType")]
-    if len(values) < 3 or not values[2]:
+    if wanted not in values[2:]:
         notes.warn(
             f"{name_of('ImageType')} is {'/'.join(values) or 'missing'}: taken as raw projections, for there is a "
             "rotation and no slices"
@@ -110,13 +112,13 @@ def read_nuclide(item: Item, wanted: str | None, windows: Iterable[EnergyWindow]
     for agent in item.items("RadiopharmaceuticalInformationSequence"):
         agents += [text for text in [agent.text("Radiopharmaceutical")] if text]
         for code in agent.items("RadionuclideCodeSequence"):
-            name = _nuclide_of(code)
-            if name is not None:
-                found.add(name)
-            elif label := code.text("CodeMeaning") or code.text("CodeValue"):
-                unknown.append(spelled_symbol(label) or label)
+            name = nuclide_of(code)
+            if name in NUCLIDES:
+                found.add(str(name))
+            elif name is not None:
+                unknown.append(name)
     if wanted is not None:
-        if (found or unknown) and found != {wanted}:
+        if (found or unknown) and {*found, *unknown} != {nuclide_by_name(wanted).symbol}:
             said = ", ".join(sorted(found) + unknown)
             notes.warnings.append(f"the file's nuclide {said} was replaced by {wanted}")
         return wanted
@@ -128,8 +130,7 @@ def read_nuclide(item: Item, wanted: str | None, windows: Iterable[EnergyWindow]
     if found:
         return found.pop()
     if unknown:
-        symbol = spelled_symbol(unknown[0])
-        way = how_to_describe(symbol or "NAME")
+        way = how_to_describe(unknown[0])
         raise item.error(where, f"names {', '.join(unknown)}, which is not in the table of nuclides: {way}")
     what = "names no nuclide" + (f" (only the radiopharmaceutical {', '.join(agents)})" if agents else "")
     windows = list(windows)
@@ -158,12 +159,15 @@ def _told_by_windows(windows: Iterable[EnergyWindow], agents: Sequence[str]) -> 
     return next(iter(told.items())) if len(told) == 1 else None
 
 
-def _nuclide_of(code: Item) -> str | None:
-    name = _NUCLIDE_OF.get((code.text("CodeValue") or "").upper())
-    if name is not None:
-        return name
-    symbol = spelled_symbol(code.text("CodeMeaning") or "")
-    return symbol if symbol in NUCLIDES else None
+def nuclide_of(code: Item) -> str | None:
+    """Symbol of a nuclide, of the table or not, by its code or its meaning; None for none."""
+    meaning = code.text("CodeMeaning") or ""
+    named = nuclide_in(meaning)
+    by_meaning = spelled_symbol(meaning) or (None if named is None else named.name)
+    by_code = _NUCLIDE_OF.get((code.text("CodeValue") or "").upper())
+    if by_code is not None and by_meaning is not None and by_code != by_meaning:
+        code.warn("CodeMeaning", f"says {by_meaning}, its CodeValue {by_code}: the code was used (--nuclide)")
+    return by_code or by_meaning
 
 
 def read_windows(item: Item, used: list[int], notes: Notes) -> dict[int, EnergyWindow]:

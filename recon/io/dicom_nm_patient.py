@@ -1,14 +1,14 @@
 """Who lay in the scanner, how and when: patient, study, posture, start and injection of a DICOM NM file."""
 
 import re
-from datetime import datetime, time, timedelta, timezone
+from datetime import UTC, datetime, time, timedelta, timezone
 
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom_file import Item, name_of
 from spectac.recon.io.dicom_nm_frames import Notes
+from spectac.recon.io.dicom_nm_header import nuclide_of
 from spectac.recon.io.dicom_values import fitted
 from spectac.recon.nuclides import nuclide as nuclide_by_name
-from spectac.recon.nuclides import spelled_symbol
 from spectac.recon.types import Injection
 
 _GANTRY = {"F-10470": "HF", "102540008": "HF", "F-10480": "FF", "102541007": "FF"}
@@ -75,59 +75,59 @@ def read_posture(item: Item) -> tuple[str | None, str | None]:
     return gantry, posture
 
 
-def read_start(item: Item, given: datetime | None, ours: bool, notes: Notes) -> datetime | None:
+def read_start(item: Item, given: datetime | None, notes: Notes) -> datetime | None:
     """Beginning of the acquisition, with the time zone where the file names one; None, with a warning, if unknown.
 
-    Files of spectac (`ours`) lack it where the study has none, as virtual patients: no warning. A date without a time
-    of day says nothing about the time: it never stands for midnight.
+    A date without a time of day says nothing about the time: it never stands for midnight.
     """
     if given is not None:
         return given
     found = {}
-    for name, day, clock in (
-        ("AcquisitionDateTime", *_parts(item.text("AcquisitionDateTime"))),
-        ("AcquisitionDate and AcquisitionTime", item.text("AcquisitionDate"), item.text("AcquisitionTime")),
+    file_zone = item.text("TimezoneOffsetFromUTC")
+    whole = item.text("AcquisitionDateTime")
+    for name, (day, clock, zone) in (
+        ("AcquisitionDateTime", _parts(whole)),
+        ("AcquisitionDate and AcquisitionTime", (item.text("AcquisitionDate"), item.text("AcquisitionTime"), None)),
     ):
-        start = _moment(day, clock)
+        start = _moment(day, clock, zone or file_zone)
         if start is not None:
             found[name] = start
         elif day and clock:
-            notes.warn(f"{name} are {day!r} and {clock!r}: no date and time, not used")
-    if not found and ours:
-        return None
+            notes.warn(f"{name} are no date with hours and minutes: not used")
     if not found:
-        others = [
-            f"{name} {day} {clock}"
-            for name in ("Series", "Content")
-            if (day := item.text(f"{name}Date")) and (clock := item.text(f"{name}Time"))
-        ]
-        hint = f" (the file has {', '.join(others)})" if others else ""
+        others = [f"{name}Date and {name}Time" for name in ("Series", "Content") if item.text(f"{name}Date")]
+        hint = f" (the file has {' and '.join(others)})" if others else ""
         notes.warn(
-            f"{name_of('AcquisitionDate')} and AcquisitionTime are missing: when the scan began is unknown; "
-            f"--start gives it{hint}"
+            f"{name_of('AcquisitionDate')} and AcquisitionTime do not say when the scan began: it is unknown, --start "
+            f"gives it{hint}"
         )
         return None
     start, *other = found.values()
-    if other and abs((start - other[0]).total_seconds()) > _APART_S:
+    if other and (apart_s := abs((_comparable(start) - _comparable(other[0])).total_seconds())) > _APART_S:
         first, second = found
-        notes.warn(f"{first} is {start}, {second} are {other[0]}: the first was used; --start gives another")
-    zone = _zone(item.text("AcquisitionDateTime")) or _zone(item.text("TimezoneOffsetFromUTC"))
-    return start if zone is None else start.replace(tzinfo=zone)
+        notes.warn(f"{first} and {second} lie {apart_s / 60:.0f} min apart: the first was used; --start gives another")
+    return start
+
+
+def _comparable(moment: datetime) -> datetime:
+    """The moment in UTC where its zone is known, else as it is."""
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 _APART_S = 60.0
 """Times of one start differ by rounding; what lies further apart means something else."""
 
 
-def _parts(text: str | None) -> tuple[str | None, str | None]:
-    """Date and time of day of a DT without its time zone; no time of day where it gives none."""
+def _parts(text: str | None) -> tuple[str | None, str | None, str | None]:
+    """Date, time of day and zone of a DT; None for what it does not give."""
     if text is None:
-        return None, None
-    plain = re.sub(r"[+-]\d{4}$", "", text.strip())
-    return plain[:8], plain[8:] or None
+        return None, None, None
+    zone = re.search(r"[+-]\d{4}$", text.strip())
+    plain = text.strip()[: zone.start()] if zone else text.strip()
+    return plain[:8], plain[8:] or None, zone[0] if zone else None
 
 
-def _moment(day: str | None, clock: str | None) -> datetime | None:
+def _moment(day: str | None, clock: str | None, zone: str | None = None) -> datetime | None:
     """Moment of a DA and a TM that has hours and minutes at least; None for anything else."""
     if not day or not clock:
         return None
@@ -139,7 +139,7 @@ def _moment(day: str | None, clock: str | None) -> datetime | None:
         start = datetime.strptime(values["AcquisitionDate"] + whole.ljust(6, "0"), "%Y%m%d%H%M%S")
     except ValueError:  # a leap second, 60
         return None
-    return start.replace(microsecond=int(fraction[:6].ljust(6, "0") or 0))
+    return start.replace(microsecond=int(fraction[:6].ljust(6, "0") or 0), tzinfo=_zone(zone))
 
 
 def _zone(text: str | None) -> timezone | None:
@@ -162,13 +162,12 @@ def read_injection(item: Item, nuclide: str, start: datetime | None, notes: Note
         return None
     symbol = nuclide_by_name(nuclide).symbol
     with_nuclide = [
-        one
-        for one in agents
-        for code in one.items("RadionuclideCodeSequence")
-        if spelled_symbol(code.text("CodeMeaning") or "") == symbol
+        one for one in agents for code in one.items("RadionuclideCodeSequence") if nuclide_of(code) == symbol
     ]
     agent = (with_nuclide or agents)[0]
-    found = Injection(agent.text("Radiopharmaceutical"), _dose_mbq(agent, notes), _injected_at(agent, start))
+    found = Injection(
+        agent.text("Radiopharmaceutical"), _dose_mbq(agent, notes), _injected_at(agent, nuclide, start, notes)
+    )
     if found == Injection():
         return None
     told = [f"{found.activity_mbq:g} MBq"] if found.activity_mbq is not None else []
@@ -193,15 +192,36 @@ def _dose_mbq(agent: Item, notes: Notes) -> float | None:
     return None
 
 
-def _injected_at(agent: Item, start: datetime | None) -> datetime | time | None:
-    """When the agent was injected; a time of day alone belongs to the last such time before the scan."""
-    at = _moment(*_parts(agent.text("RadiopharmaceuticalStartDateTime")))
+def _injected_at(agent: Item, nuclide: str, start: datetime | None, notes: Notes) -> datetime | time | None:
+    """When the agent was injected, in the zone of `start`.
+
+    A time of day alone is dated by the scan, to the last such time before it, for nuclides that do not outlive a day;
+    agents of longer life may have been injected days before.
+    """
+    day, clock, zone = _parts(agent.text("RadiopharmaceuticalStartDateTime"))
+    at = _moment(day, clock, zone)
+    if at is not None and start is not None:
+        at = at.astimezone(start.tzinfo) if at.tzinfo and start.tzinfo else at.replace(tzinfo=start.tzinfo)
+        before_s = (start - at).total_seconds()
+        if not 0 <= before_s <= _LONGEST_BEFORE_S:
+            notes.warn(
+                f"{name_of('RadiopharmaceuticalStartDateTime')} lies {-before_s / 3600:.0f} h after the begin of the "
+                "scan: left out"
+                if before_s < 0
+                else f"{name_of('RadiopharmaceuticalStartDateTime')} lies {before_s / 86400:.0f} days before the scan: "
+                "left out"
+            )
+            return None
     if at is not None:
         return at
     clock = agent.text("RadiopharmaceuticalStartTime")
-    if start is None:
-        moment = _moment("20000101", clock)
-        return None if moment is None else moment.time()
-    at = _moment(f"{start:%Y%m%d}", clock)
-    plain = start.replace(tzinfo=None)
-    return at - timedelta(days=1) if at is not None and at > plain else at
+    alone = _moment("20000101", clock)
+    if alone is None or start is None or nuclide_by_name(nuclide).half_life_s > _DAY_S:
+        return None if alone is None else alone.time()
+    at = datetime.combine(start.date(), alone.time(), start.tzinfo)
+    return at if at <= start else at - timedelta(days=1)
+
+
+_DAY_S = 86400.0
+_LONGEST_BEFORE_S = 60 * _DAY_S
+"""Scans of the longest-lived agents are made within weeks."""

@@ -71,8 +71,9 @@ def _completed(item: Item, keyword: str, pixels: int) -> int:
         if item.count("PixelRepresentation") is None:
             item.warn("PixelRepresentation", "is missing: counts were read as unsigned")
     for name, value in defaults.items():
-        if item.value(name) is None:
+        if (not item.value(name) and name != "PixelRepresentation") or item.value(name) is None:
             setattr(item.data, name, value)
+    item.data.NumberOfFrames = item.required_count("NumberOfFrames")
     return bits
 
 
@@ -81,10 +82,13 @@ def _used_bits(item: Item, values: Array) -> Array:
     allocated = 8 * values.dtype.itemsize
     stored = item.count("BitsStored") or allocated
     high = item.count("HighBit")
-    if not 1 <= stored <= allocated or (high is not None and high != stored - 1):
-        raise item.error("BitsStored", f"{stored} and HighBit {high} do not fit {allocated} bits allocated")
-    if stored == allocated:
+    if stored >= allocated:
         return values
+    if values.dtype.kind == "u" and values.max(initial=0) >= 1 << stored:
+        item.warn("BitsStored", f"is {stored}, but counts go up to {values.max()}: all {allocated} bits were used")
+        return values
+    if high is not None and high != stored - 1:
+        raise item.error("BitsStored", f"{stored} and HighBit {high} do not fit {allocated} bits allocated")
     spare = allocated - stored
     return (values << spare) >> spare if values.dtype.kind == "i" else values & values.dtype.type((1 << stored) - 1)
 
@@ -143,7 +147,10 @@ def pixel_mm(item: Item, given: tuple[float, float] | None = None) -> tuple[floa
     if given is not None:
         return given
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        values = item.numbers(keyword)
+        try:
+            values = item.numbers(keyword)
+        except InputError as error:
+            raise InputError(f"{error}: give --pixel-mm") from None
         if keyword != "PixelSpacing" and values:
             item.warn(keyword, "was taken as the pixel size, for PixelSpacing is missing; --pixel-mm gives another")
         if len(values) == 1:

@@ -129,8 +129,14 @@ def orientations(
 
 def _cosines(head: Head, notes: Notes) -> Array | None:
     """Unit vectors (2, 3) along which columns and rows grow, None where there are none that can be used."""
-    values = [] if head.item is None else head.item.numbers("ImageOrientationPatient")
-    if not values or head.item is None:
+    if head.item is None:
+        return None
+    try:
+        values = head.item.numbers("ImageOrientationPatient")
+    except InputError as error:
+        head.item.warn("ImageOrientationPatient", f"{head.item.said(error, 'ImageOrientationPatient')}: not used")
+        return None
+    if not values:
         return None
     if len(values) != 6:
         head.item.warn("ImageOrientationPatient", f"needs 6 numbers, it holds {len(values)}: not used")
@@ -270,7 +276,7 @@ def _position(head: Head) -> Array | None:
     try:
         values = head.item.numbers("ImagePositionPatient")
     except InputError as error:
-        head.item.warn("ImagePositionPatient", f"was not used: {error}")
+        head.item.warn("ImagePositionPatient", f"{head.item.said(error, 'ImagePositionPatient')}: not used")
         return None
     if values and len(values) != 3:
         head.item.warn("ImagePositionPatient", f"needs 3 numbers, it holds {len(values)}: not used")

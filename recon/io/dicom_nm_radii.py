@@ -11,7 +11,7 @@ import numpy as np
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom_file import Item
 from spectac.recon.io.dicom_nm_frames import Notes
-from spectac.recon.types import Array
+from spectac.recon.types import LARGEST_RADIUS_MM, Array
 
 Pair = tuple[int, int]
 """(detector, rotation), counted from 0."""
@@ -52,17 +52,20 @@ def read_radii(
     """
     pairs = sorted(count)
     radii, names, single = {}, set(), {}
-    alike = len({tuple(one.numbers("RadialPosition")) for one in detectors.values()}) == 1
+    alike = len({one.text("RadialPosition") for one in detectors.values()}) == 1
     for pair in pairs:
         head = [p for p in pairs if p[0] == pair[0]]
         beside = [p for p in pairs if rotations[p] is rotations[pair]]
         own, fault = _or_fault(detectors.get(pair[0]), pair, head, count, alike)
-        if own is not None and pair in backwards and len(detectors[pair[0]].numbers("RadialPosition")) == own.size > 1:
+        if own is not None and pair in backwards and len(detectors[pair[0]].texts("RadialPosition")) == own.size > 1:
             own = own[::-1]
             notes.warn("a head's one list of radii was taken for a rotation over the same angles backwards, reversed")
         shared, other_fault = _or_fault(rotations[pair], pair, beside, count, False)
         offsets = _ge_offsets(item, pair, pairs, count, notes)
         one = next((values for values in (shared, own) if values is not None and values.size == 1), None)
+        if offsets is not None and one is not None and not _possible(one + offsets):
+            notes.warn("GE's private offsets make radii that no camera has: not used, RadialPosition alone was")
+            offsets = None
         if offsets is not None and one is not None:
             radii[pair] = one + offsets
             names.add("RadialPosition plus GE's private view offsets (0055,1022) > (0013,101e)")
@@ -99,6 +102,10 @@ def read_radii(
     return radii
 
 
+def _possible(radii: Array) -> bool:
+    return bool(radii.min() >= SMALLEST_MM and radii.max() <= LARGEST_RADIUS_MM)
+
+
 def _or_fault(
     source: Item | None, pair: Pair, described: list[Pair], count: Mapping[Pair, int], alike: bool
 ) -> tuple[Array | None, InputError | None]:
@@ -116,7 +123,10 @@ def _values(source: Item, pair: Pair, described: list[Pair], count: Mapping[Pair
 
     `described`: the pairs whose radii the item may list one after the other; `alike`: every head's item has this list.
     """
-    values = np.array(source.numbers("RadialPosition"))
+    try:
+        values = np.array(source.numbers("RadialPosition"))
+    except InputError as error:
+        raise InputError(f"{error}; {_ADVICE}") from None
     if not values.any():
         return None
     if values.min() < 0:
@@ -168,7 +178,9 @@ def _ge_offsets(item: Item, pair: Pair, pairs: list[Pair], count: Mapping[Pair, 
         position = heads.index(pair[0])
         one = items[position if len(items) == len(heads) else 0] if items else None
         # An item of GE's own sequence need not name the creator again.
-        inner = None if one is None else one.private(0x0013, 0x1E, _GE) or (0x0013, 0x101E)
+        inner = None if one is None else one.private(0x0013, 0x1E, _GE)
+        if inner is None and one is not None and not one.text_of((0x0013, 0x0010)):
+            inner = (0x0013, 0x101E)
         offsets = np.array([] if one is None or inner is None else _doubles(one, inner))[2::3]
     except InputError as error:
         notes.warn(

@@ -3,6 +3,7 @@
 Which item belongs to which head and rotation, the sense of rotation, the angle between views, and their time.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -29,7 +30,8 @@ class Rotation:
 
     def __init__(self, item: Item, whole: Item, given: Given, notes: Notes) -> None:
         self.item = item
-        step = given.step_deg if given.step_deg is not None else item.number("AngularStep")
+        said = item.optional_number("AngularStep")
+        step = said if given.step_deg is None else math.copysign(given.step_deg, said or 1.0)
         self.sign = self._sign(item, given.rotation, step, notes)
         frames = item.optional_number("NumberOfFramesInRotation")
         self.frames = int(frames) if frames and frames > 0 else None

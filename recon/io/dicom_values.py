@@ -1,6 +1,7 @@
 """Text of a study that goes into DICOM files: what each element may hold, and what is put right or left out."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import date, time
 
@@ -18,13 +19,16 @@ _SEXES = {
 }  # fmt: skip
 """Words for the sexes that scanners and people write; 1 and 2 are those of ISO/IEC 5218."""
 
-_COMMA = re.compile(r"\s*([+-]?\d+),(\d+)\s*")
+_COMMA = re.compile(r"\s*([+-]?\d*),(\d+)([eE][+-]?\d+)?\s*")
+
+_PLAIN = ("AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI")
+"""Value representations of ASCII characters alone."""
 
 
 def decimal_comma(text: str) -> str | None:
     """The number with a point where the text has one decimal comma ("70,5"), None for any other text."""
     found = _COMMA.fullmatch(text)
-    return f"{found[1]}.{found[2]}" if found else None
+    return f"{found[1] or 0}.{found[2]}{found[3] or ''}" if found else None
 
 
 def fitted(values: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -60,6 +64,11 @@ def fitted(values: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 
 def _fitted(keyword: str, vr: str, text: str) -> str | None:
     """One value as DICOM allows it, "" for an empty one, None where none has its meaning."""
+    if vr in _PLAIN:
+        # Digits of full width and of other scripts have a meaning, but no place in these elements.
+        text = unicodedata.normalize("NFKC", text)
+        if not text.isascii():
+            return None if keyword != "PatientSex" else _SEXES.get(text.lower())
     if not text:
         return ""
     if keyword == "PatientSex":
