@@ -9,15 +9,18 @@ IDENTITY = ("PatientID", "PatientBirthDate", "PatientSex", "PatientName")
 def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     """Keywords in which two patients differ; what either does not say is no difference.
 
-    Values are text by DICOM keyword. Names are compared by their letters, whatever their order; IDs only where both
-    have one issuer or none. No value is returned, so that the answer can stand in an anonymous report.
+    Values are text by DICOM keyword. Names are compared by their words, whatever their order; IDs of two issuers
+    are not compared. No value is returned, so that the answer can stand in an anonymous report.
     """
     found = []
     for keyword in IDENTITY:
         mine, theirs = _plain(keyword, one.get(keyword, "")), _plain(keyword, other.get(keyword, ""))
         if not mine or not theirs or mine == theirs:
             continue
-        if keyword == "PatientID" and _issuer(one) != _issuer(other):
+        if keyword == "PatientID" and _issuer(one) and _issuer(other) and _issuer(one) != _issuer(other):
+            continue
+        if keyword == "PatientSex" and "o" in (mine, theirs):
+            # "Other" is what anonymisers and defaults write.
             continue
         found.append(keyword)
     return found

@@ -197,9 +197,14 @@ def _kind_of_folder(path: Path) -> str:
     """Find out by the files in it: "Interfile" or "DICOM"; InputError where raw projections of both may be there."""
     from spectac.recon.io import dicom_nm, interfile
 
-    headers = any(entry.is_file() and interfile.is_header(entry) for entry in path.iterdir())
-    if not headers:
-        return "DICOM" if dicom_nm.holds_dicom(path) else "Interfile"
+    files = [entry for entry in sorted(path.iterdir()) if entry.is_file()]
+    if not any(interfile.is_header(entry) for entry in files):
+        if dicom_nm.holds_dicom(path):
+            return "DICOM"
+        for entry in files:
+            if entry.suffix.lower() in (".gz", ".zip", ".7z", ".bz2", ".xz", ".rar", ".zst", ".h5", ".hdf5"):
+                raise InputError(f"{path}: no raw projections in this folder but {entry.name}: unpack it, or name it")
+        raise InputError(f"{path}: no raw projections in this folder; understood are: {_UNDERSTOOD}")
     if dicom_nm.holds_dicom_nm(path):
         raise InputError(f"{path}: holds DICOM NM files and Interfile headers: name the file to read")
     return "Interfile"
@@ -208,6 +213,10 @@ def _kind_of_folder(path: Path) -> str:
 def files_of(path: str | os.PathLike[str]) -> list[Path]:
     """All files that reading `path` takes numbers from: a folder's files, a header's data and orbit, a side-car."""
     source = Path(path)
+    if source.is_file():
+        from spectac.recon.io.dicom_file import is_dicomdir
+
+        source = source.parent if is_dicomdir(source) else source
     if source.is_dir():
         return sorted(file for file in source.rglob("*") if file.is_file())
     found = [source]

@@ -18,8 +18,10 @@ from spectac.recon.io.dicom_file import Item, looks_like_dicom, name_of, named, 
 from spectac.recon.io.dicom_nm_frames import Frames, Notes, read_frames
 from spectac.recon.io.dicom_nm_geometry import Views, read_views
 from spectac.recon.io.dicom_nm_header import (
+    UnfitWindowsError,
     check_kind,
     kind_of,
+    named_nuclides,
     read_collimator,
     read_corrections,
     read_nuclide,
@@ -32,6 +34,7 @@ from spectac.recon.io.dicom_nm_pixels import is_count_unit, pixel_mm, scale, sto
 from spectac.recon.io.dicom_nm_position import Head, axis_position, orientations
 from spectac.recon.io.dicom_nm_rotation import detector_items
 from spectac.recon.io.dicom_nm_write import check_header, write_image, write_study
+from spectac.recon.nuclides import NUCLIDES
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Study
 
@@ -60,7 +63,7 @@ def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
         raise InputError("a DICOM study needs at least one file, got an empty list")
     if len(paths) == 1 and paths[0].is_dir():
         paths, notes = _raw_files_in(paths[0])
-    parts = without_copies([_read_one(one, given) for one in paths], notes)
+    parts = without_copies(_read_all(paths, given, notes), notes)
     return merged([part.path for part in parts], with_one_axis(parts), notes)
 
 
@@ -106,7 +109,25 @@ def _raw_files_in(folder: Path) -> tuple[list[Path], list[str]]:
     return raw, [f"left out of {folder.name}: {listed}"] if others else []
 
 
-def _read_one(path: Path, given: Given) -> Part:
+def _read_all(paths: Sequence[Path], given: Given, notes: list[str]) -> list[Part]:
+    """Every file by itself; of several those without a usable energy window are left out, with a note."""
+    if len(paths) == 1:
+        return [_read_one(paths[0], given, None)]
+    named = set().union(*(named_nuclides(open_dicom(path, pixels=False)) for path in paths)) & set(NUCLIDES)
+    shared = named.pop() if len(named) == 1 else None
+    parts, unfit = [], []
+    for path in dict.fromkeys(paths):
+        try:
+            parts.append(_read_one(path, given, shared))
+        except UnfitWindowsError as error:
+            unfit.append(error)
+            notes.append(f"{path.name} was left out: {str(error).removeprefix(f'{path}: ')}")
+    if not parts:
+        raise unfit[0]
+    return parts
+
+
+def _read_one(path: Path, given: Given, shared_nuclide: str | None) -> Part:
     item = open_dicom(path)
     notes = Notes()
     with named(path):
@@ -116,7 +137,7 @@ def _read_one(path: Path, given: Given) -> Part:
         corrections = read_corrections(item, notes)
         frames = read_frames(item, item.required_count("NumberOfFrames"), notes)
         windows = read_windows(item, sorted({int(w) for w in frames.window}), notes)
-        name = read_nuclide(item, given.nuclide, windows.values(), notes)
+        name = read_nuclide(item, given.nuclide, shared_nuclide, windows.values(), notes)
         frames, kept = _with_windows(frames, windows)
         peak = _tell_photopeak(windows, name, notes)
         views = read_views(item, frames, peak, given, notes)

@@ -194,7 +194,9 @@ class _Orbit:
                 self.start = self._starts()
                 return
             self.step = taken
-        if covered < 0.9 * step * self.count[self.pairs[0]]:
+        turn = step * self.count[self.pairs[0]]
+        agrees = any(one.arc_deg is not None and abs(one.arc_deg - turn) < step for one in rotations)
+        if turn < 360.0 - step and not agrees:
             self.notes.warn(
                 f"the heads cover one another over {covered:.0f} deg: check the start angles and the step of {step:g} "
                 "deg (--head-angles, --step-deg)"

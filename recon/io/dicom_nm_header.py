@@ -103,20 +103,30 @@ def check_kind(item: Item, wanted: str, notes: Notes, *, transmission: bool = Fa
         notes.warnings.append("ImageType says DERIVED: these projections were processed after the acquisition")
 
 
-def read_nuclide(item: Item, wanted: str | None, windows: Iterable[EnergyWindow], notes: Notes) -> str:
+class UnfitWindowsError(InputError):
+    """A file none of whose energy windows can be used."""
+
+
+def named_nuclides(item: Item) -> set[str]:
+    """Symbols of the nuclides that a file names."""
+    agents = item.items("RadiopharmaceuticalInformationSequence")
+    codes = [code for agent in agents for code in agent.items("RadionuclideCodeSequence")]
+    return {symbol for code in codes if (symbol := nuclide_of(code)) is not None}
+
+
+def read_nuclide(
+    item: Item, wanted: str | None, shared: str | None, windows: Iterable[EnergyWindow], notes: Notes
+) -> str:
     """Nuclide: the caller's, else that of RadionuclideCodeSequence, else that which a window is called after.
+
+    `shared`: what the other files of the acquisition name, for a file that names none.
 
     Raises InputError where there is none, one that is not known, or several.
     """
-    found, unknown, agents = set(), [], []
-    for agent in item.items("RadiopharmaceuticalInformationSequence"):
-        agents += [text for text in [agent.text("Radiopharmaceutical")] if text]
-        for code in agent.items("RadionuclideCodeSequence"):
-            name = nuclide_of(code)
-            if name in NUCLIDES:
-                found.add(str(name))
-            elif name is not None:
-                unknown.append(name)
+    symbols = named_nuclides(item)
+    found, unknown = symbols & set(NUCLIDES), sorted(symbols - set(NUCLIDES))
+    sequence = item.items("RadiopharmaceuticalInformationSequence")
+    agents = [text for agent in sequence if (text := agent.text("Radiopharmaceutical"))]
     if wanted is not None:
         if (found or unknown) and {*found, *unknown} != {nuclide_by_name(wanted).symbol}:
             said = ", ".join(sorted(found) + unknown)
@@ -133,6 +143,9 @@ def read_nuclide(item: Item, wanted: str | None, windows: Iterable[EnergyWindow]
         way = how_to_describe(unknown[0])
         raise item.error(where, f"names {', '.join(unknown)}, which is not in the table of nuclides: {way}")
     what = "names no nuclide" + (f" (only the radiopharmaceutical {', '.join(agents)})" if agents else "")
+    if shared is not None:
+        notes.warn(f"{item.path.name} names no nuclide: {shared} was taken from the other files")
+        return shared
     windows = list(windows)
     told = _told_by_windows(windows, agents)
     if told is not None:
@@ -191,7 +204,7 @@ def read_windows(item: Item, used: list[int], notes: Notes) -> dict[int, EnergyW
             unfit.append(error)
             notes.warn(f"window {index + 1} was left out: {str(error).removeprefix(f'{item.path}: ')}")
     if not windows:
-        raise unfit[0]
+        raise UnfitWindowsError(str(unfit[0]))
     named = with_own_names(list(windows.values()))
     renamed = [new.name for old, new in zip(windows.values(), named, strict=True) if old.name != new.name]
     if renamed:

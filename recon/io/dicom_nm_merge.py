@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,8 +58,11 @@ def with_one_axis(parts: Sequence[Part]) -> list[Study]:
     studies = [part.study for part in parts]
     options = [list(part.axis.possible.values()) for part in parts]
     taken = [part.axis.taken for part in parts]
-    if len(parts) < 2 or not all(options) or _one_axis(taken):
+    if len(parts) < 2 or not all(options):
         return studies
+    if _one_axis(taken):
+        # Heads at different angles that agree show that the position was read rightly.
+        return [_undoubted(part) for part in parts] if _apart(studies) else studies
     shared = [
         [next((other for other in of_part if math.dist(one[:2], other[:2]) <= _APART_MM), None) for of_part in options]
         for one in options[0]
@@ -66,11 +70,27 @@ def with_one_axis(parts: Sequence[Part]) -> list[Study]:
     together = [axes for axes in shared if None not in axes]
     if len(together) != 1:
         return studies
-    line = "ImagePositionPatient was read so that all files have one rotation axis"
-    return [
-        replace(study, acquisition=replace(study.acquisition, axis_lps_mm=axis), history=(*study.history, line))
-        for study, axis in zip(studies, together[0], strict=True)
-    ]
+    settled = []
+    for part, study, axis in zip(parts, studies, together[0], strict=True):
+        assert axis is not None
+        x, y, _ = axis
+        line = f"ImagePositionPatient read so that all files have one rotation axis: x = {x:.1f}, y = {y:.1f} mm"
+        acquisition = replace(study.acquisition, axis_lps_mm=axis)
+        history = (*(one for one in study.history if one != part.axis.reading), line)
+        settled.append(replace(_undoubted(part), acquisition=acquisition, history=history))
+    return settled
+
+
+def _undoubted(part: Part) -> Study:
+    """The study of a file without the warnings that the other files settle."""
+    doubts = part.axis.doubts
+    return replace(part.study, warnings=tuple(line for line in part.study.warnings if line not in doubts))
+
+
+def _apart(studies: Sequence[Study]) -> bool:
+    """Tell whether the files begin at different angles."""
+    starts = [one.acquisition.view_angles_deg[0] for one in studies]
+    return bool(np.abs((np.array(starts) - starts[0] + 180.0) % 360.0 - 180.0).max() > 5.0)
 
 
 def _one_axis(axes: Sequence[AxisPosition | None]) -> bool:
@@ -86,6 +106,7 @@ def merged(paths: Sequence[Path], studies: Sequence[Study], notes: Sequence[str]
     """
     if len(studies) == 1:
         return replace(studies[0], warnings=(*studies[0].warnings, *notes)) if notes else studies[0]
+    studies = _completed(studies)
     _refuse_others(paths, studies)
     heads: list[list[int]] = []
     for index, study in enumerate(studies):
@@ -112,6 +133,35 @@ def merged(paths: Sequence[Path], studies: Sequence[Study], notes: Sequence[str]
         history=(*history, f"{len(studies)} files taken as {what} of one acquisition"),
         warnings=(*dict.fromkeys(line for one in studies for line in one.warnings), *told, *notes),
     )
+
+
+def _completed(studies: Sequence[Study]) -> list[Study]:
+    """The studies, each with what it does not say taken from the first that does."""
+
+    def first(name: str) -> Any:
+        values = (getattr(one.acquisition, name) for one in studies)
+        return next((value for value in values if value is not None), None)
+
+    names = ("collimator", "patient_position", "frame_of_reference_uid")
+    starts = [one.acquisition.start for one in studies if one.acquisition.start is not None]
+    start = next((one for one in starts if one.tzinfo is not None), starts[0] if starts else None)
+    known = [one.acquisition.view_seconds for one in studies if one.acquisition.times_known]
+    patient = {key: text for one in reversed(studies) for key, text in one.patient.items() if text}
+    injection = next((one.injection for one in studies if one.injection is not None), None)
+    found = []
+    for one in studies:
+        acquisition = one.acquisition
+        changes = {name: first(name) for name in names if getattr(acquisition, name) is None}
+        if acquisition.start is None:
+            changes["start"] = start
+        elif acquisition.start.tzinfo is None and start is not None:
+            changes["start"] = acquisition.start.replace(tzinfo=start.tzinfo)
+        if not acquisition.times_known and known and np.ptp(known[0]) == 0:
+            changes |= {"view_seconds": np.full(acquisition.views, known[0][0]), "view_start_s": None}
+        own = {key: text for key, text in one.patient.items() if text}
+        complete = replace(one, patient=patient | own, injection=one.injection or injection)
+        found.append(replace(complete, acquisition=replace(acquisition, **changes)))
+    return found
 
 
 def _odd_corrections(studies: Sequence[Study]) -> list[str]:
@@ -147,12 +197,15 @@ def _refuse_others(paths: Sequence[Path], studies: Sequence[Study]) -> None:
     """InputError where two files differ in what heads and windows of one acquisition have in common."""
     first = studies[0]
     for other in studies[1:]:
-        for keyword in ("PatientID", "StudyInstanceUID"):
-            if first.patient.get(keyword) != other.patient.get(keyword):
-                raise _refusal(paths, studies, f"{keyword} differs")
+        if "PatientID" in differences(first.patient, other.patient):
+            raise _refusal(paths, studies, "PatientID differs")
+        if first.patient.get("StudyInstanceUID") != other.patient.get("StudyInstanceUID"):
+            raise _refusal(paths, studies, "StudyInstanceUID differs")
         if ("DECY" in first.acquisition.corrections) != ("DECY" in other.acquisition.corrections):
             raise _refusal(paths, studies, "only some are corrected for decay (CorrectedImage)")
-        for name in ("nuclide", "matrix", "pixel_mm", "collimator", "patient_position"):
+        if not np.allclose(first.acquisition.pixel_mm, other.acquisition.pixel_mm, rtol=1e-3):
+            raise _refusal(paths, studies, "pixel_mm differs")
+        for name in ("nuclide", "matrix", "collimator", "patient_position"):
             if getattr(first.acquisition, name) != getattr(other.acquisition, name):
                 raise _refusal(paths, studies, f"{name} differs")
         if first.acquisition.frame_of_reference_uid != other.acquisition.frame_of_reference_uid:
@@ -163,25 +216,23 @@ def _refuse_others(paths: Sequence[Path], studies: Sequence[Study]) -> None:
         if one is not None and two is not None and math.hypot(one[0] - two[0], one[1] - two[1]) > _APART_MM:
             raise _refusal(paths, studies, "their rotation axes lie apart")
         begun, began = first.acquisition.start, other.acquisition.start
-        if begun is not None and began is not None:
-            if (begun.tzinfo is None) != (began.tzinfo is None):
-                raise _refusal(paths, studies, "only some of them name a time zone")
-            if abs((begun - began).total_seconds()) > _AT_ONCE_S:
-                raise _refusal(paths, studies, "they start more than a minute apart")
+        if begun is not None and began is not None and abs((begun - began).total_seconds()) > _AT_ONCE_S:
+            raise _refusal(paths, studies, "they start more than a minute apart")
 
 
 def _same_views(one: Study, other: Study) -> bool:
     """Tell whether two files hold the same views; the same angles with other radii or times are refused elsewhere."""
     mine, theirs = one.acquisition, other.acquisition
-    return all(
-        _close(getattr(mine, name), getattr(theirs, name))
-        for name in ("view_angles_deg", "radii_mm", "view_seconds", "view_start_s", "u_offset_mm")
-    )
+    return all(_close(getattr(mine, name), getattr(theirs, name), within) for name, within in _SAME.items())
 
 
-def _close(one: Array | None, other: Array | None) -> bool:
+_SAME = {"view_angles_deg": 0.05, "radii_mm": 1.0, "view_seconds": 1e-3, "view_start_s": 1.0, "u_offset_mm": 0.01}
+"""Differences of deg, mm and s that two files of one acquisition may have by rounding."""
+
+
+def _close(one: Array | None, other: Array | None, within: float) -> bool:
     a, b = np.asarray(one), np.asarray(other)
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=0, atol=1e-3, equal_nan=True))
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=0, atol=within, equal_nan=True))
 
 
 def _limits(windows: Sequence[EnergyWindow]) -> list[tuple[float, float]]:

@@ -1,7 +1,7 @@
 """Who lay in the scanner, how and when: patient, study, posture, start and injection of a DICOM NM file."""
 
 import re
-from datetime import UTC, datetime, time, timedelta, timezone
+from datetime import datetime, time, timedelta, timezone
 
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom_file import Item, name_of
@@ -103,15 +103,17 @@ def read_start(item: Item, given: datetime | None, notes: Notes) -> datetime | N
         )
         return None
     start, *other = found.values()
-    if other and (apart_s := abs((_comparable(start) - _comparable(other[0])).total_seconds())) > _APART_S:
+    if other and (apart_s := _apart_s(start, other[0])) > _APART_S:
         first, second = found
         notes.warn(f"{first} and {second} lie {apart_s / 60:.0f} min apart: the first was used; --start gives another")
     return start
 
 
-def _comparable(moment: datetime) -> datetime:
-    """The moment in UTC where its zone is known, else as it is."""
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+def _apart_s(one: datetime, other: datetime) -> float:
+    """Seconds between two moments; where one lacks its zone both are taken to have the same."""
+    if one.tzinfo is None or other.tzinfo is None:
+        one, other = one.replace(tzinfo=None), other.replace(tzinfo=None)
+    return abs((one - other).total_seconds())
 
 
 _APART_S = 60.0

@@ -7,6 +7,9 @@ from spectac.recon.types import Array
 _MOST_UNPACKED = 200
 """Compressed pixels may grow by this factor (RLE: at most 64), or to 64 MiB; a header that wants more is damaged."""
 
+_FEWEST_BITS = 8
+"""No camera counts with fewer."""
+
 _NO_UNIT = {"", "1", "{counts}", "{count}", "counts", "CNTS", "no units"}
 
 
@@ -36,6 +39,10 @@ def stored_frames(item: Item) -> Array:
             raise item.error(keyword, f"holds {held} compressed bytes, too few for {described}")
     elif held < needed:
         raise item.error(keyword, f"holds {held} bytes, {described} need {needed}: the file is cut off or damaged")
+    used = item.count("BitsStored") or bits, item.count("HighBit")
+    if not syntax.is_compressed and keyword == "PixelData":
+        # pydicom would cut the values to BitsStored, which is ours to judge.
+        item.data.BitsStored, item.data.HighBit = bits, bits - 1
     try:
         with item.reading(name := f"the pixel data ({shortened(syntax.name)})"):
             if "TransferSyntaxUID" not in item.data.file_meta:
@@ -51,7 +58,7 @@ def stored_frames(item: Item) -> Array:
     values = values.reshape(frames, rows, columns) if values.size == frames * rows * columns else values
     if values.shape != (frames, rows, columns):
         raise item.error(keyword, f"unfolds to {values.shape}, the header promises {described}")
-    return _used_bits(item, values) if values.dtype.kind in "iu" else values
+    return _used_bits(item, values, *used) if values.dtype.kind in "iu" else values
 
 
 def _completed(item: Item, keyword: str, pixels: int) -> int:
@@ -77,16 +84,17 @@ def _completed(item: Item, keyword: str, pixels: int) -> int:
     return bits
 
 
-def _used_bits(item: Item, values: Array) -> Array:
+def _used_bits(item: Item, values: Array, stored: int, high: int | None) -> Array:
     """Values without what lies in the bits above BitsStored."""
     allocated = 8 * values.dtype.itemsize
-    stored = item.count("BitsStored") or allocated
-    high = item.count("HighBit")
     if stored >= allocated:
         return values
-    if values.dtype.kind == "u" and values.max(initial=0) >= 1 << stored:
-        item.warn("BitsStored", f"is {stored}, but counts go up to {values.max()}: all {allocated} bits were used")
+    beyond = values.dtype.kind == "u" and values.max(initial=0) >= 1 << stored
+    if beyond and stored < _FEWEST_BITS:
+        item.warn("BitsStored", f"is {stored}, but values go up to {values.max()}: all {allocated} bits were used")
         return values
+    if beyond:
+        item.warn("BitsStored", f"is {stored}, but values go up to {values.max()}: the bits above were left out")
     if high is not None and high != stored - 1:
         raise item.error("BitsStored", f"{stored} and HighBit {high} do not fit {allocated} bits allocated")
     spare = allocated - stored

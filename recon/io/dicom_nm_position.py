@@ -59,10 +59,15 @@ AxisPosition = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Axis:
-    """The position that was taken (None: unknown), and every position that is possible, by its reading."""
+    """The position that was taken (None: unknown), and every position that is possible, by its reading.
+
+    `reading` is the line of history on it, `doubts` are the warnings that other files of the scan can settle.
+    """
 
     taken: AxisPosition | None = None
     possible: Mapping[str, AxisPosition] = field(default_factory=dict)
+    reading: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ def axis_position(
         values = _position(head)
         if values is not None:
             positions.append((head, one, values))
-    unknown = "the axis position is unknown, a CT needs registration or --assume-aligned"
+    unknown = "the axis position is unknown, so that a CT is registered to the SPECT image"
     if len(positions) < len(heads):
         notes.warnings.append(f"{name_of('ImagePositionPatient')} is missing or unfit in the detector items: {unknown}")
         return Axis()
@@ -233,22 +238,23 @@ def axis_position(
         return Axis(None, possible)
     if chosen is None:
         fits = f"{_both(possible)} fit equally" if readings else "no known reading fits start angle and radius"
-        notes.warnings.append(
-            f"{name_of('ImagePositionPatient')} of raw projections has no settled meaning and {fits}: {unknown}"
-        )
-        return Axis(None, possible)
+        doubt = f"{name_of('ImagePositionPatient')} of raw projections has no settled meaning and {fits}: {unknown}"
+        notes.warnings.append(doubt)
+        return Axis(None, possible, doubts=(doubt,))
     taken = possible[chosen]
     possible = {chosen: taken, **possible}
     x, y, z = taken
     why = f", {len(heads)} heads agree" if len(heads) > 1 else ""
     why += f", as {written_by.split(' ')[0]} writes it" if known == chosen and not proven else ""
-    notes.history.append(
+    reading = (
         f"ImagePositionPatient read as {_WORDS[chosen]}{why}: axis at x = {x:.1f}, y = {y:.1f} mm, rows from z = "
         f"{z:.1f} to {z + (rows - 1) * pitch:.1f} mm"
     )
+    notes.history.append(reading)
+    doubts = []
     sure = proven or known == chosen
     if len(possible) > 1 and not sure:
-        notes.warnings.append(
+        doubts.append(
             f"{name_of('ImagePositionPatient')} has no settled meaning: {_both(possible)} are possible, "
             f"{_apart_mm(possible):.0f} mm apart; the first was taken, check it against the CT"
         )
@@ -258,15 +264,16 @@ def axis_position(
             "the superior row's; check the heights against the CT"
         )
     if len(heads) == 1 and not sure:
-        notes.warnings.append(
+        doubts.append(
             f"{name_of('ImagePositionPatient')} of one head alone cannot show that it was read rightly: check the axis "
             "against the CT before you rely on its position"
         )
+    notes.warnings += doubts
     if np.hypot(x, y) > _NEAR_MM:
         notes.warnings.append(
             f"the rotation axis lies {np.hypot(x, y):.0f} mm from the origin: check it against the CT"
         )
-    return Axis(taken, {chosen: taken} if sure else possible)
+    return Axis(taken, {chosen: taken} if sure else possible, reading, tuple(doubts))
 
 
 def _position(head: Head) -> Array | None:

@@ -102,7 +102,7 @@ class Rotation:
             arcs = [self.step_deg * n for n in (views, views - 1, views * heads)]
             if not any(abs(arc - self.arc_deg) <= max(0.5 * self.step_deg, 0.5) for arc in arcs):
                 notes.warn(
-                    f"ScanArc is {self.arc_deg:g} deg, but {views} views of AngularStep {self.step_deg:g} deg make "
+                    f"ScanArc is {self.arc_deg:g} deg, but {views} views {self.step_deg:g} deg apart make "
                     f"{arcs[0]:g}: the step was used"
                 )
         return self.step_deg

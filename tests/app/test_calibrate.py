@@ -106,7 +106,7 @@ def test_twice_the_activity_twice_as_early_is_the_same(run, phantom, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"assayed": "yesterday"}, "--assayed needs a time such as 2026-11-02T09:30, not 'yesterday'"),
+        ({"assayed": "yesterday"}, "--assayed needs a date and time, e.g. 2026-11-02T09:30, not 'yesterday'"),
         ({"volume-ml": 0.1}, "are less than a voxel of 0.343 mL"),
         ({"volume-ml": 0}, "a volume in mL above 0, got 0"),
         ({"volume-ml": "nan"}, "a volume in mL above 0, got nan"),

@@ -17,7 +17,7 @@ JANE = {"PatientID": "7", "PatientName": "Doe^Jane", "PatientBirthDate": "197002
         {"PatientBirthDate": "1970.02.03"},
         {"PatientSex": "f", "PatientID": " 7 "},
         {"PatientID": "", "PatientBirthDate": "00000000"},
-        {"PatientID": "8", "IssuerOfPatientID": "another hospital"},
+        {"PatientSex": "O"},
     ],
 )
 def test_spellings_and_gaps_are_no_difference(other):
@@ -29,6 +29,7 @@ def test_spellings_and_gaps_are_no_difference(other):
     ("other", "keys"),
     [
         ({"PatientID": "8"}, ["PatientID"]),
+        ({"PatientID": "8", "IssuerOfPatientID": "another hospital"}, ["PatientID"]),
         ({"PatientBirthDate": "19700204", "PatientSex": "M"}, ["PatientBirthDate", "PatientSex"]),
         ({"PatientName": "Doe^Jean"}, ["PatientName"]),
     ],
@@ -37,3 +38,9 @@ def test_what_differs_is_named_without_its_value(other, keys):
     assert differences(JANE, JANE | other) == keys
     (line,) = doubts(JANE, JANE | other, "a.dcm and b.dcm")
     assert line == f"a.dcm and b.dcm differ in {' and '.join(keys)}: are they of one person?"
+
+
+def test_ids_of_two_hospitals_say_nothing():
+    one = JANE | {"IssuerOfPatientID": "A"}
+    assert differences(one, JANE | {"PatientID": "8", "IssuerOfPatientID": "B"}) == []
+    assert differences(one, one | {"PatientID": "8"}) == ["PatientID"]

@@ -227,6 +227,32 @@ def test_the_dose_is_one_that_a_patient_can_get(changed, scan, dose, activity_mb
     assert note is None or told(study, "RadionuclideTotalDose", note)
 
 
+def test_an_agent_that_outlives_the_day_is_not_dated(changed):
+    """Lu-177 is scanned days after the injection: a time of day alone does not say which day."""
+
+    def edit(data):
+        code = agent(data).RadionuclideCodeSequence[0]
+        code.CodeValue, code.CodeMeaning = "447553000", "^177^Lutetium"
+        agent(data).RadiopharmaceuticalStartTime = "061500"
+
+    assert open_study(changed(edit)).injection.at == time(6, 15)
+
+
+def test_the_zone_of_the_injection_counts(changed):
+    def edit(data):
+        data.TimezoneOffsetFromUTC = "+0200"
+        agent(data).RadiopharmaceuticalStartDateTime = "20260203051500+0000"
+
+    assert open_study(changed(edit)).injection.at.isoformat() == "2026-02-03T07:15:00+02:00"
+
+    def after(data):
+        agent(data).RadiopharmaceuticalStartDateTime = "20270203051500"
+
+    study = open_study(changed(after))
+    assert study.injection is None
+    assert told(study, "RadiopharmaceuticalStartDateTime", "after the begin of the scan: left out")
+
+
 def test_an_injection_in_the_evening_belongs_to_the_day_before(changed):
     study = open_study(changed(lambda data: setattr(agent(data), "RadiopharmaceuticalStartTime", "220000")))
     assert study.injection.at == datetime(2026, 2, 2, 22)
@@ -251,7 +277,7 @@ def test_a_date_without_a_time_is_no_midnight(changed):
 
     study = open_study(changed(alone))
     assert study.acquisition.start is None
-    assert told(study, "AcquisitionDate", "--start gives it", "Content 20260203 103200")
+    assert told(study, "AcquisitionDate", "--start gives it", "ContentDate and ContentTime")
     given = open_study(changed(alone), start=datetime(2026, 2, 3, 10, 11))
     assert given.acquisition.start == datetime(2026, 2, 3, 10, 11)
     assert not told(given, "--start")
@@ -260,7 +286,7 @@ def test_a_date_without_a_time_is_no_midnight(changed):
 def test_two_starts_an_hour_apart_are_told(changed):
     study = open_study(changed(lambda data: setattr(data, "AcquisitionDateTime", "20260203111112.5+0900")))
     assert study.acquisition.start.isoformat() == "2026-02-03T11:11:12.500000+09:00"
-    assert told(study, "AcquisitionDateTime", "2026-02-03 10:11:12")
+    assert told(study, "AcquisitionDateTime and AcquisitionDate and AcquisitionTime lie 60 min apart")
 
 
 @pytest.mark.parametrize(("stored", "seconds"), [("11", 0.011), ("11000000", 11000.0)])
@@ -428,6 +454,7 @@ def test_an_arc_is_that_of_a_heads_own_views(changed, scan):
 def test_heads_that_cover_one_another_are_told(changed):
     def edit(data):
         heads(data)[1].StartAngle = "90"
+        rotation(data).ScanArc = ""
         for head in heads(data):
             del head.ImageOrientationPatient, head.ImagePositionPatient
 
@@ -530,6 +557,16 @@ def test_a_list_of_all_heads_in_every_item_gives_each_head_its_part(changed):
     assert told(study, "lists the 60 radii of all heads")
 
 
+def test_text_for_a_radius_gives_way_to_the_rotations(changed, scan):
+    def edit(data):
+        raw(heads(data)[0], "RadialPosition", b"abc", "DS")
+        rotation(data).RadialPosition = "140"
+
+    study = open_study(changed(edit))
+    assert same_numbers(study, scan)
+    assert told(study, "RadialPosition", "not used, the rotation items have another")
+
+
 def test_a_missing_radius_lies_between_its_neighbours(changed):
     study = open_study(changed(lambda data: radii(data, lambda _: ["140", "0", "144", *["150"] * 27])))
     assert study.acquisition.radii_mm[:4].tolist() == [140.0, 142.0, 144.0, 150.0]
@@ -613,6 +650,27 @@ def test_what_describes_the_pixels_may_be_missing(changed, scan, keyword):
     study = open_study(changed(lambda data: delattr(data, keyword)))
     assert same_numbers(study, scan)
     assert told(study, keyword) is (keyword in ("PixelRepresentation", "BitsAllocated"))
+
+
+def test_counts_above_bits_stored_are_kept(changed, scan):
+    def edit(data):
+        data.BitsStored, data.HighBit = 4, 3
+
+    study = open_study(changed(edit))
+    assert same_numbers(study, scan)
+    assert told(study, "BitsStored is 4, but values go up to")
+
+
+@pytest.mark.parametrize("values", [{"HighBit": 7}, {"BitsStored": 0}, {"NumberOfFrames": "180.0"}])
+def test_elements_that_cannot_matter_never_decide(changed, scan, values):
+    def edit(data):
+        for keyword, value in values.items():
+            if keyword == "NumberOfFrames":
+                raw(data, keyword, value.encode(), "IS")
+            else:
+                setattr(data, keyword, value)
+
+    assert same_numbers(open_study(changed(edit)), scan)
 
 
 def test_the_pixel_size_from_whereever_it_stands(changed, scan):
@@ -706,6 +764,54 @@ def test_files_of_two_people_are_never_joined_silently(changed, tmp_path):
         assert not told(study, value)
     alike = open_study([first, changed(window(2, PatientName="JANE DOE", PatientSex=""), "b.dcm")])
     assert not told(alike, "one person")
+
+
+# What single files lack, others of the acquisition have.
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    [
+        "PatientID",
+        "StudyInstanceUID",
+        "FrameOfReferenceUID",
+        "PatientGantryRelationshipCodeSequence",
+        "RadiopharmaceuticalInformationSequence",
+        "AcquisitionTime",
+    ],
+)
+def test_what_one_file_lacks_is_taken_from_the_others(changed, scan, tmp_path, keyword):
+    for window in (1, 2, 3):
+
+        def edit(data, window=window):
+            one_window(data, window)
+            if window == 1:
+                delattr(data, keyword)
+
+        changed(edit, f"files/w{window}.dcm")
+    study, right = open_study(tmp_path / "files"), open_study(scan)
+    assert np.array_equal(study.counts[[1, 0, 2]], right.counts)
+    for name in ("nuclide", "start", "frame_of_reference_uid", "patient_position"):
+        assert getattr(study.acquisition, name) == getattr(right.acquisition, name)
+    assert study.patient["PatientID"] == "7"
+
+
+def test_roundings_in_one_file_and_a_file_without_a_window_cost_nothing(changed, tmp_path):
+    def rounded(data):
+        one_window(data, 1)
+        data.PixelSpacing = ["6.6001", "6.6001"]
+        for head in heads(data):
+            head.RadialPosition = ["140.4"] * VIEWS
+
+    def empty(data):
+        one_window(data, 3)
+        limits = data.EnergyWindowInformationSequence[0].EnergyWindowRangeSequence[0]
+        limits.EnergyWindowLowerLimit = limits.EnergyWindowUpperLimit = "0"
+
+    paths = [changed(rounded, "a.dcm"), changed(lambda data: one_window(data, 2), "b.dcm"), changed(empty, "c.dcm")]
+    study = open_study(paths)
+    assert [w.name for w in study.windows] == ["lower", "photopeak"]
+    assert told(study, "c.dcm was left out", "0 to 0 keV")
 
 
 # GE's position: facts of a real Discovery 670, two beds of one scan.

@@ -35,7 +35,7 @@ def test_missing_file_and_empty_folder(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         open_study(tmp_path / "none")
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(InputError, match="no Interfile header of raw projections in this folder"):
+    with pytest.raises(InputError, match="no raw projections in this folder; understood are"):
         open_study(tmp_path)
 
 
