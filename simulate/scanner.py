@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ SCHEMES = ("photopeak", "dew", "tew", "tew+scatter")
 
 FRAME_OF_REFERENCE = "2.25.148390252197534286430124911650341182"
 """One UID for all virtual patients: they share the camera's coordinates (2.25: from a UUID, no registered root)."""
+
+START = datetime(2000, 1, 1, 12)
+"""Begin of every virtual scan: files have a place for it, nothing depends on it."""
 
 SCATTER_WINDOW = (92.0 / 140.5, 126.0 / 140.5)
 """Wide Compton window over the peak energy: 92-126 keV for Tc-99m (Jaszczak et al., J Nucl Med 1984;25:893-900)."""
@@ -175,6 +179,7 @@ class Scanner:
             view_seconds=np.full(self.views, self.view_seconds),
             nuclide=nuclide,
             collimator=self.collimator_data,
+            start=START,
             view_start_s=np.tile(np.arange(each) * self.view_seconds, self.heads),
             detector=np.repeat(np.arange(self.heads), each),
             axis_lps_mm=(0.0, 0.0, self.table_z_mm - 0.5 * (self.matrix[0] - 1) * self.pixel_mm),
