@@ -22,11 +22,11 @@ pytestmark = pytest.mark.skipif(
 WORKER = Path(__file__).with_name("fuzz_worker.py")
 LONGEST_S = 5.0
 FULL = {
-    "nm": 24_000, "recon": 8000, "ct": 8000, "ct-folder": 8000, "interfile": 12_000, "interfile-image": 8000,
-    "interfile-data": 8000, "hdf5": 6000, "nifti": 10_000, "map": 8000,
+    "nm": 10_000, "recon": 3000, "ct": 3000, "ct-folder": 3000, "interfile": 5000, "interfile-image": 3000,
+    "interfile-data": 3000, "hdf5": 2500, "nifti": 4000, "map": 3500,
 }  # fmt: skip
-"""Files of each kind in the full run."""
-assert sum(FULL.values()) == 100_000
+"""Files of each kind in the full run: what two cores read in about ten minutes."""
+assert sum(FULL.values()) == 40_000
 
 
 class Worker:
