@@ -152,9 +152,20 @@ def read_nuclide(
         name, by = told
         notes.warn(f"{name_of(where)} {what}: {name} was taken, for {by}; --nuclide gives another")
         return name
-    fitting = [one.name for one in NUCLIDES.values() if any(window.holds(one.main_kev) for window in windows)]
+    fitting = _fitting(windows)
     hint = f"the windows hold the line of {' or '.join(fitting)}" if fitting else f"one of {', '.join(NUCLIDES)}"
     raise item.error(where, f"{what}: give --nuclide ({hint})")
+
+
+def _fitting(windows: Sequence[EnergyWindow]) -> list[str]:
+    """Nuclides whose main line lies in the middle of a window, else anywhere in one."""
+    in_middle, inside = [], []
+    for one in NUCLIDES.values():
+        held = [window for window in windows if window.holds(one.main_kev)]
+        middles = [abs(0.5 * (w.lower_kev + w.upper_kev) - one.main_kev) <= 0.1 * w.width_kev for w in held]
+        in_middle += [one.name] if any(middles) else []
+        inside += [one.name] if held else []
+    return in_middle or inside
 
 
 def _told_by_windows(windows: Iterable[EnergyWindow], agents: Sequence[str]) -> tuple[str, str] | None:

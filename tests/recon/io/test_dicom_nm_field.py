@@ -314,6 +314,41 @@ def test_windows_of_one_name_are_told_apart_by_their_limits(changed, scan):
     assert photopeak_index(study, "i-123 143-175 kev") == 0
 
 
+def test_a_camera_with_six_windows_of_which_two_share_a_name(changed):
+    """A GE Discovery 670 with Lu-177: two peaks, four scatter windows, no nuclide named."""
+    limits = {
+        "208_EM": (187.2, 228.8), "113_EM": (101.7, 124.3), "sc1_SC": (166.4, 187.2), "sc2_SC": (228.8, 249.6),
+        "sc3_SC": (90.4, 101.7), "sc3_SC ": (124.3, 135.6),
+    }  # fmt: skip
+
+    def edit(data):
+        one_window(data, 1)
+        counts = np.frombuffer(data.PixelData, "<u2").reshape(-1, ROWS, COLUMNS)
+        frames = int(data.NumberOfFrames)
+        data.PixelData = np.concatenate([counts + w for w in range(6)]).tobytes()
+        data.EnergyWindowVector = np.repeat(np.arange(1, 7), frames).tolist()
+        for name in VECTORS[1:]:
+            setattr(data, name, list(getattr(data, name)) * 6)
+        data.NumberOfFrames, data.NumberOfEnergyWindows = 6 * frames, 6
+        agent(data).RadionuclideCodeSequence = Sequence([])
+        windows = []
+        for name, (lower, upper) in limits.items():
+            one, range_ = Dataset(), Dataset()
+            range_.EnergyWindowLowerLimit, range_.EnergyWindowUpperLimit = str(lower), str(upper)
+            one.EnergyWindowName, one.EnergyWindowRangeSequence = name.strip(), Sequence([range_])
+            windows.append(one)
+        data.EnergyWindowInformationSequence = Sequence(windows)
+
+    path = changed(edit)
+    with pytest.raises(InputError, match=r"give --nuclide \(the windows hold the line of Lu-177\)"):
+        open_study(path)
+    study = open_study(path, nuclide="Lu-177")
+    assert [(w.lower_kev, w.upper_kev) for w in study.windows] == list(limits.values())
+    assert [w.name for w in study.windows[4:]] == ["sc3_SC 90.4-101.7 keV", "sc3_SC 124.3-135.6 keV"]
+    assert photopeak_index(study) == 0
+    assert np.array_equal(study.counts[5], study.counts[0] + 5)
+
+
 def test_windows_in_files_of_their_own_may_share_a_name(changed, scan, tmp_path):
     paths = []
     for window in (1, 2, 3):

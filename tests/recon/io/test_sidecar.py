@@ -1,6 +1,7 @@
 """The side-car's keys against dictionaries written by hand: what is known is there, and nothing else."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -11,6 +12,7 @@ from spectac.recon import (
     GivenMap,
     Grid,
     Image,
+    Injection,
     MuMap,
     Projections,
     Result,
@@ -214,3 +216,22 @@ def test_attenuation_and_scatter_are_those_of_the_reconstruction(make_acquisitio
     assert keys["EnergyWindowKeV"] == [126.5, 154.5]
     assert keys["ScatterWindowsKeV"] == [[120.0, 126.5], [154.5, 161.0]]
     json.dumps(keys)
+
+
+def test_what_was_injected_and_the_patients_weight(make_acquisition):
+    """185 MBq at 06:15, four hours before a scan that began at 10:15:12.5; TimeZero is the whole second."""
+    start = datetime(2026, 2, 3, 10, 15, 12, 500000)
+    injection = Injection("Ioflupane", 185.0, datetime(2026, 2, 3, 6, 15))
+    study = study_of(make_acquisition, start=start)
+    study = replace(study, injection=injection, patient={**study.patient, "PatientWeight": "70.5"})
+    keys = bids_keys(study, result_of(), {})
+    wanted = {
+        "TracerName": "Ioflupane",
+        "InjectedRadioactivity": 185.0,
+        "InjectedRadioactivityUnits": "MBq",
+        "InjectionStart": -4 * 3600 - 12,
+        "PatientWeight": 70.5,
+    }
+    assert {key: keys[key] for key in wanted} == wanted
+    without = bids_keys(study_of(make_acquisition), result_of(), {})
+    assert not set(wanted) & set(without)
