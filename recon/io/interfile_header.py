@@ -266,8 +266,6 @@ def read_values(header: Header, shape: tuple[int, ...]) -> tuple[Array, list[str
         if (header.text(key) or "none").lower() not in ("none", "off", "0"):
             raise header.error(f"'{key} := {header.text(key)}' is not supported: write the data plainly")
     kind, order_warning = _number_type(header)
-    if order_warning:
-        warnings.append(order_warning)
     data_path, offset = _data_file(header)
     promised = math.prod(shape) * kind.itemsize
     held = data_path.stat().st_size
@@ -281,12 +279,48 @@ def read_values(header: Header, shape: tuple[int, ...]) -> tuple[Array, list[str
             f"{data_path.name} holds {held} bytes, {held - offset - promised} more than the header promises"
         )
     scale = header.number("image scaling factor[1]", "image scaling factor")
+    if scale == 0:
+        warnings.append("'image scaling factor' is 0, which would leave no counts: taken as not set")
+        scale = None
     values = np.fromfile(data_path, dtype=kind, count=math.prod(shape), offset=offset)
+    if _is_swapped(values.reshape(-1, shape[-1])):
+        values = values.view(kind.newbyteorder())
+        order_warning = (
+            f"the numbers of {data_path.name} make an image only as {_ORDER_NAMES[values.dtype.str[0]]}: read so, "
+            f"though 'imagedata byte order' is {header.text('imagedata byte order') or 'missing'}"
+        )
+    if order_warning:
+        warnings.append(order_warning)
     with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused, with its reason, where the study is made
         values = values.astype(np.float32)
         if scale is not None and scale != 1.0:
             values *= np.float32(scale)
     return values.reshape(shape), warnings
+
+
+_ORDER_NAMES = {"<": "LITTLEENDIAN", ">": "BIGENDIAN"}
+_SAMPLE_ROWS = 4096
+_ROUGHER = 4.0
+"""Counts whose bytes are exchanged differ from their neighbours by much more, at least 256 times where below 256."""
+
+
+def _is_swapped(rows: Array) -> bool:
+    """Tell whether numbers (n, u) in the file's type make an image in the other byte order alone."""
+    kind = rows.dtype
+    if kind.itemsize == 1:
+        return False
+    rows = rows[:: max(1, len(rows) // _SAMPLE_ROWS)] if kind.kind != "f" else rows
+    other = rows.view(kind.newbyteorder())
+    if kind.kind == "f":
+        return not _is_plausible(rows) and _is_plausible(other)
+    stated, exchanged = (np.abs(np.diff(one.astype(np.float64), prepend=0.0)).mean() for one in (rows, other))
+    return bool(stated > _ROUGHER * exchanged)
+
+
+def _is_plausible(values: Array) -> bool:
+    """Finite, and neither all as small nor some as large as floating-point numbers of exchanged bytes are."""
+    with np.errstate(invalid="ignore"):
+        return bool(1e-20 < np.abs(values).max() <= LARGEST_NUMBER)
 
 
 def _data_file(header: Header) -> tuple[Path, int]:
