@@ -47,6 +47,9 @@ _ROUND = {"GE-HEGP", "HH-MEGP"}
 
 _FAN_BEAM = {"PR-APFB", "PR-HRFB", "PR-URFB", "GV-LEUR", "SE-LEFB"}
 
+_NOT_PARALLEL = re.compile(r"PIN[ -]?HOLE|\bFAN|\bCONE|CONVERG|DIVERG|SLANT|ASTIG")
+"""Words for holes that are not parallel, in capitals."""
+
 _CAMERA = (3.8, 4.75)
 """Intrinsic FWHM at 140.5 keV and the middle of a 9.5 mm crystal in mm, where the header gives neither."""
 
@@ -56,18 +59,21 @@ def read_collimator(
 ) -> Collimator | None:
     """Collimator: the caller's, else the one that the header names or describes, else None with a warning.
 
-    Raises InputError for a fan-beam collimator of SIMIND's.
+    Raises InputError for fan beams, pinholes and others whose holes are not parallel.
     """
     if wanted is not None:
         return wanted
     comments = dialect == "SIMIND" or "simind-specific parameters" in header.comments
     name = header.text("collimator", "collimator type", "collimator name", comments=comments, needed=False)
     code = (name or "").strip().upper().replace("_", "-")
-    if code in _FAN_BEAM or code.endswith("FB"):
-        raise header.error(
-            f"its collimator {name} is a fan-beam collimator, whose projections are not parallel: not supported; give "
-            "--collimator if the holes were parallel"
-        )
+    for key in ("collimator", "collimator type", "collimator name"):
+        for text in header.texts(key, comments=comments):
+            own = text.strip().upper().replace("_", "-")
+            if own in _FAN_BEAM or own.endswith("FB") or _NOT_PARALLEL.search(own):
+                raise header.error(
+                    f"its collimator {text} has holes that are not parallel: not supported; give --collimator if they "
+                    "were"
+                )
     holes = _holes_mm(header, comments, warnings)
     coded = COLLIMATORS.get(_SAME_AS.get(code, ""))
     if coded is None and name is not None:

@@ -97,10 +97,11 @@ def patient_position(header: Header, dialect: str, warnings: list[str], given: G
 
 
 def _end_first(word: str) -> str | None:
-    """Return "HF" or "FF" from head_in, Feet First, hfs ...; None for other words."""
+    """Return "HF" or "FF" from head_in, Feet First, head_out, hfs ...; None for other words."""
+    ends = ("FF", "HF") if re.search(r"\b(out|last)\b", word) else ("HF", "FF")
     if re.match(r"(head|hf(s|p|dl|dr)?\b)", word):
-        return "HF"
-    return "FF" if re.match(r"(feet|foot|ff(s|p|dl|dr)?\b)", word) else None
+        return ends[0]
+    return ends[1] if re.match(r"(feet|foot|ff(s|p|dl|dr)?\b)", word) else None
 
 
 def _side_down(word: str) -> str | None:

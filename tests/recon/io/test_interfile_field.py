@@ -581,3 +581,49 @@ def test_copy_of_a_header_is_left_out(read, tmp_path):
 def test_files_written_in_another_folder(read):
     text = _with("name of data file", "name of data file := C:\\simulation\\p.s")
     assert read(text).counts.sum() == np.arange(72).sum()
+
+
+# Numbers of the data file.
+
+
+def _saved_counts(tmp_path, kind, order, most):
+    """Header and Poisson counts of a smooth object, at most about `most` a pixel."""
+    shape = np.exp(-0.5 * ((np.arange(64) - 30.0) / 12.0) ** 2)
+    counts = np.random.default_rng(7).poisson(most * shape * shape[:16, None] / shape[:16].max(), (VIEWS, 16, 64))
+    text = _with("imagedata byte", f"imagedata byte order := {order}")
+    spelled = {"u": "unsigned integer", "i": "signed integer", "f": "float"}[kind[1]]
+    text = text.replace(":= float", f":= {spelled}").replace("per pixel := 4", f"per pixel := {kind[2]}")
+    text = text.replace("[2] := 2", "[2] := 16").replace("[1] := 3", "[1] := 64")
+    (tmp_path / "p.hs").write_text(text)
+    (counts + (0.3 if kind[1] == "f" and most > 100 else 0)).astype(kind).tofile(tmp_path / "p.s")
+    return open_study(tmp_path / "p.hs"), counts
+
+
+@pytest.mark.parametrize("most", [1, 40, 300, 20000])
+@pytest.mark.parametrize("kind", ["<u2", ">u2", "<i2", ">i2", "<u4", ">u4", "<f4", ">f4", "<f8", ">f8"])
+@pytest.mark.parametrize("stated", ["LITTLEENDIAN", "BIGENDIAN"])
+def test_byte_order_that_the_counts_refute(tmp_path, kind, most, stated):
+    """Exchanged bytes make 256 of one count, and 1e-41 or 1e30 of a float: the counts tell the true order."""
+    study, counts = _saved_counts(tmp_path, kind, stated, most)
+    assert np.allclose(study.counts[0, :, ::-1], counts, atol=0.5)
+    right = (kind[0] == "<") == (stated == "LITTLEENDIAN")
+    assert any("byte order" in warning for warning in study.warnings) != right
+
+
+def test_scaling_factor_of_0_is_not_applied(read):
+    study = read(HEADER.replace("orbit", "image scaling factor := 0\norbit"))
+    assert study.counts.sum() == np.arange(72).sum()
+    assert any("'image scaling factor' is 0" in warning for warning in study.warnings)
+
+
+@pytest.mark.parametrize("words", ["head_out", "Head Out", "feet_in", "feet first"])
+def test_patient_whose_head_is_out_lies_feet_first(read, words):
+    with pytest.raises(InputError, match="give --head-angles and --rotation"):
+        read(HEADER.replace("orbit", f"patient orientation := {words}\norbit"))
+
+
+@pytest.mark.parametrize("words", ["Pinhole", "pin hole", "fan beam", "FAN_BEAM", "cone-beam", "converging", "slant"])
+@pytest.mark.parametrize("key", ["collimator type", "collimator", "collimator name := LEHR\ncollimator type"])
+def test_holes_that_are_not_parallel_are_refused(read, words, key):
+    with pytest.raises(InputError, match=f"its collimator {words} has holes that are not parallel"):
+        read(HEADER.replace("orbit", f"{key} := {words}\norbit"))

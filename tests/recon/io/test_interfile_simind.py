@@ -263,7 +263,7 @@ def test_collimators_that_cannot_be_used(write, sources):
     assert any("a length of 900 mm, as none has" in warning for warning in study.warnings)
     fan = HOLES.format(code="pr-hrfb", hole=0.14, septa=0.018, length=2.7, intrinsic=0.38)
     path = write(sources, specific=fan)
-    with pytest.raises(InputError, match=r"pr-hrfb is a fan-beam collimator.*--collimator"):
+    with pytest.raises(InputError, match=r"pr-hrfb has holes that are not parallel.*--collimator"):
         open_study(path)
     assert open_study(path, collimator="ge-lehr").acquisition.collimator.name == "ge-lehr"
 
