@@ -8,7 +8,7 @@ Numbers may have a decimal comma and a unit ("4,795 mm"); a length, time, angle 
 
 import math
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -51,17 +51,35 @@ _NUMPY_KINDS = {
     ("short float", 4): "f4",
     ("long float", 8): "f8",
 }
+OPTIONS = MappingProxyType(
+    {
+        "start angle": "--head-angles",
+        "first projection angle": "--head-angles",
+        "extent of rotation": "--step-deg",
+        "radi": "--radius-mm",
+        "rotation radius": "--radius-mm",
+        "first column of": "--radius-mm",
+        "scaling factor": "--pixel-mm",
+        "time per projection": "--view-seconds",
+        "image duration": "--view-seconds",
+    }
+)
+"""The option that replaces a study's key, by how the key begins."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """Keys of one header: `keys` and the keys inside comments, each with all its values in file order."""
+    """Keys of one header: `keys` and the keys inside comments, each with all its values in file order.
+
+    `options` are those that its keys can be replaced by; an image has none.
+    """
 
     path: Path
     keys: dict[str, tuple[str, ...]]
     comments: dict[str, tuple[str, ...]]
     odd_lines: tuple[str, ...] = ()
     doubts: list[str] = field(default_factory=list, compare=False)
+    options: Mapping[str, str] = field(default_factory=lambda: OPTIONS, compare=False)
 
     def error(self, reason: str) -> InputError:
         """InputError that begins with the file's name."""
@@ -126,7 +144,8 @@ class Header:
             mantissa, exponent, bare_exponent = matched.groups()
             number = float(f"{mantissa}e{exponent or bare_exponent or 0}") * factor
         if not abs(number) <= LARGEST_NUMBER:
-            raise self.error(f"key '{name}' needs a number, got '{value}'")
+            option = next((option for key, option in self.options.items() if name.startswith(key)), None)
+            raise self.error(f"key '{name}' needs a number, got '{value}'" + (f": give {option}" if option else ""))
         return number
 
     def count(self, *names: str, least: int = 1) -> int | None:

@@ -1,6 +1,7 @@
 """Interfile images: phantoms, and mu-maps that belong to projections of STIR or SIMIND."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from spectac.recon.errors import InputError
@@ -20,7 +21,7 @@ def read_image(
     `slices_in_pixels` takes them by the letter of Interfile 3.3, in units of the transaxial pixel.
     Assumes: nothing about the patient's axes; the file does not tell.
     """
-    return _image(read_header(Path(path)), slices_in_pixels)[:2]
+    return _image(_image_header(path), slices_in_pixels)[:2]
 
 
 def read_mu_map(
@@ -33,7 +34,7 @@ def read_mu_map(
     to left, as its header must say. It is at `energy_kev` unless the header's "Photon energy (keV)" says otherwise.
     Raises InputError for projections, for a map of SIMIND that is not of mu, and for values that cannot be 1/cm.
     """
-    header = read_header(Path(path))
+    header = _image_header(path)
     dialect, _ = dialect_of(header)
     unit = header.text("units of data (ect)", "units of data", comments=True)
     if dialect == "SIMIND" and unit != "mu":
@@ -67,6 +68,10 @@ def read_mu_map(
     except InputError as error:
         raise header.error(str(error)) from error
     return mu, (MU_AXES[dialect], *notes)
+
+
+def _image_header(path: str | os.PathLike[str]) -> Header:
+    return replace(read_header(Path(path)), options={})
 
 
 def _image(header: Header, slices_in_pixels: bool) -> tuple[Array, tuple[float, float, float], list[str]]:

@@ -96,7 +96,9 @@ def orbit_radii_mm(
             raise header.error(f"the orbit file '{named}' is not there: put it beside the header or give --radius-mm")
         radii = file.radii
         if len(radii) != total:
-            raise header.error(f"{len(radii)} radii for {total} projections: one is needed for each")
+            raise header.error(
+                f"{len(radii)} radii for {total} projections: one is needed for each, or give --radius-mm"
+            )
     if not radii:
         raise header.error(
             f"no radius for the {orbit or 'circular'} orbit: give --radius-mm, from the axis to the collimator face"

@@ -627,3 +627,35 @@ def test_patient_whose_head_is_out_lies_feet_first(read, words):
 def test_holes_that_are_not_parallel_are_refused(read, words, key):
     with pytest.raises(InputError, match=f"its collimator {words} has holes that are not parallel"):
         read(HEADER.replace("orbit", f"{key} := {words}\norbit"))
+
+
+@pytest.mark.parametrize(
+    ("key", "option"),
+    [("start angle", "--head-angles"), ("extent of rotation", "--step-deg"), ("radius", "--radius-mm"),
+     ("scaling factor (mm/pixel) [1]", "--pixel-mm"), ("time per projection (sec)", "--view-seconds")],
+)  # fmt: skip
+def test_key_without_a_number_names_the_option(read, key, option):
+    with pytest.raises(InputError, match=f"needs a number, got 'n/a': give {option}"):
+        read(_with(key, f"{key} := n/a"))
+
+
+@pytest.mark.parametrize("second", ["energy window lower level[2] := n/a\nenergy window upper level[2] := 200", ""])
+def test_window_whose_limits_are_no_numbers_is_left_out(read, second):
+    study = read(HEADER.replace("orbit", f"number of energy windows := 2\n{second}\norbit"), images=24)
+    assert [window.lower_kev for window in study.windows] == [126.45]
+    assert any("window 2 was left out: the header gives no energy window" in warning for warning in study.warnings)
+
+
+def test_repeated_limits_without_numbers_are_those_of_the_windows_in_turn(read):
+    more = "number of energy windows := 2\nenergy window lower level := 100\nenergy window upper level := 120\norbit"
+    study = read(HEADER.replace("level[1]", "level").replace("orbit", more), images=24)
+    assert [(window.lower_kev, window.upper_kev) for window in study.windows] == [(126.45, 154.55), (100, 120)]
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("eV", 1e3), ("MeV", 1e-3)])
+def test_limits_of_another_unit_without_its_name(read, unit, factor):
+    """No camera's window begins at 126 MeV or ends at 0.15 keV."""
+    text = HEADER.replace("126.45", f"{126.45 * factor:.8g}").replace("154.55", f"{154.55 * factor:.8g}")
+    study = read(text)
+    assert (study.windows[0].lower_kev, study.windows[0].upper_kev) == pytest.approx((126.45, 154.55), rel=1e-12)
+    assert any(f"are those of {unit}" in warning for warning in study.warnings)
