@@ -8,7 +8,7 @@ Numbers may have a decimal comma and a unit ("4,795 mm"); a length, time, angle 
 
 import math
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -187,8 +187,8 @@ class Header:
     def measure(self, name: str, unit: str, comments: bool = False) -> float | None:
         """Number of such a key, None without it; InputError where it is given more than once and differs."""
         found = [factor * self.as_number(key, text, unit) for key, text, factor in self.measures(name, unit, comments)]
-        if len(set(found)) > 1:
-            listed = " and ".join(f"{number:g}" for number in dict.fromkeys(found))
+        if len(different := distinct(found)) > 1:
+            listed = " and ".join(f"{number:g}" for number in different)
             raise self.error(f"key '{name}' is given more than once, as {listed} {unit}: keep one")
         return found[0] if found else None
 
@@ -206,6 +206,15 @@ class Header:
             elif len(parts) == 2 and unit and _WITH_UNIT.fullmatch(plain):
                 parts = [plain]
         return [self.as_number(name, part, unit) for part in parts]
+
+
+def distinct(numbers: Iterable[float]) -> list[float]:
+    """Those that are not one of the others but for rounding: 0.66 cm is 6.6 mm."""
+    found: list[float] = []
+    for number in numbers:
+        if not any(math.isclose(number, one, rel_tol=1e-6) for one in found):
+            found.append(number)
+    return found
 
 
 def _plain(value: str) -> str:

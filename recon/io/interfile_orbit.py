@@ -13,7 +13,7 @@ import numpy as np
 
 from spectac.recon.errors import InputError
 from spectac.recon.io.interfile_geometry import Layout, once_a_head
-from spectac.recon.io.interfile_header import Header, beside, canonical_key
+from spectac.recon.io.interfile_header import Header, beside, canonical_key, distinct
 from spectac.recon.types import LARGEST_RADIUS_MM, Array, Study
 
 SMALLEST_RADIUS_MM = 60.0
@@ -132,7 +132,10 @@ def _radii_in_header(header: Header, views: Layout, simind: bool) -> list[float]
             for name, text, factor in header.measures(key, "mm", comments=simind)
         ]
         found = once_a_head(found, views.heads)
-        if len(found) > 1 and len({tuple(one) for one in found}) == 1:
+        if (
+            all(len(distinct(same)) == 1 for same in zip(*found, strict=False))
+            and len({len(one) for one in found}) == 1
+        ):
             found = found[:1]
         if found and len(found) not in (1, views.heads, sum(views.views)):
             raise header.error(f"key '{key}' is given {len(found)} times with different values: keep one")

@@ -659,3 +659,77 @@ def test_limits_of_another_unit_without_its_name(read, unit, factor):
     study = read(text)
     assert (study.windows[0].lower_kev, study.windows[0].upper_kev) == pytest.approx((126.45, 154.55), rel=1e-12)
     assert any(f"are those of {unit}" in warning for warning in study.warnings)
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["scaling factor (cm/pixel) [1] := 0.66", "time per projection (msec) := 25100", "radius (cm) := 15.1"],
+)
+def test_same_quantity_in_two_units_is_one_value(read, more):
+    """0.66 cm is 6.6 mm, but 10 times 0.66 is not 6.6 in floating point."""
+    text = _with("scaling factor (mm/pixel) [1]", "scaling factor (mm/pixel) [1] := 6.6")
+    text = _with("radius", "radius := 151", _with("time per", "time per projection (sec) := 25.1", text))
+    study = read(text.replace("orbit", f"{more}\norbit"))
+    assert study.acquisition.pixel_mm == (4.0, 6.6)
+    assert study.acquisition.radii_mm.tolist() == [151] * 12
+    assert study.acquisition.view_seconds.tolist() == [25.1] * 12
+
+
+def test_headers_of_a_folder_that_cannot_be_read_are_left_out(read, tmp_path):
+    read(HEADER)
+    (tmp_path / "long.hs").write_text(HEADER + "x" * (1 << 20))
+    (tmp_path / "nodata.hs").write_text(_with("name of data file", "name of data file := gone.s"))
+    study = open_study(tmp_path)
+    assert study.counts.sum() == np.arange(72).sum()
+    assert any(f"left out of {tmp_path.name}: long.hs, nodata.hs" in warning for warning in study.warnings)
+    (tmp_path / "p.hs").unlink()
+    with pytest.raises(InputError, match=r"nodata\.hs.*'gone\.s' is not there"):
+        open_study(tmp_path)
+
+
+def test_folder_with_different_numbers_of_views_a_head(read, tmp_path):
+    """GATE repeats the key for each head: 7 and 5 are no contradiction."""
+    heads = "".join(
+        GATE_HEAD.format(views=views, extent=30 * views, seconds=25, start=start, sense="CCW", radius=150)
+        for views, start in ((7, 0), (5, 210))
+    )
+    text = GATE.format(described="", heads=heads, geometry="")
+    (tmp_path / "p.hs").write_text(text)
+    np.arange(72, dtype="<f4").tofile(tmp_path / "p.s")
+    assert np.bincount(open_study(tmp_path, nuclide="Tc-99m").acquisition.detector).tolist() == [7, 5]
+
+
+def test_two_windows_of_the_same_limits_in_one_header(read):
+    again = (
+        "number of energy windows := 2\nenergy window lower level[2] := 126.45\nenergy window upper level[2] := 154.55"
+    )
+    with pytest.raises(InputError, match=r"p\.hs: two of its energy windows go from 126\.45 to 154\.55 keV"):
+        read(HEADER.replace("orbit", f"{again}\norbit"), images=24)
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "start"),
+    [
+        ("20260203", "101112", "2026-02-03T10:11:12"),
+        ("2026:02:03", "10:11:12+01:00", "2026-02-03T10:11:12+01:00"),
+        ("03:02:2026", "10:11:12", "2026-02-03T10:11:12"),
+        ("02/13/2026", "10:11:12", "2026-02-13T10:11:12"),
+    ],
+)
+def test_plain_starts(read, date, time, start):
+    study = read(HEADER.replace("orbit", f"study date := {date}\nstudy time := {time}\norbit"))
+    assert study.acquisition.start.isoformat() == start
+    assert study.warnings == ()
+
+
+def test_date_with_slashes_may_have_the_month_first(read):
+    study = read(HEADER.replace("orbit", "study date := 02/03/2026\nstudy time := 10:11:12\norbit"))
+    assert study.acquisition.start.isoformat() == "2026-03-02T10:11:12"
+    assert any("02/03/2026 was read with the day first, as 2026-03-02" in warning for warning in study.warnings)
+
+
+@pytest.mark.parametrize("lines", ["study time := 10:11:12", "study date := 1900:01:01\nstudy time := 10:11:12"])
+def test_start_without_a_true_date_is_unknown(read, lines):
+    study = read(HEADER.replace("orbit", f"{lines}\norbit"))
+    assert study.acquisition.start is None
+    assert any("'study date'" in warning and "--start" in warning for warning in study.warnings)
