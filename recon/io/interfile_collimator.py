@@ -115,7 +115,7 @@ def _holes_mm(header: Header, comments: bool, warnings: list[str]) -> tuple[floa
     if any(size is None for size in sizes):
         return None
     hole, septa, length = (size or 0.0 for size in sizes)
-    unit = 10.0 if hole < _WIDEST_HOLE_CM else 1.0
+    unit = _in_mm(hole, _WIDEST_HOLE_CM)
     hole, septa, length = (round(unit * size, 6) for size in (hole, septa, length))
     if not (0.5 <= hole <= 7.0 and 0.05 <= septa <= 5.0 and 8.0 <= length <= 150.0):
         if any((hole, septa, length)):
@@ -127,7 +127,12 @@ def _holes_mm(header: Header, comments: bool, warnings: list[str]) -> tuple[floa
     return hole, septa, length
 
 
-_WIDEST_HOLE_CM = 0.7
+_WIDEST_HOLE_CM, _WIDEST_INTRINSIC_CM, _THICKEST_CRYSTAL_CM = 0.7, 1.0, 4.0
+
+
+def _in_mm(size: float, largest_cm: float) -> float:
+    """Factor to mm of a size whose unit its magnitude tells: below the largest that there is in cm, it is in cm."""
+    return 10.0 if size < largest_cm else 1.0
 
 
 def _size(header: Header, names: tuple[str, ...], comments: bool) -> float | None:
@@ -153,11 +158,11 @@ def _of_holes(
     """The table's row where it has these holes to 1 %, else one of these holes; the header's intrinsic resolution."""
     intrinsic = _size(header, ("intrinsic fwhm for the camera", "intrinsic resolution"), comments)
     if intrinsic is not None:
-        intrinsic = intrinsic * 10.0 if intrinsic < 1.0 else intrinsic
+        intrinsic *= _in_mm(intrinsic, _WIDEST_INTRINSIC_CM)
         intrinsic = round(intrinsic, 6) if 0.0 <= intrinsic <= 12.0 else None
     crystal = _size(header, ("crystal thickness",), comments)
     if crystal is not None:
-        crystal = crystal * 10.0 if crystal < 4.0 else crystal
+        crystal *= _in_mm(crystal, _THICKEST_CRYSTAL_CM)
     if coded is not None and all(
         abs(mine - theirs) <= 0.01 * theirs
         for mine, theirs in zip(holes, (coded.hole_mm, coded.septa_mm, coded.length_mm), strict=True)

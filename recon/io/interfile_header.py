@@ -51,6 +51,10 @@ _NUMPY_KINDS = {
     ("short float", 4): "f4",
     ("long float", 8): "f8",
 }
+
+_SIZES = {"float": 4, "short float": 4, "long float": 8}
+"""Bytes of formats whose name says them (Interfile 3.3)."""
+
 OPTIONS = MappingProxyType(
     {
         "start angle": "--head-angles",
@@ -378,6 +382,9 @@ def beside(header: Header, name: str) -> Path | None:
         path = header.path.parent / name.strip('"').replace("\\", "/")
         if not path.is_file():
             path = header.path.parent / path.name  # the folder in which it was written is no longer there
+        if not path.is_file():
+            alike = [one for one in header.path.parent.iterdir() if one.name.lower() == path.name.lower()]
+            path = alike[0] if len(alike) == 1 else path  # written where capitals do not count
         return path if path.is_file() else None
     except (OSError, ValueError):  # a name that no file system would take
         return None
@@ -386,7 +393,9 @@ def beside(header: Header, name: str) -> Path | None:
 def _number_type(header: Header) -> tuple[np.dtype, str | None]:
     """Type of the numbers in the data file, and a warning where the byte order had to be assumed."""
     spelled = " ".join(header.required("number format").lower().split())
-    size = header.required_count("number of bytes per pixel")
+    size = header.count("number of bytes per pixel") or _SIZES.get(spelled)
+    if size is None:
+        raise header.error("key 'number of bytes per pixel' is missing or empty")
     if (spelled, size) not in _NUMPY_KINDS:
         known = ", ".join(f"{name} of {bytes_}" for name, bytes_ in _NUMPY_KINDS)
         raise header.error(f"number format '{spelled}' of {size} bytes is not one of {known}")

@@ -57,7 +57,7 @@ def _implied_nuclide(header: Header, comments: bool) -> tuple[str, str] | None:
         if entry is not None and any(
             lower <= line <= upper
             for line, _ in entry.lines
-            for lower, upper in (in_kev(*pair, "", []) for pair in zip(*ends, strict=False))
+            for lower, upper in (in_kev(low, high, "", []) for low, high in zip(*ends, strict=False))
         ):
             return entry.name, text
     return None

@@ -733,3 +733,15 @@ def test_start_without_a_true_date_is_unknown(read, lines):
     study = read(HEADER.replace("orbit", f"{lines}\norbit"))
     assert study.acquisition.start is None
     assert any("'study date'" in warning and "--start" in warning for warning in study.warnings)
+
+
+@pytest.mark.parametrize(("spelled", "kind"), [("float", "<f4"), ("short float", "<f4"), ("long float", "<f8")])
+def test_format_whose_name_says_its_bytes(read, tmp_path, spelled, kind):
+    text = _with("number of bytes", "", HEADER.replace(":= float", f":= {spelled}"))
+    (tmp_path / "p.hs").write_text(text)
+    np.arange(72).astype(kind).tofile(tmp_path / "p.s")
+    assert open_study(tmp_path / "p.hs").counts.sum() == np.arange(72).sum()
+
+
+def test_data_file_whose_name_differs_in_capitals(read):
+    assert read(HEADER.replace(":= p.s", ":= P.S")).counts.sum() == np.arange(72).sum()
