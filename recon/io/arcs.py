@@ -9,6 +9,10 @@ _FEWEST_VIEWS = 16
 """A round step proves little where views are fewer, and no camera takes fewer."""
 
 
+_CAMERA_VIEWS = (32, 36, 40, 48, 60, 64, 72, 80, 90, 96, 100, 120, 128, 144, 180, 192, 240, 256, 360)
+"""Views on a full turn that cameras offer."""
+
+
 def step_from_arc(arc_deg: float, views: int) -> tuple[float, str | None]:
     """Angle between views in degrees, and where the arc can be read in two ways a sentence with both.
 
@@ -37,6 +41,10 @@ def step_from_arc(arc_deg: float, views: int) -> tuple[float, str | None]:
         return step, None
     other = arc_deg / (views - 1)
     miss, other_miss = _miss_deg(step), _miss_deg(other)
+    if miss > 1e-6 and views >= _FEWEST_VIEWS and _camera_step(arc_deg, views) is None:
+        # Rounded to 0.1 or 1 deg the arc gives a step that divides the full turn no longer: 177 deg for 63 of 2.8125.
+        camera = _camera_step(arc_deg, views - 1)
+        other, other_miss = (other, other_miss) if camera is None else (camera, 0.0)
     if other_miss <= _FITS_DEG and other_miss < 0.25 * miss:
         return other, (
             f"an arc of {arc_deg:g} deg for {views} views was read as that from the first view to the last: {other:g} "
@@ -51,6 +59,13 @@ def step_from_arc(arc_deg: float, views: int) -> tuple[float, str | None]:
             f"arc from the first view to the last it would be {other:.5g} deg (--step-deg)"
         )
     return step, None
+
+
+def _camera_step(arc_deg: float, steps: int) -> float | None:
+    """Step of a camera of which so many make the arc, to half a unit of its last printed digit; None for none."""
+    step = min((360.0 / parts for parts in _CAMERA_VIEWS), key=lambda one: abs(one * steps - arc_deg))
+    digits = len(f"{arc_deg:.10g}".partition(".")[2])
+    return step if abs(step * steps - arc_deg) <= 0.5 * 10.0**-digits + 1e-9 else None
 
 
 def _miss_deg(step_deg: float) -> float:

@@ -10,6 +10,7 @@ from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom_file import Item, name_of
 from spectac.recon.io.dicom_nm_frames import Notes
+from spectac.recon.io.energy_units import in_kev
 from spectac.recon.io.energy_windows import with_own_names
 from spectac.recon.nuclides import NUCLIDES, how_to_describe, nuclide_in, spelled_symbol
 from spectac.recon.nuclides import nuclide as nuclide_by_name
@@ -232,6 +233,8 @@ def _window(window: Item, index: int, notes: Notes) -> EnergyWindow:
         if lower is not None and upper is not None and lower > upper >= 0:
             notes.warn(f"the limits of {name}, {lower:g} and {upper:g} keV, were exchanged")
             lower, upper = upper, lower
+        if lower is not None and upper is not None:
+            lower, upper = in_kev(lower, upper, name, notes.warnings)
         if lower is None or upper is None or not 0 <= lower < upper:
             shown = " to ".join("missing" if limit is None else f"{limit:g}" for limit in (lower, upper))
             raise one.error("EnergyWindowLowerLimit", f"and UpperLimit of {name} are {shown} keV, they must rise")

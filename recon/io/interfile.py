@@ -26,6 +26,7 @@ from spectac.recon.io.interfile_geometry import (
 )
 from spectac.recon.io.interfile_header import (
     Header,
+    beside,
     held_images,
     looks_like_interfile,
     read_header,
@@ -114,7 +115,8 @@ def is_header(path: Path) -> bool:
 def _headers_in(folder: Path) -> tuple[list[Path], list[str]]:
     """Headers of raw projections in a folder, by name, and notes on those that were left out."""
     found = [entry for entry in sorted(folder.iterdir()) if entry.is_file() and is_header(entry)]
-    raw = [one for one in found if read_header(one).text("number of projections") is not None]
+    with_data = [one for one in found if _is_raw(one, data=True)]
+    raw = with_data or [one for one in found if _is_raw(one, data=False)]
     left_out = [one for one in found if one not in raw]
     partial = [one for one in raw if any(part in one.name.lower() for part in ("_sca_", "_air_", "_pri_"))]
     if len(partial) < len(raw):
@@ -123,6 +125,16 @@ def _headers_in(folder: Path) -> tuple[list[Path], list[str]]:
     if not raw:
         raise InputError(f"{folder}: no Interfile header of raw projections in this folder")
     return raw, [f"left out of {folder.name}: {', '.join(one.name for one in left_out)}"] if left_out else []
+
+
+def _is_raw(path: Path, *, data: bool) -> bool:
+    """Tell whether a header can be read and counts projections, with `data` also whether its data file is there."""
+    try:
+        header = read_header(path)
+    except InputError:
+        return False
+    name = header.texts("name of data file")
+    return bool(header.texts("number of projections")) and not (data and not (name and beside(header, name[0])))
 
 
 @contextmanager
@@ -162,6 +174,12 @@ def _merged(paths: list[Path], studies: list[Study], notes: list[str]) -> Study:
     windows = with_own_names([window for study in studies for window in study.windows])
     limits = [(window.lower_kev, window.upper_kev) for window in windows]
     if len(set(limits)) < len(limits):
+        if len(paths) == 1:
+            twice = next(one for one in limits if limits.count(one) > 1)
+            raise InputError(
+                f"{paths[0]}: two of its energy windows go from {twice[0]:g} to {twice[1]:g} keV: give each its own "
+                "limits in the header"
+            )
         names = ", ".join(path.name for path in paths)
         raise InputError(
             f"{paths[0].parent}: two of {names} have the same energy window: name the headers to read, one for each "

@@ -47,6 +47,9 @@ _ROUND = {"GE-HEGP", "HH-MEGP"}
 
 _FAN_BEAM = {"PR-APFB", "PR-HRFB", "PR-URFB", "GV-LEUR", "SE-LEFB"}
 
+_NOT_PARALLEL = re.compile(r"PIN[ -]?HOLE|\bFAN|\bCONE|CONVERG|DIVERG|SLANT|ASTIG")
+"""Words for holes that are not parallel, in capitals."""
+
 _CAMERA = (3.8, 4.75)
 """Intrinsic FWHM at 140.5 keV and the middle of a 9.5 mm crystal in mm, where the header gives neither."""
 
@@ -56,18 +59,21 @@ def read_collimator(
 ) -> Collimator | None:
     """Collimator: the caller's, else the one that the header names or describes, else None with a warning.
 
-    Raises InputError for a fan-beam collimator of SIMIND's.
+    Raises InputError for fan beams, pinholes and others whose holes are not parallel.
     """
     if wanted is not None:
         return wanted
     comments = dialect == "SIMIND" or "simind-specific parameters" in header.comments
     name = header.text("collimator", "collimator type", "collimator name", comments=comments, needed=False)
     code = (name or "").strip().upper().replace("_", "-")
-    if code in _FAN_BEAM or code.endswith("FB"):
-        raise header.error(
-            f"its collimator {name} is a fan-beam collimator, whose projections are not parallel: not supported; give "
-            "--collimator if the holes were parallel"
-        )
+    for key in ("collimator", "collimator type", "collimator name"):
+        for text in header.texts(key, comments=comments):
+            own = text.strip().upper().replace("_", "-")
+            if own in _FAN_BEAM or own.endswith("FB") or _NOT_PARALLEL.search(own):
+                raise header.error(
+                    f"its collimator {text} has holes that are not parallel: not supported; give --collimator if they "
+                    "were"
+                )
     holes = _holes_mm(header, comments, warnings)
     coded = COLLIMATORS.get(_SAME_AS.get(code, ""))
     if coded is None and name is not None:
@@ -109,7 +115,7 @@ def _holes_mm(header: Header, comments: bool, warnings: list[str]) -> tuple[floa
     if any(size is None for size in sizes):
         return None
     hole, septa, length = (size or 0.0 for size in sizes)
-    unit = 10.0 if hole < _WIDEST_HOLE_CM else 1.0
+    unit = _in_mm(hole, _WIDEST_HOLE_CM)
     hole, septa, length = (round(unit * size, 6) for size in (hole, septa, length))
     if not (0.5 <= hole <= 7.0 and 0.05 <= septa <= 5.0 and 8.0 <= length <= 150.0):
         if any((hole, septa, length)):
@@ -121,7 +127,12 @@ def _holes_mm(header: Header, comments: bool, warnings: list[str]) -> tuple[floa
     return hole, septa, length
 
 
-_WIDEST_HOLE_CM = 0.7
+_WIDEST_HOLE_CM, _WIDEST_INTRINSIC_CM, _THICKEST_CRYSTAL_CM = 0.7, 1.0, 4.0
+
+
+def _in_mm(size: float, largest_cm: float) -> float:
+    """Factor to mm of a size whose unit its magnitude tells: below the largest that there is in cm, it is in cm."""
+    return 10.0 if size < largest_cm else 1.0
 
 
 def _size(header: Header, names: tuple[str, ...], comments: bool) -> float | None:
@@ -147,11 +158,11 @@ def _of_holes(
     """The table's row where it has these holes to 1 %, else one of these holes; the header's intrinsic resolution."""
     intrinsic = _size(header, ("intrinsic fwhm for the camera", "intrinsic resolution"), comments)
     if intrinsic is not None:
-        intrinsic = intrinsic * 10.0 if intrinsic < 1.0 else intrinsic
+        intrinsic *= _in_mm(intrinsic, _WIDEST_INTRINSIC_CM)
         intrinsic = round(intrinsic, 6) if 0.0 <= intrinsic <= 12.0 else None
     crystal = _size(header, ("crystal thickness",), comments)
     if crystal is not None:
-        crystal = crystal * 10.0 if crystal < 4.0 else crystal
+        crystal *= _in_mm(crystal, _THICKEST_CRYSTAL_CM)
     if coded is not None and all(
         abs(mine - theirs) <= 0.01 * theirs
         for mine, theirs in zip(holes, (coded.hole_mm, coded.septa_mm, coded.length_mm), strict=True)

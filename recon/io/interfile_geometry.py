@@ -23,7 +23,8 @@ import numpy as np
 
 from spectac.recon.given import Given
 from spectac.recon.io.arcs import step_from_arc
-from spectac.recon.io.interfile_header import Header
+from spectac.recon.io.interfile_header import Header, distinct
+from spectac.recon.io.interfile_sweep import EVEN_DEG
 from spectac.recon.types import Array
 
 MAPPING = {
@@ -38,9 +39,6 @@ MU_AXES = {
     "rotation axis, x to the patient's right, y to posterior, z to inferior; check left and right",
     "SIMIND": "the mu-map of SIMIND was centred on the rotation axis: x to left, y to posterior, first slice superior",
 }
-
-_EVEN_DEG = 0.01
-"""Views count as evenly spaced where gaps differ by less than twice this: headers give steps to 0.001 deg."""
 
 _CLOCKWISE = {"cw": -1, "clockwise": -1, "ccw": 1, "cc": 1, "counterclockwise": 1, "anticlockwise": 1}
 
@@ -287,7 +285,7 @@ def _evenly_spaced(angles_deg: Array) -> bool:
     """True where the views of all heads together leave at most one gap that differs from the others."""
     rising = np.sort(np.mod(angles_deg, 360.0))
     gaps = np.sort(np.diff(rising, append=rising[0] + 360.0))[:-1]
-    return bool(gaps.size and gaps[0] > 2 * _EVEN_DEG and gaps[-1] - gaps[0] < 2 * _EVEN_DEG)
+    return bool(gaps.size and gaps[0] > 2 * EVEN_DEG and gaps[-1] - gaps[0] < 2 * EVEN_DEG)
 
 
 def _check_heads(header: Header, angles: list[Array], steps: list[float], warnings: list[str]) -> None:
@@ -299,7 +297,7 @@ def _check_heads(header: Header, angles: list[Array], steps: list[float], warnin
                     f"heads {one + 1} and {other + 1} both start at {angles[one][0] % 360:g} deg: give --head-angles, "
                     "the angle of each head's first view (e.g. --head-angles 0,180)"
                 )
-    together = np.mod(np.concatenate(angles) + _EVEN_DEG, 360.0).round(1)
+    together = np.mod(np.concatenate(angles) + EVEN_DEG, 360.0).round(1)
     if len(angles) > 1 and np.unique(together).size == len(angles[0]):
         warnings.append(
             f"every head takes the same {len(angles[0])} views, {steps[0]:g} deg apart; if 'extent of rotation' is "
@@ -347,8 +345,8 @@ def _seconds(header: Header, key: str, heads: int) -> list[float]:
     found = once_a_head([time for time in found if time], heads)
     if found and min(found) < 0:
         raise header.error(f"'{key}' is {min(found):g} s: it must be above 0: give --view-seconds")
-    if len(set(found)) > 1 and len(found) != heads:
+    if len(distinct(found)) > 1 and len(found) != heads:
         raise header.error(
             f"key '{key}' is given more than once, as {_listed(found)} s: keep one, or give --view-seconds"
         )
-    return found if len(set(found)) > 1 else found[:1]
+    return found if len(distinct(found)) > 1 else found[:1]

@@ -8,7 +8,7 @@ Numbers may have a decimal comma and a unit ("4,795 mm"); a length, time, angle 
 
 import math
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -52,16 +52,38 @@ _NUMPY_KINDS = {
     ("long float", 8): "f8",
 }
 
+_SIZES = {"float": 4, "short float": 4, "long float": 8}
+"""Bytes of formats whose name says them (Interfile 3.3)."""
+
+OPTIONS = MappingProxyType(
+    {
+        "start angle": "--head-angles",
+        "first projection angle": "--head-angles",
+        "extent of rotation": "--step-deg",
+        "radi": "--radius-mm",
+        "rotation radius": "--radius-mm",
+        "first column of": "--radius-mm",
+        "scaling factor": "--pixel-mm",
+        "time per projection": "--view-seconds",
+        "image duration": "--view-seconds",
+    }
+)
+"""The option that replaces a study's key, by how the key begins."""
+
 
 @dataclass(frozen=True)
 class Header:
-    """Keys of one header: `keys` and the keys inside comments, each with all its values in file order."""
+    """Keys of one header: `keys` and the keys inside comments, each with all its values in file order.
+
+    `options` are those that its keys can be replaced by; an image has none.
+    """
 
     path: Path
     keys: dict[str, tuple[str, ...]]
     comments: dict[str, tuple[str, ...]]
     odd_lines: tuple[str, ...] = ()
     doubts: list[str] = field(default_factory=list, compare=False)
+    options: Mapping[str, str] = field(default_factory=lambda: OPTIONS, compare=False)
 
     def error(self, reason: str) -> InputError:
         """InputError that begins with the file's name."""
@@ -126,7 +148,8 @@ class Header:
             mantissa, exponent, bare_exponent = matched.groups()
             number = float(f"{mantissa}e{exponent or bare_exponent or 0}") * factor
         if not abs(number) <= LARGEST_NUMBER:
-            raise self.error(f"key '{name}' needs a number, got '{value}'")
+            option = next((option for key, option in self.options.items() if name.startswith(key)), None)
+            raise self.error(f"key '{name}' needs a number, got '{value}'" + (f": give {option}" if option else ""))
         return number
 
     def count(self, *names: str, least: int = 1) -> int | None:
@@ -168,8 +191,8 @@ class Header:
     def measure(self, name: str, unit: str, comments: bool = False) -> float | None:
         """Number of such a key, None without it; InputError where it is given more than once and differs."""
         found = [factor * self.as_number(key, text, unit) for key, text, factor in self.measures(name, unit, comments)]
-        if len(set(found)) > 1:
-            listed = " and ".join(f"{number:g}" for number in dict.fromkeys(found))
+        if len(different := distinct(found)) > 1:
+            listed = " and ".join(f"{number:g}" for number in different)
             raise self.error(f"key '{name}' is given more than once, as {listed} {unit}: keep one")
         return found[0] if found else None
 
@@ -187,6 +210,15 @@ class Header:
             elif len(parts) == 2 and unit and _WITH_UNIT.fullmatch(plain):
                 parts = [plain]
         return [self.as_number(name, part, unit) for part in parts]
+
+
+def distinct(numbers: Iterable[float]) -> list[float]:
+    """Those that are not one of the others but for rounding: 0.66 cm is 6.6 mm."""
+    found: list[float] = []
+    for number in numbers:
+        if not any(math.isclose(number, one, rel_tol=1e-6) for one in found):
+            found.append(number)
+    return found
 
 
 def _plain(value: str) -> str:
@@ -266,8 +298,6 @@ def read_values(header: Header, shape: tuple[int, ...]) -> tuple[Array, list[str
         if (header.text(key) or "none").lower() not in ("none", "off", "0"):
             raise header.error(f"'{key} := {header.text(key)}' is not supported: write the data plainly")
     kind, order_warning = _number_type(header)
-    if order_warning:
-        warnings.append(order_warning)
     data_path, offset = _data_file(header)
     promised = math.prod(shape) * kind.itemsize
     held = data_path.stat().st_size
@@ -281,12 +311,48 @@ def read_values(header: Header, shape: tuple[int, ...]) -> tuple[Array, list[str
             f"{data_path.name} holds {held} bytes, {held - offset - promised} more than the header promises"
         )
     scale = header.number("image scaling factor[1]", "image scaling factor")
+    if scale == 0:
+        warnings.append("'image scaling factor' is 0, which would leave no counts: taken as not set")
+        scale = None
     values = np.fromfile(data_path, dtype=kind, count=math.prod(shape), offset=offset)
+    if _is_swapped(values.reshape(-1, shape[-1])):
+        values = values.view(kind.newbyteorder())
+        order_warning = (
+            f"the numbers of {data_path.name} make an image only as {_ORDER_NAMES[values.dtype.str[0]]}: read so, "
+            f"though 'imagedata byte order' is {header.text('imagedata byte order') or 'missing'}"
+        )
+    if order_warning:
+        warnings.append(order_warning)
     with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused, with its reason, where the study is made
         values = values.astype(np.float32)
         if scale is not None and scale != 1.0:
             values *= np.float32(scale)
     return values.reshape(shape), warnings
+
+
+_ORDER_NAMES = {"<": "LITTLEENDIAN", ">": "BIGENDIAN"}
+_SAMPLE_ROWS = 4096
+_ROUGHER = 4.0
+"""Counts whose bytes are exchanged differ from their neighbours by much more, at least 256 times where below 256."""
+
+
+def _is_swapped(rows: Array) -> bool:
+    """Tell whether numbers (n, u) in the file's type make an image in the other byte order alone."""
+    kind = rows.dtype
+    if kind.itemsize == 1:
+        return False
+    rows = rows[:: max(1, len(rows) // _SAMPLE_ROWS)] if kind.kind != "f" else rows
+    other = rows.view(kind.newbyteorder())
+    if kind.kind == "f":
+        return not _is_plausible(rows) and _is_plausible(other)
+    stated, exchanged = (np.abs(np.diff(one.astype(np.float64), prepend=0.0)).mean() for one in (rows, other))
+    return bool(stated > _ROUGHER * exchanged)
+
+
+def _is_plausible(values: Array) -> bool:
+    """Finite, and neither all as small nor some as large as floating-point numbers of exchanged bytes are."""
+    with np.errstate(invalid="ignore"):
+        return bool(1e-20 < np.abs(values).max() <= LARGEST_NUMBER)
 
 
 def _data_file(header: Header) -> tuple[Path, int]:
@@ -316,6 +382,9 @@ def beside(header: Header, name: str) -> Path | None:
         path = header.path.parent / name.strip('"').replace("\\", "/")
         if not path.is_file():
             path = header.path.parent / path.name  # the folder in which it was written is no longer there
+        if not path.is_file():
+            alike = [one for one in header.path.parent.iterdir() if one.name.lower() == path.name.lower()]
+            path = alike[0] if len(alike) == 1 else path  # written where capitals do not count
         return path if path.is_file() else None
     except (OSError, ValueError):  # a name that no file system would take
         return None
@@ -324,7 +393,9 @@ def beside(header: Header, name: str) -> Path | None:
 def _number_type(header: Header) -> tuple[np.dtype, str | None]:
     """Type of the numbers in the data file, and a warning where the byte order had to be assumed."""
     spelled = " ".join(header.required("number format").lower().split())
-    size = header.required_count("number of bytes per pixel")
+    size = header.count("number of bytes per pixel") or _SIZES.get(spelled)
+    if size is None:
+        raise header.error("key 'number of bytes per pixel' is missing or empty")
     if (spelled, size) not in _NUMPY_KINDS:
         known = ", ".join(f"{name} of {bytes_}" for name, bytes_ in _NUMPY_KINDS)
         raise header.error(f"number format '{spelled}' of {size} bytes is not one of {known}")

@@ -1,6 +1,7 @@
 """Interfile images: phantoms, and mu-maps that belong to projections of STIR or SIMIND."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from spectac.recon.errors import InputError
@@ -20,7 +21,7 @@ def read_image(
     `slices_in_pixels` takes them by the letter of Interfile 3.3, in units of the transaxial pixel.
     Assumes: nothing about the patient's axes; the file does not tell.
     """
-    return _image(read_header(Path(path)), slices_in_pixels)
+    return _image(_image_header(path), slices_in_pixels)[:2]
 
 
 def read_mu_map(
@@ -33,7 +34,7 @@ def read_mu_map(
     to left, as its header must say. It is at `energy_kev` unless the header's "Photon energy (keV)" says otherwise.
     Raises InputError for projections, for a map of SIMIND that is not of mu, and for values that cannot be 1/cm.
     """
-    header = read_header(Path(path))
+    header = _image_header(path)
     dialect, _ = dialect_of(header)
     unit = header.text("units of data (ect)", "units of data", comments=True)
     if dialect == "SIMIND" and unit != "mu":
@@ -50,7 +51,7 @@ def read_mu_map(
                 f"'Image Orientation' is {given or 'missing'}: SIMIND's mu-maps have 1 0 0 0 1 0; convert this one to "
                 "NIfTI in 1/cm"
             )
-    values, voxel_mm = _image(header, False)
+    values, voxel_mm, notes = _image(header, False)
     if not SMALLEST_PIXEL_MM <= min(voxel_mm) <= max(voxel_mm) <= LARGEST_PIXEL_MM:
         lengths = ", ".join(f"{length:g}" for length in voxel_mm)
         raise header.error(
@@ -66,11 +67,15 @@ def read_mu_map(
         mu = MuMap(stored, grid, energy_kev if energy is None else energy)
     except InputError as error:
         raise header.error(str(error)) from error
-    return mu, (MU_AXES[dialect],)
+    return mu, (MU_AXES[dialect], *notes)
 
 
-def _image(header: Header, slices_in_pixels: bool) -> tuple[Array, tuple[float, float, float]]:
-    """Values and voxel_mm (z, y, x) as `read_image` gives them."""
+def _image_header(path: str | os.PathLike[str]) -> Header:
+    return replace(read_header(Path(path)), options={})
+
+
+def _image(header: Header, slices_in_pixels: bool) -> tuple[Array, tuple[float, float, float], list[str]]:
+    """Values and voxel_mm (z, y, x) as `read_image` gives them, and warnings."""
     if (header.text("process status") or "").lower() == "acquired":
         raise header.error("holds acquired projections, not an image: read it with read_study")
     columns, rows = header.required_count("matrix size[1]"), header.required_count("matrix size[2]")
@@ -85,5 +90,5 @@ def _image(header: Header, slices_in_pixels: bool) -> tuple[Array, tuple[float, 
         z_mm *= x_mm if slices_in_pixels else 1.0
     if min(x_mm, y_mm, z_mm) <= 0:
         raise header.error(f"voxel sizes must be above 0 mm, got z, y, x = {z_mm:g}, {y_mm:g}, {x_mm:g}")
-    values, _ = read_values(header, (slices, rows, columns))
-    return values, (z_mm, y_mm, x_mm)
+    values, warnings = read_values(header, (slices, rows, columns))
+    return values, (z_mm, y_mm, x_mm), warnings

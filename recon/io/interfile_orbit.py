@@ -13,7 +13,7 @@ import numpy as np
 
 from spectac.recon.errors import InputError
 from spectac.recon.io.interfile_geometry import Layout, once_a_head
-from spectac.recon.io.interfile_header import Header, beside, canonical_key
+from spectac.recon.io.interfile_header import Header, beside, canonical_key, distinct
 from spectac.recon.types import LARGEST_RADIUS_MM, Array, Study
 
 SMALLEST_RADIUS_MM = 60.0
@@ -56,9 +56,18 @@ def orbit_file(header: Header, dialect: str, views: Layout, warnings: list[str])
     if name is None or path is None:
         return None
     rows = []
-    for line in path.read_text(encoding="latin-1").splitlines():
-        words = re.split(r"[,;\s]+" if "." in line else r"[;\s]+", line.strip())
-        if words[0] and not words[0].startswith(("#", ";", "!")):
+    lines = [line.strip() for line in path.read_text(encoding="latin-1").splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("#", ";", "!"))]
+    if len(lines) > 1 and not re.match(r"[-+.,]*\d", lines[0]):
+        lines = lines[1:]  # names of the columns
+    if whole := _second_column(lines, header.count("matrix size[1]") or 0):
+        warnings.append(
+            f"{name}: the comma of '{lines[0]}' was taken to part two columns, for all have {whole} behind it"
+        )
+        lines = [line.replace(",", " ") for line in lines]
+    for line in lines:
+        words = re.split(r"[,;\s]+" if "." in line else r"[;\s]+", line)
+        if words[0]:
             rows.append((header.as_number(f"first column of {name}", words[0]), _optional(header, words[1:2])))
     total = sum(views.views)
     if len(rows) > total:
@@ -68,6 +77,19 @@ def orbit_file(header: Header, dialect: str, views: Layout, warnings: list[str])
         rows *= views.heads
     centres = [centre for _, centre in rows if centre is not None]
     return OrbitFile(name, [radius for radius, _ in rows], centres if len(centres) == total else None)
+
+
+def _second_column(lines: list[str], columns: int) -> str | None:
+    """The second of two columns of whole numbers, parted by a comma that could be a decimal one; None where it is that.
+
+    It is one number in all lines: the middle of so many columns, or behind three radii at least.
+    """
+    pairs = [re.fullmatch(r"(\d+),(\d+)", line) for line in lines]
+    found = {(pair[1], pair[2]) for pair in pairs if pair}
+    seconds = {second for _, second in found}
+    if not all(pairs) or len(seconds) != 1 or (len(found) < 3 and seconds != {str(columns // 2 + 1)}):
+        return None
+    return seconds.pop()
 
 
 def _optional(header: Header, words: list[str]) -> float | None:
@@ -96,7 +118,9 @@ def orbit_radii_mm(
             raise header.error(f"the orbit file '{named}' is not there: put it beside the header or give --radius-mm")
         radii = file.radii
         if len(radii) != total:
-            raise header.error(f"{len(radii)} radii for {total} projections: one is needed for each")
+            raise header.error(
+                f"{len(radii)} radii for {total} projections: one is needed for each, or give --radius-mm"
+            )
     if not radii:
         raise header.error(
             f"no radius for the {orbit or 'circular'} orbit: give --radius-mm, from the axis to the collimator face"
@@ -130,7 +154,10 @@ def _radii_in_header(header: Header, views: Layout, simind: bool) -> list[float]
             for name, text, factor in header.measures(key, "mm", comments=simind)
         ]
         found = once_a_head(found, views.heads)
-        if len(found) > 1 and len({tuple(one) for one in found}) == 1:
+        if (
+            all(len(distinct(same)) == 1 for same in zip(*found, strict=False))
+            and len({len(one) for one in found}) == 1
+        ):
             found = found[:1]
         if found and len(found) not in (1, views.heads, sum(views.views)):
             raise header.error(f"key '{key}' is given {len(found)} times with different values: keep one")

@@ -43,16 +43,39 @@ def read_start(header: Header, warnings: list[str]) -> datetime | None:
         header.text(f"study {what}", f"study {what} ({form})", needed=False)
         for what, form in (("date", "dd:mm:yryr"), ("time", "hh:mm:ss"))
     )
-    if date is None:
+    if date is None and time is None:
         return None
-    for day in ("%Y:%m:%d", "%d:%m:%Y"):
-        for clock in ("%H:%M:%S", "%H:%M:%S.%f", "%H:%M", "%H%M%S"):
-            try:
-                return datetime.strptime(f"{re.sub(r'[-./]', ':', date)} {time}", f"{day} {clock}")
-            except ValueError:
-                continue
-    told = "is missing" if time is None else f"and date are {time!r} and {date!r}, which is no time"
-    warnings.append(f"'study time' {told}: the start of the acquisition is unknown (--start)")
+    start = None if date is None or time is None else _moment(date, time)
+    if date is None:
+        told = "'study date' is missing"
+    elif time is None:
+        told = "'study time' is missing"
+    elif start is None:
+        told = f"'study time' and date are {time!r} and {date!r}, which is no time"
+    elif start.year < _FIRST_YEAR:
+        told = f"'study date' is {date}, before there was SPECT"
+    else:
+        if re.fullmatch(r"\d{1,2}/\d{1,2}/\d{4}", date) and start.day <= 12 and start.day != start.month:
+            warnings.append(f"'study date' {date} was read with the day first, as {start:%Y-%m-%d} (--start)")
+        return start
+    warnings.append(f"{told}: the start of the acquisition is unknown (--start)")
+    return None
+
+
+_FIRST_YEAR = 1960
+_DAYS = ("%Y:%m:%d", "%d:%m:%Y", "%m:%d:%Y", "%Y%m%d")
+_CLOCKS = ("%H:%M:%S", "%H:%M:%S.%f", "%H:%M", "%H%M%S", "%H%M%S.%f", "%H%M")
+
+
+def _moment(date: str, time: str) -> datetime | None:
+    """Date and time, which may name its zone ("10:11:12+01:00"); None for what is none."""
+    for day in _DAYS:
+        for clock in _CLOCKS:
+            for zone in ("", "%z"):
+                try:
+                    return datetime.strptime(f"{re.sub(r'[-./]', ':', date)} {time}", f"{day} {clock}{zone}")
+                except ValueError:
+                    continue
     return None
 
 
@@ -97,10 +120,11 @@ def patient_position(header: Header, dialect: str, warnings: list[str], given: G
 
 
 def _end_first(word: str) -> str | None:
-    """Return "HF" or "FF" from head_in, Feet First, hfs ...; None for other words."""
+    """Return "HF" or "FF" from head_in, Feet First, head_out, hfs ...; None for other words."""
+    ends = ("FF", "HF") if re.search(r"\b(out|last)\b", word) else ("HF", "FF")
     if re.match(r"(head|hf(s|p|dl|dr)?\b)", word):
-        return "HF"
-    return "FF" if re.match(r"(feet|foot|ff(s|p|dl|dr)?\b)", word) else None
+        return ends[0]
+    return ends[1] if re.match(r"(feet|foot|ff(s|p|dl|dr)?\b)", word) else None
 
 
 def _side_down(word: str) -> str | None:

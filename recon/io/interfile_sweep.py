@@ -7,7 +7,7 @@ import numpy as np
 from spectac.recon.errors import InputError
 from spectac.recon.types import Acquisition, Array
 
-_EVEN_DEG = 0.01
+EVEN_DEG = 0.01
 """Views count as evenly spaced where none is further from its place: headers of cameras give steps to 0.001 deg."""
 
 
@@ -32,15 +32,15 @@ def even_sweep(acquisition: Acquisition, *, clockwise: bool | None = None) -> Sw
         raise InputError("one view is no sweep: Interfile projections need at least two")
     rising = np.argsort(angles, kind="stable")
     gaps = np.diff(angles[rising], append=angles[rising[0]] + 360.0)
-    full = abs(gaps.max() - 360.0 / views) < 2 * _EVEN_DEG
+    full = abs(gaps.max() - 360.0 / views) < 2 * EVEN_DEG
     if full:
         first, step = int(np.flatnonzero(rising == 0)[0]), 360.0 / views
     else:
         first, step = (int(np.argmax(gaps)) + 1) % views, float((360.0 - gaps.max()) / (views - 1))
     order = np.roll(rising, -first)
-    offsets = np.mod(angles[order] - angles[order[0]] + _EVEN_DEG, 360.0) - _EVEN_DEG
+    offsets = np.mod(angles[order] - angles[order[0]] + EVEN_DEG, 360.0) - EVEN_DEG
     worst = float(np.abs(offsets - step * np.arange(views)).max())
-    if step < 2 * _EVEN_DEG or worst > _EVEN_DEG:
+    if step < 2 * EVEN_DEG or worst > EVEN_DEG:
         raise InputError(
             f"the header has one start angle and one step, but the {views} views of all heads together are not evenly "
             f"spaced (steps of {gaps.min():g} to {np.sort(gaps)[-1 if full else -2]:g} deg): export to pytomography, "

@@ -1,6 +1,9 @@
 """Nuclide and energy windows, from the keys of an Interfile header."""
 
+import math
+
 from spectac.recon.errors import InputError
+from spectac.recon.io.energy_units import in_kev
 from spectac.recon.io.energy_windows import with_own_names
 from spectac.recon.io.interfile_header import Header
 from spectac.recon.nuclides import Nuclide, how_to_describe, nuclide_in, spelled_symbol
@@ -46,13 +49,15 @@ def _implied_nuclide(header: Header, comments: bool) -> tuple[str, str] | None:
     """Nuclide of the table, and the words, of a window or agent that names it and a window around one of its lines."""
     texts = [text for key in ("energy window", "radiopharmaceutical") for text in header.texts(key, comments=True)]
     ends = [
-        [header.as_number(key, text, "kev") for text in header.texts(key, comments=comments)]
-        for key in ("energy window lower level", "energy window upper level")
+        [_kev(header, text) for text in header.texts(f"energy window {side} level", comments=comments)]
+        for side in ("lower", "upper")
     ]
     for text in texts:
         entry = nuclide_in(text)
         if entry is not None and any(
-            lower <= line <= upper for line, _ in entry.lines for lower, upper in zip(*ends, strict=False)
+            lower <= line <= upper
+            for line, _ in entry.lines
+            for lower, upper in (in_kev(low, high, "", []) for low, high in zip(*ends, strict=False))
         ):
             return entry.name, text
     return None
@@ -64,26 +69,25 @@ def read_windows(
     """Energy windows in the order of the data, and their numbers there from 0.
 
     Without limits, or with impossible ones, the only window is taken as +-10 % around the nuclide's main line; one of
-    several is left out. Raises InputError where several windows have no limits.
+    several is left out. Raises InputError where none of several has any.
     """
     windows, kept = [], []
     comments = dialect == "SIMIND"
     for number in range(1, held + 1):
         ending = [f"[{number}]", ""] if held == 1 else [f"[{number}]"]
         lower, upper = (
-            header.number(*(f"energy window {side} level{end}" for end in ending), comments=comments, unit="kev")
+            _kev(header, _limit(header, f"energy window {side} level", number, held, comments))
             for side in ("lower", "upper")
         )
         name = header.text(*(f"energy window{end}" for end in ending), comments=True, needed=False)
         told = "gives no energy window"
-        if lower is not None and upper is not None:
+        if not (math.isnan(lower) or math.isnan(upper)):
+            lower, upper = in_kev(lower, upper, name or f"window {number}", warnings)
             if 0 <= lower < upper:
                 windows.append(EnergyWindow(name or f"{lower:g}-{upper:g} keV", lower, upper))
                 kept.append(number - 1)
                 continue
             told = f"gives {lower:g} to {upper:g} keV, which is no energy window"
-        elif held > 1:
-            raise header.error(f"key 'energy window lower level[{number}]' or its upper level is missing or empty")
         if held > 1:
             warnings.append(f"window {number} was left out: the header {told}")
             continue
@@ -95,3 +99,20 @@ def read_windows(
     if not windows:
         raise header.error("none of its energy windows has an upper limit above the lower one")
     return with_own_names(windows), kept
+
+
+def _limit(header: Header, key: str, number: int, held: int, comments: bool) -> str | None:
+    """Text of a window's limit: of the key with its number, else of the key's repetition without one."""
+    text = header.text(*(f"{key}[{number}]", *([key] if held == 1 else [])), comments=comments)
+    repeated = [
+        one for keys in ((header.keys, header.comments) if comments else (header.keys,)) for one in keys.get(key, ())
+    ]
+    return repeated[number - 1] if text is None and len(repeated) == held else text
+
+
+def _kev(header: Header, text: str | None) -> float:
+    """Energy in keV, NaN for what is none."""
+    try:
+        return math.nan if text is None else header.as_number("energy window level", text, "kev")
+    except InputError:
+        return math.nan

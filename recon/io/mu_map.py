@@ -7,9 +7,10 @@ from pathlib import Path
 
 from spectac.recon.ct import scale_energy
 from spectac.recon.errors import InputError
-from spectac.recon.io import dicom_nm_image, interfile_image, nifti
+from spectac.recon.io import dicom_nm_image, interfile_image, interfile_patient, nifti
 from spectac.recon.io.dicom_file import looks_like_dicom, name_of, named, open_dicom
 from spectac.recon.io.dicom_nm_patient import read_patient
+from spectac.recon.io.interfile_geometry import dialect_of
 from spectac.recon.io.interfile_header import looks_like_interfile, read_header
 from spectac.recon.types import Acquisition, MuMap
 
@@ -66,13 +67,22 @@ def _read(path: Path, acquisition: Acquisition, photopeak_kev: float) -> ReadMap
     start = _start(path)
     if looks_like_interfile(start):
         mu, notes = interfile_image.read_mu_map(path, acquisition, photopeak_kev)
-        return ReadMap(mu, notes, True)
+        return ReadMap(mu, notes, True, _interfile_patient(path))
     if looks_like_dicom(start):
         mu, notes = read_dicom(path, photopeak_kev)
         return ReadMap(mu, notes, False, read_patient(open_dicom(path, pixels=False)))
     if not path.name.lower().endswith(NIFTI):
         raise InputError(f"{path}: {KINDS}; NIfTI files end in .nii or .nii.gz")
     return ReadMap(nifti.read_mu_map(path, photopeak_kev), nifti.placement_notes(path), False)
+
+
+def _interfile_patient(path: Path) -> dict[str, str]:
+    """Whose map it is, without the name that SIMIND makes of that of its output file."""
+    header = read_header(path)
+    patient = interfile_patient.read_patient(header)
+    if dialect_of(header)[0] == "SIMIND":
+        patient.pop("PatientName", None)
+    return patient
 
 
 def read_dicom(path: str | os.PathLike[str], energy_kev: float) -> tuple[MuMap, tuple[str, ...]]:

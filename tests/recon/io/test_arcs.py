@@ -38,6 +38,23 @@ def test_both_readings_are_told_where_neither_is_proven(arc, views):
     assert f"{arc / (views - 1):.5g} deg" in doubt
 
 
+@pytest.mark.parametrize(
+    ("arc", "views", "step"),
+    [(357.2, 128, 2.8125), (177.2, 64, 2.8125), (177, 64, 2.8125), (357, 128, 2.8125), (354.4, 64, 5.625),
+     (174.4, 32, 5.625), (174, 32, 5.625), (356.3, 96, 3.75)],
+)  # fmt: skip
+def test_arc_rounded_to_whole_degrees_or_tenths(arc, views, step):
+    """127 steps of 2.8125 deg are 357.1875 deg, which some headers give as 357.2 or 357."""
+    found, doubt = step_from_arc(arc, views)
+    assert found == pytest.approx(step, abs=1e-9)
+    assert f"{arc / views:.5g} deg" in doubt
+
+
+@pytest.mark.parametrize(("arc", "views"), [(102, 36), (200, 64), (190, 64), (206, 72)])
+def test_rounded_arc_of_no_cameras_step_stays_step_times_views(arc, views):
+    assert step_from_arc(arc, views)[0] == arc / views
+
+
 def test_every_reading_of_a_regular_orbit_gives_its_step_back():
     """For all steps that divide the circle: the arc with and without the last step mean the same views."""
     for parts in (30, 32, 36, 40, 45, 48, 60, 64, 72, 80, 90, 96, 120, 128, 144, 180):

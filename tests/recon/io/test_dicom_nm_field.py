@@ -914,3 +914,16 @@ def test_another_file_of_the_scan_decides_between_two_positions(changed):
     study = open_study([changed(other(BED_1, 400), "a.dcm"), changed(other(BED_2, 400), "b.dcm")])
     assert study.acquisition.axis_lps_mm[:2] == pytest.approx((0.3, -6.9), abs=0.05)
     assert any("so that all files have one rotation axis" in line for line in study.history)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("eV", 1e3), ("MeV", 1e-3)])
+def test_limits_in_another_unit_are_converted(changed, scan, unit, factor):
+    """EnergyWindowLowerLimit is in keV (PS3.3 C.8.4.10); no window begins at 143 MeV or ends at 0.175 keV."""
+
+    def edit(data):
+        limits = data.EnergyWindowInformationSequence[0].EnergyWindowRangeSequence[0]
+        limits.EnergyWindowLowerLimit, limits.EnergyWindowUpperLimit = f"{143 * factor:g}", f"{175 * factor:g}"
+
+    study = open_study(changed(edit))
+    assert same_numbers(study, scan)
+    assert told(study, "limits of photopeak", f"are those of {unit}")

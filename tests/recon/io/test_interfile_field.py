@@ -581,3 +581,167 @@ def test_copy_of_a_header_is_left_out(read, tmp_path):
 def test_files_written_in_another_folder(read):
     text = _with("name of data file", "name of data file := C:\\simulation\\p.s")
     assert read(text).counts.sum() == np.arange(72).sum()
+
+
+# Numbers of the data file.
+
+
+def _saved_counts(tmp_path, kind, order, most):
+    """Header and Poisson counts of a smooth object, at most about `most` a pixel."""
+    shape = np.exp(-0.5 * ((np.arange(64) - 30.0) / 12.0) ** 2)
+    counts = np.random.default_rng(7).poisson(most * shape * shape[:16, None] / shape[:16].max(), (VIEWS, 16, 64))
+    text = _with("imagedata byte", f"imagedata byte order := {order}")
+    spelled = {"u": "unsigned integer", "i": "signed integer", "f": "float"}[kind[1]]
+    text = text.replace(":= float", f":= {spelled}").replace("per pixel := 4", f"per pixel := {kind[2]}")
+    text = text.replace("[2] := 2", "[2] := 16").replace("[1] := 3", "[1] := 64")
+    (tmp_path / "p.hs").write_text(text)
+    (counts + (0.3 if kind[1] == "f" and most > 100 else 0)).astype(kind).tofile(tmp_path / "p.s")
+    return open_study(tmp_path / "p.hs"), counts
+
+
+@pytest.mark.parametrize("most", [1, 40, 300, 20000])
+@pytest.mark.parametrize("kind", ["<u2", ">u2", "<i2", ">i2", "<u4", ">u4", "<f4", ">f4", "<f8", ">f8"])
+@pytest.mark.parametrize("stated", ["LITTLEENDIAN", "BIGENDIAN"])
+def test_byte_order_that_the_counts_refute(tmp_path, kind, most, stated):
+    """Exchanged bytes make 256 of one count, and 1e-41 or 1e30 of a float: the counts tell the true order."""
+    study, counts = _saved_counts(tmp_path, kind, stated, most)
+    assert np.allclose(study.counts[0, :, ::-1], counts, atol=0.5)
+    right = (kind[0] == "<") == (stated == "LITTLEENDIAN")
+    assert any("byte order" in warning for warning in study.warnings) != right
+
+
+def test_scaling_factor_of_0_is_not_applied(read):
+    study = read(HEADER.replace("orbit", "image scaling factor := 0\norbit"))
+    assert study.counts.sum() == np.arange(72).sum()
+    assert any("'image scaling factor' is 0" in warning for warning in study.warnings)
+
+
+@pytest.mark.parametrize("words", ["head_out", "Head Out", "feet_in", "feet first"])
+def test_patient_whose_head_is_out_lies_feet_first(read, words):
+    with pytest.raises(InputError, match="give --head-angles and --rotation"):
+        read(HEADER.replace("orbit", f"patient orientation := {words}\norbit"))
+
+
+@pytest.mark.parametrize("words", ["Pinhole", "pin hole", "fan beam", "FAN_BEAM", "cone-beam", "converging", "slant"])
+@pytest.mark.parametrize("key", ["collimator type", "collimator", "collimator name := LEHR\ncollimator type"])
+def test_holes_that_are_not_parallel_are_refused(read, words, key):
+    with pytest.raises(InputError, match=f"its collimator {words} has holes that are not parallel"):
+        read(HEADER.replace("orbit", f"{key} := {words}\norbit"))
+
+
+@pytest.mark.parametrize(
+    ("key", "option"),
+    [("start angle", "--head-angles"), ("extent of rotation", "--step-deg"), ("radius", "--radius-mm"),
+     ("scaling factor (mm/pixel) [1]", "--pixel-mm"), ("time per projection (sec)", "--view-seconds")],
+)  # fmt: skip
+def test_key_without_a_number_names_the_option(read, key, option):
+    with pytest.raises(InputError, match=f"needs a number, got 'n/a': give {option}"):
+        read(_with(key, f"{key} := n/a"))
+
+
+@pytest.mark.parametrize("second", ["energy window lower level[2] := n/a\nenergy window upper level[2] := 200", ""])
+def test_window_whose_limits_are_no_numbers_is_left_out(read, second):
+    study = read(HEADER.replace("orbit", f"number of energy windows := 2\n{second}\norbit"), images=24)
+    assert [window.lower_kev for window in study.windows] == [126.45]
+    assert any("window 2 was left out: the header gives no energy window" in warning for warning in study.warnings)
+
+
+def test_repeated_limits_without_numbers_are_those_of_the_windows_in_turn(read):
+    more = "number of energy windows := 2\nenergy window lower level := 100\nenergy window upper level := 120\norbit"
+    study = read(HEADER.replace("level[1]", "level").replace("orbit", more), images=24)
+    assert [(window.lower_kev, window.upper_kev) for window in study.windows] == [(126.45, 154.55), (100, 120)]
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("eV", 1e3), ("MeV", 1e-3)])
+def test_limits_of_another_unit_without_its_name(read, unit, factor):
+    """No camera's window begins at 126 MeV or ends at 0.15 keV."""
+    text = HEADER.replace("126.45", f"{126.45 * factor:.8g}").replace("154.55", f"{154.55 * factor:.8g}")
+    study = read(text)
+    assert (study.windows[0].lower_kev, study.windows[0].upper_kev) == pytest.approx((126.45, 154.55), rel=1e-12)
+    assert any(f"are those of {unit}" in warning for warning in study.warnings)
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["scaling factor (cm/pixel) [1] := 0.66", "time per projection (msec) := 25100", "radius (cm) := 15.1"],
+)
+def test_same_quantity_in_two_units_is_one_value(read, more):
+    """0.66 cm is 6.6 mm, but 10 times 0.66 is not 6.6 in floating point."""
+    text = _with("scaling factor (mm/pixel) [1]", "scaling factor (mm/pixel) [1] := 6.6")
+    text = _with("radius", "radius := 151", _with("time per", "time per projection (sec) := 25.1", text))
+    study = read(text.replace("orbit", f"{more}\norbit"))
+    assert study.acquisition.pixel_mm == (4.0, 6.6)
+    assert study.acquisition.radii_mm.tolist() == [151] * 12
+    assert study.acquisition.view_seconds.tolist() == [25.1] * 12
+
+
+def test_headers_of_a_folder_that_cannot_be_read_are_left_out(read, tmp_path):
+    read(HEADER)
+    (tmp_path / "long.hs").write_text(HEADER + "x" * (1 << 20))
+    (tmp_path / "nodata.hs").write_text(_with("name of data file", "name of data file := gone.s"))
+    study = open_study(tmp_path)
+    assert study.counts.sum() == np.arange(72).sum()
+    assert any(f"left out of {tmp_path.name}: long.hs, nodata.hs" in warning for warning in study.warnings)
+    (tmp_path / "p.hs").unlink()
+    with pytest.raises(InputError, match=r"nodata\.hs.*'gone\.s' is not there"):
+        open_study(tmp_path)
+
+
+def test_folder_with_different_numbers_of_views_a_head(read, tmp_path):
+    """GATE repeats the key for each head: 7 and 5 are no contradiction."""
+    heads = "".join(
+        GATE_HEAD.format(views=views, extent=30 * views, seconds=25, start=start, sense="CCW", radius=150)
+        for views, start in ((7, 0), (5, 210))
+    )
+    text = GATE.format(described="", heads=heads, geometry="")
+    (tmp_path / "p.hs").write_text(text)
+    np.arange(72, dtype="<f4").tofile(tmp_path / "p.s")
+    assert np.bincount(open_study(tmp_path, nuclide="Tc-99m").acquisition.detector).tolist() == [7, 5]
+
+
+def test_two_windows_of_the_same_limits_in_one_header(read):
+    again = (
+        "number of energy windows := 2\nenergy window lower level[2] := 126.45\nenergy window upper level[2] := 154.55"
+    )
+    with pytest.raises(InputError, match=r"p\.hs: two of its energy windows go from 126\.45 to 154\.55 keV"):
+        read(HEADER.replace("orbit", f"{again}\norbit"), images=24)
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "start"),
+    [
+        ("20260203", "101112", "2026-02-03T10:11:12"),
+        ("2026:02:03", "10:11:12+01:00", "2026-02-03T10:11:12+01:00"),
+        ("03:02:2026", "10:11:12", "2026-02-03T10:11:12"),
+        ("02/13/2026", "10:11:12", "2026-02-13T10:11:12"),
+    ],
+)
+def test_plain_starts(read, date, time, start):
+    study = read(HEADER.replace("orbit", f"study date := {date}\nstudy time := {time}\norbit"))
+    assert study.acquisition.start.isoformat() == start
+    assert study.warnings == ()
+
+
+def test_date_with_slashes_may_have_the_month_first(read):
+    study = read(HEADER.replace("orbit", "study date := 02/03/2026\nstudy time := 10:11:12\norbit"))
+    assert study.acquisition.start.isoformat() == "2026-03-02T10:11:12"
+    assert any("02/03/2026 was read with the day first, as 2026-03-02" in warning for warning in study.warnings)
+
+
+@pytest.mark.parametrize("lines", ["study time := 10:11:12", "study date := 1900:01:01\nstudy time := 10:11:12"])
+def test_start_without_a_true_date_is_unknown(read, lines):
+    study = read(HEADER.replace("orbit", f"{lines}\norbit"))
+    assert study.acquisition.start is None
+    assert any("'study date'" in warning and "--start" in warning for warning in study.warnings)
+
+
+@pytest.mark.parametrize(("spelled", "kind"), [("float", "<f4"), ("short float", "<f4"), ("long float", "<f8")])
+def test_format_whose_name_says_its_bytes(read, tmp_path, spelled, kind):
+    text = _with("number of bytes", "", HEADER.replace(":= float", f":= {spelled}"))
+    (tmp_path / "p.hs").write_text(text)
+    np.arange(72).astype(kind).tofile(tmp_path / "p.s")
+    assert open_study(tmp_path / "p.hs").counts.sum() == np.arange(72).sum()
+
+
+def test_data_file_whose_name_differs_in_capitals(read):
+    assert read(HEADER.replace(":= p.s", ":= P.S")).counts.sum() == np.arange(72).sum()

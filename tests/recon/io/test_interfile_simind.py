@@ -168,6 +168,14 @@ def test_orbit_file_of_many_forms(write, sources, tmp_path):
     assert open_study(path).acquisition.radii_mm.tolist() == [155] * VIEWS
     (tmp_path / "p.cor").write_text("15.5 stop\n" * VIEWS)
     assert not open_study(path).acquisition.u_offset_mm.any()
+    (tmp_path / "p.cor").write_text("radius centre\n" + "15.5 17\n" * VIEWS)
+    assert open_study(path).acquisition.radii_mm.tolist() == [155] * VIEWS
+    (tmp_path / "p.cor").write_text("15,5\n" * VIEWS)
+    assert open_study(path).acquisition.radii_mm.tolist() == [155] * VIEWS
+    (tmp_path / "p.cor").write_text(f"15,{MIDDLE:g}\n" * VIEWS)
+    study = open_study(path)
+    assert study.acquisition.radii_mm.tolist() == [150] * VIEWS
+    assert any("was taken to part two columns" in line for line in study.warnings)
     (tmp_path / "p.cor").write_text("15.5, 17\n" * (VIEWS + 3))
     study = open_study(path)
     assert study.acquisition.radii_mm.tolist() == [155] * VIEWS
@@ -263,7 +271,7 @@ def test_collimators_that_cannot_be_used(write, sources):
     assert any("a length of 900 mm, as none has" in warning for warning in study.warnings)
     fan = HOLES.format(code="pr-hrfb", hole=0.14, septa=0.018, length=2.7, intrinsic=0.38)
     path = write(sources, specific=fan)
-    with pytest.raises(InputError, match=r"pr-hrfb is a fan-beam collimator.*--collimator"):
+    with pytest.raises(InputError, match=r"pr-hrfb has holes that are not parallel.*--collimator"):
         open_study(path)
     assert open_study(path, collimator="ge-lehr").acquisition.collimator.name == "ge-lehr"
 

@@ -14,7 +14,7 @@ import pytest
 from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid
-from spectac.recon.io import files_of, open_study
+from spectac.recon.io import files_of, mu_map, open_study
 from spectac.recon.io.interfile_header import read_header
 from spectac.recon.io.interfile_image import read_mu_map
 from spectac.recon.io.interfile_sweep import even_sweep
@@ -403,3 +403,15 @@ def test_unsorted_views_become_one_sweep():
     angles = acquisition.view_angles_deg[sweep.order]
     assert np.allclose((angles - angles[0]) % 360, 30.0 * np.arange(12))
     assert sweep.start_deg == acquisition.view_angles_deg[0]
+
+
+def test_a_map_says_whose_it_is(tmp_path):
+    """The patient of a STIR map is compared with that of the projections; SIMIND's name is that of its output file."""
+    acquisition = study_of().acquisition
+    lines = "patient name := {}\npatient ID := 7\n!END"
+    for text, name in ((STIR_MAP, "map.bin"), (SIMIND_MAP, "SMC_p.s")):
+        (tmp_path / "map.hv").write_text(text.replace("!END", lines.format(name), 1))
+        np.full(24, 0.15, "<f4").tofile(tmp_path / "map.bin")
+        patient = mu_map.read_mu_map(tmp_path / "map.hv", acquisition, 140.5).patient
+        assert patient["PatientID"] == "7"
+        assert patient.get("PatientName") == (name if text is STIR_MAP else None)
