@@ -40,6 +40,7 @@ from spectac.recon.types import (
     LARGEST_PIXEL_MM,
     SMALLEST_PIXEL_MM,
     Acquisition,
+    Injection,
     Study,
 )
 
@@ -187,7 +188,7 @@ def _merged(paths: list[Path], studies: list[Study], notes: list[str]) -> Study:
         )
     counts = first.counts if len(studies) == 1 else np.concatenate([study.counts for study in studies])
     history = tuple(dict.fromkeys(line for study in studies for line in study.history))
-    return Study(first.acquisition, windows, counts, patient=first.patient, history=history)
+    return replace(first, windows=windows, counts=counts, history=history)
 
 
 def _same_data(one: Study, other: Study) -> bool:
@@ -246,6 +247,7 @@ def _read_one(path: Path, given: Given) -> tuple[Study, list[AxisClaim]]:
         windows,
         (values if len(kept) == len(values) else values[kept])[:, :, ::-1, :],
         patient=read_patient(header),
+        injection=Injection(agent) if (agent := header.text("radiopharmaceutical", needed=False)) else None,
         history=tuple(history),
         warnings=(*warnings, *data_warnings, *header.doubts),
     )

@@ -9,6 +9,7 @@ from spectac.recon.given import Given
 from spectac.recon.io import open_study
 from spectac.recon.io.interfile import read_study
 from spectac.recon.io.interfile_image import read_image
+from spectac.recon.types import Injection
 
 STIR = """!INTERFILE  :=
 !imaging modality := nucmed
@@ -477,3 +478,8 @@ def test_image_with_fortran_numbers(tmp_path):
 def test_projections_are_not_read_as_an_image(saved):
     with pytest.raises(InputError, match="holds acquired projections, not an image"):
         read_image(saved(STIR))
+
+
+def test_the_agent_is_carried(saved):
+    text = STIR.replace("!imaging modality", "radiopharmaceutical := HMPAO\n!imaging modality")
+    assert read_study(saved(text)).injection == Injection("HMPAO")
