@@ -177,6 +177,16 @@ def test_the_option_goes_before_the_side_car_and_says_so(tmp_path, study):
     assert read.mu.per_cm[0, 0, 0] == pytest.approx(tissue_mu(I_KEV)[4], rel=1e-4)
 
 
+@pytest.mark.parametrize("said", [None, "high", float("nan"), -1.0, 1e9])
+def test_the_option_helps_where_the_side_car_says_no_energy(tmp_path, study, said):
+    map_at(tmp_path / "mu.nii", I_KEV)
+    (tmp_path / "mu.json").write_text(json.dumps({"EnergyKeV": said}))
+    with pytest.raises(InputError, match=r"mu\.(json|nii): .*EnergyKeV.*--mu-map-kev"):
+        read_mu_map(tmp_path / "mu.nii", study.acquisition, I_KEV)
+    read = read_mu_map(tmp_path / "mu.nii", study.acquisition, I_KEV, given_kev=159.0)
+    assert read.mu.per_cm[0, 0, 0] == np.float32(tissue_mu(I_KEV)[4])
+
+
 def test_a_map_at_the_photopeak_stays_as_it_is(tmp_path, study):
     map_at(tmp_path / "mu.nii", I_KEV, 159.0)
     read = read_mu_map(tmp_path / "mu.nii", study.acquisition, I_KEV)
