@@ -11,6 +11,7 @@ from spectac.recon.io import dicom_nm_image, interfile_image, nifti
 from spectac.recon.io.dicom_file import looks_like_dicom, name_of, named, open_dicom
 from spectac.recon.io.dicom_nm_patient import read_patient
 from spectac.recon.io.interfile_header import looks_like_interfile, read_header
+from spectac.recon.io.packed import refuse_packed
 from spectac.recon.types import Acquisition, MuMap
 
 NIFTI = (".nii", ".nii.gz")
@@ -73,6 +74,7 @@ def _read(path: Path, acquisition: Acquisition, photopeak_kev: float, given_kev:
         mu, notes = read_dicom(path, photopeak_kev)
         return ReadMap(mu, notes, False, read_patient(open_dicom(path, pixels=False)))
     if not path.name.lower().endswith(NIFTI):
+        refuse_packed(path)
         raise InputError(f"{path}: {KINDS}; NIfTI files end in .nii or .nii.gz")
     mu, notes = nifti.read_noted_mu_map(path, photopeak_kev, given_kev=given_kev)
     return ReadMap(mu, notes, False)

@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
+from spectac.recon.io.packed import refuse_packed
 from spectac.recon.types import Array, Grid, Image, MuMap
 
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -195,6 +196,8 @@ def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any], li
     if not source.is_file():
         raise InputError(f"{path}: no such file")
     about = _read_side_car(_side_car(source))
+    if not source.name.lower().endswith(".gz"):
+        refuse_packed(source)
     with _quiet(path):
         file = _load(source)
         _check_length(file, source)

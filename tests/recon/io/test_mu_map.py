@@ -1,5 +1,6 @@
 """Mu-maps of every format, folders that hold them, and maps of another photon energy."""
 
+import gzip
 import json
 from dataclasses import replace
 
@@ -147,6 +148,14 @@ def test_other_files_are_told_what_a_map_is(tmp_path, study):
     (tmp_path / "mu.mhd").write_text("ObjectType = Image")
     with pytest.raises(InputError, match="a mu-map is a NIfTI or Interfile image in 1/cm, or a DICOM"):
         read_mu_map(tmp_path / "mu.mhd", study.acquisition, I_KEV)
+
+
+@pytest.mark.parametrize("name", ["mu.zip", "mu.nii"])
+def test_packed_maps_are_named(tmp_path, study, name):
+    """Unpacked by name alone a gzip called .nii would be read as noise."""
+    (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(500) if name == "mu.zip" else gzip.compress(bytes(500)))
+    with pytest.raises(InputError, match=r"this is a (zip|gzip) archive: unpack it"):
+        read_mu_map(tmp_path / name, study.acquisition, I_KEV)
 
 
 def map_at(path, kev, energy=None):
