@@ -59,11 +59,7 @@ def known(request: CompareRequest, study: Study, projections: Projections, grid:
         file = Path(request.base.calibration)
         calibration = read_calibration(file)
         calibration.check(study, projections.window)
-        if calibration.scatter_method != projections.scatter_method:
-            raise InputError(
-                f"the calibration was made with scatter: {calibration.scatter_method}, the images would have scatter: "
-                f"{projections.scatter_method}: compare with the same scatter correction"
-            )
+        calibration.check_corrections(projections.scatter_method, None)
         factor, scale = calibration.cps_per_kbq, f"from {file.name}"
         files.append(file)
     truth = own_truth = None

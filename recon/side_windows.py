@@ -58,9 +58,14 @@ def centre_kev(window: EnergyWindow) -> float:
     return 0.5 * (window.lower_kev + window.upper_kev)
 
 
+def limits(window: EnergyWindow) -> str:
+    """Limits of a window."""
+    return f"{window.lower_kev:g}-{window.upper_kev:g} keV"
+
+
 def with_limits(window: EnergyWindow) -> str:
     """Name and limits of a window."""
-    return f"{window.name} ({window.lower_kev:g}-{window.upper_kev:g} keV)"
+    return f"{window.name} ({limits(window)})"
 
 
 def line_kev(study: Study, peak: int) -> float:
