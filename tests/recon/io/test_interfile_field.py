@@ -1,5 +1,8 @@
 """Interfile headers as other programs and people write them: read where the meaning is plain, told where it is not."""
 
+import bz2
+import gzip
+
 import numpy as np
 import pytest
 
@@ -581,3 +584,11 @@ def test_copy_of_a_header_is_left_out(read, tmp_path):
 def test_files_written_in_another_folder(read):
     text = _with("name of data file", "name of data file := C:\\simulation\\p.s")
     assert read(text).counts.sum() == np.arange(72).sum()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+def test_packed_data_beside_a_header_are_named(tmp_path, pack):
+    (tmp_path / "p.s").write_bytes(pack(np.zeros(VIEWS * 6, "<f4").tobytes()))
+    (tmp_path / "p.hs").write_text(HEADER)
+    with pytest.raises(InputError, match=r"p\.s: this is a (gzip|bzip2) archive: unpack it"):
+        open_study(tmp_path / "p.hs")
