@@ -54,6 +54,10 @@ def calibrate_camera(
     start = study.acquisition.start
     if start is None:
         raise InputError("the study does not say when it began, so that the activity then is unknown: give --start")
+    notes = []
+    if when.tzinfo is None and start.tzinfo is not None:
+        when = when.replace(tzinfo=start.tzinfo)
+        notes.append(f"--assayed names no time zone: the study's ({start:%z}) was taken")
     concentration_kbq_per_ml(activity_mbq, volume_ml, when, study.acquisition.nuclide, start)
     if labels is not None and not labels.is_file():
         raise InputError(f"{labels}: no such file")
@@ -76,7 +80,7 @@ def calibrate_camera(
     write_calibration(output, found)
     noise = coefficient_of_variation(result.image.values, voi)
     return [
-        *(f"note: {note}" for note in result.notes),
+        *(f"note: {note}" for note in (*notes, *result.notes)),
         f"{found.cps_per_kbq:.5g} cps per kBq of one head ({found.note}; voxels in it vary by {noise:.1%})",
         f"{output}: use it with --calibration {output}",
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from spectac.app.comparison import CompareRequest
 from spectac.recon import Image, InputError, Projections, Result, Study
 from spectac.recon.calibration import Calibration, read_calibration
-from spectac.recon.io.nifti import read_image, read_labels
+from spectac.recon.io.nifti import placement_notes, read_image, read_labels
 from spectac.recon.resample import resample
 from spectac.recon.types import Grid
 from spectac.recon.voi import Vois, from_labels
@@ -59,11 +59,7 @@ def known(request: CompareRequest, study: Study, projections: Projections, grid:
         file = Path(request.base.calibration)
         calibration = read_calibration(file)
         calibration.check(study, projections.window)
-        if calibration.scatter_method != projections.scatter_method:
-            raise InputError(
-                f"the calibration was made with scatter: {calibration.scatter_method}, the images would have scatter: "
-                f"{projections.scatter_method}: compare with the same scatter correction"
-            )
+        calibration.check_corrections(projections.scatter_method, None)
         factor, scale = calibration.cps_per_kbq, f"from {file.name}"
         files.append(file)
     truth = own_truth = None
@@ -85,7 +81,9 @@ def known(request: CompareRequest, study: Study, projections: Projections, grid:
     vois = own_vois = None
     if labels is not None:
         values, label_grid, names = read_labels(labels)
-        vois = from_labels(values, label_grid, names, grid, f"labels of {labels.name}")
+        vois = from_labels(
+            values, label_grid, names, grid, "; ".join((f"labels of {labels.name}", *placement_notes(labels)))
+        )
         files.append(labels)
         if own_truth is not None and own_truth.grid.same_as(label_grid):
             own_vois = from_labels(values, label_grid, names, label_grid, "labels of the truth")

@@ -135,6 +135,7 @@ def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> lis
     calibration = None if request.calibration is None else read_calibration(request.calibration)
     if calibration is not None:
         calibration.check(study, request.photopeak)
+        calibration.check_corrections(request.projections(study).scatter_method, request.attenuation)
     dicom_nm.check_header(study)
     # The folder is made first: a place that cannot be written to is found before the long work.
     with written_folder(output) as folder:

@@ -21,12 +21,18 @@ from spectac.recon.io.atomic import written
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.quantify import voi_mean
 from spectac.recon.scatter import photopeak_index
+from spectac.recon.side_windows import limits
 from spectac.recon.types import Array, EnergyWindow, Image, Projections, Result, Study
 
 FORMAT, VERSION = "spectac-calibration", 1
 
 SAME_WINDOW_KEV = 0.5
 """Limits of two energy windows that differ by less than this are the same."""
+
+_NOT_CORRECTED = (
+    "the image is not corrected for attenuation, so that its values depend on the depth: reconstruct with "
+    "--attenuation, or leave the calibration out"
+)
 
 MOST_HALF_LIVES = 10.0
 """An assay further away than this (a thousandth of the activity) has a wrong date, or says nothing."""
@@ -72,11 +78,24 @@ class Calibration:
         apart = max(abs(window.lower_kev - self.window.lower_kev), abs(window.upper_kev - self.window.upper_kev))
         if apart > SAME_WINDOW_KEV:
             raise InputError(
-                f"the calibration is for a photopeak of {_limits(self.window)}, the study's is {_limits(window)}: "
+                f"the calibration is for a photopeak of {limits(self.window)}, the study's is {limits(window)}: "
                 "calibrate with the same window"
             )
         if not acquisition.times_known:
             raise InputError("kBq/mL needs counts per second, but the study's view times are unknown")
+
+    def check_corrections(self, scatter_method: str, attenuation: str | None) -> None:
+        """InputError for an image of another scatter correction, and one without attenuation correction.
+
+        As `check` it needs no image. `scatter_method` as in Projections, `attenuation` the model's name.
+        """
+        if scatter_method != self.scatter_method:
+            raise InputError(
+                f"the calibration was made with scatter: {self.scatter_method}, the image with scatter: "
+                f"{scatter_method}: reconstruct with the same scatter correction"
+            )
+        if attenuation == "none":
+            raise InputError(_NOT_CORRECTED)
 
     def applied(self, result: Result, study: Study) -> Image:
         """Image of a result in kBq/mL, values / cps_per_kbq, of the activity at the start of the acquisition.
@@ -87,11 +106,7 @@ class Calibration:
         """
         projections, image = _quantitative(result), result.image
         self.check(study, projections.window)
-        if projections.scatter_method != self.scatter_method:
-            raise InputError(
-                f"the calibration was made with scatter: {self.scatter_method}, the image with scatter: "
-                f"{projections.scatter_method}: reconstruct with the same scatter correction"
-            )
+        self.check_corrections(projections.scatter_method, result.attenuation)
         line = f"calibrated: {self.cps_per_kbq:.6g} cps per kBq ({self.nuclide}, {self.collimator})"
         return replace(image, values=image.values / self.cps_per_kbq, unit="kBq/mL", history=(*image.history, line))
 
@@ -251,12 +266,5 @@ def _quantitative(result: Result) -> Projections:
             "the result does not tell its scatter and attenuation correction: a calibration needs one of reconstruct()"
         )
     if result.attenuation == "none":
-        raise InputError(
-            "the image was not corrected for attenuation, so that its values depend on the depth: reconstruct with "
-            "--attenuation, or leave the calibration out"
-        )
+        raise InputError(_NOT_CORRECTED)
     return result.projections
-
-
-def _limits(window: EnergyWindow) -> str:
-    return f"{window.lower_kev:g}-{window.upper_kev:g} keV"

@@ -100,7 +100,7 @@ class CTVolume:
                 f"the CT's tube voltage (KVP) is unknown: {USUAL_KV:g} kV is assumed; --tube-voltage-kv gives it"
             )
         else:
-            _check_kvp(self.kvp)
+            check_kvp(self.kvp)
             if not CHECKED_KV[0] <= self.kvp <= CHECKED_KV[1]:
                 low, high = CHECKED_KV
                 warnings.append(
@@ -133,7 +133,7 @@ def beam(kvp: float) -> tuple[Array, Array]:
     """Energies in keV, 1 keV apart, and each one's share of the signal behind the filters and 20 cm of water."""
     import xraylib
 
-    _check_kvp(kvp)
+    check_kvp(kvp)
     energies = np.arange(10.5, kvp, 1.0)
     depth = [
         xraylib.CS_Total(13, e) * 2.699 * BEAM_ALUMINIUM_MM / 10.0
@@ -248,11 +248,13 @@ def _interpolated(values: Array, knots: tuple[float, ...], results: tuple[float,
     return np.asarray(out, dtype=np.float32)
 
 
-def _check_kvp(kvp: float) -> None:
+def check_kvp(kvp: float, given_by: str = "") -> None:
+    """Raise InputError for a tube voltage that no clinical scanner has; `given_by` names the user's option."""
     if not LOWEST_KV <= kvp <= HIGHEST_KV:
+        way_out = "(KVP): give the true one with --tube-voltage-kv (Python: tube_voltage_kv)"
         raise InputError(
             f"CT numbers can be converted for tube voltages of {LOWEST_KV:g} to {HIGHEST_KV:g} kV, not for {kvp:g} kV "
-            "(KVP): give the true one with --tube-voltage-kv (Python: tube_voltage_kv)"
+            f"{f'({given_by})' if given_by else way_out}"
         )
 
 

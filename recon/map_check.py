@@ -19,8 +19,8 @@ BROAD_BEAM = (0.70, 0.88)
 """The same in maps for reconstruction without scatter correction: 0.78 of water is usual, 0.11-0.12 /cm for Tc-99m."""
 BRAIN = 1.04
 """Brain over water, 80 to 511 keV."""
-CT_SOFT_TISSUE = (0.93, 1.12)
-"""Soft tissue over water in a CT's map: -70 to 120 HU, from fat to acrylic glass."""
+CT_SOFT_TISSUE = (0.88, 1.12)
+"""Soft tissue over water in a CT's map: -120 to 120 HU, from fat to acrylic glass."""
 NO_AIR = 0.4
 """Times water: no air, however far its numbers are shifted by what leaves soft tissue below DENSE."""
 DENSE = 1.5
@@ -111,7 +111,10 @@ def ct_notes(mu: MuMap) -> list[str]:
     soft = soft_tissue_per_cm(MuMap(np.where(values > NO_AIR * water, values, 0), mu.grid, mu.energy_kev))
     if soft is None or CT_SOFT_TISSUE[0] <= soft / water <= CT_SOFT_TISSUE[1]:
         return []
-    return [f"the CT's soft tissue has about {1000 * (soft / water - 1):.0f} HU, water has 0 and brain 35: {about}"]
+    fat = "unless this is mostly fat " if soft < water else ""
+    return [
+        f"the CT's soft tissue has about {1000 * (soft / water - 1):.0f} HU, water has 0 and brain 35: {fat}{about}"
+    ]
 
 
 def _tissue(per_cm: Array) -> Array:

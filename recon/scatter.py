@@ -139,7 +139,15 @@ class _Dew:
         return self.k * _smoothed(study, self.sides[0].index, fwhm_mm)
 
     def notes(self, study: Study, peak: int) -> list[str]:
-        return _empty(study, self.sides[0])
+        notes = _empty(study, self.sides)
+        (side,) = self.sides
+        if side.gap_kev < -GAP_KEV:
+            notes.append(
+                f"scatter window {with_limits(side.window)} overlaps the photopeak {with_limits(study.windows[peak])} "
+                f"by {-side.gap_kev:.3g} keV: DEW takes some {self.k * side.primary:.1%} of the unscattered photons "
+                f"for scatter, by an energy resolution of {ENERGY_RESOLUTION:.1%} at {RESOLUTION_KEV:g} keV"
+            )
+        return notes
 
 
 @dataclass(frozen=True)
@@ -203,7 +211,7 @@ class _Tew:
         return np.maximum(scatter, 0.0)
 
     def notes(self, study: Study, peak: int) -> list[str]:
-        notes = _empty(study, self.sides[0])
+        notes = _empty(study, self.sides)
         main = with_limits(study.windows[peak])
         gaps = [
             f"{with_limits(side.window)} lies {side.gap_kev:.3g} keV {where} it"
@@ -238,7 +246,8 @@ def _chosen(
     if method == "dew":
         return _dew(study, peak, names, dew_k), []
     try:
-        return _tew(study, peak, names), []
+        tew = _tew(study, peak, names)
+        return tew, [] if dew_k is None else [f"k = {dew_k:g} was not used: TEW has its windows; DEW is --scatter dew"]
     except InputError as error:
         if method == "tew":
             raise
@@ -279,10 +288,15 @@ def _dew(study: Study, peak: int, names: Sequence[str] | None, k: float | None) 
     return _Dew((lower,), k)
 
 
-def _empty(study: Study, lower: SideWindow) -> list[str]:
-    if study.counts[lower.index].any():
-        return []
-    return [f"the scatter window {with_limits(lower.window)} holds no counts: little or no scatter is corrected"]
+def _empty(study: Study, sides: Sequence[SideWindow]) -> list[str]:
+    """Notes on windows without counts, but for one above that the nuclide allows to take as empty."""
+    if study.acquisition.nuclide in UPPER_EMPTY:
+        sides = sides[:1]
+    return [
+        f"the scatter window {with_limits(side.window)} holds no counts: little or no scatter is corrected"
+        for side in sides
+        if not side.has_counts(study)
+    ]
 
 
 def _implausible(study: Study, peak: int, scatter: Array, fwhm_mm: float) -> list[str]:

@@ -43,6 +43,10 @@ class SideWindow:
         """True where gap or overlap are within GAP_KEV."""
         return abs(self.gap_kev) <= GAP_KEV
 
+    def has_counts(self, study: Study) -> bool:
+        """True where the study's counts in the window are not all 0."""
+        return bool(study.counts[self.index].any())
+
     @property
     def centre_kev(self) -> float:
         """Middle of the window."""
@@ -54,9 +58,14 @@ def centre_kev(window: EnergyWindow) -> float:
     return 0.5 * (window.lower_kev + window.upper_kev)
 
 
+def limits(window: EnergyWindow) -> str:
+    """Limits of a window."""
+    return f"{window.lower_kev:g}-{window.upper_kev:g} keV"
+
+
 def with_limits(window: EnergyWindow) -> str:
     """Name and limits of a window."""
-    return f"{window.name} ({window.lower_kev:g}-{window.upper_kev:g} keV)"
+    return f"{window.name} ({limits(window)})"
 
 
 def line_kev(study: Study, peak: int) -> float:
@@ -111,14 +120,18 @@ def beside(study: Study, peak: int) -> tuple[list[SideWindow], list[SideWindow]]
 def chosen(study: Study, peak: int) -> tuple[SideWindow, SideWindow | None]:
     """The windows of TEW below and above the photopeak; None above where the nuclide allows to take it as empty.
 
-    InputError, with the ways out, where there is none on a side within LARGEST_GAP and LARGEST_PRIMARY.
+    InputError, with the ways out, where there is none on a side within LARGEST_GAP and LARGEST_PRIMARY. A window above
+    without counts is none, unless the nuclide allows to take it as empty.
     """
     below, above = beside(study, peak)
     largest_gap_kev = LARGEST_GAP * line_kev(study, peak)
-    pure = [[side for side in sides if side.primary <= LARGEST_PRIMARY] for sides in (below, above)]
+    one_sided = study.acquisition.nuclide in UPPER_EMPTY
+    pure = [
+        [side for side in sides if side.primary <= LARGEST_PRIMARY and (may_be_empty or side.has_counts(study))]
+        for sides, may_be_empty in ((below, True), (above, one_sided))
+    ]
     near = [next((side for side in sides if side.gap_kev <= largest_gap_kev), None) for sides in pure]
     lower, upper = near
-    one_sided = study.acquisition.nuclide in UPPER_EMPTY
     if lower is not None and (upper is not None or one_sided):
         return lower, upper
     reasons = [
@@ -148,8 +161,10 @@ def _why_not(sides: Sequence[SideWindow], pure: Sequence[SideWindow], where: str
             f"{with_limits(pure[0].window)} lies {pure[0].gap_kev:.3g} keV {where} it, more than {LARGEST_GAP:.0%} of "
             f"{line_kev(study, peak):.4g} keV"
         )
+    if sides and sides[0].primary <= LARGEST_PRIMARY:
+        return f"{with_limits(sides[0].window)} {where} it holds no counts"
     if sides:
-        return f"{too_much_primary(sides[0])}"
+        return too_much_primary(sides[0])
     return f"there is none {where} it"
 
 

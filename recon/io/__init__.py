@@ -11,6 +11,7 @@ import numpy as np
 
 from spectac.recon.errors import InputError
 from spectac.recon.given import Given
+from spectac.recon.io.packed import refuse_packed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,17 +22,6 @@ if TYPE_CHECKING:
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HDF5_STARTS = (0, 512)
 """Where the signature may stand: our own files begin with a user block of 512 bytes (hdf5.py)."""
-
-_PACKED = {
-    b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "zip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"7z\xbc\xaf\x27\x1c": "7z",
-    b"Rar!": "rar",
-    b"\x28\xb5\x2f\xfd": "zstd",
-}
-"""How compressed files begin."""
 
 _MOST_FOLDERS = 10_000
 """Sub-folders that are looked into: a medium has a few hundred."""
@@ -188,8 +178,7 @@ def _kind_of_file(path: Path) -> str:
 
     if looks_like_dicom(start):
         return "DICOM"
-    if packed := next((name for begin, name in _PACKED.items() if start.startswith(begin)), None):
-        raise InputError(f"{path}: this is a {packed} archive: unpack it, and give the file or folder that was in it")
+    refuse_packed(path)
     raise InputError(f"{path}: cannot tell what this file is. Understood are: {_UNDERSTOOD}")
 
 

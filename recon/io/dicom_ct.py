@@ -1,22 +1,26 @@
 """CT series from DICOM files: which series, which files, and the volume in patient space."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from spectac.recon.ct import CTVolume
+from spectac.recon.ct import CTVolume, check_kvp
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom_ct_slice import Slice, shown
 from spectac.recon.io.dicom_ct_stack import stack
 from spectac.recon.io.dicom_ct_write import write_series
 from spectac.recon.io.dicom_file import Item, looks_like_dicom, name_of, open_dicom
+from spectac.recon.io.packed import refuse_packed
 
 __all__ = ["read_series", "write_series"]
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+_SAYS_CT = re.compile(rb"(?:\x02\0\x02\0|\x08\0\x16\0)(?:UI..|....)" + re.escape(CT_IMAGE).encode() + rb"[^.\d]", re.S)
+"""The bytes of MediaStorageSOPClassUID or SOPClassUID of a CT slice, little endian."""
 DIRECTORY = "1.2.840.10008.1.3.10"
 """A DICOMDIR: the list of the files beside and below it."""
 ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz")
@@ -24,6 +28,7 @@ MULTI_FRAME = {
     "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT",
     "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT",
 }
+_DIGITS = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", re.I)
 FEWEST_SLICES = 3
 """A series is chosen by itself only with at least this many axial slices."""
 AXIAL = 0.7
@@ -92,12 +97,17 @@ def read_series(
     chosen = _chosen(found, series, label)
     _check_person(chosen.headers)
     slices = [Slice.from_header(header) for header in chosen.headers]
-    kvp = next((one.kvp for one in slices if one.kvp is not None), None)
+    voltages = sorted({one.kvp for one in slices if one.kvp is not None})
+    kvp = voltages[0] if voltages else None
     frames = [one.frame_of_reference_uid for one in slices if one.frame_of_reference_uid is not None]
+    if tube_voltage_kv is not None:
+        check_kvp(tube_voltage_kv, "--tube-voltage-kv")
+        # Slices that say different voltages are all of the given one.
+        slices = [replace(one, kvp=tube_voltage_kv) for one in slices]
     volume = stack(slices)
     history = [f"CT series {chosen.described}"]
     if tube_voltage_kv is not None:
-        said = "nothing" if kvp is None else f"{kvp:g} kV"
+        said = f"{' and '.join(f'{one:g}' for one in voltages)} kV" if voltages else "nothing"
         history.append(f"tube voltage {tube_voltage_kv:g} kV as given; the files say {said} (KVP)")
         kvp = tube_voltage_kv
     if chosen.scouts:
@@ -124,15 +134,18 @@ def _text(item: Item, keyword: str) -> str | None:
 
 
 def _warnings(headers: Sequence[Item]) -> list[str]:
-    """Warnings of all slices, each once: as it is where it is of one slice, else with their number."""
-    said: dict[str, list[str]] = {}
+    """Warnings of all slices, one of those that differ in numbers alone: with the slices' number where they differ."""
+    said: dict[str, dict[Path, str]] = {}
     for header in headers:
-        for line in dict.fromkeys(header.warnings):
-            said.setdefault(line.removeprefix(f"{header.path.name}: "), []).append(line)
-    return [
-        lines[0] if len(lines) == 1 or lines[0] == text else f"{text} ({len(lines)} slices)"
-        for text, lines in said.items()
-    ]
+        for line in header.warnings:
+            text = line.removeprefix(f"{header.path.name}: ")
+            said.setdefault(_DIGITS.sub("0", text), {}).setdefault(header.path, line)
+    merged = []
+    for of_slices in said.values():
+        (path, first), *_ = of_slices.items()
+        alike = len(set(of_slices.values())) == 1
+        merged.append(first if alike else f"{first.removeprefix(f'{path.name}: ')} ({len(of_slices)} slices)")
+    return merged
 
 
 def _check_person(headers: Sequence[Item]) -> None:
@@ -159,6 +172,8 @@ def _series(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
         if place.is_file() and _is_directory(place):
             place = place.parent
         listed = place.is_file()
+        if listed:
+            refuse_packed(place)
         files = [place] if listed else sorted(file for file in place.rglob("*") if file.is_file())
         label = str(place)
     else:
@@ -166,8 +181,15 @@ def _series(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
         label = str(files[0].parent) if files else "the list of files"
     groups: dict[str, list[Item]] = {}
     scouts: dict[str, int] = {}
+    foreign: list[InputError] = []
     for file in files:
-        header = _header(file, listed)
+        try:
+            header = _header(file, listed)
+        except InputError as error:
+            if listed or _says_ct(file):
+                raise
+            foreign.append(error)
+            continue
         if header is None:
             continue
         uid = header.text("SeriesInstanceUID") or ""
@@ -175,6 +197,8 @@ def _series(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
             scouts[uid] = scouts.get(uid, 0) + 1
         else:
             groups.setdefault(uid, []).append(header)
+    if not groups and foreign:
+        raise foreign[0]
     if not groups:
         aside = f", {sum(scouts.values())} localizers left aside" if scouts else ""
         packed = [file.name for file in files if file.name.lower().endswith(ARCHIVES)]
@@ -182,6 +206,10 @@ def _series(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
             aside += f"; {packed[0]} is packed: unpack it and give the folder of its slices"
         raise InputError(f"{label}: no CT slice (DICOM CT Image Storage) among {len(files)} files{aside}")
     _join_nameless(groups)
+    if foreign:
+        # A series has no warnings of its own: its first slice carries them.
+        for group in groups.values():
+            group[0].warnings.append(f"CT: {len(foreign)} files of the folder were left aside: {foreign[0]}")
     return [_Series(uid, tuple(group), scouts.get(uid, 0)) for uid, group in groups.items()], label
 
 
@@ -206,6 +234,12 @@ def _is_directory(file: Path) -> bool:
     header = open_dicom(file, pixels=False)
     with header.reading("(0002,0002) MediaStorageSOPClassUID"):
         return str(getattr(header.data, "file_meta", {}).get("MediaStorageSOPClassUID", "")) == DIRECTORY
+
+
+def _says_ct(file: Path) -> bool:
+    """Tell from its bytes whether a file that cannot be used is a CT slice."""
+    with file.open("rb") as stream:
+        return _SAYS_CT.search(stream.read(4096)) is not None
 
 
 def _header(file: Path, listed: bool) -> Item | None:
@@ -248,10 +282,13 @@ def _chosen(found: Sequence[_Series], wanted: str | int | None, label: str) -> _
         return fits[0]
     if not fits:
         hint = ": give the folder of all slices" if sum(len(one.headers) for one in found) == 1 else ""
+        unplaced = [one for one in found if not one.headers[0].numbers("ImageOrientationPatient")]
+        if unplaced and not hint:
+            hint = f" ({name_of('ImageOrientationPatient')} is missing in {unplaced[0].headers[0].path.name})"
         raise InputError(f"{label}: no axial CT of at least {FEWEST_SLICES} slices{hint}; there are: {listed}")
     people = {_text(one.headers[0], "PatientID") for one in fits} - {None}
     apart = f" of {len(people)} people (PatientID)" if len(people) > 1 else ""
     raise InputError(
-        f"{label}: {len(fits)} CT series{apart} would do: give the folder of one, or say which by its number or UID "
-        f"(option series of attenuation ct); there are: {listed}"
+        f"{label}: {len(fits)} CT series{apart} would do: give the folder of one of them, or its number or UID (in "
+        f"spectac reconstruct --attenuation-option series=NUMBER); there are: {listed}"
     )

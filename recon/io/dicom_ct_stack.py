@@ -92,9 +92,10 @@ def _check_alike(slices: Sequence[Slice]) -> None:
         ]
         for differs, keyword, value in unlike:
             if differs:
+                option = ", or the voltage of all with --tube-voltage-kv" if keyword == "KVP" else ""
                 raise InputError(
                     f"{one.path}: {name_of(keyword)} is {value}, unlike {first.path.name} of the same series: "
-                    "give only the files of one volume"
+                    f"give only the files of one volume{option}"
                 )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom_values import decimal_comma
+from spectac.recon.io.packed import refuse_packed
 from spectac.recon.types import Array
 
 HEADER_BYTES = 1 << 20
@@ -302,6 +303,7 @@ def read_values(header: Header, shape: tuple[int, ...]) -> tuple[Array, list[str
     promised = math.prod(shape) * kind.itemsize
     held = data_path.stat().st_size
     if held < offset + promised:
+        refuse_packed(data_path)
         raise header.error(
             f"promises {promised} bytes of data after an offset of {offset} bytes, but {data_path.name} holds "
             f"{held} bytes: the file is cut short or matrix, projections or number format are wrong"

@@ -12,10 +12,9 @@ from spectac.recon.io.dicom_file import looks_like_dicom, name_of, named, open_d
 from spectac.recon.io.dicom_nm_patient import read_patient
 from spectac.recon.io.interfile_geometry import dialect_of
 from spectac.recon.io.interfile_header import looks_like_interfile, read_header
+from spectac.recon.io.packed import refuse_packed
 from spectac.recon.types import Acquisition, MuMap
 
-PER_CM = {"1CM": 1.0, "/cm": 1.0, "cm-1": 1.0, "1/cm": 1.0, "cm^-1": 1.0, "/mm": 10.0, "mm-1": 10.0, "1/mm": 10.0}
-"""DICOM's Units and UCUM codes of attenuation coefficients, and what makes them 1/cm."""
 NIFTI = (".nii", ".nii.gz")
 SAME_KEV = 1.0
 KINDS = "a mu-map is a NIfTI or Interfile image in 1/cm, or a DICOM NM reconstruction (RECON TOMO) whose unit is 1/cm"
@@ -48,7 +47,7 @@ def read_mu_map(
     Raises InputError for folders without a map or with several, for other files, and for other units.
     """
     source, notes = _file(Path(path))
-    read = _read(source, acquisition, photopeak_kev)
+    read = _read(source, acquisition, photopeak_kev, given_kev)
     mu, notes = read.mu, [*notes, *read.notes]
     if given_kev is not None:
         if abs(mu.energy_kev - photopeak_kev) > SAME_KEV and abs(mu.energy_kev - given_kev) > SAME_KEV:
@@ -59,11 +58,15 @@ def read_mu_map(
             f"the mu-map is at {mu.energy_kev:g} keV: each voxel was converted to {photopeak_kev:g} keV as the mixture "
             "of tissues that has its coefficient"
         )
-        mu = scale_energy(mu, photopeak_kev)
+        try:
+            mu = scale_energy(mu, photopeak_kev)
+        except InputError as error:
+            said = "as given" if given_kev is not None else "as it says (EnergyKeV); --mu-map-kev gives the true energy"
+            raise InputError(f"{source}: {error}: the map is at {mu.energy_kev:g} keV {said}") from error
     return replace(read, mu=mu, notes=tuple(notes))
 
 
-def _read(path: Path, acquisition: Acquisition, photopeak_kev: float) -> ReadMap:
+def _read(path: Path, acquisition: Acquisition, photopeak_kev: float, given_kev: float | None) -> ReadMap:
     start = _start(path)
     if looks_like_interfile(start):
         mu, notes = interfile_image.read_mu_map(path, acquisition, photopeak_kev)
@@ -72,8 +75,10 @@ def _read(path: Path, acquisition: Acquisition, photopeak_kev: float) -> ReadMap
         mu, notes = read_dicom(path, photopeak_kev)
         return ReadMap(mu, notes, False, read_patient(open_dicom(path, pixels=False)))
     if not path.name.lower().endswith(NIFTI):
+        refuse_packed(path)
         raise InputError(f"{path}: {KINDS}; NIfTI files end in .nii or .nii.gz")
-    return ReadMap(nifti.read_mu_map(path, photopeak_kev), nifti.placement_notes(path), False)
+    mu, notes = nifti.read_noted_mu_map(path, photopeak_kev, given_kev=given_kev)
+    return ReadMap(mu, notes, False)
 
 
 def _interfile_patient(path: Path) -> dict[str, str]:
@@ -106,8 +111,7 @@ def read_dicom(path: str | os.PathLike[str], energy_kev: float) -> tuple[MuMap, 
     stated = volume.item.text("Units")
     unit = volume.unit or stated
     notes = []
-    # UCUM codes are told apart by case, DICOM's defined terms are capitals.
-    factor = next((value for code, value in PER_CM.items() if unit is not None and code.lower() == unit.lower()), None)
+    factor = None if unit is None else nifti.per_cm_factor(unit)
     if factor is None:
         if unit not in (None, "", "NONE", "1", "PROPCNTS") or not volume.scaled:
             raise InputError(
@@ -116,8 +120,9 @@ def read_dicom(path: str | os.PathLike[str], energy_kev: float) -> tuple[MuMap, 
             )
         factor = 1.0
         notes.append(f"{source.name} names no unit: its scaled values were taken for 1/cm")
+    values, clipped = nifti.without_rounding(volume.values * factor, source.name)
     with named(source):
-        return MuMap(volume.values * factor, volume.grid, energy_kev), tuple(notes)
+        return MuMap(values, volume.grid, energy_kev), (*notes, *clipped)
 
 
 def _file(path: Path) -> tuple[Path, list[str]]:

@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
+from spectac.recon.io.packed import refuse_packed
 from spectac.recon.types import Array, Grid, Image, MuMap
 
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -31,6 +32,10 @@ _NEAREST_CODES = (1, 2, 5, 3, 4)
 """NIfTI's codes of a transform from the scanner's own millimetres outwards: scanner, aligned to something, another
 template, Talairach, MNI."""
 _CODES = {1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI", 5: "another template"}
+_PER_CM = {"1CM": 1.0, "/cm": 1.0, "cm-1": 1.0, "1/cm": 1.0, "cm^-1": 1.0, "/mm": 10.0, "mm-1": 10.0, "1/mm": 10.0}
+"""Side-cars' units, DICOM's Units and UCUM codes of attenuation coefficients, and what makes them 1/cm."""
+ROUNDED_PER_CM = 1e-3
+"""Values of a map less than this below 0 are air after interpolation or rounding: 1 % of water at 511 keV."""
 _SAME_MM = 0.1
 """sform and qform that place every voxel within this are the same: a qform's float32 quaternion rounds."""
 
@@ -62,22 +67,55 @@ def write_labels(path: str | os.PathLike[str], labels: Array, grid: Grid, names:
 
 
 def read_mu_map(path: str | os.PathLike[str], energy_kev: float) -> MuMap:
-    """Mu-map in 1/cm, at `energy_kev` unless the side-car's "EnergyKeV" says otherwise.
+    """Mu-map as `read_noted_mu_map` reads it, without the notes."""
+    return read_noted_mu_map(path, energy_kev)[0]
 
+
+def read_noted_mu_map(
+    path: str | os.PathLike[str], energy_kev: float, *, given_kev: float | None = None
+) -> tuple[MuMap, tuple[str, ...]]:
+    """Mu-map in 1/cm, at `energy_kev` unless the side-car's "EnergyKeV" says otherwise, and notes for the user.
+
+    With `given_kev` a side-car whose energy is no number is at that energy.
     Raises InputError for what is not a 3-D NIfTI with a position, for NaN and negative values, and for another unit.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
-        values, grid, notes = _read(path)
-    unit = notes.get("Units", "1/cm")
-    if unit not in ("1/cm", "cm-1", "cm^-1"):
+        values, grid, about, notes = _read(path)
+    unit = about.get("Units", "1/cm")
+    factor = per_cm_factor(unit) if isinstance(unit, str) else None
+    if factor is None:
         raise InputError(f"{_side_car(Path(path))}: 'Units' is {unit!r}: a mu-map must be in 1/cm")
-    energy = notes.get("EnergyKeV", energy_kev)
-    if isinstance(energy, bool) or not isinstance(energy, (int, float)):
-        raise InputError(f"{_side_car(Path(path))}: 'EnergyKeV' must be a number, got {energy!r}")
+    if factor != 1.0:
+        values = values * np.float32(factor)
+        notes.append(f"{Path(path).name}: its values in {unit} were converted to 1/cm")
+    energy = about.get("EnergyKeV", energy_kev)
+    if isinstance(energy, bool) or not isinstance(energy, (int, float)) or not 0 < energy < 1e30:
+        if given_kev is None:
+            raise InputError(
+                f"{_side_car(Path(path))}: 'EnergyKeV' must be a number above 0, got {energy!r}: correct it, or give "
+                "the energy with --mu-map-kev"
+            )
+        energy = given_kev
+    values, clipped = without_rounding(values, Path(path).name)
     try:
-        return MuMap(values, grid, float(energy))
+        return MuMap(values, grid, float(energy)), (*notes, *clipped)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def per_cm_factor(unit: str) -> float | None:
+    """What makes values of a unit 1/cm, None for a unit that is none of attenuation coefficients."""
+    # UCUM codes are told apart by case, DICOM's defined terms are capitals.
+    return next((factor for code, factor in _PER_CM.items() if code.lower() == unit.strip().lower()), None)
+
+
+def without_rounding(values: Array, name: str) -> tuple[Array, tuple[str, ...]]:
+    """Values in 1/cm, those that lie less than ROUNDED_PER_CM below 0 set to 0, and a note about it."""
+    lowest = values.min(initial=0.0)
+    if not -ROUNDED_PER_CM < lowest < 0:
+        return values, ()
+    many = int((values < 0).sum())
+    return np.maximum(values, 0), (f"{name}: {many} values below 0, the lowest {lowest:.2g} /cm, were set to 0",)
 
 
 def read_image(path: str | os.PathLike[str], unit: str = "relative") -> Image:
@@ -86,13 +124,12 @@ def read_image(path: str | os.PathLike[str], unit: str = "relative") -> Image:
     Raises InputError for what is not a 3-D NIfTI with a position, and for NaN.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
-        values, grid, notes = _read(path)
-    placement = placement_notes(path)
-    history = notes.get("History", [])
+        values, grid, about, notes = _read(path)
+    history = about.get("History", [])
     if not isinstance(history, list) or not all(isinstance(line, str) for line in history):
         raise InputError(f"{_side_car(Path(path))}: 'History' must be a list of texts")
     try:
-        return Image(values, grid, notes.get("Units", unit), history=(*history, *placement))
+        return Image(values, grid, about.get("Units", unit), history=(*history, *notes))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -103,9 +140,7 @@ def placement_notes(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises InputError as reading the file does.
     """
     with _quiet(path):
-        file = nibabel.load(path)
-        assert isinstance(file, nibabel.Nifti1Image)
-        return tuple(_affine_ras(file, path)[1])
+        return tuple(_affine_ras(_load(path), path)[1])
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[int, str]]:
@@ -114,10 +149,10 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[int, st
     Raises InputError for what is not a 3-D NIfTI with a position, and for values that are no labels.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        values, grid, notes = _read(path)
+        values, grid, about, _ = _read(path)
     if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and (values == np.rint(values)).all()):
         raise InputError(f"{path}: labels must be whole numbers of at least 0")
-    names = notes.get("Names", {})
+    names = about.get("Names", {})
     if not isinstance(names, dict) or not all(str(label).isdigit() for label in names):
         raise InputError(f"{_side_car(Path(path))}: 'Names' must give a name to each label's number")
     return values.astype(np.int64), grid, {int(label): str(name) for label, name in names.items()}
@@ -147,16 +182,24 @@ def _write(
         temporary_notes.write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8")
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any]]:
-    """Values (z, y, x) float32 turned so that z is nearest to superior, y to posterior, x to left; grid; side-car."""
+def _load(path: str | os.PathLike[str]) -> nibabel.Nifti1Image:
+    """The file opened; InputError for another of nibabel's formats."""
+    file = nibabel.load(path)
+    if not isinstance(file, nibabel.Nifti1Image):
+        raise InputError(f"{path}: {type(file).__name__}, not a NIfTI file")
+    return file
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any], list[str]]:
+    """Values (z, y, x) float32, z nearest to superior, y to posterior, x to left; their grid; side-car; notes."""
     source = Path(path)
     if not source.is_file():
         raise InputError(f"{path}: no such file")
-    notes = _read_side_car(_side_car(source))
+    about = _read_side_car(_side_car(source))
+    if not source.name.lower().endswith(".gz"):
+        refuse_packed(source)
     with _quiet(path):
-        file = nibabel.load(source)
-        if not isinstance(file, nibabel.Nifti1Image):
-            raise InputError(f"{path}: {type(file).__name__}, not a NIfTI file")
+        file = _load(source)
         _check_length(file, source)
         data = np.asanyarray(file.dataobj)
     shape = data.shape
@@ -166,14 +209,14 @@ def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any]]:
         raise InputError(f"{path}: one 3-D image is needed, it holds an array of shape {shape}")
     if data.dtype.kind not in "fiu":
         raise InputError(f"{path}: real numbers are needed, it holds {data.dtype}")
-    affine, _ = _affine_ras(file, path)
+    affine, notes = _affine_ras(file, path)
     nearest = nibabel.orientations.io_orientation(affine)
     turn = nibabel.orientations.ornt_transform(nearest, nibabel.orientations.axcodes2ornt("LPS"))
     turned = nibabel.orientations.apply_orientation(data, turn).transpose(2, 1, 0)
     affine_lps = _LPS_FROM_RAS @ (affine @ nibabel.orientations.inv_ornt_aff(turn, data.shape))[:, _ZYX]
     lengths = np.linalg.norm(affine_lps[:3, :3], axis=0)
     grid = Grid(turned.shape, tuple(lengths.tolist()), affine_lps)
-    return np.ascontiguousarray(turned, dtype=np.float32), grid, notes
+    return np.ascontiguousarray(turned, dtype=np.float32), grid, about, notes
 
 
 def _check_length(file: nibabel.Nifti1Image, path: Path) -> None:
@@ -286,7 +329,7 @@ def _read_side_car(path: Path) -> dict[str, Any]:
         return {}
     try:
         notes = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from error
     if not isinstance(notes, dict):
         raise InputError(f"{path}: a JSON object is needed, it holds a {type(notes).__name__}")

@@ -9,7 +9,7 @@ import pytest
 
 from spectac.app.cli import main
 from spectac.recon import EnergyWindow, MuMap, Study, SystemModel, default_grid
-from spectac.recon.calibration import read_calibration
+from spectac.recon.calibration import Calibration, read_calibration, write_calibration
 from spectac.recon.collimator import collimator
 from spectac.recon.io.hdf5 import write_study
 from spectac.recon.io.nifti import read_image, write_mu_map
@@ -101,6 +101,40 @@ def test_twice_the_activity_twice_as_early_is_the_same(run, phantom, tmp_path):
     run(*options(phantom, tmp_path / "b.json", **{"activity-mbq": twice, "assayed": "2026-03-05T03:59:36"}))
     one, other = (read_calibration(tmp_path / name).cps_per_kbq for name in ("a.json", "b.json"))
     assert other == pytest.approx(one, rel=1e-4)
+
+
+def test_an_assay_without_a_zone_is_in_the_studys(run, phantom, tmp_path):
+    """One clock of one department: 10:00 beside a scan at 10:00+01:00 is 10:00+01:00."""
+    same = {"start": "2026-03-05T10:00+01:00"}
+    code, out, err = run(*options(phantom, tmp_path / "a.json", **same))
+    assert code == 0, err
+    assert "note: --assayed names no time zone: the study's (+0100) was taken" in out
+    run(*options(phantom, tmp_path / "b.json", **same, assayed="2026-03-05T10:00+01:00"))
+    one, other = (read_calibration(tmp_path / name).cps_per_kbq for name in ("a.json", "b.json"))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("scatter", "attenuation", "says"),
+    [
+        ("tew", "uniform", "the calibration was made with scatter: tew, the image with scatter: none"),
+        ("none", "none", "the image is not corrected for attenuation"),
+    ],
+)
+def test_a_calibration_of_other_corrections_is_refused_before_the_work(
+    run, phantom, tmp_path, monkeypatch, scatter, attenuation, says
+):
+    window = EnergyWindow("photopeak", 126.45, 154.55)
+    write_calibration(tmp_path / "c.json", Calibration(0.08, "Tc-99m", "siemens-lehr", window, scatter))
+    worked = []
+    monkeypatch.setattr("spectac.app.run.solve", lambda *_: worked.append(1))
+    code, _, err = run(
+        "reconstruct", phantom.path, "-o", tmp_path / "out", "--attenuation", attenuation,
+        "--calibration", tmp_path / "c.json",
+    )  # fmt: skip
+    assert code == 2
+    assert says in err
+    assert not worked
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,11 @@ def test_hu_are_not_doubted(head):
     assert ct_notes(ct_of(head, lambda hu: hu + 24.0)) == []
 
 
+def test_fat_is_not_doubted(head):
+    """The commonest value of a fat patient's body lies at -105 HU, that of adipose tissue."""
+    assert ct_notes(ct_of(head, lambda hu: np.where(hu > -500.0, -105.0, hu))) == []
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

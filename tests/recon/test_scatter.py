@@ -288,6 +288,38 @@ def test_a_lower_window_without_counts_is_told():
     assert "lower (116-126 keV) holds no counts" in note
 
 
+def test_an_upper_window_without_counts_is_never_taken_as_empty_for_iodine():
+    """Photons of 529 keV fill the window above 159 keV: without counts it was not recorded."""
+    windows = [EnergyWindow("peak", 143.0, 175.0), EnergyWindow("lo", 132.0, 143.0), EnergyWindow("hi", 175.0, 186.0)]
+    given = study(windows, [100, 20, 0], "I-123")
+    found = projections(given)
+    assert found.scatter is None
+    assert re.search(r"no scatter correction: .*hi \(175-186 keV\) above it holds no counts", found.notes[0])
+    with pytest.raises(InputError, match="holds no counts"):
+        projections(given, "tew")
+    named = projections(given, "tew", scatter_windows="lo,hi")
+    assert any("hi (175-186 keV) holds no counts" in note for note in named.notes)
+    # No photon of Tc-99m has more energy than the photopeak's: an empty window above is no fault.
+    assert projections(study([PEAK, LOWER, UPPER], [100, 20, 0])).notes == ()
+
+
+def test_dew_with_an_overlapping_window_tells_the_primary_that_it_takes():
+    """A window that reaches 4 keV into the photopeak counts unscattered photons: k times their share is subtracted."""
+    window = EnergyWindow("over", 110.0, 130.0)
+    (note,) = projections(study([PEAK, window], [100, 20]), "dew", dew_k=0.5, scatter_windows="over").notes
+    share = 0.5 * gaussian(window, 140.511) / gaussian(PEAK, 140.511)
+    assert f"by 4 keV: DEW takes some {share:.1%} of the unscattered photons" in note
+    assert projections(study([PEAK, LOWER], [100, 20]), "dew", dew_k=0.5).notes == ()
+
+
+def test_a_factor_k_that_tew_has_no_use_for_is_told():
+    """The user who gives k expects DEW; "auto" prefers TEW where both windows are there."""
+    given = study([PEAK, LOWER, UPPER], [100, 20, 4])
+    found = projections(given, dew_k=0.5)
+    assert found.notes == ("k = 0.5 was not used: TEW has its windows; DEW is --scatter dew",)
+    assert np.array_equal(found.scatter, projections(given).scatter)
+
+
 def test_a_narrow_photopeak_whose_side_windows_hold_primary_is_told():
     """10 % of 140.5 keV: between 1.2 and 2.4 sigma lie 11 % of the line, in the photopeak 77 %: 0.28 for both sides."""
     windows = [EnergyWindow("p", 133.5, 147.5), EnergyWindow("l", 126.5, 133.5), EnergyWindow("u", 147.5, 154.5)]

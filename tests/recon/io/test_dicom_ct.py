@@ -4,6 +4,7 @@ The series here are written by an encoder of their own (below), straight from PS
 spectac's writer. The body is an ellipsoid known in LPS millimetres.
 """
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -337,7 +338,6 @@ def test_missing_kvp_is_told(tmp_path, value):
         ({"ImageOrientationPatient": [1, 0, 0, 0.5, 0.5, 0]}, r"\(0020,0037\) ImageOrientationPatient is not two unit"),
         ({"ImageOrientationPatient": [1, 0, 0, 0, 0.9998, 0.02]}, r"ImageOrientationPatient is .*unlike"),
         ({"NumberOfFrames": 3}, r"\(0028,0008\) NumberOfFrames is 3: one slice a file"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}, r"\(0008,0016\) SOPClassUID is Enhanced CT, many slices"),
         ({"PatientID": "43"}, r"\(0010,0020\) PatientID is not that of .* slices of 2 people cannot be one CT"),
         ({"KVP": "80"}, r"\(0018,0060\) KVP is .*unlike"),
         ({"FrameOfReferenceUID": "1.9"}, r"\(0020,0052\) FrameOfReferenceUID is .*unlike"),
@@ -486,6 +486,75 @@ def test_a_packed_series_is_named(tmp_path):
     (tmp_path / "ct.zip").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"ct\.zip is packed: unpack it"):
         dicom_ct.read_series(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ct.zip", "slice.dcm.gz"])
+def test_a_packed_file_given_by_itself_is_named(tmp_path, name):
+    start = {"ct.zip": b"PK\x03\x04", "slice.dcm.gz": b"\x1f\x8b\x08"}[name]
+    (tmp_path / name).write_bytes(start + bytes(100))
+    with pytest.raises(InputError, match=r"this is a (zip|gzip) archive: unpack it"):
+        dicom_ct.read_series(tmp_path / name)
+
+
+def test_a_folder_of_enhanced_ct_alone_is_refused(tmp_path):
+    save(tmp_path / "ct", [slice_file(CORNER, SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1")])
+    with pytest.raises(InputError, match=r"I0: \(0008,0016\) SOPClassUID is Enhanced CT, many slices"):
+        dicom_ct.read_series(tmp_path / "ct")
+
+
+def test_foreign_files_beside_a_series_cost_no_ct(tmp_path):
+    """An Enhanced CT of another series and a damaged file lie in the folder: left aside with one warning."""
+    save(tmp_path / "ct", axial_series())
+    other = slice_file(CORNER, series="1.2.9")
+    other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    other.save_as(tmp_path / "ct" / "multi", enforce_file_format=True)
+    (tmp_path / "ct" / "noise").write_bytes(bytes(128) + b"DICM" + np.random.default_rng(1).bytes(3000))
+    volume = dicom_ct.read_series(tmp_path / "ct")
+    assert volume.grid.shape[0] == EVEN_Z.size
+    (warning,) = volume.warnings
+    assert re.search(r"2 files of the folder were left aside: .*multi: .*Enhanced CT", warning)
+
+
+@pytest.mark.parametrize("size", [400, 900, 5000])
+def test_a_cut_slice_in_a_folder_is_refused(tmp_path, size):
+    """Left aside it would leave a gap in the volume."""
+    path = save(tmp_path / "ct", axial_series())[5]
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(InputError, match=path.name):
+        dicom_ct.read_series(tmp_path / "ct")
+
+
+def test_slices_of_several_voltages_need_the_option(tmp_path):
+    files = axial_series()
+    files[9] = slice_file((CORNER[0], CORNER[1], EVEN_Z[9]), KVP="100")
+    save(tmp_path / "ct", files)
+    with pytest.raises(InputError, match=r"\(0018,0060\) KVP is .* or the voltage of all with --tube-voltage-kv"):
+        dicom_ct.read_series(tmp_path / "ct")
+    volume = dicom_ct.read_series(tmp_path / "ct", tube_voltage_kv=110.0)
+    assert volume.kvp == 110.0
+    assert "tube voltage 110 kV as given; the files say 100 and 120 kV (KVP)" in volume.history
+    with pytest.raises(InputError, match=r"70 to 150 kV, not for 200 kV \(--tube-voltage-kv\)$"):
+        dicom_ct.read_series(tmp_path / "ct", tube_voltage_kv=200.0)
+
+
+def test_decimal_commas_are_one_line_a_keyword(tmp_path):
+    """Each slice lies elsewhere, so that each has another text in ImagePositionPatient."""
+    paths = save(tmp_path / "ct", axial_series(KVP="120.0"))
+    for number, path in enumerate(paths):
+        content = path.read_bytes().replace(b"120.0", b"120,0")
+        z = f"{EVEN_Z[number]:.4f}".encode()
+        assert z in content
+        path.write_bytes(content.replace(z, z.replace(b".", b",")))
+    volume = dicom_ct.read_series(tmp_path / "ct")
+    assert volume.kvp == 120.0
+    assert len(volume.warnings) == 2
+    assert any("ImagePositionPatient has decimal commas" in line and "(35 slices)" in line for line in volume.warnings)
+
+
+def test_a_missing_orientation_is_named_where_no_series_is_axial(tmp_path):
+    save(tmp_path / "ct", axial_series(ImageOrientationPatient=None))
+    with pytest.raises(InputError, match=r"no axial CT .*\(0020,0037\) ImageOrientationPatient is missing in I"):
+        dicom_ct.read_series(tmp_path / "ct")
 
 
 def test_slices_that_wander_sideways_are_refused(tmp_path):

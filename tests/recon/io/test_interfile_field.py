@@ -1,5 +1,8 @@
 """Interfile headers as other programs and people write them: read where the meaning is plain, told where it is not."""
 
+import bz2
+import gzip
+
 import numpy as np
 import pytest
 
@@ -745,3 +748,11 @@ def test_format_whose_name_says_its_bytes(read, tmp_path, spelled, kind):
 
 def test_data_file_whose_name_differs_in_capitals(read):
     assert read(HEADER.replace(":= p.s", ":= P.S")).counts.sum() == np.arange(72).sum()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+def test_packed_data_beside_a_header_are_named(tmp_path, pack):
+    (tmp_path / "p.s").write_bytes(pack(np.zeros(VIEWS * 6, "<f4").tobytes()))
+    (tmp_path / "p.hs").write_text(HEADER)
+    with pytest.raises(InputError, match=r"p\.s: this is a (gzip|bzip2) archive: unpack it"):
+        open_study(tmp_path / "p.hs")

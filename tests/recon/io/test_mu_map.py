@@ -1,5 +1,6 @@
 """Mu-maps of every format, folders that hold them, and maps of another photon energy."""
 
+import gzip
 import json
 from dataclasses import replace
 
@@ -149,6 +150,14 @@ def test_other_files_are_told_what_a_map_is(tmp_path, study):
         read_mu_map(tmp_path / "mu.mhd", study.acquisition, I_KEV)
 
 
+@pytest.mark.parametrize("name", ["mu.zip", "mu.nii"])
+def test_packed_maps_are_named(tmp_path, study, name):
+    """Unpacked by name alone a gzip called .nii would be read as noise."""
+    (tmp_path / name).write_bytes(b"PK\x03\x04" + bytes(500) if name == "mu.zip" else gzip.compress(bytes(500)))
+    with pytest.raises(InputError, match=r"this is a (zip|gzip) archive: unpack it"):
+        read_mu_map(tmp_path / name, study.acquisition, I_KEV)
+
+
 def map_at(path, kev, energy=None):
     """Brain and cranium at an energy, in halves of the field."""
     names = tissue_mu(kev)
@@ -175,6 +184,16 @@ def test_the_option_goes_before_the_side_car_and_says_so(tmp_path, study):
     read = read_mu_map(tmp_path / "mu.nii", study.acquisition, I_KEV, given_kev=511.0)
     assert any("mu.nii says 364 keV: 511 keV was taken, as given" in note for note in read.notes)
     assert read.mu.per_cm[0, 0, 0] == pytest.approx(tissue_mu(I_KEV)[4], rel=1e-4)
+
+
+@pytest.mark.parametrize("said", [None, "high", float("nan"), -1.0, 1e9])
+def test_the_option_helps_where_the_side_car_says_no_energy(tmp_path, study, said):
+    map_at(tmp_path / "mu.nii", I_KEV)
+    (tmp_path / "mu.json").write_text(json.dumps({"EnergyKeV": said}))
+    with pytest.raises(InputError, match=r"mu\.(json|nii): .*EnergyKeV.*--mu-map-kev"):
+        read_mu_map(tmp_path / "mu.nii", study.acquisition, I_KEV)
+    read = read_mu_map(tmp_path / "mu.nii", study.acquisition, I_KEV, given_kev=159.0)
+    assert read.mu.per_cm[0, 0, 0] == np.float32(tissue_mu(I_KEV)[4])
 
 
 def test_a_map_at_the_photopeak_stays_as_it_is(tmp_path, study):

@@ -11,6 +11,7 @@ from spectac.recon.io.nifti import (
     read_image,
     read_labels,
     read_mu_map,
+    read_noted_mu_map,
     write_image,
     write_labels,
     write_mu_map,
@@ -141,8 +142,13 @@ def test_mu_map_round_trip_keeps_its_energy_whatever_the_caller_assumes(tmp_path
 _SIDE_CARS = {
     "not json": ("{", "not JSON"),
     "a list": ("[]", "a JSON object is needed"),
-    "energy": ('{"EnergyKeV": "high"}', "'EnergyKeV' must be a number, got 'high'"),
-    "units": ('{"Units": "1/mm"}', "'Units' is '1/mm': a mu-map must be in 1/cm"),
+    "energy": ('{"EnergyKeV": "high"}', "'EnergyKeV' must be a number above 0, got 'high'"),
+    "no energy": ('{"EnergyKeV": null}', "'EnergyKeV' must be a number above 0, got None.* --mu-map-kev"),
+    "huge": ('{"EnergyKeV": 1' + "0" * 400 + "}", "'EnergyKeV' must be a number above 0, got 1000"),
+    "NaN": ('{"EnergyKeV": NaN}', "'EnergyKeV' must be a number above 0, got nan"),
+    "units": ('{"Units": "HU"}', "'Units' is 'HU': a mu-map must be in 1/cm"),
+    "units of a list": ('{"Units": [1]}', r"'Units' is \[1\]: a mu-map must be in 1/cm"),
+    "too deep": ("[" * 100_000, "not JSON"),
 }
 
 
@@ -162,6 +168,7 @@ _SHEARED = np.array([[2.0, 0.5, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]
 _BAD_ARRAYS = {
     "4d": (np.zeros((2, 2, 2, 2), np.float32), np.eye(4), r"one 3-D image is needed, it holds .*\(2, 2, 2, 2\)"),
     "nan": (_WITH_NAN, np.eye(4), "1 values that are NaN"),
+    "a little too negative": (_PLAIN - 0.102, np.eye(4), "must be at least 0"),
     "negative": (-_PLAIN, np.eye(4), "must be at least 0"),
     "hounsfield": (_PLAIN * 10000, np.eye(4), "1/cm, not in HU"),
     "complex": (_PLAIN.astype(np.complex64), np.eye(4), "real numbers are needed"),
@@ -182,6 +189,32 @@ def test_contents_that_are_no_mu_map(tmp_path, name):
     with pytest.raises(InputError, match=message) as caught:
         read_mu_map(tmp_path / "mu.nii", 140.5)
     assert str(caught.value).startswith(str(tmp_path / "mu.nii"))
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("/cm", 1.0), ("cm-1", 1.0), ("1/mm", 10.0), ("mm-1", 10.0)])
+def test_units_of_a_side_car_become_1_per_cm(tmp_path, unit, factor):
+    """0.015 /mm is 0.15 /cm: 1 cm has 10 mm."""
+    _save(tmp_path / "mu.nii", _PLAIN, np.eye(4))
+    (tmp_path / "mu.json").write_text(json.dumps({"Units": unit}))
+    mu, notes = read_noted_mu_map(tmp_path / "mu.nii", 140.5)
+    np.testing.assert_allclose(mu.per_cm, factor * _PLAIN, rtol=1e-6)
+    assert len(notes) == (factor != 1.0)
+
+
+def test_air_that_interpolation_left_below_0_is_air(tmp_path):
+    """Splines of another program overshoot at the skin: -1e-6 /cm is no attenuation, and no reason to refuse a map."""
+    values = _PLAIN.copy()
+    values[0, 0, 0] = -1e-6
+    _save(tmp_path / "mu.nii", values, np.eye(4))
+    mu, notes = read_noted_mu_map(tmp_path / "mu.nii", 140.5)
+    assert mu.per_cm.min() == 0
+    assert notes == ("mu.nii: 1 values below 0, the lowest -1e-06 /cm, were set to 0",)
+
+
+def test_another_format_of_nibabels_is_named(tmp_path):
+    nibabel.save(nibabel.MGHImage(_PLAIN, np.eye(4)), tmp_path / "x.mgz")
+    with pytest.raises(InputError, match=r"x\.mgz: MGHImage, not a NIfTI file"):
+        placement_notes(tmp_path / "x.mgz")
 
 
 def test_a_single_volume_stored_as_4d_is_read(tmp_path):
