@@ -40,7 +40,7 @@ def stored_frames(item: Item) -> Array:
     elif held < needed:
         raise item.error(keyword, f"holds {held} bytes, {described} need {needed}: the file is cut off or damaged")
     used = item.count("BitsStored") or bits, item.count("HighBit")
-    if not syntax.is_compressed and keyword == "PixelData":
+    if not (syntax.is_transfer_syntax and syntax.is_compressed) and keyword == "PixelData":
         # pydicom would cut the values to BitsStored, which is ours to judge.
         item.data.BitsStored, item.data.HighBit = bits, bits - 1
     try:
@@ -68,7 +68,8 @@ def _completed(item: Item, keyword: str, pixels: int) -> int:
     if not bits:
         held = len(content) if isinstance(content, bytes) else 0
         bits = 8 * (held // pixels) if pixels else 0
-        if bits not in (8, 16, 32, 64) or transfer_syntax(item).is_compressed:
+        syntax = transfer_syntax(item)
+        if bits not in (8, 16, 32, 64) or not syntax.is_transfer_syntax or syntax.is_compressed:
             raise item.error("BitsAllocated", "is missing or 0")
         item.warn("BitsAllocated", f"is missing: {bits} bits a pixel, by the length of the pixel data")
     defaults: dict[str, int | str] = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}
