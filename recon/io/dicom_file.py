@@ -208,13 +208,20 @@ class Item:
             raise self.error(keyword, f"needs one number, it holds {len(numbers)}")
         return numbers[0] if numbers else None
 
-    def optional_number(self, keyword: str) -> float | None:
-        """As `number` for an element that the image does not depend on: None, with a warning, where it is unfit."""
+    def optional_numbers(self, keyword: str) -> list[float]:
+        """As `numbers` for an element that the image does not depend on: empty, with a warning, where it is unfit."""
         try:
-            return self.number(keyword)
+            return self.numbers(keyword)
         except InputError as error:
             self.warn(keyword, f"{self.said(error, keyword)}: not used")
-            return None
+            return []
+
+    def optional_number(self, keyword: str) -> float | None:
+        """As `number` for an element that the image does not depend on: None, with a warning, where it is unfit."""
+        numbers = self.optional_numbers(keyword)
+        if len(numbers) > 1:
+            self.warn(keyword, f"needs one number, it holds {len(numbers)}: not used")
+        return numbers[0] if len(numbers) == 1 else None
 
     def count(self, keyword: str) -> int | None:
         """The one whole number of an element, None where it is absent; negative ones are refused."""

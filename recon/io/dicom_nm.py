@@ -221,12 +221,7 @@ def _heads(detectors: Mapping[int, Item], views: Views) -> list[Head]:
 
 def _tell_zoom(heads: list[Head], notes: Notes) -> None:
     """PixelSpacing is the distance in the image, so the zoom is in it already; zooms that differ are told."""
-    zooms = set()
-    for head in heads:
-        try:
-            zooms.add(() if head.item is None else tuple(head.item.numbers("ZoomFactor")))
-        except InputError as error:
-            notes.warn(f"{error}: not used")
+    zooms = {tuple(head.item.optional_numbers("ZoomFactor")) for head in heads if head.item is not None}
     zooms -= {()}
     if len(zooms) > 1:
         listed = " and ".join("x".join(f"{value:g}" for value in zoom) for zoom in sorted(zooms))

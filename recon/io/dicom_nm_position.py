@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spectac.recon.errors import InputError
 from spectac.recon.geometry import detector_rights, view_normals
 from spectac.recon.io.dicom_file import Item, name_of
 from spectac.recon.io.dicom_nm_frames import Notes
@@ -134,14 +133,8 @@ def orientations(
 
 def _cosines(head: Head, notes: Notes) -> Array | None:
     """Unit vectors (2, 3) along which columns and rows grow, None where there are none that can be used."""
-    if head.item is None:
-        return None
-    try:
-        values = head.item.numbers("ImageOrientationPatient")
-    except InputError as error:
-        head.item.warn("ImageOrientationPatient", f"{head.item.said(error, 'ImageOrientationPatient')}: not used")
-        return None
-    if not values:
+    values = [] if head.item is None else head.item.optional_numbers("ImageOrientationPatient")
+    if not values or head.item is None:
         return None
     if len(values) != 6:
         head.item.warn("ImageOrientationPatient", f"needs 6 numbers, it holds {len(values)}: not used")
@@ -278,14 +271,8 @@ def axis_position(
 
 def _position(head: Head) -> Array | None:
     """ImagePositionPatient of a head, None without one that is three numbers."""
-    if head.item is None:
-        return None
-    try:
-        values = head.item.numbers("ImagePositionPatient")
-    except InputError as error:
-        head.item.warn("ImagePositionPatient", f"{head.item.said(error, 'ImagePositionPatient')}: not used")
-        return None
-    if values and len(values) != 3:
+    values = [] if head.item is None else head.item.optional_numbers("ImagePositionPatient")
+    if head.item is not None and values and len(values) != 3:
         head.item.warn("ImagePositionPatient", f"needs 3 numbers, it holds {len(values)}: not used")
     return np.array(values) if len(values) == 3 else None
 
