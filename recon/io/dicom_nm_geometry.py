@@ -101,6 +101,9 @@ class _Orbit:
         }
         self.start = self._starts()
         self._weigh_covering()
+        for rotation in rotations:
+            if rotation.arc_note:
+                notes.warn(rotation.arc_note)
         self.radii = self._radii()
         self._tell()
 
@@ -192,6 +195,8 @@ class _Orbit:
                     f"{covered:.0f} deg (--step-deg gives another)"
                 )
                 self.start = self._starts()
+                for one in rotations:
+                    one.arc_note = ""
                 return
             self.step = taken
         turn = step * self.count[self.pairs[0]]

@@ -45,6 +45,7 @@ class Rotation:
                 "used; --rotation cw turns the views the other way"
             )
         self.seconds = self._seconds(item, whole, given, notes)
+        self.arc_note = ""
 
     @property
     def sense(self) -> str:
@@ -97,7 +98,7 @@ class Rotation:
                 raise self.item.error(
                     "AngularStep", f"is missing, and {name_of('ScanArc')} too: give --step-deg, the angle between views"
                 )
-            return self._step_of_arc(views, notes)
+            return self._step_of_arc(views)
         if self.arc_deg:
             arcs = [self.step_deg * n for n in (views, views - 1, views * heads)]
             if not any(abs(arc - self.arc_deg) <= max(0.5 * self.step_deg, 0.5) for arc in arcs):
@@ -107,17 +108,14 @@ class Rotation:
                 )
         return self.step_deg
 
-    def _step_of_arc(self, views: int, notes: Notes) -> float:
-        """Angle between views from the arc of one head."""
+    def _step_of_arc(self, views: int) -> float:
+        """Angle between views from the arc of one head, and the note on it."""
         assert self.arc_deg is not None
         step, doubt = step_from_arc(self.arc_deg, views)
-        if doubt is not None:
-            notes.warn(doubt)
-        else:
-            notes.warn(
-                f"no AngularStep: {step:g} deg were taken from ScanArc {self.arc_deg:g} deg over {views} views "
-                "(--step-deg gives another)"
-            )
+        self.arc_note = doubt or (
+            f"no AngularStep: {step:g} deg were taken from ScanArc {self.arc_deg:g} deg over {views} views (--step-deg "
+            "gives another)"
+        )
         return step
 
 

@@ -480,6 +480,7 @@ def test_an_arc_is_that_of_a_heads_own_views(changed, scan):
     study = open_study(changed(lambda data: edit(data, "360")))
     assert same_numbers(study, scan)
     assert told(study, "ScanArc", "all heads together, 6 deg", "12 deg", "--step-deg")
+    assert not told(study, "no AngularStep")
     # From the first view to the last: 5.8 deg do not divide the turn, 6 deg do.
     study = open_study(changed(lambda data: edit(data, "174")))
     assert same_numbers(study, scan)
