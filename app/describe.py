@@ -37,6 +37,7 @@ def describe(study: Study, used: Projections | None = None) -> dict[str, Any]:
         "step_deg": _step_deg(acquisition),
         "u_offset_mm": _span(acquisition.u_offset_mm),
         "start": None if acquisition.start is None else acquisition.start.isoformat(),
+        "injection": _injection(study),
         "radius_mm": [float(acquisition.radii_mm.min()), float(acquisition.radii_mm.max())],
         "matrix_z_u": list(acquisition.matrix),
         "pixel_mm_z_u": list(acquisition.pixel_mm),
@@ -69,6 +70,18 @@ def describe(study: Study, used: Projections | None = None) -> dict[str, Any]:
                 )
             )
         ),
+    }
+
+
+def _injection(study: Study) -> dict[str, Any] | None:
+    """Agent, activity and time of what was injected, where the files say so."""
+    given = study.injection
+    if given is None:
+        return None
+    return {
+        "agent": given.agent,
+        "activity_mbq": given.activity_mbq,
+        "at": None if given.at is None else given.at.isoformat(),
     }
 
 
