@@ -255,7 +255,7 @@ def test_a_calibration_of_another_scatter_correction_is_refused_before_the_work(
     known = Calibration(0.08, "I-123", study.acquisition.collimator.name, window, "tew, side windows smoothed by 12 mm")
     write_calibration(tmp_path / "calibration.json", known)
     base = replace(QUICK, scatter="none", calibration=str(tmp_path / "calibration.json"))
-    with pytest.raises(InputError, match=r"made with scatter: tew.*would have scatter: none"):
+    with pytest.raises(InputError, match=r"made with scatter: tew.*the image with scatter: none"):
         compare(place / "study.h5", CompareRequest(base, methods=("none",)), tmp_path / "out")
 
 
