@@ -88,9 +88,14 @@ def name_of(keyword: str) -> str:
     return keyword if number is None else f"{_numbers(Tag(number))} {keyword}"
 
 
+def plain(text: str) -> str:
+    """One line without control characters, which damaged elements hold."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
 def shortened(text: str) -> str:
     """One line of at most 400 characters: damaged elements can be very long."""
-    line = " ".join(text.split())
+    line = plain(text)
     return line if len(line) <= 400 else f"{line[:200]} ... {line[-190:]}"
 
 

@@ -61,7 +61,8 @@ def read_volume(path: str | os.PathLike[str], *, transmission: bool = False) -> 
         if (slope, intercept) != (1.0, 0.0):
             values *= slope
             values += intercept
-        values, affine, voxel_mm = _turned(values, affine, voxel_mm)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by Grid
+            values, affine, voxel_mm = _turned(values, affine, voxel_mm)
         description = item.text("SeriesDescription")
         history = [f"read from DICOM NM {source.name}" + (f": {description}" if description else "")]
         grid = Grid((values.shape[0], values.shape[1], values.shape[2]), voxel_mm, affine)

@@ -8,7 +8,7 @@ from pathlib import Path
 from spectac.recon.ct import scale_energy
 from spectac.recon.errors import InputError
 from spectac.recon.io import dicom_nm_image, interfile_image, interfile_patient, nifti
-from spectac.recon.io.dicom_file import looks_like_dicom, name_of, named, open_dicom
+from spectac.recon.io.dicom_file import looks_like_dicom, name_of, named, open_dicom, plain
 from spectac.recon.io.dicom_nm_patient import read_patient
 from spectac.recon.io.interfile_geometry import dialect_of
 from spectac.recon.io.interfile_header import looks_like_interfile, read_header
@@ -101,7 +101,7 @@ def read_dicom(path: str | os.PathLike[str], energy_kev: float) -> tuple[MuMap, 
     item = open_dicom(source, pixels=False)
     kind = [one.upper() for one in item.texts("ImageType")]
     if "RECON TOMO" not in kind:
-        said = "\\".join(kind) or "missing"
+        said = plain("\\".join(kind)) or "missing"
         if item.text("Modality") == "CT" and "NM" not in kind:
             raise InputError(f"{source}: a DICOM CT slice, no map: attenuation ct takes the folder of its series")
         raise InputError(
