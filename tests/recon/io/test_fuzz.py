@@ -136,7 +136,7 @@ def test_every_fault_of_a_reader_is_caught_and_laid_to_its_seed(tmp_path, kind, 
 
 
 @pytest.mark.slow
-def test_100000_damaged_files(tmp_path, figure):
+def test_many_damaged_files(tmp_path, figure):
     half = {kind: number // 2 for kind, number in FULL.items()}
     with ThreadPoolExecutor(2) as pool:
         (outcomes, faults), (others, more) = pool.map(
