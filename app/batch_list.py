@@ -13,9 +13,9 @@ from unicodedata import normalize
 from spectac.recon import InputError
 from spectac.recon.given import OPTIONS, Given
 from spectac.recon.io import files_of
-from spectac.recon.io.dicom_file import looks_like_dicom, open_dicom
-from spectac.recon.io.dicom_nm_header import kind_of
-from spectac.recon.io.interfile_header import looks_like_interfile, read_header
+from spectac.recon.io.dicom.file import looks_like_dicom, open_dicom
+from spectac.recon.io.dicom.nm_header import kind_of
+from spectac.recon.io.interfile.header import looks_like_interfile, read_header
 from spectac.recon.voi import TRACERS
 
 FILE_COLUMNS = ("ct", "mu_map", "truth", "labels")

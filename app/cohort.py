@@ -5,8 +5,8 @@ from pathlib import Path
 
 from spectac.app.progress import counting_bar
 from spectac.recon import InputError
-from spectac.simulate.cohort import CohortProgress, run_cohort
-from spectac.simulate.cohorts.folder import CohortSettings
+from spectac.simulate.cohort.folder import CohortSettings
+from spectac.simulate.cohort.run import CohortProgress, run_cohort
 
 
 def make_cohort(settings: CohortSettings, output: Path, *, scheduler: str | None, workers: int | None) -> list[str]:

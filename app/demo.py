@@ -18,8 +18,8 @@ from spectac.app.virtual import write_truth
 from spectac.recon import Image, InputError, MuMap, Study, default_grid
 from spectac.recon.filters import gaussian
 from spectac.recon.io.atomic import written, written_folder
-from spectac.recon.io.dicom_ct_write import write_series
-from spectac.recon.io.dicom_nm import write_study
+from spectac.recon.io.dicom.ct_write import write_series
+from spectac.recon.io.dicom.nm import write_study
 from spectac.recon.quantify import asymmetry_percent, nmse, striatal_binding_ratio, voi_mean
 from spectac.recon.resample import resample
 from spectac.recon.types import Array

@@ -19,11 +19,11 @@ from spectac.recon import (
     attenuation_model,
 )
 from spectac.recon import reconstruct as reconstruct_study
+from spectac.recon.backprojection import RampWindow, parse_filter
 from spectac.recon.calibration import read_calibration
-from spectac.recon.fbp import RampWindow, parse_filter
 from spectac.recon.filters import parse_post_filter
-from spectac.recon.io import dicom_nm
 from spectac.recon.io.atomic import written_folder
+from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
 from spectac.recon.pipeline import Settings

@@ -11,14 +11,15 @@ import numpy as np
 from spectac.app.progress import counting_bar
 from spectac.app.record import versions
 from spectac.recon import Image, InputError
-from spectac.recon.io import dicom_nm, hdf5
+from spectac.recon.io import hdf5
 from spectac.recon.io.atomic import is_result, written_folder
+from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.simulate.acquire import Expected, Patient, expected_counts
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.cohort import seeds
-from spectac.simulate.cohorts.folder import TRACERS
+from spectac.simulate.cohort.folder import TRACERS
+from spectac.simulate.cohort.run import seeds
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import SCANNERS, Scanner
 from spectac.simulate.tracer import draw_uptake

@@ -8,7 +8,7 @@ from attenuation_patients import Case
 from spectac.recon import MuMap, Result
 from spectac.recon.attenuation import Solver
 from spectac.recon.resample import down_to, resample
-from spectac.simulate.cohorts.patient_arrays import correction
+from spectac.simulate.cohort.patient_arrays import correction
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from spectac.recon.types import Array
 from spectac.simulate.acquire import Expected, Patient, expected_counts
 from spectac.simulate.anatomy import BESIDE, SIDES
 from spectac.simulate.head import Head, draw_head
-from spectac.simulate.heads.ranges import ADULT_AND_CHILD, OUTSIDE_TRAINING, HeadRanges, draw_shape
+from spectac.simulate.head_parts.ranges import ADULT_AND_CHILD, OUTSIDE_TRAINING, HeadRanges, draw_shape
 from spectac.simulate.scanner import OUTSIDE_TRAINING as OTHER_SCANNERS
 from spectac.simulate.scanner import SCANNERS, TRAINING, Scanner, ScannerRanges, draw_scanner
 from spectac.simulate.tracer import draw_uptake, vois

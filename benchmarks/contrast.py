@@ -17,7 +17,7 @@ from provenance import provenance
 
 from spectac.recon import Acquisition, MuMap, SystemModel, Update, default_grid, rebin, rebin_acquisition
 from spectac.recon.collimator import collimator
-from spectac.recon.osem import osem
+from spectac.recon.em import osem
 from spectac.recon.quantify import contrast_recovery
 from spectac.recon.types import Array, Grid
 from spectac.simulate.analytic_head import Ellipsoid, on_grid

@@ -15,10 +15,10 @@ import numpy as np
 from provenance import provenance
 
 from spectac.recon import geometry, scatter
+from spectac.recon.em import osem
 from spectac.recon.geometry import default_grid
 from spectac.recon.io import open_study
 from spectac.recon.io.nifti import read_labels, read_mu_map
-from spectac.recon.osem import osem
 from spectac.recon.resample import resample
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, Grid, MuMap

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spectac.recon.ct import mu_map
-from spectac.recon.io.dicom_ct import read_series
+from spectac.recon.io.dicom.ct import read_series
 
 
 def main() -> None:

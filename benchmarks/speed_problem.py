@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from spectac.recon.collimator import Collimator
+from spectac.recon.em import ordered_subsets
 from spectac.recon.geometry import default_grid
-from spectac.recon.osem import ordered_subsets
 from spectac.recon.resample import rebin
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, Array, Grid, MuMap

@@ -18,7 +18,7 @@ import numpy as np
 
 from spectac.app.demo import SCANNER, demo_patient, simulate
 from spectac.recon import Chang, CTMap, GivenMap, InputError, NoAttenuation, UniformMap, attenuation_model, reconstruct
-from spectac.recon.io.dicom_ct import write_series
+from spectac.recon.io.dicom.ct import write_series
 from spectac.recon.quantify import striatal_binding_ratio, voi_mean
 from spectac.simulate.ct_scan import ct_scan
 

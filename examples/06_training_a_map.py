@@ -21,8 +21,8 @@ import numpy as np
 from spectac.recon import UniformMap, attenuation_model, reconstruct
 from spectac.recon.resample import resample
 from spectac.simulate.acquire import Patient, expected_counts
-from spectac.simulate.cohort import run_cohort
-from spectac.simulate.cohorts.folder import CohortSettings
+from spectac.simulate.cohort.folder import CohortSettings
+from spectac.simulate.cohort.run import run_cohort
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import draw_scanner
 from spectac.simulate.tracer import draw_uptake

@@ -12,8 +12,8 @@ from spectac.learned.outline_distance import outline_distance_mm
 from spectac.learned.patients import SIDE_WINDOWS, previews_of
 from spectac.recon.errors import InputError
 from spectac.recon.types import Image, MuMap
-from spectac.simulate.cohorts.patient_arrays import WINDOWS, PatientArrays
-from spectac.simulate.cohorts.shards import read_patients
+from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
+from spectac.simulate.cohort.shards import read_patients
 
 QUANTILE, MARGIN, OUTLINE_MARGIN = 0.95, 1.25, 2.0
 """Limits lie so far above this quantile of the validation patients: they are few, and a fallback costs accuracy too.

@@ -12,7 +12,7 @@ from spectac.learned.patients import SIDE_WINDOWS, previews_of, scanner_of
 from spectac.recon.errors import InputError
 from spectac.recon.pipeline import preview_factors
 from spectac.recon.types import Array, Image
-from spectac.simulate.cohorts.patient_arrays import WINDOWS, PatientArrays
+from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.orbit import contour_radii_mm
 from spectac.simulate.scanner import Scanner
 

@@ -1,4 +1,4 @@
-"""Examples for training from cohorts of virtual patients (simulate/cohort.py): network inputs and true volumes."""
+"""Examples for training from cohorts of virtual patients (simulate/cohort/): network inputs and true volumes."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from spectac.learned.patients import previews_of
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
 from spectac.recon.types import Array
-from spectac.simulate.cohorts.patient_arrays import PatientArrays
-from spectac.simulate.cohorts.shards import read_facts, read_patients
+from spectac.simulate.cohort.patient_arrays import PatientArrays
+from spectac.simulate.cohort.shards import read_facts, read_patients
 
 NO_SCATTER, NO_CORRECTED = 0.3, 0.5
 """Shares of the examples that training robs of their scatter window, and of an earlier round's image."""

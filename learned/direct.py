@@ -16,7 +16,7 @@ from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
 from spectac.recon.resample import on_field
 from spectac.recon.types import Result
-from spectac.simulate.cohorts.patient_arrays import LEAST_SHARE
+from spectac.simulate.cohort.patient_arrays import LEAST_SHARE
 
 BIASED_ROWS = 2
 """At a preview's lower end, within its blur of 6 mm and half a voxel of the resampling."""

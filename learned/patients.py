@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from spectac.learned.inputs import Previews, energy_loss, normalised
 from spectac.recon.types import Acquisition
-from spectac.simulate.cohorts.patient_arrays import WINDOWS, PatientArrays
+from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.scanner import Scanner
 
 SIDE_WINDOWS = ("scatter", "lower")

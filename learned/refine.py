@@ -49,9 +49,9 @@ from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_fi
 
 from spectac.recon import geometry
 from spectac.recon.attenuation import Solver
+from spectac.recon.em import FEWEST_VIEWS, osem
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import water_per_cm
-from spectac.recon.osem import FEWEST_VIEWS, osem
 from spectac.recon.pipeline import preview_factors
 from spectac.recon.resample import on_field, rebin, rebin_acquisition
 from spectac.recon.system import SystemModel

@@ -19,7 +19,7 @@ from spectac.recon.nuclides import water_per_cm
 from spectac.recon.pipeline import preview_image
 from spectac.recon.resample import resample
 from spectac.recon.types import Array, MuMap
-from spectac.simulate.cohorts.patient_arrays import PatientArrays
+from spectac.simulate.cohort.patient_arrays import PatientArrays
 
 
 def earlier_round(weights: Path) -> Callable[[PatientArrays, Previews], Array]:

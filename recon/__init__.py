@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from spectac.recon.attenuation_plugins import attenuation_model
     from spectac.recon.collimator import COLLIMATORS, Collimator
     from spectac.recon.contour import Outline, head_outline
+    from spectac.recon.em import RelativeDifferencePrior, Update, osem
     from spectac.recon.errors import InputError
     from spectac.recon.geometry import default_grid
     from spectac.recon.io import open_study
     from spectac.recon.nuclides import NUCLIDES
-    from spectac.recon.osem import RelativeDifferencePrior, Update
     from spectac.recon.pipeline import reconstruct
     from spectac.recon.resample import rebin, rebin_acquisition
     from spectac.recon.system import SystemModel
@@ -65,6 +65,7 @@ __all__ = [
     "default_grid",
     "head_outline",
     "open_study",
+    "osem",
     "rebin",
     "rebin_acquisition",
     "reconstruct",
@@ -79,7 +80,7 @@ _HOMES = {
     "geometry": "default_grid",
     "io": "open_study",
     "nuclides": "NUCLIDES",
-    "osem": "RelativeDifferencePrior Update",
+    "em": "RelativeDifferencePrior Update osem",
     "pipeline": "reconstruct",
     "resample": "rebin rebin_acquisition",
     "system": "SystemModel",

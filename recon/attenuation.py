@@ -194,7 +194,7 @@ class CTMap:
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the CT's map in the projector."""
         from spectac.recon.ct import coarse_factors, mu_map, register
-        from spectac.recon.io.dicom_ct import read_series
+        from spectac.recon.io.dicom.ct import read_series
 
         volume = read_series(self.path, series=self.series, tube_voltage_kv=self.tube_voltage_kv)
         mu = mu_map(volume, solver.energy_kev, blur_fwhm_mm=self.blur_fwhm_mm, remove_table=self.remove_table)

@@ -10,11 +10,11 @@ from scipy.ndimage import gaussian_filter1d
 from spectac.recon import filters, geometry
 from spectac.recon import scatter as windows
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
+from spectac.recon.backprojection import RampWindow, fbp
 from spectac.recon.contour_preview import HEAD_ML, exceeded, largest
 from spectac.recon.device import device_errors, own_stream, select_device
+from spectac.recon.em import FEWEST_VIEWS, RelativeDifferencePrior, Update, osem
 from spectac.recon.errors import DeviceError, InputError
-from spectac.recon.fbp import RampWindow, fbp
-from spectac.recon.osem import FEWEST_VIEWS, RelativeDifferencePrior, Update, osem
 from spectac.recon.resample import rebin, rebin_acquisition, resample
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study

@@ -60,7 +60,7 @@ _LEVELS: dict[str, dict[str, float]] = {
     | dict.fromkeys(GROUPS["brain"], 1.0)
     | dict.fromkeys((*GROUPS["white matter"], "cerebellar white matter"), 0.35),
 }
-"""Uptake of a typical patient over that of the cortex, the middle of the ranges in simulate/tracers."""
+"""Uptake of a typical patient over that of the cortex, the middle of the ranges in simulate/uptake."""
 
 _SAMPLE_MM = 6.0
 _FWHM_MM, _OWN_FWHM_MM = 12.0, 9.0

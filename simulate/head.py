@@ -1,6 +1,6 @@
 """Virtual heads: from a generator to labels, densities and attenuation on a grid in the camera's frame.
 
-draw_head() draws a shape (ranges.py of heads/), lays a grid around it (placement.py) and paints from the outside in:
+draw_head() draws a shape (head_parts/ranges.py), lays a grid around it (placement.py) and paints from the outside in:
 skin and soft tissue (surface.py), face and neck (face.py, neck.py), braincase (skull.py), air (airways.py), brain
 (brain.py).
 """
@@ -15,14 +15,14 @@ from spectac.recon.errors import InputError
 from spectac.recon.kernels.subnormal import subnormals_are_zero
 from spectac.recon.types import Array, Grid, MuMap
 from spectac.simulate.anatomy import LABEL, MATERIAL_OF_LABEL, REGIONS
-from spectac.simulate.heads import airways, face, neck
-from spectac.simulate.heads.brain import Folds, Inside, paint_brain
-from spectac.simulate.heads.canvas import Canvas
-from spectac.simulate.heads.placement import COARSE_MM, Placement, axes_mm, coarse_axes, grid_of
-from spectac.simulate.heads.ranges import ADULT_AND_CHILD, HeadRanges, HeadShape, draw_shape
-from spectac.simulate.heads.shapes import SmoothField
-from spectac.simulate.heads.skull import Braincase, Layers, braincase, flap, layers
-from spectac.simulate.heads.surface import head_distance, holder_distances
+from spectac.simulate.head_parts import airways, face, neck
+from spectac.simulate.head_parts.brain import Folds, Inside, paint_brain
+from spectac.simulate.head_parts.canvas import Canvas
+from spectac.simulate.head_parts.placement import COARSE_MM, Placement, axes_mm, coarse_axes, grid_of
+from spectac.simulate.head_parts.ranges import ADULT_AND_CHILD, HeadRanges, HeadShape, draw_shape
+from spectac.simulate.head_parts.shapes import SmoothField
+from spectac.simulate.head_parts.skull import Braincase, Layers, braincase, flap, layers
+from spectac.simulate.head_parts.surface import head_distance, holder_distances
 from spectac.simulate.materials import MATERIALS, cm2_per_g
 
 SKIN_MM = 2.0

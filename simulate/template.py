@@ -13,7 +13,7 @@ from spectac.recon.io.nifti import write_labels
 from spectac.recon.types import Array, Grid
 from spectac.simulate.anatomy import BESIDE, LABEL
 from spectac.simulate.head import Head, draw_head
-from spectac.simulate.heads.ranges import ADULT_AND_CHILD, HeadRanges
+from spectac.simulate.head_parts.ranges import ADULT_AND_CHILD, HeadRanges
 
 _STRAIGHT = ("deformation_mm", "petalia_mm", "sinus_deviation_mm", "pitch_deg", "yaw_deg", "roll_deg", "shift_mm")
 _AGE_YEARS = 60.0

@@ -12,8 +12,8 @@ from spectac.recon.quantify import striatal_binding_ratio
 from spectac.recon.types import Array
 from spectac.recon.voi import grouped
 from spectac.simulate.anatomy import BRAIN, LABEL, SIDES
-from spectac.simulate.tracers import dat, perfusion, randomised
-from spectac.simulate.tracers.painting import Painted, Parameter
+from spectac.simulate.uptake import dat, perfusion, randomised
+from spectac.simulate.uptake.painting import Painted, Parameter
 
 if TYPE_CHECKING:
     from spectac.simulate.head import Head

@@ -18,7 +18,7 @@ MAY_IMPORT = {
 }
 # Third-party package -> the places that may import it (a folder ends with a slash).
 HOMES = {
-    "h5py": ("recon/io/", "simulate/cohort.py", "simulate/cohorts/shards.py"),
+    "h5py": ("recon/io/", "simulate/cohort/"),
     "dask": ("recon/workers.py",),
     "distributed": ("recon/workers.py",),
     "nibabel": ("recon/io/",),

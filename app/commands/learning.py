@@ -88,7 +88,7 @@ def cohort(
 ) -> None:
     """Simulate many virtual patients into sharded HDF5; after a stop the same command goes on with the rest."""
     from spectac.app.cohort import make_cohort
-    from spectac.simulate.cohorts.folder import SIMULATION, CohortSettings
+    from spectac.simulate.cohort.folder import SIMULATION, CohortSettings
 
     if scheduler is not None and workers is not None:
         raise InputError("give --scheduler or --workers, not both")

@@ -22,8 +22,8 @@ from measure import Measurements, adjoint_mismatch, peak_memory_gib, start_image
 
 from spectac.recon.collimator import Collimator
 from spectac.recon.device import cpu_threads
+from spectac.recon.em import Update, osem
 from spectac.recon.geometry import default_grid
-from spectac.recon.osem import Update, osem
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, MuMap
 

@@ -94,7 +94,7 @@ def read_study(paths: Sequence[str | os.PathLike[str]], given: Given) -> "Study"
     if kind == "HDF5" and len(sources) > 1:
         raise InputError(f"{sources[1]}: an HDF5 study holds a whole acquisition: give one file")
     if kind == "DICOM":
-        from spectac.recon.io import dicom_nm
+        from spectac.recon.io.dicom import nm as dicom_nm
 
         study = dicom_nm.read_study(sources, given)
     elif kind == "HDF5":
@@ -102,10 +102,10 @@ def read_study(paths: Sequence[str | os.PathLike[str]], given: Given) -> "Study"
 
         study = _with_overrides(hdf5.read_study(sources[0]), given)
     else:
-        from spectac.recon.io import interfile
+        from spectac.recon.io.interfile import study as interfile
 
         study = interfile.read_study(sources, given)
-    from spectac.recon.io.dicom_values import fitted
+    from spectac.recon.io.dicom.values import fitted
 
     patient, changed = fitted(study.patient)
     return replace(
@@ -128,7 +128,7 @@ def _where_it_lies(path: Path, notes: list[str]) -> Path:
     """
     top = path
     if path.is_file():
-        from spectac.recon.io.dicom_file import is_dicomdir
+        from spectac.recon.io.dicom.file import is_dicomdir
 
         if not is_dicomdir(path):
             return path
@@ -159,14 +159,15 @@ def _folders_below(top: Path) -> Iterator[Path]:
 
 def _holds_raw(folder: Path) -> bool:
     """Tell whether a folder holds, directly, raw projections in DICOM or an Interfile header."""
-    from spectac.recon.io import dicom_nm, interfile
+    from spectac.recon.io.dicom import nm as dicom_nm
+    from spectac.recon.io.interfile import study as interfile
 
     return dicom_nm.holds_raw(folder) or any(one.is_file() and interfile.is_header(one) for one in folder.iterdir())
 
 
 def _kind_of_file(path: Path) -> str:
     """Find out by content: "HDF5", "Interfile" or "DICOM"; InputError for anything else."""
-    from spectac.recon.io.interfile_header import looks_like_interfile
+    from spectac.recon.io.interfile.header import looks_like_interfile
 
     with path.open("rb") as file:
         start = file.read(4096)
@@ -174,7 +175,7 @@ def _kind_of_file(path: Path) -> str:
         return "HDF5"
     if looks_like_interfile(start):
         return "Interfile"
-    from spectac.recon.io.dicom_file import looks_like_dicom
+    from spectac.recon.io.dicom.file import looks_like_dicom
 
     if looks_like_dicom(start):
         return "DICOM"
@@ -184,7 +185,8 @@ def _kind_of_file(path: Path) -> str:
 
 def _kind_of_folder(path: Path) -> str:
     """Find out by the files in it: "Interfile" or "DICOM"; InputError where raw projections of both may be there."""
-    from spectac.recon.io import dicom_nm, interfile
+    from spectac.recon.io.dicom import nm as dicom_nm
+    from spectac.recon.io.interfile import study as interfile
 
     files = [entry for entry in sorted(path.iterdir()) if entry.is_file()]
     if not any(interfile.is_header(entry) for entry in files):
@@ -203,7 +205,7 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     """All files that reading `path` takes numbers from: a folder's files, a header's data and orbit, a side-car."""
     source = Path(path)
     if source.is_file():
-        from spectac.recon.io.dicom_file import is_dicomdir
+        from spectac.recon.io.dicom.file import is_dicomdir
 
         source = source.parent if is_dicomdir(source) else source
     if source.is_dir():
@@ -211,7 +213,7 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     found = [source]
     with source.open("rb") as file:
         start = file.read(4096)
-    from spectac.recon.io.interfile_header import beside, looks_like_interfile, read_header
+    from spectac.recon.io.interfile.header import beside, looks_like_interfile, read_header
 
     if looks_like_interfile(start):
         header = read_header(source)

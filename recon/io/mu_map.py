@@ -7,11 +7,14 @@ from pathlib import Path
 
 from spectac.recon.ct import scale_energy
 from spectac.recon.errors import InputError
-from spectac.recon.io import dicom_nm_image, interfile_image, interfile_patient, nifti
-from spectac.recon.io.dicom_file import looks_like_dicom, name_of, named, open_dicom, plain
-from spectac.recon.io.dicom_nm_patient import read_patient
-from spectac.recon.io.interfile_geometry import dialect_of
-from spectac.recon.io.interfile_header import looks_like_interfile, read_header
+from spectac.recon.io import nifti
+from spectac.recon.io.dicom import nm_image as dicom_nm_image
+from spectac.recon.io.dicom.file import looks_like_dicom, name_of, named, open_dicom, plain
+from spectac.recon.io.dicom.nm_patient import read_patient
+from spectac.recon.io.interfile import image as interfile_image
+from spectac.recon.io.interfile import patient as interfile_patient
+from spectac.recon.io.interfile.geometry import dialect_of
+from spectac.recon.io.interfile.header import looks_like_interfile, read_header
 from spectac.recon.io.packed import refuse_packed
 from spectac.recon.types import Acquisition, MuMap
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from spectac.recon.fbp import RampWindow, parse_filter
+from spectac.recon.backprojection import RampWindow, parse_filter
 from spectac.recon.filters import GaussianFilter, parse_post_filter
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Acquisition, EnergyWindow, Injection, Result, Study

@@ -24,7 +24,7 @@ from spectac.recon import Grid, InputError, Study, default_grid
 from spectac.recon.calibration import Calibration, write_calibration
 from spectac.recon.geometry import axis_position_mm
 from spectac.recon.io import hdf5
-from spectac.recon.io.dicom_ct_write import write_series
+from spectac.recon.io.dicom.ct_write import write_series
 from spectac.recon.io.nifti import read_image, read_labels, write_image
 from spectac.recon.resample import resample
 from spectac.recon.voi import Vois

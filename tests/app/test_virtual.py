@@ -18,7 +18,7 @@ from spectac.recon import open_study
 from spectac.recon.io.nifti import read_image, read_labels, read_mu_map
 from spectac.recon.system import view_weights_s
 from spectac.simulate import acquire
-from spectac.simulate.cohort import seeds
+from spectac.simulate.cohort.run import seeds
 from spectac.simulate.tracer import draw_uptake
 
 Done = subprocess.CompletedProcess[str]
@@ -160,7 +160,7 @@ FAKE = """
 import os
 import numpy as np
 from spectac.recon.types import Grid
-from spectac.simulate.cohorts.patient_arrays import PatientArrays
+from spectac.simulate.cohort.patient_arrays import PatientArrays
 
 def simulate(seed, index, settings):
     if os.environ.get("FAKE_INTERRUPT") == str(index):

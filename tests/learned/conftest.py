@@ -12,8 +12,8 @@ import pytest
 from spectac.recon import Collimator, Grid, SystemModel, default_grid
 from spectac.recon.nuclides import water_per_cm
 from spectac.simulate.analytic_head import on_grid
-from spectac.simulate.cohorts.patient_arrays import PatientArrays
-from spectac.simulate.cohorts.shards import write_shard
+from spectac.simulate.cohort.patient_arrays import PatientArrays
+from spectac.simulate.cohort.shards import write_shard
 from spectac.simulate.scanner import draw_scanner
 
 SIZE = 16

@@ -19,7 +19,7 @@ from spectac.learned.outline_distance import mean_outline_distance_mm, outline_d
 from spectac.recon import EnergyWindow, Grid, Image, InputError, MuMap, Projections, Study
 from spectac.recon.collimator import COLLIMATORS
 from spectac.recon.nuclides import water_per_cm
-from spectac.simulate.cohorts.patient_arrays import PatientArrays
+from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.scanner import Scanner
 
 KEV = 158.97

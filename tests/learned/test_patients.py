@@ -13,8 +13,8 @@ from spectac.learned.patients import SIDE_WINDOWS, acquisition_of, previews_of, 
 from spectac.recon import Study
 from spectac.recon.pipeline import Settings, StudySolver
 from spectac.recon.scatter import projections
-from spectac.simulate.cohort import simulate_patient
-from spectac.simulate.cohorts.folder import CohortSettings
+from spectac.simulate.cohort.folder import CohortSettings
+from spectac.simulate.cohort.run import simulate_patient
 from spectac.simulate.scanner import SCANNERS
 
 

@@ -26,8 +26,8 @@ from spectac.recon.nuclides import water_per_cm  # noqa: E402
 from spectac.recon.pipeline import Settings, StudySolver, preview_image  # noqa: E402
 from spectac.recon.resample import on_field, resample  # noqa: E402
 from spectac.recon.scatter import projections  # noqa: E402
-from spectac.simulate.cohorts.patient_arrays import LEAST_SHARE  # noqa: E402
-from spectac.simulate.cohorts.shards import read_patients  # noqa: E402
+from spectac.simulate.cohort.patient_arrays import LEAST_SHARE  # noqa: E402
+from spectac.simulate.cohort.shards import read_patients  # noqa: E402
 
 KEV = 140.511
 WIDE_OPEN = Coverage(

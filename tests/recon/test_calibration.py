@@ -31,7 +31,7 @@ from spectac.recon.calibration import (
     write_calibration,
 )
 from spectac.recon.collimator import Collimator
-from spectac.recon.io import dicom_nm
+from spectac.recon.io.dicom import nm as dicom_nm
 
 START = datetime(2026, 3, 5, 10, 0, 0)
 HALF_LIFE = timedelta(hours=6.0067)

@@ -32,7 +32,7 @@ from spectac.recon.types import Acquisition, EnergyWindow, Grid, Image, MuMap, S
 from spectac.simulate.acquire import Patient, expected_counts
 from spectac.simulate.anatomy import BESIDE, LABEL
 from spectac.simulate.head import draw_head
-from spectac.simulate.heads.ranges import ADULT_AND_CHILD
+from spectac.simulate.head_parts.ranges import ADULT_AND_CHILD
 from spectac.simulate.scanner import SCANNERS
 from spectac.simulate.tracer import draw_uptake
 

@@ -13,7 +13,7 @@ import scipy.ndimage
 from spectac.recon import ct, filters, scatter
 from spectac.recon.ct import CTVolume
 from spectac.recon.errors import InputError
-from spectac.recon.io import dicom_ct
+from spectac.recon.io.dicom import ct as dicom_ct
 from spectac.recon.pipeline import Settings, StudySolver
 from spectac.recon.resample import resample
 from spectac.recon.rigid import RigidShift

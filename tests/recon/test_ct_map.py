@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from spectac.recon import CTMap, GivenMap, Grid, InputError, attenuation_model, reconstruct
-from spectac.recon.io.dicom_ct_write import write_series
+from spectac.recon.io.dicom.ct_write import write_series
 
 SETTINGS = {"iterations": 4, "subsets": 6}
 

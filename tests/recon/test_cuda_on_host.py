@@ -11,12 +11,12 @@ import pytest
 
 from spectac.recon import geometry, system
 from spectac.recon.collimator import Collimator
+from spectac.recon.em import RelativeDifferencePrior, osem
 from spectac.recon.errors import DeviceError
 from spectac.recon.kernels import cuda
 from spectac.recon.kernels.cpu_projector import CpuProjector
 from spectac.recon.kernels.subnormal import FAINT, subnormals_are_zero
 from spectac.recon.kernels.tables import Tables
-from spectac.recon.osem import RelativeDifferencePrior, osem
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Grid, MuMap
 

@@ -10,8 +10,8 @@ import pytest
 
 from spectac.recon import geometry, parallelproj_operator
 from spectac.recon.collimator import Collimator
+from spectac.recon.em import ordered_subsets, osem
 from spectac.recon.errors import InputError
-from spectac.recon.osem import ordered_subsets, osem
 from spectac.recon.parallelproj_operator import as_linear_operator
 from spectac.recon.system import SystemModel
 from spectac.recon.types import MuMap

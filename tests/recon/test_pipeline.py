@@ -21,7 +21,7 @@ from spectac.recon import (
     default_grid,
     reconstruct,
 )
-from spectac.recon.fbp import RampWindow
+from spectac.recon.backprojection import RampWindow
 from spectac.recon.filters import parse_post_filter
 from spectac.recon.pipeline import Settings, StudySolver, preview_grid
 from spectac.recon.scatter import projections

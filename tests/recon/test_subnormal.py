@@ -11,11 +11,11 @@ import pytest
 from llvmlite import binding, ir
 
 from spectac.recon import filters, geometry
+from spectac.recon.backprojection import fbp
 from spectac.recon.collimator import Collimator
-from spectac.recon.fbp import fbp
+from spectac.recon.em import RelativeDifferencePrior, osem
 from spectac.recon.kernels import cpu_projector
 from spectac.recon.kernels.subnormal import FAINT, exchanged, flushing_threads, subnormals_are_zero
-from spectac.recon.osem import RelativeDifferencePrior, osem
 from spectac.recon.pipeline import preview_image
 from spectac.recon.resample import resample
 from spectac.recon.system import SystemModel

@@ -20,17 +20,17 @@ from spectac.recon.device import cpu_threads
 from spectac.recon.geometry import default_grid
 from spectac.recon.io import sealed_hdf5
 from spectac.recon.types import Grid
-from spectac.simulate.cohort import make_shard, run_cohort, seeds
-from spectac.simulate.cohorts.folder import MANIFEST, CohortSettings, locked, shard_path
-from spectac.simulate.cohorts.patient_arrays import WINDOWS, nearest, previewed
-from spectac.simulate.cohorts.shards import DamagedShard, read_facts, read_patients
+from spectac.simulate.cohort.folder import MANIFEST, CohortSettings, locked, shard_path
+from spectac.simulate.cohort.patient_arrays import WINDOWS, nearest, previewed
+from spectac.simulate.cohort.run import make_shard, run_cohort, seeds
+from spectac.simulate.cohort.shards import DamagedShard, read_facts, read_patients
 
 FAKE = '''
 import os, signal, time
 import numpy as np
 from spectac.recon.device import cpu_threads
 from spectac.recon.types import Grid
-from spectac.simulate.cohorts.patient_arrays import PatientArrays
+from spectac.simulate.cohort.patient_arrays import PatientArrays
 
 def at(name):
     return [int(index) for index in os.environ.get(name, "").split(",") if index]
@@ -283,7 +283,7 @@ def test_another_cohorts_folder_is_refused(tmp_path, monkeypatch, manifest):
         ((name, value),) = other.items()
         with pytest.raises(InputError, match=rf"{name} .*, not {value!r}"):
             run_cohort(tmp_path, settings(4, **other), workers=0)
-    monkeypatch.setattr("spectac.simulate.cohorts.folder.code_digest", lambda: "changed")
+    monkeypatch.setattr("spectac.simulate.cohort.folder.code_digest", lambda: "changed")
     with pytest.raises(InputError, match=r"code .*, not 'changed'"):
         run_cohort(tmp_path, settings(4), workers=0)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

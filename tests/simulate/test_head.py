@@ -9,9 +9,9 @@ from scipy.ndimage import label as components
 from spectac.recon.errors import InputError
 from spectac.simulate.anatomy import BONE, BRAIN, CORTEX, INTRACRANIAL, LABEL, labels
 from spectac.simulate.head import MARGIN_VOXELS, Head, draw_head
-from spectac.simulate.heads.measures import straight
-from spectac.simulate.heads.placement import CENTRE
-from spectac.simulate.heads.ranges import (
+from spectac.simulate.head_parts.measures import straight
+from spectac.simulate.head_parts.placement import CENTRE
+from spectac.simulate.head_parts.ranges import (
     ADULT_AND_CHILD,
     UNUSUAL,
     draw_shape,

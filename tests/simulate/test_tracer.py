@@ -8,8 +8,8 @@ import pytest
 from spectac.recon import Grid, InputError
 from spectac.simulate.anatomy import BESIDE, BRAIN, LABEL, LOBES
 from spectac.simulate.tracer import TRACERS, draw_uptake, vois
-from spectac.simulate.tracers import dat, perfusion, randomised
-from spectac.simulate.tracers.painting import COLD
+from spectac.simulate.uptake import dat, perfusion, randomised
+from spectac.simulate.uptake.painting import COLD
 
 SIDES = {"right": -1.0, "left": 1.0}
 

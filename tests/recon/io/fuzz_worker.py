@@ -24,7 +24,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 from spectac.recon.collimator import collimator
 from spectac.recon.ct import CTVolume
 from spectac.recon.errors import InputError
-from spectac.recon.io import dicom_ct, dicom_nm, hdf5, interfile_image, mu_map, nifti, open_study
+from spectac.recon.io import hdf5, mu_map, nifti, open_study
+from spectac.recon.io.dicom import ct as dicom_ct
+from spectac.recon.io.dicom import nm as dicom_nm
+from spectac.recon.io.interfile import image as interfile_image
 from spectac.recon.types import Acquisition, EnergyWindow, Grid, Image, MuMap, Study
 
 ADDRESS_SPACE = 6 << 30

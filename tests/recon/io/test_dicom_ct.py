@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from spectac.recon.ct import CTVolume
 from spectac.recon.errors import InputError
-from spectac.recon.io import dicom_ct
+from spectac.recon.io.dicom import ct as dicom_ct
 from spectac.recon.resample import resample
 from spectac.recon.types import Grid
 

@@ -24,7 +24,8 @@ from spectac.recon import Acquisition, EnergyWindow, Injection, Study, open_stud
 from spectac.recon.collimator import collimator
 from spectac.recon.errors import InputError
 from spectac.recon.given import Given
-from spectac.recon.io import dicom_nm, read_study
+from spectac.recon.io import read_study
+from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.scatter import photopeak_index
 
 VIEWS, ROWS, COLUMNS, PIXEL_MM, RADIUS_MM = 30, 4, 6, 6.6, 140.0

@@ -12,7 +12,7 @@ from spectac.recon.collimator import Collimator, collimator
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid
 from spectac.recon.io import open_study
-from spectac.recon.io.dicom_nm import read_image, write_image, write_study
+from spectac.recon.io.dicom.nm import read_image, write_image, write_study
 from spectac.recon.types import Acquisition, EnergyWindow, Grid, Image, Study
 
 needs_dciodvfy = pytest.mark.skipif(which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")

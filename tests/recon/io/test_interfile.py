@@ -7,8 +7,8 @@ from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.given import Given
 from spectac.recon.io import open_study
-from spectac.recon.io.interfile import read_study
-from spectac.recon.io.interfile_image import read_image
+from spectac.recon.io.interfile.image import read_image
+from spectac.recon.io.interfile.study import read_study
 from spectac.recon.types import Injection
 
 STIR = """!INTERFILE  :=

@@ -9,7 +9,7 @@ import pytest
 from spectac.recon.errors import InputError
 from spectac.recon.given import Given
 from spectac.recon.io import open_study
-from spectac.recon.io.interfile import read_study
+from spectac.recon.io.interfile.study import read_study
 
 VIEWS = 12
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from spectac.recon.errors import InputError
 from spectac.recon.io import open_study
-from spectac.recon.io.interfile_image import read_image
+from spectac.recon.io.interfile.image import read_image
 
 _KEYS = [
     "!INTERFILE", "imaging modality", "originating system", "name of data file", "data offset in bytes",

@@ -15,10 +15,10 @@ from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid
 from spectac.recon.io import files_of, mu_map, open_study
-from spectac.recon.io.interfile_header import read_header
-from spectac.recon.io.interfile_image import read_mu_map
-from spectac.recon.io.interfile_sweep import even_sweep
-from spectac.recon.io.interfile_write import (
+from spectac.recon.io.interfile.header import read_header
+from spectac.recon.io.interfile.image import read_mu_map
+from spectac.recon.io.interfile.sweep import even_sweep
+from spectac.recon.io.interfile.write import (
     write_simind_mu_map,
     write_simind_study,
     write_stir_mu_map,

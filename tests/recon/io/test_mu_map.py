@@ -12,7 +12,7 @@ from pydicom.sequence import Sequence
 
 from spectac.recon import Acquisition, EnergyWindow, Grid, Image, InputError, MuMap, Study
 from spectac.recon.ct import tissue_mu
-from spectac.recon.io import dicom_nm
+from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.mu_map import read_mu_map
 from spectac.recon.io.nifti import write_image, write_mu_map
 

@@ -29,7 +29,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from spectac.recon import Grid, InputError, MuMap, attenuation, open_study, reconstruct
-from spectac.recon.io import dicom_nm, nifti
+from spectac.recon.io import nifti
+from spectac.recon.io.dicom import nm as dicom_nm
 
 try:
     import SimpleITK

@@ -20,7 +20,9 @@ _PROGRAM = """
 import json, sys, time
 from pathlib import Path
 from spectac.recon.errors import InputError
-from spectac.recon.io import dicom_ct, dicom_nm, open_study
+from spectac.recon.io import open_study
+from spectac.recon.io.dicom import ct as dicom_ct
+from spectac.recon.io.dicom import nm as dicom_nm
 readers = {"open_study": open_study, "read_image": dicom_nm.read_image, "read_series": dicom_ct.read_series}
 for line in sys.stdin:
     reader, path = json.loads(line)

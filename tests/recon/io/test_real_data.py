@@ -10,7 +10,7 @@ from spectac.recon.collimator import Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid
 from spectac.recon.io import open_study
-from spectac.recon.io.interfile_image import read_image
+from spectac.recon.io.interfile.image import read_image
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, MuMap
 

@@ -8,9 +8,9 @@ import pytest
 from spectac.recon.types import Array
 from spectac.simulate.anatomy import LABEL
 from spectac.simulate.head import Head, draw_head
-from spectac.simulate.heads.measures import analyse
-from spectac.simulate.heads.placement import CENTRE, axes_mm, grid_of
-from spectac.simulate.heads.ranges import ADULT_AND_CHILD
+from spectac.simulate.head_parts.measures import analyse
+from spectac.simulate.head_parts.placement import CENTRE, axes_mm, grid_of
+from spectac.simulate.head_parts.ranges import ADULT_AND_CHILD
 
 STRAIGHT_POSE = {f"{name}_deg": 0.0 for name in ("pitch", "yaw", "roll")} | {f"shift_{axis}_mm": 0.0 for axis in "xyz"}
 

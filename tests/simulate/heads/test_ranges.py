@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from spectac.simulate.head import draw_head
-from spectac.simulate.heads.measures import analyse
-from spectac.simulate.heads.ranges import (
+from spectac.simulate.head_parts.measures import analyse
+from spectac.simulate.head_parts.ranges import (
     ADULT_AND_CHILD,
     NORMAL,
     OUTSIDE_TRAINING,

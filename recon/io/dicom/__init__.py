@@ -1,0 +1,1 @@
+"""DICOM: raw NM projections and reconstructions, CT series."""

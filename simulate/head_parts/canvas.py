@@ -1,0 +1,58 @@
+"""What a head is painted on: labels and points of the grid, and the boxes around structures."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from spectac.recon.types import Array
+from spectac.simulate.anatomy import LABEL
+from spectac.simulate.head_parts.placement import Placement
+from spectac.simulate.head_parts.shapes import Points
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Grid axes (z, y, x) in mm, anatomical points and labels (z, y, x); later paint covers earlier paint."""
+
+    placement: Placement
+    z: Array
+    y: Array
+    x: Array
+    points: Points
+    labels: Array = field(repr=False)
+
+    @classmethod
+    def empty(cls, placement: Placement, z: Array, y: Array, x: Array) -> "Canvas":
+        """All "outside"."""
+        return cls(placement, z, y, x, placement.anatomical(z, y, x), np.zeros((z.size, y.size, x.size), np.uint8))
+
+    def box(self, low: tuple[float, float, float], high: tuple[float, float, float]) -> Box:
+        """Part of the grid that holds the anatomical box low..high (x, y, z), with room for the deformation."""
+        corners = np.array([[(low, high)[(i >> k) & 1][k] for k in range(3)] for i in range(8)], float)
+        # The face's stretch is undone here: lower points move up or down with it.
+        face = self.placement.shape["face_height"]
+        stretched = corners.copy()
+        stretched[:, 2] += (face - 1) * np.minimum(stretched[:, 2] + 25, 0)
+        both = self.placement.camera(np.concatenate([corners, stretched]))
+        reach = 3.5 * self.placement.shape["deformation_mm"] + 0.5 * abs(self.placement.shape["petalia_mm"])
+        slices = []
+        for axis, centres in ((2, self.z), (1, self.y), (0, self.x)):
+            first = int(np.searchsorted(centres, both[:, axis].min() - reach))
+            last = int(np.searchsorted(centres, both[:, axis].max() + reach))
+            slices.append(slice(first, max(last, first)))
+        return slices[0], slices[1], slices[2]
+
+    def side(self, sign: int, low: tuple[float, float, float], high: tuple[float, float, float]) -> Box:
+        """box() of one side, where x counts away from the midline: sign +1 left, -1 right."""
+        if sign > 0:
+            return self.box(low, high)
+        return self.box((-high[0], low[1], low[2]), (-low[0], high[1], high[2]))
+
+    def paint(self, box: Box, mask: Array, label: str, over: tuple[int, ...] | None = None) -> None:
+        """Give the voxels of a box where mask holds that label, only over the labels of `over` where given."""
+        part = self.labels[box]
+        if over is not None:
+            mask = mask & np.isin(part, over)
+        part[mask] = LABEL[label]
