@@ -2,31 +2,44 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from spectac.app.anonymous import anonymised
-from spectac.recon import Acquisition, InputError, MuMap, Study, default_grid
+from spectac.app.options import Only, StudyPaths
+from spectac.recon import Acquisition, InputError, MuMap, Study, StudySettings, default_grid
 from spectac.recon.attenuation import map_on_grid
+from spectac.recon.io import read_study
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom.nm_pytomography import write_for_pytomography, write_mu_array
 from spectac.recon.io.interfile import write as interfile_write
 from spectac.recon.io.mu_map import read_mu_map
 from spectac.recon.map_check import check_values, energy_notes
 from spectac.recon.nuclides import nuclide
+from spectac.recon.settings import ComparisonSettings, MapSettings
 from spectac.recon.system import view_weights_s
 
 TARGETS = ("stir", "simind", "pytomography")
 
 
 def export(
-    study: Study,
-    target: str,
-    output: Path,
-    *,
-    mu_map: Path | None = None,
-    mu_map_kev: float | None = None,
-    anonymous: bool = False,
+    study: StudyPaths,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Empty or new folder for the files.")],
+    to: Annotated[str, typer.Option(help="stir, simind or pytomography.")],
+    given: StudySettings,
+    maps: Annotated[MapSettings, Only(("mu_map", "mu_map_kev"))],
+    sharing: Annotated[ComparisonSettings, Only(("anonymous",))],
+) -> list[str]:
+    """Write a study as another program reads it; lines for the user (see export_study)."""
+    if maps.mu_map_kev is not None and maps.mu_map is None:
+        raise InputError("--mu-map-kev belongs to --mu-map")
+    return export_study(read_study(study, given), to, output, maps, anonymous=sharing.anonymous)
+
+
+def export_study(
+    study: Study, target: str, output: Path, maps: MapSettings | None = None, *, anonymous: bool = False
 ) -> list[str]:
     """Write a study, and a mu-map in 1/cm on the reconstruction's grid, into an empty folder for another program.
 
@@ -34,16 +47,13 @@ def export(
     "pytomography": projections.dcm and mu_map.npy. Returns lines for the user: what each file is, and what the files
     do not say; README.txt holds them as well. Counts are never changed. `anonymous` leaves out patient, study, dates
     and UIDs, and from README.txt what was noted when the files were read, which may quote them.
-    `mu_map_kev` is the map's photon energy where its file does not say it.
     Raises InputError for what the target's files cannot hold without changing the image (docs/formats.md, "Export").
     """
     if target not in TARGETS:
         raise InputError(f"--to {target} is not known: use one of {', '.join(TARGETS)}")
     if output.is_dir() and any(output.iterdir()):
         raise InputError(f"{output} holds files already: give an empty folder, so that nothing older is read with it")
-    if mu_map_kev is not None and mu_map is None:
-        raise InputError("--mu-map-kev belongs to --mu-map")
-    mu, notes = (None, []) if mu_map is None else _on_grid(mu_map, study, mu_map_kev)
+    mu, notes = (None, []) if maps is None or maps.mu_map is None else _on_grid(maps.mu_map, study, maps.mu_map_kev)
     notes += study.warnings
     if anonymous:
         study = _without_patient(study)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spectac.recon.nuclides import NUCLIDES
     from spectac.recon.pipeline import reconstruct
     from spectac.recon.resample import rebin, rebin_acquisition
+    from spectac.recon.settings import ReconstructionSettings, StudySettings
     from spectac.recon.system import SystemModel
     from spectac.recon.types import (
         Acquisition,
@@ -54,10 +55,12 @@ __all__ = [
     "NoAttenuation",
     "Outline",
     "Projections",
+    "ReconstructionSettings",
     "RelativeDifferencePrior",
     "Result",
     "Solver",
     "Study",
+    "StudySettings",
     "SystemModel",
     "UniformMap",
     "Update",
@@ -83,6 +86,7 @@ _HOMES = {
     "em": "RelativeDifferencePrior Update osem",
     "pipeline": "reconstruct",
     "resample": "rebin rebin_acquisition",
+    "settings": "ReconstructionSettings StudySettings",
     "system": "SystemModel",
     "types": "Acquisition EnergyWindow Grid Image Injection MuMap Projections Result Study",
 }

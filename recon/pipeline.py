@@ -1,7 +1,7 @@
 """The front door: a study in, an image out, with any attenuation model."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -10,18 +10,19 @@ from scipy.ndimage import gaussian_filter1d
 from spectac.recon import filters, geometry
 from spectac.recon import scatter as windows
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
-from spectac.recon.backprojection import RampWindow, fbp
+from spectac.recon.backprojection import fbp
+from spectac.recon.calibration import read_calibration
 from spectac.recon.contour_preview import HEAD_ML, exceeded, largest
 from spectac.recon.device import device_errors, own_stream, select_device
-from spectac.recon.em import FEWEST_VIEWS, RelativeDifferencePrior, Update, osem
+from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.resample import rebin, rebin_acquisition, resample
+from spectac.recon.settings import ReconstructionSettings
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
 
 _T = TypeVar("_T")
 
-ALGORITHMS = ("osem", "mlem", "map", "fbp")
 PREVIEW_VOXEL_MM = 4.0
 PREVIEW_SIZE = 64
 PREVIEW_FWHM_MM = 6.0
@@ -30,64 +31,61 @@ PREVIEW_TOP_MM2 = 500.0
 PREVIEW_AIR_MM = 115.0
 
 
-@dataclass(frozen=True)
-class Settings:
-    """A user's settings, checked against each other; the fields are those of `reconstruct`."""
-
-    algorithm: str = "osem"
-    iterations: int = 10
-    subsets: int = 10
-    resolution: bool = True
-    prior: RelativeDifferencePrior | None = None
-    fbp_filter: RampWindow | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        select_device(self.device)
-        if self.algorithm not in ALGORITHMS:
-            raise InputError(f"algorithm {self.algorithm!r} is not one of {', '.join(ALGORITHMS)}")
-        if (self.algorithm == "map") != (self.prior is not None):
-            raise InputError("algorithm map needs a prior (--prior-beta), and no other algorithm takes one")
-        if self.fbp_filter is not None and self.algorithm != "fbp":
-            raise InputError("an FBP filter belongs to algorithm fbp")
-
-
 def reconstruct(
     study: Study,
     attenuation: AttenuationModel | None = None,
+    settings: ReconstructionSettings | None = None,
     *,
-    algorithm: str = "osem",
-    iterations: int = 10,
-    subsets: int = 10,
-    resolution: bool = True,
-    scatter: str = "auto",
-    dew_k: float | None = None,
-    scatter_windows: str | Sequence[str] | None = None,
-    photopeak: str | None = None,
-    prior: RelativeDifferencePrior | None = None,
-    fbp_filter: RampWindow | None = None,
-    post_filter: Callable[[Image], Image] | None = None,
     grid: Grid | None = None,
-    device: str = "auto",
     on_update: Callable[[Update], None] | None = None,
 ) -> Result:
-    """Image of a study, corrected by an attenuation model (default: none).
+    """Image of a study, corrected by an attenuation model.
 
-    `algorithm` is "osem", "mlem" (one subset), "map" (BSREM, needs `prior`) or "fbp"; `scatter`, `dew_k`,
-    `scatter_windows` and `photopeak` as in scatter.projections; `grid=None` is geometry.default_grid. The post-filter
-    is applied once, to the result's image. `on_update` is called after every subset's update and may raise to stop.
-    Raises InputError for settings or data that do not fit each other; Result.notes holds what the user should know.
+    Parameters
+    ----------
+    study
+        Raw projections (w, v, z, u).
+    attenuation
+        Model of the attenuation; None: no correction.
+    settings
+        Algorithm, scatter, filters, calibration, device; None: the defaults of ReconstructionSettings.
+    grid
+        Grid of the image; None: geometry.default_grid.
+    on_update
+        Called after every subset's update; it may raise to stop.
+
+    Returns
+    -------
+    Result
+        Image (z, y, x) in cps/mL, or kBq/mL with a calibration, after the post-filter; the map that was used, and
+        notes on what the user should know.
+
+    Raises
+    ------
+    InputError
+        For settings or data that do not fit each other.
+
+    Examples
+    --------
+    >>> from spectac.recon import ReconstructionSettings, UniformMap, reconstruct
+    >>> result = reconstruct(study, UniformMap(0.15), ReconstructionSettings(iterations=2, subsets=2))
+    >>> result.image.unit
+    'cps/mL'
     """
-    settings = Settings(algorithm, iterations, subsets, resolution, prior, fbp_filter, device)
-    projections = windows.projections(study, scatter, photopeak, dew_k=dew_k, scatter_windows=scatter_windows)
-    solver = StudySolver(study, projections, settings, grid, on_update)
+    chosen = ReconstructionSettings() if settings is None else settings
     model = NoAttenuation() if attenuation is None else attenuation
+    projections = windows.projections(study, chosen)
+    calibration = None if chosen.calibration is None else read_calibration(chosen.calibration)
+    if calibration is not None:
+        calibration.check(study, chosen.photopeak)
+        calibration.check_corrections(projections.scatter_method, model.name)
+    solver = StudySolver(study, projections, chosen, grid, on_update)
     result = model.correct(solver)
     image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
-    if post_filter is not None:
-        image = post_filter(image)
+    if (smoothing := chosen.smoothing) is not None:
+        image = smoothing(image)
     notes = (*study.warnings, *projections.notes, *solver.notes, *result.notes)
-    return replace(
+    result = replace(
         result,
         image=image,
         notes=tuple(dict.fromkeys(notes)),
@@ -95,6 +93,7 @@ def reconstruct(
         attenuation=model.name,
         device=solver.device,
     )
+    return result if calibration is None else replace(result, image=calibration.applied(result, study))
 
 
 class StudySolver:
@@ -108,10 +107,11 @@ class StudySolver:
         self,
         study: Study,
         projections: Projections,
-        settings: Settings,
+        settings: ReconstructionSettings,
         grid: Grid | None = None,
         on_update: Callable[[Update], None] | None = None,
     ) -> None:
+        select_device(settings.device)
         self.study = study
         self.projections = projections
         self.settings = settings
@@ -239,7 +239,7 @@ class StudySolver:
 
     def fbp(self, counts: Array) -> Image:
         """Filtered backprojection of counts (v, z, u) of any sign, without attenuation."""
-        chosen = RampWindow() if self.settings.fbp_filter is None else self.settings.fbp_filter
+        chosen = self.settings.ramp_window
         values = fbp(
             self.study.acquisition, counts, self.grid, window=chosen.window, cutoff=chosen.cutoff, order=chosen.order
         )

@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from spectac.recon.collimator import FWHM_PER_SIGMA
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide
+from spectac.recon.settings import ProjectionSettings
 from spectac.recon.side_windows import (
     ENERGY_RESOLUTION,
     GAP_KEV,
@@ -24,7 +25,6 @@ from spectac.recon.side_windows import (
 )
 from spectac.recon.types import Array, Projections, Study
 
-METHODS = ("auto", "none", "dew", "tew")
 SMOOTHING_FWHM_MM = 12.0
 """Gaussian that takes the noise off the side windows before they are scaled; scatter itself is smoother than that."""
 
@@ -73,11 +73,8 @@ def photopeak_index(study: Study, name: str | None = None) -> int:
 
 def projections(
     study: Study,
-    method: str = "auto",
-    photopeak: str | None = None,
+    settings: ProjectionSettings | None = None,
     *,
-    dew_k: float | None = None,
-    scatter_windows: str | Sequence[str] | None = None,
     smoothing_fwhm_mm: float = SMOOTHING_FWHM_MM,
 ) -> Projections:
     """Photopeak projections of a study with the expected scatter (v, z, u) of the chosen method.
@@ -96,18 +93,11 @@ def projections(
     Raises InputError where a method lacks its windows, and for named windows that do not lie beside the photopeak or
     hold more than 20 % of its primary (FWHM 9.8 % at 140.5 keV).
     """
-    if method not in METHODS:
-        raise InputError(f"scatter method {method!r} is not one of {', '.join(METHODS)}")
-    if dew_k is not None and not (np.isfinite(dew_k) and dew_k > 0):
-        raise InputError(f"the DEW factor k must be above 0, not {dew_k}")
-    if dew_k is not None and method not in ("auto", "dew"):
-        raise InputError(f"the DEW factor k belongs to scatter methods dew and auto, not to {method}")
-    if scatter_windows is not None and method == "none":
-        raise InputError("--scatter-windows belongs to scatter methods auto, tew and dew, not to none")
-    peak = photopeak_index(study, photopeak)
+    chosen = ProjectionSettings() if settings is None else settings
+    peak = photopeak_index(study, chosen.photopeak)
     energy_kev = line_kev(study, peak)
-    names = None if scatter_windows is None else split_names(study, scatter_windows)
-    found, notes = _chosen(study, peak, method, names, dew_k)
+    names = None if chosen.scatter_windows is None else split_names(study, chosen.scatter_windows)
+    found, notes = _chosen(study, peak, chosen.scatter, names, chosen.dew_k)
     scatter = None
     if found is not None:
         scatter = found.expected(study, peak, smoothing_fwhm_mm)

@@ -3,10 +3,13 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+import typer
+from pydantic import Field
 
 from spectac.app.progress import counting_bar
 from spectac.app.record import versions
@@ -16,49 +19,38 @@ from spectac.recon.io.atomic import is_result, written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.settings import Positive, as_options, setting, settings
 from spectac.simulate.acquire import Expected, Patient, expected_counts
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.cohort.folder import TRACERS
 from spectac.simulate.cohort.run import seeds
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import SCANNERS, Scanner
 from spectac.simulate.tracer import draw_uptake
 
-FORMATS = ("dicom", "hdf5")
+StudyOutput = Annotated[Path, typer.Option("--output", "-o", help="Folder for the study and its truth.")]
 
 
-@dataclass(frozen=True)
-class VirtualRequest:
-    """What the user asked of `spectac simulate`.
+@settings
+class SimulationSettings:
+    """Which virtual patient is simulated, and how."""
 
-    `nuclide=None` is the tracer's own, `counts=None` what the scanner's view times give, `histories=None` those of
-    simulate/acquire.py.
-    """
-
-    tracer: str
-    nuclide: str | None
-    scanner: str
-    counts: float | None
-    seed: int
-    monte_carlo: bool
-    histories: int | None
-    format: str
+    tracer: Literal["dat", "perfusion", "randomised"] = setting("dat", "dat, perfusion or randomised.")
+    nuclide: str | None = setting(None, "Nuclide, where not the tracer's own.")
+    scanner: str = setting("siemens-intevo-lehr", "Camera; a wrong name lists them.")
+    counts: Positive | None = setting(None, "Counts in the photopeak, by longer or shorter views.")
+    seed: Annotated[int, Field(ge=0)] = setting(1, "Seed of patient and noise.")
+    monte_carlo: bool = setting(False, "All photons by Monte Carlo, or only the scattered ones.", off="--fast")
+    histories: Annotated[int, Field(ge=1000)] | None = setting(None, "Photon histories of the Monte Carlo.")
+    format: Literal["dicom", "hdf5"] = setting("dicom", "dicom or hdf5.")
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("tracer", self.tracer, TRACERS[1:]),
-            ("scanner", self.scanner, tuple(SCANNERS)),
-            ("format", self.format, FORMATS),
-        ):
-            if value not in known:
-                raise InputError(f"--{name} {value!r} is not one of {', '.join(known)}")
+        if self.scanner not in SCANNERS:
+            raise InputError(f"--scanner must be one of {', '.join(SCANNERS)}, not {self.scanner!r}")
         if self.nuclide is not None:
             nuclide_by_name(self.nuclide)
-        if self.counts is not None and not (np.isfinite(self.counts) and self.counts > 0):
-            raise InputError(f"--counts must be above 0 and finite, not {self.counts:g}")
 
 
-def simulate(request: VirtualRequest, output: Path) -> list[str]:
+def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
     """Write projections.dcm or study.h5, truth/ and patient.json of one virtual patient into `output`.
 
     Seeds of head, uptake and noise are those of patient 0 of a cohort; but the head is drawn from the usual ranges, not
@@ -68,12 +60,12 @@ def simulate(request: VirtualRequest, output: Path) -> list[str]:
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder for the study with -o")
     began = time.perf_counter()
-    own = seeds(request.seed, 0)
+    streams = seeds(chosen.seed, 0)
     repeated = is_result(output)
     with written_folder(output) as folder:
-        patient, scanner, expected = _expected(request, own)
-        study = expected.study(np.random.default_rng(own["noise"]))
-        if request.format == "dicom":
+        patient, scanner, expected = _expected(chosen, streams)
+        study = expected.study(np.random.default_rng(streams["noise"]))
+        if chosen.format == "dicom":
             name = "projections.dcm"
             dicom_nm.write_study(folder / name, study)
         else:
@@ -81,7 +73,7 @@ def simulate(request: VirtualRequest, output: Path) -> list[str]:
             hdf5.write_study(folder / name, study)
         write_truth(folder / "truth", patient)
         content = {
-            "parameters": asdict(request),
+            "parameters": as_options(chosen),
             "scanner": asdict(scanner),
             "view_seconds": float(study.acquisition.view_seconds[0]),
             "nuclide": patient.uptake.nuclide,
@@ -102,17 +94,17 @@ def simulate(request: VirtualRequest, output: Path) -> list[str]:
     ]
 
 
-def _expected(request: VirtualRequest, own: Mapping[str, np.random.SeedSequence]) -> tuple[Patient, Scanner, Expected]:
+def _expected(chosen: SimulationSettings, streams: Mapping[str, np.random.SeedSequence]) -> tuple[Patient, Scanner, Expected]:
     """Patient, scanner and expected counts, with a progress bar."""
-    with counting_bar(f"simulating, seed {request.seed}") as move:
-        head = draw_head(np.random.default_rng(own["head"]))
-        uptake = draw_uptake(request.tracer, head, np.random.default_rng(own["uptake"]), nuclide=request.nuclide)
+    with counting_bar(f"simulating, seed {chosen.seed}") as move:
+        head = draw_head(np.random.default_rng(streams["head"]))
+        uptake = draw_uptake(chosen.tracer, head, np.random.default_rng(streams["uptake"]), nuclide=chosen.nuclide)
         patient = Patient(head, uptake)
-        scanner = SCANNERS[request.scanner].around(head)
+        scanner = SCANNERS[chosen.scanner].around(head)
         expected = expected_counts(
-            patient, scanner, own["photons"], full=request.monte_carlo, histories=request.histories, on_batch=move
+            patient, scanner, streams["photons"], full=chosen.monte_carlo, histories=chosen.histories, on_batch=move
         )
-    return patient, scanner, expected if request.counts is None else expected.with_counts(request.counts)
+    return patient, scanner, expected if chosen.counts is None else expected.with_counts(chosen.counts)
 
 
 def write_truth(folder: Path, patient: Patient) -> None:
