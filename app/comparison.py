@@ -1,16 +1,21 @@
-"""What a comparison of methods is asked, and what it holds: the data between `spectac compare` and its report."""
+"""A comparison of methods: what the user asks for, and the results from which the report is written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from spectac.app.measures import Reference, Row
+from spectac.app.ancillary import Scale
+from spectac.app.describe import describe
+from spectac.app.measures import Row
 from spectac.app.options import model_options
+from spectac.app.reference import Reference
+from spectac.app.regions import Regions
 from spectac.app.run import Request
 from spectac.recon import Image, InputError, Projections, Result, Study
 from spectac.recon.attenuation_plugins import check_installed
-from spectac.recon.contour import Outline
-from spectac.recon.voi import TRACERS, Vois
+from spectac.recon.voi import TRACERS
 
 METHODS = ("none", "chang", "uniform", "predicted", "ct", "map")
 """In the order of the report; "ct" and "map" need a CT and a map."""
@@ -92,8 +97,8 @@ class CompareRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """A method's result: its image in the comparison's unit, seconds, and the course of `Comparison.watched`."""
+class MethodResult:
+    """Result of a method: image in the comparison's unit, seconds, ratio of the watched VOIs after each iteration."""
 
     request: Request
     result: Result
@@ -102,31 +107,38 @@ class Made:
     course: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Reason why a method made no image; `missing_extra` names the extra of spectac that is not installed."""
+
+    reason: str
+    missing_extra: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Everything that the report shows.
+    """Content of the report.
 
-    `study` is as the report may show it, `sources` its paths, or "study" where they are not to be known. `refused`
-    gives the reason of each method that made no image; `vois` is None where none could be placed; `warnings` are those
-    on the comparison itself; `calibration` says where the scale comes from ("" without one), which is `cps_per_kbq`;
-    `watched` names what `Made.course` holds after each iteration; `inputs_sha256` has a digest for every file read,
-    `study_sha256` those of the study alone.
+    `study` is as the report may show it, `sources` its paths, or "study" in an anonymous comparison. `methods` and
+    `refused` are by method; `warnings` concern the comparison itself; `scale` is None where no image is in kBq/mL;
+    `inputs_sha256` has a digest for every file read, `study_sha256` those of the study alone.
     """
 
     study: Study
     sources: tuple[str, ...]
     request: CompareRequest
     projections: Projections
-    outline: Outline | None
-    made: Mapping[str, Made]
-    refused: Mapping[str, str]
+    regions: Regions
+    methods: Mapping[str, MethodResult]
+    refused: Mapping[str, Refusal]
     reference: Reference | None
-    vois: Vois | None
-    tracer: str | None
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
-    calibration: str
-    cps_per_kbq: float | None
-    watched: str
+    scale: Scale | None
     study_sha256: tuple[str, ...]
     inputs_sha256: Mapping[str, str]
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The study and the projections that were used, as `describe` gives them."""
+        return describe(self.study, self.projections)

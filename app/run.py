@@ -18,7 +18,6 @@ from spectac.recon import (
     Update,
     attenuation_model,
 )
-from spectac.recon import reconstruct as reconstruct_study
 from spectac.recon.backprojection import RampWindow, parse_filter
 from spectac.recon.calibration import read_calibration
 from spectac.recon.filters import parse_post_filter
@@ -26,7 +25,7 @@ from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
-from spectac.recon.pipeline import Settings
+from spectac.recon.pipeline import Settings, StudySolver
 from spectac.recon.scatter import projections
 
 
@@ -78,8 +77,22 @@ class Request:
         return values
 
 
+def solver_of(study: Study, request: Request) -> StudySolver:
+    """Solver of a study with the settings of a request; it serves one attenuation model or several."""
+    settings = Settings(
+        request.algorithm,
+        request.iterations,
+        request.subsets,
+        request.resolution,
+        None if request.prior_beta is None else RelativeDifferencePrior(request.prior_beta),
+        None if request.fbp_filter is None else parse_filter(request.fbp_filter),
+        request.device,
+    )
+    return StudySolver(study, request.projections(study), settings)
+
+
 def solve(
-    study: Study,
+    solver: StudySolver,
     request: Request,
     also: Callable[[Update], None] | None = None,
     *,
@@ -87,10 +100,11 @@ def solve(
 ) -> Result:
     """Result of a request, with a progress bar; `also` is called after every subset's update.
 
-    `model` takes the place of the one that the request names.
+    `solver` has the settings of the request; `model` replaces the attenuation model that the request names.
     """
     if model is None:
         model = attenuation_model(request.attenuation, request.attenuation_options)
+    post_filter = None if request.post_filter is None else parse_post_filter(request.post_filter)
     with progress_bar(f"{request.algorithm}, attenuation {request.attenuation}") as move:
 
         def on_update(update: Update) -> None:
@@ -98,23 +112,7 @@ def solve(
             if also is not None:
                 also(update)
 
-        return reconstruct_study(
-            study,
-            model,
-            algorithm=request.algorithm,
-            iterations=request.iterations,
-            subsets=request.subsets,
-            resolution=request.resolution,
-            scatter=request.scatter,
-            dew_k=request.dew_k,
-            scatter_windows=request.scatter_windows,
-            photopeak=request.photopeak,
-            prior=None if request.prior_beta is None else RelativeDifferencePrior(request.prior_beta),
-            fbp_filter=None if request.fbp_filter is None else parse_filter(request.fbp_filter),
-            post_filter=None if request.post_filter is None else parse_post_filter(request.post_filter),
-            device=request.device,
-            on_update=on_update,
-        )
+        return solver.corrected(model, post_filter, on_update)
 
 
 def _corrected(study: Study, result: Result) -> list[str]:
@@ -140,7 +138,7 @@ def run(study: Study, request: Request, output: Path, inputs: list[Path]) -> lis
     # The folder is made first: a place that cannot be written to is found before the long work.
     with written_folder(output) as folder:
         began = time.perf_counter()
-        result = solve(study, request)
+        result = solve(solver_of(study, request), request)
         seconds = time.perf_counter() - began
         if calibration is not None:
             result = replace(result, image=calibration.applied(result, study))

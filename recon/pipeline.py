@@ -1,5 +1,6 @@
 """The front door: a study in, an image out, with any attenuation model."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -80,25 +81,25 @@ def reconstruct(
     """
     settings = Settings(algorithm, iterations, subsets, resolution, prior, fbp_filter, device)
     projections = windows.projections(study, scatter, photopeak, dew_k=dew_k, scatter_windows=scatter_windows)
-    solver = StudySolver(study, projections, settings, grid, on_update)
-    model = NoAttenuation() if attenuation is None else attenuation
-    result = model.correct(solver)
-    image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
-    if post_filter is not None:
-        image = post_filter(image)
-    notes = (*study.warnings, *projections.notes, *solver.notes, *result.notes)
-    return replace(
-        result,
-        image=image,
-        notes=tuple(dict.fromkeys(notes)),
-        projections=projections,
-        attenuation=model.name,
-        device=solver.device,
-    )
+    solver = StudySolver(study, projections, settings, grid)
+    return solver.corrected(NoAttenuation() if attenuation is None else attenuation, post_filter, on_update)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """An image that a solver has computed, the notes that it left and the seconds that it took."""
+
+    image: Image
+    device: str
+    notes: tuple[str, ...]
+    seconds: float
 
 
 class StudySolver:
     """The solver (attenuation.Solver) of one study with one user's settings.
+
+    Previews and the image without a map are computed once and serve all models that the solver is given.
+    `borrowed_s` are the seconds that the current model saved because an earlier one had them computed.
 
     Raises InputError where the data cannot be reconstructed: corrected projections, no counts, or an orbit inside the
     object.
@@ -110,16 +111,17 @@ class StudySolver:
         projections: Projections,
         settings: Settings,
         grid: Grid | None = None,
-        on_update: Callable[[Update], None] | None = None,
     ) -> None:
         self.study = study
         self.projections = projections
         self.settings = settings
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
-        self.on_update = on_update
+        self.on_update: Callable[[Update], None] | None = None
         self.notes: list[str] = []
         self.device = "cpu"
-        self._previews: dict[str | None, Image] = {}
+        self.borrowed_s = 0.0
+        self._kept: dict[str, _Kept] = {}
+        self._used: set[str] = set()
         refused = study.acquisition.corrections & {"ATTN", "SCAT"}
         if refused:
             raise InputError(
@@ -132,6 +134,32 @@ class StudySolver:
             raise InputError("the photopeak projections hold no counts")
         _check_orbit(projections)
         self._note_acquisition()
+        self._acquisition_notes = tuple(self.notes)
+
+    def corrected(
+        self,
+        model: AttenuationModel,
+        post_filter: Callable[[Image], Image] | None = None,
+        on_update: Callable[[Update], None] | None = None,
+    ) -> Result:
+        """Result of an attenuation model as `reconstruct` returns it; notes and `borrowed_s` begin anew.
+
+        Where the image without a map was computed for an earlier model, `on_update` is not called for it again.
+        """
+        self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
+        self.borrowed_s, self._used = 0.0, set()
+        result = model.correct(self)
+        study, projections = self.study, self.projections
+        image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
+        notes = (*study.warnings, *projections.notes, *self.notes, *result.notes)
+        return replace(
+            result,
+            image=image if post_filter is None else post_filter(image),
+            notes=tuple(dict.fromkeys(notes)),
+            projections=projections,
+            attenuation=model.name,
+            device=self.device,
+        )
 
     @property
     def energy_kev(self) -> float:
@@ -145,6 +173,26 @@ class StudySolver:
 
     def __call__(self, mu: MuMap | None) -> Image:
         """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter."""
+        if mu is not None:
+            return self._reconstructed(mu)
+        kept = self._once("image", lambda: self._reconstructed(None))
+        self.device = kept.device
+        return kept.image
+
+    def _once(self, name: str, make: Callable[[], Image]) -> _Kept:
+        """Image of `make`, which is called once; its notes are repeated for every model that asks."""
+        if name not in self._kept:
+            before, began = len(self.notes), time.perf_counter()
+            image = make()
+            seconds = time.perf_counter() - began
+            self._kept[name] = _Kept(image, self.device, tuple(self.notes[before:]), seconds)
+        elif name not in self._used:
+            self.notes += self._kept[name].notes
+            self.borrowed_s += self._kept[name].seconds
+        self._used.add(name)
+        return self._kept[name]
+
+    def _reconstructed(self, mu: MuMap | None) -> Image:
         settings = self.settings
         if settings.algorithm == "fbp":
             if mu is not None:
@@ -212,20 +260,23 @@ class StudySolver:
         The protocol is that of preview_image, resampled to 64^3 voxels of 4 mm, placed by the uncorrected photopeak
         (see preview_grid). It is uncorrected unless a map is given.
         """
-        if None not in self._previews:
-            image = self._preview_of(self.projections.counts)
-            self._previews[None] = _on_grid(image, preview_grid(image.values, image.grid))
-        if mu is None and window in self._previews:
-            return self._previews[window]
+        photopeak = self._once("preview", self._placed_preview).image
+        if mu is not None:
+            return _on_grid(self._preview_of(window, mu), photopeak.grid)
+        if window is None:
+            return photopeak
+        scatter = self._once(f"preview of {window}", lambda: _on_grid(self._preview_of(window, None), photopeak.grid))
+        return scatter.image
+
+    def _placed_preview(self) -> Image:
+        """Uncorrected preview of the photopeak, on the grid that it places itself."""
+        image = self._preview_of(None, None)
+        return _on_grid(image, preview_grid(image.values, image.grid))
+
+    def _preview_of(self, window: str | None, mu: MuMap | None) -> Image:
         counts = self.projections.counts
         if window is not None:
             counts = self.study.counts[windows.photopeak_index(self.study, window)]
-        image = _on_grid(self._preview_of(counts, mu), self._previews[None].grid)
-        if mu is None:
-            self._previews[window] = image
-        return image
-
-    def _preview_of(self, counts: Array, mu: MuMap | None = None) -> Image:
         image, _ = self._on_device(
             "previewed", lambda device: preview_image(self.study.acquisition, counts, mu, device=device)
         )

@@ -19,6 +19,7 @@ from spectac.app.cli import main
 from spectac.app.compare import compare
 from spectac.app.comparison import CompareRequest
 from spectac.app.demo import demo_patient
+from spectac.app.regions import placement_warnings
 from spectac.app.run import Request
 from spectac.recon import Grid, InputError, Study, default_grid
 from spectac.recon.calibration import Calibration, write_calibration
@@ -339,10 +340,17 @@ def test_a_calibration_that_cannot_be_used_is_not_claimed(tmp_path, patient, pla
     assert "then divided" not in text
 
 
-def test_tracers_that_fit_alike_are_told(monkeypatch, patient, place, tmp_path):
+def test_doubtful_places_of_vois_are_told(patient):
+    """Templates whose correlations differ by 0.001, of which the user may name one; and a VOI beyond the field."""
     grid = default_grid(patient[0].acquisition)
     fits = {"dat": 0.913, "perfusion": 0.914}
-    found = Vois({"brain": np.ones(grid.shape, np.float32)}, grid, "placed", "dat", fits=fits)
-    monkeypatch.setattr("spectac.app.compare.place", lambda *given: found)
-    compared = compare(place / "study.h5", CompareRequest(QUICK, methods=("none",)), tmp_path / "out")
-    assert any("the templates of both tracers fit alike, dat was taken" in line for line in compared.warnings)
+    masks = {"brain": np.ones(grid.shape, np.float32)}
+    alike = Vois(masks, grid, "placed", "dat", fits=fits)
+    (warning,) = placement_warnings(alike, None)
+    assert "dat was taken" in warning
+    assert "--tracer" in warning
+    assert placement_warnings(alike, "dat") == []
+    assert placement_warnings(replace(alike, fits={"dat": 0.95, "perfusion": 0.90}), None) == []
+    (warning,) = placement_warnings(replace(alike, cut=("cerebellum",)), "dat")
+    assert "cerebellum" in warning
+    assert placement_warnings(None, None) == []
