@@ -1,30 +1,75 @@
-"""What an anonymous comparison leaves out: patient, dates, the history of reading, and names of files."""
+"""Anonymous results: without the patient, dates, the history of reading, and names of files."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spectac.app.comparison import CompareRequest, Comparison
 from spectac.recon import Study
+from spectac.recon.io import files_of
 
 KEPT = ("Manufacturer", "ManufacturerModelName")
-"""Of what a study says about patient and camera."""
+"""DICOM keys of a study that stay."""
 _NAMING = ("Name", "ID", "Date", "Number")
-"""Ends of the DICOM keywords whose values name somebody or a day; ages and weights are in no text of ours."""
+"""Ends of the DICOM keywords whose values name a person or a day; ages and weights stand in no text."""
 _SHORTEST = 3
+"""Shorter words are left in texts."""
 
 
 def anonymised(study: Study, hide: Callable[[str], str]) -> Study:
-    """The study without patient, start, time of injection and history, and its warnings without names of files."""
+    """The study without patient, start, time of injection and history; `hide` takes names out of its warnings."""
     return replace(
         study,
         patient={key: text for key, text in study.patient.items() if key in KEPT},
         acquisition=replace(study.acquisition, start=None),
         injection=None if study.injection is None else replace(study.injection, at=None),
         history=(),
-        warnings=tuple(hide(line) for line in study.warnings),
+        warnings=tuple(map(hide, study.warnings)),
     )
+
+
+def anonymous_comparison(comparison: Comparison, hide: Callable[[str], str]) -> Comparison:
+    """The comparison with an anonymised study, without paths, and with `hide` applied to every text."""
+    read = len(comparison.study.history)
+    methods = {
+        name: replace(
+            method,
+            image=replace(method.image, history=tuple(map(hide, method.image.history[read:]))),
+            result=replace(method.result, notes=tuple(map(hide, method.result.notes))),
+        )
+        for name, method in comparison.methods.items()
+    }
+    vois, scale = comparison.regions.vois, comparison.scale
+    digests = comparison.inputs_sha256.values()
+    return replace(
+        comparison,
+        study=anonymised(comparison.study, hide),
+        sources=("study",),
+        regions=replace(comparison.regions, vois=None if vois is None else replace(vois, source=hide(vois.source))),
+        methods=methods,
+        refused={name: replace(one, reason=hide(one.reason)) for name, one in comparison.refused.items()},
+        rows=tuple(replace(row, reason=hide(row.reason)) for row in comparison.rows),
+        warnings=tuple(map(hide, comparison.warnings)),
+        scale=None if scale is None else replace(scale, source=hide(scale.source)),
+        inputs_sha256={f"input {number}": digest for number, digest in enumerate(digests, 1)},
+    )
+
+
+def hider_of(request: CompareRequest, paths: Sequence[Path], study: Study) -> Callable[[str], str]:
+    """Function that takes the names of a comparison's inputs and of the patient out of a text.
+
+    `paths` are the files and folders that were read; the tables of healthy subjects are not among them.
+    """
+    named = (
+        *paths,
+        *(file for path in paths for file in files_of(path)),
+        request.truth,
+        request.labels,
+        request.normals,
+    )
+    return hider([path for path in named if path is not None], study)
 
 
 def hider(paths: Iterable[Path], study: Study) -> Callable[[str], str]:
@@ -44,11 +89,6 @@ def hider(paths: Iterable[Path], study: Study) -> Callable[[str], str]:
         return str
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(listed)})(?!\w)", re.IGNORECASE)
     return lambda text: pattern.sub("(left out)", text)
-
-
-def without_paths(digests: Mapping[str, str]) -> dict[str, str]:
-    """Digests by number instead of by file."""
-    return {f"input {number}": digest for number, digest in enumerate(digests.values(), 1)}
 
 
 def hidden(parameters: Mapping[str, Any]) -> dict[str, Any]:

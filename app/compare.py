@@ -2,20 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from spectac.app.ancillary import Ancillary, Scale, read_ancillary
-from spectac.app.anonymous import anonymised, hider, without_paths
+from spectac.app.ancillary import Scale, read_ancillary
+from spectac.app.anonymous import anonymous_comparison, hider_of
 from spectac.app.compare_files import IMAGES, write_comparison
 from spectac.app.comparison import CompareRequest, Comparison, MethodResult, Refusal
-from spectac.app.measures import Row, measured
-from spectac.app.normals import Normals, normals_files, read_normals, z_rows
+from spectac.app.measures import measured, reference_of
+from spectac.app.normals import normals_files, read_normals, z_rows
 from spectac.app.options import open_given
 from spectac.app.record import sha256_of
-from spectac.app.reference import reference_of
 from spectac.app.regions import Regions, find_regions
 from spectac.app.run import solve, solver_of
 from spectac.recon import InputError, Study, Update
@@ -23,13 +22,17 @@ from spectac.recon.errors import MissingExtraError
 from spectac.recon.io.atomic import is_result, written_folder
 from spectac.recon.pipeline import StudySolver
 
+NO_SCATTER = (
+    "no scatter correction: with a narrow-beam map (predicted, ct, map) brains come out a fifth to a half too hot; do "
+    "not read levels from it"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Outcome of `compare` beside its files: the comparison, all warnings, and lines for the user."""
+    """Outcome of `compare` beside its files: the comparison, and lines for the user."""
 
     comparison: Comparison
-    warnings: tuple[str, ...]
     lines: tuple[str, ...]
 
 
@@ -60,14 +63,12 @@ def compare(path: Path | Sequence[Path], request: CompareRequest, output: Path) 
     with written_folder(output) as folder:
         comparison = comparison_of(study, paths, request)
         write_comparison(folder, comparison)
-    warnings = (*comparison.facts["warnings"], *comparison.warnings)
-    lines = [f"note: {text}" for text in warnings]
+    lines = [f"note: {text}" for text in comparison.all_warnings]
     for name, method in comparison.methods.items():
-        lines += [f"note: {name}: {note}" for note in method.result.notes if note not in warnings]
+        lines += [f"note: {name}: {note}" for note in method.result.notes if note not in comparison.all_warnings]
     lines += [f"note: {name} was left out: {refusal.reason}" for name, refusal in comparison.refused.items()]
     seconds = time.perf_counter() - began
-    lines.append(f"{output}: report.html, comparison.csv, images ({seconds:.0f} s)")
-    return Compared(comparison, warnings, tuple(lines))
+    return Compared(comparison, (*lines, f"{output}: report.html, comparison.csv, images ({seconds:.0f} s)"))
 
 
 def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) -> Comparison:
@@ -77,32 +78,30 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
     """
     solver = solver_of(study, request.base)
     ancillary = read_ancillary(solver, request.truth, request.labels, request.base.calibration)
-    sources = _read_sources(study, paths, request, ancillary)
-    hide = sources.hide
-    if request.anonymous:
-        # The patient stays for the comparison with the CT's; nothing below writes it.
-        solver = solver_of(replace(sources.study, patient=study.patient), request.base)
-    vois = None if ancillary.vois is None else replace(ancillary.vois, source=hide(ancillary.vois.source))
-    regions = find_regions(solver, vois, request.tracer)
-    methods, refused = _run_methods(solver, request, ancillary.scale, regions, hide)
+    study_sha256 = _digests(paths)
+    normals = {} if request.normals is None else read_normals(request.normals, frozenset(study_sha256.values()))
+    tables = [] if request.normals is None else normals_files(request.normals)
+    files = [path for path in (request.ct, request.mu_map, *ancillary.files) if path is not None]
+    hide = hider_of(request, [*paths, *files], study) if request.anonymous else str
+    regions = find_regions(solver, ancillary.vois, request.tracer)
+    methods, refused = _run_methods(solver, request, ancillary.scale, regions)
     if not methods:
-        raise InputError(f"{paths[0]}: no method could be used: {_reasons(refused)}")
+        raise InputError(f"{paths[0]}: no method could be used: {hide(_reasons(refused))}")
     images = {name: method.image for name, method in methods.items()}
     reference, reference_warnings = reference_of(ancillary.truth, images, regions)
     rows = measured(images, {name: refusal.reason for name, refusal in refused.items()}, reference, regions)
-    z = z_rows(rows, sources.normals)
-    in_kbq = any(image.unit == "kBq/mL" for image in images.values())
-    scale = ancillary.scale
-    warnings = [
-        *_scatter_warnings(solver),
-        *regions.warnings,
-        *_fallback_warnings(methods),
-        *reference_warnings,
-        *_unused_warnings(request, z, unused_scale=scale is not None and not in_kbq),
-    ]
-    return Comparison(
-        study=sources.study,
-        sources=("study",) if request.anonymous else tuple(str(path.resolve()) for path in paths),
+    z = z_rows(rows, normals)
+    warnings = [] if solver.scatter_corrected else [NO_SCATTER]
+    warnings += [*regions.warnings, *_fallback_warnings(methods), *reference_warnings]
+    scale = ancillary.scale if any(image.unit == "kBq/mL" for image in images.values()) else None
+    if ancillary.scale is not None and scale is None:
+        warnings.append("the calibration could not be used: images are not in counts per second")
+    if normals and not z:
+        unlike = f"no measure of {request.normals} is one of this comparison"
+        warnings.append(f"{unlike} (method, region, unit): no z-scores")
+    comparison = Comparison(
+        study=study,
+        sources=tuple(str(path.resolve()) for path in paths),
         request=request,
         projections=solver.projections,
         regions=regions,
@@ -110,36 +109,12 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
         refused=refused,
         reference=reference,
         rows=(*rows, *z),
-        warnings=tuple(hide(line) for line in warnings),
-        scale=replace(scale, source=hide(scale.source)) if scale is not None and in_kbq else None,
-        study_sha256=sources.study_sha256,
-        inputs_sha256=sources.inputs_sha256,
+        warnings=tuple(warnings),
+        scale=scale,
+        study_sha256=tuple(study_sha256.values()),
+        inputs_sha256=study_sha256 | _digests([*files, *tables]),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Sources:
-    """Study as it may be shown, values of healthy subjects, digests of all files read, and what hides their names."""
-
-    study: Study
-    normals: Normals
-    study_sha256: tuple[str, ...]
-    inputs_sha256: Mapping[str, str]
-    hide: Callable[[str], str] = str
-
-
-def _read_sources(study: Study, paths: Sequence[Path], request: CompareRequest, ancillary: Ancillary) -> _Sources:
-    study_sha256 = _digests(paths)
-    own = tuple(study_sha256.values())
-    normals = {} if request.normals is None else read_normals(request.normals, frozenset(own))
-    tables = [] if request.normals is None else normals_files(request.normals)
-    given = [path for path in (request.ct, request.mu_map, *ancillary.files) if path is not None]
-    inputs = study_sha256 | _digests([*given, *tables])
-    if not request.anonymous:
-        return _Sources(study, normals, own, inputs)
-    named = {*paths, *given, *map(Path, inputs), request.truth, request.labels, request.normals} - {*tables, None}
-    hide = hider([path for path in named if path is not None], study)
-    return _Sources(anonymised(study, hide), normals, own, without_paths(inputs), hide)
+    return anonymous_comparison(comparison, hide) if request.anonymous else comparison
 
 
 def _digests(paths: Iterable[Path]) -> dict[str, str]:
@@ -147,11 +122,7 @@ def _digests(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def _run_methods(
-    solver: StudySolver,
-    request: CompareRequest,
-    scale: Scale | None,
-    regions: Regions,
-    hide: Callable[[str], str],
+    solver: StudySolver, request: CompareRequest, scale: Scale | None, regions: Regions
 ) -> tuple[dict[str, MethodResult], dict[str, Refusal]]:
     """Results and refusals by method, in the order of the request."""
     requests = request.requests()
@@ -159,22 +130,19 @@ def _run_methods(
     refused: dict[str, Refusal] = {}
     # Chang takes the image without correction: the method none computes it first, so that its course is seen.
     for name in sorted(requests, key=lambda name: name != "none"):
-        one = requests[name]
         course: list[float] = []
         began = time.perf_counter()
         try:
-            result = solve(solver, one, _course_recorder(regions, one.iterations, course))
+            result = solve(solver, requests[name], _course_recorder(regions, requests[name].iterations, course))
             image = result.image if scale is None else scale.in_kbq(result, solver.study)
         except InputError as error:
             extra = error.extra if isinstance(error, MissingExtraError) else None
-            refused[name] = Refusal(hide(" ".join(str(error).split())), extra)
+            refused[name] = Refusal(" ".join(str(error).split()), extra)
             continue
         seconds = time.perf_counter() - began + solver.borrowed_s
-        image = replace(image, history=tuple(hide(line) for line in image.history))
-        result = replace(result, notes=tuple(hide(note) for note in result.notes))
         # Chang multiplies at the end: his iterations are those of no correction.
         shown = () if result.uncorrected is not None else tuple(course)
-        methods[name] = MethodResult(one, result, image, seconds, shown)
+        methods[name] = MethodResult(requests[name], result, image, seconds, shown)
     return (
         {name: methods[name] for name in requests if name in methods},
         {name: refused[name] for name in requests if name in refused},
@@ -183,10 +151,9 @@ def _run_methods(
 
 def _course_recorder(regions: Regions, iterations: int, course: list[float]) -> Callable[[Update], None] | None:
     """Function that is called after every update, and writes the watched ratio after each iteration into `course`."""
-    if regions.watched is None or regions.vois is None:
-        return None
-    masks = [regions.vois.masks[name] for name in regions.watched]
-    inside = [(np.flatnonzero(mask), mask[mask > 0]) for mask in masks]
+    inside = [
+        (np.flatnonzero(mask), mask[mask > 0]) for name in regions.watched if (mask := regions.voi(name)) is not None
+    ]
 
     def record(update: Update) -> None:
         # A model may reconstruct more than once: the last run is the one shown.
@@ -197,7 +164,7 @@ def _course_recorder(regions: Regions, iterations: int, course: list[float]) -> 
             above, below = (float(image.ravel()[where] @ weights / weights.sum()) for where, weights in inside)
             course.append(above / below if below > 0 else float("nan"))
 
-    return record
+    return record if inside else None
 
 
 def _reasons(refused: Mapping[str, Refusal]) -> str:
@@ -208,30 +175,10 @@ def _reasons(refused: Mapping[str, Refusal]) -> str:
     return "; ".join(f"{', '.join(of)}: {reason}" for reason, of in names.items())
 
 
-def _scatter_warnings(solver: StudySolver) -> list[str]:
-    if solver.scatter_corrected:
-        return []
-    return [
-        "no scatter correction: with a narrow-beam map (predicted, ct, map) brains come out a fifth to a half too "
-        "hot; do not read levels from it"
-    ]
-
-
 def _fallback_warnings(methods: Mapping[str, MethodResult]) -> list[str]:
-    fallbacks = {name: method.result.fallback for name, method in methods.items()}
     return [
-        f"{name} used the {fallback} map here, so that its numbers are those of {fallback}: see its notes"
-        for name, fallback in fallbacks.items()
-        if fallback is not None
+        f"{name} used the {method.result.fallback} map here, so that its numbers are those of "
+        f"{method.result.fallback}: see its notes"
+        for name, method in methods.items()
+        if method.result.fallback is not None
     ]
-
-
-def _unused_warnings(request: CompareRequest, z: Sequence[Row], *, unused_scale: bool) -> list[str]:
-    warnings = []
-    if unused_scale:
-        warnings.append("the calibration could not be used: images are not in counts per second")
-    if request.normals is not None and not z:
-        warnings.append(
-            f"no measure of {request.normals} is one of this comparison (method, region, unit): no z-scores"
-        )
-    return warnings

@@ -8,9 +8,8 @@ from typing import Any
 
 from spectac.app.ancillary import Scale
 from spectac.app.describe import describe
-from spectac.app.measures import Row
+from spectac.app.measures import Reference, Row
 from spectac.app.options import model_options
-from spectac.app.reference import Reference
 from spectac.app.regions import Regions
 from spectac.app.run import Request
 from spectac.recon import Image, InputError, Projections, Result, Study
@@ -142,3 +141,13 @@ class Comparison:
     def facts(self) -> dict[str, Any]:
         """The study and the projections that were used, as `describe` gives them."""
         return describe(self.study, self.projections)
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """Warnings about the study, then those about the comparison."""
+        return (*self.facts["warnings"], *self.warnings)
+
+    @property
+    def has_truth(self) -> bool:
+        """True where the truth is the reference."""
+        return self.reference is not None and self.reference.name == "truth"

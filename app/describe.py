@@ -1,5 +1,6 @@
 """Facts of a study for people and for JSON: windows, views, orbit, counts, and what looks wrong."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -77,16 +78,13 @@ def _injection(study: Study) -> dict[str, Any] | None:
     injection = study.injection
     if injection is None:
         return None
-    at = None if injection.at is None else injection.at.isoformat()
-    return {"agent": injection.agent, "activity_mbq": injection.activity_mbq, "at": at}
+    return {**asdict(injection), "at": None if injection.at is None else injection.at.isoformat()}
 
 
 def _windows(study: Study, peak: int | None, scatter_windows: tuple[str, ...]) -> list[dict[str, Any]]:
     return [
         {
-            "name": window.name,
-            "lower_kev": window.lower_kev,
-            "upper_kev": window.upper_kev,
+            **asdict(window),
             "counts": float(study.counts[index].sum(dtype=np.float64)),
             "photopeak": index == peak,
             "scatter": window.name in scatter_windows,

@@ -89,10 +89,9 @@ def _used(result: Result) -> dict[str, Any]:
 
 
 def _acquisition(acquisition: Acquisition) -> dict[str, Any]:
+    collimator = acquisition.collimator
+    by_view = ("view_angles_deg", "radii_mm", "view_start_s", "u_offset_mm")
     return {
-        "view_angles_deg": acquisition.view_angles_deg.tolist(),
-        "radii_mm": acquisition.radii_mm.tolist(),
-        "view_start_s": np.asarray(acquisition.view_start_s).tolist(),
-        "u_offset_mm": np.asarray(acquisition.u_offset_mm).tolist(),
-        "collimator": None if acquisition.collimator is None else asdict(acquisition.collimator),
+        **{name: np.asarray(getattr(acquisition, name)).tolist() for name in by_view},
+        "collimator": None if collimator is None else asdict(collimator),
     }

@@ -33,10 +33,10 @@ class Regions:
         return None if self.vois is None else self.vois.masks.get(name)
 
     @property
-    def watched(self) -> tuple[str, str] | None:
-        """Names of the two VOIs whose ratio shows the convergence; None without these VOIs."""
+    def watched(self) -> tuple[str, ...]:
+        """Names of the two VOIs whose ratio shows the convergence; none without these VOIs."""
         names = ("striata", "reference") if self.tracer == "dat" else ("cortex", "white matter")
-        return None if any(self.voi(name) is None for name in names) else names
+        return names if all(self.voi(name) is not None for name in names) else ()
 
 
 def find_regions(solver: StudySolver, vois: Vois | None, tracer: str | None) -> Regions:

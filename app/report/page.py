@@ -14,11 +14,10 @@ from spectac.app.comparison import Comparison
 from spectac.app.describe import labelled
 from spectac.app.record import versions
 from spectac.app.report.charts import convergence, orbit
-from spectac.app.report.packing import Pack
 from spectac.app.report.projections import strip
 from spectac.app.report.reproduce import commands
-from spectac.app.report.slices import cross_hair, volumes
-from spectac.app.report.tables import has_truth, regions_table, summary_table, title
+from spectac.app.report.slices import Pack, cross_hair, volumes
+from spectac.app.report.tables import regions_table, summary_table, title
 from spectac.recon.attenuation import NARROW_BEAM
 
 _PATIENT = {
@@ -65,14 +64,14 @@ def _rendered(comparison: Comparison, share: float) -> str:
         loader=PackageLoader("spectac.app", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    names = [*comparison.methods, *(["truth"] if has_truth(comparison) else [])]
+    names = [*comparison.methods, *(["truth"] if comparison.has_truth else [])]
     colours = {name: place % COLOURS for place, name in enumerate(names)}
     source = files("spectac.app.report")
     pack = Pack()
     data = _data(comparison, names, pack, share)
     shared_notes, notes = _notes(comparison)
     patient = comparison.study.patient
-    watched = " over ".join(comparison.regions.watched or ())
+    watched = " over ".join(comparison.regions.watched)
     return environment.get_template("report.html.j2").render(
         comparison=comparison,
         facts=comparison.facts,
@@ -110,7 +109,7 @@ def _for_script(data: Mapping[str, Any]) -> Markup:
 
 def _notes(comparison: Comparison) -> tuple[list[str], dict[str, list[str]]]:
     """Notes that all methods have in common, and the others by method, without the warnings at the top of the page."""
-    warnings = {*comparison.facts["warnings"], *comparison.warnings, NARROW_BEAM}
+    warnings = {*comparison.all_warnings, NARROW_BEAM}
     notes = {
         name: [note for note in method.result.notes if note not in warnings]
         for name, method in comparison.methods.items()
@@ -125,7 +124,7 @@ def _data(comparison: Comparison, names: list[str], pack: Pack, share: float) ->
     """Data of the script that draws the pictures; the levels go into the pack."""
     images = {name: method.image for name, method in comparison.methods.items()}
     grid = next(iter(images.values())).grid
-    if comparison.reference is not None and has_truth(comparison):
+    if comparison.reference is not None and comparison.has_truth:
         images["truth"] = comparison.reference.image
     maps = {name: method.result.mu for name, method in comparison.methods.items()}
     return {

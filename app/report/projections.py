@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from spectac.app.report.packing import Pack, levels_of
+from spectac.app.report.slices import Pack, levels_of
 from spectac.recon import Study
 
 STRIP_BYTES = 2_500_000

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from spectac.app.comparison import Comparison
 from spectac.app.measures import MAIN, Key, Row
@@ -30,39 +31,17 @@ class Cell:
     difference: str = ""
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a table."""
-
-    measure: str
-    region: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Titles of the columns, and lines."""
-
-    columns: tuple[str, ...]
-    lines: tuple[Line, ...]
-
-
 def title(name: str) -> str:
     """Title of a method."""
     return TITLES.get(name, name)
 
 
-def has_truth(comparison: Comparison) -> bool:
-    """True where the truth is the reference."""
-    return comparison.reference is not None and comparison.reference.name == "truth"
-
-
-def summary_table(comparison: Comparison) -> Table:
+def summary_table(comparison: Comparison) -> dict[str, Any]:
     """Table of the main measures."""
     return _table(comparison, _summary_keys(comparison))
 
 
-def regions_table(comparison: Comparison) -> Table:
+def regions_table(comparison: Comparison) -> dict[str, Any]:
     """Table of all measures that the summary leaves out."""
     summary = _summary_keys(comparison)
     keys = dict.fromkeys((row.measure, row.region) for row in comparison.rows if row.status == "done")
@@ -85,26 +64,26 @@ def _summary_keys(comparison: Comparison) -> list[Key]:
     return [key for key in keys if key in measured]
 
 
-def _table(comparison: Comparison, keys: Sequence[Key]) -> Table:
-    """Table with a column for each method, then the truth on the image's voxels and on the grid of its file."""
+def _table(comparison: Comparison, keys: Sequence[Key]) -> dict[str, Any]:
+    """Titles and lines: a column for each method, then the truth on the image's voxels and on the grid of its file."""
     by_key: dict[Key, dict[str, Row]] = {}
     for row in comparison.rows:
         if row.status == "done":
             by_key.setdefault((row.measure, row.region), {})[row.method] = row
     truth_has_rows = any("truth" in rows for rows in by_key.values())
     columns = [title(name) for name in comparison.methods]
-    if has_truth(comparison):
+    if comparison.has_truth:
         columns += [ON_VOXELS, "truth"] if truth_has_rows else ["truth"]
     lines = []
     for key in keys:
         rows = by_key[key]
         cells = [_cell(rows.get(name)) for name in comparison.methods]
-        if has_truth(comparison):
+        if comparison.has_truth:
             values = [row.reference_value for row in rows.values() if row.reference == "truth"]
             cells.append(Cell(_number(values[0])) if values and math.isfinite(values[0]) else Cell())
             cells += [_cell(rows.get("truth"))] if truth_has_rows else []
-        lines.append(Line(_named(key[0], list(rows.values())), key[1], tuple(cells)))
-    return Table(tuple(columns), tuple(lines))
+        lines.append({"measure": _named(key[0], list(rows.values())), "region": key[1], "cells": cells})
+    return {"columns": columns, "lines": lines}
 
 
 def _named(measure: str, rows: Sequence[Row]) -> str:

@@ -224,7 +224,7 @@ def test_a_truth_without_a_calibration_compares_shapes_alone(tmp_path, patient, 
         (tmp_path / "truth" / path.name).write_bytes(path.read_bytes())
     request = CompareRequest(QUICK, methods=("none", "uniform"), truth=Path(tmp_path / "truth"))
     compared = compare(tmp_path / "study.h5", request, tmp_path / "out")
-    assert any("it was scaled to the brain's mean of uniform" in line for line in compared.warnings)
+    assert any("it was scaled to the brain's mean of uniform" in line for line in compared.comparison.all_warnings)
     rows = {(row["method"], row["measure"], row["region"]): row for row in rows_of(tmp_path / "out")}
     assert rows["none", "mean", "brain"]["reference_value"] == ""
     assert not any("of regions %" in measure for _, measure, _ in rows)
@@ -292,7 +292,7 @@ def test_a_predicted_map_that_is_the_uniform_one_is_told_first(tmp_path, place):
     pytest.importorskip("torch", reason="the predicted map needs torch: pip install 'spectac[learned]'")
     request = CompareRequest(QUICK, methods=("uniform", "predicted"), labels=place / "truth" / "labels.nii.gz")
     compared = compare(place / "study.h5", request, tmp_path / "out")
-    assert any(line.startswith("predicted used the uniform map here") for line in compared.warnings)
+    assert any(line.startswith("predicted used the uniform map here") for line in compared.comparison.all_warnings)
     first = (tmp_path / "out" / "report.html").read_text().split('id="read"', 1)[0]
     assert "predicted used the uniform map here" in first
 
@@ -334,7 +334,7 @@ def test_a_calibration_that_cannot_be_used_is_not_claimed(tmp_path, patient, pla
     compared = compare(
         tmp_path / "study.h5", CompareRequest(QUICK, methods=("none",), truth=place / "truth"), tmp_path / "out"
     )
-    assert any("the calibration could not be used" in line for line in compared.warnings)
+    assert any("the calibration could not be used" in line for line in compared.comparison.all_warnings)
     text = (tmp_path / "out" / "report.html").read_text()
     assert "Calibration:" not in text
     assert "then divided" not in text

@@ -15,9 +15,8 @@ from spectac.app.compare import compare
 from spectac.app.comparison import CompareRequest
 from spectac.app.report import page
 from spectac.app.report.charts import orbit
-from spectac.app.report.packing import Pack
 from spectac.app.report.projections import strip
-from spectac.app.report.slices import display_grid, volumes
+from spectac.app.report.slices import Pack, display_grid, volumes
 from spectac.app.run import Request
 from spectac.recon import EnergyWindow, Grid, Image, Outline
 from spectac.recon.io import hdf5
