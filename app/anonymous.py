@@ -62,14 +62,9 @@ def hider_of(request: CompareRequest, paths: Sequence[Path], study: Study) -> Ca
 
     `paths` are the files and folders that were read; the tables of healthy subjects are not among them.
     """
-    named = (
-        *paths,
-        *(file for path in paths for file in files_of(path)),
-        request.truth,
-        request.labels,
-        request.normals,
-    )
-    return hider([path for path in named if path is not None], study)
+    files = [file for path in paths for file in files_of(path)]
+    named = [path for path in (request.truth, request.labels, request.normals) if path is not None]
+    return hider([*paths, *files, *named], study)
 
 
 def hider(paths: Iterable[Path], study: Study) -> Callable[[str], str]:

@@ -151,9 +151,8 @@ def _run_methods(
 
 def _course_recorder(regions: Regions, iterations: int, course: list[float]) -> Callable[[Update], None] | None:
     """Function that is called after every update, and writes the watched ratio after each iteration into `course`."""
-    inside = [
-        (np.flatnonzero(mask), mask[mask > 0]) for name in regions.watched if (mask := regions.voi(name)) is not None
-    ]
+    masks = [mask for name in regions.watched if (mask := regions.voi(name)) is not None]
+    inside = [(np.flatnonzero(mask), mask[mask > 0]) for mask in masks]
 
     def record(update: Update) -> None:
         # A model may reconstruct more than once: the last run is the one shown.

@@ -118,27 +118,24 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
 
 
 COLUMNS = {
-    "brain error %": ("mean", "brain"),
-    "SBR right": ("SBR", "right striatum"),
-    "SBR left": ("SBR", "left striatum"),
-    "asymmetry %": ("SBR asymmetry %", "striatum"),
-    "regions %": ("mean |difference| of regions %", ""),
+    ("mean", "brain"): "brain error %",
+    ("SBR", "right striatum"): "SBR right",
+    ("SBR", "left striatum"): "SBR left",
+    ("SBR asymmetry %", "striatum"): "asymmetry %",
 }
-"""Columns of the printed table, with measure and region; an empty region stands for any."""
+"""Columns of the printed table by measure and region."""
 
 
 def table(rows: Sequence[Row]) -> list[str]:
     """Lines of a table with the main measures of a comparison: the truth on the image's voxels, then every method."""
-    truth: dict[str, float] = {"brain error %": 0.0, "regions %": 0.0}
-    methods: dict[str, dict[str, float]] = {}
+    numbers: dict[str, dict[str, float]] = {"truth": {}}
     for row in rows:
-        for column, (measure, region) in COLUMNS.items():
-            if row.reference == "truth" and row.measure == measure and region in ("", row.region):
-                shown = row.difference_percent if measure == "mean" else row.value
-                methods.setdefault(row.method, {})[column] = shown
-                truth.setdefault(column, row.reference_value)
-    lines = ["  ".join(f"{head:>13}" for head in ("attenuation", *COLUMNS))]
-    for name, values in {"truth": truth, **methods}.items():
-        numbers = [f"{values[column]:13.3f}" if column in values else f"{'-':>13}" for column in COLUMNS]
-        lines.append("  ".join([f"{name:>13}", *numbers]))
-    return lines
+        column = COLUMNS.get((row.measure, row.region))
+        if column is not None and row.reference == "truth":
+            in_percent = row.measure == "mean"
+            numbers["truth"][column] = 0.0 if in_percent else row.reference_value
+            numbers.setdefault(row.method, {})[column] = row.difference_percent if in_percent else row.value
+    lines = [["attenuation", *COLUMNS.values()]]
+    for name, of in numbers.items():
+        lines.append([name, *(f"{of[column]:.3f}" if column in of else "-" for column in COLUMNS.values())])
+    return ["  ".join(f"{cell:>13}" for cell in line) for line in lines]

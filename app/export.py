@@ -1,7 +1,6 @@
 """A study in the form that STIR, SIMIND's users or PyTomography read, and what these files cannot hold."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,42 +21,8 @@ from spectac.recon.map_check import check_values, energy_notes
 from spectac.recon.nuclides import nuclide
 from spectac.recon.system import view_weights_s
 
-
-@dataclass(frozen=True)
-class Target:
-    """A program for which a study is written: its name in sentences, the name of its map, and the writers.
-
-    `write_study` takes folder and study, and returns where each energy window is found.
-    """
-
-    reader: str
-    map_name: str
-    write_study: Callable[[Path, Study], list[str]]
-    write_map: Callable[[Path, MuMap, Acquisition], None]
-
-
-def _write_pytomography(folder: Path, study: Study) -> list[str]:
-    write_for_pytomography(folder / "projections.dcm", study)
-    return [f"index_peak={number}" for number in range(len(study.windows))]
-
-
-TARGETS = {
-    "stir": Target(
-        "STIR",
-        "mu_map.hv",
-        lambda folder, study: [path.name for path in write_stir_study(folder, study)],
-        write_stir_mu_map,
-    ),
-    "simind": Target(
-        "what reads SIMIND's files",
-        "mu_map.hct",
-        lambda folder, study: [path.name for path in write_simind_study(folder, study)],
-        write_simind_mu_map,
-    ),
-    "pytomography": Target(
-        "PyTomography", "mu_map.npy", _write_pytomography, lambda path, mu, acquisition: write_mu_array(path, mu)
-    ),
-}
+TARGETS = {"stir": "STIR", "simind": "what reads SIMIND's files", "pytomography": "PyTomography"}
+"""Programs that read the files."""
 
 
 def export(
@@ -89,11 +54,8 @@ def export(
     if anonymous:
         study = _without_patient(study)
     lost = _lost(study, target)
-    writer = TARGETS[target]
     with written_folder(output) as folder:
-        labels = writer.write_study(folder, study)
-        if mu is not None:
-            writer.write_map(folder / writer.map_name, mu, study.acquisition)
+        labels = _write(folder, study, target, mu)
         windows = [
             f"{label}: {window.name}, {window.lower_kev:g}-{window.upper_kev:g} keV"
             for label, window in zip(labels, study.windows, strict=True)
@@ -104,6 +66,21 @@ def export(
         names = sorted(path.name for path in folder.iterdir())
     shown = [f"note: {note}" for note in (*notes, *lost)]
     return [*windows, *_how_to_read(target, output, mu), *shown, f"{output}: {', '.join(names)}"]
+
+
+def _write(folder: Path, study: Study, target: str, mu: MuMap | None) -> list[str]:
+    """Write the files; returns where each window of the study is found."""
+    if target == "pytomography":
+        write_for_pytomography(folder / "projections.dcm", study)
+        if mu is not None:
+            write_mu_array(folder / "mu_map.npy", mu)
+        return [f"index_peak={number}" for number in range(len(study.windows))]
+    stir = target == "stir"
+    if mu is not None:
+        write_map = write_stir_mu_map if stir else write_simind_mu_map
+        write_map(folder / ("mu_map.hv" if stir else "mu_map.hct"), mu, study.acquisition)
+    write_study = write_stir_study if stir else write_simind_study
+    return [path.name for path in write_study(folder, study)]
 
 
 def _without_patient(study: Study) -> Study:
@@ -152,7 +129,7 @@ def _how_to_read(target: str, folder: Path, mu: MuMap | None) -> list[str]:
 def _lost(study: Study, target: str) -> list[str]:
     """Lines on what the files do not say."""
     acquisition = study.acquisition
-    notes = _lost_times(acquisition, TARGETS[target].reader)
+    notes = _lost_times(acquisition, TARGETS[target])
     if target == "pytomography":
         if acquisition.axis_lps_mm is None:
             notes.append(
