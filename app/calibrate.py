@@ -20,17 +20,18 @@ from spectac.recon.contour_preview import largest
 from spectac.recon.filters import gaussian
 from spectac.recon.io import read_study
 from spectac.recon.io.nifti import read_labels
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import coefficient_of_variation
 from spectac.recon.resample import resample
-from spectac.recon.scatter import projections
 from spectac.recon.settings import AttenuationSettings, date_and_time, setting, settings
 from spectac.recon.types import Array
 
 EDGE_MM = 30.0
-"""The VOI ends this far inside the phantom: two FWHM, so that partial volume does not reach it."""
+"""Distance of the VOI from the phantom's edge: two FWHM, so that partial volume does not reach it."""
 SMOOTH_MM = 10.0
+"""FWHM of the Gaussian after which the phantom is delineated."""
 LEAST_ML = 50.0
-"""Of a VOI: some hundred independent resolution elements."""
+"""Smallest volume of a VOI: some hundred independent resolution elements."""
 
 
 @settings
@@ -76,17 +77,15 @@ def calibrate(
     opened = read_study(study, given)
     when, notes = _time_of_assay(assayed, opened.acquisition.start)
     concentration_kbq_per_ml(activity_mbq, volume_ml, when, opened.acquisition.nuclide, opened.acquisition.start)
-    photopeak = projections(opened, settings)
-    if attenuation.attenuation == "uniform" and attenuation.uniform_mu is None and photopeak.scatter is not None:
-        attenuation = replace(attenuation, uniform_mu=water_per_cm(photopeak.energy_kev))
-    result = with_progress(opened, attenuation.model(), settings)
+    solver = StudySolver(opened, settings)
+    if attenuation.attenuation == "uniform" and attenuation.uniform_mu is None and solver.scatter_corrected:
+        attenuation = replace(attenuation, uniform_mu=water_per_cm(solver.energy_kev))
+    result = with_progress(solver, attenuation.model())
     if attenuation.attenuation == "uniform" and result.mu is not None:
         filled = Outline(_filled(result.image, volume_ml, wall_mm), result.image.grid)
-        result = with_progress(opened, UniformMap(float(result.mu.per_cm.max()), filled), settings)
+        result = with_progress(solver, UniformMap(float(result.mu.per_cm.max()), filled))
     region = _labelled(voi, result.image) if voi is not None else _well_inside(result.image)
-    calibration = calibration_of(
-        result, opened, region, activity_mbq=activity_mbq, volume_ml=volume_ml, assayed=when
-    )
+    calibration = calibration_of(result, opened, region, activity_mbq=activity_mbq, volume_ml=volume_ml, assayed=when)
     write_calibration(output, calibration)
     noise = coefficient_of_variation(result.image.values, region)
     return [
@@ -108,7 +107,7 @@ def _time_of_assay(text: str, start: datetime | None) -> tuple[datetime, list[st
 
 
 def _filled(image: Image, volume_ml: float, wall_mm: float) -> Array:
-    """Share (z, y, x) of each voxel in the brightest connected `volume_ml` of an image, and in a wall around it.
+    """Share (z, y, x) of each voxel in the brightest connected `volume_ml` of an image and a wall around them.
 
     InputError where the field ends inside the phantom: how much of the volume it shows is then unknown.
     """
@@ -124,12 +123,12 @@ def _filled(image: Image, volume_ml: float, wall_mm: float) -> Array:
     if body[0].any() or body[-1].any():
         raise InputError("the field of view ends inside the phantom: give its map with --attenuation ct or map")
     away = distance_transform_edt(~body, sampling=grid.voxel_mm) - distance_transform_edt(body, sampling=grid.voxel_mm)
-    # Half a voxel on either side of the border, that lies between the centres of the voxels.
+    # The border lies between the centres of voxels: half a voxel on either side of it is partly filled.
     return np.asarray(np.clip(0.5 - (away - wall_mm) / min(grid.voxel_mm), 0.0, 1.0), np.float32)
 
 
 def _labelled(path: Path, image: Image) -> Array:
-    """The share of each voxel that label 1 of a label image covers."""
+    """Share (z, y, x) of each voxel that label 1 of a label image covers."""
     labels, grid, _ = read_labels(path)
     if not (labels == 1).any():
         raise InputError(f"{path}: no voxel has label 1: the VOI of the phantom must have it")
@@ -137,18 +136,18 @@ def _labelled(path: Path, image: Image) -> Array:
 
 
 def _well_inside(image: Image) -> Array:
-    """Mask of what lies EDGE_MM inside of the half level of the largest thing in the image."""
+    """Mask (z, y, x) of the voxels EDGE_MM inside the half level of the largest object in the image."""
     smooth = gaussian(np.maximum(image.values, 0), image.grid.voxel_mm, SMOOTH_MM)
     bright = smooth > 0.3 * smooth.max()
     level = float(np.median(smooth[bright])) if bright.any() else 0.0
     body = largest(smooth > 0.5 * level) if level > 0 else np.zeros(smooth.shape, bool)
-    # Beyond the field lies no phantom that was seen: its end counts as an edge.
+    # The end of the field counts as an edge.
     padded = np.pad(body, 1)
     deep = distance_transform_edt(padded, sampling=image.grid.voxel_mm)[1:-1, 1:-1, 1:-1] > EDGE_MM
-    held = float(deep.sum()) * image.grid.voxel_ml
-    if held < LEAST_ML:
+    inside_ml = float(deep.sum()) * image.grid.voxel_ml
+    if inside_ml < LEAST_ML:
         raise InputError(
-            f"only {held:.0f} mL lie {EDGE_MM:g} mm inside the phantom, {LEAST_ML:g} are needed: use a larger uniform "
-            "phantom, or give a label image with --voi"
+            f"only {inside_ml:.0f} mL lie {EDGE_MM:g} mm inside the phantom, {LEAST_ML:g} are needed: use a larger "
+            "uniform phantom, or give a label image with --voi"
         )
     return deep.astype(np.float32)

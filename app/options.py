@@ -4,7 +4,7 @@ import functools
 import inspect
 import tomllib
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
@@ -24,7 +24,6 @@ StudyPaths = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler to use, e.g. tcp://host:8786.")]
-
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,18 @@ def _parameter(option: Option) -> inspect.Parameter:
         default=inspect.Parameter.empty if default is ... else default,
         annotation=Annotated[kind | None if default is None else kind, shown],
     )
+
+
+def arguments(values: Mapping[str, Any], cls: type) -> list[str]:
+    """Words of the command line for values by the options' names; those that are None are left out."""
+    words = []
+    for option in options(cls):
+        value, name = values.get(option.name), f"--{option.name.replace('_', '-')}"
+        if option.kind is bool:
+            words += [] if value in (None, option.default) else [name if value else f"--no-{name[2:]}"]
+        elif value is not None:
+            words += [name, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return words
 
 
 def _load_config(context: typer.Context, path: Path | None) -> Path | None:

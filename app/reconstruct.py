@@ -8,15 +8,15 @@ from typing import Any
 
 from spectac.app.options import Output, StudyPaths
 from spectac.app.progress import progress_bar
-from spectac.app.record import record
+from spectac.app.record import parameters_of, record
 from spectac.recon import AttenuationModel, InputError, ReconstructionSettings, Result, Study, StudySettings, Update
-from spectac.recon import reconstruct as reconstruct_study
 from spectac.recon.io import read_study
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
-from spectac.recon.settings import AttenuationSettings, as_options
+from spectac.recon.pipeline import StudySolver
+from spectac.recon.settings import AttenuationSettings
 
 
 def reconstruct(
@@ -36,18 +36,15 @@ def reconstruct(
         raise InputError(f"{output} is a file: give a folder for the results with -o")
     opened = read_study(study, given)
     dicom_nm.check_header(opened)
+    solver = StudySolver(opened, settings)
     inputs = [*study, *attenuation.files(attenuation.attenuation)]
     if settings.calibration is not None:
         inputs.append(settings.calibration)
-    parameters = settings.used() | {
-        "attenuation": attenuation.attenuation,
-        "attenuation_options": attenuation.chosen_options(),
-        "given": as_options(given, changed=True),
-    }
+    parameters = parameters_of(given, attenuation, settings)
     # The folder is made first: a place that cannot be written to is found before the long work.
     with written_folder(output) as folder:
         began = time.perf_counter()
-        result = with_progress(opened, model, settings)
+        result = with_progress(solver, model)
         seconds = time.perf_counter() - began
         _write(folder, opened, result, parameters)
         content = record(inputs, parameters, opened, result, seconds)
@@ -76,21 +73,16 @@ def _write(folder: Path, study: Study, result: Result, parameters: Mapping[str, 
             write_mu_map(folder / f"{name}.nii.gz", mu)
 
 
-def with_progress(
-    study: Study,
-    model: AttenuationModel,
-    settings: ReconstructionSettings,
-    also: Callable[[Update], None] | None = None,
-) -> Result:
-    """Result of a reconstruction with a progress bar; `also` is called after every subset's update."""
-    with progress_bar(f"{settings.algorithm}, attenuation {model.name}") as move:
+def with_progress(solver: StudySolver, model: AttenuationModel, also: Callable[[Update], None] | None = None) -> Result:
+    """Result of a model with a progress bar; `also` is called after every subset's update."""
+    with progress_bar(f"{solver.settings.algorithm}, attenuation {model.name}") as move:
 
         def on_update(update: Update) -> None:
             move(update)
             if also is not None:
                 also(update)
 
-        return reconstruct_study(study, model, settings, on_update=on_update)
+        return solver.corrected(model, on_update)
 
 
 def _corrected(study: Study, result: Result) -> list[str]:

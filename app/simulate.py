@@ -94,7 +94,9 @@ def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
     ]
 
 
-def _expected(chosen: SimulationSettings, streams: Mapping[str, np.random.SeedSequence]) -> tuple[Patient, Scanner, Expected]:
+def _expected(
+    chosen: SimulationSettings, streams: Mapping[str, np.random.SeedSequence]
+) -> tuple[Patient, Scanner, Expected]:
     """Patient, scanner and expected counts, with a progress bar."""
     with counting_bar(f"simulating, seed {chosen.seed}") as move:
         head = draw_head(np.random.default_rng(streams["head"]))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from spectac.recon.attenuation import AttenuationModel
-from spectac.recon.errors import InputError
+from spectac.recon.errors import MissingExtraError
 
 
 def build(options: Mapping[str, str]) -> AttenuationModel:
@@ -12,7 +12,7 @@ def build(options: Mapping[str, str]) -> AttenuationModel:
         import safetensors  # noqa: F401
         import torch  # noqa: F401
     except ImportError:
-        raise InputError("attenuation predicted needs torch: pip install 'spectac[learned]'") from None
+        raise MissingExtraError("attenuation predicted needs torch", "learned") from None
     from spectac.learned.predict import build_predicted
 
     return build_predicted(options)

@@ -44,7 +44,8 @@ class PredictedMap:
         mu, spread, notes = self.estimate(solver)
         if spread is not None and not solver.scatter_corrected:
             notes = (*notes, NARROW_BEAM)
-        return Result(solver(mu), mu=mu, mu_spread=spread, notes=notes)
+        fallback = "uniform" if spread is None else None
+        return Result(solver(mu), mu=mu, mu_spread=spread, fallback=fallback, notes=notes)
 
     def estimate(self, solver: Solver) -> tuple[MuMap, MuMap | None, tuple[str, ...]]:
         """Map on the solver's grid, its standard deviation between passes (None: the uniform map), and notes.

@@ -1,7 +1,8 @@
 """The front door: a study in, an image out, with any attenuation model."""
 
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from spectac.recon import filters, geometry
 from spectac.recon import scatter as windows
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
 from spectac.recon.backprojection import fbp
-from spectac.recon.calibration import read_calibration
+from spectac.recon.calibration import Calibration, read_calibration
 from spectac.recon.contour_preview import HEAD_ML, exceeded, largest
 from spectac.recon.device import device_errors, own_stream, select_device
 from spectac.recon.em import FEWEST_VIEWS, Update, osem
@@ -72,32 +73,34 @@ def reconstruct(
     >>> result.image.unit
     'cps/mL'
     """
-    chosen = ReconstructionSettings() if settings is None else settings
     model = NoAttenuation() if attenuation is None else attenuation
-    projections = windows.projections(study, chosen)
-    calibration = None if chosen.calibration is None else read_calibration(chosen.calibration)
-    if calibration is not None:
-        calibration.check(study, chosen.photopeak)
-        calibration.check_corrections(projections.scatter_method, model.name)
-    solver = StudySolver(study, projections, chosen, grid, on_update)
-    result = model.correct(solver)
-    image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
-    if (smoothing := chosen.smoothing) is not None:
-        image = smoothing(image)
-    notes = (*study.warnings, *projections.notes, *solver.notes, *result.notes)
-    result = replace(
-        result,
-        image=image,
-        notes=tuple(dict.fromkeys(notes)),
-        projections=projections,
-        attenuation=model.name,
-        device=solver.device,
-    )
-    return result if calibration is None else replace(result, image=calibration.applied(result, study))
+    return StudySolver(study, settings, grid).corrected(model, on_update)
+
+
+def _calibration(study: Study, settings: ReconstructionSettings) -> Calibration | None:
+    """The calibration of the settings, checked against the study; the rest is checked when the model is known."""
+    if settings.calibration is None:
+        return None
+    calibration = read_calibration(settings.calibration)
+    calibration.check(study, settings.photopeak)
+    return calibration
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """An image that a solver has computed, the notes that it left and the seconds that it took."""
+
+    image: Image
+    device: str
+    notes: tuple[str, ...]
+    seconds: float
 
 
 class StudySolver:
     """The solver (attenuation.Solver) of one study with one user's settings.
+
+    Previews and the image without a map are computed once and serve all models that the solver is given.
+    `borrowed_s` are the seconds that the current model saved because an earlier one had them computed.
 
     Raises InputError where the data cannot be reconstructed: corrected projections, no counts, or an orbit inside the
     object.
@@ -106,20 +109,21 @@ class StudySolver:
     def __init__(
         self,
         study: Study,
-        projections: Projections,
-        settings: ReconstructionSettings,
+        settings: ReconstructionSettings | None = None,
         grid: Grid | None = None,
-        on_update: Callable[[Update], None] | None = None,
     ) -> None:
-        select_device(settings.device)
         self.study = study
-        self.projections = projections
-        self.settings = settings
+        self.settings = ReconstructionSettings() if settings is None else settings
+        select_device(self.settings.device)
+        self.projections = projections = windows.projections(study, self.settings)
+        self._calibration = _calibration(study, self.settings)
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
-        self.on_update = on_update
+        self.on_update: Callable[[Update], None] | None = None
         self.notes: list[str] = []
         self.device = "cpu"
-        self._previews: dict[str | None, Image] = {}
+        self.borrowed_s = 0.0
+        self._kept: dict[str, _Kept] = {}
+        self._used: set[str] = set()
         refused = study.acquisition.corrections & {"ATTN", "SCAT"}
         if refused:
             raise InputError(
@@ -132,6 +136,36 @@ class StudySolver:
             raise InputError("the photopeak projections hold no counts")
         _check_orbit(projections)
         self._note_acquisition()
+        self._acquisition_notes = tuple(self.notes)
+
+    def corrected(
+        self,
+        model: AttenuationModel,
+        on_update: Callable[[Update], None] | None = None,
+    ) -> Result:
+        """Result of an attenuation model as `reconstruct` returns it; notes and `borrowed_s` begin anew.
+
+        Where the image without a map was computed for an earlier model, `on_update` is not called for it again.
+        """
+        self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
+        self.borrowed_s, self._used = 0.0, set()
+        study, projections, smoothing = self.study, self.projections, self.settings.smoothing
+        if self._calibration is not None:
+            self._calibration.check_corrections(projections.scatter_method, model.name)
+        result = model.correct(self)
+        image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
+        notes = (*study.warnings, *projections.notes, *self.notes, *result.notes)
+        result = replace(
+            result,
+            image=image if smoothing is None else smoothing(image),
+            notes=tuple(dict.fromkeys(notes)),
+            projections=projections,
+            attenuation=model.name,
+            device=self.device,
+        )
+        if self._calibration is None:
+            return result
+        return replace(result, image=self._calibration.applied(result, study))
 
     @property
     def energy_kev(self) -> float:
@@ -145,6 +179,26 @@ class StudySolver:
 
     def __call__(self, mu: MuMap | None) -> Image:
         """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter."""
+        if mu is not None:
+            return self._reconstructed(mu)
+        kept = self._once("image", lambda: self._reconstructed(None))
+        self.device = kept.device
+        return kept.image
+
+    def _once(self, name: str, make: Callable[[], Image]) -> _Kept:
+        """Image of `make`, which is called once; its notes are repeated for every model that asks."""
+        if name not in self._kept:
+            before, began = len(self.notes), time.perf_counter()
+            image = make()
+            seconds = time.perf_counter() - began
+            self._kept[name] = _Kept(image, self.device, tuple(self.notes[before:]), seconds)
+        elif name not in self._used:
+            self.notes += self._kept[name].notes
+            self.borrowed_s += self._kept[name].seconds
+        self._used.add(name)
+        return self._kept[name]
+
+    def _reconstructed(self, mu: MuMap | None) -> Image:
         settings = self.settings
         if settings.algorithm == "fbp":
             if mu is not None:
@@ -212,20 +266,23 @@ class StudySolver:
         The protocol is that of preview_image, resampled to 64^3 voxels of 4 mm, placed by the uncorrected photopeak
         (see preview_grid). It is uncorrected unless a map is given.
         """
-        if None not in self._previews:
-            image = self._preview_of(self.projections.counts)
-            self._previews[None] = _on_grid(image, preview_grid(image.values, image.grid))
-        if mu is None and window in self._previews:
-            return self._previews[window]
+        photopeak = self._once("preview", self._placed_preview).image
+        if mu is not None:
+            return _on_grid(self._preview_of(window, mu), photopeak.grid)
+        if window is None:
+            return photopeak
+        scatter = self._once(f"preview of {window}", lambda: _on_grid(self._preview_of(window, None), photopeak.grid))
+        return scatter.image
+
+    def _placed_preview(self) -> Image:
+        """Uncorrected preview of the photopeak, on the grid that it places itself."""
+        image = self._preview_of(None, None)
+        return _on_grid(image, preview_grid(image.values, image.grid))
+
+    def _preview_of(self, window: str | None, mu: MuMap | None) -> Image:
         counts = self.projections.counts
         if window is not None:
             counts = self.study.counts[windows.photopeak_index(self.study, window)]
-        image = _on_grid(self._preview_of(counts, mu), self._previews[None].grid)
-        if mu is None:
-            self._previews[window] = image
-        return image
-
-    def _preview_of(self, counts: Array, mu: MuMap | None = None) -> Image:
         image, _ = self._on_device(
             "previewed", lambda device: preview_image(self.study.acquisition, counts, mu, device=device)
         )

@@ -374,9 +374,7 @@ class ReconstructionSettings(ProjectionSettings):
         None, "ramp, hann:CUTOFF or butterworth:CUTOFF:ORDER, cut-off of Nyquist.", metavar="FILTER"
     )
     resolution: bool = setting(True, "Model the collimator's blur.")
-    post_filter: str | None = setting(
-        None, "gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.", metavar="FILTER"
-    )
+    post_filter: str | None = setting(None, "gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.", metavar="FILTER")
     calibration: Path | None = setting(None, "Calibration of spectac calibrate: images in kBq/mL.", metavar="FILE")
     device: str = setting("auto", "auto (the GPU where one works), cpu or cuda.")
 
@@ -516,9 +514,13 @@ class AttenuationSettings(MapSettings):
         return attenuation_model(self.attenuation, self.chosen_options())
 
 
+METHODS = ("none", "chang", "uniform", "predicted", "ct", "map")
+"""Attenuation models that a comparison takes by itself; "ct" and "map" where their files are given."""
+
+
 @settings
 class ComparisonSettings(MapSettings):
-    """What is compared on a study, and with what.
+    """Methods, ground truth, VOIs and healthy subjects of a comparison.
 
     `methods` None: all that can be. `truth`: an image of the activity, or the folder that `spectac simulate` wrote.
     """
@@ -533,7 +535,40 @@ class ComparisonSettings(MapSettings):
     normals: Path | None = setting(
         None, "Folder of a spectac batch of healthy subjects, or a CSV like comparison.csv: z-scores."
     )
-    tracer: Literal["dat", "perfusion"] | None = setting(
-        None, "dat or perfusion; default: by what the image shows."
-    )
+    tracer: Literal["dat", "perfusion"] | None = setting(None, "dat or perfusion; default: by what the image shows.")
     anonymous: bool = setting(False, "Leave patient, dates and names of files out of reports, tables and images.")
+
+    def models(self) -> dict[str, AttenuationSettings]:
+        """Settings of the attenuation model of each method, in the order of the report.
+
+        Raises InputError for methods that are not installed, named twice or without their files, and for settings of a
+        model that is not compared.
+        """
+        from spectac.recon.attenuation_plugins import check_installed
+
+        if self.methods == ():
+            raise InputError("no method to compare: name some, e.g. --methods none,uniform,predicted")
+        names = self.methods or tuple(name for name in METHODS if name not in ("ct", "map") or self.files(name))
+        if len(set(names)) < len(names):
+            raise InputError(f"--methods names one twice: {', '.join(names)}")
+        for name, needed in (("ct", "the folder of the CT series: --ct DIR"), ("map", "a mu-map: --mu-map FILE")):
+            if name in names and not self.files(name):
+                raise InputError(f"method {name} needs {needed}")
+        for option, model, _, _ in self.of_models():
+            if model not in names:
+                raise InputError(f"{option} belongs to method {model}, which is not among those to compare")
+        for name in names:
+            check_installed(name)
+        return {name: AttenuationSettings(attenuation=name, **self._of(name)) for name in names}
+
+    def _of(self, model: str) -> dict[str, Any]:
+        """Values of the settings that belong to an attenuation model, by field."""
+        return {
+            one.field: getattr(self, one.field)
+            for one in options(MapSettings)
+            if one.model_option is not None and one.model_option[0] == model
+        }
+
+    def without(self, model: str) -> "ComparisonSettings":
+        """The same with the defaults of the settings that belong to an attenuation model."""
+        return dataclasses.replace(self, **{one: getattr(MapSettings(), one) for one in self._of(model)})

@@ -375,7 +375,8 @@ class MuMap:
 class Result:
     """What an attenuation model returns: image, the map that was used, the uncorrected image, notes for the user.
 
-    `mu_spread` is the standard deviation of an estimated map, for the models that know one. `reconstruct` fills in the
+    `mu_spread` is the standard deviation of an estimated map, for the models that know one. `fallback` is the name of
+    the model whose map was used instead of the model's own, None where there was no need. `reconstruct` fills in the
     rest: `projections` with the photopeak and the scatter correction that were used, `attenuation` the model's name,
     `device` where the image was reconstructed ("cpu" or "cuda").
     """
@@ -385,6 +386,7 @@ class Result:
     mu: MuMap | None = None
     mu_spread: MuMap | None = None
     uncorrected: Image | None = None
+    fallback: str | None = None
     notes: tuple[str, ...] = ()
     projections: Projections | None = None
     attenuation: str | None = None

@@ -45,7 +45,9 @@ class CohortSettings:
 
     patients: AtLeast1 = setting(..., "Number of patients.", short="-n")
     seed: Annotated[int, Field(ge=0)] = setting(1, "Seed of the cohort.")
-    tracer: Literal["mixed", "dat", "perfusion", "randomised"] = setting("mixed", "mixed, dat, perfusion or randomised.")
+    tracer: Literal["mixed", "dat", "perfusion", "randomised"] = setting(
+        "mixed", "mixed, dat, perfusion or randomised."
+    )
     shard_patients: Annotated[int, Field(ge=1, le=MOST_IN_A_SHARD)] = setting(16, "Patients in a file.")
     simulation: str = setting(SIMULATION, "Another simulation of a patient.", metavar="MODULE:FUNCTION")
 
