@@ -27,7 +27,7 @@ HOMES = {
     "SimpleITK": ("recon/io/", "recon/ct.py"),
     "xraylib": ("recon/ct.py", "recon/collimator.py", "simulate/", "benchmarks/"),
     "torch": ("learned/", "benchmarks/peers/"),
-    "cupy": ("recon/kernels/cuda.py", "recon/device.py", "benchmarks/peers/ceilings.py"),
+    "cupy": ("recon/kernels/cuda_projector.py", "recon/device.py", "benchmarks/peers/ceilings.py"),
     "parallelproj": ("recon/parallelproj_operator.py",),
     "typer": ("app/",),
     "rich": ("app/",),

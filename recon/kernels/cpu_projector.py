@@ -12,9 +12,9 @@ from typing import TypeVar
 import numpy as np
 
 from spectac.recon.device import cpu_threads
-from spectac.recon.kernels import cpu
+from spectac.recon.kernels import cpu_loops
 from spectac.recon.kernels.subnormal import FAINT, flushing_threads, subnormals_are_zero
-from spectac.recon.kernels.tables import Tables
+from spectac.recon.kernels.view_tables import ViewTables
 from spectac.recon.types import Array
 
 _T = TypeVar("_T")
@@ -29,7 +29,7 @@ class CpuProjector:
 
     xp: ModuleType = np
 
-    def __init__(self, tables: Tables, dtype: np.dtype, factor_memory_bytes: int | None) -> None:
+    def __init__(self, tables: ViewTables, dtype: np.dtype, factor_memory_bytes: int | None) -> None:
         self._tables, self._dtype, self._factor_memory_bytes = tables, dtype, factor_memory_bytes
         self._inside = tables.inside.astype(dtype)
         self._pixels = np.flatnonzero(tables.inside)
@@ -66,7 +66,7 @@ class CpuProjector:
         out = np.empty((views.size, tables.matrix[1], tables.matrix[0]), self._dtype)
 
         def one(n: int) -> None:
-            cpu.forward_view(image, *self._arguments(int(views[n])), tables.weights[views[n]], out[n])
+            cpu_loops.forward_view(image, *self._arguments(int(views[n])), tables.weights[views[n]], out[n])
 
         self._run(one, range(views.size))
         return out
@@ -76,7 +76,7 @@ class CpuProjector:
 
         def one(n: int, image: Array) -> None:
             view = int(views[n])
-            cpu.adjoint_view(counts[n], *self._arguments(view), self._tables.weights[view], image)
+            cpu_loops.adjoint_view(counts[n], *self._arguments(view), self._tables.weights[view], image)
 
         return self._summed(one, views.size)
 
@@ -90,32 +90,34 @@ class CpuProjector:
             if not attenuated:
                 factors = np.ones((int(tables.points[view]), tables.shape[0]), self._dtype)
             size, weight = tables.voxel_cm, tables.weights[view]
-            cpu.gradient_mu_view(
+            cpu_loops.gradient_mu_view(
                 image, residual[n], inside, lattice, first, last, start, factors, *kernels, size, weight, gradient
             )
 
         return self._summed(one, views.size)
 
-    def explain(self, image: Array, measured: Array, scatter: Array | None, views: Array) -> tuple[Array, Array]:
+    def em_backprojection(
+        self, image: Array, measured: Array, scatter: Array | None, views: Array
+    ) -> tuple[Array, Array]:
         """A^T(measured / (A image + scatter)), and the counts () measured where that expectation is 0."""
         lost = np.zeros(views.size)
 
-        def one(n: int, explained: Array) -> None:
+        def one(n: int, backprojected: Array) -> None:
             arguments, weight = self._arguments(int(views[n])), self._tables.weights[views[n]]
             expected = np.empty_like(measured[n])
-            cpu.forward_view(image, *arguments, weight, expected)
+            cpu_loops.forward_view(image, *arguments, weight, expected)
             if scatter is not None:
                 expected += scatter[n]
-            lost[n] = cpu.divide(measured[n], expected)
-            cpu.adjoint_view(expected, *arguments, weight, explained)
+            lost[n] = cpu_loops.divide(measured[n], expected)
+            cpu_loops.adjoint_view(expected, *arguments, weight, backprojected)
 
         return self._summed(one, views.size), lost.sum()
 
-    def improve(self, image: Array, explained: Array, inverse: Array) -> None:
-        """Multiply an image in place by explained * inverse where inverse is positive; what is FAINT becomes 0."""
+    def em_update(self, image: Array, backprojected: Array, inverse: Array) -> None:
+        """Multiply an image in place by backprojected * inverse where inverse is positive; what is FAINT becomes 0."""
         faint = image.dtype.type(FAINT) * image.max()
-        rows = [array.reshape(-1, image.shape[2]) for array in (image, explained, inverse)]
-        self._by_pixels(lambda pixels: cpu.improve_pixels(*rows, faint, pixels))
+        rows = [array.reshape(-1, image.shape[2]) for array in (image, backprojected, inverse)]
+        self._by_pixels(lambda pixels: cpu_loops.em_update_pixels(*rows, faint, pixels))
 
     def _summed(self, add: Callable[[int, Array], None], views: int) -> Array:
         """Sum of images to which `add` adds a view, one image for every thread."""
@@ -133,7 +135,7 @@ class CpuProjector:
 
         def add_all(pixels: Array) -> None:
             for other in others:
-                cpu.add_pixels(total, other, pixels)
+                cpu_loops.add_pixels(total, other, pixels)
 
         self._by_pixels(add_all)
         return sums[0]
@@ -161,7 +163,7 @@ class CpuProjector:
     def _factors_of(self, view: int) -> Array:
         tables, frames = self._tables, self._tables.frames
         factors = np.empty((int(tables.points[view]), tables.shape[0]), self._dtype)
-        cpu.attenuation_paths(
+        cpu_loops.attenuation_paths(
             self._mu,
             self._inside,
             frames.lattice[view],

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from spectac.recon.kernels.cpu_projector import CpuProjector
-from spectac.recon.kernels.tables import Tables
+from spectac.recon.kernels.view_tables import ViewTables
 from spectac.recon.types import Array
 
 
@@ -42,19 +42,19 @@ class Projector(Protocol):
     def gradient_mu(self, image: Any, residual: Any, views: Array) -> Any:
         """Derivative (y, x, z) of sum(residual * forward(image)) to mu, per 1/cm."""
 
-    def explain(self, image: Any, measured: Any, scatter: Any, views: Array) -> tuple[Any, Any]:
+    def em_backprojection(self, image: Any, measured: Any, scatter: Any, views: Array) -> tuple[Any, Any]:
         """A^T(measured / (A image + scatter)), and the counts () measured where that expectation is 0."""
 
-    def improve(self, image: Any, explained: Any, inverse: Any) -> None:
-        """Multiply an image in place by explained * inverse where inverse is positive; what is FAINT becomes 0."""
+    def em_update(self, image: Any, backprojected: Any, inverse: Any) -> None:
+        """Multiply an image in place by backprojected * inverse where inverse is positive; what is FAINT becomes 0."""
 
 
 def projector(
-    device: str, tables: Tables, dtype: np.dtype, factor_memory_bytes: int | None, half_factors: bool
+    device: str, tables: ViewTables, dtype: np.dtype, factor_memory_bytes: int | None, half_factors: bool
 ) -> Projector:
     """Projector without a map on "cpu" or "cuda"."""
     if device == "cpu":
         return CpuProjector(tables, dtype, factor_memory_bytes)
-    from spectac.recon.kernels.cuda import CudaProjector, CupyEngine
+    from spectac.recon.kernels.cuda_projector import CudaProjector, CupyEngine
 
     return CudaProjector(tables, dtype, factor_memory_bytes, half_factors=half_factors, engine=CupyEngine())

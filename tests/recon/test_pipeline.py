@@ -23,7 +23,8 @@ from spectac.recon import (
 )
 from spectac.recon.backprojection import RampWindow
 from spectac.recon.filters import parse_post_filter
-from spectac.recon.pipeline import Settings, StudySolver, preview_grid
+from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.preview import preview_grid
 from spectac.recon.scatter import projections
 
 FINEST_MM = 2.2

@@ -254,7 +254,7 @@ def test_images_in_another_layout_are_not_improved(tiny):
     system = tiny("odd, centred", False, False, True)
     ones = np.ones(system.image_shape)
     with pytest.raises(InputError, match="as_image"):
-        system.improve(ones, ones, ones)
+        system.em_update(ones, ones, ones)
 
 
 @pytest.mark.parametrize("circular", [True, False], ids=["circular", "non-circular"])

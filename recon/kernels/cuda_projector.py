@@ -16,7 +16,7 @@ import numpy as np
 
 from spectac.recon.errors import DeviceError
 from spectac.recon.kernels.subnormal import FAINT
-from spectac.recon.kernels.tables import Tables
+from spectac.recon.kernels.view_tables import ViewTables
 from spectac.recon.types import Array
 
 LANES, ROWS = 32, 8
@@ -80,7 +80,7 @@ class CudaProjector:
 
     def __init__(
         self,
-        tables: Tables,
+        tables: ViewTables,
         dtype: np.dtype,
         factor_memory_bytes: int | None,
         *,
@@ -154,7 +154,7 @@ class CudaProjector:
             self._gather(turned, batch, gradient)
         return gradient
 
-    def explain(self, image: Any, measured: Any, scatter: Any, views: Array) -> tuple[Any, Any]:
+    def em_backprojection(self, image: Any, measured: Any, scatter: Any, views: Array) -> tuple[Any, Any]:
         """A^T(measured / (A image + scatter)), and the counts () measured where that expectation is 0."""
         lost = self._engine.xp.zeros(1, np.float64)
         ratio = self._empty((views.size, *self._bins))
@@ -163,13 +163,13 @@ class CudaProjector:
             self._project(image, batch, ratio[batch.rows], measured[batch.rows], extra, lost)
         return self.adjoint(ratio, views), lost[0]
 
-    def improve(self, image: Any, explained: Any, inverse: Any) -> None:
-        """Multiply an image in place by explained * inverse where inverse is positive; what is FAINT becomes 0."""
+    def em_update(self, image: Any, backprojected: Any, inverse: Any) -> None:
+        """Multiply an image in place by backprojected * inverse where inverse is positive; what is FAINT becomes 0."""
         # The largest value stays on the device: nothing waits for it.
         faint = image.max().reshape(1) * self._dtype.type(FAINT)
         self._launch(
-            "improve", (-(-image.size // (LANES * ROWS)), 1, 1), 0,
-            image, explained, inverse, faint, np.int64(image.size),
+            "em_update", (-(-image.size // (LANES * ROWS)), 1, 1), 0,
+            image, backprojected, inverse, faint, np.int64(image.size),
         )  # fmt: skip
 
     @property

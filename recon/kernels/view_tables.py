@@ -10,8 +10,8 @@ from spectac.recon.types import Acquisition, Array, Grid
 
 
 @dataclass(frozen=True, eq=False)
-class Tables:
-    """Tables of one system, by view v and depth plane d.
+class ViewTables:
+    """ViewTables of one system, by view v and depth plane d.
 
     `shape` (z, y, x) of images and `matrix` (z, u) of projections; `inside` (y, x) where the grid counts: elsewhere
     images and maps are taken for 0, and nothing is projected back; `frames` the lattice; `starts` (v, d) where a
@@ -41,8 +41,8 @@ class Tables:
         frames: CameraFrames,
         sigma_mm: Array,
         weights_s: Array,
-    ) -> "Tables":
-        """Tables of camera frames whose planes are blurred by sigma_mm (v, d), views weighing weights_s (v,)."""
+    ) -> "ViewTables":
+        """ViewTables of camera frames whose planes are blurred by sigma_mm (v, d), views weighing weights_s (v,)."""
         widths = frames.last - frames.first
         # A plane without points needs no blur, and the widest one decides how much memory the kernels touch.
         sigma_mm = np.where(widths > 0, sigma_mm, 0.0)
