@@ -109,8 +109,8 @@ class Calibration:
     def check_corrections(self, scatter_method: str, attenuation: str | None) -> None:
         """Check the corrections of an image.
 
-        `scatter_method` as in Projections; `attenuation` is the name of the model. Raises InputError for another scatter
-        correction, and without attenuation correction.
+        `scatter_method` as in Projections; `attenuation` is the name of the model. Raises InputError for another
+        scatter correction, and without attenuation correction.
         """
         if scatter_method != self.scatter_method:
             raise InputError(

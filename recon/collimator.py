@@ -186,8 +186,8 @@ def pixel_kernel(sigma_mm: NDArray[np.float64], pixel_mm: float) -> tuple[NDArra
 
 
 _SIMIND = "SIMIND collimator database (as stored with PyTomography 3.4, collim.col)"
-# (intrinsic_fwhm_mm, gap_mm). The plane of interaction is half of a 9.5 mm crystal behind the gap between collimator and
-# crystal.
+# (intrinsic_fwhm_mm, gap_mm). The plane of interaction is half of a 9.5 mm crystal behind the gap between collimator
+# and crystal.
 _SIEMENS = (3.9, 0.30 + 4.75)
 _GE = (3.8, 1.81 + 4.75)
 _PHILIPS = (3.3, 8.0)

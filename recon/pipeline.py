@@ -119,8 +119,8 @@ class StudySolver:
     ...     np.arange(0.0, 360.0, 30.0), np.full(12, 140.0), (2, 32), (4.0, 4.0), np.full(12, 10.0), "Tc-99m", None
     ... )
     >>> study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 12, 2, 32)))
-    >>> solver = StudySolver(study, Projections(acquisition, study.counts[0], 140.5), Settings(resolution=False, subsets=3))
-    >>> solver(None).unit
+    >>> projections = Projections(acquisition, study.counts[0], 140.5)
+    >>> StudySolver(study, projections, Settings(resolution=False, subsets=3))(None).unit
     'cps/mL'
     """
 

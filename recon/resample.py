@@ -103,7 +103,8 @@ def on_field(values: Array, preview: Grid, grid: Grid) -> Array:
     Examples
     --------
     >>> preview = Grid.upright((1, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
-    >>> on_field(np.ones((1, 1, 1)), preview, Grid.upright((2, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, -4.0))).ravel().tolist()
+    >>> field = Grid.upright((2, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, -4.0))
+    >>> on_field(np.ones((1, 1, 1)), preview, field).ravel().tolist()
     [1.0, 1.0]
     """
     longer = down_to(preview, grid)

@@ -284,11 +284,11 @@ class _Tew:
                 f"TEW scatter windows with a gap to the photopeak {main}: {', '.join(gaps)}; scatter is taken from the "
                 "line through the windows' centres"
             )
-        for side in self.overlapping:
-            notes.append(
-                f"scatter window {with_limits(side.window)} overlaps the photopeak {main} by {-side.gap_kev:.3g} keV: "
-                f"unscattered photons in it, {side.primary:.1%} of the photopeak's {BY_RESOLUTION}, were removed"
-            )
+        notes += [
+            f"scatter window {with_limits(side.window)} overlaps the photopeak {main} by {-side.gap_kev:.3g} keV: "
+            f"unscattered photons in it, {side.primary:.1%} of the photopeak's {BY_RESOLUTION}, were removed"
+            for side in self.overlapping
+        ]
         if not self.overlapping and self.primary > NOTED_PRIMARY:
             notes.append(
                 f"TEW takes some {self.primary:.0%} of the unscattered photons for scatter, {BY_RESOLUTION}: the "

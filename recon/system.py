@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -47,17 +47,6 @@ def view_weights_s(acquisition: Acquisition) -> Array:
         return seconds.copy()
     rate = math.log(2.0) / nuclide(acquisition.nuclide).half_life_s
     return np.exp(-rate * np.asarray(acquisition.view_start_s)) * -np.expm1(-rate * seconds) / rate
-
-
-@dataclass(frozen=True, eq=False)
-class _Settings:
-    """Arguments of a system that do not follow from its public attributes."""
-
-    per_cm: Array | None
-    resolution: bool
-    crop_to_orbit: bool
-    factor_memory_bytes: int | None
-    half_factors: bool
 
 
 class SystemModel:
@@ -135,7 +124,15 @@ class SystemModel:
         self.dtype = np.dtype(dtype)
         self.device = select_device(device)
         self.energy_kev = nuclide(acquisition.nuclide).main_kev if energy_kev is None else float(energy_kev)
-        self._settings = _Settings(None, resolution, crop_to_orbit, factor_memory_bytes, half_factors)
+        self._options: dict[str, Any] = {
+            "energy_kev": self.energy_kev,
+            "resolution": resolution,
+            "device": self.device,
+            "crop_to_orbit": crop_to_orbit,
+            "factor_memory_bytes": factor_memory_bytes,
+            "half_factors": half_factors,
+        }
+        self._per_cm: Array | None = None
         self._twins: dict[np.dtype, SystemModel] = {}
         inside = geometry.orbit_support(acquisition, grid) if crop_to_orbit else np.ones(grid.shape[1:], bool)
         if not inside.any():
@@ -193,20 +190,9 @@ class SystemModel:
         if wanted == self.dtype:
             return self
         if wanted not in self._twins:
-            settings = self._settings
-            twin = SystemModel(
-                self.acquisition,
-                self.grid,
-                energy_kev=self.energy_kev,
-                resolution=settings.resolution,
-                crop_to_orbit=settings.crop_to_orbit,
-                device=self.device,
-                dtype=wanted.name,
-                factor_memory_bytes=settings.factor_memory_bytes,
-                half_factors=settings.half_factors,
-            )
-            if settings.per_cm is not None:
-                twin._take_map(settings.per_cm)
+            twin = SystemModel(self.acquisition, self.grid, dtype=wanted.name, **self._options)
+            if self._per_cm is not None:
+                twin._take_map(self._per_cm)
             self._twins[wanted] = twin
         return self._twins[wanted].subset(self._views)
 
@@ -232,7 +218,7 @@ class SystemModel:
 
     def _take_map(self, per_cm: Array) -> None:
         """Attenuate by a map (z, y, x) that was checked."""
-        self._settings = replace(self._settings, per_cm=per_cm)
+        self._per_cm = per_cm
         self._projector = self._projector.with_mu(per_cm.transpose(1, 2, 0))
 
     def forward(self, image: Array) -> Array:

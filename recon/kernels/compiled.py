@@ -1,4 +1,4 @@
-"""The one decorator for numba kernels: cached on disk where a cache folder is writable."""
+"""The decorator of all numba kernels: their code is cached on disk where a cache folder is writable."""
 
 import warnings
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import numba
 
-_told: list[str] = []
+_warned: list[str] = []
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,8 +20,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     except RuntimeError as error:
         if "no locator available" not in str(error):
             raise
-    if not _told:
-        _told.append(function.__name__)
+    if not _warned:
+        _warned.append(function.__name__)
         warnings.warn(
             "no cache folder is writable, so kernels are compiled again in every process (some seconds): "
             "set NUMBA_CACHE_DIR to a writable folder",

@@ -1,4 +1,4 @@
-"""The projector on the CPU: numba kernels, one view at a time in every thread."""
+"""The projector on the CPU: numba loops, one view at a time in every thread."""
 
 import os
 from collections.abc import Callable
@@ -23,8 +23,17 @@ _T = TypeVar("_T")
 class CpuProjector:
     """Forward projection, its transpose and the derivative to mu of chosen views, on numpy arrays of one dtype.
 
-    Images are (y, x, z), projections (n, u, z) of the n `views` asked for. Attenuation factors of all views are kept
-    where they fit into `factor_memory_bytes` (default: a quarter of the memory that is free).
+    Images are (y, x, z), projections (n, u, z) of the n `views` asked for. `factors` are the attenuation factors that
+    are kept, None where there are none.
+
+    Parameters
+    ----------
+    tables
+        Lattice and blur of every view.
+    dtype
+        float32 or float64.
+    factor_memory_bytes
+        Memory in which the attenuation factors of all views are kept; None: a quarter of the free memory.
     """
 
     xp: ModuleType = np

@@ -1,8 +1,8 @@
 """The projector on a GPU: the kernels of spect.cu, all views of a batch at once, on CuPy arrays of one dtype.
 
-Nothing is copied from or to the host inside an operation, but the indices of views that are asked for the first time.
-One projector sums in one order, so that it gives the same bits every time, lost counts aside; how many views and planes
-a sum takes at once depends on the device and its free memory.
+Inside an operation nothing is copied from or to the host but the indices of views at their first use. One projector
+sums in one order and so gives the same bits every time, except for lost counts. How many views and planes a sum takes
+at once depends on the device and its free memory.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -28,28 +28,6 @@ FEWEST_PLANES = 4
 """A block projects at least this many depth planes, and fewer than all where that gives every processor blocks."""
 
 _SCALARS = {int: np.int32, float: np.float64}
-
-
-class Engine(Protocol):
-    """What runs the kernels: CuPy, or in tests the same source compiled for the CPU."""
-
-    xp: Any
-    processors: int
-    shared_bytes: int
-
-    def free_bytes(self) -> int:
-        """Device memory that can be had."""
-
-    def get(self, array: Any) -> Any:
-        """An array of the device as numpy's."""
-
-    def module(self, options: tuple[str, ...]) -> Any:
-        """Source compiled with these definitions."""
-
-    def launch(
-        self, module: Any, name: str, grid: tuple[int, int, int], shared: int, arguments: tuple[Any, ...]
-    ) -> None:
-        """Run a kernel by blocks of LANES x ROWS threads; None stands for a null pointer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +48,28 @@ class _Batch:
 
 
 class CudaProjector:
-    """As CpuProjector, with arrays on the device of `engine`.
+    """As CpuProjector, with arrays on a GPU.
 
-    Attenuation factors of all views are kept where they fit into `factor_memory_bytes` (default: half of the device
-    memory that is free), in half precision with `half_factors`; else they are computed for every batch of views. The
-    scratch of a batch takes at most a quarter of the memory that is free.
-    Raises DeviceError where the blur is too wide for the device, or where one view does not fit.
+    The scratch of a batch of views takes at most a quarter of the free memory.
+
+    Parameters
+    ----------
+    tables
+        Lattice and blur of every view.
+    dtype
+        float32 or float64.
+    factor_memory_bytes
+        Memory in which the attenuation factors of all views are kept; None: half of the free memory. Larger ones are
+        computed for every batch.
+    half_factors
+        Keep the factors of float32 in half precision.
+    engine
+        What runs the kernels.
+
+    Raises
+    ------
+    DeviceError
+        Where the blur is too wide for the device, or one view does not fit.
     """
 
     def __init__(
@@ -85,7 +79,7 @@ class CudaProjector:
         factor_memory_bytes: int | None,
         *,
         half_factors: bool = False,
-        engine: Engine,
+        engine: "CupyEngine",
     ) -> None:
         self._engine, self._dtype = engine, dtype
         self.xp = engine.xp
@@ -346,7 +340,10 @@ class CudaProjector:
 
 
 class CupyEngine:
-    """The current CUDA device through CuPy; kernels are compiled at the first use and kept in CuPy's cache."""
+    """The current CUDA device through CuPy, which compiles kernels at the first use and keeps them in its cache.
+
+    Tests run the same source on the CPU through an engine with the same methods.
+    """
 
     def __init__(self) -> None:
         import cupy
@@ -373,11 +370,11 @@ class CupyEngine:
     def launch(
         self, module: Any, name: str, grid: tuple[int, int, int], shared: int, arguments: tuple[Any, ...]
     ) -> None:
-        """Run a kernel on the current stream."""
+        """Run a kernel on the current stream by blocks of LANES x ROWS threads; None stands for a null pointer."""
         kernel = self._kernels.get((id(module), name))
         if kernel is None:
             kernel = self._kernels[id(module), name] = module.get_function(name)
-            # The limit is the function's, which all projectors of a kind share: the same for every one of them.
+            # The limit belongs to the function, which all projectors of a kind share: it is the same for all of them.
             kernel.max_dynamic_shared_size_bytes = self.shared_bytes
         kernel(
             grid, (LANES, ROWS, 1), tuple(np.uintp(0) if one is None else one for one in arguments), shared_mem=shared

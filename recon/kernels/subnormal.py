@@ -1,9 +1,9 @@
 """Subnormal numbers count as 0: on many processors an operation with one of them takes 100 cycles.
 
-Numbers that decay, as voxels beside the head do in OSEM, end below the smallest normal one (1.2e-38 in float32). The
-processor is told to take such numbers for 0, as operands and as results: by the floating-point mode of a thread, in
-every operation alike, so that a linear operation and its transpose stay what they are, and no other number changes by a
-bit. The mode is set in threads of our own, or for a while in the caller's, which then gets its own back.
+Numbers that decay, as voxels beside the head do in OSEM, end below the smallest normal number (1.2e-38 in float32). The
+floating-point mode of a thread makes the processor take them for 0, as operands and as results, in every operation. A
+linear operation and its transpose therefore stay transposes, and no other number changes by a bit. The mode is set in
+threads of this package, or for a while in the caller's thread, whose mode is then restored.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ from numba.extending import intrinsic
 from spectac.recon.kernels.compiled import compiled
 
 FAINT = 1e-20
-"""Share of an image's largest value below which what decays is set to 0, where an operation is not linear anyway.
+"""Share of an image's maximum below which decaying values are set to 0 in operations that are not linear anyway.
 
-Far below what single precision holds beside it, so that no other voxel changes by a bit, and high enough that what is
-left can be scaled and blurred afterwards.
+It is far below what single precision holds beside the maximum, so that no other voxel changes by a bit, and high enough
+that the rest can be scaled and blurred afterwards.
 """
 
 _BITS = {
