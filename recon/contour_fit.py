@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import BSpline
 from scipy.linalg import solveh_banded
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, label, map_coordinates, maximum_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates, maximum_filter1d
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
@@ -40,6 +40,8 @@ LEAST_SCALP = 0.05
 """Share of the brain's edge that living scalp shows at least; a phantom without any is fitted by a single edge."""
 TISSUE_RATIO = 0.5
 """Below this share of the head's level an edge is that of face or neck, which have no margin."""
+LEAST_SECTION_MM2 = 500.0
+"""Section of a slice that belongs to the head."""
 HOT_RATIO = 1.8
 """Multiple of the level within 24 mm of z above which a ray passes a gland or a focus; its neighbours decide there."""
 
@@ -124,12 +126,9 @@ def surface(preview: Preview, grid: Grid, *, layered: bool) -> Surface:
     over = smooth > threshold[:, None, None]
     above = largest(over)
     smooth = np.where(over & ~above, np.float32(0), smooth)
-    groups, _ = label(above.sum(axis=(1, 2)) * mm[1] * mm[2] > 500.0)
-    runs = np.bincount(groups, minlength=2)
-    runs[0] = 0
-    if not runs.any():
+    slices = np.flatnonzero(largest(above.sum(axis=(1, 2)) * mm[1] * mm[2] > LEAST_SECTION_MM2))
+    if slices.size == 0:
         raise InputError("no head stands out in the preview: give a map or an outline")
-    slices = np.flatnonzero(groups == np.argmax(runs))
     lowest, whole = _hidden_neck(preview, smooth, above, levels, int(slices[0]))
     above[lowest:whole] = above[whole]
     slices = np.arange(lowest, slices[-1] + 1)

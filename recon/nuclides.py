@@ -92,6 +92,11 @@ _SYMBOLS = MappingProxyType(
     | {"cesium": "Cs", "sulphur": "S", "aluminum": "Al"}
 )
 
+_NUMBER_LAST = re.compile(r"(?P<letters>\D+)(?P<mass>[1-9]\d{0,2}m?)")
+"""Spellings such as "tc99m"."""
+_NUMBER_FIRST = re.compile(r"(?P<mass>[1-9]\d{0,2}(m(?=\D{2}))?)(?P<letters>\D+)")
+"""Spellings such as "99mtc"; the m of "99mo" belongs to the symbol."""
+
 NUCLIDES = MappingProxyType({nuclide.name: nuclide for nuclide in _TABLE})
 
 
@@ -205,11 +210,10 @@ def spelled_symbol(text: str) -> str | None:
     >>> spelled_symbol("^166^Holmium")
     'Ho-166'
     """
-    letters, mass = _letters_and_digits(text)
-    symbol = _SYMBOLS.get(letters)
-    if symbol is None or not re.fullmatch(r"[1-9]\d{0,2}m?", mass):
-        return None
-    return f"{symbol}-{mass}"
+    plain = "".join(character for character in text.lower() if character.isalnum())
+    match = _NUMBER_LAST.fullmatch(plain) or _NUMBER_FIRST.fullmatch(plain)
+    symbol = None if match is None else _SYMBOLS.get(match["letters"])
+    return None if match is None or symbol is None else f"{symbol}-{match['mass']}"
 
 
 def nuclide_in(text: str) -> Nuclide | None:
@@ -256,14 +260,3 @@ def _described(name: str, symbol: str, numbers: list[str], entry: Nuclide | None
         raise InputError(f"nuclide {name!r}: {entry.name} is in the table: give its name alone")
     full = f"{spelled}:{energy_kev:.10g}:{half_life_h:.10g}"
     return Nuclide(full, half_life_h * _HOUR_S, ((energy_kev, 1.0),))
-
-
-def _letters_and_digits(name: str) -> tuple[str, str]:
-    """("tc", "99m") from "Tc-99m", "99mTc", "TC99M" and the like."""
-    text = "".join(character for character in name.lower() if character.isalnum())
-    digits = "".join(character for character in text if character.isdigit())
-    before, _, after = text.partition(digits) if digits else (text, "", "")
-    if digits and not before:
-        # mass number first: "99mtc"
-        return (after[1:], digits + "m") if after.startswith("m") and len(after) > 2 else (after, digits)
-    return before, digits + after
