@@ -47,11 +47,27 @@ def as_linear_operator(system: SystemModel) -> Any:
     --------
     >>> operator = as_linear_operator(system)  # doctest: +SKIP
     """
-    return _operator_class()(system)
+    return operator_class()(system)
 
 
 @cache
-def _operator_class() -> type:
+def operator_class() -> type:
+    """Class of the operators, made when parallelproj is first needed.
+
+    Returns
+    -------
+    type
+        Subclass of parallelproj's LinearOperator.
+
+    Raises
+    ------
+    ImportError
+        Where parallelproj is missing.
+
+    Examples
+    --------
+    >>> operator_class()  # doctest: +SKIP
+    """
     try:
         from parallelproj.operators import LinearOperator
     except ImportError as error:

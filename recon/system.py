@@ -142,7 +142,7 @@ class SystemModel:
             self._check_map(mu)
         sigma_mm = self._sigma_mm(frames.distance_mm, resolution)
         tables = ViewTables.of(acquisition, grid, inside, frames, sigma_mm, view_weights_s(acquisition))
-        self._projector: Projector = projector(self.device, tables, self.dtype, factor_memory_bytes, half_factors)
+        self.projector: Projector = projector(self.device, tables, self.dtype, factor_memory_bytes, half_factors)
         self._views = np.arange(acquisition.views)
         if mu is not None:
             self._take_map(self.put(mu.per_cm))
@@ -155,7 +155,7 @@ class SystemModel:
     @property
     def xp(self) -> ModuleType:
         """Library of the system's arrays: numpy or cupy."""
-        return self._projector.xp
+        return self.projector.xp
 
     @property
     def view_indices(self) -> Array:
@@ -219,15 +219,15 @@ class SystemModel:
     def _take_map(self, per_cm: Array) -> None:
         """Attenuate by a map (z, y, x) that was checked."""
         self._per_cm = per_cm
-        self._projector = self._projector.with_mu(per_cm.transpose(1, 2, 0))
+        self.projector = self.projector.with_mu(per_cm.transpose(1, 2, 0))
 
     def forward(self, image: Array) -> Array:
         """Expected counts (v, z, u) of an image (z, y, x) in counts per second and mL, without scatter."""
-        return self._projector.forward(self._image(image), self._views).transpose(0, 2, 1)
+        return self.projector.forward(self._image(image), self._views).transpose(0, 2, 1)
 
     def adjoint(self, counts: Array) -> Array:
         """Transpose of `forward`: projections (v, z, u) back to an image (z, y, x)."""
-        return self._projector.adjoint(self._projections(counts), self._views).transpose(2, 0, 1)
+        return self.projector.adjoint(self._projections(counts), self._views).transpose(2, 0, 1)
 
     def gradient_mu(self, image: Array, residual: Array) -> Array:
         """Derivative (z, y, x) of sum(residual * forward(image)) to the mu-map, per 1/cm.
@@ -236,7 +236,7 @@ class SystemModel:
         at mu = 0.
         """
         data = self._projections(residual, "residual")
-        return self._projector.gradient_mu(self._image(image), data, self._views).transpose(2, 0, 1)
+        return self.projector.gradient_mu(self._image(image), data, self._views).transpose(2, 0, 1)
 
     def em_backprojection(self, image: Array, measured: Array, scatter: Array | None = None) -> tuple[Array, Array]:
         """Backprojected ratio A^T(measured / (A image + scatter)) (z, y, x) of an EM step, and the lost counts ().
@@ -246,7 +246,7 @@ class SystemModel:
         """
         extra = None if scatter is None else self._projections(scatter, "scatter")
         data = self._projections(measured, "measured counts")
-        backprojected, lost = self._projector.em_backprojection(self._image(image), data, extra, self._views)
+        backprojected, lost = self.projector.em_backprojection(self._image(image), data, extra, self._views)
         return backprojected.transpose(2, 0, 1), lost
 
     def em_update(self, image: Array, backprojected: Array, inverse: Array) -> None:
@@ -258,15 +258,15 @@ class SystemModel:
         native = [array.transpose(1, 2, 0) for array in (image, backprojected, inverse)]
         if not all(array.flags.c_contiguous and array.dtype == self.dtype for array in native):
             raise InputError("em_update needs images as this system returns them: pass them through as_image")
-        self._projector.em_update(*native)
+        self.projector.em_update(*native)
 
     def put(self, array: Array) -> Array:
         """A numpy array on the system's device."""
-        return self._projector.put(array)
+        return self.projector.put(array)
 
     def get(self, array: Array) -> Array:
         """An array of the system's device as numpy's."""
-        return self._projector.get(array)
+        return self.projector.get(array)
 
     def as_image(self, image: Array, name: str = "image") -> Array:
         """Image (z, y, x) checked, in the system's precision and stored as its results are."""
@@ -290,7 +290,7 @@ class SystemModel:
             )
         if array.shape != shape:
             raise InputError(f"{name} needs shape {shape}, got {array.shape}")
-        return self._projector.contiguous(array.transpose(axes))
+        return self.projector.contiguous(array.transpose(axes))
 
     def _sigma_mm(self, distance_mm: Array, resolution: bool) -> Array:
         if not resolution:

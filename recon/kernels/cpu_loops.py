@@ -68,7 +68,7 @@ def _blur(source, at, step, size, kernel, half, add, target, to):  # type: ignor
 
 @compiled
 def _widen(source, at, step, size, kernel, half, target, to):  # type: ignore[no-untyped-def]
-    """Add what a kernel wider than 7 brings beyond 7, two of its weights in a pass."""
+    """Add the part of a wider kernel beyond a half-width of 7, two of its weights in a pass."""
     pitch, begin, out = np.uintp(step), np.uintp(at), np.uintp(to)
     j = 8
     while j <= half:
@@ -105,10 +105,10 @@ def _corners(inside, lattice, d, u, weights):  # type: ignore[no-untyped-def]
 
 @compiled
 def attenuation_paths(mu, inside, lattice, first, last, start, voxel_cm, factors):  # type: ignore[no-untyped-def]
-    """Fill `factors` with -path: mu from each lattice point to the detector, half of the point's own voxel counted.
+    """Fill `factors` with -path: mu from each lattice point to the detector, counting half of the point's voxel.
 
-    The exponential is the caller's: numpy's is vectorised, the compiler's is not. Where it would be subnormal, -path is
-    minus infinity.
+    The caller takes the exponential: numpy's is vectorised, the compiler's is not. Where it would be subnormal, -path
+    is minus infinity.
     """
     nz = mu.shape[2]
     path = np.zeros((last.max(), nz), mu.dtype)
@@ -130,21 +130,9 @@ def attenuation_paths(mu, inside, lattice, first, last, start, voxel_cm, factors
 
 @compiled
 def forward_view(  # type: ignore[no-untyped-def]
-    image,
-    inside,
-    lattice,
-    first,
-    last,
-    start,
-    factors,
-    attenuated,
-    kernel_u,
-    half_u,
-    kernel_z,
-    half_z,
-    weight,
+    image, inside, lattice, first, last, start, factors, attenuated, kernel_u, half_u, kernel_z, half_z, weight,
     projection,
-):
+):  # fmt: skip
     """Fill `projection` (u, z) with that of `image`, times the weight.
 
     Between the rows of scratch lie as many zeros as the blur reaches, so that one line holds them all.

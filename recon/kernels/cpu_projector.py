@@ -39,12 +39,12 @@ class CpuProjector:
     xp: ModuleType = np
 
     def __init__(self, tables: ViewTables, dtype: np.dtype, factor_memory_bytes: int | None) -> None:
-        self._tables, self._dtype, self._factor_memory_bytes = tables, dtype, factor_memory_bytes
+        self.tables, self._dtype, self._factor_memory_bytes = tables, dtype, factor_memory_bytes
         self._inside = tables.inside.astype(dtype)
         self._pixels = np.flatnonzero(tables.inside)
         self._kernel_u, self._kernel_z = tables.kernel_u.astype(dtype), tables.kernel_z.astype(dtype)
         self._workers = cpu_threads()
-        self._mu: Array | None = None
+        self.mu: Array | None = None
         self.factors: list[Array] | None = None
 
     def put(self, array: Array) -> Array:
@@ -63,15 +63,15 @@ class CpuProjector:
     def with_mu(self, per_cm: Array) -> "CpuProjector":
         """The same projector through another map (y, x, z) in 1/cm."""
         other = copy(self)
-        other._mu = self.contiguous(per_cm)
-        needed = int(self._tables.points.sum()) * self._tables.shape[0] * self._dtype.itemsize
+        other.mu = self.contiguous(per_cm)
+        needed = int(self.tables.points.sum()) * self.tables.shape[0] * self._dtype.itemsize
         limit = free_memory_bytes() // 4 if self._factor_memory_bytes is None else self._factor_memory_bytes
-        other.factors = other._run(other._factors_of, range(self._tables.points.size)) if needed <= limit else None
+        other.factors = other._run(other._factors_of, range(self.tables.points.size)) if needed <= limit else None
         return other
 
     def forward(self, image: Array, views: Array) -> Array:
         """Expected counts (n, u, z)."""
-        tables = self._tables
+        tables = self.tables
         out = np.empty((views.size, tables.matrix[1], tables.matrix[0]), self._dtype)
 
         def one(n: int) -> None:
@@ -85,13 +85,13 @@ class CpuProjector:
 
         def one(n: int, image: Array) -> None:
             view = int(views[n])
-            cpu_loops.adjoint_view(counts[n], *self._arguments(view), self._tables.weights[view], image)
+            cpu_loops.adjoint_view(counts[n], *self._arguments(view), self.tables.weights[view], image)
 
         return self._summed(one, views.size)
 
     def gradient_mu(self, image: Array, residual: Array, views: Array) -> Array:
         """Derivative (y, x, z) of sum(residual * forward(image)) to mu, per 1/cm."""
-        tables = self._tables
+        tables = self.tables
 
         def one(n: int, gradient: Array) -> None:
             view = int(views[n])
@@ -112,7 +112,7 @@ class CpuProjector:
         lost = np.zeros(views.size)
 
         def one(n: int, backprojected: Array) -> None:
-            arguments, weight = self._arguments(int(views[n])), self._tables.weights[views[n]]
+            arguments, weight = self._arguments(int(views[n])), self.tables.weights[views[n]]
             expected = np.empty_like(measured[n])
             cpu_loops.forward_view(image, *arguments, weight, expected)
             if scatter is not None:
@@ -131,7 +131,7 @@ class CpuProjector:
     def _summed(self, add: Callable[[int, Array], None], views: int) -> Array:
         """Sum of images to which `add` adds a view, one image for every thread."""
         groups = min(views, self._workers)
-        nz, ny, nx = self._tables.shape
+        nz, ny, nx = self.tables.shape
         # One array each, so that the result does not keep the others alive.
         sums = [np.zeros((ny, nx, nz), self._dtype) for _ in range(groups)]
 
@@ -159,21 +159,21 @@ class CpuProjector:
 
     def _arguments(self, view: int) -> tuple:
         """Lattice, columns, factors and blur of a view, as the kernels take them."""
-        tables, frames = self._tables, self._tables.frames
-        if self._mu is None:
+        tables, frames = self.tables, self.tables.frames
+        if self.mu is None:
             factors = np.empty((0, 0), self._dtype)
         else:
             factors = self._factors_of(view) if self.factors is None else self.factors[view]
         return (
             self._inside, frames.lattice[view], frames.first[view], frames.last[view], tables.starts[view], factors,
-            self._mu is not None, self._kernel_u[view], tables.half_u[view], self._kernel_z[view], tables.half_z[view],
+            self.mu is not None, self._kernel_u[view], tables.half_u[view], self._kernel_z[view], tables.half_z[view],
         )  # fmt: skip
 
     def _factors_of(self, view: int) -> Array:
-        tables, frames = self._tables, self._tables.frames
+        tables, frames = self.tables, self.tables.frames
         factors = np.empty((int(tables.points[view]), tables.shape[0]), self._dtype)
         cpu_loops.attenuation_paths(
-            self._mu,
+            self.mu,
             self._inside,
             frames.lattice[view],
             frames.first[view],

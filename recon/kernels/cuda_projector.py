@@ -81,78 +81,78 @@ class CudaProjector:
         half_factors: bool = False,
         engine: "CupyEngine",
     ) -> None:
-        self._engine, self._dtype = engine, dtype
+        self.engine, self._dtype = engine, dtype
         self.xp = engine.xp
-        self._tables, self._factor_memory_bytes = tables, factor_memory_bytes
+        self.tables, self._factor_memory_bytes = tables, factor_memory_bytes
         self._depths = tables.frames.depths
         self._taps = max(tables.kernel_u.shape[2], tables.kernel_z.shape[2])
         self._half = half_factors and dtype == np.float32
         self._tile = self._smallest_enough()
         self._module = engine.module(definitions(dtype, self._half, self._tile))
         self._put_tables()
-        self._mu: Any = None
+        self.mu: Any = None
         self.factors: Any = None
         self._plan()
 
     def put(self, array: Any) -> Any:
         """A numpy array on the device, as it is."""
-        return self._engine.xp.asarray(array)
+        return self.engine.xp.asarray(array)
 
     def get(self, array: Any) -> Any:
         """An array of the device as numpy's."""
-        return self._engine.get(array)
+        return self.engine.get(array)
 
     def contiguous(self, array: Any) -> Any:
         """Array in C order and this precision; copied where it is not."""
-        return self._engine.xp.ascontiguousarray(array, dtype=self._dtype)
+        return self.engine.xp.ascontiguousarray(array, dtype=self._dtype)
 
     def with_mu(self, per_cm: Any) -> "CudaProjector":
         """The same projector through another map (y, x, z) in 1/cm."""
         other = copy(self)
-        other._mu, other.factors = self.contiguous(per_cm), None
+        other.mu, other.factors = self.contiguous(per_cm), None
         other._plan()
-        needed = int(self._tables.points.sum()) * self._tables.shape[0] * self._factor_type.itemsize
-        limit = self._engine.free_bytes() // 2 if self._factor_memory_bytes is None else self._factor_memory_bytes
+        needed = int(self.tables.points.sum()) * self.tables.shape[0] * self._factor_type.itemsize
+        limit = self.engine.free_bytes() // 2 if self._factor_memory_bytes is None else self._factor_memory_bytes
         if needed <= limit:
-            index = self._indices(np.arange(self._tables.points.size))
-            other.factors = other._factors_of(index, int(self._tables.points.sum()), self._start)
+            index = self._indices(np.arange(self.tables.points.size))
+            other.factors = other._factors_of(index, int(self.tables.points.sum()), self._start)
             other._plan()
         return other
 
     def forward(self, image: Any, views: Array) -> Any:
         """Expected counts (n, u, z)."""
         out = self._empty((views.size, *self._bins))
-        for batch in self._batches(views):
+        for batch in self.batches(views):
             self._project(image, batch, out[batch.rows], None, None, None)
         return out
 
     def adjoint(self, counts: Any, views: Array) -> Any:
         """Transpose of `forward`: an image."""
-        image = self._engine.xp.zeros(self._image_shape, self._dtype)
-        for batch in self._batches(views):
-            self._gather(self._spread(counts[batch.rows], batch, attenuated=self._mu is not None), batch, image)
+        image = self.engine.xp.zeros(self._image_shape, self._dtype)
+        for batch in self.batches(views):
+            self._gather(self._spread(counts[batch.rows], batch, attenuated=self.mu is not None), batch, image)
         return image
 
     def gradient_mu(self, image: Any, residual: Any, views: Array) -> Any:
         """Derivative (y, x, z) of sum(residual * forward(image)) to mu, per 1/cm."""
-        gradient = self._engine.xp.zeros(self._image_shape, self._dtype)
-        nz, ny, nx = self._tables.shape
-        for batch in self._batches(views):
+        gradient = self.engine.xp.zeros(self._image_shape, self._dtype)
+        nz, ny, nx = self.tables.shape
+        for batch in self.batches(views):
             turned = self._spread(residual[batch.rows], batch, attenuated=False)
             start, factors = self._kept_or_made(batch)
             self._launch(
                 "gradient_columns", self._column_grid(batch.views.size), 0,
                 image, self._inside, self._lattice, self._first, self._last, start, factors, int(factors is not None),
-                batch.index, batch.place, self._depths, self._bins[0], ny, nx, nz, self._tables.voxel_cm, turned,
+                batch.index, batch.place, self._depths, self._bins[0], ny, nx, nz, self.tables.voxel_cm, turned,
             )  # fmt: skip
             self._gather(turned, batch, gradient)
         return gradient
 
     def em_backprojection(self, image: Any, measured: Any, scatter: Any, views: Array) -> tuple[Any, Any]:
         """A^T(measured / (A image + scatter)), and the counts () measured where that expectation is 0."""
-        lost = self._engine.xp.zeros(1, np.float64)
+        lost = self.engine.xp.zeros(1, np.float64)
         ratio = self._empty((views.size, *self._bins))
-        for batch in self._batches(views):
+        for batch in self.batches(views):
             extra = None if scatter is None else scatter[batch.rows]
             self._project(image, batch, ratio[batch.rows], measured[batch.rows], extra, lost)
         return self.adjoint(ratio, views), lost[0]
@@ -169,11 +169,11 @@ class CudaProjector:
     @property
     def _bins(self) -> tuple[int, int]:
         """Columns and rows of a projection."""
-        return self._tables.matrix[1], self._tables.matrix[0]
+        return self.tables.matrix[1], self.tables.matrix[0]
 
     @property
     def _image_shape(self) -> tuple[int, int, int]:
-        nz, ny, nx = self._tables.shape
+        nz, ny, nx = self.tables.shape
         return ny, nx, nz
 
     @property
@@ -182,7 +182,7 @@ class CudaProjector:
 
     def _put_tables(self) -> None:
         """Copy the tables to the device, once."""
-        tables, xp = self._tables, self._engine.xp
+        tables, xp = self.tables, self.engine.xp
         frames = tables.frames
         rows = np.cumsum(tables.points) - tables.points
         self._start = self._rows(tables.starts + rows[:, None])
@@ -200,18 +200,18 @@ class CudaProjector:
         self._weights = xp.asarray(tables.weights.astype(self._dtype))
 
     def _rows(self, rows: Array) -> Any:
-        return self._engine.xp.asarray(rows.astype(np.int64))
+        return self.engine.xp.asarray(rows.astype(np.int64))
 
     def _indices(self, views: Array) -> Any:
-        return self._engine.xp.asarray(views.astype(np.int32))
+        return self.engine.xp.asarray(views.astype(np.int32))
 
     def _empty(self, shape: tuple[int, ...]) -> Any:
-        return self._engine.xp.empty(shape, self._dtype)
+        return self.engine.xp.empty(shape, self._dtype)
 
     def _smallest_enough(self) -> tuple[int, int]:
         """The largest tile whose shared memory the device has."""
         for tile in TILES:
-            if self._shared_bytes(tile) <= self._engine.shared_bytes:
+            if self._shared_bytes(tile) <= self.engine.shared_bytes:
                 return tile
         raise DeviceError(
             f"a blur of {self._taps - 1} pixels to either side is too wide for this GPU: use --device cpu, or rebin "
@@ -227,10 +227,10 @@ class CudaProjector:
 
     def _plan(self) -> None:
         """Forget the batches of views; from now on their scratch takes at most a quarter of what is free now."""
-        self._scratch_bytes = self._engine.free_bytes() // 4
+        self._scratch_bytes = self.engine.free_bytes() // 4
         self._plans: dict[bytes, list[_Batch]] = {}
 
-    def _batches(self, views: Array) -> list[_Batch]:
+    def batches(self, views: Array) -> list[_Batch]:
         """The views in batches, made once."""
         key = views.tobytes()
         if key not in self._plans:
@@ -238,8 +238,8 @@ class CudaProjector:
         return self._plans[key]
 
     def _split(self, views: Array) -> Iterator[_Batch]:
-        points, rows = self._tables.points[views], self._tables.shape[0]
-        again = self._mu is not None and self.factors is None
+        points, rows = self.tables.points[views], self.tables.shape[0]
+        again = self.mu is not None and self.factors is None
         bytes_of = points * rows * (self._dtype.itemsize + (self._factor_type.itemsize if again else 0))
         if bytes_of.max() > self._scratch_bytes:
             raise DeviceError(
@@ -255,7 +255,7 @@ class CudaProjector:
                 rows=slice(begin, end),
                 views=part,
                 index=self._indices(part),
-                place=self._rows(self._tables.starts[part] + before[:, None]),
+                place=self._rows(self.tables.starts[part] + before[:, None]),
                 start=self._start[self._indices(part)],
                 points=int(points[begin:end].sum()),
                 chunk=self._chunk(part.size),
@@ -268,17 +268,17 @@ class CudaProjector:
 
     def _kept_or_made(self, batch: _Batch) -> tuple[Any, Any]:
         """Where each plane's factors begin (n, d), and the factors: all that are kept, or those of a batch."""
-        if self._mu is None or self.factors is not None:
+        if self.mu is None or self.factors is not None:
             return batch.start, self.factors
         return batch.place, self._factors_of(batch.index, batch.points, batch.place)
 
     def _factors_of(self, index: Any, points: int, start: Any) -> Any:
-        nz, ny, nx = self._tables.shape
-        factors = self._engine.xp.empty((points, nz), self._factor_type)
+        nz, ny, nx = self.tables.shape
+        factors = self.engine.xp.empty((points, nz), self._factor_type)
         self._launch(
             "attenuation_factors", self._column_grid(index.size), 0,
-            self._mu, self._inside, self._lattice, self._first, self._last, start, index, self._depths, self._bins[0],
-            ny, nx, nz, self._tables.voxel_cm, factors,
+            self.mu, self._inside, self._lattice, self._first, self._last, start, index, self._depths, self._bins[0],
+            ny, nx, nz, self.tables.voxel_cm, factors,
         )  # fmt: skip
         return factors
 
@@ -288,12 +288,12 @@ class CudaProjector:
 
     def _chunk(self, views: int) -> int:
         """Depth planes for one block, so that every processor has blocks enough."""
-        wanted = self._engine.processors * BLOCKS_PER_PROCESSOR
+        wanted = self.engine.processors * BLOCKS_PER_PROCESSOR
         return max(FEWEST_PLANES, -(-self._depths * self._tiles() * views // wanted))
 
     def _project(self, image: Any, batch: _Batch, out: Any, measured: Any, scatter: Any, lost: Any) -> None:
         """Expected counts of a batch into `out`, or with `measured` their ratio to what is expected."""
-        nz, ny, nx = self._tables.shape
+        nz, ny, nx = self.tables.shape
         columns, rows = self._bins
         views, chunks = batch.views.size, -(-self._depths // batch.chunk)
         parts = self._empty((chunks, views, columns, rows))
@@ -326,7 +326,7 @@ class CudaProjector:
 
     def _gather(self, turned: Any, batch: _Batch, image: Any) -> None:
         """Add to the image what the rotation's transpose makes of a batch's lattice points."""
-        nz, _, nx = self._tables.shape
+        nz, _, nx = self.tables.shape
         tile_u, tile_z = self._tile
         self._launch(
             "gather", (-(-self._pixels.size // tile_u), -(-nz // tile_z), 1), 9 * tile_u * (self._dtype.itemsize + 8),
@@ -336,7 +336,7 @@ class CudaProjector:
 
     def _launch(self, name: str, grid: tuple[int, int, int], shared: int, *arguments: Any) -> None:
         typed = tuple(_SCALARS.get(type(one), lambda same: same)(one) for one in arguments)
-        self._engine.launch(self._module, name, grid, shared, typed)
+        self.engine.launch(self._module, name, grid, shared, typed)
 
 
 class CupyEngine:

@@ -36,10 +36,10 @@ class HostEngine:
     shared_bytes = 1 << 18
 
     def __init__(self, folder, free_bytes=1 << 30):
-        self._folder, self._free_bytes = folder, free_bytes
+        self._folder, self.memory_bytes = folder, free_bytes
 
     def free_bytes(self):
-        return self._free_bytes
+        return self.memory_bytes
 
     def get(self, array):
         return array
@@ -131,7 +131,7 @@ def both(make_acquisition, small_tiles, folder):
 
 
 def arrays(projector, seed, dtype, views):
-    tables = projector._tables
+    tables = projector.tables
     nz, ny, nx = tables.shape
     rng = np.random.default_rng(seed)
     image = rng.standard_normal((ny, nx, nz)).astype(dtype)
@@ -171,11 +171,11 @@ def test_batches_and_factors_made_again_give_the_same(batches, kept, both):
     """Little memory: fewer views at once, factors of a batch at a time, other planes in a block's sum."""
     case, views = "even, several tiles", np.array([4, 2, 0, 1])
     whole = both(case, "float64", True, True)[1]
-    few = both(case, "float64", True, True, limit=None if kept else 0)[1]
-    one_view = int(whole._tables.points.max()) * whole._tables.shape[0] * 8 * (1 if kept else 2)
-    few._engine._free_bytes = 4 * (one_view * 4 // batches + 8)
-    few._plan()
-    assert len(few._batches(views)) == batches
+    few = both(case, "float64", True, True, limit=2**30 if kept else 0)[1]
+    one_view = int(whole.tables.points.max()) * whole.tables.shape[0] * 8 * (1 if kept else 2)
+    few.engine.memory_bytes = 4 * (one_view * 4 // batches + 8)
+    few = few.with_mu(few.mu)
+    assert len(few.batches(views)) == batches
     assert (few.factors is not None) == kept
     image, counts = arrays(whole, 6, "float64", views)
     close(few.forward(image, views), whole.forward(image, views), 1e-14)
@@ -232,9 +232,9 @@ def test_what_lies_outside_counts_as_nothing(both, case):
 
     host, device = both(case, "float64", True, True, orbit=ragged)
     full = both(case, "float64", True, True)[0]
-    inside = host._tables.inside[:, :, None]
+    inside = host.tables.inside[:, :, None]
     assert 0 < inside.sum() < inside.size - 3
-    full = full.with_mu(full._mu * inside)
+    full = full.with_mu(full.mu * inside)
     views = np.arange(5)
     image, counts = arrays(host, 9, "float64", views)
     for one in (host, device):
@@ -273,7 +273,7 @@ def test_factors_in_half_precision_are_off_by_a_rounding(both):
 def test_factors_hold_no_subnormal_number(half, both):
     """Below the smallest normal number of their type they are 0, in half precision below 6e-5, both ways alike."""
     device = both("even, several tiles", "float32", True, True, half=half)[1]
-    device = device.with_mu(np.full(device._image_shape, 20.0 if half else 100.0))
+    device = device.with_mu(np.full((*device.tables.shape[1:], device.tables.shape[0]), 20.0 if half else 100.0))
     kind = np.float16 if half else np.float32
     factors = device.factors.view(kind)
     assert (factors == 0).any()

@@ -191,7 +191,7 @@ def test_tables_hold_none_and_long_paths_let_nothing_through(camera, dtype, per_
     """Through lead the factors pass every size down to exp(-path) = 0 within the object."""
     acquisition, grid, cylinder, _ = camera
     model = SystemModel(acquisition, grid, dtype=dtype).with_mu(np.full_like(cylinder, per_cm, dtype))
-    tables, factors = model._projector._tables, np.concatenate(model._projector.factors)
+    tables, factors = model.projector.tables, np.concatenate(model.projector.factors)
     assert subnormals(factors) == 0
     assert (factors == 0).any()
     assert factors[factors > 0].min() < 1e6 * np.finfo(dtype).tiny

@@ -168,7 +168,7 @@ def test_nothing_far_beyond_the_orbit_is_computed(angle_deg, make_acquisition, d
     settings = {"dtype": "float64", "device": device}
     whole = host_arrays(SystemModel(acquisition, grid, mu=within, **settings))
     inside = host_arrays(SystemModel(acquisition, grid, mu=mu, crop_to_orbit=True, **settings))
-    points = [system._projector._tables.points.sum() for system in (whole, inside)]
+    points = [system.projector.tables.points.sum() for system in (whole, inside)]
     assert points[1] < 0.7 * points[0]
     image, counts = signed_noise(whole.image_shape, 2), signed_noise(whole.projections_shape, 3)
     for found, wanted in (
@@ -287,8 +287,8 @@ def test_factors_computed_again_are_the_cached_ones(tiny):
     """Same sums in the same order, so the results are the same bits."""
     cached = tiny("mixed, off centre", True, True, False)
     again = tiny("mixed, off centre", True, True, False, factor_memory_bytes=0)
-    assert cached._projector.factors is not None
-    assert again._projector.factors is None
+    assert cached.projector.factors is not None
+    assert again.projector.factors is None
     x, y = signed_noise(cached.image_shape, 5), signed_noise(cached.projections_shape, 6)
     np.testing.assert_array_equal(again.forward(x), cached.forward(x))
     np.testing.assert_array_equal(again.adjoint(y), cached.adjoint(y))
@@ -359,8 +359,8 @@ def test_astype_is_the_system_built_in_that_precision(tiny, clinical):
         x = signed_noise(system.image_shape, 3)
         twin = system.subset([4, 2]).astype("float32")
         assert twin.view_indices.tolist() == [4, 2]
-        assert twin._projector is system.astype("float32")._projector
-        assert (twin._projector.factors is None) == bool(options)
+        assert twin.projector is system.astype("float32").projector
+        assert (twin.projector.factors is None) == bool(options)
         np.testing.assert_allclose(
             twin.forward(x), system.forward(x)[[4, 2]], rtol=0, atol=1e-6 * system.forward(x).max()
         )
