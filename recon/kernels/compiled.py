@@ -10,10 +10,26 @@ _warned: list[str] = []
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile to machine code without the interpreter lock; several threads may run the result at once.
+    """Compile a function to machine code that runs without the interpreter lock.
 
     The cache follows numba's rules (NUMBA_CACHE_DIR, the package's folder, the user's cache folder). Where none is
     writable the code is compiled in memory in every process, with one warning.
+
+    Parameters
+    ----------
+    function
+        Function in numba's subset of Python.
+
+    Returns
+    -------
+    function
+        Compiled function, which several threads may run at once.
+
+    Examples
+    --------
+    >>> @compiled
+    ... def half(number):
+    ...     return 0.5 * number
     """
     try:
         return numba.njit(cache=True, nogil=True, fastmath={"contract"})(function)
