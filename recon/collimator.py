@@ -143,7 +143,7 @@ def lead_per_cm(energy_kev: float) -> float:
     Examples
     --------
     >>> round(lead_per_cm(140.5), 1)
-    27.2
+    26.9
     """
     import xraylib
 
@@ -172,7 +172,7 @@ def pixel_kernel(sigma_mm: NDArray[np.float64], pixel_mm: float) -> tuple[NDArra
     --------
     >>> weights, half = pixel_kernel(np.array([0.0, 2.0]), 4.0)
     >>> half.tolist(), weights.round(3).tolist()
-    ([0, 2], [[1.0, 0.0, 0.0], [0.684, 0.157, 0.001]])
+    ([0, 2], [[1.0, 0.0, 0.0], [0.683, 0.157, 0.001]])
     """
     sigma = np.asarray(sigma_mm, dtype=np.float64) / pixel_mm
     half = np.ceil(3.5 * sigma).astype(np.int64)

@@ -199,7 +199,7 @@ def continued(mu: MuMap, ct: Grid, reached: Array, head: Array, *, extend: bool)
     ...     MuMap(per_cm, grid, 140.5), Grid.upright((2, 1, 1), grid.voxel_mm, (0.0, 0.0, 4.0)), per_cm > 0,
     ...     np.ones(grid.shape, np.float32), extend=False,
     ... )
-    >>> filled.ravel().round(2).tolist(), notes
+    >>> [round(value, 2) for value in filled.ravel().tolist()], notes
     ([0.15, 0.15, 0.16], ['the CT ends up to 4 mm inside the head: its last slice was continued'])
     """
     per_cm = mu.per_cm.copy()

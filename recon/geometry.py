@@ -63,7 +63,7 @@ def detector_rights(view_angles_deg: ArrayLike) -> NDArray[np.float64]:
     Examples
     --------
     >>> detector_rights([0.0, 90.0]).tolist()
-    [[-1.0, 0.0], [0.0, 1.0]]
+    [[-1.0, 0.0], [-0.0, 1.0]]
     """
     sine, cosine = _sine_cosine(view_angles_deg)
     return np.stack([-cosine, sine], axis=-1)

@@ -121,7 +121,7 @@ def water_per_cm(energy_kev: float) -> float:
     Examples
     --------
     >>> round(water_per_cm(140.5), 4)
-    0.1537
+    0.1536
     """
     for (low_kev, low), (high_kev, high) in pairwise(_WATER):
         if low_kev <= energy_kev <= high_kev:

@@ -132,7 +132,7 @@ def primary_counts(name: str, window: EnergyWindow) -> float:
     Examples
     --------
     >>> round(primary_counts("Tc-99m", EnergyWindow("peak", 126.0, 154.0)), 3)
-    0.866
+    0.87
     """
     total = 0.0
     for energy_kev, intensity in nuclide(name).lines:

@@ -99,7 +99,7 @@ class SystemModel:
     >>> system = SystemModel(acquisition, default_grid(acquisition), resolution=False)
     >>> image = np.zeros(system.image_shape, np.float32)
     >>> image[1, 8, 8] = 1.0
-    >>> system.forward(image).sum(axis=(1, 2)).round(3).tolist()
+    >>> [round(float(counts), 3) for counts in system.forward(image).sum(axis=(1, 2))]
     [0.64, 0.64]
     """
 

@@ -27,14 +27,13 @@ def public(module):
 
 def missing_sections(thing):
     """Numpydoc sections that an object should have and has not."""
-    text = inspect.getdoc(thing) or ""
-    signature = inspect.signature(thing)
-    wanted = {"Examples"}
-    protocol = getattr(thing, "_is_protocol", False)
-    if signature.parameters and not protocol and not (inspect.isclass(thing) and issubclass(thing, Exception)):
-        wanted.add("Parameters")
-    if not inspect.isclass(thing) and signature.return_annotation not in (None, "None", inspect.Signature.empty):
-        wanted.add("Returns")
+    text, wanted = inspect.getdoc(thing) or "", {"Examples"}
+    if not (inspect.isclass(thing) and (issubclass(thing, Exception) or getattr(thing, "_is_protocol", False))):
+        signature = inspect.signature(thing)
+        if signature.parameters:
+            wanted.add("Parameters")
+        if not inspect.isclass(thing) and signature.return_annotation not in (None, "None", inspect.Signature.empty):
+            wanted.add("Returns")
     return sorted(section for section in wanted if f"{section}\n{'-' * len(section)}\n" not in text)
 
 
