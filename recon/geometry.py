@@ -96,7 +96,7 @@ def difference_deg(angles_deg: ArrayLike, others_deg: ArrayLike) -> NDArray[np.f
     >>> float(difference_deg(350.0, 10.0))
     -20.0
     """
-    return np.mod(np.asarray(angles_deg, np.float64) - others_deg + 180.0, 360.0) - 180.0
+    return np.mod(np.asarray(angles_deg, np.float64) - np.asarray(others_deg, np.float64) + 180.0, 360.0) - 180.0
 
 
 def gaps_deg(angles_deg: ArrayLike, period_deg: float = 360.0) -> NDArray[np.float64]:
