@@ -255,7 +255,7 @@ def tissue_mu(energy_kev: float) -> tuple[float, ...]:
 
     Examples
     --------
-    >>> round(tissue_mu(140.5)[TISSUES.index("cortical")], 3)
+    >>> round(tissue_mu(140.5)[-1], 3)
     0.293
     """
     low, high = TABULATED_KEV
