@@ -509,7 +509,7 @@ def covered_on(covered: Array | None, grid: Grid, factors: tuple[int, ...]) -> A
     if covered is None:
         return None
     step = factors[0]
-    planes = (covered[z * step : (z + 1) * step].all(axis=0) for z in range(grid.shape[0]))
+    planes = (np.asarray(covered[z * step : (z + 1) * step].all(axis=0)) for z in range(grid.shape[0]))
     return np.stack([_blocks(plane, factors).all(axis=(1, 3)) for plane in planes])
 
 
