@@ -25,16 +25,16 @@ def check_above_zero(named: Mapping[str, float]) -> None:
 
 def numbers(values: Iterable[float], axes: str, name: str, *, above_0: bool = False) -> tuple[float, ...]:
     """One finite number for each letter of `axes` ("xyz"); InputError for anything else."""
-    found = tuple(float(value) for value in values)
-    if len(found) != len(axes) or not all(math.isfinite(value) and (value > 0 or not above_0) for value in found):
+    checked = tuple(float(value) for value in values)
+    if len(checked) != len(axes) or not all(math.isfinite(value) and (value > 0 or not above_0) for value in checked):
         kind = "numbers above 0" if above_0 else "finite numbers"
-        raise InputError(f"{name} needs {len(axes)} {kind} ({', '.join(axes)}), got {found}")
-    return found
+        raise InputError(f"{name} needs {len(axes)} {kind} ({', '.join(axes)}), got {checked}")
+    return checked
 
 
 def sizes(values: Iterable[int], axes: str, name: str) -> tuple[int, ...]:
     """One whole number of at least 1 for each letter of `axes` ("zyx"); InputError for anything else."""
-    found = tuple(int(value) for value in values)
-    if len(found) != len(axes) or min(found) < 1:
-        raise InputError(f"{name} needs {len(axes)} sizes ({', '.join(axes)}) of at least 1, got {found}")
-    return found
+    checked = tuple(int(value) for value in values)
+    if len(checked) != len(axes) or min(checked) < 1:
+        raise InputError(f"{name} needs {len(axes)} sizes ({', '.join(axes)}) of at least 1, got {checked}")
+    return checked
