@@ -10,7 +10,7 @@ import numpy as np
 from spectac.learned.appearance import Appearance, columns_mm, edge_share, sharper
 from spectac.learned.patients import SIDE_WINDOWS, previews_of, scanner_of
 from spectac.recon.errors import InputError
-from spectac.recon.pipeline import preview_factors
+from spectac.recon.preview import preview_factors
 from spectac.recon.types import Array, Image
 from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.orbit import contour_radii_mm

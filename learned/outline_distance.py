@@ -15,9 +15,6 @@ from spectac.recon.types import Array, Image, MuMap
 MOST_HEAD_ML = 6000.0
 """Where more than this shows in the photopeak it is the air's as well: no outline that could be judged."""
 
-FOCI_ALONE = "foci alone and no head"
-"""What recon.contour says where it placed a standard head."""
-
 
 def outline_distance_mm(photopeak: Image, scatter: Image | None, mu: MuMap) -> float | None:
     """Mean distance in mm of a map's outline from the one that the data show; None where the data show none.
@@ -33,7 +30,7 @@ def outline_distance_mm(photopeak: Image, scatter: Image | None, mu: MuMap) -> f
     measured_rows = np.flatnonzero(photopeak.values.any(axis=(1, 2)))
     rows = slice(int(measured_rows[0]), int(measured_rows[-1]) + 1)
     outline = head_outline(photopeak, scatter)
-    if any(FOCI_ALONE in warning for warning in outline.warnings):
+    if outline.kind == "standard head":
         return None
     return mean_outline_distance_mm(body[rows], outline.mask[rows], mu.grid.voxel_mm)
 

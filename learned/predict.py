@@ -9,12 +9,9 @@ from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_windo
 from spectac.learned.refine import refined
 from spectac.recon.attenuation import NARROW_BEAM, Solver, uniform_map
 from spectac.recon.errors import InputError
+from spectac.recon.orbit_check import check_map_radius
 from spectac.recon.resample import on_field
-from spectac.recon.system import check_radius
 from spectac.recon.types import MuMap, Result
-
-REACH_PER_CM = 0.05
-"""As recon.system: what attenuates so much is body and cannot lie behind the collimator's face."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +60,7 @@ class PredictedMap:
             try:
                 found = estimate_map(solver, trained, self.rounds)
                 mu = _on_field(found.mu, solver)
-                check_radius(acquisition, mu.grid, mu.per_cm > REACH_PER_CM, "the predicted map")
+                check_map_radius(acquisition, mu, "the predicted map")
                 if self.heed_limits:
                     doubts = map_doubts(photopeak, scatter, found.mu, found.uncertainty, trained.coverage)
             except InputError as error:  # a map that reaches through the collimator, in the last or an earlier round
@@ -74,7 +71,7 @@ class PredictedMap:
                 raise InputError(f"no map can be predicted for this study: {reasons}; choose another --attenuation")
             try:
                 uniform, notes = uniform_map(solver, None, None)
-                check_radius(acquisition, uniform.grid, uniform.per_cm > REACH_PER_CM, "the uniform map")
+                check_map_radius(acquisition, uniform, "the uniform map")
             except InputError as error:
                 raise InputError(
                     f"no map can be predicted for this study: {reasons}; nor can a uniform one be used: {error}"
@@ -95,7 +92,7 @@ class PredictedMap:
             try:
                 better, more = refined(solver, found.mu)
                 fine = _on_field(better, solver)
-                check_radius(acquisition, fine.grid, fine.per_cm > REACH_PER_CM, "the refined map")
+                check_map_radius(acquisition, fine, "the refined map")
                 mu, notes = fine, (*notes, *more)
             except InputError as error:
                 notes = (*notes, f"the map was not refined: {error}")

@@ -1,15 +1,26 @@
-"""Exceptions for input at fault, each with a message that says what to do."""
+"""Exceptions whose message tells the user what to do."""
 
 
 class InputError(ValueError):
     """Bad input from a user or a file: one line with what was needed, what came and what to do next.
 
-    The command line prints it and exits with code 2; every other exception is a defect of spectac.
+    The command line prints it and exits with code 2. Every other exception is a defect of spectac.
+
+    Examples
+    --------
+    >>> isinstance(InputError("--subsets must be above 0, not -1"), ValueError)
+    True
     """
 
 
 class DeviceError(InputError):
-    """The GPU cannot do this; the CPU may."""
+    """The GPU cannot do this; the CPU may.
+
+    Examples
+    --------
+    >>> issubclass(DeviceError, InputError)
+    True
+    """
 
 
 class MissingExtraError(InputError):

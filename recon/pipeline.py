@@ -6,30 +6,22 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
-from spectac.recon import filters, geometry
+from spectac.recon import geometry
 from spectac.recon import scatter as windows
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
 from spectac.recon.backprojection import fbp
 from spectac.recon.calibration import Calibration, read_calibration
-from spectac.recon.contour_preview import HEAD_ML, exceeded, largest
 from spectac.recon.device import device_errors, own_stream, select_device
 from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import DeviceError, InputError
-from spectac.recon.resample import rebin, rebin_acquisition, resample
+from spectac.recon.orbit_check import check_orbit
+from spectac.recon.preview import placed, preview_grid, preview_image
 from spectac.recon.settings import ReconstructionSettings
 from spectac.recon.system import SystemModel
-from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
+from spectac.recon.types import Array, Grid, Image, MuMap, Result, Study
 
 _T = TypeVar("_T")
-
-PREVIEW_VOXEL_MM = 4.0
-PREVIEW_SIZE = 64
-PREVIEW_FWHM_MM = 6.0
-PREVIEW_ABOVE_VERTEX_MM = 24.0
-PREVIEW_TOP_MM2 = 500.0
-PREVIEW_AIR_MM = 115.0
 
 
 def reconstruct(
@@ -99,11 +91,32 @@ class _Kept:
 class StudySolver:
     """The solver (attenuation.Solver) of one study with one user's settings.
 
-    Previews and the image without a map are computed once and serve all models that the solver is given.
-    `borrowed_s` are the seconds that the current model saved because an earlier one had them computed.
+    Previews and the image without a map are computed once and serve all models that the solver is given. `borrowed_s`
+    are the seconds that the current model saved because an earlier one had them computed.
 
-    Raises InputError where the data cannot be reconstructed: corrected projections, no counts, or an orbit inside the
-    object.
+    Parameters
+    ----------
+    study
+        Raw projections.
+    settings
+        How to reconstruct; None: the defaults of ReconstructionSettings.
+    grid
+        Grid of the images; None: `geometry.default_grid`.
+
+    Raises
+    ------
+    InputError
+        For projections that are already corrected, fewer than 4 views, no counts, and an orbit through the object.
+
+    Examples
+    --------
+    >>> from spectac.recon import Acquisition, EnergyWindow
+    >>> acquisition = Acquisition(
+    ...     np.arange(0.0, 360.0, 30.0), np.full(12, 140.0), (2, 32), (4.0, 4.0), np.full(12, 10.0), "Tc-99m", None
+    ... )
+    >>> study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 12, 2, 32)))
+    >>> StudySolver(study, ReconstructionSettings(resolution=False, subsets=3))(None).unit
+    'cps/mL'
     """
 
     def __init__(
@@ -131,10 +144,10 @@ class StudySolver:
                 "spectac needs the projections as they were measured"
             )
         if study.acquisition.views < FEWEST_VIEWS:
-            raise InputError(f"{study.acquisition.views} views are no tomography: at least {FEWEST_VIEWS} are needed")
+            raise InputError(f"at least {FEWEST_VIEWS} views are needed, got {study.acquisition.views}")
         if not projections.counts.any():
             raise InputError("the photopeak projections hold no counts")
-        _check_orbit(projections)
+        check_orbit(projections)
         self._note_acquisition()
         self._acquisition_notes = tuple(self.notes)
 
@@ -222,10 +235,10 @@ class StudySolver:
             f"{settings.algorithm} {settings.iterations} x {subsets}, {blur} resolution recovery, "
             f"scatter: {self.projections.scatter_method}"
         )
-        return Image(values, self.grid, self._unit, history=(described,))
+        return Image(values, self.grid, self.study.acquisition.image_unit, history=(described,))
 
     def _on_device(self, what: str, work: Callable[[str], _T]) -> tuple[_T, str]:
-        """Work on the device that the user asked for, and which that was; with "auto" the CPU where the GPU cannot."""
+        """Result of `work` on the device of the settings, and that device; with "auto" the CPU where the GPU fails."""
         device = select_device(self.settings.device)
         try:
             with device_errors(), own_stream(device):
@@ -234,12 +247,12 @@ class StudySolver:
             if self.settings.device != "auto":
                 raise
             reason = str(error)
-        # Beyond the block, so that what the GPU holds is given back first.
+        # Outside of the block, where the GPU's memory is free again.
         self.notes.append(f"{what} on the CPU: {reason}")
         return work("cpu"), "cpu"
 
     def _iterated(self, mu: MuMap | None, subsets: int, device: str) -> tuple[Array, float]:
-        """Image (z, y, x) by the settings' iterations, and the counts that it cannot explain."""
+        """Image (z, y, x) by the settings' iterations, and the counts in bins whose expectation is 0."""
         lost: dict[int, Array] = {}
 
         def watch(update: Update) -> None:
@@ -247,7 +260,7 @@ class StudySolver:
             if self.on_update is not None:
                 self.on_update(update)
 
-        system = self._system(mu, self.settings.resolution, device)
+        system = self._system(mu, device)
         scatter = self.projections.scatter
         image = osem(
             system,
@@ -261,23 +274,18 @@ class StudySolver:
         return system.get(image), sum(float(one) for one in lost.values())
 
     def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
-        """Image of a window (None: the photopeak) by a fixed protocol, whatever the user's settings.
-
-        The protocol is that of preview_image, resampled to 64^3 voxels of 4 mm, placed by the uncorrected photopeak
-        (see preview_grid). It is uncorrected unless a map is given.
-        """
+        """Image of a window (None: the photopeak) by the fixed protocol of preview.py, corrected by `mu` if given."""
         photopeak = self._once("preview", self._placed_preview).image
         if mu is not None:
-            return _on_grid(self._preview_of(window, mu), photopeak.grid)
+            return placed(self._preview_of(window, mu), photopeak.grid)
         if window is None:
             return photopeak
-        scatter = self._once(f"preview of {window}", lambda: _on_grid(self._preview_of(window, None), photopeak.grid))
-        return scatter.image
+        return self._once(f"preview of {window}", lambda: placed(self._preview_of(window, None), photopeak.grid)).image
 
     def _placed_preview(self) -> Image:
         """Uncorrected preview of the photopeak, on the grid that it places itself."""
         image = self._preview_of(None, None)
-        return _on_grid(image, preview_grid(image.values, image.grid))
+        return placed(image, preview_grid(image.values, image.grid))
 
     def _preview_of(self, window: str | None, mu: MuMap | None) -> Image:
         counts = self.projections.counts
@@ -292,28 +300,22 @@ class StudySolver:
         """Expected counts (v, z, u) of an image on the solver's grid, without scatter."""
         if not image.grid.same_as(self.grid):
             raise InputError(f"the image's grid {image.grid.shape} is not the reconstruction's {self.grid.shape}")
-        return self._system(mu, self.settings.resolution, "cpu").forward(image.values)
+        return self._system(mu, "cpu").forward(image.values)
 
     def fbp(self, counts: Array) -> Image:
         """Filtered backprojection of counts (v, z, u) of any sign, without attenuation."""
-        chosen = self.settings.ramp_window
-        values = fbp(
-            self.study.acquisition, counts, self.grid, window=chosen.window, cutoff=chosen.cutoff, order=chosen.order
-        )
-        described = f"fbp, {chosen.name}, scatter: {self.projections.scatter_method}"
-        return Image(values, self.grid, self._unit, history=(described,))
+        window = self.settings.ramp_window
+        values = fbp(self.study.acquisition, counts, self.grid, window)
+        described = f"fbp, {window.name}, scatter: {self.projections.scatter_method}"
+        return Image(values, self.grid, self.study.acquisition.image_unit, history=(described,))
 
-    @property
-    def _unit(self) -> str:
-        return _unit(self.study.acquisition)
-
-    def _system(self, mu: MuMap | None, resolution: bool, device: str) -> SystemModel:
+    def _system(self, mu: MuMap | None, device: str) -> SystemModel:
         return SystemModel(
             self.study.acquisition,
             self.grid,
             mu=None if mu is None else map_on_grid(mu, self.grid),
             energy_kev=self.energy_kev,
-            resolution=resolution,
+            resolution=self.settings.resolution,
             device=device,
             crop_to_orbit=True,
             half_factors=True,
@@ -333,95 +335,3 @@ class StudySolver:
                 f"the resolution of collimator {collimator.name} was computed from its holes and could not be "
                 "compared with a vendor's figure: check it with a line source, or give --psf"
             )
-
-
-def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = None, *, device: str = "cpu") -> Image:
-    """Image of counts (v, z, u) by the protocol of previews, on the grid of the projections rebinned to about 4 mm.
-
-    OSEM of 4 iterations with 10 subsets (fewer where the views do not suffice), no resolution recovery or scatter,
-    attenuation by `mu` where one is given; Gaussian of 6 mm.
-    """
-    factor_z, factor_u = preview_factors(acquisition.pixel_mm)
-    coarse = rebin_acquisition(acquisition, factor_z, factor_u)
-    grid = geometry.default_grid(coarse)
-    subsets = max(1, min(10, coarse.views // FEWEST_VIEWS))
-    system = SystemModel(
-        coarse,
-        grid,
-        mu=None if mu is None else map_on_grid(mu, grid),
-        energy_kev=None if mu is None else mu.energy_kev,
-        resolution=False,
-        device=device,
-    )
-    few = system.put(rebin(counts, factor_z, factor_u))
-    values = system.get(osem(system, few, iterations=4, subsets=subsets))
-    return Image(filters.gaussian(values, grid.voxel_mm, PREVIEW_FWHM_MM), grid, _unit(acquisition))
-
-
-def preview_factors(pixel_mm: tuple[float, float]) -> tuple[int, int]:
-    """How many pixels (z, u) of the camera make one of a preview, so that it comes nearest to 4 mm."""
-    factor_z, factor_u = (max(1, round(PREVIEW_VOXEL_MM / length)) for length in pixel_mm)
-    return factor_z, factor_u
-
-
-def _unit(acquisition: Acquisition) -> str:
-    return "cps/mL" if acquisition.times_known else "relative"
-
-
-def _on_grid(image: Image, grid: Grid) -> Image:
-    return replace(image, values=resample(image.values, image.grid, grid), grid=grid)
-
-
-def preview_grid(values: Array, grid: Grid) -> Grid:
-    """The 64^3 grid of 4 mm on which an uncorrected image (z, y, x) is previewed.
-
-    The air's level of a slice, the median beyond 115 mm from the field's axis, is subtracted. The head is the largest
-    connected part above 0.3 of the level that 400 mL exceed (and above 0.05 of that of 5 mL, should there be foci
-    alone). In plane the grid is centred on it. Axially it is centred on the field where that fits into 256 mm; a longer
-    field is cut so that the top lies 24 mm above the highest slice in which the head covers 500 mm2.
-    """
-    z, y, x = grid.centres_mm()
-    voxel_mm = np.array(grid.voxel_mm)
-    radius = np.hypot((y - y.mean())[:, None], (x - x.mean())[None, :])
-    ring = (radius > PREVIEW_AIR_MM) & (radius < 0.5 * min(np.ptp(y), np.ptp(x)) + 0.5 * voxel_mm[1])
-    net = values - np.median(values[:, ring], axis=1)[:, None, None] if ring.any() else values
-    head, focus = (exceeded(net, ml, voxel_mm) for ml in (HEAD_ML, 5.0))
-    bright = largest(net > max(0.3 * head, 0.05 * focus))
-    covered = np.flatnonzero(bright.sum(axis=(1, 2)) * voxel_mm[1] ** 2 >= PREVIEW_TOP_MM2)
-    rows, columns = np.nonzero(bright.any(axis=0))
-    length = PREVIEW_SIZE * PREVIEW_VOXEL_MM
-    half = 0.5 * (length - PREVIEW_VOXEL_MM)
-    centre_x, centre_y = (float(axis[index].mean()) if index.size else 0.0 for axis, index in ((x, columns), (y, rows)))
-    centre_z = 0.5 * (z[0] + z[-1])
-    if grid.shape[0] * grid.voxel_mm[0] > length and covered.size:
-        centre_z = z[covered[-1]] + PREVIEW_ABOVE_VERTEX_MM - 0.5 * length
-    return Grid.upright(
-        (PREVIEW_SIZE,) * 3, (PREVIEW_VOXEL_MM,) * 3, (centre_x - half, centre_y - half, centre_z - half)
-    )
-
-
-def _check_orbit(projections: Projections) -> None:
-    """Refuse an orbit that passes through the object.
-
-    The object's extent along a view's normal is read off the views a quarter turn away, at half of the maximum of their
-    profile: an underestimate for any rounded object, so that only an impossible orbit is refused.
-    """
-    acquisition: Acquisition = projections.acquisition
-    angles = np.asarray(acquisition.view_angles_deg)
-    profiles = gaussian_filter1d(projections.counts.sum(axis=1, dtype=np.float64), 1.5, axis=1)
-    columns = np.arange(acquisition.matrix[1])
-    pitch = acquisition.pixel_mm[1]
-    for view in range(acquisition.views):
-        for turn, sign in ((90.0, 1.0), (-90.0, -1.0)):
-            apart = np.abs(np.mod(angles - angles[view] - turn + 180.0, 360.0) - 180.0)
-            other = int(np.argmin(apart))
-            if apart[other] > 10.0 or not profiles[other].any():
-                continue
-            bright = columns[profiles[other] >= 0.5 * profiles[other].max()]
-            place = (bright - 0.5 * (columns.size - 1)) * pitch - np.asarray(acquisition.u_offset_mm)[other]
-            reach = float((sign * place).max())
-            if reach > acquisition.radii_mm[view] + pitch:
-                raise InputError(
-                    f"the collimator face of view {view} lies {acquisition.radii_mm[view]:g} mm from the axis, but the "
-                    f"activity reaches {reach:.0f} mm towards it: check the radius (--radius-mm)"
-                )

@@ -22,7 +22,7 @@ from spectac.recon.nuclides import nuclide as nuclide_of_name
 if TYPE_CHECKING:
     from spectac.recon.attenuation import AttenuationModel
     from spectac.recon.backprojection import RampWindow
-    from spectac.recon.em import RelativeDifferencePrior
+    from spectac.recon.bsrem import RelativeDifferencePrior
     from spectac.recon.filters import PostFilter
 
 _Class = TypeVar("_Class", bound=type)
@@ -390,7 +390,7 @@ class ReconstructionSettings(ProjectionSettings):
     @property
     def prior(self) -> "RelativeDifferencePrior | None":
         """The prior of MAP."""
-        from spectac.recon.em import RelativeDifferencePrior
+        from spectac.recon.bsrem import RelativeDifferencePrior
 
         return None if self.prior_beta is None else RelativeDifferencePrior(self.prior_beta)
 

@@ -24,10 +24,10 @@ HOMES = {
     "nibabel": ("recon/io/",),
     "pydicom": ("recon/io/",),
     "skimage": ("recon/quantify.py", "app/compare.py"),
-    "SimpleITK": ("recon/io/", "recon/ct.py"),
+    "SimpleITK": ("recon/io/", "recon/ct_register.py"),
     "xraylib": ("recon/ct.py", "recon/collimator.py", "simulate/", "benchmarks/"),
     "torch": ("learned/", "benchmarks/peers/"),
-    "cupy": ("recon/kernels/cuda.py", "recon/device.py", "benchmarks/peers/ceilings.py"),
+    "cupy": ("recon/kernels/cuda_projector.py", "recon/device.py", "benchmarks/peers/ceilings.py"),
     "parallelproj": ("recon/parallelproj_operator.py",),
     "typer": ("app/",),
     "rich": ("app/",),
@@ -69,9 +69,10 @@ def test_imports_follow_the_arrows(path):
 
 
 def test_types_stand_at_the_bottom():
-    """types.py imports nothing of recon but the two tables it is made of and the error class."""
+    """types.py imports nothing of recon but the two tables that it is made of, the checks and the error class."""
     own = {name for name in imported(ROOT / "recon" / "types.py") if name.startswith("spectac.")}
     assert {name.rsplit(".", 1)[0] for name in own} <= {
+        "spectac.recon.checks",
         "spectac.recon.collimator",
         "spectac.recon.errors",
         "spectac.recon.nuclides",

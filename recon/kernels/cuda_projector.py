@@ -1,8 +1,8 @@
 """The projector on a GPU: the kernels of spect.cu, all views of a batch at once, on CuPy arrays of one dtype.
 
-Nothing is copied from or to the host inside an operation, but the indices of views that are asked for the first time.
-One projector sums in one order, so that it gives the same bits every time, lost counts aside; how many views and planes
-a sum takes at once depends on the device and its free memory.
+Inside an operation nothing is copied from or to the host but the indices of views at their first use. One projector
+sums in one order and so gives the same bits every time, except for lost counts. How many views and planes a sum takes
+at once depends on the device and its free memory.
 """
 
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from spectac.recon.errors import DeviceError
 from spectac.recon.kernels.subnormal import FAINT
-from spectac.recon.kernels.tables import Tables
+from spectac.recon.kernels.view_tables import ViewTables
 from spectac.recon.types import Array
 
 LANES, ROWS = 32, 8
@@ -28,28 +28,6 @@ FEWEST_PLANES = 4
 """A block projects at least this many depth planes, and fewer than all where that gives every processor blocks."""
 
 _SCALARS = {int: np.int32, float: np.float64}
-
-
-class Engine(Protocol):
-    """What runs the kernels: CuPy, or in tests the same source compiled for the CPU."""
-
-    xp: Any
-    processors: int
-    shared_bytes: int
-
-    def free_bytes(self) -> int:
-        """Device memory that can be had."""
-
-    def get(self, array: Any) -> Any:
-        """An array of the device as numpy's."""
-
-    def module(self, options: tuple[str, ...]) -> Any:
-        """Source compiled with these definitions."""
-
-    def launch(
-        self, module: Any, name: str, grid: tuple[int, int, int], shared: int, arguments: tuple[Any, ...]
-    ) -> None:
-        """Run a kernel by blocks of LANES x ROWS threads; None stands for a null pointer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,116 +48,132 @@ class _Batch:
 
 
 class CudaProjector:
-    """As CpuProjector, with arrays on the device of `engine`.
+    """As CpuProjector, with arrays on a GPU.
 
-    Attenuation factors of all views are kept where they fit into `factor_memory_bytes` (default: half of the device
-    memory that is free), in half precision with `half_factors`; else they are computed for every batch of views. The
-    scratch of a batch takes at most a quarter of the memory that is free.
-    Raises DeviceError where the blur is too wide for the device, or where one view does not fit.
+    The scratch of a batch of views takes at most a quarter of the free memory.
+
+    Parameters
+    ----------
+    tables
+        Lattice and blur of every view.
+    dtype
+        float32 or float64.
+    factor_memory_bytes
+        Memory in which the attenuation factors of all views are kept; None: half of the free memory. Larger ones are
+        computed for every batch.
+    half_factors
+        Keep the factors of float32 in half precision.
+    engine
+        What runs the kernels.
+
+    Raises
+    ------
+    DeviceError
+        Where the blur is too wide for the device, or one view does not fit.
     """
 
     def __init__(
         self,
-        tables: Tables,
+        tables: ViewTables,
         dtype: np.dtype,
         factor_memory_bytes: int | None,
         *,
         half_factors: bool = False,
-        engine: Engine,
+        engine: "CupyEngine",
     ) -> None:
-        self._engine, self._dtype = engine, dtype
+        self.engine, self._dtype = engine, dtype
         self.xp = engine.xp
-        self._tables, self._factor_memory_bytes = tables, factor_memory_bytes
+        self.tables, self._factor_memory_bytes = tables, factor_memory_bytes
         self._depths = tables.frames.depths
         self._taps = max(tables.kernel_u.shape[2], tables.kernel_z.shape[2])
         self._half = half_factors and dtype == np.float32
         self._tile = self._smallest_enough()
         self._module = engine.module(definitions(dtype, self._half, self._tile))
         self._put_tables()
-        self._mu: Any = None
+        self.mu: Any = None
         self.factors: Any = None
         self._plan()
 
     def put(self, array: Any) -> Any:
         """A numpy array on the device, as it is."""
-        return self._engine.xp.asarray(array)
+        return self.engine.xp.asarray(array)
 
     def get(self, array: Any) -> Any:
         """An array of the device as numpy's."""
-        return self._engine.get(array)
+        return self.engine.get(array)
 
     def contiguous(self, array: Any) -> Any:
         """Array in C order and this precision; copied where it is not."""
-        return self._engine.xp.ascontiguousarray(array, dtype=self._dtype)
+        return self.engine.xp.ascontiguousarray(array, dtype=self._dtype)
 
     def with_mu(self, per_cm: Any) -> "CudaProjector":
         """The same projector through another map (y, x, z) in 1/cm."""
         other = copy(self)
-        other._mu, other.factors = self.contiguous(per_cm), None
+        other.mu, other.factors = self.contiguous(per_cm), None
         other._plan()
-        needed = int(self._tables.points.sum()) * self._tables.shape[0] * self._factor_type.itemsize
-        limit = self._engine.free_bytes() // 2 if self._factor_memory_bytes is None else self._factor_memory_bytes
+        needed = int(self.tables.points.sum()) * self.tables.shape[0] * self._factor_type.itemsize
+        limit = self.engine.free_bytes() // 2 if self._factor_memory_bytes is None else self._factor_memory_bytes
         if needed <= limit:
-            index = self._indices(np.arange(self._tables.points.size))
-            other.factors = other._factors_of(index, int(self._tables.points.sum()), self._start)
+            index = self._indices(np.arange(self.tables.points.size))
+            other.factors = other._factors_of(index, int(self.tables.points.sum()), self._start)
             other._plan()
         return other
 
     def forward(self, image: Any, views: Array) -> Any:
         """Expected counts (n, u, z)."""
         out = self._empty((views.size, *self._bins))
-        for batch in self._batches(views):
+        for batch in self.batches(views):
             self._project(image, batch, out[batch.rows], None, None, None)
         return out
 
     def adjoint(self, counts: Any, views: Array) -> Any:
         """Transpose of `forward`: an image."""
-        image = self._engine.xp.zeros(self._image_shape, self._dtype)
-        for batch in self._batches(views):
-            self._gather(self._spread(counts[batch.rows], batch, attenuated=self._mu is not None), batch, image)
+        image = self.engine.xp.zeros(self._image_shape, self._dtype)
+        for batch in self.batches(views):
+            self._gather(self._spread(counts[batch.rows], batch, attenuated=self.mu is not None), batch, image)
         return image
 
     def gradient_mu(self, image: Any, residual: Any, views: Array) -> Any:
         """Derivative (y, x, z) of sum(residual * forward(image)) to mu, per 1/cm."""
-        gradient = self._engine.xp.zeros(self._image_shape, self._dtype)
-        nz, ny, nx = self._tables.shape
-        for batch in self._batches(views):
+        gradient = self.engine.xp.zeros(self._image_shape, self._dtype)
+        nz, ny, nx = self.tables.shape
+        for batch in self.batches(views):
             turned = self._spread(residual[batch.rows], batch, attenuated=False)
             start, factors = self._kept_or_made(batch)
             self._launch(
                 "gradient_columns", self._column_grid(batch.views.size), 0,
                 image, self._inside, self._lattice, self._first, self._last, start, factors, int(factors is not None),
-                batch.index, batch.place, self._depths, self._bins[0], ny, nx, nz, self._tables.voxel_cm, turned,
+                batch.index, batch.place, self._depths, self._bins[0], ny, nx, nz, self.tables.voxel_cm, turned,
             )  # fmt: skip
             self._gather(turned, batch, gradient)
         return gradient
 
-    def explain(self, image: Any, measured: Any, scatter: Any, views: Array) -> tuple[Any, Any]:
+    def em_backprojection(self, image: Any, measured: Any, scatter: Any, views: Array) -> tuple[Any, Any]:
         """A^T(measured / (A image + scatter)), and the counts () measured where that expectation is 0."""
-        lost = self._engine.xp.zeros(1, np.float64)
+        lost = self.engine.xp.zeros(1, np.float64)
         ratio = self._empty((views.size, *self._bins))
-        for batch in self._batches(views):
+        for batch in self.batches(views):
             extra = None if scatter is None else scatter[batch.rows]
             self._project(image, batch, ratio[batch.rows], measured[batch.rows], extra, lost)
         return self.adjoint(ratio, views), lost[0]
 
-    def improve(self, image: Any, explained: Any, inverse: Any) -> None:
-        """Multiply an image in place by explained * inverse where inverse is positive; what is FAINT becomes 0."""
+    def em_update(self, image: Any, backprojected: Any, inverse: Any) -> None:
+        """Multiply an image in place by backprojected * inverse where inverse is positive; what is FAINT becomes 0."""
         # The largest value stays on the device: nothing waits for it.
         faint = image.max().reshape(1) * self._dtype.type(FAINT)
         self._launch(
-            "improve", (-(-image.size // (LANES * ROWS)), 1, 1), 0,
-            image, explained, inverse, faint, np.int64(image.size),
+            "em_update", (-(-image.size // (LANES * ROWS)), 1, 1), 0,
+            image, backprojected, inverse, faint, np.int64(image.size),
         )  # fmt: skip
 
     @property
     def _bins(self) -> tuple[int, int]:
         """Columns and rows of a projection."""
-        return self._tables.matrix[1], self._tables.matrix[0]
+        return self.tables.matrix[1], self.tables.matrix[0]
 
     @property
     def _image_shape(self) -> tuple[int, int, int]:
-        nz, ny, nx = self._tables.shape
+        nz, ny, nx = self.tables.shape
         return ny, nx, nz
 
     @property
@@ -188,7 +182,7 @@ class CudaProjector:
 
     def _put_tables(self) -> None:
         """Copy the tables to the device, once."""
-        tables, xp = self._tables, self._engine.xp
+        tables, xp = self.tables, self.engine.xp
         frames = tables.frames
         rows = np.cumsum(tables.points) - tables.points
         self._start = self._rows(tables.starts + rows[:, None])
@@ -206,18 +200,18 @@ class CudaProjector:
         self._weights = xp.asarray(tables.weights.astype(self._dtype))
 
     def _rows(self, rows: Array) -> Any:
-        return self._engine.xp.asarray(rows.astype(np.int64))
+        return self.engine.xp.asarray(rows.astype(np.int64))
 
     def _indices(self, views: Array) -> Any:
-        return self._engine.xp.asarray(views.astype(np.int32))
+        return self.engine.xp.asarray(views.astype(np.int32))
 
     def _empty(self, shape: tuple[int, ...]) -> Any:
-        return self._engine.xp.empty(shape, self._dtype)
+        return self.engine.xp.empty(shape, self._dtype)
 
     def _smallest_enough(self) -> tuple[int, int]:
         """The largest tile whose shared memory the device has."""
         for tile in TILES:
-            if self._shared_bytes(tile) <= self._engine.shared_bytes:
+            if self._shared_bytes(tile) <= self.engine.shared_bytes:
                 return tile
         raise DeviceError(
             f"a blur of {self._taps - 1} pixels to either side is too wide for this GPU: use --device cpu, or rebin "
@@ -233,10 +227,10 @@ class CudaProjector:
 
     def _plan(self) -> None:
         """Forget the batches of views; from now on their scratch takes at most a quarter of what is free now."""
-        self._scratch_bytes = self._engine.free_bytes() // 4
+        self._scratch_bytes = self.engine.free_bytes() // 4
         self._plans: dict[bytes, list[_Batch]] = {}
 
-    def _batches(self, views: Array) -> list[_Batch]:
+    def batches(self, views: Array) -> list[_Batch]:
         """The views in batches, made once."""
         key = views.tobytes()
         if key not in self._plans:
@@ -244,8 +238,8 @@ class CudaProjector:
         return self._plans[key]
 
     def _split(self, views: Array) -> Iterator[_Batch]:
-        points, rows = self._tables.points[views], self._tables.shape[0]
-        again = self._mu is not None and self.factors is None
+        points, rows = self.tables.points[views], self.tables.shape[0]
+        again = self.mu is not None and self.factors is None
         bytes_of = points * rows * (self._dtype.itemsize + (self._factor_type.itemsize if again else 0))
         if bytes_of.max() > self._scratch_bytes:
             raise DeviceError(
@@ -261,7 +255,7 @@ class CudaProjector:
                 rows=slice(begin, end),
                 views=part,
                 index=self._indices(part),
-                place=self._rows(self._tables.starts[part] + before[:, None]),
+                place=self._rows(self.tables.starts[part] + before[:, None]),
                 start=self._start[self._indices(part)],
                 points=int(points[begin:end].sum()),
                 chunk=self._chunk(part.size),
@@ -274,17 +268,17 @@ class CudaProjector:
 
     def _kept_or_made(self, batch: _Batch) -> tuple[Any, Any]:
         """Where each plane's factors begin (n, d), and the factors: all that are kept, or those of a batch."""
-        if self._mu is None or self.factors is not None:
+        if self.mu is None or self.factors is not None:
             return batch.start, self.factors
         return batch.place, self._factors_of(batch.index, batch.points, batch.place)
 
     def _factors_of(self, index: Any, points: int, start: Any) -> Any:
-        nz, ny, nx = self._tables.shape
-        factors = self._engine.xp.empty((points, nz), self._factor_type)
+        nz, ny, nx = self.tables.shape
+        factors = self.engine.xp.empty((points, nz), self._factor_type)
         self._launch(
             "attenuation_factors", self._column_grid(index.size), 0,
-            self._mu, self._inside, self._lattice, self._first, self._last, start, index, self._depths, self._bins[0],
-            ny, nx, nz, self._tables.voxel_cm, factors,
+            self.mu, self._inside, self._lattice, self._first, self._last, start, index, self._depths, self._bins[0],
+            ny, nx, nz, self.tables.voxel_cm, factors,
         )  # fmt: skip
         return factors
 
@@ -294,12 +288,12 @@ class CudaProjector:
 
     def _chunk(self, views: int) -> int:
         """Depth planes for one block, so that every processor has blocks enough."""
-        wanted = self._engine.processors * BLOCKS_PER_PROCESSOR
+        wanted = self.engine.processors * BLOCKS_PER_PROCESSOR
         return max(FEWEST_PLANES, -(-self._depths * self._tiles() * views // wanted))
 
     def _project(self, image: Any, batch: _Batch, out: Any, measured: Any, scatter: Any, lost: Any) -> None:
         """Expected counts of a batch into `out`, or with `measured` their ratio to what is expected."""
-        nz, ny, nx = self._tables.shape
+        nz, ny, nx = self.tables.shape
         columns, rows = self._bins
         views, chunks = batch.views.size, -(-self._depths // batch.chunk)
         parts = self._empty((chunks, views, columns, rows))
@@ -332,7 +326,7 @@ class CudaProjector:
 
     def _gather(self, turned: Any, batch: _Batch, image: Any) -> None:
         """Add to the image what the rotation's transpose makes of a batch's lattice points."""
-        nz, _, nx = self._tables.shape
+        nz, _, nx = self.tables.shape
         tile_u, tile_z = self._tile
         self._launch(
             "gather", (-(-self._pixels.size // tile_u), -(-nz // tile_z), 1), 9 * tile_u * (self._dtype.itemsize + 8),
@@ -342,11 +336,14 @@ class CudaProjector:
 
     def _launch(self, name: str, grid: tuple[int, int, int], shared: int, *arguments: Any) -> None:
         typed = tuple(_SCALARS.get(type(one), lambda same: same)(one) for one in arguments)
-        self._engine.launch(self._module, name, grid, shared, typed)
+        self.engine.launch(self._module, name, grid, shared, typed)
 
 
 class CupyEngine:
-    """The current CUDA device through CuPy; kernels are compiled at the first use and kept in CuPy's cache."""
+    """The current CUDA device through CuPy, which compiles kernels at the first use and keeps them in its cache.
+
+    Tests run the same source on the CPU through an engine with the same methods.
+    """
 
     def __init__(self) -> None:
         import cupy
@@ -373,11 +370,11 @@ class CupyEngine:
     def launch(
         self, module: Any, name: str, grid: tuple[int, int, int], shared: int, arguments: tuple[Any, ...]
     ) -> None:
-        """Run a kernel on the current stream."""
+        """Run a kernel on the current stream by blocks of LANES x ROWS threads; None stands for a null pointer."""
         kernel = self._kernels.get((id(module), name))
         if kernel is None:
             kernel = self._kernels[id(module), name] = module.get_function(name)
-            # The limit is the function's, which all projectors of a kind share: the same for every one of them.
+            # The limit belongs to the function, which all projectors of a kind share: it is the same for all of them.
             kernel.max_dynamic_shared_size_bytes = self.shared_bytes
         kernel(
             grid, (LANES, ROWS, 1), tuple(np.uintp(0) if one is None else one for one in arguments), shared_mem=shared

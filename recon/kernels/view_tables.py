@@ -1,4 +1,4 @@
-"""What the projector's kernels need to know of an acquisition on any device: each view's lattice and blur."""
+"""Tables that the projector's kernels read on any device: the lattice and the blur of every view."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,31 @@ from spectac.recon.types import Acquisition, Array, Grid
 
 
 @dataclass(frozen=True, eq=False)
-class Tables:
+class ViewTables:
     """Tables of one system, by view v and depth plane d.
 
-    `shape` (z, y, x) of images and `matrix` (z, u) of projections; `inside` (y, x) where the grid counts: elsewhere
-    images and maps are taken for 0, and nothing is projected back; `frames` the lattice; `starts` (v, d) where a
-    plane's first column lies in the view's `points` (v,) lattice points; `kernel_u`, `kernel_z` (v, d, taps) half
-    kernels in float64 of the widths `half_u`, `half_z` (v, d); `weights` (v,) seconds times mL.
+    Parameters
+    ----------
+    shape
+        Shape (z, y, x) of images.
+    matrix
+        Shape (z, u) of projections.
+    voxel_cm
+        Transaxial voxel size in cm.
+    inside
+        True (y, x) where the grid counts; elsewhere images and maps are 0, and nothing is projected back.
+    frames
+        Lattice of every view.
+    starts
+        Where a plane's first column lies in the view's lattice points (v, d).
+    points
+        Number of lattice points (v,).
+    kernel_u, kernel_z
+        Half kernels (v, d, taps) in float64.
+    half_u, half_z
+        Half-widths (v, d) of the kernels.
+    weights
+        Seconds times mL (v,).
     """
 
     shape: tuple[int, int, int]
@@ -41,7 +59,7 @@ class Tables:
         frames: CameraFrames,
         sigma_mm: Array,
         weights_s: Array,
-    ) -> "Tables":
+    ) -> "ViewTables":
         """Tables of camera frames whose planes are blurred by sigma_mm (v, d), views weighing weights_s (v,)."""
         widths = frames.last - frames.first
         # A plane without points needs no blur, and the widest one decides how much memory the kernels touch.

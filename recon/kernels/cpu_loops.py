@@ -68,7 +68,7 @@ def _blur(source, at, step, size, kernel, half, add, target, to):  # type: ignor
 
 @compiled
 def _widen(source, at, step, size, kernel, half, target, to):  # type: ignore[no-untyped-def]
-    """Add what a kernel wider than 7 brings beyond 7, two of its weights in a pass."""
+    """Add the part of a wider kernel beyond a half-width of 7, two of its weights in a pass."""
     pitch, begin, out = np.uintp(step), np.uintp(at), np.uintp(to)
     j = 8
     while j <= half:
@@ -105,10 +105,10 @@ def _corners(inside, lattice, d, u, weights):  # type: ignore[no-untyped-def]
 
 @compiled
 def attenuation_paths(mu, inside, lattice, first, last, start, voxel_cm, factors):  # type: ignore[no-untyped-def]
-    """Fill `factors` with -path: mu from each lattice point to the detector, half of the point's own voxel counted.
+    """Fill `factors` with -path: mu from each lattice point to the detector, counting half of the point's voxel.
 
-    The exponential is the caller's: numpy's is vectorised, the compiler's is not. Where it would be subnormal, -path is
-    minus infinity.
+    The caller takes the exponential: numpy's is vectorised, the compiler's is not. Where it would be subnormal, -path
+    is minus infinity.
     """
     nz = mu.shape[2]
     path = np.zeros((last.max(), nz), mu.dtype)
@@ -122,29 +122,17 @@ def attenuation_paths(mu, inside, lattice, first, last, start, voxel_cm, factors
             a, b, c, e = weights[0], weights[1], weights[2], weights[3]
             row = start[d] + u - first[d]
             for z in range(nz):
-                own = a * mu[low, left, z] + b * mu[low, right, z] + c * mu[high, left, z] + e * mu[high, right, z]
-                exponent = scale * (path[u, z] + half * own)
+                here = a * mu[low, left, z] + b * mu[low, right, z] + c * mu[high, left, z] + e * mu[high, right, z]
+                exponent = scale * (path[u, z] + half * here)
                 factors[row, z] = exponent if exponent >= longest else -np.inf
-                path[u, z] += own
+                path[u, z] += here
 
 
 @compiled
 def forward_view(  # type: ignore[no-untyped-def]
-    image,
-    inside,
-    lattice,
-    first,
-    last,
-    start,
-    factors,
-    attenuated,
-    kernel_u,
-    half_u,
-    kernel_z,
-    half_z,
-    weight,
+    image, inside, lattice, first, last, start, factors, attenuated, kernel_u, half_u, kernel_z, half_z, weight,
     projection,
-):
+):  # fmt: skip
     """Fill `projection` (u, z) with that of `image`, times the weight.
 
     Between the rows of scratch lie as many zeros as the blur reaches, so that one line holds them all.
@@ -168,11 +156,11 @@ def forward_view(  # type: ignore[no-untyped-def]
         for u in range(begin, end):
             low, high, left, right = _corners(inside, lattice, d, u, weights)
             a, b, c, e = weights[0], weights[1], weights[2], weights[3]
-            own = turned[border + u]
+            line = turned[border + u]
             if attenuated:
                 row = start[d] + u - begin
                 for z in range(nz):
-                    own[z] = factors[row, z] * (
+                    line[z] = factors[row, z] * (
                         a * image[low, left, z]
                         + b * image[low, right, z]
                         + c * image[high, left, z]
@@ -180,7 +168,7 @@ def forward_view(  # type: ignore[no-untyped-def]
                     )
             else:
                 for z in range(nz):
-                    own[z] = (
+                    line[z] = (
                         a * image[low, left, z]
                         + b * image[low, right, z]
                         + c * image[high, left, z]
@@ -323,9 +311,9 @@ def gradient_mu_view(  # type: ignore[no-untyped-def]
                     + c * image[high, left, z]
                     + e * image[high, right, z]
                 )
-                own = turned * factors[row, z] * line[z]
-                line[z] = factor * (half * own + behind[u, z])
-                behind[u, z] += own
+                product = turned * factors[row, z] * line[z]
+                line[z] = factor * (half * product + behind[u, z])
+                behind[u, z] += product
             _add_to_voxels(gradient, low, high, left, right, weights, line)
 
 
@@ -338,8 +326,8 @@ def add_pixels(total, part, pixels):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def improve_pixels(image, explained, inverse, faint, pixels):  # type: ignore[no-untyped-def]
-    """Multiply rows `pixels` of `image` (pixel, z) by explained * inverse, but for voxels with inverse 0.
+def em_update_pixels(image, backprojected, inverse, faint, pixels):  # type: ignore[no-untyped-def]
+    """Multiply rows `pixels` of `image` (pixel, z) by backprojected * inverse, but for voxels with inverse 0.
 
     Voxels below `faint` become 0: multiplied on and on, they would end as subnormal numbers.
     """
@@ -348,7 +336,7 @@ def improve_pixels(image, explained, inverse, faint, pixels):  # type: ignore[no
             if image[pixel, z] < faint:
                 image[pixel, z] = 0
             elif inverse[pixel, z] > 0:
-                image[pixel, z] *= explained[pixel, z] * inverse[pixel, z]
+                image[pixel, z] *= backprojected[pixel, z] * inverse[pixel, z]
 
 
 @compiled
