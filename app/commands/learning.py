@@ -24,14 +24,6 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="NIfTI file for the map.")],
     given: Mapping[str, object],
     weights: Annotated[Path | None, typer.Option(help="Weights from spectac train; default: the shipped ones.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; the second sees the image that the first corrects.")] = 1,
-    refine: Annotated[
-        bool,
-        typer.Option(
-            "--refine",
-            help="Fit scale, skull and outline to the projections; made most maps worse where it was measured.",
-        ),
-    ] = False,
     fallback: Annotated[
         bool, typer.Option("--fallback/--no-fallback", help="Give a uniform map where none can be predicted, or fail.")
     ] = True,
@@ -41,7 +33,7 @@ def predict(
     from spectac.app.learned import predict_map
 
     opened = open_given(study, given)
-    options = {"rounds": str(rounds), "refine": "yes" if refine else "no", "fallback": "yes" if fallback else "no"}
+    options = {"fallback": "yes" if fallback else "no"}
     if weights is not None:
         options["weights"] = str(weights)
     for line in predict_map(opened, output, options, photopeak):
