@@ -50,7 +50,7 @@ def patient_input(patient: PatientArrays) -> NetworkInput:
     >>> parameters = {"nuclide": "I-123", "scanner": asdict(Scanner("tiny", "siemens-lehr", scheme="tew"))}
     >>> patient = SimpleNamespace(grid=grid, preview=preview, energy_kev=158.97, parameters=parameters)
     >>> round(patient_input(patient).energy_loss, 3)
-    0.125
+    0.135
     """
     voxel_ml = patient.grid.voxel_ml
     photopeak = normalised(patient.preview[0], voxel_ml)

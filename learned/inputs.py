@@ -150,8 +150,8 @@ def side_windows(study: Study, peak: int) -> list[int]:
 
     Examples
     --------
-    >>> from spectac.simulate.scanner import SCANNERS
-    >>> scanner = SCANNERS["siemens-intevo-lehr"]
+    >>> from spectac.simulate.scanner import Scanner
+    >>> scanner = Scanner("tiny", "siemens-lehr", matrix=(8, 8), views=8, scheme="tew+scatter")
     >>> windows = scanner.windows("I-123")
     >>> counts = np.zeros((len(windows), scanner.views, *scanner.matrix))
     >>> study = Study(scanner.acquisition("I-123"), windows, counts)
