@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from spectac.recon import filters
+from spectac.recon.attenuation import map_on_grid
 from spectac.recon.contour_preview import AIR_MM, HEAD_ML, exceeded, largest
 from spectac.recon.em import FEWEST_VIEWS, osem
 from spectac.recon.geometry import default_grid
@@ -70,7 +71,7 @@ def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = No
     system = SystemModel(
         coarse,
         grid,
-        mu=None if mu is None else mapplaced(mu, grid),
+        mu=None if mu is None else map_on_grid(mu, grid),
         energy_kev=None if mu is None else mu.energy_kev,
         resolution=False,
         device=device,

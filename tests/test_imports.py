@@ -127,3 +127,15 @@ def test_recon_never_loads_torch():
     code = "import sys, spectac.recon as r; [getattr(r, n) for n in r.__all__]; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_predicting_loads_no_simulator():
+    """The model and the modules on its path: what training measured on cohorts stands in the weights."""
+    pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
+    code = (
+        "import sys; from spectac.recon import attenuation_model; attenuation_model('predicted', {})\n"
+        "import spectac.learned.predict, spectac.learned.estimate\n"
+        "print([n for n in sys.modules if n.startswith('spectac.simulate')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from spectac.app.demo import SCANNER, demo_patient, run_demo, table
 from spectac.app.measures import Row
 from spectac.recon import open_study, pipeline
 from spectac.recon.io.nifti import read_image
-from spectac.recon.pipeline import preview_image
+from spectac.recon.preview import preview_image
 from spectac.recon.quantify import voi_mean
 from spectac.recon.resample import resample
 from spectac.simulate.tracer import vois

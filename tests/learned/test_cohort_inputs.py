@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
 
-from spectac.learned.estimate import previews
+from spectac.learned.cohort_inputs import SIDE_WINDOWS, patient_input, scanner_of
+from spectac.learned.estimate import network_input
 from spectac.learned.inputs import side_windows
-from spectac.learned.patients import SIDE_WINDOWS, acquisition_of, previews_of, scanner_of
 from spectac.recon import Study
 from spectac.recon.pipeline import Settings, StudySolver
 from spectac.recon.scatter import projections
@@ -35,13 +35,15 @@ def test_the_same_window_fills_the_scatter_channel(scheme):
 def test_training_sees_what_predicting_sees():
     """The study made from the kept projections gives the kept preview, on the same grid, normalised alike."""
     patient = simulate_patient(77, 0, CohortSettings(1))
-    acquisition = acquisition_of(patient)
-    peak = scanner_of(patient).windows(acquisition.nuclide)[:1]
+    # A cohort keeps no radii that followed the head; previews without a map do not depend on them.
+    scanner = replace(scanner_of(patient), orbit="circular", radius_mm=400.0)
+    acquisition = scanner.acquisition(str(patient.parameters["nuclide"]))
+    peak = scanner.windows(acquisition.nuclide)[:1]
     study = Study(acquisition, peak, patient.counts[None])
     solver = StudySolver(study, projections(study, "none", "photopeak"), Settings(device="cpu"))
     assert solver.preview().grid.same_as(patient.grid)
     np.testing.assert_allclose(solver.preview().values, patient.preview[0], atol=1e-5 * patient.preview[0].max())
-    seen, trained = previews(solver), previews_of(patient)
+    seen, trained = network_input(solver), patient_input(patient)
     np.testing.assert_allclose(seen.photopeak, trained.photopeak, atol=1e-4)
     assert seen.energy_kev == trained.energy_kev
     assert seen.scatter is None
