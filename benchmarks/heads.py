@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from provenance import provenance
 
 from spectac.recon.types import Array
-from spectac.simulate.anatomy import LABEL, REGIONS, labels
+from spectac.simulate.anatomy.measures import analyse
 from spectac.simulate.head import Head, draw_head
-from spectac.simulate.head_parts.measures import analyse
+from spectac.simulate.regions import LABEL, REGIONS, labels
 
 SHOWN = 24
 DRAWS = ("sex", "age_years", "child", "craniotomy", "hyperostosis", "size", "skull_thickness_mm")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from spectac.recon.errors import InputError
+from spectac.recon.tissues import mu_per_cm
 from spectac.recon.types import Array, Grid, MuMap
-from spectac.simulate.materials import mu_per_cm
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import view_normals
 from spectac.recon.types import Array
-from spectac.simulate.anatomy import LABEL
+from spectac.simulate.regions import LABEL
 
 if TYPE_CHECKING:
     from spectac.simulate.head import Head

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spectac.recon import Collimator, Grid, SystemModel, default_grid
-from spectac.recon.nuclides import water_per_cm
+from spectac.recon.tissues import water_per_cm
 from spectac.simulate.analytic_head import on_grid
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.cohort.shards import write_shard

@@ -12,10 +12,10 @@ from spectac.recon.io.dicom.nm_write import write_study
 from spectac.recon.system import view_weights_s
 from spectac.recon.types import Grid
 from spectac.simulate.acquire import Patient, expected_counts
-from spectac.simulate.anatomy import LABEL
 from spectac.simulate.head import Head, draw_head
+from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import Scanner
-from spectac.simulate.tracer import Uptake, draw_uptake
+from spectac.simulate.uptake import Uptake, draw_uptake
 
 CAMERA = Scanner(
     "test", "siemens-lehr", heads=2, matrix=(28, 32), pixel_mm=8.0, views=8, radius_mm=140.0, scheme="tew",

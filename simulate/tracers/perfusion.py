@@ -1,0 +1,199 @@
+"""Perfusion tracers (I-123 IMP, Tc-99m ECD and HMPAO): grey over white matter, with regional deficits.
+
+Levels are relative to healthy cortex. Those without a source in a comment are assumed from what clinical images show.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spectac.recon.errors import InputError
+from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.types import Array
+from spectac.simulate.regions import BRAIN, CORTEX, LOBES, SIDES
+from spectac.simulate.tracers.painting import (
+    Painted,
+    Parameter,
+    around,
+    ball,
+    between,
+    front_to_back,
+    one_of,
+    painted,
+    points_mm,
+    region,
+    soft_tissues,
+    somewhere,
+    table,
+    texture,
+)
+
+if TYPE_CHECKING:
+    from spectac.simulate.head import Head
+
+KINDS = {"normal": 0.30, "alzheimer": 0.17, "lewy": 0.10, "frontotemporal": 0.12, "stroke": 0.20, "focus": 0.11}
+"""Shares of the cases; "focus" is a hyperperfused spot, as of a seizure."""
+
+AGENTS = {"I-123": {"IMP": 1.0}, "Tc-99m": {"ECD": 0.5, "HMPAO": 0.5}}
+
+GREY_TO_WHITE = (2.6, 4.4)
+"""True ratio, about 4 in the phantoms that stand for perfusion."""
+
+INJECTED_MBQ = {"IMP": (111.0, 222.0), "ECD": (555.0, 1110.0), "HMPAO": (370.0, 925.0)}
+BRAIN_SHARE = {"IMP": (0.05, 0.09), "ECD": (0.045, 0.065), "HMPAO": (0.035, 0.07)}
+"""Of the injected activity in the brain. HMPAO: 3.5-7.0 % (Ceretec, product information); the others are assumed."""
+
+DIASCHISIS_SHARE = 1.0 / 3.0
+"""Strokes with crossed cerebellar diaschisis: 17 of 51 in SPECT (BMC Neuroscience 2020;21:46)."""
+
+DEFICITS = {
+    "alzheimer": {
+        "cingulate cortex": (0.15, 0.45),
+        "parietal cortex": (0.15, 0.45),
+        "temporal cortex": (0.10, 0.35),
+        "frontal cortex": (0.0, 0.15),
+    },
+    "lewy": {"occipital cortex": (0.15, 0.40), "parietal cortex": (0.05, 0.25), "temporal cortex": (0.0, 0.15)},
+    "frontotemporal": {"frontal cortex": (0.20, 0.45), "temporal cortex": (0.15, 0.40)},
+}
+"""Lost share of the perfusion (least, most) by region. In frontotemporal dementia the temporal loss lies in front."""
+
+
+def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kind: str | None = None) -> Painted:
+    """Uptake of a perfusion scan in a head; nuclide and `kind` (of KINDS) are drawn unless they are given.
+
+    All kinds use the same random numbers, so that one seed gives one patient with different diseases.
+    """
+    drawn = one_of(rng, KINDS), one_of(rng, {"I-123": 0.45, "Tc-99m": 0.55})
+    kind = drawn[0] if kind is None else kind
+    if kind not in KINDS:
+        raise InputError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
+    chosen = nuclide_by_name(drawn[1] if nuclide is None else nuclide).name
+    if chosen not in AGENTS:
+        raise InputError(f"there is no perfusion tracer with {chosen}: use one of {', '.join(AGENTS)}")
+    agent = one_of(rng, AGENTS[chosen])
+    levels = _levels(rng, agent)
+    spacing_mm, sd = between(rng, 14.0, 30.0), between(rng, 0.025, 0.05)
+    factors = texture(rng, head.grid, sd, spacing_mm)
+    relative = painted(head.labels, table(levels), factors)
+
+    parameters: dict[str, Parameter] = {"kind": kind, "agent": agent, "texture_sd": sd, "texture_mm": spacing_mm}
+    disease, stroke, focus = rng.spawn(3)
+    lesion = None
+    if kind in DEFICITS:
+        _degenerate(relative, head, disease, kind, parameters)
+    elif kind == "stroke":
+        lesion = _stroke(relative, head, stroke, parameters)
+    elif kind == "focus":
+        lesion = _focus(relative, head, focus, parameters)
+
+    injected, share = between(rng, *INJECTED_MBQ[agent]), between(rng, *BRAIN_SHARE[agent])
+    hours = between(rng, 0.25, 0.75) if agent == "IMP" else between(rng, 0.5, 2.0)
+    decay = float(np.exp2(-hours * 3600.0 / nuclide_by_name(chosen).half_life_s))
+    parameters |= {
+        "injected_mbq": injected,
+        "brain_share": share,
+        "hours_after_injection": hours,
+        **{f"level_{name.replace(' ', '_')}": level for name, level in levels.items()},
+    }
+    return Painted(relative, 1000.0 * injected * share * decay, BRAIN, chosen, parameters, lesion)
+
+
+def _levels(rng: np.random.Generator, agent: str) -> dict[str, float]:
+    """Levels of all regions; the cortex is about 1."""
+    white = 1.0 / between(rng, *GREY_TO_WHITE)
+    levels = {f"{side} {lobe} cortex": around(rng, 1.0, 0.04, 0.9, 1.1) for lobe in LOBES for side in SIDES}
+    for side in SIDES:
+        levels[f"{side} cingulate cortex"] *= 1.08
+    tilt = rng.normal(1.0, 0.02)
+    for name, least, most in (("caudate", 0.9, 1.15), ("putamen", 0.95, 1.2), ("thalamus", 0.95, 1.2)):
+        level = between(rng, least, most)
+        levels |= {f"right {name}": level * float(tilt), f"left {name}": level / float(tilt)}
+    levels["cerebellar cortex"] = between(rng, 1.0, 1.25)
+    # Twenty normal subjects, "SPECT imaging of normal subjects with Tc-99m-HMPAO and Tc-99m-ECD" (J Nucl Med 1997):
+    # HMPAO is high in basal ganglia and cerebellum, ECD in the medial occipital lobe.
+    strength = between(rng, 1.05, 1.2)
+    if agent == "HMPAO":
+        for name in ("right caudate", "left caudate", "right putamen", "left putamen", "cerebellar cortex"):
+            levels[name] *= strength
+    if agent == "ECD":
+        for side in SIDES:
+            levels[f"{side} occipital cortex"] *= strength
+    levels["white matter"] = white
+    levels["cerebellar white matter"] = white * between(rng, 1.0, 1.6)
+    levels["brainstem"] = between(rng, 0.5, 0.8)
+    levels["spinal cord"] = between(rng, 0.3, 0.5)
+    levels["csf"] = between(rng, 0.005, 0.03)
+    levels["ventricles"] = between(rng, 0.005, 0.03)
+    levels["choroid plexus"] = between(rng, 0.3, 1.0)
+    levels["eye"] = between(rng, 0.03, 0.15)
+    scale = between(rng, 0.25, 0.6)
+    return levels | {name: level * scale for name, level in soft_tissues(rng).items()}
+
+
+def _degenerate(
+    relative: Array, head: "Head", rng: np.random.Generator, kind: str, parameters: dict[str, Parameter]
+) -> None:
+    """Lower the cortex of a neurodegenerative disease in place, one side more than the other."""
+    severity, asymmetry = rng.random(), between(rng, 0.6, 1.4)
+    for name, (least, most) in DEFICITS[kind].items():
+        middle = least + (most - least) * float(np.clip(severity + rng.normal(0.0, 0.15), 0.0, 1.0))
+        for side, share in zip(SIDES, (asymmetry, 2.0 - asymmetry), strict=True):
+            loss = min(middle * share, 0.6)
+            mask = region(head.labels, f"{side} {name}")
+            lost: Array | float = loss
+            if kind == "frontotemporal" and name == "temporal cortex":
+                lost = np.minimum(loss * 2.0 * (1.0 - front_to_back(mask, head.grid)), 0.8)
+            relative[mask] *= np.float32(1.0) - np.asarray(lost, np.float32)
+            parameters[f"loss_{side}_{name.replace(' ', '_')}"] = loss
+
+
+def _stroke(relative: Array, head: "Head", rng: np.random.Generator, parameters: dict[str, Parameter]) -> Array:
+    """Lower a wedge of one hemisphere in place, as of the middle cerebral artery or a branch of it; its mask.
+
+    The wedge opens from the side's thalamus outwards. With crossed cerebellar diaschisis the cerebellar cortex of the
+    other side falls too.
+    """
+    side, other = SIDES if rng.random() < 0.5 else SIDES[::-1]
+    azimuth, elevation = np.radians(rng.uniform(-55.0, 55.0)), np.radians(rng.uniform(-10.0, 45.0))
+    half_deg, start_mm, remaining = between(rng, 14.0, 45.0), between(rng, 8.0, 25.0), between(rng, 0.05, 0.45)
+    is_crossed, crossed = bool(rng.random() < DIASCHISIS_SHARE), between(rng, 0.10, 0.35)
+
+    deep = points_mm(region(head.labels, f"{side} thalamus"), head.grid)
+    sign = 1.0 if side == "left" else -1.0
+    apex = deep.mean(axis=0) if len(deep) else np.array([sign * 12.0, 10.0, 5.0])
+    direction = np.array(
+        [sign * np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
+    )
+    mask = region(head.labels, *(f"{side} {name}" for name in (*(f"{lobe} cortex" for lobe in LOBES), "white matter")))
+    mask |= region(head.labels, f"{side} caudate", f"{side} putamen")
+    away = points_mm(mask, head.grid) - apex
+    far = np.linalg.norm(away, axis=1)
+    angle = np.degrees(np.arccos(np.clip(away @ direction / np.maximum(far, 1e-9), -1.0, 1.0)))
+    # The rim is penumbra: it falls over 8 deg and 6 mm.
+    depth = np.clip((half_deg - angle) / 8.0 + 0.5, 0.0, 1.0) * np.clip((far - start_mm) / 6.0 + 0.5, 0.0, 1.0)
+    relative[mask] *= (1.0 - (1.0 - remaining) * depth).astype(np.float32)
+    if is_crossed:
+        relative[region(head.labels, f"{other} cerebellar cortex")] *= np.float32(1.0 - crossed)
+    parameters |= {
+        "lesion_side": side,
+        "lesion_half_angle_deg": half_deg,
+        "lesion_remaining": remaining,
+        "diaschisis": is_crossed,
+        "diaschisis_side": other if is_crossed else "none",
+        "diaschisis_loss": crossed if is_crossed else 0.0,
+    }
+    lesion = np.zeros(relative.shape, bool)
+    lesion[mask] = depth > 0.5
+    return lesion
+
+
+def _focus(relative: Array, head: "Head", rng: np.random.Generator, parameters: dict[str, Parameter]) -> Array:
+    """Raise a ball of the brain about a place in the cortex in place; its mask."""
+    radius_mm, strength = between(rng, 7.0, 20.0), between(rng, 0.3, 1.2)
+    cortex = np.isin(head.labels, CORTEX)
+    part = ball(head.grid, somewhere(rng, cortex, head.grid), radius_mm)
+    part *= np.isin(head.labels, BRAIN)
+    relative *= 1.0 + np.float32(strength) * part
+    parameters |= {"lesion_mm": radius_mm, "lesion_gain": 1.0 + strength}
+    return np.asarray(part > 0.5)
