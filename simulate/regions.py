@@ -9,7 +9,15 @@ from spectac.recon.voi import LOBES, SIDES
 
 @dataclass(frozen=True)
 class Region:
-    """A region of the label volume and its material."""
+    """A region of the label volume and its material.
+
+    Parameters
+    ----------
+    name
+        Name.
+    material
+        Name in recon.tissues.
+    """
 
     name: str
     material: str
@@ -52,7 +60,23 @@ MATERIAL_OF_LABEL = tuple(INDEX[region.material] for region in REGIONS)
 
 
 def labels(*names: str) -> tuple[int, ...]:
-    """Labels of regions by their names; a name without its side means both sides. InputError for unknown names."""
+    """Labels of regions by their names; a name without its side means both sides. InputError for unknown names.
+
+    Parameters
+    ----------
+    names
+        Names of regions; one without its side means both sides.
+
+    Raises
+    ------
+    InputError
+        For an unknown name.
+
+    Examples
+    --------
+    >>> labels("outside", "skin")
+    (0, 1)
+    """
     found: list[int] = []
     for name in names:
         own = [index for region, index in LABEL.items() if region == name or region in {f"{s} {name}" for s in SIDES}]

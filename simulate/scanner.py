@@ -17,6 +17,7 @@ from spectac.recon.photons.montecarlo import Camera
 from spectac.recon.photons.penetration import high_energy_share, relative_share
 from spectac.recon.types import Acquisition, EnergyWindow
 from spectac.simulate import orbit
+from spectac.simulate.draws import between, one_of
 
 if TYPE_CHECKING:
     from spectac.simulate.head import Head
@@ -386,33 +387,25 @@ def draw_scanner(
     >>> draw_scanner(np.random.default_rng(1), views=60).views
     60
     """
-
-    def between(limits: tuple[float, float]) -> float:
-        return float(rng.uniform(*limits))
-
-    def one_of(choices: tuple[tuple[object, float], ...]) -> object:
-        shares = np.array([share for _, share in choices])
-        return choices[int(rng.choice(len(choices), p=shares / shares.sum()))][0]
-
     # The order of the draws belongs to every patient of a cohort.
-    radius_mm = between(ranges.radius_mm)
+    radius_mm = between(rng, *ranges.radius_mm)
     shift_mm = float(rng.normal(0.0, ranges.table_sd_mm))
-    cut_mm = between(ranges.cut_mm) * (1.0 if rng.random() < 0.5 else -1.0)
+    cut_mm = between(rng, *ranges.cut_mm) * (1.0 if rng.random() < 0.5 else -1.0)
     is_cut = bool(rng.random() < ranges.cut_share)
     drawn: dict[str, object] = {
         "collimator": ranges.collimators[int(rng.integers(len(ranges.collimators)))],
-        "heads": one_of(ranges.heads),
-        "orbit": one_of(ranges.orbits),
-        "scheme": one_of(ranges.schemes),
-        "crystal_mm": one_of(ranges.crystals_mm),
+        "heads": one_of(rng, ranges.heads),
+        "orbit": one_of(rng, ranges.orbits),
+        "scheme": one_of(rng, ranges.schemes),
+        "crystal_mm": one_of(rng, ranges.crystals_mm),
         "radius_mm": radius_mm,
-        "radius_b_mm": radius_mm + between(ranges.ellipse_mm),
-        **{name: between(getattr(ranges, name)) for name in _UNIFORM},
-        "start_deg": between((0.0, 360.0)),
+        "radius_b_mm": radius_mm + between(rng, *ranges.ellipse_mm),
+        **{name: between(rng, *getattr(ranges, name)) for name in _UNIFORM},
+        "start_deg": between(rng, 0.0, 360.0),
         "table_z_mm": shift_mm + (cut_mm if is_cut else 0.0),
     }
-    pixel, *field_mm = between(ranges.pixel_mm), between(ranges.length_mm), between(ranges.width_mm)
-    number = one_of(ranges.views)
+    pixel, *field_mm = (between(rng, *limits) for limits in (ranges.pixel_mm, ranges.length_mm, ranges.width_mm))
+    number = one_of(rng, ranges.views)
     pixel = pixel if pixel_mm is None else pixel_mm
     drawn |= {
         "pixel_mm": pixel,

@@ -28,7 +28,19 @@ def _carve(part: Part, depth: Array, air: Array, lining_mm: float, opaque: bool)
 
 
 def sinuses(canvas: Canvas, case: Braincase, shape: HeadShape, cells: Array) -> None:
-    """Carve frontal, maxillary, ethmoid and sphenoid sinuses, mastoid cells and ear canals; `cells` is a fine field."""
+    """Carve frontal, maxillary, ethmoid and sphenoid sinuses, mastoid cells and ear canals; `cells` is a fine field.
+
+    Parameters
+    ----------
+    canvas
+        Canvas to paint on.
+    case
+        Braincase on the same points.
+    shape
+        Draws of the head.
+    cells
+        (z, y, x) fine random field.
+    """
     deviation = shape["sinus_deviation_mm"]
     for sign, side in _SIDES:
         size = shape[f"{side}_maxillary_sinus"] ** (1 / 1.5)
@@ -98,7 +110,17 @@ def _mastoid(canvas: Canvas, case: Braincase, shape: HeadShape, cells: Array, si
 
 
 def nose_and_throat(canvas: Canvas, case: Braincase, shape: HeadShape) -> None:
-    """Carve nasal cavity (septum, three turbinates a side), pharynx, larynx and trachea."""
+    """Carve nasal cavity (septum, three turbinates a side), pharynx, larynx and trachea.
+
+    Parameters
+    ----------
+    canvas
+        Canvas to paint on.
+    case
+        Braincase on the same points.
+    shape
+        Draws of the head.
+    """
     width = np.float32(shape["nasal_airway"])
     bend = np.float32(0.5 * shape["sinus_deviation_mm"])
     part, p = canvas.box((-20, -114, -80), (20, 0, -20))

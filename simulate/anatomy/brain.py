@@ -21,7 +21,15 @@ _MESH = 64
 
 
 class Folds:
-    """Random fields of one dominant wavelength whose zero surfaces are sulci: noise in a ring of frequencies."""
+    """Random fields of one dominant wavelength whose zero surfaces are sulci: noise in a ring of frequencies.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    wavelength_mm
+        Dominant wavelength in mm.
+    """
 
     def __init__(self, rng: np.random.Generator, wavelength_mm: float) -> None:
         noise = rng.standard_normal((_MESH,) * 3, dtype=np.float32)
@@ -44,26 +52,36 @@ class Folds:
 
 @dataclass(frozen=True)
 class Inside:
-    """Voxels of the cavity: points, `depth` mm below the inner table, and which side (True = left)."""
+    """Voxels of the cavity: points, `depth` mm below the inner table, and which side (True = left).
+
+    Parameters
+    ----------
+    p
+        Points in anatomical coordinates.
+    depth
+        mm below the inner table.
+    left
+        True on the left side.
+    """
 
     p: Points
     depth: Array
     left: Array
 
 
-def tentorium(p: Points) -> Array:
+def _tentorium(p: Points) -> Array:
     """Height z of the tentorium: a tent over the cerebellum, its free edge around the brainstem."""
     ridge = np.minimum(3 - 0.34 * (p.y - 42), 3 - 1.0 * (42 - p.y))
     drop = (np.abs(p.x) / 50) ** np.float32(1.4) * np.clip(36 - 0.62 * (p.y - 40), 4, 40)
     return np.asarray(ridge - drop)
 
 
-def posterior_fossa(p: Points) -> Array:
+def _posterior_fossa(p: Points) -> Array:
     """Mask of the space below the tentorium and behind clivus and petrous bones."""
-    return np.asarray((p.z < tentorium(p)) & (p.y > 10 + 0.55 * np.abs(p.x)))
+    return np.asarray((p.z < _tentorium(p)) & (p.y > 10 + 0.55 * np.abs(p.x)))
 
 
-def callosum(p: Points) -> tuple[Array, Array]:
+def _callosum(p: Points) -> tuple[Array, Array]:
     """Distances in the sagittal plane to the outer and the inner edge of the corpus callosum's arch."""
     z = p.z - 3 - 0.05 * (p.y - 4)
     outer = np.hypot((p.y - 3) / 38, np.where(z > 0, z / 25, z / 15)) - 1
@@ -72,11 +90,21 @@ def callosum(p: Points) -> tuple[Array, Array]:
 
 
 def paint_brain(inside: Inside, shape: HeadShape, folds: tuple[Folds, Folds]) -> Array:
-    """Labels (n,) of the cavity's voxels."""
+    """Labels (n,) of the cavity's voxels.
+
+    Parameters
+    ----------
+    inside
+        Voxels of the cavity.
+    shape
+        Draws of the head.
+    folds
+        Sulci, and shallow secondary sulci.
+    """
     p, depth = inside.p, inside.depth
     labels = np.full(p.x.shape, LABEL["csf"], np.uint8)
     atrophy = shape["atrophy"]
-    below = posterior_fossa(p)
+    below = _posterior_fossa(p)
     surface = _cerebral_depth(p, depth, below, atrophy)
     grey = _ribbon(p, surface, shape, folds)
     lobe = _lobes(p, inside.left)
@@ -84,7 +112,7 @@ def paint_brain(inside: Inside, shape: HeadShape, folds: tuple[Folds, Folds]) ->
     labels = np.where(cerebrum & (grey > 0) & (grey <= shape["cortex_mm"]), lobe, labels)
     white = np.where(inside.left, LABEL["left white matter"], LABEL["right white matter"])
     labels = np.where(cerebrum & (grey > shape["cortex_mm"]), white, labels)
-    outer, inner = callosum(p)
+    outer, inner = _callosum(p)
     labels = np.where((np.abs(p.x) < 14) & (outer < 0) & (inner > 0) & (p.z > -14), white, labels)
     labels = _cerebellum(inside, below, shape, folds[1], labels)
     labels = _brainstem(p, labels)
@@ -94,13 +122,13 @@ def paint_brain(inside: Inside, shape: HeadShape, folds: tuple[Folds, Folds]) ->
 def _cerebral_depth(p: Points, depth: Array, below: Array, atrophy: float) -> Array:
     """Depth in mm below the pia of each hemisphere's hull, negative in fluid around it."""
     hull = depth - (0.5 + 1.2 * atrophy + (0.2 + 1.0 * atrophy) * step((p.z - 10) / 60))
-    over_tent = np.where(below, -1.0, np.where(p.y > 10 + 0.55 * np.abs(p.x), (p.z - tentorium(p)) * 0.8 - 0.6, 99.0))
-    outer, _ = callosum(p)
+    over_tent = np.where(below, -1.0, np.where(p.y > 10 + 0.55 * np.abs(p.x), (p.z - _tentorium(p)) * 0.8 - 0.6, 99.0))
+    outer, _ = _callosum(p)
     fissure = np.where((outer > 0) | (p.z < -16), np.abs(p.x) - (0.5 + 1.4 * atrophy), 99.0)
     # Cisterns: above the sella, around the midbrain, and the stems of the Sylvian fissures.
     cistern = np.minimum(ellipsoid(p, (0, 0, -22), (13, 14, 10)), ellipsoid(p, (0, 22, -18), (21, 17, 14)))
     cistern = np.minimum(cistern, ellipsoid(p, (0, 42, -1), (7, 6, 5)))
-    side = Points(np.abs(p.x), p.y, p.z)
+    side = p.mirrored
     stem = tube(side, ((10, -2, -18, 2.0), (30, -12, -13, 1.2 + 2 * atrophy), (44, -16, -9, 1.0 + 2 * atrophy)))
     return np.minimum(np.minimum(hull, over_tent), np.minimum(fissure, np.minimum(cistern, stem)))
 
@@ -143,16 +171,16 @@ def _lobes(p: Points, left: Array) -> Array:
     lobe = np.where(occipital, names["occipital"], lobe)
     temporal = (p.z < -3 + 0.42 * (p.y + 8)) & (p.y > -27) & ~occipital & (np.abs(p.x) > 14) & (p.z < 22)
     lobe = np.where(temporal, names["temporal"], lobe)
-    outer, _ = callosum(p)
+    outer, _ = _callosum(p)
     cingulate = (np.abs(p.x) < 15) & (p.y > 22) & (p.y < 60 + 0.3 * (p.z - 5)) & (outer > 0) & (outer < 24) & (p.z > 8)
     return np.where(cingulate, names["cingulate"], lobe)
 
 
 def _cerebellum(inside: Inside, below: Array, shape: HeadShape, folds: Folds, labels: Array) -> Array:
     p = inside.p
-    side = Points(np.abs(p.x), p.y, p.z)
+    side = p.mirrored
     hull = join(ellipsoid(side, (25, 60, -34), (31, 33, 30), turn_deg=20), ellipsoid(p, (0, 60, -28), (15, 31, 34)), 8)
-    body = np.maximum(hull, np.maximum(1.2 - inside.depth, 0.8 * (p.z - tentorium(p)) + 0.8))
+    body = np.maximum(hull, np.maximum(1.2 - inside.depth, 0.8 * (p.z - _tentorium(p)) + 0.8))
     cerebellum = below & (body < 0)
     # Folia fan out from the fourth ventricle: fissures every ~7 degrees, white branches between the deeper ones.
     angle = np.arctan2(p.z + 36, p.y - 34) + 0.02 * folds.sheet_distance(p.x, p.y, p.z)
@@ -172,7 +200,7 @@ def _brainstem(p: Points, labels: Array) -> Array:
     midbrain = tube(p, ((0, 20, -4, 11), (0, 25, -12, 13)), (1.15, 0.95, 1))
     pons = ellipsoid(p, *_PONS)
     medulla = tube(p, ((0, 34, -38, 10), (0, 40, -54, 8), (0, 43, -72, 6)), (1, 0.85, 1))
-    peduncle = tube(Points(np.abs(p.x), p.y, p.z), ((13, 32, -31, 8), (22, 45, -35, 7)))
+    peduncle = tube(p.mirrored, ((13, 32, -31, 8), (22, 45, -35, 7)))
     stem = join(join(midbrain, pons, 5), medulla, 5)
     free = np.isin(
         labels,

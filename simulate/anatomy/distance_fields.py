@@ -17,7 +17,17 @@ from spectac.recon.types import Array
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Coordinates in mm, three float32 arrays of one shape: x to left, y to posterior, z to superior."""
+    """Coordinates in mm, three float32 arrays of one shape: x to left, y to posterior, z to superior.
+
+    Parameters
+    ----------
+    x
+        To the left.
+    y
+        To posterior.
+    z
+        To superior.
+    """
 
     x: Array
     y: Array
@@ -31,11 +41,36 @@ class Points:
         """Same points with x counted away from the midline towards the left (+1) or the right (-1)."""
         return self if sign > 0 else Points(-self.x, self.y, self.z)
 
+    @property
+    def mirrored(self) -> "Points":
+        """Same points with both sides laid on the left one."""
+        return Points(np.abs(self.x), self.y, self.z)
+
 
 def ellipsoid(
     p: Points, centre: Sequence[float], semi: Sequence[float], turn_deg: float = 0.0, pitch_deg: float = 0.0
 ) -> Array:
-    """Distance to an ellipsoid (x, y, z), turned about z from x to y and pitched about x from y to z."""
+    """Distance to an ellipsoid (x, y, z), turned about z from x to y and pitched about x from y to z.
+
+    Parameters
+    ----------
+    p
+        Points in anatomical coordinates, in mm.
+    centre
+        Centre (x, y, z) in mm.
+    semi
+        Semi-axes (x, y, z) in mm.
+    turn_deg
+        Turn about z from x to y.
+    pitch_deg
+        Pitch about x from y to z.
+
+    Examples
+    --------
+    >>> p = Points(*np.float32([[20.0], [0.0], [0.0]]))
+    >>> ellipsoid(p, (0, 0, 0), (15, 10, 10)).round(1).tolist()
+    [6.7]
+    """
     x, y, z = (axis - np.float32(c) for axis, c in zip((p.x, p.y, p.z), centre, strict=True))
     if turn_deg:
         c, s = np.float32(np.cos(np.radians(turn_deg))), np.float32(np.sin(np.radians(turn_deg)))
@@ -55,6 +90,15 @@ def tube(p: Points, path: Sequence[Sequence[float]], scale: Sequence[float] = (1
     """Distance to a chain of rounded cones through `path` = (x, y, z, radius) of each corner.
 
     `scale` stretches the section: 2 along y makes it twice as deep in y as it is wide (the path stays where it is).
+
+    Parameters
+    ----------
+    p
+        Points in anatomical coordinates, in mm.
+    path
+        (x, y, z, radius) of each corner in mm.
+    scale
+        Stretch of the section: 2 along y makes it twice as deep in y as it is wide; the path stays where it is.
     """
     stretch = np.asarray(scale, np.float32)
     corners = np.asarray(path, np.float32)
@@ -75,7 +119,21 @@ def tube(p: Points, path: Sequence[Sequence[float]], scale: Sequence[float] = (1
 
 
 def superellipse(x: Array, y: Array, half_x: Array, half_y: Array, power: float) -> Array:
-    """Distance in the plane to |x / half_x|^power + |y / half_y|^power = 1."""
+    """Distance in the plane to |x / half_x|^power + |y / half_y|^power = 1.
+
+    Parameters
+    ----------
+    x
+        Coordinates in mm.
+    y
+        Coordinates in mm.
+    half_x
+        Half width in mm.
+    half_y
+        Half depth in mm.
+    power
+        Power: 2 is an ellipse, more is boxier.
+    """
     u, v = np.abs(x) / half_x, np.abs(y) / half_y
     pu, pv = u ** np.float32(power - 1), v ** np.float32(power - 1)
     k = np.maximum(pu * u + pv * v, np.float32(1e-9)) ** np.float32(1 / power)
@@ -84,24 +142,65 @@ def superellipse(x: Array, y: Array, half_x: Array, half_y: Array, power: float)
 
 
 def join(a: Array, b: Array, blend_mm: float) -> Array:
-    """Union of two bodies with a fillet of about blend_mm."""
+    """Union of two bodies with a fillet of about blend_mm.
+
+    Parameters
+    ----------
+    a
+        Distances to one body.
+    b
+        Distances to the other.
+    blend_mm
+        Radius of the fillet in mm.
+    """
     h = np.maximum(np.float32(blend_mm) - np.abs(a - b), 0)
     return np.asarray(np.minimum(a, b) - h * h * np.float32(0.25 / blend_mm))
 
 
 def cut(a: Array, b: Array, blend_mm: float) -> Array:
-    """Intersection of two bodies with an edge rounded over about blend_mm."""
+    """Intersection of two bodies with an edge rounded over about blend_mm.
+
+    Parameters
+    ----------
+    a
+        Distances to one body.
+    b
+        Distances to the other.
+    blend_mm
+        Radius of the fillet in mm.
+    """
     return -join(-a, -b, blend_mm)
 
 
 def step(t: Array) -> Array:
-    """Smooth step: 0 below 0, 1 above 1."""
+    """Smooth step: 0 below 0, 1 above 1.
+
+    Parameters
+    ----------
+    t
+        Any numbers.
+
+    Examples
+    --------
+    >>> step(np.array([-1.0, 0.5, 2.0])).tolist()
+    [0.0, 0.5, 1.0]
+    """
     t = np.clip(t, 0, 1)
     return np.asarray(t * t * (3 - 2 * t))
 
 
 def bump(p: Points, centre: Sequence[float], width: Sequence[float]) -> Array:
-    """Gaussian hill of height 1 with standard deviations `width` mm along (x, y, z)."""
+    """Gaussian hill of height 1 with standard deviations `width` mm along (x, y, z).
+
+    Parameters
+    ----------
+    p
+        Points in anatomical coordinates, in mm.
+    centre
+        Centre (x, y, z) in mm.
+    width
+        Standard deviations (x, y, z) in mm.
+    """
     exponent = sum(
         ((axis - np.float32(c)) / np.float32(w)) ** 2 for axis, c, w in zip((p.x, p.y, p.z), centre, width, strict=True)
     )
@@ -116,6 +215,13 @@ class SmoothField:
     """A smooth random function of space: cubic B-splines on a lattice of `spacing_mm`, standard deviation 1.
 
     It depends on the generator alone, not on where it is evaluated: one head is the same on every voxel size.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    spacing_mm
+        Spacing of the lattice in mm.
     """
 
     def __init__(self, rng: np.random.Generator, spacing_mm: float) -> None:

@@ -22,7 +22,15 @@ _SOFT = ("fat", "muscle", "mucosa")
 
 
 def bones(canvas: Canvas, shape: HeadShape) -> None:
-    """Paint orbits, maxilla, cheekbones, palate, nasal bones, pterygoid plates, mandible, teeth and hyoid."""
+    """Paint orbits, maxilla, cheekbones, palate, nasal bones, pterygoid plates, mandible, teeth and hyoid.
+
+    Parameters
+    ----------
+    canvas
+        Canvas to paint on.
+    shape
+        Draws of the head.
+    """
     for sign, _ in SIDES:
         part, p = canvas.side(sign, (0, -100, -100), (76, 20, -5))
         orbit = orbit_distance(p)
@@ -55,7 +63,13 @@ def bones(canvas: Canvas, shape: HeadShape) -> None:
 
 
 def orbit_distance(p: Points) -> Array:
-    """Distance to the orbital cavity of a side: a cone with rounded base, its axis 22 deg off the midline."""
+    """Distance to the orbital cavity of a side: a cone with rounded base, its axis 22 deg off the midline.
+
+    Parameters
+    ----------
+    p
+        Points of one side, x away from the midline.
+    """
     cone = ellipsoid(p, (31, -62, -37), (19, 19, 17.5), turn_deg=0)
     apex = tube(p, ((29, -58, -37, 15.5), (22, -38, -33, 9), (15, -22, -28, 3.5)))
     return join(cone, apex, 5)
@@ -100,7 +114,7 @@ def _mandible(canvas: Canvas, shape: HeadShape) -> None:
         part.paint(bone < 0, "dense bone", over=_SOFT)
         part.paint(bone < -2.6, "diploe", over=("dense bone",))
     part, p = canvas.box((-34, -75, -132), (34, 2, -112))
-    hyoid = tube(Points(np.abs(p.x), p.y, p.z), ((0, -42, -128, 3.2), (14, -34, -126, 2.4), (22, -14, -121, 1.8)))
+    hyoid = tube(p.mirrored, ((0, -42, -128, 3.2), (14, -34, -126, 2.4), (22, -14, -121, 1.8)))
     part.paint(hyoid < 0, "skull", over=_SOFT)
 
 
@@ -122,7 +136,13 @@ def _teeth(canvas: Canvas, shape: HeadShape) -> None:
 
 
 def glands(canvas: Canvas) -> None:
-    """Paint parotid and submandibular glands, the salivary glands that tracers show."""
+    """Paint parotid and submandibular glands, the salivary glands that tracers show.
+
+    Parameters
+    ----------
+    canvas
+        Canvas to paint on.
+    """
     for sign, side in SIDES:
         part, p = canvas.side(sign, (10, -50, -140), (78, 36, -38))
         parotid = join(ellipsoid(p, (51, 22, -76), (13, 15, 28)), ellipsoid(p, (58, -6, -76), (9, 22, 18)), 6)
@@ -132,7 +152,13 @@ def glands(canvas: Canvas) -> None:
 
 
 def masticators(canvas: Canvas) -> None:
-    """Paint the muscles of the face: masseter, pterygoids, the ring of the mouth, tongue and floor of the mouth."""
+    """Paint the muscles of the face: masseter, pterygoids, the ring of the mouth, tongue and floor of the mouth.
+
+    Parameters
+    ----------
+    canvas
+        Canvas to paint on.
+    """
     for sign, _ in SIDES:
         part, p = canvas.side(sign, (0, -100, -140), (76, 30, -35))
         masseter = tube(p, ((60, -26, -56, 6), (54, -6, -104, 7)), (1, 2.2, 1))
@@ -149,7 +175,15 @@ def masticators(canvas: Canvas) -> None:
 
 
 def mouth_air(p: Points, shape: HeadShape) -> Array:
-    """Distance to the air over the tongue; none where the tongue lies against the palate."""
+    """Distance to the air over the tongue; none where the tongue lies against the palate.
+
+    Parameters
+    ----------
+    p
+        Points in anatomical coordinates, in mm.
+    shape
+        Draws of the head.
+    """
     gap = shape["mouth_air_mm"]
     roof = np.float32(-74.5)
     middle = roof - np.float32(0.5 * gap) - 6 * step((-48 - p.y) / 30) - 4 * step((p.y + 25) / 18)

@@ -17,6 +17,11 @@ def analyse(head: Head) -> dict[str, float]:
 
     length: glabella to the hindmost point; breadth: greatest above the ears; height: vertex to the lower edge of the
     chin's bone. Assumes: the pose in head.parameters, proportions of a human head, no nose above the glabella.
+
+    Parameters
+    ----------
+    head
+        Virtual head.
     """
     x, y, z = straight(head)
     patient = ~np.isin(head.labels, BESIDE)
@@ -29,7 +34,7 @@ def analyse(head: Head) -> dict[str, float]:
         "breadth_mm": _extent(x[calvarium], voxel),
         "height_mm": float(z[above].max() - z[chin].min()) + voxel if chin.any() else float("nan"),
     }
-    found |= {f"{name}_thickness_mm": value for name, value in vault_thickness(head).items()}
+    found |= {f"{name}_thickness_mm": value for name, value in _vault_thickness(head).items()}
     counts = np.bincount(head.labels.ravel(), minlength=len(LABEL)) * head.grid.voxel_ml
 
     def volume(of: tuple[int, ...]) -> float:
@@ -52,7 +57,13 @@ def analyse(head: Head) -> dict[str, float]:
 
 
 def straight(head: Head) -> tuple[Array, Array, Array]:
-    """Coordinates (z, y, x) of every voxel along the head's own axes in mm, brain at the middle: x, y and z."""
+    """Coordinates (z, y, x) of every voxel along the head's own axes in mm, brain at the middle: x, y and z.
+
+    Parameters
+    ----------
+    head
+        Virtual head.
+    """
     turn = rotation(*(float(head.parameters[f"{name}_deg"]) for name in ("pitch", "yaw", "roll")))
     shift = [float(head.parameters[f"shift_{axis}_mm"]) for axis in "xyz"]
     cz, cy, cx = head.grid.centres_mm()
@@ -64,7 +75,7 @@ def straight(head: Head) -> tuple[Array, Array, Array]:
     return found[0], found[1], found[2]
 
 
-def vault_thickness(head: Head) -> dict[str, float]:
+def _vault_thickness(head: Head) -> dict[str, float]:
     """Median thickness of bone in mm along the normal of the inner table, by region and over the whole "vault"."""
     x, y, z = straight(head)
     voxel = head.grid.voxel_mm[0]

@@ -19,7 +19,15 @@ _AXIS_Y = (38.0, 25.0, 18.0, 18.0, 22.0, 25.0)
 
 
 def muscles(canvas: Canvas, planes: Array) -> None:
-    """Paint the muscles of nape and neck into fat, with planes of fat between them; `planes` is a smooth field."""
+    """Paint the muscles of nape and neck into fat, with planes of fat between them; `planes` is a smooth field.
+
+    Parameters
+    ----------
+    canvas
+        Canvas to paint on.
+    planes
+        (z, y, x) smooth random field.
+    """
     part, p = canvas.box((-80, -60, -225), (80, 110, -18))
     spine_y = np.interp(p.z, _AXIS_Z, _AXIS_Y).astype(np.float32)
     radius = np.hypot(p.x * 0.92, (p.y - spine_y - 12) * 0.8)
@@ -39,7 +47,15 @@ def muscles(canvas: Canvas, planes: Array) -> None:
 
 
 def spine(canvas: Canvas, depth: Array) -> None:
-    """Paint vertebrae, discs, the canal's fluid and the cord; `depth` is the distance from the braincase's cavity."""
+    """Paint vertebrae, discs, the canal's fluid and the cord; `depth` is the distance from the braincase's cavity.
+
+    Parameters
+    ----------
+    canvas
+        Canvas to paint on.
+    depth
+        (z, y, x) mm from the cavity of the braincase.
+    """
     part, p = canvas.box((-36, -6, -225), (36, 92, -50))
     outside = depth[part.box] > 2.0
     centre = np.interp(p.z, _AXIS_Z, _AXIS_Y).astype(np.float32)

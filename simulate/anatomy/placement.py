@@ -18,7 +18,22 @@ CENTRE = (0.0, 20.0, 9.0)
 
 
 def rotation(pitch_deg: float, yaw_deg: float, roll_deg: float) -> Array:
-    """Matrix (3, 3) from a straight head to the camera: pitch about x (chin down > 0), roll about y, yaw about z."""
+    """Matrix (3, 3) from a straight head to the camera: pitch about x (chin down > 0), roll about y, yaw about z.
+
+    Parameters
+    ----------
+    pitch_deg
+        About x; chin down is positive.
+    yaw_deg
+        About z.
+    roll_deg
+        About y.
+
+    Examples
+    --------
+    >>> rotation(0.0, 0.0, 0.0).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     p, w, r = np.radians([pitch_deg, yaw_deg, roll_deg])
     about_x = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
     about_y = np.array([[np.cos(r), 0, np.sin(r)], [0, 1, 0], [-np.sin(r), 0, np.cos(r)]])
@@ -28,7 +43,15 @@ def rotation(pitch_deg: float, yaw_deg: float, roll_deg: float) -> Array:
 
 @dataclass(frozen=True)
 class Placement:
-    """Pose and proportions of one head, and its deformation fields (x, y, z)."""
+    """Pose and proportions of one head, and its deformation fields (x, y, z).
+
+    Parameters
+    ----------
+    shape
+        Draws of the head.
+    fields
+        Deformation (x, y, z).
+    """
 
     shape: HeadShape
     fields: tuple[SmoothField, SmoothField, SmoothField]
@@ -87,7 +110,17 @@ class Placement:
 
 
 def axes_mm(low: Array, high: Array, voxel_mm: float) -> tuple[Array, Array, Array]:
-    """Voxel centres along (z, y, x) of the smallest grid over low..high (x, y, z): multiples of a voxel plus a half."""
+    """Voxel centres along (z, y, x) of the smallest grid over low..high (x, y, z): multiples of a voxel plus a half.
+
+    Parameters
+    ----------
+    low
+        Lowest corner (x, y, z) in mm.
+    high
+        Highest corner (x, y, z) in mm.
+    voxel_mm
+        Edge of a voxel in mm.
+    """
     axes = []
     for axis in (2, 1, 0):
         first, last = np.floor(low[axis] / voxel_mm), np.ceil(high[axis] / voxel_mm)
@@ -96,7 +129,19 @@ def axes_mm(low: Array, high: Array, voxel_mm: float) -> tuple[Array, Array, Arr
 
 
 def grid_of(z: Array, y: Array, x: Array, voxel_mm: float) -> Grid:
-    """Upright grid with these centres."""
+    """Upright grid with these centres.
+
+    Parameters
+    ----------
+    z
+        Voxel centres along z in mm.
+    y
+        Voxel centres along y in mm.
+    x
+        Voxel centres along x in mm.
+    voxel_mm
+        Edge of a voxel in mm.
+    """
     return Grid.upright((z.size, y.size, x.size), (voxel_mm,) * 3, (x[0], y[0], z[0]))
 
 

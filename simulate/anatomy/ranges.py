@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from spectac.simulate.draws import between
+from spectac.simulate.regions import SIDES
+
 Range = tuple[float, float]
 
 
@@ -137,9 +140,55 @@ neck, brain, other sinuses and holder, are training's.
 """
 
 
+SINUSES = (
+    "right maxillary", "left maxillary", "sphenoid", "right frontal", "left frontal", "right mastoid", "left mastoid",
+)  # fmt: skip
+"""Sinuses that may be opaque, in the order of the draw."""
+
+_PAIRED = {"maxillary_sinus": 0.12, "mastoid_cells": 0.12, "frontal_sinus": 0.12, "caudate": 0.02, "putamen": 0.02}
+"""Structures whose sides vary together, and the relative standard deviation of each side for itself."""
+
+_SMALLER_IN_CHILDREN = {
+    # Head circumference is 51 cm at 5 years and 57 cm in men (WHO and Nellhaus charts); faces grow later.
+    "size": 0.085,
+    "face_height": 0.17,
+    "skull_thickness_mm": 0.36,
+    "protuberance_mm": 0.6,
+    "neck": 0.22,
+    "scalp_mm": 0.25,
+    "temporalis_mm": 0.25,
+    "nose": 0.3,
+    "right_frontal_sinus": 1.4,
+    "left_frontal_sinus": 1.4,
+    "right_maxillary_sinus": 0.3,
+    "left_maxillary_sinus": 0.3,
+    "sphenoid_sinus": 0.3,
+    "right_mastoid_cells": 0.4,
+    "left_mastoid_cells": 0.4,
+}
+"""Share that a child of 5 years lacks; in proportion to the years up to 18, and never below 0."""
+
+_SMALLER_IN_WOMEN = {"size": 0.955, "face_height": 0.965, "neck": 0.88}
+"""Factors. Head breadth and length of women are 94 to 95 % of men's (ANSUR II, see benchmarks/heads.py)."""
+
+
 @dataclass(frozen=True)
 class HeadShape:
-    """One head's draws: `numbers` for every range, and what is there or not."""
+    """One head's draws: `numbers` for every range, and what is there or not.
+
+    Parameters
+    ----------
+    numbers
+        A value for every range; `shape[name]` reads it.
+    sex
+        "male" or "female".
+    child, hyperostosis, edentulous, holder, pillow
+        Whether it is a child, has frontal hyperostosis, lacks teeth, rests in a holder, and on a pillow.
+    craniotomy
+        "none", "missing", "thinned" or "re-set".
+    opaque
+        Names of the sinuses without air.
+    """
 
     numbers: dict[str, float]
     sex: str
@@ -156,58 +205,30 @@ class HeadShape:
 
     def plain(self) -> dict[str, float | int | bool | str]:
         """Everything as plain values."""
-        return {
-            **{name: round(value, 5) for name, value in self.numbers.items()},
-            "sex": self.sex,
-            "child": self.child,
-            "hyperostosis": self.hyperostosis,
-            "craniotomy": self.craniotomy,
-            "edentulous": self.edentulous,
-            "holder": self.holder,
-            "pillow": self.pillow,
-            "opaque_sinuses": ", ".join(self.opaque),
-        }
+        kept = {name: getattr(self, name) for name in _FLAGS}
+        numbers = {name: round(value, 5) for name, value in self.numbers.items()}
+        return {**numbers, **kept, "opaque_sinuses": ", ".join(self.opaque)}
 
 
-SINUSES = (
-    "right maxillary",
-    "left maxillary",
-    "sphenoid",
-    "right frontal",
-    "left frontal",
-    "right mastoid",
-    "left mastoid",
-)
-
-
-def _draw(rng: np.random.Generator, name: str, limits: Range) -> float:
-    low, high = limits
-    if name not in NORMAL:
-        return float(rng.uniform(low, high))
-    return float(0.5 * (low + high) + 0.25 * (high - low) * np.clip(rng.standard_normal(), -2.5, 2.5))
+_FLAGS = ("sex", "child", "hyperostosis", "craniotomy", "edentulous", "holder", "pillow")
 
 
 def draw_shape(rng: np.random.Generator, ranges: HeadRanges) -> HeadShape:
-    """Shape of one head: every range drawn, then what depends on sex and age put on top."""
-    numbers: dict[str, float] = {}
-    unusual = ranges.unusual_probability > 0 and bool(rng.random() < ranges.unusual_probability)
-    for field in fields(ranges):
-        value = getattr(ranges, field.name)
-        if not isinstance(value, tuple):
-            continue
-        if field.name == "shift_mm":
-            numbers |= {f"shift_{axis}_mm": _draw(rng, "shift_mm", value) for axis in "xyz"}
-        elif field.name in ("maxillary_sinus", "mastoid_cells", "frontal_sinus", "caudate", "putamen"):
-            # The two sides vary together, and a little each for itself.
-            both = _draw(rng, field.name, value)
-            for side in ("right", "left"):
-                apart = 0.02 if field.name in ("caudate", "putamen") else 0.12
-                numbers[f"{side}_{field.name}"] = max(0.0, both * (1 + apart * float(rng.standard_normal())))
-        elif unusual and field.name in UNUSUAL:
-            # One value instead of a range is that of every head.
-            numbers[field.name] = float(rng.uniform(*(value if value[0] == value[1] else UNUSUAL[field.name])))
-        else:
-            numbers[field.name] = _draw(rng, field.name, value)
+    """Shape of one head: every range drawn, then what depends on sex and age put on top.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    ranges
+        What to draw from.
+
+    Examples
+    --------
+    >>> draw_shape(np.random.default_rng(1), ADULT_AND_CHILD).craniotomy
+    'none'
+    """
+    numbers = _numbers(rng, ranges)
     chance = rng.random(12)
     child = bool(chance[0] < ranges.child_probability)
     female = bool(chance[1] < ranges.female_probability)
@@ -235,37 +256,49 @@ def draw_shape(rng: np.random.Generator, ranges: HeadRanges) -> HeadShape:
         ),
     )
     # Where a flap and the hyperostosis lie.
-    numbers["flap_azimuth_deg"] = float(rng.uniform(-180, 180))
-    numbers["flap_elevation_deg"] = float(rng.uniform(15, 65))
-    _grow(shape, female, age)
+    numbers["flap_azimuth_deg"] = between(rng, -180, 180)
+    numbers["flap_elevation_deg"] = between(rng, 15, 65)
+    _grow(numbers, female, age)
     return shape
 
 
-def _grow(shape: HeadShape, female: bool, age: float) -> None:
-    """Put sex and age into the numbers: women's heads are 5 % smaller, children's grow, brains shrink from 30 on."""
-    numbers = shape.numbers
+def _numbers(rng: np.random.Generator, ranges: HeadRanges) -> dict[str, float]:
+    """A value for every range, in the order of its fields."""
+    numbers: dict[str, float] = {}
+    unusual = ranges.unusual_probability > 0 and bool(rng.random() < ranges.unusual_probability)
+    for field in fields(ranges):
+        name, value = field.name, getattr(ranges, field.name)
+        if not isinstance(value, tuple):
+            continue
+        if name == "shift_mm":
+            numbers |= {f"shift_{axis}_mm": _draw(rng, name, value) for axis in "xyz"}
+        elif name in _PAIRED:
+            both = _draw(rng, name, value)
+            for side in SIDES:
+                numbers[f"{side}_{name}"] = max(0.0, both * (1 + _PAIRED[name] * float(rng.standard_normal())))
+        elif unusual and name in UNUSUAL:
+            # One value instead of a range is that of every head.
+            numbers[name] = between(rng, *(value if value[0] == value[1] else UNUSUAL[name]))
+        else:
+            numbers[name] = _draw(rng, name, value)
+    return numbers
+
+
+def _draw(rng: np.random.Generator, name: str, limits: Range) -> float:
+    low, high = limits
+    if name not in NORMAL:
+        return between(rng, low, high)
+    return float(0.5 * (low + high) + 0.25 * (high - low) * np.clip(rng.standard_normal(), -2.5, 2.5))
+
+
+def _grow(numbers: dict[str, float], female: bool, age: float) -> None:
+    """Put sex and age into the numbers: women's heads are smaller, children's grow, brains shrink from 30 on."""
     if female:
-        # Head breadth and length of women are 94 to 95 % of men's (ANSUR II, see benchmarks/heads.py).
-        numbers["size"] *= 0.955
-        numbers["face_height"] *= 0.965
-        numbers["neck"] *= 0.88
+        for name, factor in _SMALLER_IN_WOMEN.items():
+            numbers[name] *= factor
     if age < 18:
-        # Head circumference is 51 cm at 5 years and 57 cm in men (WHO and Nellhaus charts); faces grow later.
-        young = (18 - age) / 13
-        numbers["size"] *= 1 - 0.085 * young
-        numbers["face_height"] *= 1 - 0.17 * young
-        numbers["skull_thickness_mm"] *= 1 - 0.36 * young
-        numbers["protuberance_mm"] *= 1 - 0.6 * young
-        numbers["neck"] *= 1 - 0.22 * young
-        numbers["scalp_mm"] *= 1 - 0.25 * young
-        numbers["temporalis_mm"] *= 1 - 0.25 * young
-        numbers["nose"] *= 1 - 0.3 * young
-        for name in ("right_frontal_sinus", "left_frontal_sinus"):
-            numbers[name] *= max(0.0, 1 - 1.4 * young)
-        for name in ("right_maxillary_sinus", "left_maxillary_sinus", "sphenoid_sinus"):
-            numbers[name] *= 1 - 0.3 * young
-        for name in ("right_mastoid_cells", "left_mastoid_cells"):
-            numbers[name] *= 1 - 0.4 * young
+        for name, share in _SMALLER_IN_CHILDREN.items():
+            numbers[name] *= max(0.0, 1 - share * ((18 - age) / 13))
     # Fraction of atrophy: 0 in the young, up to 1 in very old brains that shrank more than most.
     decades = max(0.0, age - 30) / 60
     numbers["atrophy"] = decades * (0.35 + 0.65 * numbers["atrophy"])

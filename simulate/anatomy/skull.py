@@ -104,10 +104,20 @@ def _look_up(table: Array, x: Array, y: Array, out: Array) -> None:
 
 @dataclass(frozen=True)
 class Braincase:
-    """On points of any shape: `depth` mm outside the inner table (negative inside), `wall` mm from it to the outer one.
+    """Braincase on points of any shape.
 
-    `base` is 0 on the vault and 1 on the skull base; `vault` is the distance to the vault's inner surface alone, `hole`
-    that to the foramen magnum and the space below it.
+    Parameters
+    ----------
+    depth
+        mm outside the inner table, negative inside.
+    wall
+        mm from the inner to the outer table.
+    base
+        0 on the vault and 1 on the skull base.
+    vault
+        Distance to the vault's inner surface alone.
+    hole
+        Distance to the foramen magnum and the space below it.
     """
 
     depth: Array
@@ -122,7 +132,7 @@ class Braincase:
         return self.depth - self.wall
 
 
-def vault_distance(p: Points, shape: HeadShape) -> Array:
+def _vault_distance(p: Points, shape: HeadShape) -> Array:
     """Distance to the inner surface of the vault, an egg-shaped superellipsoid."""
     power = np.float32(shape["vertex"])
     dy, dz = p.y - np.float32(VAULT_CENTRE[1]), p.z - np.float32(VAULT_CENTRE[2])
@@ -140,8 +150,18 @@ def vault_distance(p: Points, shape: HeadShape) -> Array:
 
 
 def braincase(p: Points, shape: HeadShape, uneven: Array) -> Braincase:
-    """Distance to the cavity and thickness of its wall; `uneven` is a smooth random field on the same points."""
-    vault = vault_distance(p, shape)
+    """Distance to the cavity and thickness of its wall; `uneven` is a smooth random field on the same points.
+
+    Parameters
+    ----------
+    p
+        Points in anatomical coordinates, in mm.
+    shape
+        Draws of the head.
+    uneven
+        Smooth random field on the same points.
+    """
+    vault = _vault_distance(p, shape)
     table = np.empty((3, *p.x.shape), np.float32)
     _look_up(_base(), np.ravel(p.x), np.ravel(p.y), table.reshape(3, -1))
     floor = (table[0] - p.z) * table[1]
@@ -161,16 +181,10 @@ def _vault_thickness(p: Points, shape: HeadShape, uneven: Array) -> Array:
     occiput = step((p.y - 45) / 40) * step((45 - p.z) / 45)
     front = step((-25 - p.y) / 30) * step((p.z + 25) / 30)
     sagittal = np.exp(np.float32(-0.5) * (p.x / 14) ** 2) * step((p.z - 30) / 30)
-    factor = (
-        (
-            1
-            + np.float32(shape["occipital_thickness"]) * occiput
-            + np.float32(0.10) * front
-            + np.float32(0.10) * sagittal
-        )
-        * (1 - np.float32(1 - shape["temporal_thickness"]) * temple)
-        * (1 + np.float32(0.10) * np.clip(uneven, -2.2, 2.2))
-    )
+    tenth = np.float32(0.10)
+    thicker = 1 + np.float32(shape["occipital_thickness"]) * occiput + tenth * front + tenth * sagittal
+    thinner = 1 - np.float32(1 - shape["temporal_thickness"]) * temple
+    factor = thicker * thinner * (1 + tenth * np.clip(uneven, -2.2, 2.2))
     thickness = np.float32(shape["skull_thickness_mm"]) * factor
     thickness += np.float32(shape["protuberance_mm"]) * bump(p, (0, 106, -22), (17, 20, 14))
     # Glabella and brow ridges, where the frontal sinus lies.
@@ -180,7 +194,21 @@ def _vault_thickness(p: Points, shape: HeadShape, uneven: Array) -> Array:
 
 @dataclass(frozen=True)
 class Layers:
-    """Wall of the braincase on points: mm outside its `inner` face, masks, and its `fraction` of each voxel."""
+    """Wall of the braincase on points: mm outside its `inner` face, masks, and its `fraction` of each voxel.
+
+    Parameters
+    ----------
+    inner
+        mm outside the inner face.
+    bone
+        Mask of the wall.
+    diploe
+        Mask of the diploe.
+    dense
+        Mask of the otic capsule.
+    fraction
+        Share of the voxel that is wall.
+    """
 
     inner: Array
     bone: Array
@@ -190,8 +218,22 @@ class Layers:
 
 
 def layers(p: Points, case: Braincase, shape: HeadShape, uneven: Array, voxel_mm: float) -> Layers:
-    """Tables and diploe of the wall; `fraction` is how much of the voxel is wall, for partial volumes at its faces."""
-    inner = case.depth + inner_growth(p, shape, uneven)
+    """Tables and diploe of the wall; `fraction` is how much of the voxel is wall, for partial volumes at its faces.
+
+    Parameters
+    ----------
+    p
+        Points in anatomical coordinates, in mm.
+    case
+        Braincase on the same points.
+    shape
+        Draws of the head.
+    uneven
+        Smooth random field on the same points.
+    voxel_mm
+        Edge of a voxel in mm.
+    """
+    inner = case.depth + _inner_growth(p, shape, uneven)
     inside, outside = step(inner / voxel_mm + 0.5), step(-case.outside / voxel_mm + 0.5)
     fraction = np.minimum(np.minimum(inside, outside), step(case.hole / voxel_mm + 0.5))
     wall = case.wall + (inner - case.depth)
@@ -208,7 +250,7 @@ def layers(p: Points, case: Braincase, shape: HeadShape, uneven: Array, voxel_mm
     return Layers(inner, fraction >= 0.5, diploe & (fraction >= 0.5), petrous & (fraction >= 0.5), fraction)
 
 
-def inner_growth(p: Points, shape: HeadShape, uneven: Array) -> Array:
+def _inner_growth(p: Points, shape: HeadShape, uneven: Array) -> Array:
     """How far in mm the inner table has grown inwards: hyperostosis frontalis interna, lobed, sparing the midline."""
     if not shape.hyperostosis:
         return np.zeros(p.x.shape, np.float32)
@@ -218,7 +260,17 @@ def inner_growth(p: Points, shape: HeadShape, uneven: Array) -> Array:
 
 
 def flap(p: Points, case: Braincase, shape: HeadShape) -> tuple[Array, Array]:
-    """Masks of a craniotomy: the bone flap, and the cut around it with its burr holes; empty without one."""
+    """Masks of a craniotomy: the bone flap, and the cut around it with its burr holes; empty without one.
+
+    Parameters
+    ----------
+    p
+        Points in anatomical coordinates, in mm.
+    case
+        Braincase on the same points.
+    shape
+        Draws of the head.
+    """
     nothing = np.zeros(p.x.shape, bool)
     if shape.craniotomy == "none":
         return nothing, nothing

@@ -63,20 +63,15 @@ def _stack(p: Points, rows: tuple[tuple[float, ...], ...], power: float, width: 
     return np.asarray(np.maximum(d, np.maximum(p.z - z[-1], z[0] - p.z)))
 
 
-def scalp_thickness(p: Points, shape: HeadShape) -> Array:
+def _scalp_thickness(p: Points, shape: HeadShape) -> Array:
     """Distance in mm from outer table to skin: scalp everywhere, temporalis in its fossa, pads at the occiput."""
-    temporalis = step((np.abs(p.x) - 30) / 18) * np.exp(
-        np.float32(-0.5) * (((p.y + 18) / 26) ** 2 + ((p.z + 16) / 26) ** 2)
-    )
-    nape = step((p.y - 50) / 30) * step((5 - p.z) / 35)
-    return np.asarray(
-        np.float32(shape["scalp_mm"])
-        + np.float32(shape["temporalis_mm"]) * temporalis
-        + np.float32(4.0 * shape["fat"]) * nape
-    )
+    hill = np.exp(np.float32(-0.5) * (((p.y + 18) / 26) ** 2 + ((p.z + 16) / 26) ** 2))
+    temporalis = np.float32(shape["temporalis_mm"]) * (step((np.abs(p.x) - 30) / 18) * hill)
+    nape = np.float32(4.0 * shape["fat"]) * (step((p.y - 50) / 30) * step((5 - p.z) / 35))
+    return np.asarray(np.float32(shape["scalp_mm"]) + temporalis + nape)
 
 
-def nose(p: Points, shape: HeadShape) -> Array:
+def _nose(p: Points, shape: HeadShape) -> Array:
     """Distance to the nose: a ridge from the nasion to the tip, widening to its wings."""
     size = np.float32(shape["nose"])
     ridge = np.interp(p.z, [-74, -68, -61, -55, -40, -28, -20], [-88, -99, -107, -105.5, -93.5, -84, -80])
@@ -87,17 +82,27 @@ def nose(p: Points, shape: HeadShape) -> Array:
     return np.asarray(np.maximum(np.maximum(side, ridge - p.y), np.maximum(np.abs(p.z + 47) - 27, p.y + 70)))
 
 
-def ears(p: Points) -> Array:
+def _ears(p: Points) -> Array:
     """Distance to both auricles, thin plates that stand off the head."""
-    mirrored = Points(np.abs(p.x), p.y, p.z)
+    mirrored = p.mirrored
     shell = ellipsoid(mirrored, (77.5, 31, -41), (5.0, 16.5, 31), turn_deg=-24, pitch_deg=-12)
     concha = ellipsoid(mirrored, (80.5, 27, -43), (4.5, 8.5, 13), turn_deg=-24)
     return np.maximum(shell, -concha)
 
 
 def head_distance(p: Points, case: Braincase, shape: HeadShape) -> Array:
-    """Distance (z, y, x) to the skin, negative inside the head."""
-    cranium = case.vault - np.maximum(case.wall * (1 - case.base) + 6 * case.base, 3) - scalp_thickness(p, shape)
+    """Distance (z, y, x) to the skin, negative inside the head.
+
+    Parameters
+    ----------
+    p
+        Points in anatomical coordinates, in mm.
+    case
+        Braincase on the same points.
+    shape
+        Draws of the head.
+    """
+    cranium = case.vault - np.maximum(case.wall * (1 - case.base) + 6 * case.base, 3) - _scalp_thickness(p, shape)
     # The walls of the vault go on below the base only inwards: there face and neck make the outline.
     # Below the inion the nape draws in; at the sides the cranium ends at the mastoids.
     nape = np.float32(0.45) * (p.y - 100) - np.float32(0.9) * (p.z + 42)
@@ -115,13 +120,13 @@ def _face_and_neck(p: Points, cranium: Array, shape: HeadShape) -> Array:
     relief = 3.0 * bump(p, (0, -94, LIP_LINE_Z + 6), (18, 14, 4)) + 3.0 * bump(p, (0, -94, LIP_LINE_Z - 7), (17, 14, 4))
     relief += 4.0 * bump(p, (0, -90, -129), (16, 14, 8)) - 3.0 * bump(p, (0, -90, LIP_LINE_Z - 17), (20, 14, 4))
     relief -= 2.0 * bump(p, (0, -94, LIP_LINE_Z), (22, 14, 1.8))
-    socket = Points(np.abs(p.x), p.y, p.z)
+    socket = p.mirrored
     relief -= 6.0 * bump(socket, (27, -82, -34), (11, 22, 9))
     relief += 4.0 * bump(socket, (33, -80, -37), (9, 14, 7))
     face = face - relief.astype(np.float32)
     neck = _stack(p, _NECK, 2.2, shape["neck"], 0.5 + 0.5 * shape["neck"])
     body = join(join(cranium, face, 14.0), neck, 16.0)
-    return np.minimum(join(body, nose(p, shape), 5.0), ears(p))
+    return np.minimum(join(body, _nose(p, shape), 5.0), _ears(p))
 
 
 def holder_distances(
@@ -131,15 +136,27 @@ def holder_distances(
 
     The shell is a half cylinder behind the head, open in front, that ends `top_z` above; x, y, z in camera mm broadcast
     against each other, `back_y` is the hindmost point of the head.
+
+    Parameters
+    ----------
+    x
+        Positions in the camera's frame in mm; x, y, z broadcast.
+    y
+        See x.
+    z
+        See x.
+    back_y
+        Hindmost y of the head in mm.
+    top_z
+        Where the shell ends, in mm.
+    shape
+        Draws of the head.
     """
     radius_x, radius_y = 112.0, 130.0
     inner_back = back_y + shape["holder_gap_mm"]
     centre = inner_back - radius_y
     bowl = (np.hypot(x / radius_x, (y - centre) / radius_y) - 1) * radius_x
     open_front = (centre + 55) - y
-    thickness = shape["holder_mm"]
-    shell = np.maximum(np.maximum(bowl - thickness, -bowl), np.maximum(open_front, z - top_z - 15))
-    pillow = np.maximum(
-        np.maximum(bowl, -bowl - (shape["holder_gap_mm"] + shape["pillow_mm"])), np.maximum(open_front + 15, z - top_z)
-    )
-    return shell, pillow
+    shell = np.maximum(np.maximum(bowl - shape["holder_mm"], -bowl), np.maximum(open_front, z - top_z - 15))
+    filled = np.maximum(bowl, -bowl - (shape["holder_gap_mm"] + shape["pillow_mm"]))
+    return shell, np.maximum(filled, np.maximum(open_front + 15, z - top_z))

@@ -1,1 +1,1 @@
-"""The uptake of each tracer, healthy and diseased; `simulate.tracer` is their front."""
+"""What each tracer does in a head, healthy and diseased; `simulate.uptake` is their front."""

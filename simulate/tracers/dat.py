@@ -4,7 +4,6 @@ Levels are relative to the occipital cortex, the usual reference. Binding ratios
 shows is lower by its resolution. Levels without a source in a comment are assumed from what clinical images show.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,22 +11,9 @@ import numpy as np
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Array
+from spectac.simulate.draws import around, between
 from spectac.simulate.regions import BRAIN, LOBES, SIDES
-from spectac.simulate.tracers.painting import (
-    Painted,
-    Parameter,
-    around,
-    ball,
-    between,
-    front_to_back,
-    one_of,
-    painted,
-    region,
-    soft_tissues,
-    somewhere,
-    table,
-    texture,
-)
+from spectac.simulate.tracers import painting as paint
 
 if TYPE_CHECKING:
     from spectac.simulate.head import Head
@@ -49,15 +35,34 @@ BRAIN_SHARE = (0.03, 0.05)
 """Of the injected activity, 3-6 h after injection: 7 % at 10 min and 3 % at 5 h (product information)."""
 
 
-def draw(head: "Head", rng: np.random.Generator, kind: str | None = None) -> Painted:
-    """Uptake of a DAT scan in a head; `kind` is drawn from KINDS unless it is given.
+HOURS_AFTER_INJECTION = (3.0, 6.0)
+"""Begin of the acquisition."""
+
+
+def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kind: str | None = None) -> paint.Painted:
+    """Uptake of a DAT scan in a head.
 
     All kinds use the same random numbers, so that one seed gives one patient with different losses.
+
+    Parameters
+    ----------
+    head
+        Virtual head.
+    rng
+        Generator.
+    nuclide
+        I-123, or None.
+    kind
+        Case of KINDS, drawn unless it is given.
+
+    Raises
+    ------
+    InputError
+        For another nuclide and for an unknown kind.
     """
-    drawn = one_of(rng, KINDS)
-    if kind is not None and kind not in KINDS:
-        raise InputError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
-    kind = drawn if kind is None else kind
+    if nuclide is not None and nuclide_by_name(nuclide).name != "I-123":
+        raise InputError(f"the DAT tracer here is I-123 ioflupane: there is none with {nuclide}")
+    kind = paint.chosen_kind(rng, KINDS, kind)
     age = float(head.parameters.get("age_years", 60.0))
     levels = _background(rng, age)
     ratios, losses, more = _striata(rng, age, kind)
@@ -65,43 +70,47 @@ def draw(head: "Head", rng: np.random.Generator, kind: str | None = None) -> Pai
         levels[name] = 1.0 + ratio * (1.0 - losses[name])
 
     spacing_mm, sd = between(rng, 14.0, 30.0), between(rng, 0.025, 0.05)
-    factors = texture(rng, head.grid, sd, spacing_mm)
+    factors = paint.texture(rng, head.grid, sd, spacing_mm)
     steepness = between(rng, 0.2, 0.7)
     for side in SIDES:
-        mask = region(head.labels, f"{side} putamen")
-        factors[mask] *= _gradient(
-            front_to_back(mask, head.grid), levels[f"{side} putamen"] - 1.0, losses, side, steepness
-        )
-    relative = painted(head.labels, table(levels), factors)
-
-    infarct_side = SIDES[int(rng.integers(2))]
-    infarct_mm = between(rng, 5.0, 10.0)
-    remaining = between(rng, 0.0, 0.3)
-    centre_mm = somewhere(rng, region(head.labels, f"{infarct_side} caudate", f"{infarct_side} putamen"), head.grid)
-    lesion = None
-    if kind == "infarct":
-        part = ball(head.grid, centre_mm, infarct_mm)
-        part *= region(head.labels, "caudate", "putamen", "white matter")
-        relative *= 1.0 - np.float32(1.0 - remaining) * part
-        lesion = np.asarray(part > 0.5)
-
-    injected, share, hours = between(rng, *INJECTED_MBQ), between(rng, *BRAIN_SHARE), between(rng, 3.0, 6.0)
-    decay = float(np.exp2(-hours * 3600.0 / nuclide_by_name("I-123").half_life_s))
-    parameters: dict[str, Parameter] = {
+        mask = paint.region(head.labels, f"{side} putamen")
+        place, ratio = paint.front_to_back(mask, head.grid), levels[f"{side} putamen"] - 1.0
+        factors[mask] *= _gradient(place, ratio, losses[f"{side} putamen"], steepness)
+    relative = paint.painted(head.labels, paint.table(levels), factors)
+    lesion, infarct = _infarct(relative, head, rng, kind)
+    kbq, numbers = paint.dose(rng, "I-123", INJECTED_MBQ, BRAIN_SHARE, HOURS_AFTER_INJECTION)
+    parameters: dict[str, paint.Parameter] = {
         "kind": kind,
         "steepness": steepness,
         "texture_sd": sd,
         "texture_mm": spacing_mm,
-        "injected_mbq": injected,
-        "brain_share": share,
-        "hours_after_injection": hours,
+        **numbers,
         **more,
-        **{f"loss_{name.replace(' ', '_')}": loss for name, loss in losses.items()},
-        **{f"level_{name.replace(' ', '_')}": level for name, level in levels.items()},
+        **paint.named("loss", losses),
+        **paint.named("level", levels),
+        **infarct,
     }
-    if lesion is not None:
-        parameters |= {"lesion_side": infarct_side, "lesion_mm": infarct_mm, "lesion_remaining": remaining}
-    return Painted(relative, 1000.0 * injected * share * decay, BRAIN, "I-123", parameters, lesion)
+    return paint.Painted(relative, kbq, BRAIN, "I-123", parameters, lesion)
+
+
+def _infarct(
+    relative: Array, head: "Head", rng: np.random.Generator, kind: str
+) -> tuple[Array | None, dict[str, paint.Parameter]]:
+    """Lower a ball of the striatum in place; its mask and numbers. Other kinds draw it and leave it out."""
+    side = SIDES[int(rng.integers(2))]
+    radius_mm = between(rng, 5.0, 10.0)
+    remaining = between(rng, 0.0, 0.3)
+    striatum = paint.region(head.labels, f"{side} caudate", f"{side} putamen")
+    centre_mm = paint.somewhere(rng, striatum, head.grid)
+    if kind != "infarct":
+        return None, {}
+    part = paint.ball(head.grid, centre_mm, radius_mm)
+    part *= paint.region(head.labels, "caudate", "putamen", "white matter")
+    relative *= 1.0 - np.float32(1.0 - remaining) * part
+    numbers: dict[str, paint.Parameter] = {
+        "lesion_side": side, "lesion_mm": radius_mm, "lesion_remaining": remaining
+    }  # fmt: skip
+    return np.asarray(part > 0.5), numbers
 
 
 def _background(rng: np.random.Generator, age: float) -> dict[str, float]:
@@ -121,12 +130,12 @@ def _background(rng: np.random.Generator, age: float) -> dict[str, float]:
     levels["choroid plexus"] = between(rng, 0.6, 2.5)
     levels["spinal cord"] = between(rng, 0.5, 0.9)
     levels["eye"] = between(rng, 0.1, 0.4)
-    return levels | soft_tissues(rng)
+    return levels | paint.soft_tissues(rng)
 
 
 def _striata(
     rng: np.random.Generator, age: float, kind: str
-) -> tuple[dict[str, float], dict[str, float], dict[str, Parameter]]:
+) -> tuple[dict[str, float], dict[str, float], dict[str, paint.Parameter]]:
     """Healthy binding ratios and lost shares by region ("right caudate", ...), and what else was drawn.
 
     At the onset of Parkinson's disease 51-64 % of the putamen and 39-51 % of the striatum are lost (I-123 beta-CIT,
@@ -154,9 +163,8 @@ def _striata(
     return ratios, losses, {"worse_side": worse if putamen else "none", "healthy_sbr": healthy, "age_years": age}
 
 
-def _gradient(place: Array, ratio: float, losses: Mapping[str, float], side: str, steepness: float) -> Array:
+def _gradient(place: Array, ratio: float, loss: float, steepness: float) -> Array:
     """Factors of the uptake along the putamen: where part is lost, more is left in front than at the back."""
-    loss = losses[f"{side} putamen"]
     if loss == 0.0 or place.size == 0:
         return np.ones(place.size, np.float32)
     lost = np.clip(loss * (1.0 + steepness * (2.0 * place - 1.0)), 0.0, 0.995)

@@ -5,21 +5,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spectac.recon.errors import InputError
+from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Array, Grid
 from spectac.simulate.anatomy.distance_fields import SmoothField
+from spectac.simulate.draws import between, one_of
 from spectac.simulate.regions import BESIDE, LABEL, REGIONS, SIDES, labels
 
 COLD = (*BESIDE, *labels("air cavity"))
-"""Regions without a tracer, whatever it is."""
+"""Labels of regions without a tracer, whatever it is."""
 
 Parameter = float | int | bool | str
 
 
 @dataclass(frozen=True, eq=False)
 class Painted:
-    """A drawn tracer before it is scaled: `relative` (z, y, x) float32, and how much activity there is.
+    """A drawn tracer before it is scaled to an activity.
 
-    The sum of the activity over the regions `over` (labels) is `kbq`. `lesion` (z, y, x) bool is None without one.
+    Parameters
+    ----------
+    relative
+        (z, y, x) float32.
+    kbq
+        Activity over the regions `over`.
+    over
+        Labels of those regions.
+    nuclide
+        Name of the nuclide.
+    parameters
+        Everything that was drawn.
+    lesion
+        (z, y, x) bool, None without one.
     """
 
     relative: Array
@@ -30,27 +46,78 @@ class Painted:
     lesion: Array | None = None
 
 
-def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """Uniform number as a plain float."""
-    return float(rng.uniform(low, high))
+def chosen_kind(rng: np.random.Generator, kinds: Mapping[str, float], kind: str | None) -> str:
+    """The patient's case: drawn with its share unless it is given; the draw is made in both cases.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    kinds
+        Shares of the cases.
+    kind
+        Given case, or None.
+
+    Raises
+    ------
+    InputError
+        For a case that is not among them.
+    """
+    drawn = one_of(rng, kinds.items())
+    if kind is not None and kind not in kinds:
+        raise InputError(f"kind {kind!r} is not one of {', '.join(kinds)}")
+    return drawn if kind is None else kind
 
 
-def around(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:
-    """Normal number, cut to [low, high], as a plain float."""
-    return float(np.clip(rng.normal(mean, sd), low, high))
+Limits = tuple[float, float]
 
 
-def one_of(rng: np.random.Generator, shares: Mapping[str, float]) -> str:
-    """One of the names, drawn with their shares."""
-    names = list(shares)
-    weights = np.array([shares[name] for name in names])
-    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+def dose(
+    rng: np.random.Generator, nuclide: str, injected_mbq: Limits, brain_share: Limits, hours: Limits
+) -> tuple[float, dict[str, Parameter]]:
+    """Activity in the brain in kBq when the acquisition starts, and the numbers that it follows from.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    nuclide
+        Name of the nuclide, for its decay.
+    injected_mbq, brain_share, hours
+        Limits of the injected activity, of the brain's share of it, and of the hours after injection.
+    """
+    injected, share, after = (between(rng, *limits) for limits in (injected_mbq, brain_share, hours))
+    decay = float(np.exp2(-after * 3600.0 / nuclide_by_name(nuclide).half_life_s))
+    numbers: dict[str, Parameter] = {"injected_mbq": injected, "brain_share": share, "hours_after_injection": after}
+    return 1000.0 * injected * share * decay, numbers
+
+
+def named(prefix: str, values: Mapping[str, float]) -> dict[str, Parameter]:
+    """Parameters "prefix_name" from numbers by region.
+
+    Parameters
+    ----------
+    prefix
+        First word of the names.
+    values
+        Numbers by region name.
+
+    Examples
+    --------
+    >>> named("level", {"white matter": 0.5})
+    {'level_white_matter': 0.5}
+    """
+    return {f"{prefix}_{name.replace(' ', '_')}": value for name, value in values.items()}
 
 
 def table(levels: Mapping[str, float]) -> Array:
-    """Level of every label (n,) from levels by region name; a name without its side sets both, others stay 0.
+    """Level of every label (n,).
 
-    More special names win over those without a side, in whatever order they come.
+    Parameters
+    ----------
+    levels
+        Levels by region name. A name without its side sets both sides, and yields to the names of single sides; regions
+        without a name stay 0.
     """
     values = np.zeros(len(REGIONS), np.float64)
     for name, level in sorted(levels.items(), key=lambda item: item[0].split()[0] in SIDES):
@@ -60,13 +127,35 @@ def table(levels: Mapping[str, float]) -> Array:
 
 
 def texture(rng: np.random.Generator, grid: Grid, sd: float, spacing_mm: float) -> Array:
-    """Smooth random factors (z, y, x) about 1 with that standard deviation, never below a tenth."""
+    """Smooth random factors (z, y, x) about 1, never below a tenth.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    grid
+        Upright grid.
+    sd
+        Standard deviation.
+    spacing_mm
+        Length over which the factors vary.
+    """
     field = SmoothField(rng, spacing_mm).on_axes(*grid.centres_mm())
     return np.maximum(1.0 + np.float32(sd) * field, np.float32(0.1))
 
 
 def painted(head_labels: Array, values: Array, factors: Array) -> Array:
-    """Uptake (z, y, x) float32 whose mean over every region is its entry of `values`, varying inside as `factors`."""
+    """Uptake (z, y, x) float32 whose mean over every region is that region's value, varying inside as the factors.
+
+    Parameters
+    ----------
+    head_labels
+        (z, y, x) labels.
+    values
+        (n,) value of every label.
+    factors
+        (z, y, x) relative variation.
+    """
     count = np.bincount(head_labels.ravel(), minlength=values.size)
     total = np.bincount(head_labels.ravel(), weights=factors.ravel(), minlength=values.size)
     scale = np.divide(values * count, total, out=np.zeros(values.size), where=total > 0)
@@ -74,14 +163,30 @@ def painted(head_labels: Array, values: Array, factors: Array) -> Array:
 
 
 def points_mm(mask: Array, grid: Grid) -> Array:
-    """Positions (n, 3) of a mask's voxels as (x, y, z) in LPS mm, in the order of a boolean index."""
+    """Positions (n, 3) of a mask's voxels as (x, y, z) in LPS mm, in the order of a boolean index.
+
+    Parameters
+    ----------
+    mask
+        (z, y, x) bool.
+    grid
+        Upright grid.
+    """
     z, y, x = grid.centres_mm()
     k, j, i = np.nonzero(mask)
     return np.stack([x[i], y[j], z[k]], axis=1)
 
 
 def front_to_back(mask: Array, grid: Grid) -> Array:
-    """Place (n,) of a mask's voxels along the region's longest axis: 0 its front end, 1 its back end."""
+    """Place (n,) of a mask's voxels along the region's longest axis: 0 its front end, 1 its back end.
+
+    Parameters
+    ----------
+    mask
+        (z, y, x) bool.
+    grid
+        Upright grid.
+    """
     points = points_mm(mask, grid)
     if len(points) < 2:
         return np.zeros(len(points))
@@ -92,7 +197,17 @@ def front_to_back(mask: Array, grid: Grid) -> Array:
 
 
 def ball(grid: Grid, centre_mm: Sequence[float] | Array, radius_mm: float) -> Array:
-    """Smooth ball (z, y, x) float32: 1 in its middle, one half at the radius, 0 from 1.5 radii on."""
+    """Smooth ball (z, y, x) float32: 1 in its middle, one half at the radius, 0 from 1.5 radii on.
+
+    Parameters
+    ----------
+    grid
+        Upright grid.
+    centre_mm
+        (x, y, z) in LPS mm.
+    radius_mm
+        Radius in mm.
+    """
     z, y, x = grid.centres_mm()
     cx, cy, cz = (float(c) for c in centre_mm)
     square = (z[:, None, None] - cz) ** 2 + (y[None, :, None] - cy) ** 2 + (x[None, None, :] - cx) ** 2
@@ -101,7 +216,17 @@ def ball(grid: Grid, centre_mm: Sequence[float] | Array, radius_mm: float) -> Ar
 
 
 def somewhere(rng: np.random.Generator, mask: Array, grid: Grid) -> Array:
-    """Position (3,) in LPS mm (x, y, z) of a random voxel of a mask; the grid's middle for an empty one."""
+    """Position (3,) in LPS mm (x, y, z) of a random voxel of a mask; the grid's middle for an empty one.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    mask
+        (z, y, x) bool.
+    grid
+        Upright grid.
+    """
     z, y, x = grid.centres_mm()
     flat = np.flatnonzero(mask)
     chosen = rng.random()
@@ -111,28 +236,43 @@ def somewhere(rng: np.random.Generator, mask: Array, grid: Grid) -> Array:
 
 
 def region(head_labels: Array, *names: str) -> Array:
-    """Mask (z, y, x) of regions by name; a name without its side means both sides."""
+    """Mask (z, y, x) of regions.
+
+    Parameters
+    ----------
+    head_labels
+        (z, y, x) labels.
+    names
+        Names of regions; a name without its side means both sides.
+    """
     wanted = np.zeros(len(LABEL), bool)
     wanted[list(labels(*names))] = True
     return np.asarray(wanted[head_labels])
 
 
 def soft_tissues(rng: np.random.Generator) -> dict[str, float]:
-    """Levels outside the skull, of the skull itself, and of the glands: small next to the brain but never 0."""
+    """Levels outside the skull, of the skull itself, and of the glands: small next to the brain but never 0.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    """
     tone = between(rng, 0.5, 1.5)
     glands = float(np.exp(rng.normal(0.5, 0.5)))
-    return {
-        "skin": tone * between(rng, 0.3, 0.7),
-        "fat": tone * between(rng, 0.08, 0.25),
-        "muscle": tone * between(rng, 0.25, 0.6),
-        "mucosa": between(rng, 0.4, 2.0),
-        "skull": between(rng, 0.05, 0.15),
-        "diploe": between(rng, 0.15, 0.5),
-        "dense bone": between(rng, 0.04, 0.12),
-        "teeth": between(rng, 0.02, 0.08),
-        "spine": between(rng, 0.2, 0.6),
-        "right parotid gland": glands * between(rng, 0.8, 1.2),
-        "left parotid gland": glands * between(rng, 0.8, 1.2),
-        "right submandibular gland": glands * between(rng, 0.6, 1.3),
-        "left submandibular gland": glands * between(rng, 0.6, 1.3),
+    ranges = {
+        "skin": (tone, 0.3, 0.7),
+        "fat": (tone, 0.08, 0.25),
+        "muscle": (tone, 0.25, 0.6),
+        "mucosa": (1.0, 0.4, 2.0),
+        "skull": (1.0, 0.05, 0.15),
+        "diploe": (1.0, 0.15, 0.5),
+        "dense bone": (1.0, 0.04, 0.12),
+        "teeth": (1.0, 0.02, 0.08),
+        "spine": (1.0, 0.2, 0.6),
+        "right parotid gland": (glands, 0.8, 1.2),
+        "left parotid gland": (glands, 0.8, 1.2),
+        "right submandibular gland": (glands, 0.6, 1.3),
+        "left submandibular gland": (glands, 0.6, 1.3),
     }
+    return {name: factor * between(rng, low, high) for name, (factor, low, high) in ranges.items()}

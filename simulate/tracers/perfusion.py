@@ -10,23 +10,9 @@ import numpy as np
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Array
+from spectac.simulate.draws import around, between, one_of
 from spectac.simulate.regions import BRAIN, CORTEX, LOBES, SIDES
-from spectac.simulate.tracers.painting import (
-    Painted,
-    Parameter,
-    around,
-    ball,
-    between,
-    front_to_back,
-    one_of,
-    painted,
-    points_mm,
-    region,
-    soft_tissues,
-    somewhere,
-    table,
-    texture,
-)
+from spectac.simulate.tracers import painting as paint
 
 if TYPE_CHECKING:
     from spectac.simulate.head import Head
@@ -34,7 +20,11 @@ if TYPE_CHECKING:
 KINDS = {"normal": 0.30, "alzheimer": 0.17, "lewy": 0.10, "frontotemporal": 0.12, "stroke": 0.20, "focus": 0.11}
 """Shares of the cases; "focus" is a hyperperfused spot, as of a seizure."""
 
+NUCLIDES = {"I-123": 0.45, "Tc-99m": 0.55}
+"""Shares of the nuclides."""
+
 AGENTS = {"I-123": {"IMP": 1.0}, "Tc-99m": {"ECD": 0.5, "HMPAO": 0.5}}
+"""Shares of the agents of each nuclide."""
 
 GREY_TO_WHITE = (2.6, 4.4)
 """True ratio, about 4 in the phantoms that stand for perfusion."""
@@ -59,25 +49,43 @@ DEFICITS = {
 """Lost share of the perfusion (least, most) by region. In frontotemporal dementia the temporal loss lies in front."""
 
 
-def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kind: str | None = None) -> Painted:
-    """Uptake of a perfusion scan in a head; nuclide and `kind` (of KINDS) are drawn unless they are given.
+HOURS_AFTER_INJECTION = {"IMP": (0.25, 0.75), "ECD": (0.5, 2.0), "HMPAO": (0.5, 2.0)}
+"""Begin of the acquisition."""
+
+
+def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kind: str | None = None) -> paint.Painted:
+    """Uptake of a perfusion scan in a head.
 
     All kinds use the same random numbers, so that one seed gives one patient with different diseases.
+
+    Parameters
+    ----------
+    head
+        Virtual head.
+    rng
+        Generator.
+    nuclide
+        I-123 or Tc-99m, drawn unless it is given.
+    kind
+        Case of KINDS, drawn unless it is given.
+
+    Raises
+    ------
+    InputError
+        For another nuclide and for an unknown kind.
     """
-    drawn = one_of(rng, KINDS), one_of(rng, {"I-123": 0.45, "Tc-99m": 0.55})
-    kind = drawn[0] if kind is None else kind
-    if kind not in KINDS:
-        raise InputError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
-    chosen = nuclide_by_name(drawn[1] if nuclide is None else nuclide).name
+    kind = paint.chosen_kind(rng, KINDS, kind)
+    drawn = one_of(rng, NUCLIDES.items())
+    chosen = nuclide_by_name(drawn if nuclide is None else nuclide).name
     if chosen not in AGENTS:
         raise InputError(f"there is no perfusion tracer with {chosen}: use one of {', '.join(AGENTS)}")
-    agent = one_of(rng, AGENTS[chosen])
+    agent = one_of(rng, AGENTS[chosen].items())
     levels = _levels(rng, agent)
     spacing_mm, sd = between(rng, 14.0, 30.0), between(rng, 0.025, 0.05)
-    factors = texture(rng, head.grid, sd, spacing_mm)
-    relative = painted(head.labels, table(levels), factors)
+    factors = paint.texture(rng, head.grid, sd, spacing_mm)
+    relative = paint.painted(head.labels, paint.table(levels), factors)
 
-    parameters: dict[str, Parameter] = {"kind": kind, "agent": agent, "texture_sd": sd, "texture_mm": spacing_mm}
+    parameters: dict[str, paint.Parameter] = {"kind": kind, "agent": agent, "texture_sd": sd, "texture_mm": spacing_mm}
     disease, stroke, focus = rng.spawn(3)
     lesion = None
     if kind in DEFICITS:
@@ -87,16 +95,9 @@ def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kin
     elif kind == "focus":
         lesion = _focus(relative, head, focus, parameters)
 
-    injected, share = between(rng, *INJECTED_MBQ[agent]), between(rng, *BRAIN_SHARE[agent])
-    hours = between(rng, 0.25, 0.75) if agent == "IMP" else between(rng, 0.5, 2.0)
-    decay = float(np.exp2(-hours * 3600.0 / nuclide_by_name(chosen).half_life_s))
-    parameters |= {
-        "injected_mbq": injected,
-        "brain_share": share,
-        "hours_after_injection": hours,
-        **{f"level_{name.replace(' ', '_')}": level for name, level in levels.items()},
-    }
-    return Painted(relative, 1000.0 * injected * share * decay, BRAIN, chosen, parameters, lesion)
+    kbq, numbers = paint.dose(rng, chosen, INJECTED_MBQ[agent], BRAIN_SHARE[agent], HOURS_AFTER_INJECTION[agent])
+    parameters |= numbers | paint.named("level", levels)
+    return paint.Painted(relative, kbq, BRAIN, chosen, parameters, lesion)
 
 
 def _levels(rng: np.random.Generator, agent: str) -> dict[str, float]:
@@ -128,11 +129,11 @@ def _levels(rng: np.random.Generator, agent: str) -> dict[str, float]:
     levels["choroid plexus"] = between(rng, 0.3, 1.0)
     levels["eye"] = between(rng, 0.03, 0.15)
     scale = between(rng, 0.25, 0.6)
-    return levels | {name: level * scale for name, level in soft_tissues(rng).items()}
+    return levels | {name: level * scale for name, level in paint.soft_tissues(rng).items()}
 
 
 def _degenerate(
-    relative: Array, head: "Head", rng: np.random.Generator, kind: str, parameters: dict[str, Parameter]
+    relative: Array, head: "Head", rng: np.random.Generator, kind: str, parameters: dict[str, paint.Parameter]
 ) -> None:
     """Lower the cortex of a neurodegenerative disease in place, one side more than the other."""
     severity, asymmetry = rng.random(), between(rng, 0.6, 1.4)
@@ -140,15 +141,15 @@ def _degenerate(
         middle = least + (most - least) * float(np.clip(severity + rng.normal(0.0, 0.15), 0.0, 1.0))
         for side, share in zip(SIDES, (asymmetry, 2.0 - asymmetry), strict=True):
             loss = min(middle * share, 0.6)
-            mask = region(head.labels, f"{side} {name}")
+            mask = paint.region(head.labels, f"{side} {name}")
             lost: Array | float = loss
             if kind == "frontotemporal" and name == "temporal cortex":
-                lost = np.minimum(loss * 2.0 * (1.0 - front_to_back(mask, head.grid)), 0.8)
+                lost = np.minimum(loss * 2.0 * (1.0 - paint.front_to_back(mask, head.grid)), 0.8)
             relative[mask] *= np.float32(1.0) - np.asarray(lost, np.float32)
             parameters[f"loss_{side}_{name.replace(' ', '_')}"] = loss
 
 
-def _stroke(relative: Array, head: "Head", rng: np.random.Generator, parameters: dict[str, Parameter]) -> Array:
+def _stroke(relative: Array, head: "Head", rng: np.random.Generator, parameters: dict[str, paint.Parameter]) -> Array:
     """Lower a wedge of one hemisphere in place, as of the middle cerebral artery or a branch of it; its mask.
 
     The wedge opens from the side's thalamus outwards. With crossed cerebellar diaschisis the cerebellar cortex of the
@@ -159,22 +160,24 @@ def _stroke(relative: Array, head: "Head", rng: np.random.Generator, parameters:
     half_deg, start_mm, remaining = between(rng, 14.0, 45.0), between(rng, 8.0, 25.0), between(rng, 0.05, 0.45)
     is_crossed, crossed = bool(rng.random() < DIASCHISIS_SHARE), between(rng, 0.10, 0.35)
 
-    deep = points_mm(region(head.labels, f"{side} thalamus"), head.grid)
+    deep = paint.points_mm(paint.region(head.labels, f"{side} thalamus"), head.grid)
     sign = 1.0 if side == "left" else -1.0
     apex = deep.mean(axis=0) if len(deep) else np.array([sign * 12.0, 10.0, 5.0])
     direction = np.array(
         [sign * np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
     )
-    mask = region(head.labels, *(f"{side} {name}" for name in (*(f"{lobe} cortex" for lobe in LOBES), "white matter")))
-    mask |= region(head.labels, f"{side} caudate", f"{side} putamen")
-    away = points_mm(mask, head.grid) - apex
+    mask = paint.region(
+        head.labels, *(f"{side} {name}" for name in (*(f"{lobe} cortex" for lobe in LOBES), "white matter"))
+    )
+    mask |= paint.region(head.labels, f"{side} caudate", f"{side} putamen")
+    away = paint.points_mm(mask, head.grid) - apex
     far = np.linalg.norm(away, axis=1)
     angle = np.degrees(np.arccos(np.clip(away @ direction / np.maximum(far, 1e-9), -1.0, 1.0)))
     # The rim is penumbra: it falls over 8 deg and 6 mm.
     depth = np.clip((half_deg - angle) / 8.0 + 0.5, 0.0, 1.0) * np.clip((far - start_mm) / 6.0 + 0.5, 0.0, 1.0)
     relative[mask] *= (1.0 - (1.0 - remaining) * depth).astype(np.float32)
     if is_crossed:
-        relative[region(head.labels, f"{other} cerebellar cortex")] *= np.float32(1.0 - crossed)
+        relative[paint.region(head.labels, f"{other} cerebellar cortex")] *= np.float32(1.0 - crossed)
     parameters |= {
         "lesion_side": side,
         "lesion_half_angle_deg": half_deg,
@@ -188,11 +191,11 @@ def _stroke(relative: Array, head: "Head", rng: np.random.Generator, parameters:
     return lesion
 
 
-def _focus(relative: Array, head: "Head", rng: np.random.Generator, parameters: dict[str, Parameter]) -> Array:
+def _focus(relative: Array, head: "Head", rng: np.random.Generator, parameters: dict[str, paint.Parameter]) -> Array:
     """Raise a ball of the brain about a place in the cortex in place; its mask."""
     radius_mm, strength = between(rng, 7.0, 20.0), between(rng, 0.3, 1.2)
     cortex = np.isin(head.labels, CORTEX)
-    part = ball(head.grid, somewhere(rng, cortex, head.grid), radius_mm)
+    part = paint.ball(head.grid, paint.somewhere(rng, cortex, head.grid), radius_mm)
     part *= np.isin(head.labels, BRAIN)
     relative *= 1.0 + np.float32(strength) * part
     parameters |= {"lesion_mm": radius_mm, "lesion_gain": 1.0 + strength}

@@ -1,26 +1,13 @@
-"""Uptake of no real tracer: every region's level drawn on its own, so that a network learns anatomy and not a tracer.
-
-Trained on one tracer with randomised contrast, a network carried to 14 others within 10 % (literature.md, 7).
-"""
+"""Uptake of no real tracer: the level of every region is drawn on its own, so that a network learns anatomy."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.simulate.draws import between, one_of
 from spectac.simulate.regions import REGIONS, SIDES
-from spectac.simulate.tracers.painting import (
-    COLD,
-    Painted,
-    Parameter,
-    ball,
-    between,
-    one_of,
-    painted,
-    somewhere,
-    table,
-    texture,
-)
+from spectac.simulate.tracers import painting as paint
 
 if TYPE_CHECKING:
     from spectac.simulate.head import Head
@@ -28,25 +15,47 @@ if TYPE_CHECKING:
 KINDS = {"independent": 0.70, "flat": 0.12, "focal": 0.18}
 """Every region on its own; the whole head alike; a few hot regions over next to nothing."""
 
-PATIENT = tuple(label for label in range(len(REGIONS)) if label not in COLD)
+PATIENT = tuple(label for label in range(len(REGIONS)) if label not in paint.COLD)
+"""Labels of the regions of the patient."""
+
+NUCLIDES = {"I-123": 0.7, "Tc-99m": 0.3}
+"""Shares of the nuclides."""
+
 MEAN_KBQ_PER_ML = (1.5, 20.0)
 """Of the whole head: between a DAT scan of I-123 and a perfusion scan of Tc-99m."""
 
 
-def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kind: str | None = None) -> Painted:
-    """Random uptake in a head; nuclide and `kind` (of KINDS) are drawn unless they are given."""
-    drawn = one_of(rng, KINDS), one_of(rng, {"I-123": 0.7, "Tc-99m": 0.3})
-    kind = drawn[0] if kind is None else kind
-    chosen = nuclide_by_name(drawn[1] if nuclide is None else nuclide).name
+def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kind: str | None = None) -> paint.Painted:
+    """Random uptake in a head.
+
+    Parameters
+    ----------
+    head
+        Virtual head.
+    rng
+        Generator.
+    nuclide
+        Name of a nuclide, drawn from NUCLIDES unless it is given.
+    kind
+        Case of KINDS, drawn unless it is given.
+
+    Raises
+    ------
+    InputError
+        For an unknown kind.
+    """
+    kind = paint.chosen_kind(rng, KINDS, kind)
+    drawn = one_of(rng, NUCLIDES.items())
+    chosen = nuclide_by_name(drawn if nuclide is None else nuclide).name
     levels = _levels(rng, kind)
     strength, length_mm = between(rng, 0.0, 0.35), between(rng, 40.0, 90.0)
     fine, fine_mm = between(rng, 0.02, 0.10), between(rng, 12.0, 30.0)
-    factors = texture(rng, head.grid, fine, fine_mm)
-    relative = painted(head.labels, table(levels), factors)
+    factors = paint.texture(rng, head.grid, fine, fine_mm)
+    relative = paint.painted(head.labels, paint.table(levels), factors)
     # After the levels, so that the slope runs through the regions and not only inside of them.
-    relative *= texture(rng, head.grid, strength, length_mm)
+    relative *= paint.texture(rng, head.grid, strength, length_mm)
 
-    parameters: dict[str, Parameter] = {"kind": kind, "gradient_sd": strength, "gradient_mm": length_mm}
+    parameters: dict[str, paint.Parameter] = {"kind": kind, "gradient_sd": strength, "gradient_mm": length_mm}
     parameters |= {"texture_sd": fine, "texture_mm": fine_mm}
     patient = np.isin(head.labels, PATIENT)
     spots = int(rng.integers(0, 4)) if rng.random() < 0.3 else 0
@@ -54,7 +63,7 @@ def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kin
     usual = float(relative[patient].mean())
     for number in range(spots):
         radius_mm, gain = between(rng, 6.0, 20.0), between(rng, -1.0, 3.0)
-        part = ball(head.grid, somewhere(rng, patient, head.grid), radius_mm) * patient
+        part = paint.ball(head.grid, paint.somewhere(rng, patient, head.grid), radius_mm) * patient
         # Towards gain * the usual level above what is there; -1 takes everything away.
         relative += np.float32(gain) * part * (relative if gain < 0 else np.float32(usual))
         lesion = (part > 0.5) | lesion if lesion is not None else None
@@ -62,9 +71,9 @@ def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kin
 
     mean = float(np.exp(rng.uniform(*np.log(MEAN_KBQ_PER_ML))))
     parameters |= {"mean_kbq_per_ml": mean, "spots": spots}
-    parameters |= {f"level_{name.replace(' ', '_')}": level for name, level in levels.items()}
+    parameters |= paint.named("level", levels)
     kbq = mean * float(patient.sum()) * head.grid.voxel_ml
-    return Painted(relative, kbq, PATIENT, chosen, parameters, lesion)
+    return paint.Painted(relative, kbq, PATIENT, chosen, parameters, lesion)
 
 
 def _levels(rng: np.random.Generator, kind: str) -> dict[str, float]:
