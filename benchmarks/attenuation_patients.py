@@ -150,7 +150,7 @@ def draw_patient(
     uptake = draw_uptake(tracer, head, np.random.default_rng(uptake_seed), nuclide=nuclide)
     ranges = replace(chosen.scanners, schemes=WITH_SCATTER)
     fixed = {} if chosen.sampling is None else vars(chosen.sampling)
-    scanner = draw_scanner(np.random.default_rng(scanner_seed), ranges=ranges, **fixed)
+    scanner = replace(draw_scanner(np.random.default_rng(scanner_seed), ranges=ranges), **fixed)
     if chosen.scheme:
         scanner = replace(scanner, scheme=chosen.scheme)
     return Patient(head, uptake), usual, scanner.around(head), tuple(rest)

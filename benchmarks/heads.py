@@ -3,7 +3,7 @@
     python benchmarks/heads.py -o FOLDER [--heads 200] [--seed 0]
 
 Writes heads.png (each head's mid-sagittal slice, and coronal and axial slices through the striata: attenuation at
-140.5 keV above, tissue below), heads.csv (the measures of simulate/head_parts/measures.py) and heads_distributions.png
+140.5 keV above, tissue below), heads.csv (the measures of simulate/anatomy/measures.py) and heads_distributions.png
 (adults only, with published adult values drawn in).
 """
 

@@ -108,7 +108,9 @@ class Expected:
         for _ in range(100):
             if abs(reached - counts) <= 1e-6 * counts:
                 break
-            longer = _stretched(longer, min(counts / reached, 100.0))
+            factor = min(counts / reached, 100.0)
+            start_s = np.asarray(longer.view_start_s) * factor
+            longer = replace(longer, view_seconds=longer.view_seconds * factor, view_start_s=start_s)
             reached = float(rates @ view_weights_s(longer))
         else:
             raise InputError(
@@ -281,15 +283,6 @@ def _seen(head: Head, cps: Image, acquisition: Acquisition) -> tuple[int, int, i
     reach = max(float(distance[across].max()) + BESIDE_MM, float(distance[solid].max(initial=0.0)))
     half = math.ceil((reach + shift) / pixel_u)
     return low, high, half
-
-
-def _stretched(acquisition: Acquisition, factor: float) -> Acquisition:
-    """The acquisition with all times multiplied."""
-    return replace(
-        acquisition,
-        view_seconds=acquisition.view_seconds * factor,
-        view_start_s=np.asarray(acquisition.view_start_s) * factor,
-    )
 
 
 def _finer(acquisition: Acquisition, factor: int, low: int, high: int, half: int) -> Acquisition:

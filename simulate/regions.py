@@ -55,6 +55,8 @@ REGIONS = (
 """Ordered: a region's index is its label (uint8)."""
 
 LABEL = {region.name: index for index, region in enumerate(REGIONS)}
+"""Label by the region's name."""
+
 MATERIAL_OF_LABEL = tuple(INDEX[region.material] for region in REGIONS)
 """Index into tissues.MATERIALS of every label."""
 
@@ -77,13 +79,13 @@ def labels(*names: str) -> tuple[int, ...]:
     >>> labels("outside", "skin")
     (0, 1)
     """
-    found: list[int] = []
+    numbers: list[int] = []
     for name in names:
-        own = [index for region, index in LABEL.items() if region == name or region in {f"{s} {name}" for s in SIDES}]
-        if not own:
+        regions = [full for full in (name, *(f"{side} {name}" for side in SIDES)) if full in LABEL]
+        if not regions:
             raise InputError(f"region {name!r} is not one of {', '.join(LABEL)}")
-        found += own
-    return tuple(found)
+        numbers += [LABEL[full] for full in regions]
+    return tuple(numbers)
 
 
 CORTEX = labels(*(f"{lobe} cortex" for lobe in LOBES))

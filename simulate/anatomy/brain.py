@@ -268,8 +268,8 @@ def _lateral_ventricle(q: Points, wide: float) -> Array:
          (24, 40, 14, 5.4 * radius), (24, 52, 8, 3.0 * radius), (21, 66, 5, 1.3 * radius)),
     )  # fmt: skip
     temporal = ((24, 40, 14, 4.6 * radius), (32, 30, -4, 2.0 * radius), (31, 8, -17, 1.7 * radius))
-    own = np.minimum(body, tube(q, temporal, (1.1, 1, 0.8)))
-    return np.where(q.x > 1.0, own, np.float32(99))
+    horns = np.minimum(body, tube(q, temporal, (1.1, 1, 0.8)))
+    return np.where(q.x > 1.0, horns, np.float32(99))
 
 
 _CEREBRAL_OR_FLUID = tuple(

@@ -1,6 +1,7 @@
 """What a head is painted on: labels and points of the grid, and the boxes around structures."""
 
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 
@@ -51,20 +52,19 @@ class Canvas:
 
     def box(self, low: Corner, high: Corner) -> tuple[Part, Points]:
         """Part that holds the anatomical box low..high (x, y, z), with room for the deformation, and its points."""
-        corners = np.array([[(low, high)[(i >> k) & 1][k] for k in range(3)] for i in range(8)], float)
+        corners = np.array(list(product(*zip(low, high, strict=True))), float)
         # The face's stretch is undone here: lower points move up or down with it.
         face = self.placement.shape["face_height"]
         stretched = corners.copy()
         stretched[:, 2] += (face - 1) * np.minimum(stretched[:, 2] + 25, 0)
         both = self.placement.camera(np.concatenate([corners, stretched]))
         reach = 3.5 * self.placement.shape["deformation_mm"] + 0.5 * abs(self.placement.shape["petalia_mm"])
-        slices = []
-        for axis, centres in ((2, self.z), (1, self.y), (0, self.x)):
-            first = int(np.searchsorted(centres, both[:, axis].min() - reach))
-            last = int(np.searchsorted(centres, both[:, axis].max() + reach))
-            slices.append(slice(first, max(last, first)))
-        box = slices[0], slices[1], slices[2]
-        return Part(box, self.labels[box]), self.points[box]
+        first, last = both.min(axis=0) - reach, both.max(axis=0) + reach
+        z, y, x = (
+            slice(*np.searchsorted(centres, (first[axis], last[axis])).tolist())
+            for axis, centres in ((2, self.z), (1, self.y), (0, self.x))
+        )
+        return Part((z, y, x), self.labels[z, y, x]), self.points[z, y, x]
 
     def side(self, sign: int, low: Corner, high: Corner) -> tuple[Part, Points]:
         """box() of one side, where x counts away from the midline: sign +1 left, -1 right."""

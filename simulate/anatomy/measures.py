@@ -6,10 +6,24 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filt
 from spectac.recon.types import Array
 from spectac.simulate.anatomy.placement import CENTRE, rotation
 from spectac.simulate.head import Head
-from spectac.simulate.regions import BESIDE, BONE, BRAIN, CORTEX, INTRACRANIAL, LABEL, WHITE, labels
+from spectac.simulate.regions import BESIDE, BONE, BRAIN, CORTEX, INTRACRANIAL, LABEL, SIDES, WHITE, labels
 
 MIDDLE_Y = 16.0
 """Half way between the frontal and the occipital pole, in mm behind the anterior commissure."""
+
+
+_VOLUMES = {
+    "intracranial": INTRACRANIAL,
+    "brain": BRAIN,
+    "cortex": CORTEX,
+    "white": WHITE,
+    "cerebellum": labels("cerebellar cortex", "cerebellar white matter"),
+    "csf": labels("csf", "ventricles", "choroid plexus"),
+    "ventricles": labels("ventricles", "choroid plexus"),
+    "air_cavities": labels("air cavity"),
+    **{f"{side}_{name}": labels(f"{side} {name}") for name in ("caudate", "putamen", "thalamus") for side in SIDES},
+}
+"""Labels of each measured volume."""
 
 
 def analyse(head: Head) -> dict[str, float]:
@@ -26,34 +40,16 @@ def analyse(head: Head) -> dict[str, float]:
     x, y, z = straight(head)
     patient = ~np.isin(head.labels, BESIDE)
     voxel = head.grid.voxel_mm[0]
-    above = patient & (z > -22)
-    calvarium = patient & (z > -6)
+    above, calvarium = patient & (z > -22), patient & (z > -6)
     chin = (head.labels == LABEL["dense bone"]) & (y < -45) & (z < -70)
-    found: dict[str, float] = {
+    counts = np.bincount(head.labels.ravel(), minlength=len(LABEL)) * head.grid.voxel_ml
+    return {
         "length_mm": _extent(y[above], voxel),
         "breadth_mm": _extent(x[calvarium], voxel),
         "height_mm": float(z[above].max() - z[chin].min()) + voxel if chin.any() else float("nan"),
+        **{f"{name}_thickness_mm": value for name, value in _vault_thickness(head).items()},
+        **{f"{name}_ml": float(counts[list(parts)].sum()) for name, parts in _VOLUMES.items()},
     }
-    found |= {f"{name}_thickness_mm": value for name, value in _vault_thickness(head).items()}
-    counts = np.bincount(head.labels.ravel(), minlength=len(LABEL)) * head.grid.voxel_ml
-
-    def volume(of: tuple[int, ...]) -> float:
-        return float(counts[list(of)].sum())
-
-    found |= {
-        "intracranial_ml": volume(INTRACRANIAL),
-        "brain_ml": volume(BRAIN),
-        "cortex_ml": volume(CORTEX),
-        "white_ml": volume(WHITE),
-        "cerebellum_ml": volume(labels("cerebellar cortex", "cerebellar white matter")),
-        "csf_ml": volume(labels("csf", "ventricles", "choroid plexus")),
-        "ventricles_ml": volume(labels("ventricles", "choroid plexus")),
-        "air_cavities_ml": volume(labels("air cavity")),
-    }
-    for name in ("caudate", "putamen", "thalamus"):
-        for side in ("right", "left"):
-            found[f"{side}_{name}_ml"] = volume(labels(f"{side} {name}"))
-    return found
 
 
 def straight(head: Head) -> tuple[Array, Array, Array]:
@@ -68,11 +64,11 @@ def straight(head: Head) -> tuple[Array, Array, Array]:
     shift = [float(head.parameters[f"shift_{axis}_mm"]) for axis in "xyz"]
     cz, cy, cx = head.grid.centres_mm()
     offset = (cz - shift[2])[:, None, None], (cy - shift[1])[None, :, None], (cx - shift[0])[None, None, :]
-    found = [
+    x, y, z = (
         turn[2, axis] * offset[0] + turn[1, axis] * offset[1] + turn[0, axis] * offset[2] + CENTRE[axis]
         for axis in range(3)
-    ]
-    return found[0], found[1], found[2]
+    )
+    return x, y, z
 
 
 def _vault_thickness(head: Head) -> dict[str, float]:
@@ -95,9 +91,8 @@ def _vault_thickness(head: Head) -> dict[str, float]:
         "temporal": (np.abs(x) > 48) & (z < 8) & (y > -45) & (y < 12),
         "occipital": (y > 62) & (z > -12) & (z < 40),
     }
-    found = {name: _median(thickness[mask]) for name, mask in where.items()}
-    found["vault"] = _median(thickness[(z > 8) | where["occipital"]])
-    return found
+    where["vault"] = (z > 8) | where["occipital"]
+    return {name: _median(thickness[mask]) for name, mask in where.items()}
 
 
 def _along_normals(bone: Array, distance: Array, start: Array) -> Array:

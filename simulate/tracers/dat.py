@@ -35,6 +35,18 @@ BRAIN_SHARE = (0.03, 0.05)
 """Of the injected activity, 3-6 h after injection: 7 % at 10 min and 3 % at 5 h (product information)."""
 
 
+_BRAIN = {"white matter": (0.82, 1.02), "cerebellar white matter": (0.82, 1.0), "cerebellar cortex": (0.85, 1.05)}
+"""Range of the level of each region over the occipital cortex's."""
+
+_BESIDE_BRAIN = {
+    "csf": (0.05, 0.2),
+    "ventricles": (0.05, 0.2),
+    "choroid plexus": (0.6, 2.5),
+    "spinal cord": (0.5, 0.9),
+    "eye": (0.1, 0.4),
+}
+"""The same outside of the brain."""
+
 HOURS_AFTER_INJECTION = (3.0, 6.0)
 """Begin of the acquisition."""
 
@@ -117,20 +129,13 @@ def _background(rng: np.random.Generator, age: float) -> dict[str, float]:
     """Levels of all regions but the striata; the occipital cortex is 1."""
     levels = {f"{lobe} cortex": around(rng, 1.0, 0.05, 0.85, 1.15) for lobe in LOBES}
     levels["occipital cortex"] = 1.0
-    levels["white matter"] = between(rng, 0.82, 1.02)
-    levels["cerebellar white matter"] = between(rng, 0.82, 1.0)
-    levels["cerebellar cortex"] = between(rng, 0.85, 1.05)
+    levels |= paint.drawn_levels(rng, _BRAIN)
     # Serotonin transporters, 3 h after injection: diencephalon 0.51 +- 0.10 and midbrain 0.21 +- 0.12 over occipital
     # (jnm.snmjournals.org/highwire/markup/60917, table 2); thalamus -8.2, pons -6.8 % a decade (Koch et al.,
     # "Extrastriatal binding of [123I]FP-CIT in the thalamus and pons", 103 healthy controls).
     levels["thalamus"] = 1.0 + around(rng, 0.45, 0.15, 0.1, 0.9) * 0.918 ** ((age - 60.0) / 10.0)
     levels["brainstem"] = 1.0 + around(rng, 0.21, 0.12, 0.0, 0.5) * 0.932 ** ((age - 60.0) / 10.0)
-    levels["csf"] = between(rng, 0.05, 0.2)
-    levels["ventricles"] = between(rng, 0.05, 0.2)
-    levels["choroid plexus"] = between(rng, 0.6, 2.5)
-    levels["spinal cord"] = between(rng, 0.5, 0.9)
-    levels["eye"] = between(rng, 0.1, 0.4)
-    return levels | paint.soft_tissues(rng)
+    return levels | paint.drawn_levels(rng, _BESIDE_BRAIN) | paint.soft_tissues(rng)
 
 
 def _striata(

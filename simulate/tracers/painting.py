@@ -92,6 +92,24 @@ def dose(
     return 1000.0 * injected * share * decay, numbers
 
 
+def drawn_levels(rng: np.random.Generator, ranges: Mapping[str, Limits]) -> dict[str, float]:
+    """A level for each region, drawn uniformly in the order of the ranges.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    ranges
+        Limits by region name.
+
+    Examples
+    --------
+    >>> drawn_levels(np.random.default_rng(1), {"eye": (0.2, 0.2)})
+    {'eye': 0.2}
+    """
+    return {name: between(rng, *limits) for name, limits in ranges.items()}
+
+
 def named(prefix: str, values: Mapping[str, float]) -> dict[str, Parameter]:
     """Parameters "prefix_name" from numbers by region.
 

@@ -49,6 +49,16 @@ DEFICITS = {
 """Lost share of the perfusion (least, most) by region. In frontotemporal dementia the temporal loss lies in front."""
 
 
+_BESIDE_CORTEX = {
+    "brainstem": (0.5, 0.8),
+    "spinal cord": (0.3, 0.5),
+    "csf": (0.005, 0.03),
+    "ventricles": (0.005, 0.03),
+    "choroid plexus": (0.3, 1.0),
+    "eye": (0.03, 0.15),
+}
+"""Range of the level of each region over the cortex's."""
+
 HOURS_AFTER_INJECTION = {"IMP": (0.25, 0.75), "ECD": (0.5, 2.0), "HMPAO": (0.5, 2.0)}
 """Begin of the acquisition."""
 
@@ -122,12 +132,7 @@ def _levels(rng: np.random.Generator, agent: str) -> dict[str, float]:
             levels[f"{side} occipital cortex"] *= strength
     levels["white matter"] = white
     levels["cerebellar white matter"] = white * between(rng, 1.0, 1.6)
-    levels["brainstem"] = between(rng, 0.5, 0.8)
-    levels["spinal cord"] = between(rng, 0.3, 0.5)
-    levels["csf"] = between(rng, 0.005, 0.03)
-    levels["ventricles"] = between(rng, 0.005, 0.03)
-    levels["choroid plexus"] = between(rng, 0.3, 1.0)
-    levels["eye"] = between(rng, 0.03, 0.15)
+    levels |= paint.drawn_levels(rng, _BESIDE_CORTEX)
     scale = between(rng, 0.25, 0.6)
     return levels | {name: level * scale for name, level in paint.soft_tissues(rng).items()}
 
