@@ -43,7 +43,17 @@ class Ellipsoid:
     turn_deg: float = 0.0
 
     def contains(self, x: Array, y: Array, z: Array) -> Array:
-        """True where LPS points lie inside."""
+        """True where LPS points lie inside.
+
+        Parameters
+        ----------
+        x
+            LPS mm; x, y, z broadcast.
+        y
+            See x.
+        z
+            See x.
+        """
         cosine, sine = math.cos(math.radians(self.turn_deg)), math.sin(math.radians(self.turn_deg))
         dx, dy, dz = x - self.centre_mm[0], y - self.centre_mm[1], z - self.centre_mm[2]
         a, b, c = self.semi_axes_mm

@@ -169,7 +169,13 @@ class Scanner:
         return self.high_energy_scale * ratio * high_energy_share(self.collimator_data)
 
     def windows(self, nuclide: str) -> tuple[EnergyWindow, ...]:
-        """Energy windows of the scheme for the nuclide's main line, the photopeak first."""
+        """Energy windows of the scheme for the nuclide's main line, the photopeak first.
+
+        Parameters
+        ----------
+        nuclide
+            Name of the nuclide.
+        """
         kev = nuclide_by_name(nuclide).main_kev
         half = 0.5 * self.photopeak_width * kev
         side = self.side_width * kev if self.side_kev is None else self.side_kev
@@ -186,7 +192,18 @@ class Scanner:
         return np.mod(self.start_deg + np.arange(self.views) * self.arc_deg / self.views, 360.0)
 
     def radii_mm(self, head: "Head | None" = None) -> NDArray[np.float64]:
-        """Distances (v,) from the axis to the collimator face; InputError where a contour lacks its head or hits it."""
+        """Distances (v,) from the axis to the collimator face.
+
+        Parameters
+        ----------
+        head
+            Virtual head; needed by a contour orbit.
+
+        Raises
+        ------
+        InputError
+            Where a contour orbit lacks its head, or another orbit hits it.
+        """
         angles = self.view_angles_deg()
         if self.orbit == "contour":
             if head is None:
@@ -199,7 +216,13 @@ class Scanner:
         return radii
 
     def around(self, head: "Head") -> "Scanner":
-        """Scanner with the same protocol whose orbit clears the head, widened where it must be."""
+        """Scanner with the same protocol whose orbit clears the head, widened where it must be.
+
+        Parameters
+        ----------
+        head
+            Virtual head.
+        """
         if self.orbit == "contour":
             return self
         angles = self.view_angles_deg()
@@ -213,7 +236,17 @@ class Scanner:
     def acquisition(self, nuclide: str, head: "Head | None" = None) -> Acquisition:
         """Acquisition of a nuclide around a head, with the axis at x = y = 0; heads move at the same time.
 
-        Raises InputError where the orbit would hit the head, or a contour orbit has none.
+        Parameters
+        ----------
+        nuclide
+            Name of the nuclide.
+        head
+            Virtual head; needed by a contour orbit.
+
+        Raises
+        ------
+        InputError
+            Where the orbit would hit the head, or a contour orbit has none.
         """
         each = self.views // self.heads
         return Acquisition(
@@ -238,6 +271,11 @@ class Scanner:
 
         Collimator efficiency (Anger) * acceptance * photons per decay * 1000. Septal penetration, as of I-123's photons
         above 400 keV, is not in it. Assumes: as `Crystal`; a SIMIND Symbia with I-123 and LEHR counts 9 % less.
+
+        Parameters
+        ----------
+        nuclide
+            Name of the nuclide.
         """
         kev, per_decay = nuclide_by_name(nuclide).lines[0]
         accepted = float(self.crystal.acceptance(self.windows(nuclide)[0], kev))
@@ -304,10 +342,20 @@ MEDIUM_ENERGY = ("siemens-me", "ge-megp", "philips-megp", "mediso-megp")
 class ScannerRanges:
     """What `draw_scanner` draws from: (least, most) of a uniform distribution, or (name, share of the draws).
 
-    `ellipse_mm` is how much farther than `radius_mm` an ellipse reaches in front and at the back. The field's centre
-    moves by `table_sd_mm`, and with `cut_share` by `cut_mm` upwards, which cuts the chin and neck, or as far downwards,
-    which cuts the vertex. The matrix covers `width_mm` and `length_mm` with pixels of `pixel_mm`: a camera's own of
-    128 x 128 is wider, but beside the head it shows air. The other fields are those of Scanner.
+    The fields that are not listed here are those of Scanner.
+
+    Parameters
+    ----------
+    ellipse_mm
+        How much farther than `radius_mm` an ellipse reaches in front and at the back.
+    table_sd_mm
+        Standard deviation of the field's centre.
+    cut_share, cut_mm
+        Share of the draws in which the field's centre moves by `cut_mm` upwards, which cuts the chin and neck, or as
+        far downwards, which cuts the vertex.
+    pixel_mm, width_mm, length_mm
+        The matrix covers width and length with pixels of this size. A camera's own 128 x 128 pixels are wider, but
+        show air beside the head.
     """
 
     collimators: tuple[str, ...] = LOW_ENERGY

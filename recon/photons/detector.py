@@ -38,13 +38,27 @@ class Crystal:
     thickness_mm: float = 9.5
 
     def efficiency(self, energies_kev: ArrayLike) -> NDArray[np.float64]:
-        """Share of photons of each energy that interact in the crystal when they hit it at a right angle."""
+        """Share of photons of each energy that interact in the crystal when they hit it at a right angle.
+
+        Parameters
+        ----------
+        energies_kev
+            Photon energies in keV, any shape.
+        """
         energies = np.asarray(energies_kev, dtype=np.float64)
         mu = np.array([_sodium_iodide_per_cm(float(energy)) for energy in energies.ravel()]).reshape(energies.shape)
         return -np.expm1(-mu * self.thickness_mm / 10.0)
 
     def window_share(self, window: EnergyWindow, energies_kev: ArrayLike) -> NDArray[np.float64]:
-        """Share of the photons of each energy that interact whose signal falls into the window."""
+        """Share of the photons of each energy that interact whose signal falls into the window.
+
+        Parameters
+        ----------
+        window
+            Energy window.
+        energies_kev
+            Photon energies in keV, any shape.
+        """
         energies = np.asarray(energies_kev, dtype=np.float64)
         fwhm_kev = self.energy_resolution * np.sqrt(INTRINSIC_KEV * energies)
         sigma = fwhm_kev / FWHM_PER_SIGMA

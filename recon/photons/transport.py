@@ -52,7 +52,13 @@ class Source(NamedTuple):
 
     @classmethod
     def of(cls, activity: Array) -> "Source":
-        """Source of an activity (z, y, x) that is positive somewhere."""
+        """Source of an activity (z, y, x) that is positive somewhere.
+
+        Parameters
+        ----------
+        activity
+            (z, y, x), positive somewhere.
+        """
         flat = np.asarray(activity, np.float64).ravel()
         voxels = np.flatnonzero(flat > 0)
         cumulated = np.cumsum(flat[voxels])
@@ -60,7 +66,21 @@ class Source(NamedTuple):
 
 
 class Medium(NamedTuple):
-    """A body as the kernels read it; `majorant_per_cm` (e,) is its largest attenuation coefficient at each energy."""
+    """A body as the kernels read it; `majorant_per_cm` (e,) is its largest attenuation coefficient at each energy.
+
+    Parameters
+    ----------
+    materials
+        (z, y, x) uint8 indices in tissues.MATERIALS.
+    density
+        (z, y, x) float32 in g/cm3.
+    majorant_per_cm
+        (e,) largest attenuation coefficient of the body at each energy of the tables.
+    first_mm
+        Centre (x, y, z) of the first voxel.
+    voxel_mm
+        Edge of a voxel.
+    """
 
     materials: Array
     density: Array
@@ -113,7 +133,13 @@ class Body:
         object.__setattr__(self, "density", np.ascontiguousarray(self.density, dtype=np.float32))
 
     def medium(self, tables: CrossSections) -> Medium:
-        """The body for `trace`. In a vacuum the majorant is 1e-6 /cm."""
+        """The body for `trace`. In a vacuum the majorant is 1e-6 /cm.
+
+        Parameters
+        ----------
+        tables
+            Cross-sections.
+        """
         densest = np.zeros(tables.total.shape[0])
         np.maximum.at(densest, self.materials.ravel(), self.density.ravel())
         majorant = np.maximum((densest[:, None] * tables.total).max(axis=0), 1e-6)
@@ -122,7 +148,17 @@ class Body:
 
 
 class Block(NamedTuple):
-    """Histories `first` <= n < `last` of a run of `histories`, which share a stream of random numbers."""
+    """Histories `first` <= n < `last` of a run of `histories`, which share a stream of random numbers.
+
+    Parameters
+    ----------
+    first
+        First history.
+    last
+        The one after the last.
+    histories
+        Number of histories of the run.
+    """
 
     first: int
     last: int
@@ -130,7 +166,17 @@ class Block(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """Energy of the births in keV, and where a history ends: below `lowest_kev` or after `orders` interactions."""
+    """Energy of the births in keV, and where a history ends: below `lowest_kev` or after `orders` interactions.
+
+    Parameters
+    ----------
+    energy_kev
+        Energy of the births.
+    lowest_kev
+        A history ends below this energy.
+    orders
+        A history ends after so many interactions.
+    """
 
     energy_kev: float
     lowest_kev: float

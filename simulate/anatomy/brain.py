@@ -44,7 +44,17 @@ class Folds:
         self._field = spline_filter(field, order=2, mode="grid-wrap").astype(np.float32)
 
     def sheet_distance(self, x: Array, y: Array, z: Array) -> Array:
-        """Distance in mm to the nearest zero surface: value over slope."""
+        """Distance in mm to the nearest zero surface: value over slope.
+
+        Parameters
+        ----------
+        x
+            Positions in mm.
+        y
+            See x.
+        z
+            See x.
+        """
         at = np.stack([z, y, x]) / np.float32(_MESH_MM)
         value = map_coordinates(self._field, at, order=2, mode="grid-wrap", prefilter=False)
         return np.asarray(np.abs(value) / map_coordinates(self._slope, at, order=1, mode="grid-wrap"))

@@ -38,7 +38,13 @@ class Points:
         return Points(self.x[index], self.y[index], self.z[index])
 
     def lateral(self, sign: int) -> "Points":
-        """Same points with x counted away from the midline towards the left (+1) or the right (-1)."""
+        """Same points with x counted away from the midline towards the left (+1) or the right (-1).
+
+        Parameters
+        ----------
+        sign
+            +1 left, -1 right.
+        """
         return self if sign > 0 else Points(-self.x, self.y, self.z)
 
     @property
@@ -239,7 +245,17 @@ class SmoothField:
         return BSpline.design_matrix(inside, knots, 3).toarray().astype(np.float32)
 
     def on_axes(self, z: Array, y: Array, x: Array) -> Array:
-        """Values (z, y, x) on the lattice of three axes; einsum without BLAS: the same bytes on any thread count."""
+        """Values (z, y, x) on the lattice of three axes; einsum without BLAS: the same bytes on any thread count.
+
+        Parameters
+        ----------
+        z
+            Positions along z in mm.
+        y
+            Positions along y in mm.
+        x
+            Positions along x in mm.
+        """
         part = np.einsum("ijk,xk->ijx", self._values, self._weights(x))
         part = np.einsum("ijx,yj->iyx", part, self._weights(y))
         return np.einsum("iyx,zi->zyx", part, self._weights(z))

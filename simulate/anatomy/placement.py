@@ -58,7 +58,15 @@ class Placement:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, shape: HeadShape) -> "Placement":
-        """Placement with a deformation from the generator; its wavelengths are long against the structures."""
+        """Placement with a deformation from the generator; its wavelengths are long against the structures.
+
+        Parameters
+        ----------
+        rng
+            Generator.
+        shape
+            Draws of the head.
+        """
         return cls(shape, (SmoothField(rng, 62.0), SmoothField(rng, 62.0), SmoothField(rng, 62.0)))
 
     @property
@@ -79,7 +87,17 @@ class Placement:
         return np.array([self.shape[f"shift_{axis}_mm"] for axis in "xyz"])
 
     def anatomical(self, z: Array, y: Array, x: Array) -> Points:
-        """Anatomical coordinates (z, y, x) of the voxels whose centres lie at these camera positions (LPS mm)."""
+        """Anatomical coordinates (z, y, x) of the voxels whose centres lie at these camera positions (LPS mm).
+
+        Parameters
+        ----------
+        z
+            Camera positions along z in mm.
+        y
+            Camera positions along y in mm.
+        x
+            Camera positions along x in mm.
+        """
         turn, scale = self.turn, self.scale
         rows = []
         for axis in range(3):
@@ -104,7 +122,13 @@ class Placement:
         return Points(x, y, z)
 
     def camera(self, points: Array) -> Array:
-        """Camera positions (n, 3) (x, y, z) of anatomical points (n, 3), to the deformation and the face's stretch."""
+        """Camera positions (n, 3) (x, y, z) of anatomical points (n, 3), to the deformation and the face's stretch.
+
+        Parameters
+        ----------
+        points
+            (n, 3) anatomical points (x, y, z) in mm.
+        """
         points = np.asarray(points, float)
         return np.asarray((points - CENTRE) * self.scale @ self.turn.T + self.shift_mm)
 

@@ -20,6 +20,13 @@ class HeadRanges:
 
     Sizes are factors on the adult male reference of this package (skull.py); children come with probability
     `child_probability` and are scaled down by age.
+
+    Parameters
+    ----------
+    unusual_probability
+        Share of the heads whose numbers named in UNUSUAL are drawn from there.
+    opaque_sinus_probability, hyperostosis_probability, craniotomy_probability, edentulous_probability
+        Shares of the heads; hyperostosis after 40 years, lost teeth after 60.
     """
 
     age_years: Range = (18.0, 90.0)
