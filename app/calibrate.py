@@ -13,7 +13,6 @@ from scipy.ndimage import distance_transform_edt
 from spectac.app.options import StudyPaths, Without
 from spectac.app.reconstruct import with_progress
 from spectac.recon import Image, InputError, Outline, ReconstructionSettings, StudySettings, UniformMap
-from spectac.recon.attenuation import water_per_cm
 from spectac.recon.calibration import calibrate as calibration_of
 from spectac.recon.calibration import concentration_kbq_per_ml, write_calibration
 from spectac.recon.contour_preview import largest
@@ -24,6 +23,7 @@ from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import coefficient_of_variation
 from spectac.recon.resample import resample
 from spectac.recon.settings import AttenuationSettings, date_and_time, setting, settings
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array
 
 EDGE_MM = 30.0

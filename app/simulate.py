@@ -21,11 +21,11 @@ from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.settings import Positive, as_options, setting, settings
 from spectac.simulate.acquire import Expected, Patient, expected_counts
-from spectac.simulate.anatomy import LABEL
 from spectac.simulate.cohort.run import seeds
 from spectac.simulate.head import draw_head
+from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import SCANNERS, Scanner
-from spectac.simulate.tracer import draw_uptake
+from spectac.simulate.uptake import draw_uptake
 
 StudyOutput = Annotated[Path, typer.Option("--output", "-o", help="Folder for the study and its truth.")]
 

@@ -3,7 +3,7 @@
     python benchmarks/heads.py -o FOLDER [--heads 200] [--seed 0]
 
 Writes heads.png (each head's mid-sagittal slice, and coronal and axial slices through the striata: attenuation at
-140.5 keV above, tissue below), heads.csv (the measures of simulate/head_parts/measures.py) and heads_distributions.png
+140.5 keV above, tissue below), heads.csv (the measures of simulate/anatomy/measures.py) and heads_distributions.png
 (adults only, with published adult values drawn in).
 """
 
@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from provenance import provenance
 
 from spectac.recon.types import Array
-from spectac.simulate.anatomy import LABEL, REGIONS, labels
+from spectac.simulate.anatomy.measures import analyse
 from spectac.simulate.head import Head, draw_head
-from spectac.simulate.head_parts.measures import analyse
+from spectac.simulate.regions import LABEL, REGIONS, labels
 
 SHOWN = 24
 DRAWS = ("sex", "age_years", "child", "craniotomy", "hyperostosis", "size", "skull_thickness_mm")

@@ -19,13 +19,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from provenance import provenance
 
+from spectac.recon.photons.cross_sections import cross_sections
+from spectac.recon.photons.montecarlo import MonteCarloRun, PhotonCounts, photon_counts
+from spectac.recon.photons.transport import Block, Body, Limits, Source, trace
+from spectac.recon.tissues import INDEX
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Grid
-from spectac.simulate.anatomy import LABEL
 from spectac.simulate.head import Head
-from spectac.simulate.materials import INDEX
-from spectac.simulate.montecarlo import MonteCarlo, simulate
-from spectac.simulate.photons.cross_sections import cross_sections
-from spectac.simulate.photons.histories import Body, Source, trace
+from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import Scanner
 
 SEED = 1
@@ -130,12 +130,12 @@ def camera(
     return scanner, replace(acquisition, view_angles_deg=angles_deg, corrections=frozenset({"DECY"}))
 
 
-def sums(result: MonteCarlo) -> Array:
+def sums(result: PhotonCounts) -> Array:
     """Counts (c, w) over all views and pixels."""
     return np.asarray(result.orders.sum(axis=(2, 3, 4), dtype=np.float64))
 
 
-def scatter_to_primary(result: MonteCarlo) -> Array:
+def scatter_to_primary(result: PhotonCounts) -> Array:
     counts = sums(result)
     return np.asarray(counts[1:].sum(axis=0) / counts[0])
 
@@ -158,7 +158,12 @@ def simind_cylinder(histories: int, axis: Axes) -> list[Row]:
 
     def run(activity: Array) -> Array:
         def once(number: int, seed: int) -> Array:
-            result = simulate(head, activity, scanner, acquisition, windows, histories=number, seed=seed, batches=1)
+            result = photon_counts(
+                head.body,
+                activity,
+                scanner.camera(acquisition, windows),
+                MonteCarloRun(histories=number, seed=seed, batches=1),
+            )
             return shares(sums(result))
 
         return np.stack(repeated(5, histories, once))
@@ -199,7 +204,11 @@ def draw_spectrum(
     # Six views all around: the spheres differ, and so does what one view sees of them.
     few = replace(scanner, views=6, matrix=(16, 16), pixel_mm=40.0)
     six = replace(few.acquisition("I-123"), corrections=acquisition.corrections)
-    counts = sums(simulate(head, activity, scanner, six, windows, histories=histories, seed=SEED, batches=1))
+    counts = sums(
+        photon_counts(
+            head.body, activity, scanner.camera(six, windows), MonteCarloRun(histories=histories, seed=SEED, batches=1)
+        )
+    )
     top = counts[0].max()
     for order, name in enumerate(("primary", "first order", "second order", "further orders")):
         axis.plot(edges + 0.5 * STEP_KEV, counts[order] / top, label=name)
@@ -219,7 +228,12 @@ def lutetium(histories: int) -> list[Row]:
     windows = scanner.windows("Lu-177")
 
     def once(number: int, seed: int) -> Array:
-        result = simulate(head, head.density, scanner, acquisition, windows, histories=number, seed=seed, batches=1)
+        result = photon_counts(
+            head.body,
+            head.density,
+            scanner.camera(acquisition, windows),
+            MonteCarloRun(histories=number, seed=seed, batches=1),
+        )
         return shares(sums(result))[:, 0]
 
     mean, error = repeated(5, histories // 2, once)
@@ -248,15 +262,11 @@ def technetium(histories: int, axis: Axes) -> list[Row]:
     for name, activity in (("uniform", head.density), ("line on the axis", line)):
         found = []
         for n in range(5):
-            result = simulate(
-                head,
+            result = photon_counts(
+                head.body,
                 activity,
-                scanner,
-                acquisition,
-                scanner.windows("Tc-99m"),
-                histories=histories // 5,
-                seed=n,
-                batches=1,
+                scanner.camera(acquisition),
+                MonteCarloRun(histories=histories // 5, seed=n, batches=1),
             )
             found.append(scatter_to_primary(result)[0])
             if name != "uniform":
@@ -321,7 +331,12 @@ def depths(histories: int) -> list[Row]:
     for depth in deep:
         line = np.zeros(grid.shape, np.float32)
         line[8:-8, thick - 1 - int(depth * 10 / voxel_mm), width // 2 - 1 : width // 2 + 1] = 1.0
-        result = simulate(head, line, scanner, acquisition, windows, histories=histories // 4, seed=SEED, batches=1)
+        result = photon_counts(
+            head.body,
+            line,
+            scanner.camera(acquisition, windows),
+            MonteCarloRun(histories=histories // 4, seed=SEED, batches=1),
+        )
         found = sums(result)[:, 0]
         primary.append(found[0])
         scatter.append(found[1:].sum())
@@ -361,7 +376,14 @@ def single_scatter(histories: int) -> list[Row]:
 
         def once(number: int, seed: int, line: Array = line) -> Array:
             windows = scanner.windows("Tc-99m")
-            counts = sums(simulate(head, line, scanner, acquisition, windows, histories=number, seed=seed, batches=1))
+            counts = sums(
+                photon_counts(
+                    head.body,
+                    line,
+                    scanner.camera(acquisition, windows),
+                    MonteCarloRun(histories=number, seed=seed, batches=1),
+                )
+            )
             return np.asarray(100 * (1 - counts[1] / counts[1:].sum(axis=0)))
 
         mean, error = repeated(4, histories, once)
@@ -373,13 +395,13 @@ def single_scatter(histories: int) -> list[Row]:
 def draw_angles(axis: Axes, histories: int) -> None:
     """Angles of the first scatter in water at 140.5 keV, sampled, beside xraylib's differential cross-sections."""
     grid = Grid.upright((9, 9, 9), (500.0,) * 3, (-2000.0,) * 3)
-    body = Body.of(grid, np.full(grid.shape, LABEL["csf"], np.uint8), np.ones(grid.shape))
+    body = Body(grid, np.full(grid.shape, INDEX["water"]), np.ones(grid.shape))
     tables = cross_sections(140.511)
     activity = np.zeros(grid.shape)
     activity[4, 4, 4] = 1.0
     rng = np.random.default_rng(SEED)
-    majorant = tables.total.max(axis=0)
-    events, _ = trace(rng, 0, histories, histories, Source.of(activity), body, tables, majorant, 140.511, 60.0, 2)
+    block, limits = Block(0, histories, histories), Limits(140.511, 60.0, 2)
+    events, _ = trace(rng, block, Source.of(activity), body.medium(tables), tables, limits)
     second = np.flatnonzero(events["order"] == 2)
     before, after = events[second - 1], events[second]
     cosine = sum(before[d].astype(float) * after[d] for d in ("dx", "dy", "dz"))

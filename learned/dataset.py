@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from spectac.learned.cohort_inputs import patient_input
 from spectac.learned.inputs import NetworkInput
 from spectac.recon.errors import InputError
-from spectac.recon.nuclides import water_per_cm
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.cohort.shards import read_facts, read_patients

@@ -21,8 +21,8 @@ from spectac.recon.attenuation import Solver
 from spectac.recon.contour_preview import largest, measured
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import LARGEST_GAP_DEG
-from spectac.recon.nuclides import water_per_cm
 from spectac.recon.scatter import photopeak_index
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, Image, MuMap
 
 ENERGY_KEV = 2.0

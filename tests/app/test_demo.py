@@ -16,7 +16,7 @@ from spectac.recon.io.nifti import read_image
 from spectac.recon.preview import preview_image
 from spectac.recon.quantify import voi_mean
 from spectac.recon.resample import resample
-from spectac.simulate.tracer import vois
+from spectac.simulate.uptake import vois
 
 pytest.importorskip("skimage", reason="the report needs scikit-image: pip install 'spectac[report]'")
 NO_TORCH = "the predicted map needs torch: pip install 'spectac[learned]'"

@@ -7,8 +7,8 @@ pytest.importorskip("matplotlib")  # of mr_head.py
 from attenuation_code import digest_of
 from attenuation_patients import BENCHMARK, CLINICAL, SETS, draw_patient
 
-from spectac.simulate.anatomy import LABEL
-from spectac.simulate.head_parts.ranges import OUTSIDE_TRAINING, TRAINING, draw_shape
+from spectac.simulate.anatomy.ranges import OUTSIDE_TRAINING, TRAINING, draw_shape
+from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import TRAINING as CAMERAS
 
 

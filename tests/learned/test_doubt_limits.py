@@ -14,7 +14,7 @@ from spectac.learned.estimate import TrainedNetwork, shipped_weights  # noqa: E4
 from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.outline_distance import outline_distance_mm  # noqa: E402
 from spectac.recon import Grid, Image, InputError, MuMap  # noqa: E402
-from spectac.recon.nuclides import water_per_cm  # noqa: E402
+from spectac.recon.tissues import water_per_cm  # noqa: E402
 from spectac.simulate.cohort.patient_arrays import PatientArrays  # noqa: E402
 from spectac.simulate.cohort.shards import write_shard  # noqa: E402
 from spectac.simulate.scanner import Scanner  # noqa: E402
