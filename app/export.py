@@ -9,7 +9,7 @@ from spectac.app.anonymous import anonymised
 from spectac.recon import Acquisition, InputError, MuMap, Study, default_grid
 from spectac.recon.attenuation import map_on_grid
 from spectac.recon.io.atomic import written_folder
-from spectac.recon.io.dicom.nm_pytomography import write_for_pytomography, write_mu_array
+from spectac.recon.io.dicom.nm_write_pytomography import write_for_pytomography, write_mu_array
 from spectac.recon.io.interfile import write as interfile_write
 from spectac.recon.io.mu_map import read_mu_map
 from spectac.recon.map_check import check_values, energy_notes

@@ -40,6 +40,17 @@ def _sine_cosine(angles_deg: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
     return sine, cosine
 
 
+def signed_deg(angle_deg: ArrayLike) -> NDArray[np.float64]:
+    """The same angles between -180 and 180 deg.
+
+    Examples
+    --------
+    >>> float(signed_deg(350.0))
+    -10.0
+    """
+    return np.mod(np.asarray(angle_deg) + 180.0, 360.0) - 180.0
+
+
 def default_grid(acquisition: Acquisition) -> Grid:
     """Grid (z, u, u) of the projections' own pixels, centred on the rotation axis.
 
