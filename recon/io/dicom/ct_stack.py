@@ -77,22 +77,18 @@ def _check_alike(slices: Sequence[Slice]) -> None:
     # Compared with slices that say it, where some say it.
     said = [one for one in slices if one.kvp is not None and one.frame_of_reference_uid is not None]
     first = (said or slices)[0]
-    axes = np.array([first.along_x, first.along_y])
     for one in slices:
-        differences = {
-            "Rows": f"{one.size[0]} x {one.size[1]}" if one.size != first.size else None,
-            "PixelSpacing": None if np.allclose(one.pixel_mm, first.pixel_mm, rtol=1e-4) else str(one.pixel_mm),
-            "ImageOrientationPatient": None
-            if np.allclose([one.along_x, one.along_y], axes, atol=2e-3)
-            else str(np.round([one.along_x, one.along_y], 4).tolist()),
+        frames, voltages = ({one.frame_of_reference_uid, first.frame_of_reference_uid}, {one.kvp, first.kvp})
+        axes, wanted = ([each.along_x, each.along_y] for each in (one, first))
+        for keyword, alike, value in (
+            ("Rows", one.size == first.size, f"{one.size[0]} x {one.size[1]}"),
+            ("PixelSpacing", np.allclose(one.pixel_mm, first.pixel_mm, rtol=1e-4), str(one.pixel_mm)),
+            ("ImageOrientationPatient", np.allclose(axes, wanted, atol=2e-3), str(np.round(axes, 4).tolist())),
             # What one slice leaves out another one may say.
-            "KVP": str(one.kvp) if one.kvp not in (None, first.kvp or one.kvp) else None,
-            "FrameOfReferenceUID": shown(str(one.frame_of_reference_uid))
-            if one.frame_of_reference_uid not in (None, first.frame_of_reference_uid or one.frame_of_reference_uid)
-            else None,
-        }
-        for keyword, value in differences.items():
-            if value is not None:
+            ("KVP", len(voltages - {None}) < 2, str(one.kvp)),
+            ("FrameOfReferenceUID", len(frames - {None}) < 2, shown(str(one.frame_of_reference_uid))),
+        ):
+            if not alike:
                 option = ", or the voltage of all with --tube-voltage-kv" if keyword == "KVP" else ""
                 raise FileError(
                     one.path,

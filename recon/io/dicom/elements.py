@@ -281,13 +281,11 @@ class Item:
     def private(self, group: int, element: int, creator: str) -> tuple[int, int] | None:
         """Tag of a private element by the block of its creator (PS3.5 7.8.1), wherever that stands; None without it."""
         with self.reading(f"({group:04x},00xx)"):
-            for place in range(0x10, 0x100):
-                reserved = self.data.get((group, place))
-                if reserved is not None and str(reserved.value or "").strip().upper() == creator.upper():
-                    tag = (group, place << 8 | element)
-                    if tag in self.data:
-                        return tag
-        return None
+            try:
+                tag = self.data.private_block(group, creator).get_tag(element)
+            except KeyError:
+                return None
+            return (tag.group, tag.element) if tag in self.data else None
 
     def items(self, keyword: Keyword) -> list["Item"]:
         """Items of a sequence; empty where it is absent."""
@@ -313,7 +311,6 @@ def open_dicom(path: str | os.PathLike[str], *, pixels: bool = True) -> Item:
     if not source.is_file():
         raise FileError(path, "no such file")
     item = Item(Dataset(), source)
-    content: bytes | Path = source.read_bytes() if pixels else source
     with source.open("rb") as file:
         start = file.read(4096)
     if not looks_like_dicom(start):
@@ -321,10 +318,8 @@ def open_dicom(path: str | os.PathLike[str], *, pixels: bool = True) -> Item:
     if DeflatedExplicitVRLittleEndian.encode() in start:
         _check_deflated(source)
     with item.reading("the file"):
-        file_data: FileDataset = dcmread(
-            BytesIO(content) if isinstance(content, bytes) else content, force=True, stop_before_pixels=not pixels
-        )
-        item.data = file_data
+        content = BytesIO(source.read_bytes()) if pixels else source
+        item.data = dcmread(content, force=True, stop_before_pixels=not pixels)
     return item
 
 
