@@ -251,19 +251,18 @@ def _header(file: Path, listed: bool) -> Item | None:
         with header.reading("(0002,0002) MediaStorageSOPClassUID"):
             kind = str(getattr(header.data, "file_meta", {}).get("MediaStorageSOPClassUID", CTImageStorage))
         if kind == CTImageStorage:
-            raise header.error("SOPClassUID", "is missing: the file is cut short or damaged")
+            raise header.error("SOPClassUID is missing: the file is cut short or damaged")
     if kind in _MULTI_FRAME:
         raise header.error(
-            "SOPClassUID",
-            f"is {_MULTI_FRAME[kind]}, many slices in one file, which is not read yet: export the series as classic "
-            "CT, one file a slice (e.g. with dcm4che's emf2sf)",
+            f"SOPClassUID is {_MULTI_FRAME[kind]}, many slices in one file, which is not read yet: export the series "
+            "as classic CT, one file a slice (e.g. with dcm4che's emf2sf)"
         )
     if kind != CTImageStorage:
         if CTImageStorage.startswith(kind):
-            raise header.error("SOPClassUID", f"is {kind}: the file is cut short or damaged")
+            raise header.error(f"SOPClassUID is {kind}: the file is cut short or damaged")
         return None
     if header.value("Rows") is None:
-        raise header.error("Rows", "is missing: the file is cut short or damaged")
+        raise header.error("Rows is missing: the file is cut short or damaged")
     return header
 
 

@@ -64,26 +64,26 @@ class Slice:
     def from_header(cls, item: Item) -> "Slice":
         """The slice of a header; InputError names file, tag and keyword."""
         if (frames := item.count("NumberOfFrames") or 1) != 1:
-            raise item.error("NumberOfFrames", f"is {frames}: one slice a file is needed")
+            raise item.error(f"NumberOfFrames is {frames}: one slice a file is needed")
         pixel_mm = _needed(item, "PixelSpacing", 2)
         if not (min(pixel_mm) >= _SMALLEST_PIXEL_MM and max(pixel_mm) <= _LARGEST_PIXEL_MM):
-            raise item.error("PixelSpacing", f"is {pixel_mm[0]:g} x {pixel_mm[1]:g} mm: no CT has such pixels")
+            raise item.error(f"PixelSpacing is {pixel_mm[0]:g} x {pixel_mm[1]:g} mm: no CT has such pixels")
         position = np.array(_needed(item, "ImagePositionPatient", 3))
         if np.abs(position).max() > _FARTHEST_MM:
-            raise item.error("ImagePositionPatient", f"lies {np.abs(position).max() / 1000:g} m from the origin")
+            raise item.error(f"ImagePositionPatient lies {np.abs(position).max() / 1000:g} m from the origin")
         axes = directions(_needed(item, "ImageOrientationPatient", 6), 1e-3)
         if axes is None:
-            raise item.error("ImageOrientationPatient", "is not two unit vectors at a right angle")
+            raise item.error("ImageOrientationPatient is not two unit vectors at a right angle")
         intercept = _needed(item, "RescaleIntercept", 1)[0]
         slope = item.number("RescaleSlope")
         if slope is None:
             slope = 1.0
             item.notes.warn(f"CT: {name_of('RescaleSlope')} is missing: 1 is assumed")
         if slope == 0:
-            raise item.error("RescaleSlope", "is 0: every pixel would have the same value")
+            raise item.error("RescaleSlope is 0: every pixel would have the same value")
         unit = item.text("RescaleType")
         if unit is not None and unit.upper() not in _HU_UNITS:
-            raise item.error("RescaleType", f"is {shown(unit)}: CT numbers in HU are needed")
+            raise item.error(f"RescaleType is {shown(unit)}: CT numbers in HU are needed")
         if lacking := [keyword for keyword in _DESCRIPTION if item.value(keyword) is None]:
             # One line for all slices: what is missing in one is missing in the others.
             item.notes.warn(f"CT: {', '.join(map(name_of, lacking))} missing: taken from the pixels themselves")
@@ -115,11 +115,11 @@ class Slice:
         _describe(item)
         stored = stored_frames(item)[0]
         if stored.shape != self.size:
-            raise item.error("Rows", f"and the pixels do not agree: {self.size} and {stored.shape}")
+            raise item.error(f"Rows and the pixels do not agree: {self.size} and {stored.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
             hu = stored.astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
         if not np.isfinite(hu).all():
-            raise item.error("RescaleSlope", "makes CT numbers that are not finite")
+            raise item.error("RescaleSlope makes CT numbers that are not finite")
         absent, padded = hu < NO_DATA_HU, 0
         if self.padding is not None:
             low, high = (_as_stored(end, stored) for end in self.padding)
@@ -182,7 +182,7 @@ def _needed(item: Item, keyword: str, count: int) -> list[float]:
     if len(values) != count:
         problem = "is missing" if not values else f"needs {count} number(s), it holds {len(values)}"
         raise item.error(
-            keyword,
-            f"{problem}: without it the CT cannot be used; export the series from the scanner again, or give a mu-map",
+            f"{keyword} {problem}: without it the CT cannot be used; export the series from the scanner again, or give "
+            "a mu-map"
         )
     return values

@@ -62,9 +62,6 @@ _MOST_INFLATED = 50
 _VRS = frozenset(vr.value.encode() for vr in STANDARD_VR)
 """Value representations as an explicit file spells them."""
 
-Keyword = str | tuple[int, int]
-"""DICOM's keyword of an element, or group and element of a private one."""
-
 
 @dataclass
 class Notes:
@@ -106,17 +103,19 @@ def is_dicomdir(path: Path) -> bool:
     return start[128:132] == b"DICM" and MediaStorageDirectoryStorage.encode() in start
 
 
-def name_of(keyword: Keyword) -> str:
+def name_of(keyword: str) -> str:
     """Tag and name of an element; the tag alone of a private one.
 
     Examples
     --------
     >>> name_of("StartAngle")
     '(0054,0200) StartAngle'
+    >>> name_of("0013101E")
+    '(0013,101e)'
     """
     tag = Tag(keyword)
     shown = f"({tag.group:04x},{tag.element:04x})"
-    return f"{shown} {keyword}" if isinstance(keyword, str) else shown
+    return shown if tag.is_private else f"{shown} {keyword}"
 
 
 def plain(text: str) -> str:
@@ -144,7 +143,8 @@ def message_of(error: BaseException | None) -> str:
 class Item:
     """A dataset or an item of a sequence, with accessors that name file, tag and keyword when a value is unfit.
 
-    `place` says where in the file the item is; `notes` are those of the whole file.
+    Elements go by their keyword, private ones by the eight digits of their tag. `place` says where in the
+    file the item is; `notes` are those of the whole file.
     """
 
     data: Dataset
@@ -152,9 +152,21 @@ class Item:
     place: str = ""
     notes: Notes = field(default_factory=Notes)
 
-    def error(self, keyword: Keyword, text: str) -> FileError:
-        """Error about one element: "file: (gggg,eeee) Keyword of item n of ...: text"."""
-        return FileError(self.path, f"{name_of(keyword)}{self.place} {shortened(text)}")
+    def error(self, text: str) -> FileError:
+        """Error about one element: a text that begins with its keyword gets file, tag and place."""
+        return FileError(self.path, self._placed(text))
+
+    def warn(self, text: str) -> None:
+        """Add a warning about one element, once: a text that begins with its keyword gets tag and place."""
+        self.notes.warn(self._placed(text))
+
+    def _placed(self, text: str) -> str:
+        word, _, rest = text.partition(" ")
+        return f"{name_of(word)}{self.place} {shortened(rest)}"
+
+    def record(self, line: str) -> None:
+        """Add a line of history."""
+        self.notes.history.append(line)
 
     @contextmanager
     def reading(self, what: str) -> Iterator[None]:
@@ -178,11 +190,7 @@ class Item:
                 f"({shortened(str(caught[0].message))[:120]})"
             )
 
-    def warn(self, keyword: Keyword, text: str) -> None:
-        """Add a warning about one element, once."""
-        self.notes.warn(f"{name_of(keyword)}{self.place} {shortened(text)}")
-
-    def value(self, keyword: Keyword) -> Any:
+    def value(self, keyword: str) -> Any:
         """Value of an element, None where it is absent or empty."""
         tag = Tag(keyword)
         if tag not in self.data:
@@ -193,21 +201,21 @@ class Item:
                 value = list(value)
             return None if value is None or (isinstance(value, (str, list, bytes)) and len(value) == 0) else value
 
-    def values(self, keyword: Keyword) -> list[Any]:
+    def values(self, keyword: str) -> list[Any]:
         """Every value of an element that is no sequence; empty where it is absent."""
         value = self.value(keyword)
         if isinstance(value, (DicomSequence, bytes)):
             held = "a sequence of items" if isinstance(value, DicomSequence) else f"{len(value)} bytes"
-            raise self.error(keyword, f"must be text or numbers, it holds {held}")
+            raise self.error(f"{keyword} must be text or numbers, it holds {held}")
         return value if isinstance(value, list) else [] if value is None else [value]
 
-    def texts(self, keyword: Keyword) -> list[str]:
+    def texts(self, keyword: str) -> list[str]:
         """Every value of an element as text without padding; empty where it is absent."""
         values = self.values(keyword)
         with self.reading(name_of(keyword)):
             return [str(one).replace("\0", "").strip() for one in values]
 
-    def text(self, keyword: Keyword) -> str | None:
+    def text(self, keyword: str) -> str | None:
         """The values of an element as one text, None where it is absent or blank."""
         return "\\".join(self.texts(keyword)) or None
 
@@ -216,15 +224,15 @@ class Item:
         try:
             return self.text(keyword)
         except FileError as error:
-            self.warn(keyword, f"was left out: {error}")
+            self.warn(f"{keyword} was left out: {error}")
             return None
 
-    def text_of(self, tag: tuple[int, int]) -> str | None:
+    def text_of(self, keyword: str) -> str | None:
         """The text of a private element, None where it is absent, blank or no text."""
-        value = self.value(tag)
+        value = self.value(keyword)
         return str(value).strip() or None if isinstance(value, str) else None
 
-    def numbers(self, keyword: Keyword) -> list[float]:
+    def numbers(self, keyword: str) -> list[float]:
         """Every value of an element as a finite float; empty where it is absent."""
         numbers = []
         for one in self.values(keyword):
@@ -234,9 +242,9 @@ class Item:
             except (TypeError, ValueError):
                 number = math.nan
             if not math.isfinite(number):
-                raise self.error(keyword, f"needs finite numbers, it holds {str(one)[:40]!r}")
+                raise self.error(f"{keyword} needs finite numbers, it holds {str(one)[:40]!r}")
             if with_point is not None:
-                self.warn(keyword, f"has decimal commas: {one[:40]!r} was read as {number:g}")
+                self.warn(f"{keyword} has decimal commas: {one[:40]!r} was read as {number:g}")
             numbers.append(number)
         return numbers
 
@@ -244,7 +252,7 @@ class Item:
         """The one number of an element, None where it is absent."""
         numbers = self.numbers(keyword)
         if len(numbers) > 1:
-            raise self.error(keyword, f"needs one number, it holds {len(numbers)}")
+            raise self.error(f"{keyword} needs one number, it holds {len(numbers)}")
         return numbers[0] if numbers else None
 
     def optional_numbers(self, keyword: str) -> list[float]:
@@ -259,7 +267,7 @@ class Item:
         """As `number` for an element that the image does not depend on: None, with a warning, where it is unfit."""
         numbers = self.optional_numbers(keyword)
         if len(numbers) > 1:
-            self.warn(keyword, f"needs one number, it holds {len(numbers)}: not used")
+            self.warn(f"{keyword} needs one number, it holds {len(numbers)}: not used")
         return numbers[0] if len(numbers) == 1 else None
 
     def count(self, keyword: str) -> int | None:
@@ -268,36 +276,35 @@ class Item:
         if number is None:
             return None
         if number != int(number) or number < 0:
-            raise self.error(keyword, f"needs a whole number of at least 0, it holds {number:g}")
+            raise self.error(f"{keyword} needs a whole number of at least 0, it holds {number:g}")
         return int(number)
 
     def required_count(self, keyword: str) -> int:
         """Like `count`, at least 1; InputError where it is absent."""
         count = self.count(keyword)
         if not count:
-            raise self.error(keyword, "is missing" if count is None else "is 0, at least 1 is needed")
+            raise self.error(f"{keyword} is {'missing' if count is None else '0, at least 1 is needed'}")
         return count
 
-    def private(self, group: int, element: int, creator: str) -> tuple[int, int] | None:
-        """Tag of a private element by the block of its creator (PS3.5 7.8.1), wherever that stands; None without it."""
+    def private(self, group: int, element: int, creator: str) -> str | None:
+        """Tag, as eight digits, of a private element by the block of its creator (PS3.5 7.8.1); None without it."""
         with self.reading(f"({group:04x},00xx)"):
             try:
                 tag = self.data.private_block(group, creator).get_tag(element)
             except KeyError:
                 return None
-            return (tag.group, tag.element) if tag in self.data else None
+            return f"{tag:08X}" if tag in self.data else None
 
-    def items(self, keyword: Keyword) -> list["Item"]:
+    def items(self, keyword: str) -> list["Item"]:
         """Items of a sequence; empty where it is absent."""
         value = self.value(keyword)
         if value is None:
             return []
         if not isinstance(value, DicomSequence):
-            raise self.error(keyword, "must be a sequence of items")
-        word = keyword if isinstance(keyword, str) else name_of(keyword)
+            raise self.error(f"{keyword} must be a sequence of items")
         with self.reading(name_of(keyword)):
             return [
-                replace(self, data=item, place=f" in item {index} of {word}{self.place}")
+                replace(self, data=item, place=f" in item {index} of {name_of(keyword).split()[-1]}{self.place}")
                 for index, item in enumerate(value, start=1)
             ]
 

@@ -115,7 +115,7 @@ def axis_position(
     table_mm = (table[0] if table else None) or 0.0
     positions = [values for head in heads if (values := _position(head)) is not None]
     if len(positions) < len(heads):
-        item.warn("ImagePositionPatient", f"is missing or unfit in the detector items: {_UNKNOWN}")
+        item.warn(f"ImagePositionPatient is missing or unfit in the detector items: {_UNKNOWN}")
         return Axis()
     writer = "spectac" if item.text("SoftwareVersions") == "spectac" else item.text("Manufacturer") or ""
     known = _KNOWN.get(maker_of(writer) or writer)
@@ -127,9 +127,8 @@ def axis_position(
     chosen = readings.chosen()
     if chosen == "axis" and abs(table_mm) > 1.0:
         item.warn(
-            "ImagePositionPatient",
-            f"may be a point of the axis, but TableHeight is {table_mm:g} mm, and vendors differ on whether it shifts "
-            "y: the axis position is unknown",
+            f"ImagePositionPatient may be a point of the axis, but TableHeight is {table_mm:g} mm, and vendors differ "
+            "on whether it shifts y: the axis position is unknown"
         )
         return Axis(None, readings.possible)
     doubts = _doubts(readings, chosen, len(heads))
@@ -141,9 +140,8 @@ def axis_position(
     why += f", as {writer.split(' ')[0]} writes it" if as_known and not readings.proven else ""
     if chosen != "face" and not as_known:
         item.warn(
-            "ImagePositionPatient",
-            "does not say to which end of the rows its z belongs: it was taken as the superior row's; check the "
-            "heights against the CT",
+            "ImagePositionPatient does not say to which end of the rows its z belongs: it was taken as the superior "
+            "row's; check the heights against the CT"
         )
     if np.hypot(x, y) > _NEAR_MM:
         item.notes.warn(f"the rotation axis lies {np.hypot(x, y):.0f} mm from the origin: check it against the CT")
@@ -189,7 +187,7 @@ def _position(head: Head) -> Array | None:
     """ImagePositionPatient of a head, None without one that is three numbers."""
     values = [] if head.item is None else head.item.optional_numbers("ImagePositionPatient")
     if head.item is not None and values and len(values) != 3:
-        head.item.warn("ImagePositionPatient", f"needs 3 numbers, it holds {len(values)}: not used")
+        head.item.warn(f"ImagePositionPatient needs 3 numbers, it holds {len(values)}: not used")
     return np.array(values) if len(values) == 3 else None
 
 

@@ -41,9 +41,9 @@ def read_collimator(item: Item, detectors: Collection[Item], given: Collimator |
     for detector in detectors:
         kind = (detector.text("CollimatorType") or "").upper()
         if kind in _NOT_PARALLEL:
-            raise detector.error("CollimatorType", f"is {kind}: only parallel holes (PARA) are modelled")
+            raise detector.error(f"CollimatorType is {kind}: only parallel holes (PARA) are modelled")
         if kind not in _PARALLEL:
-            item.warn("CollimatorType", f"is {kind!r}, which DICOM does not know: taken as parallel holes")
+            item.warn(f"CollimatorType is {kind!r}, which DICOM does not know: taken as parallel holes")
     if given is not None:
         return given
     names = {detector.text("CollimatorGridName") or "" for detector in detectors} or {""}
@@ -57,7 +57,7 @@ def read_collimator(item: Item, detectors: Collection[Item], given: Collimator |
         shown = f"{name!r} of {maker or 'an unnamed manufacturer'}" if name else "that the file does not name"
         item.notes.warn(f"the collimator {shown} is not in the table: give --collimator or --psf")
         return None
-    item.notes.history.append(f"collimator {name!r} of {maker or 'the table'} taken as {collimator.name}")
+    item.record(f"collimator {name!r} of {maker or 'the table'} taken as {collimator.name}")
     return collimator
 
 

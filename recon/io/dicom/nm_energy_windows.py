@@ -28,8 +28,8 @@ def read_windows(item: Item, used: list[int]) -> dict[int, EnergyWindow]:
         try:
             if index >= len(sequence):
                 raise item.error(
-                    "EnergyWindowInformationSequence",
-                    f"has {len(sequence)} items, but {name_of('EnergyWindowVector')} names window {index + 1}",
+                    f"EnergyWindowInformationSequence has {len(sequence)} items, but {name_of('EnergyWindowVector')} "
+                    f"names window {index + 1}"
                 )
             windows[index] = _window(sequence[index], index)
         except FileError as error:
@@ -40,7 +40,7 @@ def read_windows(item: Item, used: list[int]) -> dict[int, EnergyWindow]:
     named = with_own_names(list(windows.values()))
     renamed = [new.name for old, new in zip(windows.values(), named, strict=True) if old.name != new.name]
     if renamed:
-        item.notes.history.append(f"energy windows of one name were told apart by their limits: {', '.join(renamed)}")
+        item.record(f"energy windows of one name were told apart by their limits: {', '.join(renamed)}")
     return dict(zip(windows, named, strict=True))
 
 
@@ -49,15 +49,15 @@ def _window(window: Item, index: int) -> EnergyWindow:
     name = window.text("EnergyWindowName") or f"window {index + 1}"
     ranges = sorted(_limits_kev(one, name) for one in window.items("EnergyWindowRangeSequence"))
     if not ranges:
-        raise window.error("EnergyWindowRangeSequence", f"of {name} is missing or empty: its energies are unknown")
+        raise window.error(f"EnergyWindowRangeSequence of {name} is missing or empty: its energies are unknown")
     listed = ", ".join(f"{lower:g}-{upper:g}" for lower, upper in ranges)
     if any(after[0] - before[1] > 1.0 for before, after in pairwise(ranges)):
         raise window.error(
-            "EnergyWindowRangeSequence",
-            f"of {name} counts {listed} keV into one frame: several peaks in one window cannot be modelled",
+            f"EnergyWindowRangeSequence of {name} counts {listed} keV into one frame: several peaks in one window "
+            "cannot be modelled"
         )
     if len(ranges) > 1:
-        window.notes.history.append(f"{name}: its ranges {listed} keV touch and were joined")
+        window.record(f"{name}: its ranges {listed} keV touch and were joined")
     return EnergyWindow(name, ranges[0][0], max(upper for _, upper in ranges))
 
 
@@ -72,7 +72,7 @@ def _limits_kev(item: Item, name: str) -> tuple[float, float]:
         if 0 <= lower < upper:
             return lower, upper
     shown = " to ".join("missing" if limit is None else f"{limit:g}" for limit in limits)
-    raise item.error("EnergyWindowLowerLimit", f"and UpperLimit of {name} are {shown} keV, they must rise")
+    raise item.error(f"EnergyWindowLowerLimit and UpperLimit of {name} are {shown} keV, they must rise")
 
 
 def photopeak(item: Item, windows: Mapping[int, EnergyWindow], nuclide: str) -> int:
@@ -83,7 +83,7 @@ def photopeak(item: Item, windows: Mapping[int, EnergyWindow], nuclide: str) -> 
         return min(windows)
     peak = min(holding, key=lambda number: windows[number].width_kev)
     window = windows[peak]
-    item.notes.history.append(
+    item.record(
         f"photopeak: {window.name} ({window.lower_kev:g}-{window.upper_kev:g} keV) holds the {line_kev:g} keV line of "
         f"{nuclide}"
     )

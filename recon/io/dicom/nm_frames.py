@@ -54,11 +54,11 @@ def read_frames(item: Item) -> Frames:
     for keyword, meaning in _REFUSED_VECTORS.items():
         values = item.numbers(keyword)
         if len(set(values)) > 1 or (keyword == "SliceVector" and keyword in pointed):
-            raise item.error(keyword, f"numbers the frames: this is {meaning}, which is not supported as raw input")
+            raise item.error(f"{keyword} numbers the frames: this is {meaning}, which is not supported as raw input")
     unknown = [word for word in pointed if word not in _POINTED and word not in _REFUSED_VECTORS]
     if unknown:
         item.warn(
-            "FrameIncrementPointer", f"names {', '.join(unknown)}, which raw SPECT projections do not have: not used"
+            f"FrameIncrementPointer names {', '.join(unknown)}, which raw SPECT projections do not have: not used"
         )
     *kinds, view = [_vector(item, keyword, number, frames) for keyword, number in _POINTED.items()]
     groups = np.stack([np.zeros(frames, np.int64) if vector is None else vector for vector in kinds], axis=1)
@@ -69,7 +69,7 @@ def read_frames(item: Item) -> Frames:
     if (times > 1).any():
         w, d, r, v = keys[index[times > 1][0]] + 1
         raise item.error(
-            "AngularViewVector", f"has two frames for window {w}, detector {d}, rotation {r}, view {v}: one is needed"
+            f"AngularViewVector has two frames for window {w}, detector {d}, rotation {r}, view {v}: one is needed"
         )
     return Frames(np.arange(frames), *keys.T)
 
@@ -84,9 +84,8 @@ def _in_order(item: Item, groups: Array, missing: bool) -> Array:
     if view.max() > 0:
         what = "is missing" if missing else "gives every frame the same number"
         item.warn(
-            "AngularViewVector",
-            f"{what}: the views of each window and head were taken in the order of the file; check left and right, "
-            "front and back",
+            f"AngularViewVector {what}: the views of each window and head were taken in the order of the file; check "
+            "left and right, front and back"
         )
     return view
 
@@ -103,14 +102,14 @@ def _vector(item: Item, keyword: str, number: str | None, frames: int) -> Array 
     values = item.numbers(keyword)
     if not values:
         if number is not None and (many := item.count(number) or 0) > 1:
-            raise item.error(keyword, f"is missing, but {name_of(number)} is {many}")
+            raise item.error(f"{keyword} is missing, but {name_of(number)} is {many}")
         return None
     if len(values) != frames:
-        raise item.error(keyword, f"has {len(values)} values for {frames} frames ({name_of('NumberOfFrames')})")
+        raise item.error(f"{keyword} has {len(values)} values for {frames} frames ({name_of('NumberOfFrames')})")
     vector = np.array(values)
     if vector.min() == 0:
-        item.warn(keyword, "counts from 0, not from 1 as DICOM has it")
+        item.warn(f"{keyword} counts from 0, not from 1 as DICOM has it")
         vector = vector + 1
     if (vector < 1).any() or (vector != np.floor(vector)).any():
-        raise item.error(keyword, f"must count from 1, it holds {vector.min():g} to {vector.max():g}")
+        raise item.error(f"{keyword} must count from 1, it holds {vector.min():g} to {vector.max():g}")
     return vector.astype(np.int64) - 1

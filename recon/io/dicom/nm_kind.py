@@ -46,20 +46,20 @@ def check_kind(item: Item, wanted: str, *, transmission: bool = False) -> None:
     needed = f"{_NEEDED[wanted]} are needed"
     if kind is None:
         said = "missing" if uid is None else UID(uid, validation_mode=IGNORE).name
-        raise item.error("SOPClassUID", f"is {said}: {needed}")
+        raise item.error(f"SOPClassUID is {said}: {needed}")
     if kind != wanted:
         shown = "\\".join(item.texts("ImageType")) or "missing, and there is no rotation"
         reason = _KINDS.get(kind, "raw projections, not an image" if kind == "TOMO" else "of no kind that is known")
-        raise item.error("ImageType", f"is {shown}: this is {reason}; {needed}")
+        raise item.error(f"ImageType is {shown}: this is {reason}; {needed}")
     if wanted not in values[2:]:
         item.warn(
-            "ImageType",
-            f"is {'/'.join(values) or 'missing'}: taken as raw projections, for there is a rotation and no slices",
+            f"ImageType is {'/'.join(values) or 'missing'}: taken as raw projections, for there is a rotation and no "
+            "slices"
         )
     if uid is None:
-        item.warn("SOPClassUID", "is missing: taken as an NM image, as Modality says")
+        item.warn("SOPClassUID is missing: taken as an NM image, as Modality says")
     if "TRANSMISSION" in values and not transmission:
-        raise item.error("ImageType", "says TRANSMISSION: these are not the patient's own photons")
+        raise item.error("ImageType says TRANSMISSION: these are not the patient's own photons")
     if wanted == "TOMO" and "DERIVED" in values[:1]:
         item.notes.warn("ImageType says DERIVED: these projections were processed after the acquisition")
 
@@ -70,13 +70,12 @@ def read_corrections(item: Item) -> frozenset[str]:
     for term in ("ATTN", "SCAT"):
         if term in terms:
             raise item.error(
-                "CorrectedImage",
-                f"says {term}: corrected for {_CORRECTIONS[term]} already, raw projections are needed",
+                f"CorrectedImage says {term}: corrected for {_CORRECTIONS[term]} already, raw projections are needed"
             )
     missing = [_CORRECTIONS[term] for term in ("UNIF", "COR") if term not in terms]
     if missing:
         said = "\\".join(sorted(terms)) or "absent or empty"
         item.notes.warn(f"{name_of('CorrectedImage')} is {said}: not known to be corrected for {' and '.join(missing)}")
     if "DECY" in terms:
-        item.notes.history.append("CorrectedImage says DECY: no decay between the views in the model")
+        item.record("CorrectedImage says DECY: no decay between the views in the model")
     return terms

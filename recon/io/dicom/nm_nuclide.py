@@ -37,7 +37,7 @@ def nuclide_of(code: Item) -> str | None:
     by_meaning = spelled_symbol(meaning) or (None if named is None else named.name)
     by_code = _NUCLIDE_OF.get((code.text("CodeValue") or "").upper())
     if by_code is not None and by_meaning is not None and by_code != by_meaning:
-        code.warn("CodeMeaning", f"says {by_meaning}, its CodeValue {by_code}: the code was used (--nuclide)")
+        code.warn(f"CodeMeaning says {by_meaning}, its CodeValue {by_code}: the code was used (--nuclide)")
     return by_code or by_meaning
 
 
@@ -55,13 +55,13 @@ def read_nuclide(item: Item, given: str | None, shared: str | None, windows: Seq
         return given
     if len(in_table) > 1:
         raise item.error(
-            _AGENTS, f"names {' and '.join(in_table)}: two nuclides at once are not modelled; choose with --nuclide"
+            f"{_AGENTS} names {' and '.join(in_table)}: two nuclides at once are not modelled; choose with --nuclide"
         )
     if in_table:
         return in_table[0]
     if unknown:
         way = how_to_describe(unknown[0])
-        raise item.error(_AGENTS, f"names {', '.join(unknown)}, which is not in the table of nuclides: {way}")
+        raise item.error(f"{_AGENTS} names {', '.join(unknown)}, which is not in the table of nuclides: {way}")
     if shared is not None:
         item.notes.warn(f"{item.path.name} names no nuclide: {shared} was taken from the other files")
         return shared
@@ -74,7 +74,7 @@ def read_nuclide(item: Item, given: str | None, shared: str | None, windows: Seq
         return name
     fitting = _fitting(windows)
     hint = f"the windows hold the line of {' or '.join(fitting)}" if fitting else f"one of {', '.join(NUCLIDES)}"
-    raise item.error(_AGENTS, f"{what}: give --nuclide ({hint})")
+    raise item.error(f"{_AGENTS} {what}: give --nuclide ({hint})")
 
 
 def _fitting(windows: Sequence[EnergyWindow]) -> list[str]:

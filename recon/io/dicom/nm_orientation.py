@@ -56,26 +56,24 @@ def read_orientations(
         elif not one.upright:
             stored = "turned by 180 deg" if one.mirrored else "with row 0 inferior"
             item.warn(
-                "ImageOrientationPatient",
-                f"says that frames are stored {stored}: read so, check that left and right are not swapped",
+                f"ImageOrientationPatient says that frames are stored {stored}: read so, check that left and right are "
+                "not swapped"
             )
     if contradicting:
         reason = _why_ignored(heads, cosines, posture, angles_given)
         if reason is None:
             raise _contradiction(contradicting[0])
-        item.warn("ImageOrientationPatient", f"contradicts the start angles: not used, {reason}")
+        item.warn(f"ImageOrientationPatient contradicts the start angles: not used, {reason}")
         orientations = [Orientation() for _ in heads]
     settled = [one for one in orientations if one is not None]
     if any(one.kind == "detector" for one in settled):
         upright = all(one.upright for one in settled)
         rows = "superior" if upright else "inferior (the rows of such heads are not reversed)"
-        item.notes.history.append(f"ImageOrientationPatient fits the detectors at their start angles: row 0 is {rows}")
+        item.record(f"ImageOrientationPatient fits the detectors at their start angles: row 0 is {rows}")
         if any(one.mirrored for one in settled):
-            item.notes.history.append("the frames are stored turned by 180 deg (ImageOrientationPatient): turned back")
+            item.record("the frames are stored turned by 180 deg (ImageOrientationPatient): turned back")
     else:
-        item.notes.history.append(
-            "row 0 taken as superior, columns to the detector's right (no orientation says otherwise)"
-        )
+        item.record("row 0 taken as superior, columns to the detector's right (no orientation says otherwise)")
         if posture[0] == "FF":
             item.notes.warn("feet first and no orientation of the detectors: row 0 was taken as superior")
     return settled
@@ -87,7 +85,7 @@ def _cosines(head: Head) -> Array | None:
     if not values or head.item is None:
         return None
     if len(values) != 6:
-        head.item.warn("ImageOrientationPatient", f"needs 6 numbers, it holds {len(values)}: not used")
+        head.item.warn(f"ImageOrientationPatient needs 6 numbers, it holds {len(values)}: not used")
         return None
     cosines = directions(values, 0.02)
     if cosines is None:
@@ -132,8 +130,7 @@ def _contradiction(head: Head) -> InputError:
     assert head.item is not None
     right = detector_rights([head.start_deg])[0]
     return head.item.error(
-        "ImageOrientationPatient",
-        f"contradicts {name_of('StartAngle')}: a detector at {head.start_deg % 360:g} deg sees columns grow along "
-        f"({right[0] + 0.0:.2f}, {right[1] + 0.0:.2f}, 0) and rows along (0, 0, -1), the file says "
-        f"{head.item.text('ImageOrientationPatient')}: give --head-angles to say where the heads stood",
+        f"ImageOrientationPatient contradicts {name_of('StartAngle')}: a detector at {head.start_deg % 360:g} deg sees "
+        f"columns grow along ({right[0] + 0.0:.2f}, {right[1] + 0.0:.2f}, 0) and rows along (0, 0, -1), the file says "
+        f"{head.item.text('ImageOrientationPatient')}: give --head-angles to say where the heads stood"
     )

@@ -22,10 +22,10 @@ def stored_frames(item: Item) -> Array:
     rows, columns = item.required_count("Rows"), item.required_count("Columns")
     shape = frames, _, _ = item.required_count("NumberOfFrames"), rows, columns
     if (item.count("SamplesPerPixel") or 1) != 1:
-        raise item.error("SamplesPerPixel", "must be 1: colour images hold no counts")
+        raise item.error("SamplesPerPixel must be 1: colour images hold no counts")
     keyword = next((word for word in _BITS if word in item.data), None)
     if keyword is None:
-        raise item.error("PixelData", "is missing")
+        raise item.error("PixelData is missing")
     syntax = transfer_syntax(item)
     compressed = syntax.is_transfer_syntax and syntax.is_compressed
     content = item.value(keyword)
@@ -34,16 +34,16 @@ def stored_frames(item: Item) -> Array:
     if not bits:
         bits = 8 * (held // (frames * rows * columns))
         if bits not in (8, 16, 32, 64) or not syntax.is_transfer_syntax or compressed:
-            raise item.error("BitsAllocated", "is missing or 0")
-        item.warn("BitsAllocated", f"is missing: {bits} bits a pixel, by the length of the pixel data")
+            raise item.error("BitsAllocated is missing or 0")
+        item.warn(f"BitsAllocated is missing: {bits} bits a pixel, by the length of the pixel data")
     if bits not in _BITS[keyword]:
-        raise item.error("BitsAllocated", f"must be {' or '.join(map(str, _BITS[keyword]))}, it is {bits}")
+        raise item.error(f"BitsAllocated must be {' or '.join(map(str, _BITS[keyword]))}, it is {bits}")
     needed = frames * rows * columns * bits // 8
     described = f"{frames} frames of {rows} x {columns} pixels of {bits} bits"
     if compressed and needed > max(_MOST_UNPACKED * held, 64 << 20):
-        raise item.error(keyword, f"holds {held} compressed bytes, too few for {described}")
+        raise item.error(f"{keyword} holds {held} compressed bytes, too few for {described}")
     if not compressed and held < needed:
-        raise item.error(keyword, f"holds {held} bytes, {described} need {needed}: the file is cut off or damaged")
+        raise item.error(f"{keyword} holds {held} bytes, {described} need {needed}: the file is cut off or damaged")
     _complete(item, keyword, bits)
     used = item.count("BitsStored") or bits, item.count("HighBit")
     if not compressed and keyword == "PixelData":
@@ -58,12 +58,11 @@ def stored_frames(item: Item) -> Array:
         if not compressed:
             raise
         raise item.error(
-            "TransferSyntaxUID",
-            f"{name} cannot be decoded here ({message_of(error.__cause__)}): write it uncompressed first, e.g. with "
-            "gdcmconv --raw",
+            f"TransferSyntaxUID {name} cannot be decoded here ({message_of(error.__cause__)}): write it uncompressed "
+            "first, e.g. with gdcmconv --raw"
         ) from error
     if values.size != frames * rows * columns:
-        raise item.error(keyword, f"unfolds to {values.shape}, the header promises {described}")
+        raise item.error(f"{keyword} unfolds to {values.shape}, the header promises {described}")
     values = values.reshape(shape)
     return _used_bits(item, values, *used) if values.dtype.kind in "iu" else values
 
@@ -78,7 +77,7 @@ def _complete(item: Item, keyword: str, bits: int) -> None:
     if keyword == "PixelData":
         defaults |= {"BitsStored": bits, "HighBit": (item.count("BitsStored") or bits) - 1}
         if item.count("PixelRepresentation") is None:
-            item.warn("PixelRepresentation", "is missing: counts were read as unsigned")
+            item.warn("PixelRepresentation is missing: counts were read as unsigned")
             item.data.PixelRepresentation = 0
     for name, value in defaults.items():
         if not item.value(name):
@@ -93,12 +92,12 @@ def _used_bits(item: Item, values: Array, stored: int, high: int | None) -> Arra
         return values
     beyond = values.dtype.kind == "u" and values.max(initial=0) >= 1 << stored
     if beyond and stored < _FEWEST_BITS:
-        item.warn("BitsStored", f"is {stored}, but values go up to {values.max()}: all {allocated} bits were used")
+        item.warn(f"BitsStored is {stored}, but values go up to {values.max()}: all {allocated} bits were used")
         return values
     if beyond:
-        item.warn("BitsStored", f"is {stored}, but values go up to {values.max()}: the bits above were left out")
+        item.warn(f"BitsStored is {stored}, but values go up to {values.max()}: the bits above were left out")
     if high is not None and high != stored - 1:
-        raise item.error("BitsStored", f"{stored} and HighBit {high} do not fit {allocated} bits allocated")
+        raise item.error(f"BitsStored {stored} and HighBit {high} do not fit {allocated} bits allocated")
     spare = allocated - stored
     return (values << spare) >> spare if values.dtype.kind == "i" else values & values.dtype.type((1 << stored) - 1)
 
@@ -113,14 +112,14 @@ def pixel_mm(item: Item, given: tuple[float, float] | None = None) -> tuple[floa
         except FileError as error:
             raise FileError(item.path, f"{error.args[1]}: give --pixel-mm") from None
         if keyword != "PixelSpacing" and values:
-            item.warn(keyword, "was taken as the pixel size, for PixelSpacing is missing; --pixel-mm gives another")
+            item.warn(f"{keyword} was taken as the pixel size, for PixelSpacing is missing; --pixel-mm gives another")
         if len(values) == 1:
-            item.warn(keyword, f"holds one number: the pixels were taken as squares of {values[0]:g} mm")
+            item.warn(f"{keyword} holds one number: the pixels were taken as squares of {values[0]:g} mm")
             values *= 2
         if not values:
             continue
         if len(values) != 2 or min(values) <= 0:
             shown = "\\".join(f"{value:g}" for value in values)
-            raise item.error(keyword, f"needs two numbers above 0 mm (row, column), it is {shown}: give --pixel-mm")
+            raise item.error(f"{keyword} needs two numbers above 0 mm (row, column), it is {shown}: give --pixel-mm")
         return values[0], values[1]
-    raise item.error("PixelSpacing", "is missing: give --pixel-mm, the size of a pixel")
+    raise item.error("PixelSpacing is missing: give --pixel-mm, the size of a pixel")

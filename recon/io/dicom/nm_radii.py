@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spectac.recon.errors import FileError, InputError
-from spectac.recon.io.dicom.elements import Item
+from spectac.recon.io.dicom.elements import Item, name_of
 from spectac.recon.io.dicom.nm_rotation import HeadArc
 from spectac.recon.types import LARGEST_RADIUS_MM, Array
 
@@ -60,10 +60,10 @@ def read_radii(item: Item, arcs: Sequence[HeadArc]) -> list[Array]:
                 f"RadialPosition is {mean:.1f} mm in the mean in one item and {given:.1f} mm in another "
                 f"(detector or rotation): the {used} were used"
             )
-    item.notes.history.append(f"radii from {used}")
+    item.record(f"radii from {used}")
     smallest = min(float(values.min()) for values in radii)
     if smallest <= 0:
-        raise item.error("RadialPosition", f"gives radii down to {smallest:g} mm: {_ADVICE}")
+        raise item.error(f"RadialPosition gives radii down to {smallest:g} mm: {_ADVICE}")
     if smallest < SMALLEST_MM:
         item.notes.warn(
             f"a radius of {smallest:g} mm is smaller than any camera's: is RadialPosition in mm? ({_ADVICE})"
@@ -103,7 +103,7 @@ def _of_arc(item: Item, arc: HeadArc, arcs: Sequence[HeadArc]) -> tuple[Array, s
     if not found:
         raise next(
             iter(faults),
-            arc.rotation.item.error("RadialPosition", f"is missing or 0, in the detector items too: {_ADVICE}"),
+            arc.rotation.item.error(f"RadialPosition is missing or 0, in the detector items too: {_ADVICE}"),
         )
     if faults:
         item.notes.warn(f"{faults[0]}; not used, the {next(iter(found))} items have another")
@@ -131,27 +131,27 @@ def _values(source: Item, arc: HeadArc, described: Sequence[HeadArc], alike: Seq
     if not values.any():
         return None
     if values.min() < 0:
-        raise source.error("RadialPosition", f"must be above 0 mm, its smallest value is {values.min():g}: {_ADVICE}")
+        raise source.error(f"RadialPosition must be above 0 mm, its smallest value is {values.min():g}: {_ADVICE}")
     empty = values == 0
     if empty.any():
         lacking = f"is 0 for {empty.sum()} of {values.size} views"
         if empty.mean() > MOST_EMPTY:
-            raise source.error("RadialPosition", f"{lacking}: {_ADVICE}")
+            raise source.error(f"RadialPosition {lacking}: {_ADVICE}")
         values[empty] = np.interp(np.flatnonzero(empty), np.flatnonzero(~empty), values[~empty])
-        source.warn("RadialPosition", f"{lacking}: taken from the views beside them")
+        source.warn(f"RadialPosition {lacking}: taken from the views beside them")
     if values.size in (1, arc.views):
         return values
     if values.size == sum(one.views for one in described):
         return _part(values, arc, described)
     if alike and values.size == sum(one.views for one in alike):
         source.warn(
-            "RadialPosition", f"lists the {values.size} radii of all heads in each item: a head's own part was used"
+            f"RadialPosition lists the {values.size} radii of all heads in each item: a head's own part was used"
         )
         return _part(values, arc, alike)
     uneven = f"has {values.size} values for {arc.views} views"
     if np.ptp(values) > CIRCLE_MM:
-        raise source.error("RadialPosition", f"{uneven}: one, or one a view is needed; {_ADVICE}")
-    source.warn("RadialPosition", f"{uneven}: a circle of their mean was taken")
+        raise source.error(f"RadialPosition {uneven}: one, or one a view is needed; {_ADVICE}")
+    source.warn(f"RadialPosition {uneven}: a circle of their mean was taken")
     return np.array([values.mean()])
 
 
@@ -160,7 +160,7 @@ def _ge_offsets(item: Item, arc: HeadArc, arcs: Sequence[HeadArc]) -> Array | No
     tag = item.private(0x0055, 0x22, _GE)
     if tag is None:
         maker = (item.text("Manufacturer") or "").upper()
-        if maker.startswith("GE") and (0x0055, 0x1022) in item.data and not item.text_of((0x0055, 0x0010)):
+        if maker.startswith("GE") and "00551022" in item.data and not item.text_of("00550010"):
             item.notes.warn(
                 "(0055,1022) may hold GE's radius of each view, but the name of its creator (0055,0010) is missing, as "
                 "after anonymisation: not used, RadialPosition alone was"
@@ -173,9 +173,7 @@ def _ge_offsets(item: Item, arc: HeadArc, arcs: Sequence[HeadArc]) -> Array | No
         own_item = len(items) == len(heads)
         offsets = _third_numbers(items[place if own_item else 0]) if items else np.array([])
     except InputError as error:
-        item.notes.warn(
-            f"GE's private offsets of the radii ({tag[0]:04x},{tag[1]:04x}) could not be read, not used: {error}"
-        )
+        item.notes.warn(f"GE's private offsets of the radii {name_of(tag)} could not be read, not used: {error}")
         return None
     if not own_item and offsets.size == arc.views * len(heads):
         offsets = offsets[place * arc.views : (place + 1) * arc.views]
@@ -192,9 +190,9 @@ def _third_numbers(item: Item) -> Array:
     An archive that does not know the element keeps its bytes (UN, OB), little endian.
     """
     tag = item.private(0x0013, 0x1E, _GE)
-    if tag is None and not item.text_of((0x0013, 0x0010)):
+    if tag is None and not item.text_of("00130010"):
         # An item of GE's own sequence need not name the creator again.
-        tag = (0x0013, 0x101E)
+        tag = "0013101E"
     content = b"" if tag is None else item.value(tag)
     if tag is None or content is None:
         return np.array([])

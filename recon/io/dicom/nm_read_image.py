@@ -79,9 +79,9 @@ def _slice_order(item: Item) -> Array:
     if not vector and slices == 1:
         return np.zeros(1, np.int64)
     if len(vector) != slices:
-        raise item.error("SliceVector", f"has {len(vector)} values for {slices} frames")
+        raise item.error(f"SliceVector has {len(vector)} values for {slices} frames")
     if len(set(vector)) != slices:
-        raise item.error("SliceVector", "names slices twice: several volumes in one file are not read")
+        raise item.error("SliceVector names slices twice: several volumes in one file are not read")
     return np.argsort(vector)
 
 
@@ -91,22 +91,22 @@ def _geometry(item: Item, history: list[str]) -> tuple[Array, tuple[float, float
     words = ("ImagePositionPatient", "ImageOrientationPatient")
     sources = [one for one in (*detectors, item) if all(one.numbers(word) for word in words)]
     if not sources:
-        raise item.error(words[0], f"or {name_of(words[1])} is missing: the image has no position in the patient")
+        raise item.error(f"{words[0]} or {name_of(words[1])} is missing: the image has no position in the patient")
     if sources[0] is item:
         history.append("position and orientation from the file itself: its detector items have none")
     position, cosines = (np.array(sources[0].numbers(word)) for word in words)
     if position.size != 3 or cosines.size != 6:
-        raise sources[0].error(words[0], f"needs 3 and {words[1]} 6 numbers, got {position.size} and {cosines.size}")
+        raise sources[0].error(f"{words[0]} needs 3 and {words[1]} 6 numbers, got {position.size} and {cosines.size}")
     axes = directions(cosines, 0.02)
     if axes is None:
-        raise sources[0].error(words[1], "does not hold two directions at right angles")
+        raise sources[0].error(f"{words[1]} does not hold two directions at right angles")
     columns, rows = axes
     distance = item.number("SpacingBetweenSlices")
     if not distance:
         distance = item.number("SliceThickness")
         history.append("no SpacingBetweenSlices: slices follow the normal at the distance of SliceThickness")
     if not distance:
-        raise item.error("SpacingBetweenSlices", "and SliceThickness are missing or 0: the slice distance is unknown")
+        raise item.error("SpacingBetweenSlices and SliceThickness are missing or 0: the slice distance is unknown")
     row_mm, column_mm = pixel_mm(item)
     affine = np.eye(4)
     affine[:3, 0] = np.cross(columns, rows) * distance

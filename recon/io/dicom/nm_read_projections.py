@@ -89,12 +89,11 @@ def _tell_zoom(item: Item, heads: Sequence[Head]) -> None:
     shown = {zoom: "x".join(f"{value:g}" for value in zoom) for zoom in sorted(zooms)}
     if len(zooms) > 1:
         item.warn(
-            "ZoomFactor",
-            f"differs between the heads ({' and '.join(shown.values())}): one pixel size was taken for all",
+            f"ZoomFactor differs between the heads ({' and '.join(shown.values())}): one pixel size was taken for all"
         )
     for zoom, text in shown.items():
         if any(abs(value - 1) > 1e-3 for value in zoom):
-            item.notes.history.append(f"ZoomFactor {text}: PixelSpacing is taken as zoomed already, as DICOM has it")
+            item.record(f"ZoomFactor {text}: PixelSpacing is taken as zoomed already, as DICOM has it")
 
 
 def _u_offset_mm(item: Item, views: Views, apply_cor: bool) -> Array:
@@ -107,7 +106,7 @@ def _u_offset_mm(item: Item, views: Views, apply_cor: bool) -> Array:
         tag = f"{name_of('CenterOfRotationOffset')} of head {head.number + 1} is {value:g} mm"
         if apply_cor:
             offset[views.detector == head.number] = value
-            item.notes.history.append(f"{tag}: applied, the axis falls {value:g} mm towards growing u")
+            item.record(f"{tag}: applied, the axis falls {value:g} mm towards growing u")
         else:
             item.notes.warn(f"{tag}: not applied, vendors correct for it beforehand; --apply-cor applies it")
     return offset
@@ -117,7 +116,7 @@ def _counts(item: Item, views: Views, orientations: Sequence[Orientation]) -> Ar
     """Counts (w, v, z, u) from the frames (w, v), rows turned to grow to superior and columns to the right."""
     rescale = read_rescale(item)
     if rescale.unit not in COUNT_UNITS:
-        raise item.error("RealWorldValueMappingSequence", f"gives pixels the unit {rescale.unit!r}: counts are needed")
+        raise item.error(f"RealWorldValueMappingSequence gives pixels the unit {rescale.unit!r}: counts are needed")
     item.notes.history += rescale.history
     stored = stored_frames(item)
     counts = np.empty((*views.frames.shape, *stored.shape[1:]), np.float32)

@@ -50,12 +50,12 @@ def read_rescale(item: Item) -> Rescale:
     mappings = []
     for mapping in item.items("RealWorldValueMappingSequence"):
         if "RealWorldValueLUTData" in mapping.data:
-            raise mapping.error("RealWorldValueLUTData", "holds a lookup table: only a slope is understood")
+            raise mapping.error("RealWorldValueLUTData holds a lookup table: only a slope is understood")
         if mapping.number("RealWorldValueSlope") is not None:
             units = [unit.text("CodeValue") for unit in mapping.items("MeasurementUnitsCodeSequence")]
             mappings.append((*_line(mapping, "RealWorldValue"), units[0] if units else None))
     if len(set(mappings)) > 1:
-        raise item.error("RealWorldValueMappingSequence", f"holds {len(mappings)} mappings that differ: one is needed")
+        raise item.error(f"RealWorldValueMappingSequence holds {len(mappings)} mappings that differ: one is needed")
     if mappings:
         real_slope, real_intercept, unit = mappings[0]
         lines = [f"values = {real_slope:g} x stored + {real_intercept:g} (RealWorldValueMappingSequence)"]
@@ -73,10 +73,10 @@ def _line(item: Item, kind: str) -> tuple[float, float]:
     slope, intercept = item.number(f"{kind}Slope"), item.number(f"{kind}Intercept") or 0.0
     slope = 1.0 if slope is None else slope
     if slope == 0:
-        raise item.error(f"{kind}Slope", "is 0: every pixel would have the same value")
+        raise item.error(f"{kind}Slope is 0: every pixel would have the same value")
     for word, value in (("Slope", slope), ("Intercept", intercept)):
         if abs(value) > _LARGEST:
-            raise item.error(f"{kind}{word}", f"is {value:g}: no scale of an image")
+            raise item.error(f"{kind}{word} is {value:g}: no scale of an image")
     return slope, intercept
 
 

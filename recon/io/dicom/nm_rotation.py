@@ -49,7 +49,7 @@ class Rotation:
                 return 0.0
             if not self.arc_deg:
                 raise self.item.error(
-                    "AngularStep", f"is missing, and {name_of('ScanArc')} too: give --step-deg, the angle between views"
+                    f"AngularStep is missing, and {name_of('ScanArc')} too: give --step-deg, the angle between views"
                 )
             step, doubt = step_from_arc(self.arc_deg, views)
             self.arc_note = doubt or (
@@ -107,8 +107,8 @@ def read_rotations(item: Item, detectors: Mapping[int, Item], given: Given) -> l
         }
         if missing := [option for option, value in needed.items() if not value]:
             raise item.error(
-                "RotationInformationSequence",
-                f"is missing or empty: give {', '.join(missing)} in its place, and --view-seconds for images in cps/mL",
+                f"RotationInformationSequence is missing or empty: give {', '.join(missing)} in its place, and "
+                "--view-seconds for images in cps/mL"
             )
         sequence = [Item(Dataset(), item.path, " of the absent RotationInformationSequence", item.notes)]
     return [_rotation(one, item, given) for one in sequence]
@@ -124,9 +124,8 @@ def _rotation(item: Item, whole: Item, given: Given) -> Rotation:
     start_deg, arc = item.optional_number("StartAngle"), item.optional_number("ScanArc")
     if step is None and arc is not None and arc < 0 < sign and given.rotation is None:
         whole.warn(
-            "ScanArc",
-            f"is {arc:g} deg, but RotationDirection says counter-clockwise: its sign was not used; --rotation cw turns "
-            "the views the other way",
+            f"ScanArc is {arc:g} deg, but RotationDirection says counter-clockwise: its sign was not used; --rotation "
+            "cw turns the views the other way"
         )
     return Rotation(
         item,
@@ -149,12 +148,11 @@ def _sign(item: Item, whole: Item, given: str | None, step: float | None) -> flo
         return -1.0
     if direction is None:
         shown = f"is {said!r}, it must be CC or CW" if said else "is missing"
-        raise item.error("RotationDirection", f"{shown}: give --rotation, cc or cw seen from the feet")
+        raise item.error(f"RotationDirection {shown}: give --rotation, cc or cw seen from the feet")
     if negative and direction == "cc" and given is None:
         whole.warn(
-            "AngularStep",
-            f"is {step:g} deg, which contradicts RotationDirection {said}: read as counter-clockwise, as "
-            "RotationDirection says; --rotation cw turns the views the other way",
+            f"AngularStep is {step:g} deg, which contradicts RotationDirection {said}: read as counter-clockwise, as "
+            "RotationDirection says; --rotation cw turns the views the other way"
         )
     return 1.0 if direction == "cc" else -1.0
 
@@ -165,14 +163,13 @@ def _seconds(item: Item, whole: Item, given: Given) -> float:
         return given.view_seconds
     milliseconds = item.optional_number("ActualFrameDuration") or whole.optional_number("ActualFrameDuration") or 0.0
     if milliseconds < 0:
-        item.warn("ActualFrameDuration", f"is {milliseconds:g} ms: not used; --view-seconds gives the time")
+        item.warn(f"ActualFrameDuration is {milliseconds:g} ms: not used; --view-seconds gives the time")
         return np.nan
     seconds = milliseconds / 1000.0
     if seconds and not _SHORTEST_S <= seconds <= _LONGEST_S:
         whole.warn(
-            "ActualFrameDuration",
-            f"gives views of {seconds:g} s, which no SPECT scan has: is it in ms, as DICOM has it? --view-seconds "
-            "gives the time of a view",
+            f"ActualFrameDuration gives views of {seconds:g} s, which no SPECT scan has: is it in ms, as DICOM has it? "
+            "--view-seconds gives the time of a view"
         )
     return seconds or np.nan
 
@@ -187,8 +184,7 @@ def detector_items(item: Item, frames: Frames) -> dict[int, Item]:
         return dict.fromkeys(heads, sequence[0])
     if len(sequence) != len(heads):
         raise item.error(
-            "DetectorVector",
-            f"names detector {heads[-1] + 1}, DetectorInformationSequence has {len(sequence)} items",
+            f"DetectorVector names detector {heads[-1] + 1}, DetectorInformationSequence has {len(sequence)} items"
         )
     return dict(zip(heads, sequence, strict=True))
 
@@ -206,13 +202,11 @@ def head_arcs(
     alike = len({(one.sign, one.step_deg, one.frames) for one in rotations}) == 1
     of_heads = items > 1 and items == heads and alike and last == 0
     if of_heads:
-        item.notes.history.append(
-            f"{items} rotation items for {items} heads of one rotation: each head has its own item"
-        )
+        item.record(f"{items} rotation items for {items} heads of one rotation: each head has its own item")
     elif last >= items:
-        raise item.error("RotationVector", f"names rotation {last + 1}, RotationInformationSequence has {items} items")
+        raise item.error(f"RotationVector names rotation {last + 1}, RotationInformationSequence has {items} items")
     elif last + 1 < items:
-        raise item.error("RotationVector", f"names {last + 1} of the {items} items of RotationInformationSequence")
+        raise item.error(f"RotationVector names {last + 1} of the {items} items of RotationInformationSequence")
     return [
         HeadArc(
             head,
@@ -232,5 +226,5 @@ def refuse_beds(rotations: Sequence[Rotation]) -> None:
         if values and max(values) - min(values) > 0.5:
             listed = ", ".join(f"{value:g}" for value in values)
             raise rotations[0].item.error(
-                keyword, f"differs between rotations ({listed} mm): several bed positions are not read"
+                f"{keyword} differs between rotations ({listed} mm): several bed positions are not read"
             )

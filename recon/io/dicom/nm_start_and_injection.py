@@ -42,8 +42,7 @@ def read_start(item: Item, given: datetime | None) -> datetime | None:
         others = [f"{name}Date and {name}Time" for name in ("Series", "Content") if item.text(f"{name}Date")]
         hint = f" (the file has {' and '.join(others)})" if others else ""
         item.warn(
-            "AcquisitionDate",
-            f"and AcquisitionTime do not say when the scan began: it is unknown, --start gives it{hint}",
+            f"AcquisitionDate and AcquisitionTime do not say when the scan began: it is unknown, --start gives it{hint}"
         )
         return None
     (first, start), *rest = starts.items()
@@ -99,7 +98,7 @@ def read_injection(item: Item, nuclide: str, start: datetime | None) -> Injectio
     facts = [f"{injection.activity_mbq:g} MBq"] if injection.activity_mbq is not None else []
     facts += [f"of {injection.agent}"] if injection.agent else []
     facts += [f"at {injection.at}"] if injection.at else []
-    item.notes.history.append(f"injected {' '.join(facts)}")
+    item.record(f"injected {' '.join(facts)}")
     return injection
 
 

@@ -65,15 +65,14 @@ def read_views(item: Item, frames: Frames, reference_window: int, given: Given) 
     heads = np.unique(frames.detector).tolist()
     if len(item.items("DetectorInformationSequence")) == 1 < len(heads) and given.head_angles_deg is None:
         raise item.error(
-            "DetectorInformationSequence",
-            f"has 1 item for {len(heads)} heads ({name_of('DetectorVector')}): where they stood is unknown, give "
-            "--head-angles, the angle of each head's first view (e.g. --head-angles 0,180)",
+            f"DetectorInformationSequence has 1 item for {len(heads)} heads ({name_of('DetectorVector')}): where they "
+            "stood is unknown, give --head-angles, the angle of each head's first view (e.g. --head-angles 0,180)"
         )
     arcs = head_arcs(item, frames, rotations, detectors)
     if "CONTINUOUS" in (item.text("TypeOfDetectorMotion") or "").upper():
         item.warn(
-            "TypeOfDetectorMotion",
-            "is CONTINUOUS: every view is taken to lie at its nominal angle, which may be off by half a step",
+            "TypeOfDetectorMotion is CONTINUOUS: every view is taken to lie at its nominal angle, which may be off by "
+            "half a step"
         )
     refuse_beds([one for one in rotations if any(arc.rotation is one for arc in arcs)])
     _set_angles(item, arcs, heads, given.head_angles_deg)
@@ -129,8 +128,7 @@ def _number_views(arc: HeadArc, arcs: Sequence[HeadArc], item: Item) -> None:
     arc.views = int(numbers.max()) - arc.first + 1
     if len(numbers) != arc.views:
         raise item.error(
-            "AngularViewVector",
-            f"leaves out views: {len(numbers)} of {arc.views} are there for detector {arc.head + 1}",
+            f"AngularViewVector leaves out views: {len(numbers)} of {arc.views} are there for detector {arc.head + 1}"
         )
     heads = len({one.head for one in arcs})
     windows = np.unique(np.concatenate([one.frames.window for one in arcs])).size
@@ -163,11 +161,11 @@ def _set_starts(item: Item, arcs: Sequence[HeadArc], given: Mapping[int, float])
             arc.start_source = "StartAngle of the rotation item"
         else:
             raise arc.rotation.item.error(
-                "StartAngle", f"is missing, for head {arc.head + 1} too: give --head-angles, the angle of each head"
+                f"StartAngle is missing, for head {arc.head + 1} too: give --head-angles, the angle of each head"
             )
         if arc is not first:
             if arc.rotation.start_deg is None or of_rotation is None:
-                raise arc.rotation.item.error("StartAngle", "is missing in one of several rotations")
+                raise arc.rotation.item.error("StartAngle is missing in one of several rotations")
             arc.start_deg += arc.rotation.start_deg - of_rotation
         if arc is not arcs[0] or of_detector is None or of_rotation is None:
             continue
@@ -181,9 +179,8 @@ def _set_starts(item: Item, arcs: Sequence[HeadArc], given: Mapping[int, float])
         together = one.head != other.head and abs(signed_deg(one.start_deg - other.start_deg)) < _SAME_DEG
         if at_once and together:
             raise item.error(
-                "StartAngle",
-                f"puts heads {one.head + 1} and {other.head + 1} both at {one.start_deg:g} deg: give --head-angles, "
-                "the angle of each head's first view (e.g. --head-angles 0,180)",
+                f"StartAngle puts heads {one.head + 1} and {other.head + 1} both at {one.start_deg:g} deg: give "
+                "--head-angles, the angle of each head's first view (e.g. --head-angles 0,180)"
             )
 
 
@@ -208,9 +205,8 @@ def _weigh_overlap(item: Item, arcs: Sequence[HeadArc], given: Mapping[int, floa
     shared = step / len(arcs)
     if all(arc.rotation.step_deg is None for arc in arcs) and _overlap_deg(arcs, shared) < shared:
         item.warn(
-            "ScanArc",
-            f"was read as the arc of all heads together, {shared:g} deg a step: as that of each head, {step:g} deg a "
-            f"step, the heads would cover one another over {overlap:.0f} deg (--step-deg gives another)",
+            f"ScanArc was read as the arc of all heads together, {shared:g} deg a step: as that of each head, {step:g} "
+            f"deg a step, the heads would cover one another over {overlap:.0f} deg (--step-deg gives another)"
         )
         for arc in arcs:
             arc.step_deg, arc.rotation.arc_note = shared, ""
@@ -242,17 +238,17 @@ def _tell(item: Item, arcs: Sequence[HeadArc]) -> None:
     for arc in arcs:
         many = f", rotation {arc.turn + 1}" if several else ""
         sense = "counter-clockwise" if arc.rotation.sign > 0 else "clockwise"
-        item.notes.history.append(
+        item.record(
             f"head {arc.head + 1}{many}: {arc.views} views from {arc.start_deg % 360:g} deg "
             f"({arc.start_source}), every {arc.step_deg:g} deg {sense} seen from the feet"
         )
     if any(np.isnan(arc.rotation.seconds) for arc in arcs):
         item.warn(
-            "ActualFrameDuration",
-            "is missing or 0: images will be relative, not in cps/mL; --view-seconds gives the time of a view",
+            "ActualFrameDuration is missing or 0: images will be relative, not in cps/mL; --view-seconds gives the "
+            "time of a view"
         )
     else:
-        item.notes.history.append("no time was counted between views and rotations: the file does not tell it")
+        item.record("no time was counted between views and rotations: the file does not tell it")
 
 
 def _table(arcs: Sequence[HeadArc], radii: Sequence[Array]) -> Array:
@@ -295,7 +291,6 @@ def _matched(rows: Array, reference: Array, item: Item) -> Array:
             matched[orders[1]] = frames[orders[0]]
             return matched
     raise item.error(
-        "EnergyWindowVector",
-        f"gives window {windows[0]} other views than window {windows[1]} ({len(rows)} and {len(reference)} frames): "
-        "windows must have the same angles, radii and times",
+        f"EnergyWindowVector gives window {windows[0]} other views than window {windows[1]} ({len(rows)} and "
+        f"{len(reference)} frames): windows must have the same angles, radii and times"
     )

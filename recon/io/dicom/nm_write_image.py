@@ -15,19 +15,9 @@ from pydicom.uid import NuclearMedicineImageStorage
 
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import signed_deg
+from spectac.recon.io.dicom import nm_write_header as header
 from spectac.recon.io.dicom.allowed_values import decimal, unique_identifier
 from spectac.recon.io.dicom.nm_rescale import put_rescaled
-from spectac.recon.io.dicom.nm_write_header import (
-    collimator_item,
-    common_dataset,
-    dataset,
-    put_directions,
-    put_pixels,
-    put_rotation,
-    save,
-    text_for,
-    window_item,
-)
 from spectac.recon.types import EnergyWindow, Grid, Image, Study
 
 _IMAGE_TYPE = ["DERIVED", "PRIMARY", "RECON TOMO", "EMISSION"]
@@ -46,7 +36,7 @@ def check_header(study: Study) -> None:
     encoded = DicomBytesIO()
     encoded.is_little_endian, encoded.is_implicit_VR = True, False
     try:
-        write_dataset(encoded, common_dataset(study, _IMAGE_TYPE, "image"))
+        write_dataset(encoded, header.common_dataset(study, _IMAGE_TYPE, "image"))
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"the study's header cannot be written as DICOM: {error}") from error
 
@@ -87,31 +77,32 @@ def write_image(
     grid, acquisition = image.grid, study.acquisition
     slices, rows, columns = _directions(grid)
     sign = 1.0 if np.cross(columns, rows) @ slices > 0 else -1.0
-    data = common_dataset(study, _IMAGE_TYPE, description)
+    data = header.common_dataset(study, _IMAGE_TYPE, description)
     if terms := acquisition.corrections.union(corrected):
         data.CorrectedImage = sorted(terms)
-    data.DerivationDescription = text_for("DerivationDescription", "; ".join(reversed(image.history))[:1024])
+    data.DerivationDescription = header.text_for("DerivationDescription", "; ".join(reversed(image.history))[:1024])
     sources = [unique_identifier(uid) for uid in study.patient.get("SOPInstanceUID", "").split("\\") if uid]
     if sources:
         data.SourceImageSequence = Sequence(
-            dataset(ReferencedSOPClassUID=NuclearMedicineImageStorage, ReferencedSOPInstanceUID=uid) for uid in sources
+            header.dataset(ReferencedSOPClassUID=NuclearMedicineImageStorage, ReferencedSOPInstanceUID=uid)
+            for uid in sources
         )
     data.FrameIncrementPointer = 0x00540080
     data.SliceVector = list(range(1, grid.shape[0] + 1))
     data.NumberOfSlices = grid.shape[0]
     if photopeak is not None:
-        data.EnergyWindowInformationSequence = Sequence([window_item(photopeak)])
+        data.EnergyWindowInformationSequence = Sequence([header.window_item(photopeak)])
     data.NumberOfEnergyWindows, data.NumberOfDetectors = len(data.EnergyWindowInformationSequence), 1
     data.SliceThickness, data.SpacingBetweenSlices = decimal(grid.voxel_mm[0]), decimal(sign * grid.voxel_mm[0])
     views = np.flatnonzero(np.asarray(acquisition.detector) == np.asarray(acquisition.detector)[0])
     steps = signed_deg(np.diff(acquisition.view_angles_deg[views]))
     step = np.copysign(np.median(np.abs(steps)), np.median(steps)) if steps.size else 360.0
-    put_rotation(data, acquisition, views, float(step), acquisition.radii_mm[views].mean())
-    detector = collimator_item(acquisition)
-    put_directions(detector, columns, rows, grid.affine_lps[:3, 3])
+    header.put_rotation(data, acquisition, views, float(step), acquisition.radii_mm[views].mean())
+    detector = header.collimator_item(acquisition)
+    header.put_directions(detector, columns, rows, grid.affine_lps[:3, 3])
     data.DetectorInformationSequence = Sequence([detector])
-    put_pixels(data, put_rescaled(data, image.values, image.unit), (grid.voxel_mm[1], grid.voxel_mm[2]))
-    save(path, data)
+    header.put_pixels(data, put_rescaled(data, image.values, image.unit), (grid.voxel_mm[1], grid.voxel_mm[2]))
+    header.save(path, data)
 
 
 def _directions(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,15 +13,8 @@ from pydicom.sequence import Sequence
 
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import detector_rights, signed_deg, view_normals
+from spectac.recon.io.dicom import nm_write_header as header
 from spectac.recon.io.dicom.allowed_values import decimal
-from spectac.recon.io.dicom.nm_write_header import (
-    collimator_item,
-    common_dataset,
-    put_directions,
-    put_pixels,
-    put_rotation,
-    save,
-)
 from spectac.recon.types import Acquisition, Array, Study
 
 _VECTORS = ("EnergyWindowVector", "DetectorVector", "RotationVector", "AngularViewVector")
@@ -45,19 +38,21 @@ def write_study(path: str | os.PathLike[str], study: Study) -> None:
     acquisition = study.acquisition
     heads = _regular_heads(acquisition)
     stored = _whole_counts(study.counts)
-    data = common_dataset(study, ["ORIGINAL", "PRIMARY", "TOMO", "EMISSION"], "SPECT projections")
+    data = header.common_dataset(study, ["ORIGINAL", "PRIMARY", "TOMO", "EMISSION"], "SPECT projections")
     vectors = np.indices((len(study.windows), len(heads), 1, len(heads[0]))).reshape(4, -1) + 1
     data.FrameIncrementPointer = [0x00540010, 0x00540020, 0x00540050, 0x00540090]
     for keyword, vector in zip(_VECTORS, vectors, strict=True):
         setattr(data, keyword, vector.tolist())
     data.NumberOfEnergyWindows, data.NumberOfDetectors = len(study.windows), len(heads)
     steps = signed_deg(np.diff(acquisition.view_angles_deg[heads[0]]))
-    put_rotation(data, acquisition, heads[0], float(steps[0]) if steps.size else 360.0, acquisition.radii_mm.mean())
+    header.put_rotation(
+        data, acquisition, heads[0], float(steps[0]) if steps.size else 360.0, acquisition.radii_mm.mean()
+    )
     data.TypeOfDetectorMotion = "STEP AND SHOOT"
     data.DetectorInformationSequence = Sequence([_detector(acquisition, views) for views in heads])
     order = np.concatenate(heads)
-    put_pixels(data, stored[:, order, ::-1].reshape(-1, *acquisition.matrix), acquisition.pixel_mm)
-    save(path, data)
+    header.put_pixels(data, stored[:, order, ::-1].reshape(-1, *acquisition.matrix), acquisition.pixel_mm)
+    header.save(path, data)
 
 
 def _regular_heads(acquisition: Acquisition) -> list[Array]:
@@ -111,7 +106,7 @@ def _detector(acquisition: Acquisition, views: Array) -> Dataset:
     right, normal = detector_rights([angle])[0], view_normals([angle])[0]
     rows, columns = acquisition.matrix
     pitch_z, pitch_u = acquisition.pixel_mm
-    item = collimator_item(acquisition)
+    item = header.collimator_item(acquisition)
     item.StartAngle = decimal(angle)
     item.RadialPosition = [decimal(radius) for radius in acquisition.radii_mm[views]]
     offset = float(np.asarray(acquisition.u_offset_mm)[first])
@@ -122,5 +117,5 @@ def _detector(acquisition: Acquisition, views: Array) -> Dataset:
         x, y, z = acquisition.axis_lps_mm
         face = np.array([x, y]) + acquisition.radii_mm[first] * normal - 0.5 * (columns - 1) * pitch_u * right
         position = np.array([*face, z + (rows - 1) * pitch_z])
-    put_directions(item, np.array([*right, 0.0]), np.array([0.0, 0.0, -1.0]), position)
+    header.put_directions(item, np.array([*right, 0.0]), np.array([0.0, 0.0, -1.0]), position)
     return item
