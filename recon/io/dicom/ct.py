@@ -27,7 +27,7 @@ _SAYS_CT = re.compile(
 """The bytes of MediaStorageSOPClassUID or SOPClassUID of a CT slice, little endian."""
 
 _ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz")
-_MULTI_FRAME = {
+_MULTI_FRAME: dict[str, str] = {
     EnhancedCTImageStorage: "Enhanced CT",
     LegacyConvertedEnhancedCTImageStorage: "Legacy Converted Enhanced CT",
 }

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from spectac.recon.types import Array, Grid
 
@@ -42,7 +43,7 @@ def upright(affine_lps: Array, voxel_mm: Sequence[float], *volumes: Array) -> tu
     return Grid((shape[0], shape[1], shape[2]), (voxel_mm[z], voxel_mm[y], voxel_mm[x]), affine), turned
 
 
-def directions(cosines: Sequence[float], tolerance: float) -> Array | None:
+def directions(cosines: ArrayLike, tolerance: float) -> Array | None:
     """Unit vectors (2, 3) at right angles of six direction cosines; None where they are not so within the tolerance.
 
     Examples
