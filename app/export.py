@@ -13,7 +13,7 @@ from spectac.recon import Acquisition, InputError, MuMap, Study, StudySettings, 
 from spectac.recon.attenuation import map_on_grid
 from spectac.recon.io import read_study
 from spectac.recon.io.atomic import written_folder
-from spectac.recon.io.dicom.nm_pytomography import write_for_pytomography, write_mu_array
+from spectac.recon.io.dicom.nm_write_pytomography import write_for_pytomography, write_mu_array
 from spectac.recon.io.interfile.write import (
     write_simind_mu_map,
     write_simind_study,

@@ -26,7 +26,7 @@ from spectac.recon.collimator import Collimator
 from spectac.recon.device import cpu_threads
 from spectac.recon.io import open_study
 from spectac.recon.io.dicom import nm as dicom_nm
-from spectac.recon.io.dicom.nm_pytomography import write_for_pytomography, write_mu_array
+from spectac.recon.io.dicom.nm_write_pytomography import write_for_pytomography, write_mu_array
 from spectac.recon.io.nifti import read_image, read_mu_map, write_mu_map
 from spectac.recon.types import Acquisition, EnergyWindow, Study
 

@@ -1,7 +1,7 @@
 """DICOM NM as PyTomography 3.4 reads it: its reader takes some elements in its own way, so they are written that way.
 
 - ImagePositionPatient of the first head is the corner of the volume around the axis at the top row ("volume" in
-  nm_position.py), and must be there; the orientation is that of transaxial slices, which goes with it.
+  nm_axis_position.py), and must be there; the orientation is that of transaxial slices, which goes with it.
 - PixelSpacing is taken as (transaxial, axial), the reverse of DICOM: only square pixels come out right.
 - A Manufacturer "Mediso" makes it look for a rotation item for each head, and change the volume's place.
 - A volume whose corner has y = 0 makes it look for a table height.
@@ -17,8 +17,8 @@ from pydicom import dcmread
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import axis_position_mm
 from spectac.recon.io.atomic import written
-from spectac.recon.io.dicom.nm_dataset import decimal, save
-from spectac.recon.io.dicom.nm_write import write_study
+from spectac.recon.io.dicom.nm_write_header import put_directions, save
+from spectac.recon.io.dicom.nm_write_projections import write_study
 from spectac.recon.types import MuMap, Study
 
 _NOT_ZERO_MM = 0.001
@@ -52,9 +52,9 @@ def write_for_pytomography(path: str | os.PathLike[str], study: Study) -> None:
     x, y, z = axis_position_mm(acquisition)
     half = 0.5 * (columns - 1) * pitch_u
     corner_y = y - half if abs(y - half) > _NOT_ZERO_MM else _NOT_ZERO_MM
+    corner = np.array([x - half, corner_y, z + (rows - 1) * pitch_z])
     for item in data.DetectorInformationSequence:
-        item.ImagePositionPatient = [decimal(value) for value in (x - half, corner_y, z + (rows - 1) * pitch_z)]
-        item.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
+        put_directions(item, np.array([1, 0, 0]), np.array([0, 1, 0]), corner)
     save(path, data)
 
 

@@ -1,5 +1,6 @@
-"""Text of a study that goes into DICOM files: what each element may hold, and what is put right or left out."""
+"""Values that DICOM allows in an element: text is converted where its meaning is plain, else left out."""
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -26,7 +27,13 @@ _PLAIN = ("AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI")
 
 
 def decimal_comma(text: str) -> str | None:
-    """The number with a point where the text has one decimal comma ("70,5"), None for any other text."""
+    """The number with a point where the text has one decimal comma, None for any other text.
+
+    Examples
+    --------
+    >>> decimal_comma("70,5")
+    '70.5'
+    """
     found = _COMMA.fullmatch(text)
     return f"{found[1] or 0}.{found[2]}{found[3] or ''}" if found else None
 
@@ -36,6 +43,11 @@ def fitted(values: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 
     Converted where the meaning is plain: a decimal comma, dates as 1970:01:01 or 1970-01-01, times with colons, words
     for the sexes, UIDs with leading zeros. Values of several parts are separated by a backslash.
+
+    Examples
+    --------
+    >>> fitted({"PatientBirthDate": "1970-01-31", "PatientWeight": "unknown"})[0]
+    {'PatientBirthDate': '19700131'}
     """
     fit, changed, left_out = {}, [], []
     for keyword, text in values.items():
@@ -67,42 +79,43 @@ def _fitted(keyword: str, vr: str, text: str) -> str | None:
     if vr in _PLAIN:
         # Digits of full width and of other scripts have a meaning, but no place in these elements.
         text = unicodedata.normalize("NFKC", text)
-        if not text.isascii():
-            return None if keyword != "PatientSex" else _SEXES.get(text.lower())
     if not text:
         return ""
     if keyword == "PatientSex":
         return _SEXES.get(text.lower())
-    for candidate in (text, _converted(vr, text)):
-        if candidate is not None and _allowed(vr, candidate):
-            return candidate
-    return None
+    if vr in _PLAIN and not text.isascii():
+        return None
+    return next((one for one in (text, _converted(vr, text)) if one is not None and _allowed(vr, one)), None)
 
 
 def _converted(vr: str, text: str) -> str | None:
     """What the text plainly means in another notation."""
     if vr in ("DS", "IS"):
         return _number(vr, text)
-    if vr == "DA":
-        found = re.fullmatch(r"(\d{4})[-:./](\d{1,2})[-:./](\d{1,2})", text)
-        return None if found is None else f"{int(found[1]):04d}{int(found[2]):02d}{int(found[3]):02d}"
-    if vr == "TM":
-        found = re.fullmatch(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d{1,6})?)?", text)
-        return (
-            None
-            if found is None
-            else "".join(f"{int(part or 0):02d}" for part in found.groups()[:3]) + (found[4] or "")
-        )
     if vr == "UI":
         return unique_identifier(text)
-    if vr == "AS":
-        found = re.fullmatch(r"0*(\d{1,3})\s*([yYjJaAmMwWdD]?)(?:ears?|r|\.)?", text)
-        unit = "" if found is None else {"J": "Y", "A": "Y", "": "Y"}.get(found[2].upper(), found[2].upper())
-        return None if found is None else f"{int(found[1]):03d}{unit}"
-    if vr in ("SH", "LO", "CS"):
-        cut = " ".join(text.split())[: {"SH": 16, "LO": 64, "CS": 16}[vr]].strip()
+    if vr in _LONGEST:
+        cut = " ".join(text.split())[: _LONGEST[vr]].strip()
         return cut.upper() if vr == "CS" else cut
-    return None
+    found = re.fullmatch(_NOTATIONS[vr], text) if vr in _NOTATIONS else None
+    if found is None:
+        return None
+    if vr == "AS":
+        unit = found[2].upper()
+        return f"{int(found[1]):03d}{'Y' if unit in 'JA' else unit}"
+    numbers = "".join((part or "").zfill(2) for part in found.groups()[:3])
+    return numbers + (found[4] or "") if vr == "TM" else numbers
+
+
+_LONGEST = {"SH": 16, "LO": 64, "CS": 16}
+"""Characters that texts may have, which are cut."""
+
+_NOTATIONS = {
+    "DA": r"(\d{4})[-:./](\d{1,2})[-:./](\d{1,2})",
+    "TM": r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d{1,6})?)?",
+    "AS": r"0*(\d{1,3})\s*([yYjJaAmMwWdD]?)(?:ears?|r|\.)?",
+}
+"""Other notations of dates, times and ages (years are also Jahre and ans)."""
 
 
 def _number(vr: str, text: str) -> str | None:
@@ -113,7 +126,19 @@ def _number(vr: str, text: str) -> str | None:
         return None
     if vr == "IS":
         return f"{number:.0f}" if number == round(number) else None
-    return next((short for digits in range(15, 5, -1) if len(short := f"{number:.{digits}g}") <= 16), None)
+    return decimal(number, 15)
+
+
+def decimal(value: float, digits: int = 14) -> str:
+    """Decimal string of at most 16 characters, with at most so many digits.
+
+    Examples
+    --------
+    >>> decimal(1 / 3)
+    '0.33333333333333'
+    """
+    shorter = (f"{float(value):.{count}g}" for count in range(digits, 5, -1))
+    return next(text for text in shorter if len(text) <= 16)
 
 
 def _allowed(vr: str, text: str) -> bool:
@@ -124,15 +149,19 @@ def _allowed(vr: str, text: str) -> bool:
             date.fromisoformat(text)
         if vr == "TM":
             time.fromisoformat(text.partition(".")[0])
-        if vr == "DS":
-            return abs(float(text)) < float("inf")
+        return vr != "DS" or math.isfinite(float(text))
     except ValueError:
         return False
-    return True
 
 
 def unique_identifier(text: str) -> str:
-    """A valid UID that depends on the text alone: without leading zeros in its parts, else made from a digest of it."""
+    """A valid UID that depends on the text alone: without leading zeros in its parts, else made from a digest of it.
+
+    Examples
+    --------
+    >>> unique_identifier("1.02.3")
+    '1.2.3'
+    """
     parts = text.split(".")
     if all(part.isdecimal() for part in parts):
         plain = ".".join(str(int(part)) for part in parts)
