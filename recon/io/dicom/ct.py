@@ -10,11 +10,11 @@ import numpy as np
 
 from spectac.recon.ct import CTVolume, check_kvp
 from spectac.recon.errors import InputError
+from spectac.recon.io.content import refuse_packed
 from spectac.recon.io.dicom.ct_slice import Slice, shown
 from spectac.recon.io.dicom.ct_stack import stack
 from spectac.recon.io.dicom.ct_write import write_series
 from spectac.recon.io.dicom.file import Item, looks_like_dicom, name_of, open_dicom
-from spectac.recon.io.packed import refuse_packed
 
 __all__ = ["read_series", "write_series"]
 

@@ -10,8 +10,7 @@ from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom.file import Item, name_of
 from spectac.recon.io.dicom.nm_frames import Notes
-from spectac.recon.io.energy_units import in_kev
-from spectac.recon.io.energy_windows import with_own_names
+from spectac.recon.io.energy_windows import in_kev, with_own_names
 from spectac.recon.nuclides import NUCLIDES, how_to_describe, nuclide_in, spelled_symbol
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import EnergyWindow
