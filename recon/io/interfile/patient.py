@@ -40,22 +40,16 @@ def read_start(header: Header) -> datetime | None:
         header.text(f"study {what}", f"study {what} ({form})", lenient=True)
         for what, form in (("date", "dd:mm:yryr"), ("time", "hh:mm:ss"))
     )
-    if date is None and time is None:
-        return None
-    start = None if date is None or time is None else _moment(date, time)
-    if date is None:
-        fault = "'study date' is missing"
-    elif time is None:
-        fault = "'study time' is missing"
-    elif start is None:
-        fault = f"'study time' and date are {time!r} and {date!r}, which is no time"
-    elif start.year < _FIRST_YEAR:
-        fault = f"'study date' is {date}, before there was SPECT"
-    else:
+    start = _moment(date, time) if date and time else None
+    if date and start is not None and start.year >= _FIRST_YEAR:
         if re.fullmatch(r"\d{1,2}/\d{1,2}/\d{4}", date) and start.day <= 12 and start.day != start.month:
             header.warn(f"'study date' {date} was read with the day first, as {start:%Y-%m-%d} (--start)")
         return start
-    header.warn(f"{fault}: the start of the acquisition is unknown (--start)")
+    if date or time:
+        header.warn(
+            f"'study date' is {date or 'missing'}, 'study time' {time or 'missing'}: no time of a SPECT scan, so the "
+            "start of the acquisition is unknown (--start)"
+        )
     return None
 
 
@@ -78,12 +72,13 @@ def patient_position(header: Header, given: Given) -> str | None:
     """
     texts = [text for key in _POSITION_KEYS if (text := header.text(key, lenient=True))]
     words = [canonical_key(text).replace("-", " ") for text in texts]
-    ends, sides = {_end_first(word) for word in words} - {None}, {_side_down(word) for word in words} - {None}
+    positions = [(_end_first(word), _side_down(word)) for word in words]
     unknown = [
         text
-        for text, word in zip(texts, words, strict=True)
-        if not (_end_first(word) or _side_down(word) or word in _UNSAID)
+        for text, word, position in zip(texts, words, positions, strict=True)
+        if not any(position) and word not in _UNSAID
     ]
+    ends, sides = ({position[part] for position in positions} - {None} for part in (0, 1))
     if unknown or len(ends) > 1 or len(sides) > 1:
         said = ", ".join(unknown or texts)
         header.warn(f"the patient's position '{said}' is not understood: angles were taken as a supine patient's")

@@ -145,16 +145,10 @@ def _merged(paths: list[Path], studies: list[Study], notes: list[str]) -> Study:
     windows = with_own_names([window for study in studies for window in study.windows])
     limits = [(window.lower_kev, window.upper_kev) for window in windows]
     if twice := next((one for one in limits if limits.count(one) > 1), None):
-        if len(paths) == 1:
-            raise FileError(
-                paths[0],
-                f"two of its energy windows go from {twice[0]:g} to {twice[1]:g} keV: give each its own limits in the "
-                "header",
-            )
         raise FileError(
-            paths[0].parent,
-            f"two of {', '.join(path.name for path in paths)} have the same energy window: name the headers to read, "
-            "one for each window of one acquisition",
+            paths[0] if len(paths) == 1 else paths[0].parent,
+            f"two of the energy windows go from {twice[0]:g} to {twice[1]:g} keV: give each its own limits in the "
+            "header, or name the headers to read, one for each window of one acquisition",
         )
     counts = first.counts if len(studies) == 1 else np.concatenate([study.counts for study in studies])
     history = tuple(dict.fromkeys(line for study in studies for line in study.history))

@@ -19,15 +19,9 @@ from spectac.recon.nuclides import nuclide
 from spectac.recon.types import Acquisition, Array, EnergyWindow, MuMap, Study
 
 _ELEMENTS = {
-    "Tc": "Technetium",
-    "I": "Iodine",
-    "In": "Indium",
-    "Tl": "Thallium",
-    "Lu": "Lutetium",
-    "Xe": "Xenon",
-    "Ga": "Gallium",
-    "Sm": "Samarium",
-}
+    "Tc": "Technetium", "I": "Iodine", "In": "Indium", "Tl": "Thallium", "Lu": "Lutetium", "Xe": "Xenon",
+    "Ga": "Gallium", "Sm": "Samarium",
+}  # fmt: skip
 
 
 def write_stir_study(folder: str | os.PathLike[str], study: Study, name: str = "projections") -> list[Path]:

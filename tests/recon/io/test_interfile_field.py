@@ -706,7 +706,7 @@ def test_two_windows_of_the_same_limits_in_one_header(read):
     again = (
         "number of energy windows := 2\nenergy window lower level[2] := 126.45\nenergy window upper level[2] := 154.55"
     )
-    with pytest.raises(InputError, match=r"p\.hs: two of its energy windows go from 126\.45 to 154\.55 keV"):
+    with pytest.raises(InputError, match=r"p\.hs: two of the energy windows go from 126\.45 to 154\.55 keV"):
         read(HEADER.replace("orbit", f"{again}\norbit"), images=24)
 
 
