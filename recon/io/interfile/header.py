@@ -178,9 +178,9 @@ class Header:
     def quantities(self, name: str, unit: str, heads: int = 1) -> list[float]:
         """A quantity, in `unit`: one value, or one for each head where the file repeats the key; none without the key.
 
-        A length or a time of 0 is none. Raises InputError where there are several values that are not one a head.
+        A time of 0 is none. Raises InputError where there are several values that are not one a head.
         """
-        values = [value for one in self.lists(name, unit, {1, heads}) for value in one if value or unit == "deg"]
+        values = [value for one in self.lists(name, unit, {1, heads}) for value in one if value or unit != "s"]
         values = once_a_head(values, heads)
         different = values if len(values) == heads else distinct(values)
         if len(different) not in (0, 1, heads):
@@ -205,12 +205,12 @@ class Header:
         """
         plain = text.strip().strip("{}").strip()
         parts = [part for part in re.split(r"[,;\s]+", plain) if part]
-        if len(parts) not in lengths:
+        if (match := _NUMBER.fullmatch(plain)) and match[4]:
+            parts = [plain]  # one number and its unit
+        elif len(parts) not in lengths:
             with_commas = [one for part in re.split(r"[;\s]+", plain) if (one := part.strip(","))]
             if len(with_commas) in lengths and all(map(_COMMA_OR_WHOLE.fullmatch, with_commas)):
                 parts = with_commas
-            elif len(parts) == 2 and (match := _NUMBER.fullmatch(plain)) and match[4]:
-                parts = [plain]
         return [self.as_number(name, part, unit) for part in parts]
 
     def _places(self, comments: bool) -> tuple[Keys, ...]:
