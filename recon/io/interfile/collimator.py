@@ -165,8 +165,10 @@ def _factor(size: float, largest_cm: float) -> float:
 def _size(header: Header, names: Sequence[str], comments: bool) -> float | None:
     """Number as it stands under one of these keys, in mm where it names its unit; None without one."""
     for name in names:
-        with suppress(InputError, IndexError):
-            return header.lists(name, "mm", (1,), comments)[0][0]
+        with suppress(InputError):
+            for numbers in header.lists(name, "mm", (1,), comments)[:1]:
+                if len(numbers) == 1:
+                    return numbers[0]
     return None
 
 

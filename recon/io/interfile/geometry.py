@@ -5,11 +5,13 @@ How a program's angles map to ours stands in dialect.py; sweep.py goes the other
 
 import math
 import re
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
+from spectac.recon.errors import InputError
 from spectac.recon.given import Given
 from spectac.recon.io.arcs import head_starts_deg, step_from_arc
 from spectac.recon.io.interfile.header import Header, listed, once_a_head
@@ -173,7 +175,9 @@ def _starts_deg(header: Header, senses: list[int], given: Given) -> list[float]:
     heads = len(senses)
     if given.head_angles_deg is not None:
         return head_starts_deg(given.head_angles_deg, heads)
-    stated, first = (header.quantities(key, "deg", heads) for key in ("start angle", _FIRST_ANGLE))
+    stated, first = header.quantities("start angle", "deg", heads), []
+    with nullcontext() if not stated else suppress(InputError):
+        first = header.quantities(_FIRST_ANGLE, "deg", heads)
     if len(first) == len(stated) and any(
         _apart_deg(a, b) > _SAME_PLACE_DEG for a, b in zip(stated, first, strict=True)
     ):
@@ -232,6 +236,8 @@ def view_seconds(header: Header, views: Layout, given: Given) -> Array:
         return np.full(views.total, given.view_seconds)
     key = "time per projection"
     of_views, duration = header.quantities(key, "s", views.heads), header.quantities("image duration", "s")
+    if shortest := min(0.0, *of_views, *duration):
+        raise header.error(f"a time is {shortest:g} s, it must be above 0: give --view-seconds")
     if not of_views and not duration:
         header.warn(
             "the header gives no time per projection: images will be relative, not in counts per second "
@@ -248,8 +254,6 @@ def view_seconds(header: Header, views: Layout, given: Given) -> Array:
                 "views: the first was used (--view-seconds)"
             )
     seconds = np.repeat(of_views * (views.heads // len(of_views)), views.views)
-    if seconds.min() < 0:
-        raise header.error(f"'{key}' means {seconds.min():g} s a view: it must be above 0: give --view-seconds")
     if not SHORTEST_VIEW_S <= seconds.min() <= seconds.max() <= LONGEST_VIEW_S:
         odd = seconds.min() if seconds.min() < SHORTEST_VIEW_S else seconds.max()
         header.warn(

@@ -180,15 +180,15 @@ class Header:
 
         A time of 0 is none. Raises InputError where there are several values that are not one a head.
         """
-        values = [value for one in self.lists(name, unit, {1, heads}) for value in one if value or unit != "s"]
-        values = once_a_head(values, heads)
-        different = values if len(values) == heads else distinct(values)
-        if len(different) not in (0, 1, heads):
+        lists = self.lists(name, unit, {1, heads})
+        values = once_a_head([value for one in lists if any(one) or unit != "s" for value in one], heads)
+        different = distinct(values)
+        if len(different) > 1 and len(values) != heads:
             raise self.error(
                 f"key '{name}' is given more than once, as {listed(different, ' and ')} {unit}: keep one"
                 f"{self._remedy(name).replace(':', ', or')}"
             )
-        return different
+        return values if len(values) == heads else different
 
     def sizes_mm(self, *axes: int) -> list[float]:
         """Pixel or voxel size along axes of the matrix; InputError where one is missing."""

@@ -46,7 +46,7 @@ _READ = {
     "type of data", "process status", "imagedata byte order", "number format", "number of bytes per pixel",
     "image scaling factor", "patient orientation", "patient rotation", "patient position", "number of energy windows",
     "number of detector heads", "number of images/energy window", "number of time frames", "number of time windows",
-    "number of projections", "total number of images", "matrix size", "extent of rotation", "direction of rotation",
+    "number of projections", "total number of images", "matrix size[1]", "matrix size[2]", "extent of rotation", "direction of rotation",
     "start angle", "first projection angle in data set", "orbit", "radius of rotation", "rotation radius",
     "radial position", "center of rotation", "centre of rotation", "x offset", "isotope name", "radionuclide",
     "radiopharmaceutical", "collimator", "intrinsic fwhm for the camera", *_WITH_UNIT, *PATIENT,
@@ -70,7 +70,7 @@ def unknown_keys(header: "Header") -> list[str]:
     def is_known(key: str) -> bool:
         plain = re.sub(r"\[\d+\]$", "", key)
         return (
-            plain in _READ | _PASSED_OVER
+            not {key, plain}.isdisjoint(_READ | _PASSED_OVER)
             or re.sub(r" ?\(.*?\)$", "", plain) in _WITH_UNIT
             or key.startswith(_BEGINNINGS)
         )
