@@ -236,7 +236,7 @@ def view_seconds(header: Header, views: Layout, given: Given) -> Array:
         return np.full(views.total, given.view_seconds)
     key = "time per projection"
     of_views, duration = header.quantities(key, "s", views.heads), header.quantities("image duration", "s")
-    if shortest := min(0.0, *of_views, *duration):
+    if shortest := min([0.0, *of_views, *duration]):
         raise header.error(f"a time is {shortest:g} s, it must be above 0: give --view-seconds")
     if not of_views and not duration:
         header.warn(

@@ -46,10 +46,10 @@ _READ = {
     "type of data", "process status", "imagedata byte order", "number format", "number of bytes per pixel",
     "image scaling factor", "patient orientation", "patient rotation", "patient position", "number of energy windows",
     "number of detector heads", "number of images/energy window", "number of time frames", "number of time windows",
-    "number of projections", "total number of images", "matrix size[1]", "matrix size[2]", "extent of rotation", "direction of rotation",
-    "start angle", "first projection angle in data set", "orbit", "radius of rotation", "rotation radius",
-    "radial position", "center of rotation", "centre of rotation", "x offset", "isotope name", "radionuclide",
-    "radiopharmaceutical", "collimator", "intrinsic fwhm for the camera", *_WITH_UNIT, *PATIENT,
+    "number of projections", "total number of images", "matrix size[1]", "matrix size[2]", "extent of rotation",
+    "direction of rotation", "start angle", "first projection angle in data set", "orbit", "radius of rotation",
+    "rotation radius", "radial position", "center of rotation", "centre of rotation", "x offset", "isotope name",
+    "radionuclide", "radiopharmaceutical", "collimator", "intrinsic fwhm for the camera", *_WITH_UNIT, *PATIENT,
 }  # fmt: skip
 
 _PASSED_OVER = {
