@@ -5,13 +5,11 @@ How a program's angles map to ours stands in dialect.py; sweep.py goes the other
 
 import math
 import re
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from spectac.recon.errors import InputError
 from spectac.recon.given import Given
 from spectac.recon.io.arcs import head_starts_deg, step_from_arc
 from spectac.recon.io.interfile.header import Header, listed, once_a_head
@@ -175,9 +173,8 @@ def _starts_deg(header: Header, senses: list[int], given: Given) -> list[float]:
     heads = len(senses)
     if given.head_angles_deg is not None:
         return head_starts_deg(given.head_angles_deg, heads)
-    stated, first = header.quantities("start angle", "deg", heads), []
-    with nullcontext() if not stated else suppress(InputError):
-        first = header.quantities(_FIRST_ANGLE, "deg", heads)
+    stated = header.quantities("start angle", "deg", heads, as_list=True)
+    first = once_a_head([one for each in header.lists(_FIRST_ANGLE, "deg", {1, heads}) for one in each], heads)
     if len(first) == len(stated) and any(
         _apart_deg(a, b) > _SAME_PLACE_DEG for a, b in zip(stated, first, strict=True)
     ):
@@ -185,7 +182,7 @@ def _starts_deg(header: Header, senses: list[int], given: Given) -> list[float]:
             f"'start angle' is {listed(stated)} deg, '{_FIRST_ANGLE}' {listed(first)} deg: the first was used "
             "(--head-angles)"
         )
-    stated = stated or first
+    stated = stated or header.quantities(_FIRST_ANGLE, "deg", heads, as_list=True)
     if not stated and heads == 1:
         raise header.missing("start angle")
     if len(stated) != heads:

@@ -175,12 +175,13 @@ class Header:
                 return lists
         return []
 
-    def quantities(self, name: str, unit: str, heads: int = 1) -> list[float]:
+    def quantities(self, name: str, unit: str, heads: int = 1, *, as_list: bool = False) -> list[float]:
         """A quantity, in `unit`: one value, or one for each head where the file repeats the key; none without the key.
 
-        A time of 0 is none. Raises InputError where there are several values that are not one a head.
+        A time of 0 is none. With `as_list` one value may be a list for all heads. Raises InputError where there are
+        several values that are not one a head.
         """
-        lists = self.lists(name, unit, {1, heads})
+        lists = self.lists(name, unit, {1, heads} if as_list else {1})
         values = once_a_head([value for one in lists if any(one) or unit != "s" for value in one], heads)
         different = distinct(values)
         if len(different) > 1 and len(values) != heads:
