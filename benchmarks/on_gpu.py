@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from speed_problem import GROWING, TIGHT
+from benchmarks.speed.problem import GROWING, TIGHT
 
 from spectac.recon.device import device_name, no_gpu
 

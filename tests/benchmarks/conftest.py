@@ -13,8 +13,8 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 def set_code(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Function that gives the code that rows follow from a digest of one's choice."""
     pytest.importorskip("matplotlib")  # of mr_head.py
-    import attenuation_methods
-    import attenuation_tuning
+    import benchmarks.attenuation.run
+    import benchmarks.attenuation.tuning
 
     def change(digest: str) -> None:
         for module in (attenuation_methods, attenuation_tuning):
