@@ -2,8 +2,8 @@
 
 attenuation_methods.md: mean and worst of every measure, per set and method, goals beside; how tuning came out.
 attenuation_bars.png: regional error per method. attenuation_agreement.png: Bland-Altman of regional means.
-attenuation_worst.png: slices of the patients that the predicted map serves worst, one with a head and camera as in
-training and one of the other sets.
+attenuation_worst.png: slices of the two patients with the largest error of the predicted map, one of the sets like
+training and one of the others.
 """
 
 import argparse
@@ -11,15 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from benchmarks.attenuation.code import code_digest
-from benchmarks.attenuation.methods import METHODS, TUNED, Choice, SharingSolver, model_of
-from benchmarks.attenuation.patients import Case, rebuilt
-from benchmarks.attenuation.rows import CSV, MEANS, Row, read_rows
-from benchmarks.attenuation.table import GOALS, differences, numbers, rows_of, shared, table, tuning_table
-from benchmarks.attenuation.tuning import TUNING, current_rows, tuned_values
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.attenuation.files import (
+    METHODS_CSV,
+    REGIONS,
+    TUNING_COLUMNS,
+    TUNING_CSV,
+    Row,
+    read_rows,
+    row_code,
+    rows_of,
+)
+from benchmarks.attenuation.methods import METHODS, TUNED, Choice, SharingSolver, model_of
+from benchmarks.attenuation.patients import Case, rebuilt
+from benchmarks.attenuation.table import GOALS, differences, numbers, shared, table, tuning_table
+from benchmarks.attenuation.tuning import tuned_values
 from spectac.recon import InputError
 from spectac.recon.filters import gaussian
 from spectac.recon.types import Array
@@ -38,16 +46,18 @@ COLOURS = {"predicted": "#1b7837", "uniform tuned, data outline": "#2166ac", "ch
 def draw_all(options: argparse.Namespace) -> None:
     """Write the table and every figure that the CSV has rows for."""
     folder: Path = options.output
-    rows = read_rows(folder / CSV)
+    rows = read_rows(folder / METHODS_CSV)
     if not rows:
-        raise InputError(f"{folder / CSV} is missing: run without --draw first")
-    tuning = tuning_table(current_rows(folder / TUNING, options.seed))
-    (folder / "attenuation_methods.md").write_text(table(rows) + tuning, encoding="utf-8")
+        raise InputError(f"{folder / METHODS_CSV} is missing: run without --draw first")
+    # The coefficients that the rows of the methods were made with.
+    versions = {(row["code"], row["seed"]) for row in rows}
+    tuning = [row for row in read_rows(folder / TUNING_CSV, TUNING_COLUMNS) if (row["code"], row["seed"]) in versions]
+    (folder / "attenuation_methods.md").write_text(table(rows) + tuning_table(tuning), encoding="utf-8")
     draw_bars(folder / "attenuation_bars.png", rows)
     draw_agreement(folder / "attenuation_agreement.png", rows)
     worst = worst_rows(rows)
     if worst:
-        choice = Choice(tuned_values(folder / TUNING, options.seed), options.weights, options.direct_weights)
+        choice = Choice(tuned_values(folder / TUNING_CSV, options.seed), options.weights, options.direct_weights)
         check_current(worst, options.seed, choice)
         draw_worst(folder / "attenuation_worst.png", worst, choice, options.phantom)
 
@@ -104,7 +114,7 @@ def _plain_log(axis: Axes, ticks: Sequence[float]) -> None:
 
 def draw_agreement(path: Path, rows: Sequence[Row]) -> None:
     """Bland-Altman of regional means, heads and cameras as in training; lines: sets, panels: methods."""
-    regions = tuple(name for name in MEANS if name not in SUMS)
+    regions = tuple(name for name in REGIONS if name not in SUMS)
     sets = [name for name in LIKE_TRAINING if shared(rows_of(rows, set=name))]
     own = {name: shared(rows_of(rows, set=name)) for name in sets}
     methods = [name for name in COLOURS if all(differences(own[one], name)[1].size for one in sets)]
@@ -153,7 +163,7 @@ def check_current(rows: Sequence[Row], seed: int, choice: Choice) -> None:
     """InputError where slices made now would not be those that a row's numbers were measured on, or cannot be made."""
     for row in rows:
         settings = choice.settings(row["method"], row["nuclide"])
-        now = {"code": code_digest(), "seed": str(seed), "settings": settings}
+        now = {"code": row_code(), "seed": str(seed), "settings": settings}
         other = [f"{name} {row[name]!r}, now {value!r}" for name, value in now.items() if row[name] != value]
         if other:
             raise InputError(

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from benchmarks.attenuation.patients import Case
 from scipy.spatial import cKDTree
 
+from benchmarks.attenuation.patients import Case
 from spectac.learned.outline_distance import solid, surface_mm
 from spectac.recon import MuMap
 from spectac.recon.attenuation import chang_factors

@@ -1,74 +1,105 @@
-"""The methods of the attenuation benchmark: their models, and the solver that they share on a study."""
+"""Methods of the attenuation study: the attenuation model of each, and the solver that they share on one patient."""
 
 import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.attenuation.oracle import TrueFactors
-from benchmarks.attenuation.patients import Case
+import numpy as np
 
-from spectac.recon import AttenuationModel, Chang, GivenMap, Image, InputError, MuMap, NoAttenuation, UniformMap
+from benchmarks.attenuation.patients import Case
+from spectac.recon import AttenuationModel, Chang, GivenMap, Image, InputError, MuMap, NoAttenuation, Result, UniformMap
+from spectac.recon.attenuation import Solver
 from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.resample import down_to, resample
 from spectac.recon.scatter import projections
+from spectac.simulate.cohort.patient_arrays import correction
 
 TUNED = ("chang best, true outline", "uniform tuned, data outline", "uniform tuned, true outline")
+"""Methods with a uniform coefficient that tuning.py fits."""
 UNLIMITED = "predicted, limits ignored"
-LEARNED = ("predicted", "predicted 2 rounds", "predicted refined", UNLIMITED)
-ORACLE, USUAL_BONE = "direct, true factors", "ct, usual bone density"
+LEARNED = ("predicted", UNLIMITED)
+DIRECT, ORACLE = "direct", "direct, true factors"
+USUAL_BONE = "ct, usual bone density"
+METHODS = (
+    "none", "chang", TUNED[0], "uniform", *TUNED[1:], "ct", USUAL_BONE, *LEARNED, DIRECT, ORACLE,
+)  # fmt: skip
 NUCLIDES = ("I-123", "Tc-99m")
-METHODS = ("none", "chang", TUNED[0], "uniform", *TUNED[1:], "ct", USUAL_BONE, *LEARNED, "direct", ORACLE)
 
 
 class SharingSolver(StudySolver):
-    """The solver of one study for all methods: the uncorrected image and previews without a map are made once.
+    """Solver of one study for all methods: the uncorrected image and the previews without a map are made once.
 
-    `borrowed_s` sums the seconds that making them took where a method uses what another one made, each once a method.
+    `borrowed_s` is the time in seconds that another method spent on images which this method uses. An image is charged
+    once a method.
     """
 
     def __init__(self, case: Case) -> None:
         super().__init__(case.study, projections(case.study, "auto"), Settings())
-        self._kept: dict[str, tuple[Image, float]] = {}
+        self._images: dict[str, tuple[Image, float]] = {}
         self._charged: set[str] = set()
         self.borrowed_s = 0.0
 
     def begin_method(self) -> None:
-        """Charge the next method anew."""
+        """Charge the next method for every image that it uses."""
         self._charged.clear()
         self.borrowed_s = 0.0
 
     def __call__(self, mu: MuMap | None) -> Image:
         """As of StudySolver."""
-        ask = super().__call__
-        return ask(mu) if mu is not None else self._once("uncorrected", lambda: ask(None))
+        solve = super().__call__
+        return solve(mu) if mu is not None else self._once("uncorrected", lambda: solve(None))
 
     def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
         """As of StudySolver."""
-        ask = super().preview
-        return ask(window, mu) if mu is not None else self._once(f"preview {window}", lambda: ask(window))
+        preview = super().preview
+        return preview(window, mu) if mu is not None else self._once(f"preview {window}", lambda: preview(window))
 
     def _once(self, name: str, make: Callable[[], Image]) -> Image:
-        if name not in self._kept:
+        if name not in self._images:
             began = time.perf_counter()
             image = make()
-            self._kept[name] = image, time.perf_counter() - began
+            self._images[name] = image, time.perf_counter() - began
         elif name not in self._charged:
-            self.borrowed_s += self._kept[name][1]
+            self.borrowed_s += self._images[name][1]
         self._charged.add(name)
-        return self._kept[name][0]
+        return self._images[name][0]
+
+
+@dataclass(frozen=True, eq=False)
+class TrueFactors:
+    """The uncorrected image times the patient's true factors: the best that image-to-image correction could reach.
+
+    The factors are those that a cohort trains `direct` with: previews of the expected primary counts, with the true map
+    over without it, on the preview's grid. Above and beside the preview's field, and where they are 0, they are 1.
+    """
+
+    case: Case
+    name: str = ORACLE
+
+    def correct(self, solver: Solver) -> Result:
+        """Uncorrected reconstruction times the factors."""
+        true = self.case.simulated_mu
+        # A cohort's preview may end within the field; a map that ends there would spoil its last rows.
+        grid = down_to(solver.preview().grid, solver.grid)
+        mu = MuMap(resample(true.per_cm, true.grid, grid), grid, true.energy_kev)
+        factors = correction(solver.study.acquisition, self.case.primary, mu)
+        here = resample(np.where(factors > 0, factors, 1.0) - 1.0, grid, solver.grid) + np.float32(1.0)
+        uncorrected = solver(None)
+        return Result(replace(uncorrected, values=uncorrected.values * here), uncorrected=uncorrected)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen on the command line or by tuning: coefficients by (method, nuclide), weights."""
+    """Tuned coefficients in 1/cm by (method, nuclide), and files of weights; None: the shipped ones, or no `direct`."""
 
     tuned: Mapping[tuple[str, str], float]
     weights: str | None = None
     direct_weights: str | None = None
 
     def coefficient(self, method: str, nuclide: str) -> float:
-        """Tuned coefficient in 1/cm; InputError where there is none of this code and seed."""
+        """Tuned coefficient in 1/cm; InputError where this code and seed have none."""
         if (method, nuclide) not in self.tuned:
             raise InputError(
                 f"{method}: no coefficient for {nuclide} was tuned with this code and seed: run with --tune first"
@@ -76,12 +107,12 @@ class Choice:
         return self.tuned[method, nuclide]
 
     def settings(self, method: str, nuclide: str) -> str:
-        """What a row depends on beside patient and code; InputError as `coefficient`."""
+        """Coefficient or digest of the weights that a row depends on; InputError as `coefficient`."""
         if method in TUNED:
             return f"{self.coefficient(method, nuclide):g} /cm"
         if method in LEARNED:
             return _digest(self.map_weights)
-        if method == "direct" and self.direct_weights:
+        if method == DIRECT and self.direct_weights:
             return f"{_digest(Path(self.direct_weights))}, coverage of {_digest(self.map_weights)}"
         return ""
 
@@ -97,22 +128,20 @@ class Choice:
         for method in TUNED:
             for nuclide in NUCLIDES if method in methods else ():
                 self.coefficient(method, nuclide)
-        if not {*LEARNED, "direct"} & {*methods}:
+        if not {*LEARNED, DIRECT} & {*methods}:
             return
         from spectac.learned.estimate import TrainedNetwork
         from spectac.learned.weights_file import read_weights
 
-        rounds = TrainedNetwork.read(self.map_weights).rounds
-        if rounds < 2 and "predicted 2 rounds" in methods:
-            raise InputError(f"{self.map_weights}: trained for 1 round: leave out the method predicted 2 rounds")
-        if "direct" in methods and self.direct_weights:
+        TrainedNetwork.read(self.map_weights)
+        if DIRECT in methods and self.direct_weights:
             target = read_weights(Path(self.direct_weights))[0].settings.target
             if target != "correction":
                 raise InputError(f"{self.direct_weights}: gives a {target}, direct needs a correction")
 
     def made(self, settings: str, method: str, nuclide: str) -> bool:
-        """True where a row with these settings was made with what is chosen, as far as that is known."""
-        if method == "direct" and not self.direct_weights:
+        """True where a row with these settings was made with this choice, as far as that is known."""
+        if method == DIRECT and not self.direct_weights:
             return True
         if method in TUNED and (method, nuclide) not in self.tuned:
             return False
@@ -124,7 +153,7 @@ def _digest(path: Path) -> str:
 
 
 def model_of(method: str, case: Case, choice: Choice) -> AttenuationModel:
-    """The attenuation model of a method for a case."""
+    """The attenuation model of a method for a patient."""
     nuclide = str(case.about["nuclide"])
     if method in TUNED:
         value = choice.coefficient(method, nuclide)
@@ -133,9 +162,8 @@ def model_of(method: str, case: Case, choice: Choice) -> AttenuationModel:
     if method in LEARNED:
         from spectac.learned.predict import PredictedMap
 
-        rounds, refine = 2 if "2 rounds" in method else 1, "refined" in method
-        return PredictedMap(choice.weights, rounds=rounds, refine=refine, heed_limits=method != UNLIMITED)
-    if method == "direct":
+        return PredictedMap(choice.weights, heed_limits=method != UNLIMITED)
+    if method == DIRECT:
         from spectac.learned.direct import DirectCorrection
         from spectac.learned.estimate import TrainedNetwork
 

@@ -1,7 +1,7 @@
-"""Patients of the attenuation benchmark: what is simulated, and what is known of them on the reconstruction's grid.
+"""Patients of the attenuation study: the simulated study of each, and its truth on the reconstruction's grid.
 
-Every patient is a function of (seed, set, index). Its seeds carry a spawn key that no cohort has, so that none of these
-patients can have been trained on.
+A patient is a function of (seed, set, index). Its seeds carry a spawn key that no cohort has, so that training cannot
+have seen one of these patients.
 """
 
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from benchmarks.images.mr_phantom import MATRIX, load
 from scipy.ndimage import binary_fill_holes
 
-from spectac.recon import EnergyWindow, Grid, InputError, MuMap, Study, default_grid
+from benchmarks.images.mr_phantom import MATRIX, load
+from spectac.recon import Grid, InputError, MuMap, Study, default_grid
 from spectac.recon.contour import Outline
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.resample import resample
@@ -29,19 +29,20 @@ BENCHMARK = 0x61747465
 """First number of the spawn keys; those of cohorts are (index,)."""
 
 WITH_SCATTER = (("tew", 0.6), ("tew+scatter", 0.4))
-"""Window schemes of all sets but one, about in the proportion that training has of them. Others allow no scatter
-correction without a factor that must be guessed; then a narrow-beam map, the true one too, is wrong by 20-30 %."""
+"""Window schemes of all sets but one, about in training's proportion. Other schemes allow a scatter correction only
+with a guessed factor; a narrow-beam map, the true one too, is then wrong by 20-30 %."""
 
 EDGE_MM = 12.0
-MOST_CUT = 0.05
-"""A region is left out where more of it lies beyond the axial field or within EDGE_MM of its end: it loses counts there
-whatever the attenuation."""
+"""Part of the axial field, at each end, in which a region loses counts whatever the attenuation."""
 
-SCALE = {
+MOST_CUT = 0.05
+"""A region is left out where a larger share of it lies beyond the axial field or within EDGE_MM of its end."""
+
+SPAWN_KEY = {
     "unseen": 0, "monte carlo": 1, "other heads": 2, "other scanners": 3, "tuning": 4, "clinical matrix": 5,
     "unusual heads": 6,
 }  # fmt: skip
-"""Second number of the spawn keys."""
+"""Second number of each set's spawn keys."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,15 @@ class Sampling:
 
 
 CLINICAL = Sampling((128, 128), 3.3, 120)
-"""A head's usual protocol. Its field of 422 mm is longer than a preview, so that preview_grid looks for the vertex."""
+"""Usual protocol of a head scan. Its axial field of 422 mm is longer than a preview, so that the vertex is searched."""
 
 
 @dataclass(frozen=True)
 class PatientSet:
-    """Kind of patients; `like` names the set whose patients these are, with one thing changed.
+    """Kind of patients; `like` names the set that lends its patients, with one thing changed.
 
-    Pixels, fields and views are drawn as training's where no `sampling` is given. Heads are people as they are; the
-    unusual ones that training adds have a set of their own.
+    Pixels, fields and views are drawn as training's where `sampling` is None. Heads are drawn from the general
+    population; the unusual heads that training adds have a set of their own.
     """
 
     name: str
@@ -76,8 +77,8 @@ class PatientSet:
 
 
 SETS = {
-    found.name: found
-    for found in (
+    one.name: one
+    for one in (
         PatientSet("unseen"),
         PatientSet("monte carlo", full=True),
         PatientSet("unusual heads", heads=replace(ADULT_AND_CHILD, unusual_probability=1.0)),
@@ -95,12 +96,14 @@ SETS = {
 class Case:
     """A study and its truth on the reconstruction's grid.
 
-    `primary` (v, z, u) are the photopeak's expected counts without scatter. `activity` (z, y, x) in kBq/mL; `mu` the
-    true map with holder and pillow, `head_mu` without them, `simulated_mu` with them on the simulation's grid;
-    `usual_bone_mu` is `mu` but for the density of the bones, which is that of the average head (None: unknown); `head`
-    the share (z, y, x) of each voxel inside the patient; `outline` the same on the simulation's grid; `regions` name ->
-    shares (z, y, x), those of `compared` enter the means; `ratio` (over, under) are the regions of the binding ratio or
-    of the pattern; `about` plain values for the CSV.
+    - `primary` (v, z, u): expected counts of the photopeak without scatter
+    - `activity` (z, y, x): kBq/mL
+    - `mu`: true map with holder and pillow; `head_mu` without them; `simulated_mu` with them on the simulation's grid
+    - `usual_bone_mu`: `mu` with bones of the average head's density; None where the density is not known
+    - `head`: share (z, y, x) of each voxel inside the patient; `outline` the same on the simulation's grid
+    - `regions`: shares (z, y, x) by name; those of `compared` enter the means
+    - `ratio`: regions (over, under) of the binding ratio or of the pattern
+    - `about`: facts for the CSV
     """
 
     study: Study
@@ -126,7 +129,7 @@ class Case:
 
 def _seeds(seed: int, chosen: PatientSet, index: int) -> list[np.random.SeedSequence]:
     """Seeds of patient `index`: head, uptake, scanner, photons, noise."""
-    key = (BENCHMARK, SCALE[chosen.like or chosen.name], index)
+    key = (BENCHMARK, SPAWN_KEY[chosen.like or chosen.name], index)
     return np.random.SeedSequence(seed, spawn_key=key).spawn(5)
 
 
@@ -171,28 +174,22 @@ def virtual_case(seed: int, chosen: PatientSet, index: int, histories: int) -> C
         masks["deep grey"] = np.logical_or.reduce(deep)
     lobes = ("frontal", "parietal", "temporal")
     cortex = (*(f"{side} {lobe} cortex" for lobe in lobes for side in SIDES), "cingulate cortex")
+    over: tuple[str, ...]
     if patient.uptake.tracer == "dat":
-        compared = ("right striatum", "left striatum", "reference", *cortex, "white matter", "cerebellum")
-        over: tuple[str, ...] = ("right striatum", "left striatum")
-        under = "reference"
+        over, under = ("right striatum", "left striatum"), "reference"
+        compared = (*over, under, *cortex, "white matter", "cerebellum")
     else:
+        over, under = ("deep grey",), "cortex"
         occipital = tuple(f"{side} occipital cortex" for side in SIDES)
         compared = (*cortex, *occipital, "deep grey", "white matter", "cerebellum")
-        over, under = ("deep grey",), "cortex"
     measured = dict.fromkeys((*compared, *over, under, "brain"))
     regions = {name: masks[name].astype(np.float32) for name in measured if name in masks}
     study = expected.study(np.random.default_rng(noise))
-    about: dict[str, str | int | float] = {
-        "collimator": scanner.collimator,
-        "heads": scanner.heads,
-        "orbit": scanner.orbit,
-        "photopeak_width": round(scanner.photopeak_width, 3),
-    }
-    return _case(patient, usual, expected, study, regions, compared, (over, under), about)
+    return _case(Simulated(patient, usual, scanner, expected, study), regions, compared, (over, under))
 
 
 def mr_case(folder: Path, tracer: str, seed: int, histories: int) -> Case:
-    """The independent head of mr_head.py: full Monte Carlo, without noise."""
+    """The independent head of images/mr_phantom.py: full Monte Carlo, without noise."""
     phantom = load(folder, tracer)
     scanner = replace(SCANNERS["siemens-intevo-lehr"], scheme="tew+scatter", matrix=MATRIX)
     expected = expected_counts(phantom.patient, scanner, seed, full=True, histories=histories)
@@ -200,64 +197,79 @@ def mr_case(folder: Path, tracer: str, seed: int, histories: int) -> Case:
     regions = dict(phantom.regions)
     regions["brain"] = np.minimum(sum(regions.values()), 1.0).astype(np.float32)
     compared = ("striata", "cortex", "white matter")
-    about: dict[str, str | int | float] = {
-        "collimator": scanner.collimator,
-        "heads": scanner.heads,
-        "orbit": scanner.orbit,
-        "photopeak_width": scanner.photopeak_width,
-    }
-    return _case(phantom.patient, None, expected, study, regions, compared, (("striata",), "cortex"), about)
+    return _case(Simulated(phantom.patient, None, scanner, expected, study), regions, compared, (("striata",), "cortex"))
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """A patient, the same head with bones of usual density (None: not known), the camera, and the study."""
+
+    patient: Patient
+    usual: Head | None
+    scanner: Scanner
+    expected: Expected
+    study: Study
 
 
 def _case(
-    patient: Patient,
-    usual: Head | None,
-    expected: Expected,
-    study: Study,
+    simulated: Simulated,
     regions: Mapping[str, Array],
     compared: tuple[str, ...],
     ratio: tuple[tuple[str, ...], str],
-    about: Mapping[str, str | int | float],
 ) -> Case:
-    head, uptake, grid = patient.head, patient.uptake, default_grid(study.acquisition)
+    """The study with its truth on the reconstruction's grid."""
+    head, uptake, study = simulated.patient.head, simulated.patient.uptake, simulated.study
+    grid = default_grid(study.acquisition)
     energy_kev = nuclide_by_name(uptake.nuclide).main_kev
     mu = head.mu(energy_kev)
     body = _body(head)
-    inside = {name: resample(mask, head.grid, grid) for name, mask in regions.items()}
-    kept = {name: share for name, share in inside.items() if _in_field(share, grid, regions[name], head.grid)}
-    windows: tuple[EnergyWindow, ...] = study.windows
-    facts: dict[str, str | int | float] = {
-        "tracer": uptake.tracer,
-        "nuclide": uptake.nuclide,
-        "kind": str(uptake.parameters.get("kind", "")),
-        "counts": round(float(study.counts[0].sum(dtype=np.float64))),
-        "windows": len(windows),
-        "views": study.acquisition.views,
-        "pixel_mm": round(study.acquisition.pixel_mm[1], 3),
-        "rows": study.acquisition.matrix[0],
-        "columns": study.acquisition.matrix[1],
-        "radius_mm": round(float(np.mean(study.acquisition.radii_mm)), 1),
-    }
 
     def on_grid(values: Array) -> Array:
         return resample(np.asarray(values, np.float32), head.grid, grid)
 
+    def map_of(per_cm: Array) -> MuMap:
+        return MuMap(np.maximum(on_grid(per_cm), 0.0), grid, energy_kev)
+
+    shares = {name: on_grid(mask) for name, mask in regions.items()}
+    kept = {name: share for name, share in shares.items() if _in_field(share, grid, regions[name], head.grid)}
     return Case(
-        study,
-        expected.primary[0],
-        on_grid(uptake.kbq_per_ml),
-        MuMap(np.maximum(on_grid(mu.per_cm), 0.0), grid, energy_kev),
-        MuMap(np.maximum(on_grid(mu.per_cm * body), 0.0), grid, energy_kev),
-        mu,
-        None if usual is None else MuMap(np.maximum(on_grid(usual.mu(energy_kev).per_cm), 0.0), grid, energy_kev),
-        np.clip(on_grid(body), 0.0, 1.0),
-        Outline(body, head.grid),
-        {name: np.clip(share, 0.0, 1.0) for name, share in kept.items()},
-        tuple(name for name in compared if name in kept),
-        ratio,
-        expected.cps_per_kbq,
-        facts | dict(about),
+        study=study,
+        primary=simulated.expected.primary[0],
+        activity=on_grid(uptake.kbq_per_ml),
+        mu=map_of(mu.per_cm),
+        head_mu=map_of(mu.per_cm * body),
+        simulated_mu=mu,
+        usual_bone_mu=None if simulated.usual is None else map_of(simulated.usual.mu(energy_kev).per_cm),
+        head=np.clip(on_grid(body), 0.0, 1.0),
+        outline=Outline(body, head.grid),
+        regions={name: np.clip(share, 0.0, 1.0) for name, share in kept.items()},
+        compared=tuple(name for name in compared if name in kept),
+        ratio=ratio,
+        cps_per_kbq=simulated.expected.cps_per_kbq,
+        about=_about(simulated),
     )
+
+
+def _about(simulated: Simulated) -> dict[str, str | int | float]:
+    """Facts of the patient and the camera for the CSV."""
+    uptake, scanner, study = simulated.patient.uptake, simulated.scanner, simulated.study
+    acquisition = study.acquisition
+    return {
+        "tracer": uptake.tracer,
+        "nuclide": uptake.nuclide,
+        "kind": str(uptake.parameters.get("kind", "")),
+        "counts": round(float(study.counts[0].sum(dtype=np.float64))),
+        "windows": len(study.windows),
+        "views": acquisition.views,
+        "pixel_mm": round(acquisition.pixel_mm[1], 3),
+        "rows": acquisition.matrix[0],
+        "columns": acquisition.matrix[1],
+        "radius_mm": round(float(np.mean(acquisition.radii_mm)), 1),
+        "collimator": scanner.collimator,
+        "heads": scanner.heads,
+        "orbit": scanner.orbit,
+        "photopeak_width": round(scanner.photopeak_width, 3),
+    }
 
 
 def _body(head: Head) -> Array:

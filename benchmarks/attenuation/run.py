@@ -1,16 +1,20 @@
 """Every attenuation method on the same noisy studies, against the true map's image and against the truth.
 
-    python benchmarks/attenuation_methods.py -o FOLDER --tune
-    python benchmarks/attenuation_methods.py -o FOLDER [--patients 100] [--full 20] [--unusual 20] [--outside 20]
+    python -m benchmarks.attenuation.run -o FOLDER --tune [--tuning 20]
+    python -m benchmarks.attenuation.run -o FOLDER [--patients 100] [--full 20] [--unusual 20] [--outside 20]
            [--scanners] [--phantom FOLDER] [--methods "a; b"] [--weights FILE] [--direct-weights FILE] [--seed N]
-    python benchmarks/attenuation_methods.py -o FOLDER --draw
+    python -m benchmarks.attenuation.run -o FOLDER --draw
 
-The first fits the uniform coefficients of the tuned methods (attenuation_tuning.py). The second writes
-attenuation_methods.csv, a row for each patient and method, patient by patient: killed, it goes on with those that are
-missing, and makes again those whose seed, histories, coefficient, weights or code (attenuation_code.py) have changed. A
-patient that could not be simulated has one row with the reason, a method that refused a patient too. The last makes
-attenuation_methods.md and the figures from the CSV (give it seed, weights and phantom again: it makes the worst
-patients again). Patients: attenuation_patients.py; methods: attenuation_models.py; columns: attenuation_measures.py.
+Hours: about a minute a patient, and two more with full Monte Carlo, on 2 cores. Writes attenuation_tuning.csv (--tune);
+attenuation_methods.csv; attenuation_methods.md and the attenuation_*.png (--draw).
+
+Stages: patients.py (simulated studies and their truth), methods.py (attenuation models), measures.py (of an image and a
+map), rows.py (a method on a patient), tuning.py (coefficients of the tuned methods), table.py, figures.py.
+
+A run that was killed continues with the rows that are missing. Rows whose seed, histories, coefficient, weights or code
+(files.row_code) have changed are made again; carry_over.py keeps those that new code gives unchanged. A patient that
+could not be simulated has one row with the reason, and so has a method that refused a patient. --draw needs seed,
+weights and phantom again, because it makes the worst patients again.
 
 Every reconstruction: OSEM 10 x 10 with resolution recovery, triple energy window. Exceptions: "no scatter window" has
 no scatter correction, so that every narrow-beam map, the true one too, is above the truth; "mr head" has no noise.
@@ -20,65 +24,74 @@ import argparse
 import time
 from pathlib import Path
 
-from benchmarks.attenuation.code import code_digest
-from benchmarks.attenuation.methods import METHODS, UNLIMITED, Choice
+from benchmarks.attenuation.files import (
+    METHODS_COLUMNS,
+    METHODS_CSV,
+    NO_CASE,
+    TUNING_CSV,
+    Row,
+    read_rows,
+    row_code,
+    texts,
+)
+from benchmarks.attenuation.methods import DIRECT, METHODS, UNLIMITED, Choice
 from benchmarks.attenuation.patients import SETS, rebuilt
-from benchmarks.attenuation.rows import CSV, NO_CASE, Row, measured, read_rows, write_rows
-from benchmarks.attenuation.tuning import TUNING, tune, tuned_values
-from benchmarks.provenance import load_average, provenance
-
+from benchmarks.attenuation.rows import measured
+from benchmarks.attenuation.tuning import tune, tuned_values
+from benchmarks.provenance import load_average, provenance, write_csv
 from spectac.recon import InputError
 
 UNLIMITED_SETS = ("unusual heads", "other heads", "other scanners", "fifth of counts")
-"""Where the network's map is also measured on patients for whom its limits give way to the uniform one."""
+"""Sets in which the network's map is also measured where its limits ask for the uniform map."""
 
 SCANNER_SETS = {"other scanners": 20, "clinical matrix": 6, "fifth of counts": 10, "no scatter window": 10}
-
-
-def _origin(seed: int, load: float) -> Row:
-    """Columns that say where a row comes from."""
-    return {"load": str(load)} | {name: str(value) for name, value in provenance(seed).items()}
+"""Patients of the sets that --scanners adds."""
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure every patient that is asked for and not in the CSV yet."""
-    path = options.output / CSV
-    choice = Choice(tuned_values(options.output / TUNING, options.seed), options.weights, options.direct_weights)
+    path = options.output / METHODS_CSV
+    choice = Choice(tuned_values(options.output / TUNING_CSV, options.seed), options.weights, options.direct_weights)
     choice.check(options.methods)
     rows = read_rows(path)
     for set_name, patient in asked_for(options):
-        full = set_name == "mr head" or SETS[set_name].full
-        histories = options.histories if full else 0
+        histories = histories_of(set_name, options.histories)
         key = {"set": set_name, "patient": patient, "histories": str(histories), "seed": str(options.seed)}
-        key["code"] = code_digest()
+        key["code"] = row_code()
         others = [row for row in rows if (row["set"], row["patient"]) != (set_name, patient)]
-        own = [row for row in rows if (row["set"], row["patient"]) == (set_name, patient)]
-        valid = [row for row in own if is_valid(row, key, choice)]
+        present = [row for row in rows if (row["set"], row["patient"]) == (set_name, patient)]
+        valid = [row for row in present if is_valid(row, key, choice)]
         done = {row["method"] for row in valid} | (set() if set_name in UNLIMITED_SETS else {UNLIMITED})
         todo = [method for method in options.methods if method not in done]
         if not todo:
             continue
         began, used = time.perf_counter(), time.process_time()
-        about = key | _origin(options.seed, load_average())
-        what = "not simulated"
+        origin = {"load": load_average(), **provenance(options.seed)}
+        about = key | {name: str(value) for name, value in origin.items()}
+        stage = "not simulated"
         try:
             case = rebuilt(set_name, patient, options.seed, histories, options.phantom)
-            simulated, what = time.perf_counter(), "not measured"
-            new = [row | about for row in measured(case, todo, choice)]
+            simulated, stage = time.perf_counter(), "not measured"
+            new = [texts(row) | about for row in measured(case, todo, choice)]
         except InputError as error:
             # Every run tries it again.
-            rows = [*others, *(valid or [about | {"method": NO_CASE, "notes": f"{what}: {error}"}])]
-            write_rows(path, rows)
-            print(f"{set_name} {patient}: {what}: {error}", flush=True)
+            rows = [*others, *(valid or [about | {"method": NO_CASE, "notes": f"{stage}: {error}"}])]
+            write_csv(path, rows, METHODS_COLUMNS)
+            print(f"{set_name} {patient}: {stage}: {error}", flush=True)
             continue
         rows = [*others, *valid, *new]
-        write_rows(path, rows)
+        write_csv(path, rows, METHODS_COLUMNS)
         print(
             f"{set_name} {patient}: simulated {simulated - began:.0f} s, measured {time.perf_counter() - simulated:.0f}"
             f" s, {time.process_time() - used:.0f} s of CPU in all; raw error "
             + ", ".join(f"{row['method']} {row.get('raw_mean_vs_ct', 'refused')}" for row in new),
             flush=True,
         )
+
+
+def histories_of(set_name: str, histories: int) -> int:
+    """Histories of a set's Monte Carlo; 0 where the fast simulation takes its place."""
+    return histories if set_name == "mr head" or SETS[set_name].full else 0
 
 
 def asked_for(options: argparse.Namespace) -> list[tuple[str, str]]:
@@ -91,7 +104,7 @@ def asked_for(options: argparse.Namespace) -> list[tuple[str, str]]:
 
 
 def is_valid(row: Row, key: Row, choice: Choice) -> bool:
-    """True where a row is a result of this key (seed, histories, code and the patient) and of what is chosen."""
+    """True where a row is a result of this key (seed, histories, code and the patient) and of this choice."""
     if row["method"] == NO_CASE or any(row.get(name) != value for name, value in key.items()):
         return False
     return choice.made(row["settings"], row["method"], row["nuclide"])
@@ -123,7 +136,7 @@ def main() -> None:
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
         parser.error(f"unknown method {', '.join(unknown)}; known: {'; '.join(METHODS)}")
-    options.methods = [name for name in methods if name != "direct" or options.direct_weights]
+    options.methods = [name for name in methods if name != DIRECT or options.direct_weights]
     options.output.mkdir(parents=True, exist_ok=True)
     try:
         if options.tune:

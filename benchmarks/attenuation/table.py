@@ -1,14 +1,14 @@
-"""Tables of the attenuation benchmark, as Markdown from the rows of attenuation_methods.csv and of the tuning."""
+"""Tables of the attenuation study as Markdown, from the rows of attenuation_methods.csv and attenuation_tuning.csv."""
 
 from collections.abc import Sequence
 
 import numpy as np
+
+from benchmarks.attenuation.files import METHODS_CSV, NO_CASE, REGIONS, Row, rows_of
 from benchmarks.attenuation.measures import IMAGE_MEASURES, MAP_MEASURES
 from benchmarks.attenuation.methods import LEARNED, METHODS
 from benchmarks.attenuation.patients import SETS, has_holder
-from benchmarks.attenuation.rows import CSV, MEANS, NO_CASE, Row
 from benchmarks.attenuation.tuning import chosen
-
 from spectac.recon.types import Array
 
 GOALS = {
@@ -18,18 +18,43 @@ GOALS = {
     "sbr_error": 0.5,
     "nmse_head": 0.6,
 }
-"""Goals per patient against the true map's image, in % (issue 5); a camera unlike training's may have 1.5 % NMSE."""
+"""Goals per patient against the true map's image, in %."""
 SIGNED_GOALS = ("+-0.5", "2.5", "1.8")
-"""Goals over patients: mean signed SBR error, size that 95 % of patients' SBR errors keep, a region's mean error."""
+"""Goals over patients: mean signed SBR error, 95th percentile of the SBR errors' sizes, a region's mean error."""
 NMSE_GOALS = {"other scanners": 1.5}
+"""Sets with a goal of their own for the NMSE of the head, in %."""
 BY_HOLDER = ("chang", "uniform tuned, true outline", "ct, usual bone density", "predicted", "direct")
-"""Methods whose results are also shown with and without a head-holder, which emission images do not show."""
+"""Methods that are also shown with and without a head-holder, which emission images do not show."""
 CAVEATS = {
     "no scatter window": "Caveat: without scatter correction the image of the true map, which is narrow-beam, is "
-    "itself 20-30 % too hot. What agrees with it over-corrects; a broad-beam Chang or uniform map that is right counts "
-    "here as wrong. So there are no goals."
+    "itself 20-30 % too hot. A method that agrees with it over-corrects, and a correct broad-beam Chang or uniform map "
+    "counts here as wrong. So there are no goals."
 }
-"""Sets whose true map's image is no reference, with what to say above a table against it."""
+"""Sets in which the true map's image is no reference, with the text above a table against it."""
+
+LEGEND = """\
+Errors in %; each cell is the mean over patients of the error's size, and the worst patient's.
+
+- raw: mean |error| of regional means; scaled: the same after one global scale
+- SBR: DAT alone, mean of both sides' |errors|; pattern: deep grey over cortex, perfusion alone
+- NMSE: squared error over squared reference
+- outline: mean distance between the true skin and the map's edge, both ways, without holder and neck's end
+- against the truth the camera's blur is part of every method's error: compare with the line ct
+- seconds: one reconstruction with all that the method needs before it. An image or preview that another method made is
+  charged once. The machine may have been busy (column load)
+- predicted: the map that a user gets, which is the uniform map where the study fell back. The lines below it show both
+  kinds of patients separately, so they are not over the same patients as the others
+- predicted, limits ignored: the network's map also where a user would get the uniform one, unless it reaches through
+  the collimator
+- ct, usual bone density: the true map with bones of the average head's density, which the network does not see. This
+  error is left when a map is estimated without any other error
+- direct: image-to-image correction, the uncorrected image times the network's factors. The factors were learned on
+  previews, which have neither resolution recovery nor, in their target, noise and scatter. Here they multiply the
+  user's image (resolution recovery, scatter corrected)
+- direct, true factors: the same with the patient's true factors, from the expected primary counts and the true map: the
+  bound of this method, but for chance\
+"""
+"""Explanation above the tables."""
 
 SET_ORDER = (
     "unseen", "monte carlo", "unusual heads", "other heads", "clinical matrix", "other scanners", "fifth of counts",
@@ -56,10 +81,6 @@ def _mean_worst(values: Array, column: str) -> str:
         return f"{values.mean():.2f} / {values.min():.2f}"
     sizes = np.abs(values)
     return f"{sizes.mean():.2f} / {sizes.max():.2f}"
-
-
-def rows_of(rows: Sequence[Row], **wanted: str) -> list[Row]:
-    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
 def shared(rows: Sequence[Row]) -> list[Row]:
@@ -210,7 +231,7 @@ def _worst_regions(rows: Sequence[Row], method: str, other: str) -> tuple[str, s
     found = {
         f"{tracer}, {name}": errors
         for tracer in ("dat", "perfusion")
-        for name in MEANS
+        for name in REGIONS
         if (errors := differences(rows_of(rows, tracer=tracer), method, (name,), other)[1]).size
     }
     if not found:
@@ -221,7 +242,7 @@ def _worst_regions(rows: Sequence[Row], method: str, other: str) -> tuple[str, s
 
 
 def differences(
-    rows: Sequence[Row], method: str, regions: Sequence[str] = MEANS, other: str = "ct"
+    rows: Sequence[Row], method: str, regions: Sequence[str] = REGIONS, other: str = "ct"
 ) -> tuple[Array, Array]:
     """Regional means of the true map's image (ct) or the truth in kBq/mL, and a method's differences from them in %."""
     wanted = {(row["set"], row["patient"]): row for row in rows_of(rows, method="ct")}
@@ -242,26 +263,8 @@ def _legend(rows: Sequence[Row]) -> str:
     codes = len({(row["code"], row["seed"]) for row in rows})
     mixed = f"**Rows of {codes} versions of the code or seeds are mixed here.** " if codes > 1 else ""
     return (
-        f"{mixed}"
-        f"Made from {CSV} (commit {commits}, seed {rows[0]['seed']}) by `attenuation_methods.py --draw`. Errors in %; "
-        "each cell is the mean over patients of the error's size, and the worst patient's. Raw: mean |error| of "
-        "regional means. Scaled: the same after one global scale. SBR: DAT alone, mean of both sides' |errors|; "
-        "pattern: deep grey over cortex, perfusion alone. "
-        "NMSE: squared error over squared reference. Outline: mean distance between the true skin and the map's edge, "
-        "both ways, without holder and neck's end. Against the truth the camera's blur is part of every method's "
-        "error: compare with the line ct. Seconds: one reconstruction with all that the method needs before it, on a "
-        "machine that may have been busy (column load); an image or preview that another method had made is charged "
-        "once.\n\n"
-        "predicted: what a user gets, which is the uniform map where it fell back; the lines below it show both kinds "
-        "of patients separately, so they are not over the same patients as the others. predicted, limits ignored: the "
-        "network's map also where a user would get the uniform one, unless it reaches through the collimator. "
-        "ct, usual bone density: the "
-        "true map with bones of the average head's density, which the network does not see: what is left when all "
-        "else of a map is estimated without error. direct: image-to-image "
-        "correction, the uncorrected image times the network's factors. The factors were learned on previews, which "
-        "have neither resolution recovery nor, in their target, noise and scatter; here they multiply the user's image "
-        "(resolution recovery, scatter corrected). direct, true factors: the same with the patient's true factors, "
-        "from the expected primary counts and the true map: no network can do better this way but by chance."
+        f"{mixed}Made from {METHODS_CSV} (commit {commits}, seed {rows[0]['seed']}) by "
+        f"`python -m benchmarks.attenuation.run --draw`.\n\n{LEGEND}"
     )
 
 
@@ -269,7 +272,7 @@ def tuning_table(rows: Sequence[Row]) -> str:
     """Markdown: what each coefficient gave, from tuning rows of one code and seed, the chosen one in bold."""
     best = chosen(rows)
     if not best:
-        return "\n## Tuning\n\nNo result of the current code and seed: run with --tune.\n"
+        return "\n## Tuning\n\nNo result of the code and seed of these rows: run with --tune.\n"
     of_nuclide = {
         nuclide: len({row["patient"] for row in rows_of(rows, nuclide=nuclide)}) for _, nuclide in sorted(best)
     }

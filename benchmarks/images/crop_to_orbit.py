@@ -1,19 +1,19 @@
-"""What leaving out all that is far beyond the orbit changes in an image, by how far beyond it that begins.
+"""Change of an image where voxels far beyond the orbit are left out, for two margins beyond the collimator's face.
 
-    python benchmarks/crop_to_orbit.py STUDY... -o CSV
+    python -m benchmarks.images.crop_to_orbit STUDY... -o CSV
 
-STUDY are folders made by `spectac simulate`: noisy projections, the true map, 10 iterations with 10 subsets.
+Five minutes on 2 cores for 7 studies. Writes crop_to_orbit.csv. STUDY are folders made by `spectac simulate`: noisy
+projections, reconstructed with the true map, 10 iterations with 10 subsets.
 """
 
 import argparse
-import csv
 import json
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from benchmarks.provenance import provenance
 
+from benchmarks.provenance import provenance, write_csv
 from spectac.recon import geometry, scatter
 from spectac.recon.em import osem
 from spectac.recon.geometry import default_grid
@@ -24,10 +24,11 @@ from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, Grid, MuMap
 
 LEAST_ML = 1.0
+"""Smaller regions are not compared."""
 BRAIN = ("cortex", "white matter", "brainstem", "caudate", "putamen", "thalamus")
 SCATTER = ("auto", "none")
 MARGINS_MM = (5.0, geometry.ORBIT_MARGIN_MM)
-"""Beyond the collimator's face: about a voxel, and the margin that reconstructions have."""
+"""Beyond the collimator's face: about a voxel, and the margin of reconstructions."""
 
 
 def main() -> None:
@@ -37,17 +38,14 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for folder in options.studies:
-        told = json.loads((folder / "patient.json").read_text())["parameters"]
+        patient = json.loads((folder / "patient.json").read_text())["parameters"]
         for margin_mm, method in product(MARGINS_MM, SCATTER):
             # The margin is no option of the reconstruction.
             geometry.ORBIT_MARGIN_MM = margin_mm
             print(f"margin {margin_mm:g} mm:")
-            common = {**provenance(told["seed"]), "tracer": told["tracer"], "margin_mm": margin_mm}
+            common = {**provenance(patient["seed"]), "tracer": patient["tracer"], "margin_mm": margin_mm}
             rows += [{**common, **row} for row in compare(folder, method)]
-    with options.output.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(options.output, rows)
 
 
 def compare(folder: Path, method: str) -> list[dict[str, str | float]]:
@@ -77,22 +75,22 @@ def compare(folder: Path, method: str) -> list[dict[str, str | float]]:
     level = float(everything[brain].mean())
     gap = cropped - everything
     changes = [100.0 * float(gap[region].mean() / everything[region].mean()) for region in regions.values()]
-    found = {
+    values = {
         "change of the brain's mean": 100.0 * float(gap[brain].mean()) / level,
         f"largest change of {len(regions)} regions' means": max(changes, key=abs),
         "RMS change of the brain's voxels": 100.0 * float(np.sqrt(np.mean(gap[brain] ** 2))) / level,
         "counts that no voxel explains": lost,
     }
-    for quantity, value in found.items():
+    for quantity, value in values.items():
         print(f"{folder.name:12} {method:5} {quantity:50} {value:8.3f} %", flush=True)
-    return [{"scatter": method, "quantity": name, "value_percent": float(f"{x:.4g}")} for name, x in found.items()]
+    return [{"scatter": method, "quantity": name, "value_percent": float(f"{x:.4g}")} for name, x in values.items()]
 
 
 def _brain_regions(folder: Path, grid: Grid) -> dict[str, Array]:
     """Masks (z, y, x) of the brain's regions on the reconstruction's grid, by name."""
-    labels, own, names = read_labels(folder / "truth" / "labels.nii.gz")
+    labels, labels_grid, names = read_labels(folder / "truth" / "labels.nii.gz")
     masks = {
-        name: resample((labels == label).astype(np.float32), own, grid) > 0.5
+        name: resample((labels == label).astype(np.float32), labels_grid, grid) > 0.5
         for label, name in names.items()
         if name.endswith(BRAIN)
     }

@@ -1,19 +1,19 @@
 """VOIs placed by the template head against those of the truth, on virtual patients: distances, ratios, seconds.
 
-    python benchmarks/voi_placement.py -o FOLDER [--patients N] [--seed N]
+    python -m benchmarks.images.voi_placement -o FOLDER [--patients N] [--seed N]
 
-As `spectac compare` does it: the template is fitted to a quick image with the uniform map. Ratios are measured in an
-image with the true map (OSEM 10 x 10), in both sets of VOIs. Writes voi_placement.csv, one row a patient.
+Four minutes on 2 cores. Writes voi_placement.csv, one row a patient. As in `spectac compare`, the template is fitted to
+a quick image with the uniform map. Ratios are measured in an image with the true map (OSEM 10 x 10), in both sets of
+VOIs.
 """
 
 import argparse
-import csv
 import time
 from pathlib import Path
 
 import numpy as np
-from benchmarks.provenance import provenance
 
+from benchmarks.provenance import provenance, write_csv
 from spectac.recon import GivenMap, InputError, default_grid, reconstruct
 from spectac.recon.attenuation import uniform_map
 from spectac.recon.pipeline import Settings, StudySolver
@@ -32,6 +32,7 @@ PARTS = ("right caudate", "left caudate", "right putamen", "left putamen")
 
 
 def centre_mm(weights: Array, grid: Grid) -> Array:
+    """Centre of mass (x, y, z) of a mask (z, y, x)."""
     z, y, x = grid.centres_mm()
     sums = (weights.sum(axis=(0, 1)), weights.sum(axis=(0, 2)), weights.sum(axis=(1, 2)))
     return np.array([axis @ part / weights.sum() for axis, part in zip((x, y, z), sums, strict=True)])
@@ -64,16 +65,16 @@ def row_of(seed: int, index: int) -> dict[str, object]:
     true = from_labels(head.labels, head.grid, NAMES, grid, "truth")
     off = [float(np.linalg.norm(centre_mm(placed.masks[p], grid) - centre_mm(true.masks[p], grid))) for p in PARTS]
     image = reconstruct(study, GivenMap(head.mu(solver.energy_kev))).image.values
-    found, wanted = (ratio(image, dict(vois.masks), tracer) for vois in (placed, true))
+    ratio_placed, ratio_true = (ratio(image, dict(vois.masks), tracer) for vois in (placed, true))
     return row | {
         "placed": "yes",
         "reason": placed.source,
         "tracer_found": placed.tracer,
         "striata_off_mm": round(float(np.mean(off)), 2),
         "worst_off_mm": round(max(off), 2),
-        "ratio_placed": round(found, 4),
-        "ratio_true_voi": round(wanted, 4),
-        "ratio_error_percent": round(100 * (found / wanted - 1), 2),
+        "ratio_placed": round(ratio_placed, 4),
+        "ratio_true_voi": round(ratio_true, 4),
+        "ratio_error_percent": round(100 * (ratio_placed / ratio_true - 1), 2),
         "seconds": round(seconds, 1),
     }
 
@@ -85,17 +86,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=60, metavar="N")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    # Before the result is there, which is an uncommitted change.
+    # Read first: the result is an uncommitted change.
     about = provenance(options.seed)
     rows = []
     for index in range(options.patients):
         rows.append({**about, **row_of(options.seed, index)})
         print(rows[-1], flush=True)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with (options.output / "voi_placement.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n", restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(options.output / "voi_placement.csv", rows)
 
 
 if __name__ == "__main__":

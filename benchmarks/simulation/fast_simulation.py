@@ -1,16 +1,16 @@
-"""Virtual patients: the fast way's scatter against the full Monte Carlo, scatter fractions, and seconds.
+"""The fast simulation of virtual patients against the full Monte Carlo: scatter, noise, and seconds.
 
-    python benchmarks/virtual_patients.py -o FOLDER [--heads N] [--histories N] [--seed N] [--only scatter|speed|noise]
+    python -m benchmarks.simulation.fast_simulation -o FOLDER [--heads N] [--histories N] [--seed N]
+           [--only scatter|speed|noise]
 
-Writes fast_scatter.csv (one row a head and window: summed scatter, fast over full; error per view-averaged pixel),
-fast_noise.csv (the fast way's noise over that of the counts), scatter_fractions.csv (scatter and high-energy counts
-over the photopeak's primary, by tracer, nuclide and window) and simulation_speed.csv (seconds of each step for one
-patient at training resolution, and of one full Monte Carlo study).
-Run it on a quiet machine: the seconds are wall-clock time.
+Half an hour on 2 idle cores: seconds are wall-clock time. Writes fast_scatter.csv (a row for each head and window:
+summed scatter, fast over full; error per view-averaged pixel), fast_noise.csv (noise of the fast simulation over that of
+the counts), scatter_fractions.csv (scatter and high-energy counts over the photopeak's primary, by tracer, nuclide and
+window) and simulation_speed.csv (seconds of each step for one patient at training resolution, and of one full Monte
+Carlo study).
 """
 
 import argparse
-import csv
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from benchmarks.provenance import load_average, provenance
 
+from benchmarks.provenance import load_average, provenance, write_csv
 from spectac.recon.pipeline import Settings, StudySolver
 from spectac.recon.scatter import projections
 from spectac.recon.types import Array, Image, Study
@@ -30,6 +30,7 @@ from spectac.simulate.tracer import draw_uptake
 
 TRACERS = (("dat", "I-123"), ("perfusion", "Tc-99m"), ("perfusion", "I-123"))
 REPEATS = 3
+"""Of each step's timing."""
 
 
 def patient_of(seed: int, index: int) -> tuple[Patient, Scanner]:
@@ -118,10 +119,10 @@ def scatter_tables(heads: int, histories: int, seed: int) -> tuple[list[dict[str
 
 
 def noise_table(seed: int, repeats: int = 6) -> list[dict[str, object]]:
-    """Rows of fast_noise.csv: the fast way's noise over that of the counts, in bins and in preview images.
+    """Rows of fast_noise.csv: noise of the fast simulation over that of the counts, in bins and in preview images.
 
     Root of the mean variances' ratio over bins, or voxels, above a tenth of the maximum; 3 million photopeak counts.
-    One history serves all views, so that images do not average its noise away as they do Poisson's.
+    One history serves all views. Its noise is therefore common to them, and images do not average it away.
     """
     rows: list[dict[str, object]] = []
     scanner = Scanner("training", "siemens-lehr", matrix=(64, 64), pixel_mm=4.0, views=60, scheme="tew")
@@ -163,7 +164,7 @@ def _ratio(fast: Array, noisy: Array) -> float:
 
 
 def speed_table(seed: int) -> list[dict[str, object]]:
-    """Rows of simulation_speed.csv: the fast way step by step (after compilation), then one full study."""
+    """Rows of simulation_speed.csv: steps of the fast simulation (after compilation), then one full study."""
     rows: list[dict[str, object]] = []
 
     def timed(step: str, work: Callable[[], object], repeats: int = REPEATS) -> object:
@@ -222,14 +223,6 @@ def _previews(expected: Expected) -> None:
         solver.preview(window.name)
 
 
-def write(path: Path, rows: list[dict[str, object]]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
@@ -240,13 +233,13 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     if options.only in (None, "noise"):
-        write(options.output / "fast_noise.csv", noise_table(options.seed))
+        write_csv(options.output / "fast_noise.csv", noise_table(options.seed))
     if options.only in (None, "speed"):
-        write(options.output / "simulation_speed.csv", speed_table(options.seed))
+        write_csv(options.output / "simulation_speed.csv", speed_table(options.seed))
     if options.only in (None, "scatter"):
         rows, table = scatter_tables(options.heads, options.histories, options.seed)
-        write(options.output / "fast_scatter.csv", rows)
-        write(options.output / "scatter_fractions.csv", table)
+        write_csv(options.output / "fast_scatter.csv", rows)
+        write_csv(options.output / "scatter_fractions.csv", table)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """From raw projections in DICOM to an image in DICOM: latency of one study, and studies per minute of a queue.
 
-    python benchmarks/clinic.py [--device cpu|cuda] [--queue N] [--in-flight K] [--pytomography PYTHON] -o CSV
+    python -m benchmarks.speed.clinic [--device cpu|cuda] [--queue N] [--in-flight K] [--pytomography PYTHON] -o CSV
 
-The study is speed.py's, 128x128x64 voxels and 120 views, with attenuation by a given map and resolution recovery, OSEM
-10 x 10. `command` is `spectac reconstruct` from the start of the process to its end, beside it PyTomography's script of
-the same work (peers/pytomography_dicom.py) on the same counts and map; `queue` is one process that reads, reconstructs
-and writes N studies, K of them at a time.
+Six minutes on 2 cores. Writes clinic.csv. The study is that of problem.py, 128x128x64 voxels and 120 views, with attenuation by a given map and resolution recovery, OSEM
+10 x 10. `command` is `spectac reconstruct` from the start of the process to its end. Beside it stands PyTomography's
+script of the same work (peers/pytomography_dicom.py) on the same counts and map. `queue` is one process that reads,
+reconstructs and writes N studies, K of them at a time.
 """
 
 import argparse
-import csv
 import subprocess
 import sys
 import tempfile
@@ -18,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from benchmarks.provenance import load_average, provenance
-from benchmarks.speed.problem import KEV, SIGMA0_MM, SLOPE, Problem, head
 
+from benchmarks.provenance import load_average, provenance, write_csv
+from benchmarks.speed.problem import KEV, SIGMA0_MM, SLOPE, Problem, head
+from benchmarks.speed.rows import PEERS
 from spectac.recon import GivenMap, MuMap, SystemModel, default_grid, reconstruct
 from spectac.recon.collimator import Collimator
 from spectac.recon.device import cpu_threads
@@ -33,7 +33,7 @@ from spectac.recon.types import Acquisition, EnergyWindow, Study
 PROBLEM = Problem(128, 64, 120)
 COUNTS, VIEW_SECONDS = 5e6, 20.0
 COMMANDS = 3
-PEERS = Path(__file__).parent / "peers"
+"""Runs of the command."""
 
 
 def main() -> None:
@@ -50,13 +50,13 @@ def main() -> None:
             rows.append(("one study", "PyTomography over command, median", theirs / float(np.median(seconds)), "1"))
             rows.append(("one study", "PyTomography's image less ours, brain, RMS", gap, "% of mean"))
         rows += _queue(folder, options)
-    with options.output.open("w", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*columns, "in_flight", "what", "quantity", "value", "unit"])
-        for what, quantity, value, unit in rows:
-            in_flight = options.in_flight if what.startswith("queue") else 1
-            writer.writerow([*columns.values(), in_flight, what, quantity, f"{value:.4g}", unit])
-            print(f"{what:14} {quantity:42} {value:8.3g} {unit}")
+    table = []
+    for what, quantity, value, unit in rows:
+        in_flight = options.in_flight if what.startswith("queue") else 1
+        number = {"what": what, "quantity": quantity, "value": f"{value:.4g}", "unit": unit}
+        table.append({**columns, "in_flight": in_flight, **number})
+        print(f"{what:14} {quantity:42} {value:8.3g} {unit}")
+    write_csv(options.output, table)
 
 
 def _options() -> argparse.Namespace:

@@ -1,9 +1,12 @@
 """Seconds and memory of a reconstruction, spectac beside PyTomography on the same data in one run.
 
-    python benchmarks/speed.py [--device cpu|cuda] [--pytomography PYTHON] [--sizes 128x128x64x120@4.4 ...] -o CSV
+    python -m benchmarks.speed.iteration [--device cpu|cuda] [--pytomography PYTHON] [--sizes 128x128x64x120@4.4 ...]
+           -o CSV
 
-Every program runs in a process of its own on the same problem.npz, one after the other. README.md says how to make the
-interpreter for --pytomography, docs/performance.md what floor and growth mean. Times are never a reason to fail.
+14 minutes on 2 cores. Writes speed.csv, with `--sizes 128x128x64x120@4.4 --peer-sizes 64x64x32x60@4.4 --seconds 1`
+speed_values.csv. Every program runs in a process of its own on the same problem.npz, one after the other. README.md
+says how to make the interpreter for --pytomography, docs/performance.md explains floor and growth. Times are never a
+reason to fail.
 """
 
 import argparse
@@ -15,6 +18,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+
 from benchmarks.provenance import provenance
 from benchmarks.speed.problem import FIXED_FIELD, GROWING, PROBLEMS, TIGHT, Problem, write_problem
 from benchmarks.speed.rows import ProgramFailedError, Row, differences, error, row_of, rows_of, run, write
@@ -22,14 +26,14 @@ from benchmarks.speed.rows import ProgramFailedError, Row, differences, error, r
 STARTS = 3
 BESIDE_PEER = (GROWING[0].name, GROWING[1].name, TIGHT.name)
 EVEN = (GROWING[1].name,)
-"""Where iterations are compared with each other, and backgrounds of 0 and of subnormal numbers."""
+"""Sizes at which iterations are compared with each other, and backgrounds of 0 with subnormal ones."""
 VARIANTS = {
     "whole grid": {"psf": True, "cached": True, "crop": False},
     "whole grid, factors made again": {"psf": True, "cached": False, "crop": False},
     "whole grid, no PSF": {"psf": False, "cached": True, "crop": False},
     "near the orbit": {"psf": True, "cached": True, "crop": True},
 }
-"""Attenuation is always on. The last is what reconstruct() does; the first and third are compared with the peer."""
+"""Attenuation is always on. reconstruct() computes the last; the peer is measured beside the first and the third."""
 SERIES = {"series at 4.4 mm": GROWING, "series at a fixed field": FIXED_FIELD}
 POINTS, TAPS = "lattice points of all views", "taps of a lattice point, both axes"
 
@@ -39,7 +43,7 @@ def main() -> None:
     columns = provenance(options.seed)
     rows = [] if options.device == "cuda" else _starts()
     _show(rows)
-    for size in options.sizes:
+    for size in options.sizes or default_sizes(options.device):
         _show(added := _times(PROBLEMS[size], options))
         rows += added
         write(options.output, columns, rows)
@@ -47,11 +51,16 @@ def main() -> None:
     write(options.output, columns, [*rows, *added])
 
 
+def default_sizes(device: str) -> list[str]:
+    """Names of all problems; on a GPU without the coarse and the fine one of the fixed field."""
+    return list(PROBLEMS) if device == "cpu" else [problem.name for problem in (*GROWING, TIGHT)]
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--pytomography", metavar="PYTHON", help="interpreter that has PyTomography 3.4.0")
-    parser.add_argument("--sizes", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), help="x, y, z, views, mm")
+    parser.add_argument("--sizes", nargs="+", choices=PROBLEMS, help="x, y, z, views, mm (all that suit the device)")
     parser.add_argument(
         "--peer-sizes", nargs="+", choices=PROBLEMS, default=BESIDE_PEER, help="those that PyTomography runs as well"
     )
@@ -70,7 +79,7 @@ def _options() -> argparse.Namespace:
 
 
 def _starts() -> list[Row]:
-    """First call with an empty cache, then with the cache that it left, each in new processes."""
+    """First call with an empty cache, then with the cache of that call, each in new processes."""
     print("start: compilation in fresh cache folders ...", flush=True)
     first, again = [], []
     for _ in range(STARTS):
@@ -139,7 +148,7 @@ def _ratios(theirs: dict, ours: dict, problem: Problem) -> list[Row]:
         for how, pick in (("median", statistics.median), ("min", min)):
             if len(pair[0]) > 1 or how == "median":
                 value = pick(pair[0]) / pick(pair[1])
-                rows.append(row_of(ratio, problem.name, quantity, f"{how}s' ratio", value, "1", len(pair[0])))
+                rows.append(row_of(ratio, problem.name, value, f"{how}s' ratio", quantity, "1", len(pair[0])))
     return rows
 
 
@@ -147,14 +156,14 @@ def _growth(rows: list[Row], device: str) -> list[Row]:
     """Exponents of an OSEM iteration's time (its minimum), fitted over each series of sizes that was measured."""
 
     def value(problem: Problem, variant: str, quantity: str) -> float | None:
-        found = [
+        values = [
             row.value
             for row in rows
             if (row.problem, row.variant, row.quantity) == (problem.name, variant, quantity)
             and row.engine.startswith("spectac")
             and row.statistic in ("min", "single")
         ]
-        return found[0] if found else None
+        return values[0] if values else None
 
     fitted = {"load": float("nan"), "threads": 0, "engine": "spectac", "device": device}
     exponents = []
@@ -172,7 +181,7 @@ def _growth(rows: list[Row], device: str) -> list[Row]:
             exponent = float(np.polyfit(size, seconds, 1)[0])
             quantity = f"exponent of time against {against}"
             exponents.append(
-                row_of({**fitted, "variant": variant}, series, quantity, "fit", exponent, "1", len(measured))
+                row_of({**fitted, "variant": variant}, series, exponent, "fit", quantity, "1", len(measured))
             )
     return exponents
 

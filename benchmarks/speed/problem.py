@@ -1,4 +1,4 @@
-"""The problems that speed.py gives to every program: an ellipsoidal head, its attenuation, its projections."""
+"""Problems of the speed benchmarks: an ellipsoidal head, its attenuation and its projections, for every program."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,13 @@ KEV = 140.511
 MU_PER_CM = 0.15
 SIGMA0_MM, SLOPE = 1.466, 0.0163
 
-# The phantom of issue 2; an ellipsoid's activity replaces what lies below it, so the striata are 5 above the brain.
 HEAD = (
     Ellipsoid("attenuator", (0, 0, 0), (78, 96, 120), 0.0, "soft tissue"),
     Ellipsoid("brain", (0, 0, 0), (70, 88, 110), 1.0, "soft tissue"),
     Ellipsoid("right striatum", (-26, -6, 5), (10, 20, 13), 6.0, "soft tissue", turn_deg=-15),
     Ellipsoid("left striatum", (26, -6, 5), (10, 20, 13), 6.0, "soft tissue", turn_deg=15),
 )
+"""An ellipsoid's activity replaces that of the ellipsoids before it: the striata are 5 above the brain."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,23 @@ class Problem:
 GROWING = (Problem(64, 32, 60), Problem(128, 64, 120), Problem(128, 128, 120), Problem(256, 128, 120))
 FIXED_FIELD = (Problem(64, 32, 60, 8.8), Problem(128, 64, 120), Problem(256, 128, 120, 2.2))
 TIGHT = Problem(72, 64, 120)
-"""Holds the head and no more: where a peer's memory traffic fits into the caches."""
+"""Just large enough for the head: a peer's memory traffic fits into the caches."""
 PROBLEMS = {problem.name: problem for problem in (*GROWING, *FIXED_FIELD, TIGHT)}
 """What --sizes accepts; a new size is a new entry."""
 
 
 def head(grid: Grid, subsamples: int) -> tuple[Array, MuMap]:
     """Activity (z, y, x) and attenuation of the head, averaged over subsamples^3 points a voxel."""
-    made = on_grid(grid, KEV, HEAD, subsamples)
-    inside = np.sum(list(made.fractions.values()), axis=0, dtype=np.float32)
-    return made.activity, MuMap(MU_PER_CM * inside, grid, KEV)
+    sampled = on_grid(grid, KEV, HEAD, subsamples)
+    inside = np.sum(list(sampled.fractions.values()), axis=0, dtype=np.float32)
+    return sampled.activity, MuMap(MU_PER_CM * inside, grid, KEV)
 
 
 def write_problem(problem: Problem, path: Path, seed: int) -> tuple[Array, Array]:
     """Write the problem as plain arrays for programs that do not know spectac; return truth and brain mask (z, y, x).
 
-    The projections have no noise and come from pixels of half the size, summed: no program reconstructs what its own
-    projector made.
+    The projections have no noise. They are sums over pixels of half the size, so that no program reconstructs
+    projections of its own projector.
     """
     fine = problem.acquisition(finer=2)
     grid = default_grid(fine)

@@ -1,6 +1,5 @@
-"""Rows of the speed benchmarks: programs run in processes of their own, and what their images say of each other."""
+"""Rows of the speed benchmarks: programs in processes of their own, and the differences between their images."""
 
-import csv
 import json
 import os
 import statistics
@@ -10,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from benchmarks.provenance import load_average
-from benchmarks.speed.problem import Problem
 
+from benchmarks.provenance import load_average, write_csv
+from benchmarks.speed.problem import Problem
 from spectac.recon.types import Array
 
-PEERS = Path(__file__).parent / "peers"
+PEERS = Path(__file__).parents[1] / "peers"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Row:
 
 
 class ProgramFailedError(Exception):
-    """A program under test ended with an error; the message holds what it said."""
+    """A program under test ended with an error; the message holds its error output."""
 
 
 def run(python: str, program: str, folder: Path, *arguments: object, **environment: str) -> dict:
@@ -57,29 +56,34 @@ def rows_of(result: dict, problem: str) -> list[Row]:
     """Median and smallest value of everything that a program measured; a single value once."""
     rows = []
     for row in result["rows"]:
-        values = row["values"]
-        found = {"median": statistics.median(values), "min": min(values)} if len(values) > 1 else {"single": values[0]}
-        rows += [row_of(result, problem, row["quantity"], how, x, row["unit"], len(values)) for how, x in found.items()]
+        values, shared = row["values"], (row["quantity"], row["unit"], len(row["values"]))
+        if len(values) == 1:
+            rows.append(row_of(result, problem, values[0], "single", *shared))
+        else:
+            rows.append(row_of(result, problem, statistics.median(values), "median", *shared))
+            rows.append(row_of(result, problem, min(values), "min", *shared))
     return rows
 
 
-def row_of(result: dict, problem: str, quantity: str, how: str, value: float, unit: str, repeats: int) -> Row:
-    own = (result.get("device", "cpu"), problem, result.get("variant", ""), result["engine"])
-    return Row(result["load"], result["threads"], *own, quantity, how, float(f"{value:.5g}"), unit, repeats)
+def row_of(result: dict, problem: str, value: float, how: str, quantity: str, unit: str, repeats: int = 1) -> Row:
+    """One number of a program, with its load, threads, device and variant."""
+    program = (result.get("device", "cpu"), problem, result.get("variant", ""), result["engine"])
+    return Row(result["load"], result["threads"], *program, quantity, how, float(f"{value:.5g}"), unit, repeats)
 
 
 def error(result: dict, problem: Problem, image: Array, truth: Array, brain: Array, iterations: int) -> Row:
+    """RMS error of an image (z, y, x) against the truth in the brain."""
     value = 100.0 * _rms(image - truth, brain) / float(truth[brain].mean())
     quantity = f"error against the truth in the brain, {iterations} iterations"
-    return row_of(result, problem.name, quantity, "RMS", value, "% of mean", 1)
+    return row_of(result, problem.name, value, "RMS", quantity, "% of mean")
 
 
-def differences(result: dict, problem: Problem, what: str, image: Array, ours: Array, brain: Array) -> list[Row]:
-    mean = float(ours[brain].mean())
-    gap = image - ours
-    found = {"RMS": _rms(gap, brain), "mean": float(gap[brain].mean()), "largest": float(np.abs(gap[brain]).max())}
+def differences(result: dict, problem: Problem, quantity: str, image: Array, ours: Array, brain: Array) -> list[Row]:
+    """RMS, mean and largest difference of an image (z, y, x) from ours in the brain."""
+    mean, gap = float(ours[brain].mean()), image - ours
+    sizes = {"RMS": _rms(gap, brain), "mean": float(gap[brain].mean()), "largest": float(np.abs(gap[brain]).max())}
     return [
-        row_of(result, problem.name, what, how, 100.0 * value / mean, "% of mean", 1) for how, value in found.items()
+        row_of(result, problem.name, 100.0 * value / mean, how, quantity, "% of mean") for how, value in sizes.items()
     ]
 
 
@@ -89,8 +93,5 @@ def _rms(values: Array, mask: Array) -> float:
 
 def write(path: Path, columns: dict, rows: list[Row]) -> None:
     """Write rows with the columns of provenance."""
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, [*columns, *asdict(rows[0])], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**columns, **asdict(row)} for row in rows)
+    write_csv(path, [{**columns, **asdict(row)} for row in rows])
     print(f"{len(rows)} rows: {path}")
