@@ -1,4 +1,4 @@
-"""Tables of benchmarks as CSV, and the columns that say where each row comes from: commit, date, machine, cores, seed."""
+"""CSV tables of benchmarks, and the origin of their rows: commit, date, machine, cores and seed."""
 
 import csv
 import os

@@ -130,7 +130,9 @@ def carry_methods(rows: Sequence[Row], options: argparse.Namespace) -> Iterator[
 def methods_again(rows: Sequence[Row], options: argparse.Namespace) -> list[Pair]:
     """Rows of one patient with the same rows made again; those of `direct` only where its weights are given."""
     first = rows[0]
-    tuned = {(row["method"], row["nuclide"]): float(row["settings"].split()[0]) for row in rows if row["method"] in TUNED}
+    tuned = {
+        (row["method"], row["nuclide"]): float(row["settings"].split()[0]) for row in rows if row["method"] in TUNED
+    }
     choice = Choice(tuned, options.weights, options.direct_weights)
     able = [row for row in rows if row["method"] != DIRECT or options.direct_weights]
     case = rebuilt(first["set"], first["patient"], int(first["seed"]), int(first["histories"]), options.phantom)
@@ -154,7 +156,7 @@ def carry_tuning(rows: Sequence[Row], options: argparse.Namespace) -> Iterator[d
 
 
 def tuning_again(rows: Sequence[Row], patient: str) -> list[Pair]:
-    """Rows of one patient, the lowest, the chosen and the highest value of each method, with the same rows made again."""
+    """Rows of one patient with the same rows made again: lowest, chosen and highest value of each method."""
     best = chosen(rows)
     sample: dict[str, list[Row]] = {}
     for method in TUNED:

@@ -1,9 +1,10 @@
-"""Table and figures of the attenuation benchmark, from benchmarks.attenuation.run.csv alone (the worst patient is made again).
+"""Table and figures of the attenuation study, from its CSV files; only the worst patients are made again.
 
-attenuation_methods.md: mean and worst of every measure, per set and method, goals beside; how tuning came out.
-attenuation_bars.png: regional error per method. attenuation_agreement.png: Bland-Altman of regional means.
-attenuation_worst.png: slices of the two patients with the largest error of the predicted map, one of the sets like
-training and one of the others.
+- attenuation_methods.md: mean and worst of every measure, per set and method, with the goals; results of the tuning
+- attenuation_bars.png: regional errors per method
+- attenuation_agreement.png: Bland-Altman plots of regional means
+- attenuation_worst.png: slices of the two patients with the largest error of the predicted map, one of the sets like
+  training and one of the others
 """
 
 import argparse
@@ -33,8 +34,11 @@ from spectac.recon.filters import gaussian
 from spectac.recon.types import Array
 
 SHOWN_FWHM_MM = 8.0
-WIDTH_IN, DPI, SLICES_DPI = 9.0, 150, 100
-"""At 900 px this is 100 px an inch: letters of 8 points are then 11 px high. Slices are drawn at that size."""
+"""Smoothing of the slices of activity."""
+WIDTH_IN = 9.0
+"""A page shows it at 900 px, where letters of 8 points are 11 px high."""
+DPI = 150
+SLICES_DPI = 100
 
 DRAWN = ("unseen", "monte carlo", "unusual heads", "other heads", "clinical matrix", "other scanners", "mr head")
 LIKE_TRAINING = ("unseen", "monte carlo")
@@ -80,9 +84,9 @@ def draw_bars(path: Path, rows: Sequence[Row]) -> None:
     for number, (line, name) in enumerate(zip(axes, sets, strict=True)):
         for axis, (measure, title) in zip(line, shown, strict=True):
             for place, method in enumerate(methods):
-                own = rows_of(shared(rows_of(rows, set=name)), method=method)
-                values = np.abs(numbers(own, f"{measure}_vs_ct"))
-                fell = np.abs(numbers(rows_of(own, fell_back="1"), f"{measure}_vs_ct"))
+                of_method = rows_of(shared(rows_of(rows, set=name)), method=method)
+                values = np.abs(numbers(of_method, f"{measure}_vs_ct"))
+                fell = np.abs(numbers(rows_of(of_method, fell_back="1"), f"{measure}_vs_ct"))
                 colour = COLOURS.get(method, "#1b7837" if method.startswith("predicted") else "#999999")
                 if values.size:
                     axis.barh(place, values.mean(), color=colour, alpha=0.6)
@@ -116,8 +120,8 @@ def draw_agreement(path: Path, rows: Sequence[Row]) -> None:
     """Bland-Altman of regional means, heads and cameras as in training; lines: sets, panels: methods."""
     regions = tuple(name for name in REGIONS if name not in SUMS)
     sets = [name for name in LIKE_TRAINING if shared(rows_of(rows, set=name))]
-    own = {name: shared(rows_of(rows, set=name)) for name in sets}
-    methods = [name for name in COLOURS if all(differences(own[one], name)[1].size for one in sets)]
+    of_set = {name: shared(rows_of(rows, set=name)) for name in sets}
+    methods = [name for name in COLOURS if all(differences(of_set[one], name)[1].size for one in sets)]
     if not (sets and methods):
         path.unlink(missing_ok=True)
         return
@@ -126,13 +130,13 @@ def draw_agreement(path: Path, rows: Sequence[Row]) -> None:
     for line, name in zip(grid, sets, strict=True):
         for axis, method in zip(line, methods, strict=True):
             for tracer, marker, fill in (("dat", "o", "none"), ("perfusion", "^", "full")):
-                levels, errors = differences(rows_of(own[name], tracer=tracer), method, regions)
+                levels, errors = differences(rows_of(of_set[name], tracer=tracer), method, regions)
                 middle = levels * (1.0 + 0.005 * errors)
                 axis.plot(
                     middle, errors, marker, color=COLOURS[method], fillstyle=fill, markersize=3, alpha=0.5,
                     label=tracer, linestyle="none",
                 )  # fmt: skip
-            errors = differences(own[name], method, regions)[1]
+            errors = differences(of_set[name], method, regions)[1]
             mean, spread = float(errors.mean()), 1.96 * float(errors.std())
             for level, style in ((mean, "-"), (mean - spread, "--"), (mean + spread, "--")):
                 axis.axhline(level, color="k", linestyle=style, linewidth=1)

@@ -42,12 +42,12 @@ def means(values: Array, case: Case) -> dict[str, float]:
 
 def image_measures(values: Array, reference: Array, case: Case) -> dict[str, float]:
     """IMAGE_MEASURES of an image against a reference (z, y, x), both in kBq/mL."""
-    own, wanted = means(values, case), means(reference, case)
-    quotients = np.array([own[name] / wanted[name] for name in case.compared])
+    regional, wanted = means(values, case), means(reference, case)
+    quotients = np.array([regional[name] / wanted[name] for name in case.compared])
     # Least squares of the relative errors: the sum of (s q - 1)^2 is smallest for this s.
     scaled = quotients * float(quotients.sum() / (quotients**2).sum())
     raw_errors, scaled_errors = (100.0 * np.abs(part - 1.0) for part in (quotients, scaled))
-    ratio_errors = _ratios(own, case) / _ratios(wanted, case) * 100.0 - 100.0
+    ratio_errors = _ratios(regional, case) / _ratios(wanted, case) * 100.0 - 100.0
     kind, other = ("sbr", "pattern") if case.about["tracer"] == "dat" else ("pattern", "sbr")
     return {
         "raw_mean": float(raw_errors.mean()),
@@ -58,35 +58,35 @@ def image_measures(values: Array, reference: Array, case: Case) -> dict[str, flo
         f"{kind}_signed": float(ratio_errors.mean()),
         f"{other}_error": float("nan"),
         f"{other}_signed": float("nan"),
-        "uptake_error": 100.0 * (own["brain"] / wanted["brain"] - 1.0) if "brain" in own else float("nan"),
+        "uptake_error": 100.0 * (regional["brain"] / wanted["brain"] - 1.0) if "brain" in regional else float("nan"),
         "nmse_head": 100.0 * nmse(values, reference, mask=(case.head > 0.5).astype(np.float32)),
         "nmse_volume": 100.0 * nmse(values, reference),
     }
 
 
-def _ratios(found: Mapping[str, float], case: Case) -> Array:
+def _ratios(regional: Mapping[str, float], case: Case) -> Array:
     """Binding ratio of every side, or deep grey over cortex; NaN where a region was left out."""
     over, under = case.ratio
-    if any(name not in found for name in (*over, under)):
+    if any(name not in regional for name in (*over, under)):
         return np.full(1, np.nan)
     if case.about["tracer"] != "dat":
-        return np.array([found[over[0]] / found[under]])
-    return np.array([striatal_binding_ratio(found[name], found[under]) for name in over])
+        return np.array([regional[over[0]] / regional[under]])
+    return np.array([striatal_binding_ratio(regional[name], regional[under]) for name in over])
 
 
 def map_measures(mu: MuMap, case: Case) -> dict[str, float]:
     """MAP_MEASURES of a map on the study's grid."""
     inside = case.head > 0.5
-    true, own = case.mu.per_cm, mu.per_cm
+    true, per_cm = case.mu.per_cm, mu.per_cm
     water = water_per_cm(mu.energy_kev)
-    bones = [(values > BONE * SOFT_TISSUE * water) & inside for values in (true, own)]
+    bones = [(values > BONE * SOFT_TISSUE * water) & inside for values in (true, per_cm)]
     both, either = int((bones[0] & bones[1]).sum()), int(bones[0].sum() + bones[1].sum())
-    wanted, found = (_factors(case.study.acquisition, part) for part in (case.mu, mu))
+    true_factors, factors = (_factors(case.study.acquisition, part) for part in (case.mu, mu))
     return {
-        "map_nmae": 100.0 * float(np.abs(own - true)[inside].sum() / true[inside].sum()),
+        "map_nmae": 100.0 * float(np.abs(per_cm - true)[inside].sum() / true[inside].sum()),
         "bone_dice": 2.0 * both / either if either else float("nan"),
         "outline_mm": skin_distance_mm(mu, case),
-        "factor_error": 100.0 * float(np.abs(found / wanted - 1.0)[inside].mean()),
+        "factor_error": 100.0 * float(np.abs(factors / true_factors - 1.0)[inside].mean()),
     }
 
 

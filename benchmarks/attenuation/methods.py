@@ -139,8 +139,8 @@ class Choice:
             if target != "correction":
                 raise InputError(f"{self.direct_weights}: gives a {target}, direct needs a correction")
 
-    def made(self, settings: str, method: str, nuclide: str) -> bool:
-        """True where a row with these settings was made with this choice, as far as that is known."""
+    def fits(self, settings: str, method: str, nuclide: str) -> bool:
+        """True where these settings of a row are those of this choice, as far as that can be told."""
         if method == DIRECT and not self.direct_weights:
             return True
         if method in TUNED and (method, nuclide) not in self.tuned:

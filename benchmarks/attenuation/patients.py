@@ -197,7 +197,9 @@ def mr_case(folder: Path, tracer: str, seed: int, histories: int) -> Case:
     regions = dict(phantom.regions)
     regions["brain"] = np.minimum(sum(regions.values()), 1.0).astype(np.float32)
     compared = ("striata", "cortex", "white matter")
-    return _case(Simulated(phantom.patient, None, scanner, expected, study), regions, compared, (("striata",), "cortex"))
+    return _case(
+        Simulated(phantom.patient, None, scanner, expected, study), regions, compared, (("striata",), "cortex")
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,7 +107,7 @@ def is_valid(row: Row, key: Row, choice: Choice) -> bool:
     """True where a row is a result of this key (seed, histories, code and the patient) and of this choice."""
     if row["method"] == NO_CASE or any(row.get(name) != value for name, value in key.items()):
         return False
-    return choice.made(row["settings"], row["method"], row["nuclide"])
+    return choice.fits(row["settings"], row["method"], row["nuclide"])
 
 
 def main() -> None:

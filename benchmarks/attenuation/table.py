@@ -98,15 +98,15 @@ def table(rows: Sequence[Row]) -> str:
     parts = ["# Attenuation methods\n", _legend(rows)]
     for name in SET_ORDER:
         whole = rows_of(rows, set=name)
-        own = [row for row in whole if row["method"] != NO_CASE]
+        measured = [row for row in whole if row["method"] != NO_CASE]
         if not whole:
             continue
-        both, patients = shared(own), {row["patient"] for row in own}
+        both, patients = shared(measured), {row["patient"] for row in measured}
         tracers = ", ".join(
-            f"{len({row['patient'] for row in rows_of(own, tracer=tracer)})} {tracer}"
+            f"{len({row['patient'] for row in rows_of(measured, tracer=tracer)})} {tracer}"
             for tracer in ("dat", "perfusion")
         )
-        counts = numbers(rows_of(own, method="ct"), "counts")
+        counts = numbers(rows_of(measured, method="ct"), "counts")
         span = f", {counts.min() / 1e6:.2g} to {counts.max() / 1e6:.2g} million counts" if counts.size else ""
         parts.append(f"\n## {name}: {len(patients)} patients ({tracers}){span}\n")
         parts.append(f"Means are over the {len({row['patient'] for row in both})} that every method has a result for.")
@@ -115,8 +115,8 @@ def table(rows: Sequence[Row]) -> str:
             columns = [f"{measure}_vs_{other}" for measure in IMAGE_MEASURES if measure in HEADINGS]
             more = [*MAP_MEASURES, "seconds"] if other == "ct" else []
             parts.append(f"\n{title}, mean / worst:{_caveat(name) if other == 'ct' else ''}\n")
-            parts.append(_lines(own, both, columns + more, other, name))
-            parts.append(_spread(own, both, name, other))
+            parts.append(_lines(measured, both, columns + more, other, name))
+            parts.append(_spread(measured, both, name, other))
         parts.append(_by_holder(both, name))
         used = {row["patient"] for row in rows_of(both, method="predicted", fell_back="0")}
         if 0 < len(used) < len({row["patient"] for row in both}):
@@ -135,25 +135,25 @@ def _caveat(set_name: str) -> str:
 
 def _reasons(rows: Sequence[Row]) -> str:
     """Patients that could not be simulated and methods that refused some, with the reasons."""
-    found: dict[tuple[str, str], list[str]] = {}
+    patients_of: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row["method"] == NO_CASE or not row["raw_mean_vs_ct"]:
             who = "" if row["method"] == NO_CASE else f"{row['method']} "
-            found.setdefault((who, row["notes"]), []).append(row["patient"])
-    return "\n".join(f"- {who}{notes} (patient {', '.join(of)})" for (who, notes), of in found.items())
+            patients_of.setdefault((who, row["notes"]), []).append(row["patient"])
+    return "\n".join(f"- {who}{notes} (patient {', '.join(of)})" for (who, notes), of in patients_of.items())
 
 
-def _lines(own: Sequence[Row], both: Sequence[Row], columns: Sequence[str], other: str, set_name: str) -> str:
+def _lines(measured: Sequence[Row], both: Sequence[Row], columns: Sequence[str], other: str, set_name: str) -> str:
     heads = [HEADINGS[column.removesuffix(f"_vs_{other}")] for column in columns]
     lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for method in METHODS:
-        asked, found = rows_of(own, method=method), rows_of(both, method=method)
+        asked, shared_rows = rows_of(measured, method=method), rows_of(both, method=method)
         if not asked:
             continue
         refused = sum(not row["raw_mean_vs_ct"] for row in asked)
-        groups = {f"{method} ({refused} of {len(asked)} refused)" if refused else method: found}
+        groups = {f"{method} ({refused} of {len(asked)} refused)" if refused else method: shared_rows}
         if method in LEARNED:
-            used, fell = (rows_of(found, fell_back=value) for value in "01")
+            used, fell = (rows_of(shared_rows, fell_back=value) for value in "01")
             groups |= {f"{method} (network used): {len(used)}": used} if used and fell else {}
             groups |= {f"{method} (fell back): {len(fell)}": fell} if fell else {}
         for label, group in groups.items():
@@ -166,7 +166,7 @@ def _lines(own: Sequence[Row], both: Sequence[Row], columns: Sequence[str], othe
     return "\n".join(lines)
 
 
-def _spread(own: Sequence[Row], both: Sequence[Row], set_name: str, other: str) -> str:
+def _spread(measured: Sequence[Row], both: Sequence[Row], set_name: str, other: str) -> str:
     """SBR's signed error and the size of most, each method's worst region, fallbacks; against `other`, ct or truth."""
     goals = ("", "", "") if set_name in CAVEATS else tuple(f" (goal {goal})" for goal in SIGNED_GOALS)
     mean_goal, most_goal, region_goal = goals
@@ -180,14 +180,14 @@ def _spread(own: Sequence[Row], both: Sequence[Row], set_name: str, other: str) 
         "|---" * 8 + "|",
     ]
     for method in METHODS:
-        found = rows_of(both, method=method)
-        if not found:
+        shared_rows = rows_of(both, method=method)
+        if not shared_rows:
             continue
         sbr, sizes, pattern, uptake = (
-            numbers(found, f"{name}_vs_{other}")
+            numbers(shared_rows, f"{name}_vs_{other}")
             for name in ("sbr_signed", "sbr_error", "pattern_signed", "uptake_error")
         )
-        fell = numbers(rows_of(own, method=method), "fell_back")
+        fell = numbers(rows_of(measured, method=method), "fell_back")
         cells = [
             f"{sbr.mean():+.2f}" if sbr.size else "-",
             f"{np.percentile(sizes, 95):.2f}" if sizes.size else "-",
@@ -215,30 +215,32 @@ def _by_holder(both: Sequence[Row], set_name: str) -> str:
     lines += ["| method | patients (DAT) | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
     for method in BY_HOLDER:
         for held, group in groups.items():
-            found = rows_of(group, method=method)
-            if not found:
+            of_method = rows_of(group, method=method)
+            if not of_method:
                 continue
-            signed = numbers(found, "sbr_signed_vs_ct")
-            cells = [_mean_worst(numbers(found, column), column) for column in columns]
+            signed = numbers(of_method, "sbr_signed_vs_ct")
+            cells = [_mean_worst(numbers(of_method, column), column) for column in columns]
             cells.append(f"{signed.mean():+.2f}" if signed.size else "-")
             who = f"{method}, {'with' if held else 'without'}"
-            lines.append(f"| {who} | {len(found)} ({len(rows_of(found, tracer='dat'))}) | " + " | ".join(cells) + " |")
+            lines.append(
+                f"| {who} | {len(of_method)} ({len(rows_of(of_method, tracer='dat'))}) | " + " | ".join(cells) + " |"
+            )
     return "\n".join(lines)
 
 
 def _worst_regions(rows: Sequence[Row], method: str, other: str) -> tuple[str, str]:
     """Mean signed error and mean size of errors in %, each of the region and tracer where it is largest."""
-    found = {
+    errors_of = {
         f"{tracer}, {name}": errors
         for tracer in ("dat", "perfusion")
         for name in REGIONS
         if (errors := differences(rows_of(rows, tracer=tracer), method, (name,), other)[1]).size
     }
-    if not found:
+    if not errors_of:
         return "-", "-"
-    signed = max(found, key=lambda name: abs(found[name].mean()))
-    sized = max(found, key=lambda name: np.abs(found[name]).mean())
-    return f"{found[signed].mean():+.2f} ({signed})", f"{np.abs(found[sized]).mean():.2f} ({sized})"
+    signed = max(errors_of, key=lambda name: abs(errors_of[name].mean()))
+    sized = max(errors_of, key=lambda name: np.abs(errors_of[name]).mean())
+    return f"{errors_of[signed].mean():+.2f} ({signed})", f"{np.abs(errors_of[sized]).mean():.2f} ({sized})"
 
 
 def differences(
@@ -287,9 +289,9 @@ def tuning_table(rows: Sequence[Row]) -> str:
     for method, nuclide in sorted(best):
         tried = rows_of(rows, method=method, nuclide=nuclide)
         for value in sorted({row["mu_per_cm"] for row in tried}, key=float):
-            own = [row for row in rows_of(tried, mu_per_cm=value) if row["raw_mean"]]
-            cells = [str(len(own)), _median(own, "raw_mean"), _median(own, "scaled_mean")]
-            cells += [_median(own, column) for column in ("sbr_error", "pattern_error")]
+            of_value = [row for row in rows_of(tried, mu_per_cm=value) if row["raw_mean"]]
+            cells = [str(len(of_value)), _median(of_value, "raw_mean"), _median(of_value, "scaled_mean")]
+            cells += [_median(of_value, column) for column in ("sbr_error", "pattern_error")]
             text = f"**{value}**" if float(value) == best[method, nuclide].mu_per_cm else value
             lines.append(f"| {method} | {nuclide} | {text} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

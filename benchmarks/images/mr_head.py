@@ -36,6 +36,7 @@ from spectac.simulate.acquire import Expected, expected_counts
 from spectac.simulate.head import Head
 from spectac.simulate.scanner import SCANNERS
 
+
 @dataclass(frozen=True, eq=False)
 class Way:
     """One kind of reconstruction: model, scatter method, resolution recovery, and whether the data are primary only."""

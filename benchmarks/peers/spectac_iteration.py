@@ -246,16 +246,16 @@ def _floor(results: Measurements, system: SystemModel, subsets: int, fastest_s: 
 
 
 def _images(folder: Path, problem: dict) -> None:
-    made: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
+    results: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
         key = case["psf"], case["corners"], case["subsets"], case["iterations"]
-        if key not in made:
+        if key not in results:
             system = _system(problem, psf=case["psf"])
             start = start_image(problem, corners=case["corners"])
             settings = {"iterations": case["iterations"], "subsets": case["subsets"], "start": start}
-            made[key] = osem(system, problem["counts"], **settings), system.forward(problem["object"])
-        np.save(folder / f"spectac_image_{name}.npy", made[key][0])
-        np.save(folder / f"spectac_forward_{name}.npy", made[key][1])
+            results[key] = osem(system, problem["counts"], **settings), system.forward(problem["object"])
+        np.save(folder / f"spectac_image_{name}.npy", results[key][0])
+        np.save(folder / f"spectac_forward_{name}.npy", results[key][1])
 
 
 if __name__ == "__main__":

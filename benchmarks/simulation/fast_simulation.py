@@ -3,11 +3,12 @@
     python -m benchmarks.simulation.fast_simulation -o FOLDER [--heads N] [--histories N] [--seed N]
            [--only scatter|speed|noise]
 
-Half an hour on 2 idle cores: seconds are wall-clock time. Writes fast_scatter.csv (a row for each head and window:
-summed scatter, fast over full; error per view-averaged pixel), fast_noise.csv (noise of the fast simulation over that of
-the counts), scatter_fractions.csv (scatter and high-energy counts over the photopeak's primary, by tracer, nuclide and
-window) and simulation_speed.csv (seconds of each step for one patient at training resolution, and of one full Monte
-Carlo study).
+Half an hour on 2 idle cores: seconds are wall-clock time. Writes:
+
+- fast_scatter.csv, a row for each head and window: summed scatter, fast over full; error per view-averaged pixel
+- fast_noise.csv: noise of the fast simulation over that of the counts
+- scatter_fractions.csv: scatter and high-energy counts over the photopeak's primary, by tracer, nuclide and window
+- simulation_speed.csv: seconds of each step for a patient at training resolution, and of one full Monte Carlo study
 """
 
 import argparse

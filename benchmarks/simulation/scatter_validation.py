@@ -245,7 +245,7 @@ def technetium(histories: int, axis: Axes) -> list[Row]:
     kaplan = "Kaplan, Harrison & Vannoy, SimSET, in tissue (abstract)"
     rows, profile = [Row("coherent share of scatter at 140 keV, %", "3", coherent, None, "brain, xraylib", kaplan)], 0.0
     for name, activity in (("uniform", head.density), ("line on the axis", line)):
-        found = []
+        ratios = []
         for n in range(5):
             result = simulate(
                 head,
@@ -257,10 +257,10 @@ def technetium(histories: int, axis: Axes) -> list[Row]:
                 seed=n,
                 batches=1,
             )
-            found.append(scatter_to_primary(result)[0])
+            ratios.append(scatter_to_primary(result)[0])
             if name != "uniform":
                 profile = profile + result.orders[:, 0].mean(axis=1)[:, 3:5].sum(axis=1)
-        mean, error = float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(5))
+        mean, error = float(np.mean(ratios)), float(np.std(ratios, ddof=1) / np.sqrt(5))
         text = "0.25-0.67"
         rows.append(Row(f"scatter/primary, Tc-99m, {name}", text, mean, error, setup, clinical))
     u = 5.0 * (np.arange(128) - 63.5)
@@ -321,9 +321,9 @@ def depths(histories: int) -> list[Row]:
         line = np.zeros(grid.shape, np.float32)
         line[8:-8, thick - 1 - int(depth * 10 / voxel_mm), width // 2 - 1 : width // 2 + 1] = 1.0
         result = simulate(head, line, scanner, acquisition, windows, histories=histories // 4, seed=SEED, batches=1)
-        found = sums(result)[:, 0]
-        primary.append(found[0])
-        scatter.append(found[1:].sum())
+        counts = sums(result)[:, 0]
+        primary.append(counts[0])
+        scatter.append(counts[1:].sum())
         rows.append(Row(f"scatter/primary at {depth:.1f} cm", "none found", scatter[-1] / primary[-1], None, setup, ""))
         if 10.0 < depth < 13.0:
             profile = result.scatter[0, 0, 24:40].sum(axis=0)
@@ -385,15 +385,15 @@ def draw_angles(axis: Axes, histories: int) -> None:
     angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
     edges = np.arange(0.0, 181.0, 3.0)
     middle = edges[:-1] + 1.5
-    for name, own, function in (
+    for name, chosen, function in (
         ("Compton", after["kev"] < before["kev"], xraylib.DCS_Compt_CP),
         ("Rayleigh", after["kev"] == before["kev"], xraylib.DCS_Rayl_CP),
     ):
-        found = np.histogram(angle[own], edges)[0] / second.size / 3.0
+        share = np.histogram(angle[chosen], edges)[0] / second.size / 3.0
         fine = np.radians(np.arange(0.25, 180.0, 0.5))
         theory = np.array([function("Water, Liquid", 140.511, float(t)) for t in fine]) * 2 * np.pi * np.sin(fine)
         whole = xraylib.CS_Compt_CP("Water, Liquid", 140.511) + xraylib.CS_Rayl_CP("Water, Liquid", 140.511)
-        axis.semilogy(middle, np.maximum(found, 1e-9), "." if name == "Compton" else "x", label=f"{name}, sampled")
+        axis.semilogy(middle, np.maximum(share, 1e-9), "." if name == "Compton" else "x", label=f"{name}, sampled")
         axis.semilogy(np.degrees(fine), theory / whole * np.pi / 180, "k", linewidth=0.8)
     axis.set(
         ylim=(1e-7, 3e-2),

@@ -5,10 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from spectac.recon import MuMap, default_grid
-
-pytest.importorskip("matplotlib")  # of mr_head.py
 from benchmarks.attenuation.measures import image_measures, map_measures
+from spectac.recon import MuMap, default_grid
 
 PIXEL_MM, RADIUS_MM, MU_PER_CM = 8.0, 72.0, 0.15
 VIEWS = 32
@@ -33,43 +31,43 @@ def image_case(tracer="dat", ratio=(("right striatum", "left striatum"), "refere
 
 
 def test_the_reference_itself_has_no_error():
-    found = image_measures(image(*LEVELS), image(*LEVELS), image_case())
+    measures = image_measures(image(*LEVELS), image(*LEVELS), image_case())
     # A DAT scan has no pattern.
-    assert np.isnan([found.pop("pattern_error"), found.pop("pattern_signed")]).all()
-    assert found == pytest.approx(dict.fromkeys(found, 0.0), abs=1e-5)
+    assert np.isnan([measures.pop("pattern_error"), measures.pop("pattern_signed")]).all()
+    assert measures == pytest.approx(dict.fromkeys(measures, 0.0), abs=1e-5)
 
 
 def test_a_scaled_image_has_the_scale_as_raw_error_and_none_after_one_scale():
-    found = image_measures(np.float32(1.07) * image(*LEVELS), image(*LEVELS), image_case())
+    measures = image_measures(np.float32(1.07) * image(*LEVELS), image(*LEVELS), image_case())
     for name in ("raw_mean", "raw_worst", "uptake_error"):
-        assert found[name] == pytest.approx(7.0, abs=1e-4), name
+        assert measures[name] == pytest.approx(7.0, abs=1e-4), name
     for name in ("scaled_mean", "scaled_worst", "sbr_error", "sbr_signed"):
-        assert found[name] == pytest.approx(0.0, abs=1e-4), name
+        assert measures[name] == pytest.approx(0.0, abs=1e-4), name
     for name in ("nmse_head", "nmse_volume"):
-        assert found[name] == pytest.approx(100.0 * 0.07**2, rel=1e-4), name
+        assert measures[name] == pytest.approx(100.0 * 0.07**2, rel=1e-4), name
 
 
 def test_the_one_scale_is_the_least_squares_of_the_relative_errors():
     """Quotients 1.1, 0.9 and 1 are least wrong after 3 / 3.02."""
-    found = image_measures(image(3.3, 2.7, 1.0, 1.5), image(*LEVELS), image_case())
+    measures = image_measures(image(3.3, 2.7, 1.0, 1.5), image(*LEVELS), image_case())
     scaled = np.array([1.1, 0.9, 1.0]) * 3.0 / 3.02
-    assert found["raw_mean"] == pytest.approx(20.0 / 3.0, rel=1e-5)
-    assert found["raw_worst"] == pytest.approx(10.0, rel=1e-5)
-    assert found["scaled_mean"] == pytest.approx(100.0 * np.abs(scaled - 1.0).mean(), rel=1e-5)
-    assert found["scaled_worst"] == pytest.approx(100.0 * np.abs(scaled - 1.0).max(), rel=1e-5)
+    assert measures["raw_mean"] == pytest.approx(20.0 / 3.0, rel=1e-5)
+    assert measures["raw_worst"] == pytest.approx(10.0, rel=1e-5)
+    assert measures["scaled_mean"] == pytest.approx(100.0 * np.abs(scaled - 1.0).mean(), rel=1e-5)
+    assert measures["scaled_worst"] == pytest.approx(100.0 * np.abs(scaled - 1.0).max(), rel=1e-5)
 
 
 def test_binding_ratios_of_two_sides_do_not_cancel():
     """SBR 2 on both sides: 2.2 at the right and 1.7 at the left are +10 and -15 %."""
-    found = image_measures(image(3.2, 2.7, 1.0, 1.5), image(*LEVELS), image_case())
-    assert found["sbr_error"] == pytest.approx(12.5, rel=1e-5)
-    assert found["sbr_signed"] == pytest.approx(-2.5, rel=1e-4)
+    measures = image_measures(image(3.2, 2.7, 1.0, 1.5), image(*LEVELS), image_case())
+    assert measures["sbr_error"] == pytest.approx(12.5, rel=1e-5)
+    assert measures["sbr_signed"] == pytest.approx(-2.5, rel=1e-4)
 
 
 def test_perfusion_compares_one_ratio():
     case = image_case("perfusion", (("right striatum",), "reference"))
-    found = image_measures(image(2.4, 9.0, 1.0, 1.5), image(*LEVELS), case)
-    assert (found["pattern_error"], found["pattern_signed"]) == pytest.approx((20.0, -20.0), rel=1e-5)
+    measures = image_measures(image(2.4, 9.0, 1.0, 1.5), image(*LEVELS), case)
+    assert (measures["pattern_error"], measures["pattern_signed"]) == pytest.approx((20.0, -20.0), rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +99,16 @@ def factors(case, radius_mm, per_cm):
 
 
 def test_the_true_map_has_no_error(balls):
-    found = map_measures(balls.case.mu, balls.case)
-    assert (found["map_nmae"], found["outline_mm"], found["factor_error"]) == pytest.approx((0.0, 0.0, 0.0), abs=1e-6)
+    measures = map_measures(balls.case.mu, balls.case)
+    assert (measures["map_nmae"], measures["outline_mm"], measures["factor_error"]) == pytest.approx(
+        (0.0, 0.0, 0.0), abs=1e-6
+    )
 
 
 def test_factors_of_a_scaled_ball_follow_the_closed_form(balls):
     scaled = map_measures(balls.ball(RADIUS_MM, 1.1 * MU_PER_CM), balls.case)
-    true, own = (factors(balls.case, RADIUS_MM, per_cm) for per_cm in (MU_PER_CM, 1.1 * MU_PER_CM))
-    assert scaled["factor_error"] == pytest.approx(100.0 * np.abs(own / true - 1.0).mean(), rel=0.03)
+    true, changed = (factors(balls.case, RADIUS_MM, per_cm) for per_cm in (MU_PER_CM, 1.1 * MU_PER_CM))
+    assert scaled["factor_error"] == pytest.approx(100.0 * np.abs(changed / true - 1.0).mean(), rel=0.03)
     assert scaled["map_nmae"] == pytest.approx(10.0, rel=1e-4)
     assert scaled["outline_mm"] < 0.1 * PIXEL_MM
 
@@ -117,7 +117,7 @@ def test_an_outline_one_voxel_smaller_is_that_far_off_and_pays_for_nothing_else(
     """Where the smaller map is 0 its factor is still that of the rays through it; taken as 1 it costs a tenth more:
     18.5 instead of 16.6 %."""
     small = balls.ball(RADIUS_MM - PIXEL_MM, MU_PER_CM)
-    found = map_measures(small, balls.case)
-    assert found["outline_mm"] == pytest.approx(PIXEL_MM, rel=0.1)
-    true, own = (factors(balls.case, radius, MU_PER_CM) for radius in (RADIUS_MM, RADIUS_MM - PIXEL_MM))
-    assert found["factor_error"] == pytest.approx(100.0 * np.abs(own / true - 1.0).mean(), rel=0.05)
+    measures = map_measures(small, balls.case)
+    assert measures["outline_mm"] == pytest.approx(PIXEL_MM, rel=0.1)
+    true, changed = (factors(balls.case, radius, MU_PER_CM) for radius in (RADIUS_MM, RADIUS_MM - PIXEL_MM))
+    assert measures["factor_error"] == pytest.approx(100.0 * np.abs(changed / true - 1.0).mean(), rel=0.05)

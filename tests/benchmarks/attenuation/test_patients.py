@@ -1,28 +1,12 @@
-"""What rows follow from, and how patients differ from training's."""
+"""Differences between the patients of the study and those of training."""
 
 import numpy as np
 import pytest
 
-pytest.importorskip("matplotlib")  # of mr_head.py
-from benchmarks.attenuation.code import digest_of
 from benchmarks.attenuation.patients import BENCHMARK, CLINICAL, SETS, draw_patient
-
 from spectac.simulate.anatomy import LABEL
 from spectac.simulate.head_parts.ranges import OUTSIDE_TRAINING, TRAINING, draw_shape
 from spectac.simulate.scanner import TRAINING as CAMERAS
-
-
-def test_only_words_may_change_without_a_new_digest(tmp_path):
-    def digest(text):
-        (tmp_path / "one.py").write_text(text, encoding="utf-8")
-        return digest_of([("one", tmp_path / "one.py")])
-
-    plain = digest("VALUE = 1\n\n\ndef f(x):\n    return VALUE * x\n")
-    assert plain == digest(
-        '"""What."""\n\nVALUE = 1  # of a source\n"""Why."""\n\n\ndef f(x):\n    """How."""\n    return VALUE * x\n'
-    )
-    assert plain != digest("VALUE = 2\n\n\ndef f(x):\n    return VALUE * x\n")
-    assert plain != digest("VALUE = 1\n\n\ndef f(x):\n    return VALUE + x\n")
 
 
 def test_cameras_are_drawn_as_training_draws_them_but_for_the_clinical_matrix():

@@ -1,16 +1,13 @@
-"""The run over all patients: what is there is kept, what is stale is made again, also after it was killed."""
+"""The run over all patients: valid rows are kept and stale rows made again, also after it was killed."""
 
 from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("matplotlib")  # of mr_head.py
-import benchmarks.attenuation.run
-from benchmarks.attenuation.figures import check_current
+from benchmarks.attenuation import run as study
+from benchmarks.attenuation.files import METHODS_CSV, NO_CASE, read_rows
 from benchmarks.attenuation.methods import UNLIMITED, Choice
-from benchmarks.attenuation.rows import CSV, NO_CASE, read_rows
-
 from spectac.recon import InputError
 
 
@@ -37,8 +34,8 @@ class Patients:
 def patients(monkeypatch, set_code):
     set_code("new")
     stub = Patients()
-    monkeypatch.setattr(attenuation_methods, "rebuilt", stub.case)
-    monkeypatch.setattr(attenuation_methods, "measured", stub.rows)
+    monkeypatch.setattr(study, "rebuilt", stub.case)
+    monkeypatch.setattr(study, "measured", stub.rows)
     return stub
 
 
@@ -52,45 +49,45 @@ def options(folder, *methods, number=3):
 def test_a_killed_run_goes_on_with_what_is_missing(tmp_path, patients):
     patients.killed_at = "2"
     with pytest.raises(KeyboardInterrupt):
-        attenuation_methods.run(options(tmp_path, "none", "chang"))
-    assert len(read_rows(tmp_path / CSV)) == 4
+        study.run(options(tmp_path, "none", "chang"))
+    assert len(read_rows(tmp_path / METHODS_CSV)) == 4
     patients.killed_at = None
     patients.made.clear()
-    attenuation_methods.run(options(tmp_path, "none", "chang"))
+    study.run(options(tmp_path, "none", "chang"))
     assert patients.made == [("unseen 2", "none"), ("unseen 2", "chang")]
     patients.made.clear()
-    attenuation_methods.run(options(tmp_path, "none", "uniform"))
+    study.run(options(tmp_path, "none", "uniform"))
     assert patients.made == [(f"unseen {index}", "uniform") for index in range(3)]
-    assert len(read_rows(tmp_path / CSV)) == 9
+    assert len(read_rows(tmp_path / METHODS_CSV)) == 9
 
 
 def test_rows_of_other_code_are_made_again_and_dropped_where_not_asked_for(tmp_path, patients, set_code):
     set_code("old")
-    attenuation_methods.run(options(tmp_path, "none", "chang"))
+    study.run(options(tmp_path, "none", "chang"))
     set_code("new")
     patients.made.clear()
-    attenuation_methods.run(options(tmp_path, "none", number=2))
+    study.run(options(tmp_path, "none", number=2))
     assert patients.made == [("unseen 0", "none"), ("unseen 1", "none")]
-    found = {(row["patient"], row["method"]): row["code"] for row in read_rows(tmp_path / CSV)}
-    assert found == {("0", "none"): "new", ("1", "none"): "new", ("2", "none"): "old", ("2", "chang"): "old"}
+    codes = {(row["patient"], row["method"]): row["code"] for row in read_rows(tmp_path / METHODS_CSV)}
+    assert codes == {("0", "none"): "new", ("1", "none"): "new", ("2", "none"): "old", ("2", "chang"): "old"}
 
 
 def test_a_patient_that_cannot_be_simulated_is_one_row_and_tried_again(tmp_path, patients):
     patients.impossible = "1"
-    attenuation_methods.run(options(tmp_path, "none"))
-    rows = {row["patient"]: row for row in read_rows(tmp_path / CSV)}
+    study.run(options(tmp_path, "none"))
+    rows = {row["patient"]: row for row in read_rows(tmp_path / METHODS_CSV)}
     assert rows["1"]["method"] == NO_CASE
     assert rows["1"]["notes"] == "not simulated: the orbit hits the head"
     patients.impossible = None
     patients.made.clear()
-    attenuation_methods.run(options(tmp_path, "none"))
+    study.run(options(tmp_path, "none"))
     assert patients.made == [("unseen 1", "none")]
-    assert {row["method"] for row in read_rows(tmp_path / CSV)} == {"none"}
+    assert {row["method"] for row in read_rows(tmp_path / METHODS_CSV)} == {"none"}
 
 
 def test_a_missing_coefficient_is_found_before_anything_is_simulated(tmp_path, patients):
     with pytest.raises(InputError, match="run with --tune first"):
-        attenuation_methods.run(options(tmp_path, "none", "uniform tuned, data outline"))
+        study.run(options(tmp_path, "none", "uniform tuned, data outline"))
     assert patients.made == []
 
 
@@ -98,17 +95,20 @@ def test_limits_are_ignored_only_where_they_lie_in_the_way(tmp_path, patients):
     pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
     asked = options(tmp_path, "none", UNLIMITED, number=1)
     asked.outside = 1
-    attenuation_methods.run(asked)
+    study.run(asked)
     assert patients.made == [("unseen 0", "none"), ("other heads 0", "none"), ("other heads 0", UNLIMITED)]
 
 
 def test_slices_of_other_code_or_seed_are_not_drawn(tmp_path, patients, monkeypatch):
     """The title's number must be of the slices beneath it."""
-    monkeypatch.setattr("attenuation_figures.code_digest", lambda: "new")
+    figures = pytest.importorskip(
+        "benchmarks.attenuation.figures", reason="figures need matplotlib", exc_type=ImportError
+    )
+    monkeypatch.setattr(figures, "row_code", lambda: "new")
     choice = Choice({("uniform tuned, data outline", "I-123"): 0.156})
-    attenuation_methods.run(options(tmp_path, "none", number=1))
-    row = read_rows(tmp_path / CSV)[0]
-    check_current([row], 5, choice)
+    study.run(options(tmp_path, "none", number=1))
+    row = read_rows(tmp_path / METHODS_CSV)[0]
+    figures.check_current([row], 5, choice)
     for other in ({"code": "old"}, {"seed": "6"}, {"settings": "weights 0123"}):
         with pytest.raises(InputError, match=f"slices of unseen 0 are not drawn: its row has {next(iter(other))}"):
-            check_current([row | other], 5, choice)
+            figures.check_current([row | other], 5, choice)

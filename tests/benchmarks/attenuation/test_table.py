@@ -2,18 +2,16 @@
 
 import pytest
 
-pytest.importorskip("matplotlib")
-from benchmarks.attenuation.figures import draw_agreement, draw_bars, worst_rows
+from benchmarks.attenuation.files import METHODS_COLUMNS, NO_CASE, rows_of
 from benchmarks.attenuation.methods import USUAL_BONE
 from benchmarks.attenuation.patients import SETS, draw_patient, has_holder
-from benchmarks.attenuation.rows import COLUMNS, NO_CASE
-from benchmarks.attenuation.table import differences, rows_of, shared, table
+from benchmarks.attenuation.table import differences, shared, table
 
 PERCENT = {"ct": 0.0, "predicted": 2.0, "chang": -10.0}
 
 
 def row(set_name, patient, method, **other):
-    return dict.fromkeys(COLUMNS, "") | {
+    return dict.fromkeys(METHODS_COLUMNS, "") | {
         "set": set_name, "patient": str(patient), "method": method, "code": "new", "seed": "5", "commit": "c",
     } | other  # fmt: skip
 
@@ -32,12 +30,12 @@ def measured(set_name, patient, method, tracer="dat", fell_back=""):
 
 @pytest.fixture
 def rows():
-    found = [measured("unseen", 0, method, fell_back="0" * (method == "predicted")) for method in PERCENT]
-    found += [measured("unseen", 1, method, "perfusion", "1" * (method == "predicted")) for method in PERCENT]
-    found += [measured("unseen", 2, "ct"), row("unseen", 2, "predicted", tracer="dat", notes="refused: no head")]
-    found += [measured("mr head", "dat", method) for method in PERCENT]
-    found += [row("mr head", "dat", USUAL_BONE, tracer="dat", notes="refused: the density is not known")]
-    return [*found, row("monte carlo", 0, NO_CASE, notes="not simulated: the orbit hits the head")]
+    made = [measured("unseen", 0, method, fell_back="0" * (method == "predicted")) for method in PERCENT]
+    made += [measured("unseen", 1, method, "perfusion", "1" * (method == "predicted")) for method in PERCENT]
+    made += [measured("unseen", 2, "ct"), row("unseen", 2, "predicted", tracer="dat", notes="refused: no head")]
+    made += [measured("mr head", "dat", method) for method in PERCENT]
+    made += [row("mr head", "dat", USUAL_BONE, tracer="dat", notes="refused: the density is not known")]
+    return [*made, row("monte carlo", 0, NO_CASE, notes="not simulated: the orbit hits the head")]
 
 
 def test_means_are_over_the_patients_that_every_method_has(rows):
@@ -46,9 +44,9 @@ def test_means_are_over_the_patients_that_every_method_has(rows):
 
 
 def test_differences_are_those_from_the_true_maps_image_or_from_the_truth(rows):
-    own = shared(rows_of(rows, set="unseen"))
-    assert differences(own, "predicted")[1] == pytest.approx([2.0] * 6)
-    assert differences(own, "predicted", ("brain",), "truth")[1] == pytest.approx([0.9 * 102.0 - 100.0] * 2)
+    both = shared(rows_of(rows, set="unseen"))
+    assert differences(both, "predicted")[1] == pytest.approx([2.0] * 6)
+    assert differences(both, "predicted", ("brain",), "truth")[1] == pytest.approx([0.9 * 102.0 - 100.0] * 2)
 
 
 def test_the_table_names_who_is_missing_and_keeps_tracers_apart(rows):
@@ -67,13 +65,16 @@ def test_the_table_names_who_is_missing_and_keeps_tracers_apart(rows):
 
 
 def test_figures_are_drawn_from_what_is_there_and_removed_where_nothing_is(rows, tmp_path):
-    for draw in (draw_bars, draw_agreement):
+    figures = pytest.importorskip(
+        "benchmarks.attenuation.figures", reason="figures need matplotlib", exc_type=ImportError
+    )
+    for draw in (figures.draw_bars, figures.draw_agreement):
         path = tmp_path / f"{draw.__name__}.png"
         draw(path, rows)
         assert path.stat().st_size > 5000
         draw(path, [row("no scatter window", 0, NO_CASE, notes="not simulated: why")])
         assert not path.exists()
-    assert [one["patient"] for one in worst_rows(rows_of(rows, set="unseen"))] == ["0"]
+    assert [one["patient"] for one in figures.worst_rows(rows_of(rows, set="unseen"))] == ["0"]
 
 
 def test_a_head_lies_in_a_holder_where_the_patient_that_is_drawn_does():

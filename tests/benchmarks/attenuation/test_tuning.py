@@ -5,13 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("matplotlib")  # of mr_head.py
-import benchmarks.attenuation.tuning
+from benchmarks.attenuation import tuning
+from benchmarks.attenuation.files import TUNING_COLUMNS, TUNING_CSV, read_rows
 from benchmarks.attenuation.methods import TUNED, Choice
-from benchmarks.attenuation.rows import read_rows, write_rows
 from benchmarks.attenuation.table import tuning_table
-from benchmarks.attenuation.tuning import COARSE_PER_CM, COLUMNS, TUNING, tune, tuned_values
-
+from benchmarks.attenuation.tuning import COARSE_PER_CM, tune, tuned_values
+from benchmarks.provenance import write_csv
 from spectac.recon import InputError
 
 METHOD, NUCLIDE = TUNED[0], "I-123"
@@ -23,15 +22,15 @@ def row(patient, value, error, **other):
 
 
 def written(folder, rows):
-    write_rows(folder / TUNING, rows, COLUMNS)
-    return folder / TUNING
+    write_csv(folder / TUNING_CSV, rows, TUNING_COLUMNS)
+    return folder / TUNING_CSV
 
 
 def test_the_least_median_is_chosen(tmp_path, set_code):
     """By the mean 0.150 would win: one patient whose outline is grossly wrong must not choose."""
     set_code("new")
     errors = {0.150: (4.0, 4.0, 4.0), 0.156: (2.0, 2.0, 30.0)}
-    rows = [row(patient, value, error) for value, own in errors.items() for patient, error in enumerate(own)]
+    rows = [row(patient, value, error) for value, of_value in errors.items() for patient, error in enumerate(of_value)]
     assert tuned_values(written(tmp_path, rows), 5) == {(METHOD, NUCLIDE): 0.156}
 
 
@@ -83,8 +82,8 @@ def tuner(monkeypatch, set_code):
     def case(*arguments):
         return SimpleNamespace(about={"nuclide": stub.case(*arguments)})
 
-    monkeypatch.setattr(attenuation_tuning, "virtual_case", case)
-    monkeypatch.setattr(attenuation_tuning, "tried", lambda case, values: stub.rows(case.about["nuclide"], values))
+    monkeypatch.setattr(tuning, "virtual_case", case)
+    monkeypatch.setattr(tuning, "tried", lambda case, values: stub.rows(case.about["nuclide"], values))
     return stub
 
 
@@ -97,8 +96,8 @@ def test_tuning_goes_on_around_the_best_skips_who_cannot_be_simulated_and_resume
     tuner.killed_at = None
     tune(options)
     assert tuner.simulated == [0, 2, 3, 0, 2, 3]
-    assert set(tuned_values(tmp_path / TUNING, 5).values()) == {0.160}
-    rows = read_rows(tmp_path / TUNING, COLUMNS)
+    assert set(tuned_values(tmp_path / TUNING_CSV, 5).values()) == {0.160}
+    rows = read_rows(tmp_path / TUNING_CSV, TUNING_COLUMNS)
     assert len(rows) == 3 * len(TUNED) * (len(COARSE_PER_CM) + 4)
     assert len({(row["patient"], row["method"], row["mu_per_cm"]) for row in rows}) == len(rows)
     printed = capsys.readouterr().out
@@ -114,14 +113,16 @@ def test_tuning_goes_on_around_the_best_skips_who_cannot_be_simulated_and_resume
 def test_tuning_of_another_seed_keeps_what_is_there(tmp_path, tuner):
     for seed in (5, 6):
         tune(Namespace(output=tmp_path, seed=seed, tuning=1))
-    numbers = [sum(row["seed"] == seed for row in read_rows(tmp_path / TUNING, COLUMNS)) for seed in ("5", "6")]
+    numbers = [
+        sum(row["seed"] == seed for row in read_rows(tmp_path / TUNING_CSV, TUNING_COLUMNS)) for seed in ("5", "6")
+    ]
     assert numbers == [len(TUNED) * (len(COARSE_PER_CM) + 4)] * 2
 
 
 def test_a_file_of_other_columns_is_made_anew(tmp_path, tuner):
-    write_rows(tmp_path / TUNING, [{"patient": "0", "ratio_error": "1"}], ("patient", "ratio_error"))
+    write_csv(tmp_path / TUNING_CSV, [{"patient": "0", "ratio_error": "1"}])
     tune(Namespace(output=tmp_path, seed=5, tuning=1))
-    assert len(read_rows(tmp_path / TUNING, COLUMNS)) == len(TUNED) * (len(COARSE_PER_CM) + 4)
+    assert len(read_rows(tmp_path / TUNING_CSV, TUNING_COLUMNS)) == len(TUNED) * (len(COARSE_PER_CM) + 4)
 
 
 def test_tuning_without_any_result_says_so(tmp_path, tuner, monkeypatch, capsys):
@@ -132,4 +133,4 @@ def test_tuning_without_any_result_says_so(tmp_path, tuner, monkeypatch, capsys)
     monkeypatch.setattr(tuner, "rows", refused)
     tune(Namespace(output=tmp_path, seed=5, tuning=1))
     assert capsys.readouterr().out.count("no patient gave a result") == 2 * len(TUNED)
-    assert "No result" in tuning_table(read_rows(tmp_path / TUNING, COLUMNS))
+    assert "No result" in tuning_table(read_rows(tmp_path / TUNING_CSV, TUNING_COLUMNS))
