@@ -4,7 +4,7 @@
     python spectac_iteration.py FOLDER time SETTINGS    OSEM iterations, projections, set-up, memory, floor, an image
     python spectac_iteration.py FOLDER images           image and projections for every case of FOLDER/cases.json
 
-SETTINGS is JSON: device, psf, cached (attenuation factors), crop (as reconstruct() leaves voxels out), seconds (for each
+SETTINGS is JSON: device, psf, cached (attenuation factors), crop (as reconstruct() leaves voxels out), seconds (of each
 part), iterations (of the image that is written), even (whether times are compared between images).
 """
 
@@ -25,7 +25,7 @@ from spectac.recon.device import cpu_threads
 from spectac.recon.em import Update, osem
 from spectac.recon.geometry import default_grid
 from spectac.recon.system import SystemModel
-from spectac.recon.types import Acquisition, MuMap
+from spectac.recon.types import Acquisition, Array, MuMap
 
 FEWEST, MOST = 3, 40
 """Each part is measured at least and at most this many times."""
@@ -118,6 +118,24 @@ def _time(results: Measurements, folder: Path, problem: dict, settings: dict) ->
         results.add("attenuation factors do not fit into memory", "1", 1.0)
         return
 
+    subsets = int(problem["subset_of_view"].max()) + 1
+    image, fastest_s = _iterations(results, system, problem, settings, wait)
+    np.save(folder / "spectac_time.npy", system.get(image))
+    _projections(results, system, image, wait, settings["seconds"])
+    if settings["even"]:
+        _evenness(results, system, problem, wait)
+    _floor(results, system, subsets, fastest_s)
+    one = _system(problem, angles_deg=np.array([17.0]), **{**chosen, "half": False})
+    mismatch = adjoint_mismatch(
+        lambda x: one.get(one.forward(one.put(x))), lambda y: one.get(one.adjoint(one.put(y))), problem
+    )
+    results.add("adjoint mismatch at 17 deg", "1", mismatch)
+
+
+def _iterations(
+    results: Measurements, system: SystemModel, problem: dict, settings: dict, wait: Callable[[], None]
+) -> tuple[Array, float]:
+    """Time OSEM iterations; the image that the settings ask for, and seconds of the fastest iteration."""
     counts, start = system.put(problem["counts"]), system.put(start_image(problem))
     subsets = int(problem["subset_of_view"].max()) + 1
     ends: list[float] = []
@@ -144,27 +162,24 @@ def _time(results: Measurements, folder: Path, problem: dict, settings: dict) ->
     results.add("set-up: sensitivities", "s", ends[0] - began - float(np.median(iterations)))
     results.add("peak memory, 2 iterations", "GiB", *memory)
     image = osem(system, counts, iterations=settings["iterations"], subsets=subsets, start=start)
-    np.save(folder / "spectac_time.npy", system.get(image))
+    return image, float(np.min(iterations))
 
+
+def _projections(
+    results: Measurements, system: SystemModel, image: Array, wait: Callable[[], None], seconds: float
+) -> None:
+    """Time forward and adjoint of an image for these seconds each, FEWEST to MOST times."""
     expected = system.forward(image)
     for name, work in (("forward", lambda: system.forward(image)), ("adjoint", lambda: system.adjoint(expected))):
         began = time.perf_counter()
         measured = 0
-        while measured < FEWEST or (measured < MOST and time.perf_counter() - began < settings["seconds"]):
+        while measured < FEWEST or (measured < MOST and time.perf_counter() - began < seconds):
             wait()
             before = time.perf_counter()
             work()
             wait()
             results.add(name, "s", time.perf_counter() - before)
             measured += 1
-    if settings["even"]:
-        _evenness(results, system, problem, wait)
-    _floor(results, system, subsets, float(np.min(iterations)))
-    one = _system(problem, angles_deg=np.array([17.0]), **{**chosen, "half": False})
-    mismatch = adjoint_mismatch(
-        lambda x: one.get(one.forward(one.put(x))), lambda y: one.get(one.adjoint(one.put(y))), problem
-    )
-    results.add("adjoint mismatch at 17 deg", "1", mismatch)
 
 
 def _evenness(results: Measurements, system: SystemModel, problem: dict, wait: Callable[[], None]) -> None:

@@ -32,6 +32,7 @@ SPHERES_MM = (10.0, 13.0, 17.0, 22.0, 28.0, 37.0)
 SIMIND = "SIMIND, github.com/hhonda5427/simind_study"
 CAO = "Cao, Frey & Tsui, IEEE Trans Nucl Sci 1994;41:1594"
 KOJIMA = "Kojima et al., Ann Nucl Med 1991;5:139"
+ORDERS = ("primary", "first order", "second order", "further orders")
 STEP_KEV = 2.0
 """Width of a bin of the drawn spectrum."""
 
@@ -200,7 +201,7 @@ def draw_spectrum(
     six = replace(few.acquisition("I-123"), corrections=acquisition.corrections)
     counts = sums(simulate(head, activity, scanner, six, windows, histories=histories, seed=SEED, batches=1))
     top = counts[0].max()
-    for order, name in enumerate(("primary", "first order", "second order", "further orders")):
+    for order, name in enumerate(ORDERS):
         axis.plot(edges + 0.5 * STEP_KEV, counts[order] / top, label=name)
     axis.plot(edges + 0.5 * STEP_KEV, counts[1:].sum(axis=0) / top, "k", label="all scatter")
     kev, height = (60, 80, 90, 102, 110, 125, 140, 150, 160), (0.35, 0.49, 0.49, 0.55, 0.48, 0.42, 0.43, 0.38, 0.15)
@@ -243,67 +244,46 @@ def technetium(histories: int, axis: Axes) -> list[Row]:
     tables = cross_sections(140.511)
     coherent = 100 * tables.rayleigh[brain, 280] / (tables.rayleigh + tables.compton)[brain, 280]
     kaplan = "Kaplan, Harrison & Vannoy, SimSET, in tissue (abstract)"
-    rows, profile = [Row("coherent share of scatter at 140 keV, %", "3", coherent, None, "brain, xraylib", kaplan)], 0.0
+    rows = [Row("coherent share of scatter at 140 keV, %", "3", coherent, None, "brain, xraylib", kaplan)]
+    windows = scanner.windows("Tc-99m")
+    profile = np.zeros((4, 128))
     for name, activity in (("uniform", head.density), ("line on the axis", line)):
         ratios = []
         for n in range(5):
             result = simulate(
-                head,
-                activity,
-                scanner,
-                acquisition,
-                scanner.windows("Tc-99m"),
-                histories=histories // 5,
-                seed=n,
-                batches=1,
-            )
+                head, activity, scanner, acquisition, windows, histories=histories // 5, seed=n, batches=1
+            )  # fmt: skip
             ratios.append(scatter_to_primary(result)[0])
             if name != "uniform":
                 profile = profile + result.orders[:, 0].mean(axis=1)[:, 3:5].sum(axis=1)
         mean, error = float(np.mean(ratios)), float(np.std(ratios, ddof=1) / np.sqrt(5))
-        text = "0.25-0.67"
-        rows.append(Row(f"scatter/primary, Tc-99m, {name}", text, mean, error, setup, clinical))
-    u = 5.0 * (np.arange(128) - 63.5)
+        rows.append(Row(f"scatter/primary, Tc-99m, {name}", "0.25-0.67", mean, error, setup, clinical))
+    return rows + line_response(profile, setup, axis)
+
+
+def line_response(profile: Array, setup: str, axis: Axes) -> list[Row]:
+    """Exponential beside a line on the axis, fitted and drawn; `profile` (4, 128) by order, pixels of 5 mm."""
+    u_cm = 0.5 * (np.arange(128) - 63.5)
     scatter = 0.5 * (profile[1:].sum(axis=0) + profile[1:].sum(axis=0)[::-1])
-    fitted = (u > 20) & (u < 70)
-    slope, height = np.polyfit(u[fitted] / 10.0, np.log(scatter[fitted]), 1)
-    residual = float(np.abs(scatter[fitted] / np.exp(np.polyval((slope, height), u[fitted] / 10.0)) - 1.0).max())
-    shape = setup + "; line on the axis, middle 10 cm, all scatter, 2 to 7 cm beside it"
-    rows += [
-        Row(
-            "slope of the scatter response, 20 cm cylinder, 1/cm",
-            "none found",
-            -slope,
-            None,
-            shape,
-            KOJIMA + ": mono-exponential",
-        ),
-        Row(
-            "largest residual of that exponential, %",
-            "none found",
-            100 * residual,
-            None,
-            shape,
-            KOJIMA + ": mono-exponential",
-        ),
-    ]
+    fitted = (u_cm > 2) & (u_cm < 7)
+    slope, height = np.polyfit(u_cm[fitted], np.log(scatter[fitted]), 1)
+    residual = float(np.abs(scatter[fitted] / np.exp(np.polyval((slope, height), u_cm[fitted])) - 1.0).max())
     top = profile[0].max()
-    for order, name in enumerate(("primary", "first order", "second order", "further orders")):
-        axis.semilogy(u / 10, np.maximum(profile[order] / top, 1e-9), label=name)
+    for order, name in enumerate(ORDERS):
+        axis.semilogy(u_cm, np.maximum(profile[order] / top, 1e-9), label=name)
     across = np.linspace(0.0, 7.0, 50)
-    axis.semilogy(u / 10, np.maximum(scatter / top, 1e-9), "k", label="all scatter")
-    axis.semilogy(
-        across, np.exp(np.polyval((slope, height), across)) / top, "k--", label=f"exponential, {-slope:.3f} /cm"
-    )
-    axis.set(
-        xlim=(-15, 15),
-        ylim=(1e-6, 2),
-        xlabel="cm beside the line",
-        ylabel="counts over the primary's peak",
-        title="Tc-99m, line on the axis of a 20 cm cylinder",
-    )
+    exponential = np.exp(np.polyval((slope, height), across)) / top
+    axis.semilogy(u_cm, np.maximum(scatter / top, 1e-9), "k", label="all scatter")
+    axis.semilogy(across, exponential, "k--", label=f"exponential, {-slope:.3f} /cm")
+    axis.set(xlim=(-15, 15), ylim=(1e-6, 2), xlabel="cm beside the line", ylabel="counts over the primary's peak")
+    axis.set_title("Tc-99m, line on the axis of a 20 cm cylinder")
     axis.legend()
-    return rows
+    shape = setup + "; line on the axis, middle 10 cm, all scatter, 2 to 7 cm beside it"
+    source = KOJIMA + ": mono-exponential"
+    return [
+        Row("slope of the scatter response, 20 cm cylinder, 1/cm", "none found", -slope, None, shape, source),
+        Row("largest residual of that exponential, %", "none found", 100 * residual, None, shape, source),
+    ]
 
 
 def depths(histories: int) -> list[Row]:
