@@ -1,4 +1,4 @@
-"""What the attenuation benchmark measures of an image and of a map."""
+"""Measures of the attenuation study: of an image against a reference, and of a map against the true map."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,24 +15,33 @@ from spectac.recon.quantify import nmse, striatal_binding_ratio, voi_mean
 from spectac.recon.types import Acquisition, Array
 
 SOFT_TISSUE = 1.035
-"""Brain over water at 140-160 keV (DESIGN: 0.159 over 0.1537, 0.153 over 0.1478 /cm)."""
+"""Brain over water at 140-160 keV: 0.159 over 0.1537, 0.153 over 0.1478 /cm."""
 AIR_PER_CM = 1e-6
 """Least attenuation of a voxel whose factor is compared: 300 mm of it take 0.003 %."""
 BONE = 1.2
-"""Bone is what lies above this multiple of soft tissue, in both maps on the study's grid."""
+"""Voxels above this multiple of soft tissue are bone, in both maps on the study's grid."""
 
 IMAGE_MEASURES = (
     "raw_mean", "raw_worst", "scaled_mean", "scaled_worst", "sbr_error", "sbr_signed", "pattern_error",
     "pattern_signed", "uptake_error", "nmse_head", "nmse_volume",
 )  # fmt: skip
-"""Measures of an image, all in %: |error| of regional means, its mean and the worst region's; both after one global
-scale; |error| of the SBR (DAT alone, the mean over both sides) and of deep grey over cortex, the pattern (perfusion
-alone), each also signed; signed error of the whole brain's uptake; squared error over the squared reference inside the
-head, and over the volume."""
+"""Measures of an image, all in %.
+
+- raw: |error| of regional means, its mean and the worst region's; scaled: both after one global scale
+- sbr: |error| of the SBR, mean over both sides (DAT alone); pattern: |error| of deep grey over cortex (perfusion alone);
+  each also signed
+- uptake: signed error of the whole brain's uptake
+- nmse: squared error over the squared reference, inside the head and over the volume
+"""
 
 MAP_MEASURES = ("map_nmae", "bone_dice", "outline_mm", "factor_error")
-"""Measures of a map: mean |error| over the true mean inside the head in %; Dice of bone; mean distance between the true
-skin and the map's edge in mm, both ways; mean |error| of the attenuation factors inside the head in %."""
+"""Measures of a map.
+
+- map_nmae: mean |error| over the true mean inside the head, in %
+- bone_dice: Dice coefficient of bone
+- outline_mm: mean distance between the true skin and the map's edge, both ways
+- factor_error: mean |error| of the attenuation factors inside the head, in %
+"""
 
 
 def means(values: Array, case: Case) -> dict[str, float]:
@@ -91,18 +100,18 @@ def map_measures(mu: MuMap, case: Case) -> dict[str, float]:
 
 
 def _factors(acquisition: Acquisition, mu: MuMap) -> Array:
-    """Attenuation factors (z, y, x), also where the map is 0: chang_factors gives 1 there, whatever lies around."""
+    """Attenuation factors (z, y, x), also where the map is 0 and chang_factors gives 1."""
     return chang_factors(acquisition, replace(mu, per_cm=np.maximum(mu.per_cm, np.float32(AIR_PER_CM))))
 
 
 def skin_distance_mm(mu: MuMap, case: Case) -> float:
     """Mean distance in mm between the true skin and a map's edge, both ways; infinite where the map has none.
 
-    Edges are where half of water is reached between neighbours along y and x, in the largest connected body with its
-    cavities filled, and the nearest one is looked for in 3D: what a map lacks, or has too much, costs its distance. The
-    field's ends are thus no surface, nor is the neck's open end; below the lowest slice of the true head, where the
-    simulation's neck ends, a map may show what it likes. Holder and pillow are no error, shown or not: the map is read
-    as it is and less their true attenuation, and the nearer edge counts.
+    An edge lies where half of water is crossed between neighbours along y and x, in the largest connected body with its
+    cavities filled. The nearest edge is searched in 3D, so that missing and surplus tissue cost their distance. The
+    field's ends and the neck's open end are no surface. Below the lowest slice of the true head, where the simulation's
+    neck ends, nothing is compared. Holder and pillow are no error, shown or not: the map is taken as it is and less
+    their true attenuation, and the smaller distance counts.
     """
     true = _edge_mm(case.head_mu, case.head_mu.per_cm, 0)
     lowest = round(float(true[:, 0].min()) / mu.grid.voxel_mm[0])

@@ -84,7 +84,7 @@ def _mean_worst(values: Array, column: str) -> str:
 
 
 def shared(rows: Sequence[Row]) -> list[Row]:
-    """Rows of one set, of the patients that every method has a result for; one without any result is not asked."""
+    """Rows of one set, of the patients for which every method with any result has one."""
     served: dict[str, set[str]] = {}
     for row in rows:
         if row["raw_mean_vs_ct"]:
@@ -129,7 +129,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _caveat(set_name: str) -> str:
-    """What must be known of the reference of a set, as a paragraph; empty where it is sound."""
+    """Caveat on the reference of a set as a paragraph; empty where there is none."""
     return f"\n\n{CAVEATS[set_name]}" if set_name in CAVEATS else ""
 
 
