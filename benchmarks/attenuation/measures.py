@@ -28,7 +28,7 @@ IMAGE_MEASURES = (
 """Measures of an image, all in %.
 
 - raw: |error| of regional means, its mean and the worst region's; scaled: both after one global scale
-- sbr: |error| of the SBR, mean over both sides (DAT alone); pattern: |error| of deep grey over cortex (perfusion alone);
+- sbr: |error| of the SBR, mean over both sides (DAT alone); pattern: the same of deep grey over cortex (perfusion);
   each also signed
 - uptake: signed error of the whole brain's uptake
 - nmse: squared error over the squared reference, inside the head and over the volume
