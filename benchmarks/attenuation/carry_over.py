@@ -2,7 +2,7 @@
 
     python -m benchmarks.attenuation.carry_over -o FOLDER [--phantom FOLDER] [--direct-weights FILE] [--sample 3]
 
-MINUTES on 2 cores. Writes attenuation_carried.csv, one row for each set and method, and gives the rows that carry over
+MINUTES on 2 cores. Adds to attenuation_carried.csv one row for each set and method, and gives the rows that carry over
 the digest of the new code, in attenuation_methods.csv and attenuation_tuning.csv.
 
 The sample of a set are its first patients; of each tuned method it has the lowest, the chosen and the highest value.
@@ -177,7 +177,8 @@ def main() -> None:
     parser.add_argument("--direct-weights", metavar="FILE")
     parser.add_argument("--sample", type=int, default=3, metavar="N", help="patients of a set that are compared (3)")
     options = parser.parse_args()
-    records: list[dict[str, object]] = []
+    # Earlier comparisons stay: a row may have been carried over more than once.
+    records: list[dict[str, object]] = list(read_rows(options.output / CARRIED_CSV, None))
     for name, columns, carry in (
         (TUNING_CSV, TUNING_COLUMNS, carry_tuning),
         (METHODS_CSV, METHODS_COLUMNS, carry_methods),

@@ -55,13 +55,13 @@ def texts(row: dict[str, object]) -> Row:
     }
 
 
-def read_rows(path: Path, columns: tuple[str, ...] = METHODS_COLUMNS) -> list[Row]:
-    """Rows of a CSV; none where there is no file or where its columns are others, as rows of older code have."""
+def read_rows(path: Path, columns: tuple[str, ...] | None = METHODS_COLUMNS) -> list[Row]:
+    """Rows of a CSV; none without a file or where its columns, as those of older code, are not these (None: any)."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
-        return list(reader) if tuple(reader.fieldnames or ()) == columns else []
+        return list(reader) if columns in (None, tuple(reader.fieldnames or ())) else []
 
 
 def rows_of(rows: list[Row], **wanted: str) -> list[Row]:

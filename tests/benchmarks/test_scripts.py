@@ -37,7 +37,7 @@ def test_scripts_name_their_command_their_time_and_their_file(name):
     assert any(command in text for command in commands)
     assert any(command in README for command in commands)
     assert re.search(r"\b(second|minute|hour)s?\b", text, re.IGNORECASE)
-    assert re.search(r"\bWrites\b", text)
+    assert re.search(r"\b(Writes|Adds to)\b", text)
 
 
 def test_results_are_named_by_the_script_that_writes_them():
