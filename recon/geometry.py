@@ -165,7 +165,7 @@ ORBIT_MARGIN_MM = 60.0
 
 They hold what no energy window explains, septal penetration above all. Without them that comes nearer to the head, so
 that a region of the brain reads up to 0.3 % more; with 60 mm regions keep their value to 0.1 %
-(benchmarks/images/crop_to_orbit.py).
+(benchmarks/crop_to_orbit.py).
 """
 
 

@@ -72,7 +72,7 @@ _STEPS = np.array([6.0, 4.0, 4.0, 6.0, 6.0, 6.0, 3.0, 3.0, 3.0])
 """Of the search: turns (x, y, z) in deg, shifts in mm, scales in %."""
 _SCALE_COST = 2e-4
 LEAST_CORRELATION = 0.85
-"""Below this a template does not fit: of virtual patients none comes under 0.9 (benchmarks/images/voi_placement.py)."""
+"""Below this a template does not fit: of virtual patients none comes under 0.9 (benchmarks/voi_placement.py)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -245,7 +245,7 @@ def _grow(shape: HeadShape, female: bool, age: float) -> None:
     """Put sex and age into the numbers: women's heads are 5 % smaller, children's grow, brains shrink from 30 on."""
     numbers = shape.numbers
     if female:
-        # Head breadth and length of women are 94 to 95 % of men's (ANSUR II, see benchmarks/simulation/heads.py).
+        # Head breadth and length of women are 94 to 95 % of men's (ANSUR II, see benchmarks/heads.py).
         numbers["size"] *= 0.955
         numbers["face_height"] *= 0.965
         numbers["neck"] *= 0.88
