@@ -8,7 +8,6 @@ from scipy.ndimage import distance_transform_edt
 
 from spectac.app.run import Request, solve
 from spectac.recon import Image, InputError, Outline, Study, UniformMap
-from spectac.recon.attenuation import water_per_cm
 from spectac.recon.calibration import calibrate, concentration_kbq_per_ml, write_calibration
 from spectac.recon.contour_preview import largest
 from spectac.recon.filters import gaussian
@@ -16,6 +15,7 @@ from spectac.recon.given import date_and_time
 from spectac.recon.io.nifti import read_labels
 from spectac.recon.quantify import coefficient_of_variation
 from spectac.recon.resample import resample
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array
 
 EDGE_MM = 30.0

@@ -27,7 +27,7 @@ from spectac.simulate.acquire import Patient, expected_counts
 from spectac.simulate.ct_scan import ct_scan
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import SCANNERS, Scanner
-from spectac.simulate.tracer import draw_uptake, vois
+from spectac.simulate.uptake import draw_uptake, vois
 
 PATIENT_SEED = 9
 """The demo's patient: head and uptake are drawn from this number."""

@@ -25,7 +25,7 @@ from spectac.simulate.cohort.folder import CohortSettings
 from spectac.simulate.cohort.run import run_cohort
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import draw_scanner
-from spectac.simulate.tracer import draw_uptake
+from spectac.simulate.uptake import draw_uptake
 
 try:
     from spectac.learned.train import train

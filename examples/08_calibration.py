@@ -21,10 +21,10 @@ from spectac.recon.filters import GaussianFilter
 from spectac.recon.quantify import voi_mean
 from spectac.recon.resample import resample
 from spectac.simulate.acquire import Patient, expected_counts
-from spectac.simulate.anatomy import LABEL
 from spectac.simulate.head import Head, draw_head
+from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import SCANNERS
-from spectac.simulate.tracer import Uptake, draw_uptake, vois
+from spectac.simulate.uptake import Uptake, draw_uptake, vois
 
 tiny = "--tiny" in sys.argv
 scanner = replace(SCANNERS["siemens-intevo-lehr"], scheme="tew", matrix=(64, 64), pixel_mm=4.4)

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from spectac.learned.inputs import Previews
 from spectac.learned.patients import previews_of
 from spectac.recon.errors import InputError
-from spectac.recon.nuclides import water_per_cm
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.cohort.shards import read_facts, read_patients

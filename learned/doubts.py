@@ -13,8 +13,8 @@ from spectac.learned.outline_distance import outline_distance_mm, solid
 from spectac.recon.attenuation import Solver
 from spectac.recon.contour_preview import largest, measured
 from spectac.recon.errors import InputError
-from spectac.recon.nuclides import water_per_cm
 from spectac.recon.scatter import photopeak_index
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Acquisition, Array, Image, MuMap
 
 ENERGY_KEV = 2.0

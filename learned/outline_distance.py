@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from spectac.learned.appearance import LEAST_HEAD_ML, Appearance
 from spectac.recon.contour import head_outline
 from spectac.recon.contour_preview import largest
-from spectac.recon.nuclides import water_per_cm
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, Image, MuMap
 
 MOST_HEAD_ML = 6000.0

@@ -51,10 +51,10 @@ from spectac.recon import geometry
 from spectac.recon.attenuation import Solver
 from spectac.recon.em import FEWEST_VIEWS, osem
 from spectac.recon.errors import InputError
-from spectac.recon.nuclides import water_per_cm
 from spectac.recon.pipeline import preview_factors
 from spectac.recon.resample import on_field, rebin, rebin_acquisition
 from spectac.recon.system import SystemModel
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, MuMap
 
 SOFT = 1.08

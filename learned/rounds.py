@@ -15,9 +15,9 @@ from spectac.learned.inputs import Previews, normalised
 from spectac.learned.patients import acquisition_of
 from spectac.learned.weights_file import read_weights
 from spectac.recon.errors import InputError
-from spectac.recon.nuclides import water_per_cm
 from spectac.recon.pipeline import preview_image
 from spectac.recon.resample import resample
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, MuMap
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 

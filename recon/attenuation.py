@@ -10,11 +10,11 @@ from spectac.recon.contour import Outline, head_outline
 from spectac.recon.ct_cut import beside_slices, covered_on, filled_sides, sides_of, within_slices
 from spectac.recon.errors import InputError
 from spectac.recon.map_check import check_values, ct_notes, energy_notes, is_narrow_beam
-from spectac.recon.nuclides import water_per_cm
 from spectac.recon.patient import doubts
 from spectac.recon.resample import on_field, resample
 from spectac.recon.scatter import photopeak_index, window_below
 from spectac.recon.system import SystemModel, check_radius
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
 
 

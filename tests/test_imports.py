@@ -25,7 +25,7 @@ HOMES = {
     "pydicom": ("recon/io/",),
     "skimage": ("recon/quantify.py", "app/compare.py"),
     "SimpleITK": ("recon/io/", "recon/ct.py"),
-    "xraylib": ("recon/ct.py", "recon/collimator.py", "simulate/", "benchmarks/"),
+    "xraylib": ("recon/ct.py", "recon/collimator.py", "recon/tissues.py", "recon/photons/", "benchmarks/"),
     "torch": ("learned/", "benchmarks/peers/"),
     "cupy": ("recon/kernels/cuda.py", "recon/device.py", "benchmarks/peers/ceilings.py"),
     "parallelproj": ("recon/parallelproj_operator.py",),

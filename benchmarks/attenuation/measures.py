@@ -10,8 +10,8 @@ from benchmarks.attenuation.patients import Case
 from spectac.learned.outline_distance import solid, surface_mm
 from spectac.recon import MuMap
 from spectac.recon.attenuation import chang_factors
-from spectac.recon.nuclides import water_per_cm
 from spectac.recon.quantify import nmse, striatal_binding_ratio, voi_mean
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Acquisition, Array
 
 SOFT_TISSUE = 1.035

@@ -18,12 +18,12 @@ from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.resample import resample
 from spectac.recon.types import Array
 from spectac.simulate.acquire import Expected, Patient, expected_counts
-from spectac.simulate.anatomy import BESIDE, SIDES
+from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD, OUTSIDE_TRAINING, HeadRanges, draw_shape
 from spectac.simulate.head import Head, draw_head
-from spectac.simulate.head_parts.ranges import ADULT_AND_CHILD, OUTSIDE_TRAINING, HeadRanges, draw_shape
+from spectac.simulate.regions import BESIDE, SIDES
 from spectac.simulate.scanner import OUTSIDE_TRAINING as OTHER_SCANNERS
 from spectac.simulate.scanner import SCANNERS, TRAINING, Scanner, ScannerRanges, draw_scanner
-from spectac.simulate.tracer import draw_uptake, vois
+from spectac.simulate.uptake import draw_uptake, vois
 
 BENCHMARK = 0x61747465
 """First number of the spawn keys; those of cohorts are (index,)."""
@@ -153,7 +153,7 @@ def draw_patient(
     uptake = draw_uptake(tracer, head, np.random.default_rng(uptake_seed), nuclide=nuclide)
     ranges = replace(chosen.scanners, schemes=WITH_SCATTER)
     fixed = {} if chosen.sampling is None else vars(chosen.sampling)
-    scanner = draw_scanner(np.random.default_rng(scanner_seed), ranges=ranges, **fixed)
+    scanner = replace(draw_scanner(np.random.default_rng(scanner_seed), ranges=ranges), **fixed)
     if chosen.scheme:
         scanner = replace(scanner, scheme=chosen.scheme)
     return Patient(head, uptake), usual, scanner.around(head), tuple(rest)

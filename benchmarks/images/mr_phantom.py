@@ -13,9 +13,9 @@ import numpy as np
 from spectac.recon import Grid
 from spectac.recon.types import Array
 from spectac.simulate.acquire import Patient
-from spectac.simulate.anatomy import LABEL
 from spectac.simulate.head import Head
-from spectac.simulate.tracer import Uptake
+from spectac.simulate.regions import LABEL
+from spectac.simulate.uptake import Uptake
 
 SIZE, VOXEL_MM = 120, 2.0
 DENSITY = {0: 0.0012, 1: 1.61, 2: 1.06, 3: 1.04}

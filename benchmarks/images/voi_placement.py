@@ -22,10 +22,10 @@ from spectac.recon.scatter import projections
 from spectac.recon.types import Array, Grid
 from spectac.recon.voi import from_labels, place
 from spectac.simulate.acquire import Patient, expected_counts
-from spectac.simulate.anatomy import LABEL
 from spectac.simulate.head import draw_head
+from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import draw_scanner
-from spectac.simulate.tracer import draw_uptake
+from spectac.simulate.uptake import draw_uptake
 
 NAMES = {label: name for name, label in LABEL.items()}
 PARTS = ("right caudate", "left caudate", "right putamen", "left putamen")

@@ -27,7 +27,7 @@ from spectac.recon.types import Array, Image, Study
 from spectac.simulate.acquire import FULL_HISTORIES, Expected, Patient, expected_counts, projected_primary
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import SCANNERS, Scanner, draw_scanner
-from spectac.simulate.tracer import draw_uptake
+from spectac.simulate.uptake import draw_uptake
 
 TRACERS = (("dat", "I-123"), ("perfusion", "Tc-99m"), ("perfusion", "I-123"))
 REPEATS = 3

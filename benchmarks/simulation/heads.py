@@ -2,7 +2,7 @@
 
     python -m benchmarks.simulation.heads -o FOLDER [--heads 200] [--seed 0]
 
-Four minutes on 2 cores. Writes heads.csv (the measures of simulate/head_parts/measures.py), heads.png (mid-sagittal,
+Four minutes on 2 cores. Writes heads.csv (the measures of simulate/anatomy/measures.py), heads.png (mid-sagittal,
 coronal and axial slices of each head: attenuation at 140.5 keV above, tissue below) and heads_distributions.png (adults
 with published adult ranges).
 """
@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.provenance import provenance, write_csv
 from spectac.recon.types import Array
-from spectac.simulate.anatomy import LABEL, REGIONS, labels
+from spectac.simulate.anatomy.measures import analyse
 from spectac.simulate.head import Head, draw_head
-from spectac.simulate.head_parts.measures import analyse
+from spectac.simulate.regions import LABEL, REGIONS, labels
 
 SHOWN = 24
 DRAWS = ("sex", "age_years", "child", "craniotomy", "hyperostosis", "size", "skull_thickness_mm")

@@ -18,13 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.provenance import provenance, write_csv
+from spectac.recon.photons.cross_sections import cross_sections
+from spectac.recon.photons.montecarlo import Camera, MonteCarloRun, PhotonCounts, photon_counts
+from spectac.recon.photons.transport import Block, Body, Limits, Source, trace
+from spectac.recon.tissues import INDEX
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Grid
-from spectac.simulate.anatomy import LABEL
 from spectac.simulate.head import Head
-from spectac.simulate.materials import INDEX
-from spectac.simulate.montecarlo import MonteCarlo, simulate
-from spectac.simulate.photons.cross_sections import cross_sections
-from spectac.simulate.photons.histories import Body, Source, trace
+from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import Scanner
 
 SEED = 1
@@ -118,7 +118,7 @@ def spheres(grid: Grid) -> Array:
     return out
 
 
-def camera(
+def detector(
     nuclide: str, energy_resolution: float, angles_deg: Array, width: float = 0.2
 ) -> tuple[Scanner, Acquisition]:
     """A Symbia LEHR whose detector holds all counts, without decay."""
@@ -130,12 +130,17 @@ def camera(
     return scanner, replace(acquisition, view_angles_deg=angles_deg, corrections=frozenset({"DECY"}))
 
 
-def sums(result: MonteCarlo) -> Array:
+def counted(head: Head, activity: Array, camera: Camera, histories: int, seed: int = SEED) -> PhotonCounts:
+    """Counts of an activity (z, y, x) by order, in one batch of histories."""
+    return photon_counts(head.body, activity, camera, MonteCarloRun(histories=histories, seed=seed, batches=1))
+
+
+def sums(result: PhotonCounts) -> Array:
     """Counts (c, w) over all views and pixels."""
     return np.asarray(result.orders.sum(axis=(2, 3, 4), dtype=np.float64))
 
 
-def scatter_to_primary(result: MonteCarlo) -> Array:
+def scatter_to_primary(result: PhotonCounts) -> Array:
     counts = sums(result)
     return np.asarray(counts[1:].sum(axis=0) / counts[0])
 
@@ -149,7 +154,7 @@ def repeated(runs: int, histories: int, once: Callable[[int, int], Array]) -> tu
 def simind_cylinder(histories: int, axis: Axes) -> list[Row]:
     """I-123 in a water cylinder of 21.6 x 18.6 cm: uniform, and six spheres in cold water."""
     # SIMIND's energy resolution is 10.2 % at 159 keV; ours is given at 140.5 keV and goes as 1/sqrt(E).
-    scanner, acquisition = camera("I-123", 0.102 * np.sqrt(158.97 / 140.5), np.arange(12) * 30.0)
+    scanner, acquisition = detector("I-123", 0.102 * np.sqrt(158.97 / 140.5), np.arange(12) * 30.0)
     head = cylinder(108.0, 93.0)
     inside, hot = head.density.astype(np.float64), spheres(head.grid)
     peak20, peak15 = EnergyWindow("20 %", 143.1, 174.9), EnergyWindow("15 %", 147.1, 170.9)
@@ -158,8 +163,7 @@ def simind_cylinder(histories: int, axis: Axes) -> list[Row]:
 
     def run(activity: Array) -> Array:
         def once(number: int, seed: int) -> Array:
-            result = simulate(head, activity, scanner, acquisition, windows, histories=number, seed=seed, batches=1)
-            return shares(sums(result))
+            return shares(sums(counted(head, activity, scanner.camera(acquisition, windows), number, seed)))
 
         return np.stack(repeated(5, histories, once))
 
@@ -199,7 +203,7 @@ def draw_spectrum(
     # Six views all around: the spheres differ, and so does what one view sees of them.
     few = replace(scanner, views=6, matrix=(16, 16), pixel_mm=40.0)
     six = replace(few.acquisition("I-123"), corrections=acquisition.corrections)
-    counts = sums(simulate(head, activity, scanner, six, windows, histories=histories, seed=SEED, batches=1))
+    counts = sums(counted(head, activity, scanner.camera(six, windows), histories))
     top = counts[0].max()
     for order, name in enumerate(ORDERS):
         axis.plot(edges + 0.5 * STEP_KEV, counts[order] / top, label=name)
@@ -214,13 +218,11 @@ def draw_spectrum(
 
 def lutetium(histories: int) -> list[Row]:
     """208 keV in a uniform cylinder of 22 cm."""
-    scanner, acquisition = camera("Lu-177", 0.10 * np.sqrt(208.366 / 140.5), np.arange(4) * 90.0)
+    scanner, acquisition = detector("Lu-177", 0.10 * np.sqrt(208.366 / 140.5), np.arange(4) * 90.0)
     head = cylinder(110.0, 93.0)
-    windows = scanner.windows("Lu-177")
 
     def once(number: int, seed: int) -> Array:
-        result = simulate(head, head.density, scanner, acquisition, windows, histories=number, seed=seed, batches=1)
-        return shares(sums(result))[:, 0]
+        return shares(sums(counted(head, head.density, scanner.camera(acquisition), number, seed)))[:, 0]
 
     mean, error = repeated(5, histories // 2, once)
     setup = "208 keV, uniform water cylinder of 22 cm, FWHM 10 %, 20 % window; length 18.6 cm assumed"
@@ -234,7 +236,7 @@ def lutetium(histories: int) -> list[Row]:
 
 def technetium(histories: int, axis: Axes) -> list[Row]:
     """Tc-99m in a water cylinder of 20 x 20 cm: uniform, and a line on the axis."""
-    scanner, acquisition = camera("Tc-99m", 0.10, np.arange(6) * 60.0)
+    scanner, acquisition = detector("Tc-99m", 0.10, np.arange(6) * 60.0)
     acquisition = replace(acquisition, matrix=(8, 128), pixel_mm=(50.0, 5.0), axis_lps_mm=(0.0, 0.0, -175.0))
     head = cylinder(100.0, 100.0, 2.5)
     line = np.broadcast_to(disc(head.grid, 0.0, 0.0, 2.5), head.grid.shape).astype(np.float32)
@@ -245,14 +247,11 @@ def technetium(histories: int, axis: Axes) -> list[Row]:
     coherent = 100 * tables.rayleigh[brain, 280] / (tables.rayleigh + tables.compton)[brain, 280]
     kaplan = "Kaplan, Harrison & Vannoy, SimSET, in tissue (abstract)"
     rows = [Row("coherent share of scatter at 140 keV, %", "3", coherent, None, "brain, xraylib", kaplan)]
-    windows = scanner.windows("Tc-99m")
     profile = np.zeros((4, 128))
     for name, activity in (("uniform", head.density), ("line on the axis", line)):
         ratios = []
         for n in range(5):
-            result = simulate(
-                head, activity, scanner, acquisition, windows, histories=histories // 5, seed=n, batches=1
-            )  # fmt: skip
+            result = counted(head, activity, scanner.camera(acquisition), histories // 5, n)
             ratios.append(scatter_to_primary(result)[0])
             if name != "uniform":
                 profile = profile + result.orders[:, 0].mean(axis=1)[:, 3:5].sum(axis=1)
@@ -293,14 +292,13 @@ def depths(histories: int) -> list[Row]:
     grid = Grid.upright((width, thick, width), (voxel_mm,) * 3, (-half, 100.0 - (thick - 0.5) * voxel_mm, -half))
     head = water(grid, np.ones(grid.shape))
     setup = "Tc-99m, 20 % window, FWHM 10 %; line in a water slab of 40 x 40 x 24 cm"
-    scanner, acquisition = camera("Tc-99m", 0.10, np.array([0.0]))
-    windows = scanner.windows("Tc-99m")
+    scanner, acquisition = detector("Tc-99m", 0.10, np.array([0.0]))
     deep = voxel_mm * (np.array([4, 9, 14, 19, 24, 29, 35]) + 0.5) / 10.0
     primary, scatter, rows = [], [], []
     for depth in deep:
         line = np.zeros(grid.shape, np.float32)
         line[8:-8, thick - 1 - int(depth * 10 / voxel_mm), width // 2 - 1 : width // 2 + 1] = 1.0
-        result = simulate(head, line, scanner, acquisition, windows, histories=histories // 4, seed=SEED, batches=1)
+        result = counted(head, line, scanner.camera(acquisition), histories // 4)
         counts = sums(result)[:, 0]
         primary.append(counts[0])
         scatter.append(counts[1:].sum())
@@ -329,7 +327,7 @@ def depths(histories: int) -> list[Row]:
 
 def single_scatter(histories: int) -> list[Row]:
     """What single scatter alone misses, by depth in a cylinder of 21.6 cm."""
-    scanner, acquisition = camera("Tc-99m", 0.001, np.array([0.0]))
+    scanner, acquisition = detector("Tc-99m", 0.001, np.array([0.0]))
     head = cylinder(108.0, 93.0, 4.0)
     _, y, x = head.grid.centres_mm()
     exact = "Tc-99m, 20 % window, perfect energy resolution; line in water, a cylinder of 21.6 cm assumed"
@@ -339,8 +337,7 @@ def single_scatter(histories: int) -> list[Row]:
         line[2:-2, np.abs(y - 108.0 + depth).argmin(), x.size // 2 - 1 : x.size // 2 + 1] = 1.0
 
         def once(number: int, seed: int, line: Array = line) -> Array:
-            windows = scanner.windows("Tc-99m")
-            counts = sums(simulate(head, line, scanner, acquisition, windows, histories=number, seed=seed, batches=1))
+            counts = sums(counted(head, line, scanner.camera(acquisition), number, seed))
             return np.asarray(100 * (1 - counts[1] / counts[1:].sum(axis=0)))
 
         mean, error = repeated(4, histories, once)
@@ -352,13 +349,13 @@ def single_scatter(histories: int) -> list[Row]:
 def draw_angles(axis: Axes, histories: int) -> None:
     """Angles of the first scatter in water at 140.5 keV, sampled, beside xraylib's differential cross-sections."""
     grid = Grid.upright((9, 9, 9), (500.0,) * 3, (-2000.0,) * 3)
-    body = Body.of(grid, np.full(grid.shape, LABEL["csf"], np.uint8), np.ones(grid.shape))
+    body = Body(grid, np.full(grid.shape, INDEX["water"]), np.ones(grid.shape))
     tables = cross_sections(140.511)
     activity = np.zeros(grid.shape)
     activity[4, 4, 4] = 1.0
     rng = np.random.default_rng(SEED)
-    majorant = tables.total.max(axis=0)
-    events, _ = trace(rng, 0, histories, histories, Source.of(activity), body, tables, majorant, 140.511, 60.0, 2)
+    block, limits = Block(0, histories, histories), Limits(140.511, 60.0, 2)
+    events, _ = trace(rng, block, Source.of(activity), body.medium(tables), tables, limits)
     second = np.flatnonzero(events["order"] == 2)
     before, after = events[second - 1], events[second]
     cosine = sum(before[d].astype(float) * after[d] for d in ("dx", "dy", "dz"))

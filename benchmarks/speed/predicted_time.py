@@ -31,7 +31,7 @@ from spectac.recon.resample import resample
 from spectac.simulate.acquire import Patient, expected_counts
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import Scanner
-from spectac.simulate.tracer import draw_uptake
+from spectac.simulate.uptake import draw_uptake
 
 SETTINGS = ("--iterations", "10", "--subsets", "10")
 RATIO, EXTRA_S = 1.6, 6.0

@@ -53,10 +53,10 @@ def simulate_patient(seed: int, index: int, settings: CohortSettings) -> Patient
     """
     # Here, so that neither the main process nor another `simulation` loads the Monte Carlo.
     from spectac.simulate.acquire import Patient, expected_counts
+    from spectac.simulate.anatomy.ranges import TRAINING
     from spectac.simulate.head import draw_head
-    from spectac.simulate.head_parts.ranges import TRAINING
     from spectac.simulate.scanner import draw_scanner
-    from spectac.simulate.tracer import draw_uptake
+    from spectac.simulate.uptake import draw_uptake
 
     own = seeds(seed, index)
     random = {name: np.random.default_rng(child) for name, child in own.items() if name != "photons"}
@@ -65,7 +65,7 @@ def simulate_patient(seed: int, index: int, settings: CohortSettings) -> Patient
     head = draw_head(random["head"], ranges=TRAINING)
     patient = Patient(head, draw_uptake(tracer, head, random["uptake"]))
     scanner = draw_scanner(random["scanner"]).around(head)
-    expected = expected_counts(patient, scanner, own["photons"], threads=1)
+    expected = expected_counts(patient, scanner, own["photons"])
     about = {"seed": seed, "index": index, "scanner": asdict(scanner), "cps_per_kbq": expected.cps_per_kbq}
     return previewed(patient, expected.study(random["noise"]), expected.primary[0], about)
 

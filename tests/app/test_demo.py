@@ -14,7 +14,7 @@ from spectac.recon import open_study
 from spectac.recon.io.nifti import read_image
 from spectac.recon.quantify import voi_mean
 from spectac.recon.resample import resample
-from spectac.simulate.tracer import vois
+from spectac.simulate.uptake import vois
 
 picture = pytest.importorskip("matplotlib.image", reason="the report needs matplotlib: pip install 'spectac[report]'")
 NO_TORCH = "the predicted map needs torch: pip install 'spectac[learned]'"

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="the learned map needs torch: pip in
 
 from spectac.learned import calibrate  # noqa: E402
 from spectac.recon import InputError  # noqa: E402
-from spectac.recon.nuclides import water_per_cm  # noqa: E402
+from spectac.recon.tissues import water_per_cm  # noqa: E402
 
 
 class Patient:

@@ -18,7 +18,7 @@ from spectac.learned.doubts import input_doubts, map_doubts
 from spectac.learned.outline_distance import mean_outline_distance_mm, outline_distance_mm
 from spectac.recon import EnergyWindow, Grid, Image, InputError, MuMap, Projections, Study
 from spectac.recon.collimator import COLLIMATORS
-from spectac.recon.nuclides import water_per_cm
+from spectac.recon.tissues import water_per_cm
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.scanner import Scanner
 

@@ -19,7 +19,7 @@ from spectac.recon.geometry import detector_rights
 from spectac.simulate.acquire import Patient, expected_counts
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import Scanner
-from spectac.simulate.tracer import draw_uptake
+from spectac.simulate.uptake import draw_uptake
 
 pytestmark = [
     pytest.mark.slow,

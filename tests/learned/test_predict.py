@@ -22,10 +22,10 @@ from spectac.learned.rounds import earlier_round  # noqa: E402
 from spectac.learned.weights_file import save_weights  # noqa: E402
 from spectac.recon import EnergyWindow, InputError, MuMap, Study  # noqa: E402
 from spectac.recon.attenuation import uniform_map  # noqa: E402
-from spectac.recon.nuclides import water_per_cm  # noqa: E402
 from spectac.recon.pipeline import Settings, StudySolver, preview_image  # noqa: E402
 from spectac.recon.resample import on_field, resample  # noqa: E402
 from spectac.recon.scatter import projections  # noqa: E402
+from spectac.recon.tissues import water_per_cm  # noqa: E402
 from spectac.simulate.cohort.patient_arrays import LEAST_SHARE  # noqa: E402
 from spectac.simulate.cohort.shards import read_patients  # noqa: E402
 

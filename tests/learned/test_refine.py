@@ -8,9 +8,9 @@ import pytest
 from spectac.learned import refine
 from spectac.learned.refine import Likelihood, MovableMap, damped_step, refined
 from spectac.recon import EnergyWindow, Grid, InputError, MuMap, Study
-from spectac.recon.nuclides import water_per_cm
 from spectac.recon.pipeline import Settings, StudySolver
 from spectac.recon.scatter import projections
+from spectac.recon.tissues import water_per_cm
 from spectac.simulate.analytic_head import on_grid
 
 KEV = 140.511

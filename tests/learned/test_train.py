@@ -24,7 +24,7 @@ from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.training_settings import TrainingSettings  # noqa: E402
 from spectac.learned.weights_file import read_weights, save_weights  # noqa: E402
 from spectac.recon import InputError  # noqa: E402
-from spectac.recon.nuclides import water_per_cm  # noqa: E402
+from spectac.recon.tissues import water_per_cm  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::DeprecationWarning")
 

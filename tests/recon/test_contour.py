@@ -30,11 +30,11 @@ from spectac.recon.scatter import projections
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, EnergyWindow, Grid, Image, MuMap, Study
 from spectac.simulate.acquire import Patient, expected_counts
-from spectac.simulate.anatomy import BESIDE, LABEL
+from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD
 from spectac.simulate.head import draw_head
-from spectac.simulate.head_parts.ranges import ADULT_AND_CHILD
+from spectac.simulate.regions import BESIDE, LABEL
 from spectac.simulate.scanner import SCANNERS
-from spectac.simulate.tracer import draw_uptake
+from spectac.simulate.uptake import draw_uptake
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 NUCLIDE = {"perfusion": "Tc-99m", "dat": "I-123"}

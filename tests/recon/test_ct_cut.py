@@ -12,7 +12,7 @@ from spectac.recon.ct import CTVolume, coarse_factors, mu_map
 from spectac.recon.ct_cut import covered_on, sides_of
 from spectac.recon.io.dicom.ct import read_series
 from spectac.recon.io.dicom.ct_write import write_series
-from spectac.recon.nuclides import water_per_cm
+from spectac.recon.tissues import water_per_cm
 from spectac.simulate.head import draw_head
 
 KEV = 140.511

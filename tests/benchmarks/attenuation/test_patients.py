@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.attenuation.patients import BENCHMARK, CLINICAL, SETS, draw_patient
-from spectac.simulate.anatomy import LABEL
-from spectac.simulate.head_parts.ranges import OUTSIDE_TRAINING, TRAINING, draw_shape
+from spectac.simulate.anatomy.ranges import OUTSIDE_TRAINING, TRAINING, draw_shape
+from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import TRAINING as CAMERAS
 
 
