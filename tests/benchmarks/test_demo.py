@@ -10,15 +10,19 @@ from spectac.app.measures import Row
 
 
 def test_errors_are_those_of_the_rows_against_the_truth(tmp_path):
-    rows = [
-        Row("none", "done", "", "mean", "brain", 0.6, "kBq/mL", "truth", 2.4),
-        Row("none", "done", "", "mean", "cortex", 0.7, "kBq/mL", "truth", 2.2),
-        Row("none", "done", "", "SBR", "right striatum", 3.26, "", "truth", 4.56),
-        Row("none", "done", "", "SBR", "left striatum", 3.87, "", "truth", 5.19),
-        Row("none", "done", "", "SBR asymmetry %", "striatum", 17.0, "", "truth", 12.9),
-        Row("none", "done", "", "SBR asymmetry %", "putamen", 35.5, "", "truth", 24.5),
-        Row("ct", "refused", "no CT"),
+    numbers = [
+        ("mean", "brain", 0.6, 2.4),
+        ("mean", "cortex", 0.7, 2.2),
+        ("SBR", "right striatum", 3.26, 4.56),
+        ("SBR", "left striatum", 3.87, 5.19),
+        ("SBR asymmetry %", "striatum", 17.0, 12.9),
+        ("SBR asymmetry %", "putamen", 35.5, 24.5),
     ]
+    rows = [
+        Row(method="none", status="done", measure=measure, region=region, value=value, reference_value=truth)
+        for measure, region, value, truth in numbers
+    ]
+    rows.append(Row(method="ct", status="refused", reason="no CT"))
     with (tmp_path / "comparison.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, Row.COLUMNS)
         writer.writeheader()
