@@ -22,6 +22,7 @@ from spectac.app.run import Request, solve
 from spectac.recon import Image, InputError, Result, Study, Update
 from spectac.recon.attenuation import uniform_map
 from spectac.recon.contour import Outline
+from spectac.recon.errors import MissingExtraError
 from spectac.recon.io.atomic import is_result, written_folder
 from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
@@ -129,6 +130,7 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
 
     made: dict[str, Made] = {}
     refused: dict[str, str] = {}
+    missing_extras: dict[str, str] = {}
     for name, one in request.requests().items():
         course: list[float] = []
         began = time.perf_counter()
@@ -137,6 +139,8 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
             image = beside.in_kbq(result, study)
         except InputError as error:
             refused[name] = hide(" ".join(str(error).split()))
+            if isinstance(error, MissingExtraError):
+                missing_extras[name] = error.extra
             continue
         image = replace(image, history=tuple(hide(line) for line in image.history))
         result = replace(result, notes=tuple(hide(note) for note in result.notes))
@@ -176,6 +180,7 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
         outline=outline,
         made=made,
         refused=refused,
+        missing_extras=missing_extras,
         reference=reference,
         vois=vois,
         tracer=tracer,
@@ -312,6 +317,7 @@ def _record(comparison: Comparison) -> dict[str, Any]:
             for name, made in comparison.made.items()
         },
         "refused": dict(comparison.refused),
+        "missing_extras": dict(comparison.missing_extras),
         "calibration": comparison.calibration,
         "warnings": list(comparison.warnings),
         "versions": versions(),

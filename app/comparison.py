@@ -107,10 +107,10 @@ class Comparison:
     """Everything that the report shows.
 
     `study` is as the report may show it, `sources` its paths, or "study" where they are not to be known. `refused`
-    gives the reason of each method that made no image; `vois` is None where none could be placed; `warnings` are those
-    on the comparison itself; `calibration` says where the scale comes from ("" without one), which is `cps_per_kbq`;
-    `watched` names what `Made.course` holds after each iteration; `inputs_sha256` has a digest for every file read,
-    `study_sha256` those of the study alone.
+    gives the reason of each method that made no image, `missing_extras` the extra of spectac that some of these need;
+    `vois` is None where none could be placed; `warnings` are those on the comparison itself; `calibration` says where
+    the scale comes from ("" without one), which is `cps_per_kbq`; `watched` names what `Made.course` holds after each
+    iteration; `inputs_sha256` has a digest for every file read, `study_sha256` those of the study alone.
     """
 
     study: Study
@@ -120,6 +120,7 @@ class Comparison:
     outline: Outline | None
     made: Mapping[str, Made]
     refused: Mapping[str, str]
+    missing_extras: Mapping[str, str]
     reference: Reference | None
     vois: Vois | None
     tracer: str | None

@@ -18,8 +18,7 @@ from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.simulate.acquire import Expected, Patient, expected_counts
 from spectac.simulate.anatomy import LABEL
-from spectac.simulate.cohort.folder import TRACERS
-from spectac.simulate.cohort.run import seeds
+from spectac.simulate.cohort.patient import TRACERS, seeds
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import SCANNERS, Scanner
 from spectac.simulate.tracer import draw_uptake

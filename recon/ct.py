@@ -21,7 +21,7 @@ from scipy.ndimage import binary_dilation
 from spectac.recon import filters
 from spectac.recon.ct_body import body_mask
 from spectac.recon.device import cpu_threads
-from spectac.recon.errors import InputError
+from spectac.recon.errors import InputError, MissingExtraError
 from spectac.recon.resample import resample
 from spectac.recon.rigid import RigidShift
 from spectac.recon.types import Array, Grid, Image, MuMap
@@ -308,7 +308,7 @@ def _simpleitk() -> Any:
     try:
         import SimpleITK
     except ImportError:
-        raise InputError("registering a CT needs SimpleITK: pip install 'spectac[ct]'") from None
+        raise MissingExtraError("registering a CT needs SimpleITK", "ct") from None
     return SimpleITK
 
 

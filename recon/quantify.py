@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from spectac.recon.errors import InputError
+from spectac.recon.errors import InputError, MissingExtraError
 from spectac.recon.types import Array
 
 STRIATAL_ML = 11.2
@@ -192,7 +192,7 @@ def ssim(values: Array, reference: Array, mask: Array | None = None, *, data_ran
     try:
         from skimage.metrics import structural_similarity
     except ImportError:
-        raise InputError("SSIM needs scikit-image: pip install 'spectac[report]'") from None
+        raise MissingExtraError("SSIM needs scikit-image", "report") from None
     _, similar = structural_similarity(
         image, truth, data_range=spread, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
     )

@@ -157,8 +157,8 @@ def batch(
     work: Annotated[str | None, typer.Option(hidden=True, metavar="MODULE:FUNCTION")] = None,
 ) -> None:
     """Compare the methods on many studies: DIR/index.html, summary.csv, a report each; resumed by the same command."""
-    from spectac.app.batch import make_batch
-    from spectac.app.batch_study import WORK
+    from spectac.app.batch.request import WORK, BatchRequest
+    from spectac.app.batch.run import make_batch
     from spectac.app.comparison import CompareRequest
     from spectac.app.run import Request
 
@@ -180,20 +180,17 @@ def batch(
         device=device,
         given=given,
     )
+    request = BatchRequest(
+        CompareRequest(base, normals=normals, tracer=tracer, anonymous=anonymous),
+        named_methods(methods),
+        extend_ct,
+        assume_aligned,
+        tube_voltage_kv,
+        mu_map_kev,
+        work=WORK if work is None else work,
+    )
     try:
-        lines = make_batch(
-            listed,
-            CompareRequest(base, normals=normals, tracer=tracer, anonymous=anonymous),
-            named_methods(methods),
-            output,
-            scheduler=scheduler,
-            workers=workers,
-            extend_ct=extend_ct,
-            assume_aligned=assume_aligned,
-            tube_voltage_kv=tube_voltage_kv,
-            mu_map_kev=mu_map_kev,
-            work=WORK if work is None else work,
-        )
+        lines = make_batch(listed, request, output, scheduler=scheduler, workers=workers)
     except KeyboardInterrupt as stopped:
         raise Interrupted(str(stopped)) from None
     for line in lines:
