@@ -17,7 +17,7 @@ from spectac.recon.calibration import calibrate as calibration_of
 from spectac.recon.calibration import concentration_kbq_per_ml, write_calibration
 from spectac.recon.contour_preview import largest
 from spectac.recon.filters import gaussian
-from spectac.recon.io import read_study
+from spectac.recon.io import open_study
 from spectac.recon.io.nifti import read_labels
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import coefficient_of_variation
@@ -74,7 +74,7 @@ def calibrate(
         raise InputError(f"--wall-mm must lie between 0 and {EDGE_MM:g} mm, not {wall_mm:g}")
     if voi is not None and not voi.is_file():
         raise InputError(f"{voi}: no such file")
-    opened = read_study(study, given)
+    opened = open_study(study, given)
     when, notes = _time_of_assay(assayed, opened.acquisition.start)
     concentration_kbq_per_ml(activity_mbq, volume_ml, when, opened.acquisition.nuclide, opened.acquisition.start)
     solver = StudySolver(opened, settings)

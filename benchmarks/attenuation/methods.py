@@ -9,11 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.attenuation.patients import Case
-from spectac.recon import AttenuationModel, Chang, GivenMap, Image, InputError, MuMap, NoAttenuation, Result, UniformMap
+from spectac.recon import (
+    AttenuationModel,
+    Chang,
+    GivenMap,
+    Image,
+    InputError,
+    MuMap,
+    NoAttenuation,
+    ReconstructionSettings,
+    Result,
+    UniformMap,
+)
 from spectac.recon.attenuation import Solver
-from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.resample import down_to, resample
 from spectac.recon.scatter import projections
+from spectac.recon.settings import ProjectionSettings
 from spectac.simulate.cohort.patient_arrays import correction
 
 TUNED = ("chang best, true outline", "uniform tuned, data outline", "uniform tuned, true outline")
@@ -36,7 +48,9 @@ class SharingSolver(StudySolver):
     """
 
     def __init__(self, case: Case) -> None:
-        super().__init__(case.study, projections(case.study, "auto"), Settings())
+        super().__init__(
+            case.study, projections(case.study, ProjectionSettings(scatter="auto")), ReconstructionSettings()
+        )
         self._images: dict[str, tuple[Image, float]] = {}
         self._charged: set[str] = set()
         self.borrowed_s = 0.0

@@ -24,6 +24,7 @@ from spectac.recon import (
     EnergyWindow,
     GivenMap,
     NoAttenuation,
+    ReconstructionSettings,
     Study,
     UniformMap,
     default_grid,
@@ -99,7 +100,9 @@ def main() -> None:
         ideal: dict[str, float] = {}
         for way in ways(head, expected_energy(expected)):
             result = reconstruct(
-                study_of(expected, way.primary_only), way.model, scatter=way.scatter, resolution=way.resolution
+                study_of(expected, way.primary_only),
+                way.model,
+                ReconstructionSettings(scatter=way.scatter, resolution=way.resolution),
             )
             values = result.image.values / expected.cps_per_kbq
             pictures[tracer][way.name] = values

@@ -12,9 +12,9 @@ import numpy as np
 
 from spectac.recon.collimator import Collimator
 from spectac.recon.errors import FileError, InputError, naming
-from spectac.recon.given import NOTHING_GIVEN, Given
 from spectac.recon.io.arcs import head_starts_deg
 from spectac.recon.io.sealed_hdf5 import flaw, sealed
+from spectac.recon.settings import StudySettings
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Injection, Study
 
 FORMAT = "spectac-study"
@@ -78,7 +78,9 @@ def write_study(path: str | os.PathLike[str], study: Study) -> None:
             raise FileError(path, f"a text of the study cannot be stored: {error}") from error
 
 
-def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: Given = NOTHING_GIVEN) -> Study:
+def read_study(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: StudySettings | None = None
+) -> Study:
     """Study from a file that `write_study` made.
 
     Assumes: a file without user block, or with one of zeros (made or changed by other programs), is undamaged.
@@ -87,7 +89,7 @@ def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     ----------
     path : path-like, or a list with one
         The file.
-    given : Given
+    given : StudySettings
         Replaces what the file says, with a line of history for each.
 
     Raises
@@ -247,7 +249,7 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group:
     return group
 
 
-def _with_given(study: Study, given: Given) -> Study:
+def _with_given(study: Study, given: StudySettings) -> Study:
     """Study with the user's values in place of the file's, and a line of history for each."""
     acquisition, views = study.acquisition, study.acquisition.views
     for name in ("rotation", "step_deg"):

@@ -14,6 +14,7 @@ from spectac.app.run import Request, run
 from spectac.recon import EnergyWindow, Study
 from spectac.recon.io import hdf5
 from spectac.recon.scatter import projections
+from spectac.recon.settings import ProjectionSettings
 
 QUICK = Request(iterations=1, subsets=2, resolution=False, device="cpu")
 LUTETIUM = {
@@ -153,6 +154,9 @@ def test_info_takes_the_options_that_its_warnings_name(study, tmp_path, info):
 
 
 def test_described_projections_keep_their_own_window(study):
-    facts = describe(study, projections(study, "dew", "peak", dew_k=0.5, scatter_windows="low below"))
+    facts = describe(
+        study,
+        projections(study, ProjectionSettings(scatter="dew", photopeak="peak", dew_k=0.5, scatter_windows="low below")),
+    )
     assert facts["scatter"].startswith("dew, k = 0.5")
     assert [window["name"] for window in facts["windows"] if window["scatter"]] == ["low below"]
