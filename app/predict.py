@@ -33,7 +33,7 @@ def predict(
     options = {"fallback": "yes" if fallback else "no"} | ({} if weights is None else {"weights": str(weights)})
     opened = open_study(study, given)
     model: Any = build(options)
-    solver = StudySolver(opened, ReconstructionSettings(scatter=chosen))
+    solver = StudySolver(opened, ReconstructionSettings(photopeak=chosen.photopeak))
     mu, spread, model_notes = model.estimate(solver)
     notes = tuple(dict.fromkeys((*opened.warnings, *solver.notes, *model_notes)))
     stem, ending = output.name.split(".nii")

@@ -112,7 +112,7 @@ def read_study(
                 study = _read(file)
         except (OSError, RuntimeError, KeyError) as error:
             raise InputError(f"cannot be read as HDF5, it is damaged or cut short ({error})") from error
-    return _with_given(study, given)
+    return study if given is None else _with_given(study, given)
 
 
 def _write(file: h5py.File, study: Study) -> None:
@@ -257,7 +257,8 @@ def _with_given(study: Study, given: StudySettings) -> Study:
             raise InputError(
                 f"--{name.replace('_', '-')} cannot change a study in HDF5, which has an angle for each view"
             )
-    changes: dict[str, Any] = {name: getattr(given, name) for name in ("nuclide", "collimator", "start", "pixel_mm")}
+    changes: dict[str, Any] = {name: getattr(given, name) for name in ("nuclide", "start", "pixel_mm")}
+    changes["collimator"] = given.response
     if given.radius_mm is not None:
         changes["radii_mm"] = np.full(views, given.radius_mm)
     if given.head_angles_deg is not None:

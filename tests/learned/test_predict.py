@@ -22,7 +22,7 @@ from spectac.recon.attenuation import uniform_map  # noqa: E402
 from spectac.recon.pipeline import StudySolver  # noqa: E402
 from spectac.recon.resample import on_field, resample  # noqa: E402
 from spectac.recon.scatter import projections  # noqa: E402
-from spectac.recon.settings import ProjectionSettings
+from spectac.recon.settings import ProjectionSettings  # noqa: E402
 from spectac.recon.tissues import water_per_cm  # noqa: E402
 from spectac.simulate.cohort.patient_arrays import LEAST_SHARE  # noqa: E402
 

@@ -48,7 +48,7 @@ def read_study(
         raise InputError("a DICOM study needs at least one file, got an empty list")
     if len(paths) == 1 and paths[0].is_dir():
         paths, notes = _raw_files_in(paths[0])
-    parts = without_copies(_read_all(paths, given, notes), notes)
+    parts = without_copies(_read_all(paths, given or StudySettings(), notes), notes)
     return merged([part.path for part in parts], with_one_axis(parts), notes)
 
 

@@ -99,7 +99,7 @@ def read_study(
     claims: list[list[AxisClaim]] = []
     for one in paths:
         with naming(one):
-            study, claimed = _read_one(one, given)
+            study, claimed = _read_one(one, given or StudySettings())
         studies.append(study)
         claims.append(claimed)
     merged = _merged(paths, studies, notes)
@@ -136,7 +136,8 @@ def _merged(paths: list[Path], studies: list[Study], notes: list[str]) -> Study:
     is_copy = [any(_is_copy(study, other) for other in studies[:n]) for n, study in enumerate(studies)]
     if any(is_copy):
         notes.append(f"left out as copies of other headers: {', '.join(p.name for p in compress(paths, is_copy))}")
-        paths, studies = ([*compress(items, (not one for one in is_copy))] for items in (paths, studies))
+        kept = [not one for one in is_copy]
+        paths, studies = [*compress(paths, kept)], [*compress(studies, kept)]
     first = studies[0]
     for path, other in zip(paths[1:], studies[1:], strict=True):
         if difference := _difference(first.acquisition, other.acquisition):

@@ -23,7 +23,6 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from spectac.recon import Acquisition, EnergyWindow, Injection, Study, open_study
 from spectac.recon.collimator import collimator
 from spectac.recon.errors import InputError
-from spectac.recon.io import open_study
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.scatter import photopeak_index
 from spectac.recon.settings import StudySettings
