@@ -122,13 +122,14 @@ class TrainingSettings:
             values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not a TOML file: {error}") from None
-        known = cls.__pydantic_fields__
+        known: dict[str, Any] = cls.__pydantic_fields__  # type: ignore[attr-defined]
         if unknown := sorted(set(values) - set(known)):
             raise InputError(f"{path}: unknown key {', '.join(unknown)}; known keys: {', '.join(sorted(known))}")
         if missing := sorted({"training", "validation"} - set(values)):
             raise InputError(f"{path}: {' and '.join(missing)} missing: name the folders of two cohorts")
         try:
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+            plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+            return cls(**plain)
         except ValidationError as error:
             key = str(error.errors()[0]["loc"][0])
             raise InputError(f"{path}: {key} = {values[key]!r}, it needs {known[key].description}") from None
