@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from spectac.recon.errors import InputError
 
 Text = Annotated[str, Field(description="a text")]
+OptionalText = Annotated[str | None, Field(description="a text")]
 Count = Annotated[int, Field(ge=1, description="a whole number, at least 1")]
 Natural = Annotated[int, Field(ge=0, description="a whole number that is not negative")]
 Share = Annotated[float, Field(ge=0, lt=1, description="a number in [0, 1)")]
@@ -80,7 +81,7 @@ class TrainingSettings:
     training: Text
     validation: Text
     target: Target = "map"
-    begin_with: Text | None = None
+    begin_with: OptionalText = None
     widths: Widths = (32, 64, 96, 128)
     dropout: Share = 0.1
     epochs: Count = 30
