@@ -100,12 +100,12 @@ def input_doubts(solver: Solver, photopeak: Image, scatter: Image | None, covera
     --------
     >>> from spectac.learned.estimate import TrainedNetwork, shipped_weights
     >>> from spectac.recon import Study
-    >>> from spectac.recon.pipeline import Settings, StudySolver
-    >>> from spectac.recon.scatter import projections
+    >>> from spectac.recon.pipeline import StudySolver
+    >>> from spectac.recon.settings import ReconstructionSettings
     >>> from spectac.simulate.scanner import Scanner
     >>> scanner = Scanner("tiny", "siemens-lehr", matrix=(16, 16), pixel_mm=16.0, views=16, scheme="photopeak")
     >>> study = Study(scanner.acquisition("I-123"), scanner.windows("I-123"), np.ones((1, 16, 16, 16)))
-    >>> solver = StudySolver(study, projections(study, "none"), Settings(device="cpu"))
+    >>> solver = StudySolver(study, ReconstructionSettings(scatter="none", device="cpu"))
     >>> coverage = TrainedNetwork.read(shipped_weights()).coverage
     >>> input_doubts(solver, solver.preview(), None, coverage)[0][:35]
     'the photopeak holds 4.1e+03 counts,'

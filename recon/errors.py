@@ -59,6 +59,11 @@ class FileError(InputError):
         The file or folder.
     reason : object
         What is wrong with it, and what to do.
+
+    Examples
+    --------
+    >>> str(FileError("scan.dcm", "cut short"))
+    'scan.dcm: cut short'
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: object) -> None:
@@ -71,6 +76,11 @@ class FileError(InputError):
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Let every InputError of the block name this file, but for those that name a file already.
+
+    Parameters
+    ----------
+    path : path-like
+        The file or folder.
 
     Raises
     ------

@@ -60,9 +60,12 @@ def reconstruct(
 
     Examples
     --------
-    >>> from spectac.recon import ReconstructionSettings, UniformMap, reconstruct
-    >>> result = reconstruct(study, UniformMap(0.15), ReconstructionSettings(iterations=2, subsets=2))
-    >>> result.image.unit
+    >>> from spectac.recon import Acquisition, EnergyWindow
+    >>> acquisition = Acquisition(
+    ...     np.arange(0.0, 360.0, 30.0), np.full(12, 140.0), (2, 32), (4.0, 4.0), np.full(12, 10.0), "Tc-99m", None
+    ... )
+    >>> study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 12, 2, 32)))
+    >>> reconstruct(study, settings=ReconstructionSettings(resolution=False, subsets=3)).image.unit
     'cps/mL'
     """
     model = NoAttenuation() if attenuation is None else attenuation

@@ -105,7 +105,26 @@ def preview_factors(pixel_mm: tuple[float, float]) -> tuple[int, int]:
 
 
 def placed(image: Image, grid: Grid) -> Image:
-    """Image resampled to the grid of a preview."""
+    """Image on the grid of a preview.
+
+    Parameters
+    ----------
+    image
+        Image on any grid.
+    grid
+        Grid of the preview.
+
+    Returns
+    -------
+    Image
+        The image, resampled.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((2, 2, 2), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> placed(Image(np.ones((2, 2, 2)), grid, "cps/mL"), grid).values.shape
+    (2, 2, 2)
+    """
     return replace(image, values=resample(image.values, image.grid, grid), grid=grid)
 
 

@@ -108,7 +108,9 @@ def _requirement(cls: type, error: ValidationError) -> str:
     context = first.get("ctx", {})
     if first["type"] == "value_error":
         return str(context["error"])
-    names = [option for option in options(cls) if option.field in first["loc"]]
+    declared = options(cls)
+    place = first["loc"][0]
+    names = [declared[place]] if isinstance(place, int) else [option for option in declared if option.field == place]
     if not names:
         return f"{cls.__name__}: {first['msg']}"
     if "expected" in context:
@@ -395,7 +397,7 @@ class ReconstructionSettings(ProjectionSettings):
     calibration: Annotated[
         Path | None, Setting("Calibration of spectac calibrate: images in kBq/mL.", metavar="FILE")
     ] = None
-    device: Annotated[str, Setting("auto (the GPU where one works), cpu or cuda.")] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Setting("auto (the GPU where one works), cpu or cuda.")] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()

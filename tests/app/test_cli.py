@@ -16,10 +16,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-import typer
 
 from spectac import app as package
-from spectac.app.cli import app, main
+from spectac.app.cli import COMMANDS, app, main
 from spectac.recon import Acquisition, Collimator, EnergyWindow, MuMap, Study, SystemModel, default_grid, open_study
 from spectac.recon.io.hdf5 import write_study
 from spectac.recon.io.nifti import write_mu_map
@@ -162,14 +161,14 @@ def test_config_gives_defaults_and_the_command_line_wins(here, study_file, tmp_p
         (("--attenuation", "map", "--mu-map", "absent.nii"), "absent.nii"),
         (("--subsets", "20"), "use at most 6 subsets"),
         (("--iterations", "0"), "iterations"),
-        (("--algorithm", "magic"), "'magic' is not one of osem, mlem, map, fbp"),
+        (("--algorithm", "magic"), "--algorithm must be one of osem, mlem, map, fbp, not 'magic'"),
         (("--algorithm", "map"), "--prior-beta"),
         (("--post-filter", "gaussian"), "gaussian"),
         (("--psf", "wide"), "--psf needs SIGMA0_MM:SLOPE"),
         (("--collimator", "magic"), "use one of siemens-lehr"),
         (("--collimator", "ge-lehr", "--psf", "1:0"), "not both"),
         (("--radius-mm", "30"), "check the radius"),
-        (("--radius-mm", "-3"), "--radius-mm must be a number above 0, not -3"),
+        (("--radius-mm", "-3"), "--radius-mm must be above 0, not -3"),
         (("--nuclide", "Xx-1"), "nuclide 'Xx-1' is not known: use one of Tc-99m"),
         (("--nuclide", "I-131"), "no energy window holds the 364.489 keV line"),
         (("--photopeak", "other"), "there is no energy window 'other'"),
@@ -249,8 +248,7 @@ def test_a_file_name_that_is_no_text_costs_nothing(study_file, tmp_path):
 def test_every_option_named_in_a_message_exists():
     """A way out that a message offers must be one; those of the readers must exist wherever a study is read."""
     root = Path(package.__file__).parents[1]
-    commands = {command.name: {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
-                for command in typer.main.get_command(app).commands.values()}  # fmt: skip
+    commands = {name: {o for p in app.commands[name].params for o in (*p.opts, *p.secondary_opts)} for name in COMMANDS}
     reading = set.intersection(*(commands[name] for name in ("info", "reconstruct", "compare", "calibrate", "export")))
     named = {
         (path.relative_to(root), option)
@@ -381,7 +379,7 @@ def test_config_spells_options_as_the_command_line_does(here, study_file, tmp_pa
     assert here("reconstruct", study_file, "-o", tmp_path / "out", "--config", config).returncode == 0
     parameters = json.loads((tmp_path / "out" / "record.json").read_text())["parameters"]
     assert parameters["resolution"] is False
-    assert parameters["given"] == {"head_angles": "90"}
+    assert parameters["given"] == {"head_angles": [90.0]}
     config.write_text("subsets = true\n")
     refused(
         here("reconstruct", study_file, "-o", tmp_path / "out", "--config", config), "subsets = True has the wrong type"

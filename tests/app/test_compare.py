@@ -188,7 +188,11 @@ def test_an_earlier_run_s_images_do_not_stay(result, place):
     )
     compare_study(place / "study.h5", request, place / "again")
     before = {path.name for path in (place / "again" / "images").iterdir()}
-    compare_study(place / "study.h5", replace(request, methods=("uniform",)), place / "again")
+    compare_study(
+        place / "study.h5",
+        replace(request, comparison=replace(request.comparison, methods=("uniform",))),
+        place / "again",
+    )
     after = {path.name for path in (place / "again" / "images").iterdir()}
     assert "none.nii.gz" in before
     assert "none.nii.gz" not in after

@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 from spectac.app.cli import main
-from spectac.app.export import export
+from spectac.app.export import export_study
 from spectac.recon import (
     Acquisition,
     EnergyWindow,
@@ -29,6 +29,7 @@ from spectac.recon.collimator import collimator
 from spectac.recon.io import open_study
 from spectac.recon.io.hdf5 import write_study
 from spectac.recon.io.nifti import write_mu_map
+from spectac.recon.settings import MapSettings
 
 PEER = sys.executable if importlib.util.find_spec("pytomography") else os.environ.get("SPECTAC_PYTOMOGRAPHY_PYTHON")
 
@@ -114,7 +115,7 @@ def test_the_study_comes_back_from_every_target(capsys, monkeypatch, tmp_path, f
 @pytest.mark.parametrize("target", ["stir", "simind"])
 def test_an_exported_map_corrects_as_the_nifti_does(tmp_path, files, study, target):
     """--attenuation map takes the exported map by its content: the same map to float32, hence the same image."""
-    export(study, target, tmp_path, mu_map=files / "mu.nii.gz")
+    export_study(study, target, tmp_path, MapSettings(mu_map=files / "mu.nii.gz"))
     name = {"stir": "mu_map.hv", "simind": "mu_map.hct"}[target]
     mu = MapFile(str(files / "mu.nii.gz"))
     given = reconstruct(study, mu, ReconstructionSettings(iterations=2, subsets=4, resolution=False, device="cpu"))
@@ -135,9 +136,11 @@ def test_an_exported_map_corrects_as_the_nifti_does(tmp_path, files, study, targ
 
 
 def test_an_interfile_map_goes_along_as_well(tmp_path, files, study):
-    lines = export(replace(study, warnings=("odd",)), "stir", tmp_path / "a", mu_map=files / "mu.nii.gz")
+    lines = export_study(
+        replace(study, warnings=("odd",)), "stir", tmp_path / "a", MapSettings(mu_map=files / "mu.nii.gz")
+    )
     assert "note: odd" in lines
-    export(study, "pytomography", tmp_path / "b", mu_map=tmp_path / "a" / "mu_map.hv")
+    export_study(study, "pytomography", tmp_path / "b", MapSettings(mu_map=tmp_path / "a" / "mu_map.hv"))
     grid = default_grid(study.acquisition)
     # PyTomography's axes are [x, y, z].
     assert np.array_equal(np.load(tmp_path / "b" / "mu_map.npy"), 0.15 * _disc(grid).transpose(2, 1, 0))
@@ -146,7 +149,7 @@ def test_an_interfile_map_goes_along_as_well(tmp_path, files, study):
 def test_dicom_has_what_pytomography_takes_in_its_own_way(tmp_path, study):
     """The corner of the volume at the top row for every head, never y = 0, and no Mediso."""
     mediso = replace(study, patient={"Manufacturer": "Mediso"})
-    export(mediso, "pytomography", tmp_path / "a")
+    export_study(mediso, "pytomography", tmp_path / "a")
     data = pydicom.dcmread(tmp_path / "a" / "projections.dcm")
     assert data.Manufacturer != "Mediso"
     assert "RescaleSlope" not in data
@@ -157,11 +160,11 @@ def test_dicom_has_what_pytomography_takes_in_its_own_way(tmp_path, study):
     back = open_study(tmp_path / "a" / "projections.dcm")
     assert back.acquisition.axis_lps_mm == pytest.approx((2.0, -10.0, -21.0))
     corner = replace(study.acquisition, axis_lps_mm=(2.0, 93.0, -21.0))
-    export(replace(study, acquisition=corner), "pytomography", tmp_path / "b")
+    export_study(replace(study, acquisition=corner), "pytomography", tmp_path / "b")
     item = pydicom.dcmread(tmp_path / "b" / "projections.dcm").DetectorInformationSequence[0]
     assert 0 < item.ImagePositionPatient[1] < 0.01
     nowhere = replace(study.acquisition, axis_lps_mm=None)
-    lines = export(replace(study, acquisition=nowhere), "pytomography", tmp_path / "c")
+    lines = export_study(replace(study, acquisition=nowhere), "pytomography", tmp_path / "c")
     assert any("position of the rotation axis is unknown" in line for line in lines)
     item = pydicom.dcmread(tmp_path / "c" / "projections.dcm").DetectorInformationSequence[0]
     assert item.ImagePositionPatient == [-93, -93, 21]
@@ -171,7 +174,7 @@ def test_dicom_has_what_pytomography_takes_in_its_own_way(tmp_path, study):
 def test_what_is_printed_stays_beside_the_files(tmp_path, files, study, target):
     """README.txt says the same as the screen, with names that still hold when the folder is moved."""
     odd = replace(study, warnings=("odd",))
-    *lines, _ = export(odd, target, tmp_path / "out", mu_map=files / "mu.nii.gz")
+    *lines, _ = export_study(odd, target, tmp_path / "out", MapSettings(mu_map=files / "mu.nii.gz"))
     kept = (tmp_path / "out" / "README.txt").read_text(encoding="utf-8").splitlines()
     assert kept == [line.replace(f"{tmp_path / 'out'}/", "") for line in lines]
     assert "note: odd" in kept
@@ -214,7 +217,7 @@ def test_anonymous_leaves_no_patient_in_any_file(capsys, monkeypatch, tmp_path, 
 
 def test_the_line_of_the_resolution_is_the_collimators(tmp_path, study):
     """The printed line follows sigma(distance), a curve, to the 0.2 mm or less that it says itself."""
-    lines = export(study, "pytomography", tmp_path)
+    lines = export_study(study, "pytomography", tmp_path)
     (line,) = [line for line in lines if "resolution of siemens-lehr" in line]
     slope, sigma0_cm = (float(number) for number in line.split("((")[1].split("))")[0].split(","))
     distance = np.array([37.5, 150.0, 262.5])
@@ -226,7 +229,7 @@ def test_the_line_of_the_resolution_is_the_collimators(tmp_path, study):
 
 def refused(study, tmp_path, message, target="stir", **options):
     with pytest.raises(InputError, match=message):
-        export(study, target, tmp_path / "out", **options)
+        export_study(study, target, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
@@ -240,16 +243,16 @@ def test_refusals(tmp_path, files, study):
     refused(oblong, tmp_path, "pixels must be square", "pytomography")
     refused(replace(study, counts=study.counts + 0.5), tmp_path, "stores whole counts", "pytomography")
     wrong = replace(study, acquisition=replace(acquisition, nuclide="I-123"))
-    lines = export(wrong, "stir", tmp_path / "converted", mu_map=files / "mu.nii.gz")
+    lines = export_study(wrong, "stir", tmp_path / "converted", MapSettings(mu_map=files / "mu.nii.gz"))
     assert any("at 140.511 keV: each voxel was converted to 158.97 keV" in line for line in lines)
     with pytest.raises(InputError, match="--mu-map-kev belongs to --mu-map"):
-        export(study, "stir", tmp_path / "lone", mu_map_kev=511.0)
+        export_study(study, "stir", tmp_path / "lone", MapSettings(mu_map_kev=511.0))
     grid = default_grid(acquisition)
     write_mu_map(tmp_path / "per_mm.nii.gz", MuMap(0.015 * _disc(grid), grid, 140.511))
-    refused(study, tmp_path, "must be in 1/cm", mu_map=tmp_path / "per_mm.nii.gz")
+    refused(study, tmp_path, "must be in 1/cm", maps=MapSettings(mu_map=tmp_path / "per_mm.nii.gz"))
     far = replace(grid, affine_lps=grid.affine_lps + 1000 * np.eye(4)[:, [3, 3, 3, 0]].T)
     write_mu_map(tmp_path / "far.nii.gz", MuMap(0.15 * _disc(grid), far, 140.511))
-    refused(study, tmp_path, "beside the reconstructed field", mu_map=tmp_path / "far.nii.gz")
+    refused(study, tmp_path, "beside the reconstructed field", maps=MapSettings(mu_map=tmp_path / "far.nii.gz"))
 
 
 def test_older_files_are_never_mixed_in(capsys, monkeypatch, tmp_path, files):
@@ -293,7 +296,7 @@ numpy.save(f"{folder}/image.npy", image.numpy().transpose(2, 1, 0))
 @pytest.mark.parametrize("target", ["pytomography", "simind"])
 def test_pytomography_makes_the_same_image_of_it(tmp_path, files, study, figure, target):
     """Read by PyTomography's own readers, corrected by the exported map: its image is spectac's, not a mirror of it."""
-    export(study, target, tmp_path, mu_map=files / "mu.nii.gz")
+    export_study(study, target, tmp_path, MapSettings(mu_map=files / "mu.nii.gz"))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [str(PEER), "-c", LOAD, target, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

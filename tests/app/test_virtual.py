@@ -139,10 +139,10 @@ def test_a_full_disk_leaves_nothing(here, coarse, tmp_path, monkeypatch):
 def test_bad_requests_are_refused_in_one_line(here, coarse, tmp_path):
     out = tmp_path / "out"
     for more, text in (
-        (("--tracer", "fdg"), "--tracer 'fdg' is not one of dat, perfusion, randomised"),
-        (("--tracer", "mixed"), "not one of dat"),
-        (("--scanner", "none"), "--scanner 'none' is not one of small"),
-        (("--format", "nifti"), "--format 'nifti' is not one of dicom, hdf5"),
+        (("--tracer", "fdg"), "--tracer must be one of dat, perfusion, randomised, not 'fdg'"),
+        (("--tracer", "mixed"), "must be one of dat"),
+        (("--scanner", "none"), "--scanner must be one of small, not 'none'"),
+        (("--format", "nifti"), "--format must be one of dicom, hdf5, not 'nifti'"),
         (("--nuclide", "F-18"), "F-18"),
         (("--counts", "0"), "--counts must be above 0"),
         (("--counts", "nan"), "--counts must be above 0"),
@@ -199,19 +199,21 @@ def test_a_cohort_names_its_failures(cohort, tmp_path):
 
 def test_a_stopped_cohort_says_how_to_go_on(cohort, tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_INTERRUPT", "5")
-    refused(cohort(), f"interrupted: 4 of 7 patients are in {tmp_path / 'out'}; the same command goes on", code=130)
+    refused(
+        cohort(), f"interrupted: 4 of 7 patients are done in {tmp_path / 'out'}, the same command goes on", code=130
+    )
     monkeypatch.delenv("FAKE_INTERRUPT")
     monkeypatch.setenv("FAKE_FULL", "6")
-    refused(cohort(), "cache.nbi: No space left on device; 6 of 7 patients are there, the same command goes on")
+    refused(cohort(), f"cache.nbi: No space left on device; 6 of 7 patients are done in {tmp_path / 'out'}, the same")
     monkeypatch.delenv("FAKE_FULL")
     assert cohort().returncode == 0
 
 
 def test_bad_cohorts_are_refused_in_one_line(cohort, tmp_path):
     for more, text in (
-        (("--tracer", "fdg"), "not one of mixed, dat, perfusion, randomised"),
-        (("-n", "0"), "at least 1 patient"),
-        (("--shard-patients", "100"), "1 to 64"),
+        (("--tracer", "fdg"), "must be one of mixed, dat, perfusion, randomised"),
+        (("-n", "0"), "--patients must be at least 1"),
+        (("--shard-patients", "100"), "--shard-patients must be at most 64"),
         (("--simulation", "nowhere:simulate"), "cannot be imported"),
         (("--scheduler", "tcp://127.0.0.1:1"), "--scheduler or --workers"),
     ):

@@ -14,14 +14,12 @@ from spectac.recon import (
     InputError,
     MuMap,
     ReconstructionSettings,
-    RelativeDifferencePrior,
     Result,
     Study,
     SystemModel,
     default_grid,
     reconstruct,
 )
-from spectac.recon.backprojection import RampWindow
 from spectac.recon.filters import parse_post_filter
 from spectac.recon.pipeline import StudySolver
 
@@ -120,9 +118,8 @@ def small_study(**changes) -> Study:
 def test_post_filter_is_applied_once_to_the_result():
     study = small_study()
     plain = reconstruct(study, settings=ReconstructionSettings(iterations=2, subsets=4))
-    post_filter = parse_post_filter("gaussian:16")
-    filtered = reconstruct(study, settings=ReconstructionSettings(iterations=2, subsets=4, post_filter=post_filter))
-    np.testing.assert_array_equal(filtered.image.values, post_filter(plain.image).values)
+    filtered = reconstruct(study, settings=ReconstructionSettings(iterations=2, subsets=4, post_filter="gaussian:16"))
+    np.testing.assert_array_equal(filtered.image.values, parse_post_filter("gaussian:16")(plain.image).values)
     assert filtered.image.values.std() < plain.image.values.std()
 
 
@@ -192,18 +189,23 @@ def test_unknown_times_give_relative_units():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"algorithm": "magic"}, "'magic' is not one of osem, mlem, map, fbp"),
+        ({"algorithm": "magic"}, "--algorithm must be one of osem, mlem, map, fbp, not 'magic'"),
         ({"algorithm": "map"}, "needs a prior"),
-        ({"prior": RelativeDifferencePrior(1.0)}, "no other algorithm takes one"),
-        ({"fbp_filter": RampWindow()}, "belongs to algorithm fbp"),
+        ({"prior_beta": 1.0}, "no other algorithm takes one"),
+        ({"fbp_filter": "ramp"}, "belongs to algorithm fbp"),
         ({"subsets": 7}, "use at most 6 subsets"),
-        ({"device": "toaster"}, "'toaster' is not available"),
-        ({"grid": Grid.upright((5, 24, 24), (8.0, 8.0, 8.0), (0.0, 0.0, 0.0))}, "5 slices .* 6 rows"),
+        ({"device": "toaster"}, "--device must be one of auto, cpu, cuda, not 'toaster'"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         reconstruct(small_study(), settings=ReconstructionSettings(**settings))
+
+
+def test_a_grid_of_other_slices_is_refused():
+    grid = Grid.upright((5, 24, 24), (8.0, 8.0, 8.0), (0.0, 0.0, 0.0))
+    with pytest.raises(InputError, match=r"5 slices .* 6 rows"):
+        reconstruct(small_study(), settings=ReconstructionSettings(subsets=4), grid=grid)
 
 
 def test_fbp_refuses_a_map():

@@ -397,11 +397,11 @@ def test_a_named_window_sets_the_energy_of_the_line_that_it_holds():
         ([LOWER], {}, "no energy window holds the 140.511 keV line of Tc-99m"),
         ([PEAK], {"photopeak": "nope"}, "there is no energy window 'nope'"),
         ([PEAK, LOWER], {"photopeak": "lower"}, "window lower .* holds no line of Tc-99m"),
-        ([PEAK], {"method": "tew"}, "TEW needs"),
-        ([PEAK], {"method": "dew", "dew_k": 0.5}, "DEW needs a window below"),
-        ([PEAK, LOWER], {"method": "dew"}, "give --dew-k"),
-        ([PEAK, LOWER], {"method": "dew", "dew_k": -1.0}, "must be above 0"),
-        ([PEAK], {"method": "guess"}, "is not one of auto, none, dew, tew"),
+        ([PEAK], {"scatter": "tew"}, "TEW needs"),
+        ([PEAK], {"scatter": "dew", "dew_k": 0.5}, "DEW needs a window below"),
+        ([PEAK, LOWER], {"scatter": "dew"}, "give --dew-k"),
+        ([PEAK, LOWER], {"scatter": "dew", "dew_k": -1.0}, "must be above 0"),
+        ([PEAK], {"scatter": "guess"}, "--scatter must be one of auto, none, dew, tew"),
     ],
 )
 def test_impossible_requests_say_what_to_do(windows, arguments, message):

@@ -322,10 +322,10 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
 
 def test_settings_are_checked():
     for change, message in (
-        ({"patients": 0}, "at least 1 patient"),
+        ({"patients": 0}, "--patients must be at least 1"),
         ({"seed": -1}, "seed"),
-        ({"tracer": "fdg"}, "'fdg' is not one of mixed, dat"),
-        ({"shard_patients": 65}, "1 to 64"),
+        ({"tracer": "fdg"}, "--tracer must be one of mixed, dat, perfusion, randomised, not 'fdg'"),
+        ({"shard_patients": 65}, "--shard-patients must be at most 64"),
     ):
         with pytest.raises(InputError, match=message):
             settings(**change)

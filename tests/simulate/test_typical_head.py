@@ -13,7 +13,7 @@ def test_the_file_is_what_the_generator_makes_today():
     3.11, 3.12 and 3.13 alike. A shape that moves by 0.1 mm changes thousands.
     """
     labels, grid = template()
-    stored, stored_grid, _ = voi._template()
+    stored, stored_grid, _ = voi.template()
     assert stored_grid.same_as(grid)
     different = labels != stored
     assert np.count_nonzero(different) < 1e-5 * labels.size
@@ -25,7 +25,7 @@ def test_the_file_is_what_the_generator_makes_today():
 
 def test_the_head_is_straight_and_nearly_symmetric():
     """Pose without tilt: the midplane of the two caudates stands upright on x = 0; what differs are folds and veins."""
-    labels, grid, names = voi._template()
+    labels, grid, names = voi.template()
     numbers = {name: label for label, name in names.items()}
     z, y, x = grid.centres_mm()
     for name in ("caudate", "putamen", "thalamus"):

@@ -35,7 +35,7 @@ def agreement(folder: Path) -> list[dict[str, str]]:
 
 
 def pair(measure: str, value: float, told: float, reference: str = "ct", unit: str = "") -> Row:
-    return Row("chang", "done", "", measure, "putamen", value, unit, reference, told)
+    return Row("chang", measure, "putamen", value, unit, reference, told)
 
 
 def limits(row: dict[str, str], end: str) -> list[float]:

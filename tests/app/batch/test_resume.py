@@ -72,7 +72,10 @@ def test_a_study_is_done_as_long_as_batch_json_says_what_is_asked(tmp_path):
     write_done(target, asked_of(study, request), {"report.html": 6}, 1.5)
     assert seconds_of_done(target, study, request) == 1.5
     assert earlier_failure(target) is None
-    assert seconds_of_done(target, study, replace(request, methods=("none",))) is None
+    assert (
+        seconds_of_done(target, study, BatchRequest(CompareRequest(comparison=ComparisonSettings(methods=("none",)))))
+        is None
+    )
     for path, other in (
         (target / "report.html", "cut"),
         (target / "record.json", '{"other": 1}'),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spectac.app.batch.study_list import read_list
-from spectac.recon import InputError
+from spectac.recon import InputError, StudySettings
 
 NO_STUDIES = tuple(
     f"other{ending}" for ending in (".db", ".docx", ".html", ".ini", ".log", ".ods", ".tsv", ".xls", ".yaml", ".zip")
@@ -118,8 +118,8 @@ def test_a_csv_says_what_is_each_studys_own(tmp_path):
     assert first.path == tmp_path / "scans" / "a.dcm"
     assert first.methods == ("none", "ct")
     assert first.files == {"ct": tmp_path / "ct" / "a"}
-    assert first.given == {"nuclide": "I-123", "radius_mm": "142.5", "head_angles": "0,180"}
-    assert (second.methods, second.files, second.given) == (None, {"truth": tmp_path / "truth"}, {})
+    assert first.given == StudySettings(nuclide="I-123", radius_mm=142.5, head_angles_deg=(0, 180))
+    assert (second.methods, second.files, second.given) == (None, {"truth": tmp_path / "truth"}, StudySettings())
     assert third.path == Path("/elsewhere/b c.h5")
 
 
@@ -140,8 +140,8 @@ def test_a_csv_says_what_is_each_studys_own(tmp_path):
         ("study,name\na,summary.csv\n", "'summary.csv' is refused"),
         ("study\n..\n", "its path makes no name for a folder"),
         ("study,radius_mm\na,wide\n", "line 2: --radius-mm needs a number, not .wide"),
-        ("study,radius_mm\na,-3\n", "--radius-mm must be a number above 0, not -3"),
-        ("study,tracer\na,fdg\n", "line 2: tracer 'fdg' is not one of dat, perfusion"),
+        ("study,radius_mm\na,-3\n", "--radius-mm must be above 0, not -3"),
+        ("study,tracer\na,fdg\n", "line 2: --tracer must be one of dat, perfusion, not 'fdg'"),
         ("study,psf\na,1\n", "line 2: --psf needs SIGMA0_MM:SLOPE"),
         ("study,collimator\na,best\n", "line 2: collimator 'best' is not known"),
         ('study,head_angles\na,"0,x"\n', "line 2: --head-angles needs numbers"),

@@ -583,7 +583,7 @@ def test_control_characters_of_a_file_stay_out_of_messages(tmp_path):
     """A damaged text must not break the one line of an error."""
     path = save(tmp_path / "ct", axial_series())[9]
     path.write_bytes(path.read_bytes().replace(FRAME_UID.encode(), FRAME_UID.replace("826", "8\n6").encode()))
-    with pytest.raises(InputError, match=r"FrameOfReferenceUID is 1\.2\.8\?6\.0.*unlike"):
+    with pytest.raises(InputError, match=r"FrameOfReferenceUID is 1\.2\.8 6\.0.*unlike"):
         dicom_ct.read_series(tmp_path / "ct")
 
 

@@ -22,7 +22,6 @@ from spectac.recon import (
     reconstruct,
 )
 from spectac.recon.collimator import Collimator, collimator
-from spectac.recon.filters import parse_post_filter
 from spectac.recon.io.nifti import read_image, write_image
 from spectac.recon.io.sidecar import bids_keys
 
@@ -208,9 +207,8 @@ def test_attenuation_and_scatter_are_those_of_the_reconstruction(make_acquisitio
     study = Study(study.acquisition, windows, counts)
     grid = default_grid(study.acquisition)
     model = GivenMap(MuMap(np.full(grid.shape, 0.1), grid, 140.511))
-    smooth = parse_post_filter("gaussian:8")
     result = reconstruct(
-        study, model, ReconstructionSettings(iterations=1, subsets=1, scatter="tew", post_filter=smooth)
+        study, model, ReconstructionSettings(iterations=1, subsets=1, scatter="tew", post_filter="gaussian:8")
     )
     keys = bids_keys(study, result, {"algorithm": "osem", "iterations": 1, "subsets": 1})
     assert keys["TracerRadionuclide"] == "Tc99m"
