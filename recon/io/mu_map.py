@@ -9,9 +9,9 @@ from spectac.recon.ct import scale_energy
 from spectac.recon.errors import FileError, InputError, naming
 from spectac.recon.io import nifti
 from spectac.recon.io.content import NIFTI_ENDINGS, refuse_packed
-from spectac.recon.io.dicom import nm_image as dicom_nm_image
-from spectac.recon.io.dicom.file import name_of, open_dicom, plain
-from spectac.recon.io.dicom.nm_patient import read_patient
+from spectac.recon.io.dicom import nm_read_image
+from spectac.recon.io.dicom.elements import name_of, open_dicom, plain
+from spectac.recon.io.dicom.patient_elements import read_patient
 from spectac.recon.io.interfile import image as interfile_image
 from spectac.recon.io.interfile.dialect import SIMIND
 from spectac.recon.io.interfile.header import read_header
@@ -136,7 +136,7 @@ def _read_dicom(path: Path, energy_kev: float) -> tuple[MuMap, tuple[str, ...]]:
             raise FileError(path, "a DICOM CT slice, no map: attenuation ct takes the folder of its series")
         stated = plain("\\".join(image_type)) or "missing"
         raise FileError(path, f"{name_of('ImageType')} of this DICOM file is {stated[:80]}, not RECON TOMO: {convert}")
-    volume = dicom_nm_image.read_volume(path, transmission=True)
+    volume = nm_read_image.read_volume(path, transmission=True)
     unit = volume.unit or volume.item.text("Units")
     factor = None if unit is None else nifti.per_cm_factor(unit)
     notes: tuple[str, ...] = ()
