@@ -376,7 +376,7 @@ def judge(kind, seed, files, read, whole, good, keep=False):
         try:
             found = read(path)
         except (InputError, OSError) as error:
-            outcome = type(error).__name__
+            outcome = "InputError" if isinstance(error, InputError) else type(error).__name__
             message = str(error)
             if len(message.splitlines()) != 1 or not 10 < len(message) < 1500:
                 fault = f"not one clear line: {message!r}"
