@@ -12,12 +12,12 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedE
 
 from spectac.recon.ct import CTVolume, check_kvp
 from spectac.recon.errors import FileError, InputError
+from spectac.recon.io.content import first_bytes, refuse_packed
 from spectac.recon.io.dicom.ct_slice import Slice
 from spectac.recon.io.dicom.ct_stack import stack
 from spectac.recon.io.dicom.ct_write import write_series
 from spectac.recon.io.dicom.elements import Item, Notes, is_dicomdir, looks_like_dicom, name_of, open_dicom, shown
 from spectac.recon.io.dicom.patient_elements import PERSON, STUDY
-from spectac.recon.io.packed import refuse_packed
 
 __all__ = ["read_series", "write_series"]
 
@@ -234,16 +234,13 @@ def _join_nameless(groups: dict[str, list[Item]]) -> None:
 
 def _says_ct(file: Path) -> bool:
     """Tell from its bytes whether a file that cannot be used is a CT slice."""
-    with file.open("rb") as stream:
-        return _SAYS_CT.search(stream.read(4096)) is not None
+    return _SAYS_CT.search(first_bytes(file)) is not None
 
 
 def _header(file: Path, listed: bool) -> Item | None:
     """Header of a CT slice; None for files that are something else. A file listed by name must be DICOM."""
-    if not listed:
-        with file.open("rb") as stream:
-            if not looks_like_dicom(stream.read(4096)):
-                return None
+    if not listed and not looks_like_dicom(first_bytes(file)):
+        return None
     header = open_dicom(file, pixels=False)
     kind = header.text("SOPClassUID")
     if kind is None:
