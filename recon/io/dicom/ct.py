@@ -263,21 +263,21 @@ def _header(file: Path, listed: bool) -> Item | None:
     return header
 
 
-def _chosen(found: Sequence[_Series], wanted: str | int | None, label: str) -> _Series:
+def _chosen(all_series: Sequence[_Series], wanted: str | int | None, label: str) -> _Series:
     """The series of that number or UID, else the only one that is axial."""
-    listed = "; ".join(f"{one.described}, {shown(one.uid)}" for one in found)
+    listed = "; ".join(f"{one.described}, {shown(one.uid)}" for one in all_series)
     if wanted is not None:
-        fits = [one for one in found if str(wanted).strip() in (one.uid, one.number)]
+        fits = [one for one in all_series if str(wanted).strip() in (one.uid, one.number)]
         problem = f"{'several CT series have' if fits else 'no CT series has'} the number or UID {wanted}"
     else:
-        fits = [one for one in found if len(one.headers) >= _FEWEST_SLICES and one.axial]
-        problem = _not_one(found, fits)
+        fits = [one for one in all_series if len(one.headers) >= _FEWEST_SLICES and one.axial]
+        problem = _not_one(all_series, fits)
     if len(fits) == 1:
         return fits[0]
     raise FileError(label, f"{problem}; there are: {listed}")
 
 
-def _not_one(found: Sequence[_Series], fits: Sequence[_Series]) -> str:
+def _not_one(all_series: Sequence[_Series], fits: Sequence[_Series]) -> str:
     """Why no series or none of several is taken, and what to do."""
     if fits:
         people = {_text(one.headers[0], "PatientID") for one in fits} - {None}
@@ -287,8 +287,8 @@ def _not_one(found: Sequence[_Series], fits: Sequence[_Series]) -> str:
             "reconstruct --attenuation-option series=NUMBER)"
         )
     hint = ""
-    if sum(len(one.headers) for one in found) == 1:
+    if sum(len(one.headers) for one in all_series) == 1:
         hint = ": give the folder of all slices"
-    elif unplaced := [one for one in found if not one.headers[0].numbers("ImageOrientationPatient")]:
+    elif unplaced := [one for one in all_series if not one.headers[0].numbers("ImageOrientationPatient")]:
         hint = f" ({name_of('ImageOrientationPatient')} is missing in {unplaced[0].headers[0].path.name})"
     return f"no axial CT of at least {_FEWEST_SLICES} slices{hint}"
