@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from spectac.recon.errors import FileError, InputError, naming
+from spectac.recon.errors import FileError, InputError, MissingExtraError, naming
 
 
 def test_naming_names_the_file_of_an_error_that_names_none():
@@ -29,3 +29,11 @@ def test_a_file_error_of_a_worker_process_arrives_whole():
     error = pickle.loads(pickle.dumps(FileError("scan.dcm", "cut short")))
     assert isinstance(error, InputError)
     assert str(error) == "scan.dcm: cut short"
+
+
+def test_a_missing_package_names_its_extra_and_the_remedy():
+    error = MissingExtraError("registering a CT needs SimpleITK", "ct")
+    assert isinstance(error, InputError)
+    for same in (error, pickle.loads(pickle.dumps(error))):
+        assert same.extra == "ct"
+        assert str(same) == "registering a CT needs SimpleITK: pip install 'spectac[ct]'"
