@@ -34,8 +34,8 @@ def decimal_comma(text: str) -> str | None:
     >>> decimal_comma("70,5")
     '70.5'
     """
-    found = _COMMA.fullmatch(text)
-    return f"{found[1] or 0}.{found[2]}{found[3] or ''}" if found else None
+    match = _COMMA.fullmatch(text)
+    return f"{match[1] or 0}.{match[2]}{match[3] or ''}" if match else None
 
 
 def fitted(values: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -62,9 +62,9 @@ def fitted(values: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         if None in parts:
             left_out.append(keyword)
             continue
-        found = "\\".join(part for part in parts if part is not None)
-        fit[keyword] = found
-        if found != text.strip():
+        joined = "\\".join(part for part in parts if part is not None)
+        fit[keyword] = joined
+        if joined != text.strip():
             changed.append(keyword)
     notes = []
     if changed:
@@ -97,14 +97,14 @@ def _converted(vr: str, text: str) -> str | None:
     if vr in _LONGEST:
         cut = " ".join(text.split())[: _LONGEST[vr]].strip()
         return cut.upper() if vr == "CS" else cut
-    found = re.fullmatch(_NOTATIONS[vr], text) if vr in _NOTATIONS else None
-    if found is None:
+    match = re.fullmatch(_NOTATIONS[vr], text) if vr in _NOTATIONS else None
+    if match is None:
         return None
     if vr == "AS":
-        unit = found[2].upper()
-        return f"{int(found[1]):03d}{'Y' if unit in 'JA' else unit}"
-    numbers = "".join((part or "").zfill(2) for part in found.groups()[:3])
-    return numbers + (found[4] or "") if vr == "TM" else numbers
+        unit = match[2].upper()
+        return f"{int(match[1]):03d}{'Y' if unit in 'JA' else unit}"
+    numbers = "".join((part or "").zfill(2) for part in match.groups()[:3])
+    return numbers + (match[4] or "") if vr == "TM" else numbers
 
 
 _LONGEST = {"SH": 16, "LO": 64, "CS": 16}

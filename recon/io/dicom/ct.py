@@ -12,7 +12,7 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedE
 
 from spectac.recon.ct import CTVolume, check_kvp
 from spectac.recon.errors import FileError, InputError
-from spectac.recon.io.content import refuse_packed
+from spectac.recon.io.content import first_bytes, refuse_packed
 from spectac.recon.io.dicom.ct_slice import Slice
 from spectac.recon.io.dicom.ct_stack import stack
 from spectac.recon.io.dicom.ct_write import write_series
@@ -234,16 +234,13 @@ def _join_nameless(groups: dict[str, list[Item]]) -> None:
 
 def _says_ct(file: Path) -> bool:
     """Tell from its bytes whether a file that cannot be used is a CT slice."""
-    with file.open("rb") as stream:
-        return _SAYS_CT.search(stream.read(4096)) is not None
+    return _SAYS_CT.search(first_bytes(file)) is not None
 
 
 def _header(file: Path, listed: bool) -> Item | None:
     """Header of a CT slice; None for files that are something else. A file listed by name must be DICOM."""
-    if not listed:
-        with file.open("rb") as stream:
-            if not looks_like_dicom(stream.read(4096)):
-                return None
+    if not listed and not looks_like_dicom(first_bytes(file)):
+        return None
     header = open_dicom(file, pixels=False)
     kind = header.text("SOPClassUID")
     if kind is None:
@@ -266,21 +263,21 @@ def _header(file: Path, listed: bool) -> Item | None:
     return header
 
 
-def _chosen(found: Sequence[_Series], wanted: str | int | None, label: str) -> _Series:
+def _chosen(all_series: Sequence[_Series], wanted: str | int | None, label: str) -> _Series:
     """The series of that number or UID, else the only one that is axial."""
-    listed = "; ".join(f"{one.described}, {shown(one.uid)}" for one in found)
+    listed = "; ".join(f"{one.described}, {shown(one.uid)}" for one in all_series)
     if wanted is not None:
-        fits = [one for one in found if str(wanted).strip() in (one.uid, one.number)]
+        fits = [one for one in all_series if str(wanted).strip() in (one.uid, one.number)]
         problem = f"{'several CT series have' if fits else 'no CT series has'} the number or UID {wanted}"
     else:
-        fits = [one for one in found if len(one.headers) >= _FEWEST_SLICES and one.axial]
-        problem = _not_one(found, fits)
+        fits = [one for one in all_series if len(one.headers) >= _FEWEST_SLICES and one.axial]
+        problem = _not_one(all_series, fits)
     if len(fits) == 1:
         return fits[0]
     raise FileError(label, f"{problem}; there are: {listed}")
 
 
-def _not_one(found: Sequence[_Series], fits: Sequence[_Series]) -> str:
+def _not_one(all_series: Sequence[_Series], fits: Sequence[_Series]) -> str:
     """Why no series or none of several is taken, and what to do."""
     if fits:
         people = {_text(one.headers[0], "PatientID") for one in fits} - {None}
@@ -290,8 +287,8 @@ def _not_one(found: Sequence[_Series], fits: Sequence[_Series]) -> str:
             "reconstruct --attenuation-option series=NUMBER)"
         )
     hint = ""
-    if sum(len(one.headers) for one in found) == 1:
+    if sum(len(one.headers) for one in all_series) == 1:
         hint = ": give the folder of all slices"
-    elif unplaced := [one for one in found if not one.headers[0].numbers("ImageOrientationPatient")]:
+    elif unplaced := [one for one in all_series if not one.headers[0].numbers("ImageOrientationPatient")]:
         hint = f" ({name_of('ImageOrientationPatient')} is missing in {unplaced[0].headers[0].path.name})"
     return f"no axial CT of at least {_FEWEST_SLICES} slices{hint}"

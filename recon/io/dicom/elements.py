@@ -37,6 +37,7 @@ from pydicom.uid import (
 from pydicom.valuerep import STANDARD_VR
 
 from spectac.recon.errors import FileError, InputError
+from spectac.recon.io.content import first_bytes
 from spectac.recon.io.dicom.allowed_values import decimal_comma
 
 PYDICOM_ERRORS = (
@@ -98,8 +99,7 @@ def looks_like_dicom(start: bytes) -> bool:
 
 def is_dicomdir(path: Path) -> bool:
     """Tell from its content whether a file is a DICOMDIR, the table of contents of a medium."""
-    with path.open("rb") as file:
-        start = file.read(512)
+    start = first_bytes(path)[:512]
     return start[128:132] == b"DICM" and MediaStorageDirectoryStorage.encode() in start
 
 
@@ -318,8 +318,7 @@ def open_dicom(path: str | os.PathLike[str], *, pixels: bool = True) -> Item:
     if not source.is_file():
         raise FileError(path, "no such file")
     item = Item(Dataset(), source)
-    with source.open("rb") as file:
-        start = file.read(4096)
+    start = first_bytes(source)
     if not looks_like_dicom(start):
         raise FileError(path, "not a DICOM file: it has no DICM preamble and does not begin as DICOM does")
     if DeflatedExplicitVRLittleEndian.encode() in start:

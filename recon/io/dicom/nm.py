@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from spectac.recon.errors import FileError, InputError
+from spectac.recon.io.content import first_bytes
 from spectac.recon.io.dicom.elements import Item, looks_like_dicom, open_dicom
 from spectac.recon.io.dicom.nm_energy_windows import UnfitWindowsError
 from spectac.recon.io.dicom.nm_kind import kind_of
@@ -69,11 +70,8 @@ def holds_raw(folder: Path) -> bool:
 
 def _dicom_in(folder: Path) -> Iterator[Item]:
     for entry in sorted(folder.iterdir()):
-        if entry.is_file():
-            with entry.open("rb") as file:
-                start = file.read(256)
-            if looks_like_dicom(start):
-                yield open_dicom(entry, pixels=False)
+        if entry.is_file() and looks_like_dicom(first_bytes(entry)):
+            yield open_dicom(entry, pixels=False)
 
 
 def _raw_files_in(folder: Path) -> tuple[list[Path], list[str]]:

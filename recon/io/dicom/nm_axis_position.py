@@ -72,12 +72,12 @@ class Axis:
 class _Readings:
     """Axis position under every reading that fits, the nearest to the isocentre first.
 
-    `known` is what the maker writes; `plane`: every orientation names the detector's plane; `proven`: the heads'
-    agreement proves the only reading.
+    `usual` is the reading that the maker writes; `plane`: every orientation names the detector's plane; `proven`: the
+    heads' agreement proves the only reading.
     """
 
     possible: Mapping[str, AxisPosition]
-    known: str | None
+    usual: str | None
     plane: bool
     proven: bool = False
 
@@ -87,8 +87,8 @@ class _Readings:
         A maker's own goes first, then the face where the orientation names the detector's plane, then that nearest to
         the isocentre.
         """
-        if self.known in self.possible:
-            return self.known
+        if self.usual in self.possible:
+            return self.usual
         away_mm = {reading: math.hypot(x, y) for reading, (x, y, _) in self.possible.items()}
         if self.plane and away_mm.get("face", math.inf) <= _NEAR_MM:
             return "face"
@@ -118,12 +118,12 @@ def axis_position(
         item.warn(f"ImagePositionPatient is missing or unfit in the detector items: {_UNKNOWN}")
         return Axis()
     writer = "spectac" if item.text("SoftwareVersions") == "spectac" else item.text("Manufacturer") or ""
-    known = _KNOWN.get(maker_of(writer) or writer)
+    usual = _KNOWN.get(maker_of(writer) or writer)
     length_mm = (matrix[0] - 1) * pixel_mm[0]
     axes = _axes(heads, orientations, positions, 0.5 * (matrix[1] - 1) * pixel_mm[1])
     # z of the file's row 0 is our row 0's where the rows grow to superior.
     below_mm = length_mm if orientations[0].upright else 0.0
-    readings = _fitting(axes, pixel_mm, known, all(one.kind == "detector" for one in orientations), below_mm)
+    readings = _fitting(axes, pixel_mm, usual, all(one.kind == "detector" for one in orientations), below_mm)
     chosen = readings.chosen()
     if chosen == "axis" and abs(table_mm) > 1.0:
         item.warn(
@@ -135,10 +135,10 @@ def axis_position(
     if chosen is None:
         return Axis(None, readings.possible, doubts=doubts)
     x, y, z = readings.possible[chosen]
-    as_known = known == chosen
+    as_usual = usual == chosen
     why = f", {len(heads)} heads agree" if len(heads) > 1 else ""
-    why += f", as {writer.split(' ')[0]} writes it" if as_known and not readings.proven else ""
-    if chosen != "face" and not as_known:
+    why += f", as {writer.split(' ')[0]} writes it" if as_usual and not readings.proven else ""
+    if chosen != "face" and not as_usual:
         item.warn(
             "ImagePositionPatient does not say to which end of the rows its z belongs: it was taken as the superior "
             "row's; check the heights against the CT"
@@ -149,7 +149,7 @@ def axis_position(
         f"ImagePositionPatient read as {_WORDS[chosen]}{why}: axis at x = {x:.1f}, y = {y:.1f} mm, rows from z = "
         f"{z:.1f} to {z + length_mm:.1f} mm"
     )
-    others = {} if as_known or readings.proven else readings.possible
+    others = {} if as_usual or readings.proven else readings.possible
     return Axis((x, y, z), {chosen: (x, y, z), **others}, (history,), doubts)
 
 
@@ -161,7 +161,7 @@ def _doubts(readings: _Readings, chosen: str | None, heads: int) -> tuple[str, .
         if readings.possible:
             fits = f"{_listed(readings.possible)} fit equally"
         return (f"{name} of raw projections has no settled meaning and {fits}: {_UNKNOWN}",)
-    if readings.proven or readings.known == chosen:
+    if readings.proven or readings.usual == chosen:
         return ()
     doubts = []
     if len(readings.possible) > 1:
@@ -205,7 +205,7 @@ def _axes(
 
 
 def _fitting(
-    axes: Mapping[str, Array], pixel_mm: tuple[float, float], known: str | None, plane: bool, below_mm: float
+    axes: Mapping[str, Array], pixel_mm: tuple[float, float], usual: str | None, plane: bool, below_mm: float
 ) -> _Readings:
     """The readings under which the heads agree and the axis lies near the isocentre; our row 0 is `below_mm` lower."""
     fitting = {}
@@ -216,11 +216,11 @@ def _fitting(
             continue
         away_mm = math.hypot(x, y)
         if reading == "face" and len(values) > 1 and away_mm < 2 * _NEAR_WITH_ORIENTATION_MM:
-            return _Readings({"face": (x, y, top - below_mm)}, known, plane, proven=True)
+            return _Readings({"face": (x, y, top - below_mm)}, usual, plane, proven=True)
         near_mm = _NEAR_MM
-        if plane or reading == known:
-            near_mm = _NEAR_WITH_ORIENTATION_MM if reading in ("face", known) else _EXACT_MM
+        if plane or reading == usual:
+            near_mm = _NEAR_WITH_ORIENTATION_MM if reading in ("face", usual) else _EXACT_MM
         if away_mm <= near_mm:
             fitting[reading] = (x, y, top - below_mm)
     order = sorted(fitting, key=lambda reading: math.hypot(*fitting[reading][:2]))
-    return _Readings({reading: fitting[reading] for reading in order}, known, plane)
+    return _Readings({reading: fitting[reading] for reading in order}, usual, plane)

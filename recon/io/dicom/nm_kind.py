@@ -26,9 +26,9 @@ def kind_of(item: Item) -> str | None:
     uid = item.text("SOPClassUID")
     if uid != NuclearMedicineImageStorage and not (uid is None and item.text("Modality") == "NM"):
         return None
-    known = [value for value in image_type(item)[2:] if value in ("TOMO", *_KINDS)]
-    if known:
-        return known[0]
+    kinds = [value for value in image_type(item)[2:] if value in ("TOMO", *_KINDS)]
+    if kinds:
+        return kinds[0]
     return "TOMO" if "RotationInformationSequence" in item.data and "SliceVector" not in item.data else ""
 
 

@@ -73,7 +73,7 @@ def read_radii(item: Item, arcs: Sequence[HeadArc]) -> list[Array]:
 
 def _of_arc(item: Item, arc: HeadArc, arcs: Sequence[HeadArc]) -> tuple[Array, str, Array | None]:
     """Radii (views,) or (1,) of a head in a rotation, where they are from, and what the other kind of item has."""
-    found, faults = {}, []
+    radii_of, faults = {}, []
     lists = {None if one.detector is None else one.detector.text("RadialPosition") for one in arcs}
     of_head = [one for one in arcs if one.head == arc.head]
     of_rotation = [one for one in arcs if one.rotation is arc.rotation]
@@ -88,28 +88,28 @@ def _of_arc(item: Item, arc: HeadArc, arcs: Sequence[HeadArc]) -> tuple[Array, s
             faults.append(error)
             continue
         if values is not None:
-            found[kind] = values
+            radii_of[kind] = values
     one_list = arc.detector is not None and len(arc.detector.texts("RadialPosition")) == arc.views > 1
-    if "detector" in found and one_list and arc.rotation.sign != of_head[0].rotation.sign:
-        found["detector"] = found["detector"][::-1]
+    if "detector" in radii_of and one_list and arc.rotation.sign != of_head[0].rotation.sign:
+        radii_of["detector"] = radii_of["detector"][::-1]
         item.notes.warn("a head's one list of radii was taken for a rotation over the same angles backwards, reversed")
     offsets = _ge_offsets(item, arc, arcs)
-    mean = next((found[kind] for kind in ("rotation", "detector") if kind in found and found[kind].size == 1), None)
-    if offsets is not None and mean is not None:
-        radii = mean + offsets
+    single = [radii_of[kind] for kind in ("rotation", "detector") if kind in radii_of and radii_of[kind].size == 1]
+    if offsets is not None and single:
+        radii = single[0] + offsets
         if radii.min() >= SMALLEST_MM and radii.max() <= LARGEST_RADIUS_MM:
             return radii, "RadialPosition plus GE's private view offsets (0055,1022) > (0013,101e)", None
         item.notes.warn("GE's private offsets make radii that no camera has: not used, RadialPosition alone was")
-    if not found:
+    if not radii_of:
         raise next(
             iter(faults),
             arc.rotation.item.error(f"RadialPosition is missing or 0, in the detector items too: {_ADVICE}"),
         )
     if faults:
-        item.notes.warn(f"{faults[0]}; not used, the {next(iter(found))} items have another")
-    kind = max(found, key=lambda kind: found[kind].size > 1)
-    other = next((values for name, values in found.items() if name != kind), None)
-    return found[kind], f"RadialPosition of the {kind} items", other
+        item.notes.warn(f"{faults[0]}; not used, the {next(iter(radii_of))} items have another")
+    kind = max(radii_of, key=lambda kind: radii_of[kind].size > 1)
+    other = next((values for name, values in radii_of.items() if name != kind), None)
+    return radii_of[kind], f"RadialPosition of the {kind} items", other
 
 
 def _part(values: Array, arc: HeadArc, arcs: Sequence[HeadArc]) -> Array:
