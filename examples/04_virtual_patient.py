@@ -19,7 +19,7 @@ from spectac.recon.resample import resample
 from spectac.simulate.acquire import Patient, expected_counts
 from spectac.simulate.head import draw_head
 from spectac.simulate.scanner import SCANNERS
-from spectac.simulate.tracer import draw_uptake, vois
+from spectac.simulate.uptake import draw_uptake, vois
 
 # %%
 # A head is labels and densities on voxels of 2 mm; an uptake gives each of its regions an activity.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from spectac.recon.pipeline import reconstruct as reconstruct
     from spectac.recon.resample import rebin as rebin
     from spectac.recon.resample import rebin_acquisition as rebin_acquisition
+    from spectac.recon.settings import ReconstructionSettings as ReconstructionSettings
+    from spectac.recon.settings import StudySettings as StudySettings
     from spectac.recon.system import SystemModel as SystemModel
     from spectac.recon.types import Acquisition as Acquisition
     from spectac.recon.types import EnergyWindow as EnergyWindow
@@ -50,6 +52,7 @@ _HOMES = {
     "nuclides": "NUCLIDES",
     "pipeline": "reconstruct",
     "resample": "rebin rebin_acquisition",
+    "settings": "ReconstructionSettings StudySettings",
     "system": "SystemModel",
     "types": "Acquisition EnergyWindow Grid Image Injection MuMap Projections Result Study",
 }

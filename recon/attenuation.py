@@ -11,12 +11,12 @@ from spectac.recon.ct_cut import SOFT_TISSUE_SHARE, continued, filled_sides, sid
 from spectac.recon.ct_register import register
 from spectac.recon.errors import InputError
 from spectac.recon.map_check import check_values, ct_notes, energy_notes, is_narrow_beam
-from spectac.recon.nuclides import water_per_cm
 from spectac.recon.orbit_check import check_map_radius
 from spectac.recon.patient import doubts
 from spectac.recon.resample import on_field, resample
 from spectac.recon.scatter import photopeak_index, window_below
 from spectac.recon.system import SystemModel
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
 
 WATER_SHARE, BROAD_WATER_SHARE = 0.976, 0.78

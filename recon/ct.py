@@ -8,7 +8,7 @@ doi:10.1080/14786442308565244), behind aluminium, copper and water. The metal st
 bow-tie and the absorption in the anode that Kramers leaves out. The water is the chord of a head for which scanners are
 calibrated. The detector integrates energy. The metal was chosen so that both bones come within 1 % of the lines that
 Carney et al. measured at 80, 100, 120 and 140 kV for 511 keV (Med Phys 2006;33:976, doi:10.1118/1.2174132), which a
-test checks. Cross-sections: xraylib. Tissues: ICRP compositions; cranium and cortical bone after ICRU 44.
+test checks. Cross-sections: xraylib. Tissues: recon.tissues; cranium and cortical bone are those of ICRU 44.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ import numpy as np
 from spectac.recon import filters
 from spectac.recon.ct_body import body_mask
 from spectac.recon.errors import InputError
+from spectac.recon.tissues import elements, material
 from spectac.recon.types import Array, Grid, MuMap
 
 BLUR_FWHM_MM = 8.0
@@ -41,20 +42,8 @@ CHECKED_KV = (80.0, 140.0)
 TABULATED_KEV = (30.0, 800.0)
 """Range of photon energies."""
 
-_COMPOUNDS = {
-    "air": (0.0012, "Air, Dry (near sea level)"),
-    "lung": (0.26, "Lung (ICRP)"),
-    "adipose": (0.95, "Adipose Tissue (ICRP)"),
-    "water": (1.0, "Water, Liquid"),
-    "brain": (1.04, "Brain (ICRP)"),
-}
-"""Density in g/cm3 and NIST's name of the composition, from thin to dense."""
-_BONES = {
-    "cranium": (1.61, {1: 5.0, 6: 21.2, 7: 4.0, 8: 43.5, 11: 0.1, 12: 0.2, 15: 8.1, 16: 0.3, 20: 17.6}),
-    "cortical": (1.92, {1: 3.4, 6: 15.5, 7: 4.2, 8: 43.5, 11: 0.1, 12: 0.2, 15: 10.3, 16: 0.3, 20: 22.5}),
-}
-"""Density in g/cm3 and percent by mass of each element Z (ICRU Report 44, 1989)."""
-TISSUES = (*_COMPOUNDS, *_BONES)
+TISSUES = ("air", "lung", "adipose", "water", "brain", "cranium (ICRU 44)", "cortical bone (ICRU 44)")
+"""Tissues of recon.tissues that the curve from HU to mu runs through, from thin to dense."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,14 +149,11 @@ def tissue_per_cm(tissue: str, energy_kev: float) -> float:
     """
     import xraylib
 
-    if tissue in _COMPOUNDS:
-        density, name = _COMPOUNDS[tissue]
-        return density * float(xraylib.CS_Total_CP(name, float(energy_kev)))
-    if tissue not in _BONES:
+    if tissue not in TISSUES:
         raise InputError(f"tissue {tissue!r} is not one of {', '.join(TISSUES)}")
-    density, percent = _BONES[tissue]
-    shares = {z: share / sum(percent.values()) for z, share in percent.items()}
-    return density * float(sum(share * xraylib.CS_Total(z, float(energy_kev)) for z, share in shares.items()))
+    shares = elements(tissue)
+    per_gram = float(sum(share * xraylib.CS_Total(number, float(energy_kev)) for number, share in shares))
+    return material(tissue).density_g_per_cm3 * per_gram
 
 
 def beam(kvp: float) -> tuple[Array, Array]:

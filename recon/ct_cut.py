@@ -14,8 +14,8 @@ from scipy.ndimage import binary_dilation, binary_erosion, distance_transform_ed
 
 from spectac.recon import filters
 from spectac.recon.errors import InputError
-from spectac.recon.nuclides import water_per_cm
 from spectac.recon.resample import resample
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, Grid, MuMap
 
 SOFT_TISSUE_SHARE = 1.05

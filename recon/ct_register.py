@@ -11,7 +11,7 @@ from spectac.recon import filters
 from spectac.recon.contour_preview import HEAD_ML
 from spectac.recon.ct import CTVolume, air_and_water, body_alone, mu_map
 from spectac.recon.device import cpu_threads
-from spectac.recon.errors import InputError
+from spectac.recon.errors import InputError, MissingExtraError
 from spectac.recon.resample import resample
 from spectac.recon.rigid import RigidShift
 from spectac.recon.types import Array, Grid, Image, MuMap
@@ -118,7 +118,7 @@ def _simpleitk() -> Any:
     try:
         import SimpleITK
     except ImportError:
-        raise InputError("registering a CT needs SimpleITK: pip install 'spectac[ct]'") from None
+        raise MissingExtraError("registering a CT needs SimpleITK", "ct") from None
     return SimpleITK
 
 

@@ -78,25 +78,25 @@ def _sine_cosine(angles_deg: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
     return sine, cosine
 
 
-def difference_deg(angles_deg: ArrayLike, others_deg: ArrayLike) -> NDArray[np.float64]:
-    """Differences of angles.
+def signed_deg(angles_deg: ArrayLike) -> NDArray[np.float64]:
+    """The same angles between -180 and 180 deg.
 
     Parameters
     ----------
-    angles_deg, others_deg
-        Angles in degrees, of shapes that broadcast.
+    angles_deg
+        Angles, or differences of angles, in degrees.
 
     Returns
     -------
     Array
-        `angles_deg` - `others_deg`, from -180 up to but not including 180 deg.
+        Angles from -180 up to but not including 180 deg.
 
     Examples
     --------
-    >>> float(difference_deg(350.0, 10.0))
-    -20.0
+    >>> float(signed_deg(350.0))
+    -10.0
     """
-    return np.mod(np.asarray(angles_deg, np.float64) - np.asarray(others_deg, np.float64) + 180.0, 360.0) - 180.0
+    return np.mod(np.asarray(angles_deg, np.float64) + 180.0, 360.0) - 180.0
 
 
 def gaps_deg(angles_deg: ArrayLike, period_deg: float = 360.0) -> NDArray[np.float64]:

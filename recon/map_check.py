@@ -10,7 +10,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from spectac.recon.errors import InputError
-from spectac.recon.nuclides import HIGHEST_KEV, LOWEST_KEV, NUCLIDES, water_per_cm
+from spectac.recon.nuclides import HIGHEST_KEV, LOWEST_KEV, NUCLIDES
+from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, MuMap
 
 NARROW_BEAM_RATIO = (0.95, 1.07)

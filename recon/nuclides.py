@@ -6,7 +6,6 @@ Energies, intensities and half-lives: Decay Data Evaluation Project (LNHB), http
 import math
 import re
 from dataclasses import dataclass
-from itertools import pairwise
 from types import MappingProxyType
 
 from spectac.recon.errors import InputError
@@ -66,12 +65,6 @@ _TABLE = (
     Nuclide("Sm-153", 1.92855 * _DAY_S, ((103.18, 0.2919),)),
 )
 
-# Energy in keV and narrow-beam coefficient in 1/cm, with coherent scattering: NIST XCOM.
-_WATER = (
-    (50.0, 0.2269), (60.0, 0.2059), (80.0, 0.1837), (100.0, 0.1707), (150.0, 0.1505), (200.0, 0.1370),
-    (300.0, 0.1186), (400.0, 0.1061), (500.0, 0.09687), (600.0, 0.08956), (800.0, 0.07865),
-)  # fmt: skip
-
 _ELEMENTS = (
     "hydrogen H, helium He, lithium Li, beryllium Be, boron B, carbon C, nitrogen N, oxygen O, fluorine F, neon Ne, "
     "sodium Na, magnesium Mg, aluminium Al, silicon Si, phosphorus P, sulfur S, chlorine Cl, argon Ar, potassium K, "
@@ -98,36 +91,6 @@ _NUMBER_FIRST = re.compile(r"(?P<mass>[1-9]\d{0,2}(m(?=\D{2}))?)(?P<letters>\D+)
 """Spellings such as "99mtc"; the m of "99mo" belongs to the symbol."""
 
 NUCLIDES = MappingProxyType({nuclide.name: nuclide for nuclide in _TABLE})
-
-
-def water_per_cm(energy_kev: float) -> float:
-    """Narrow-beam attenuation coefficient of water, interpolated in the logarithms.
-
-    Parameters
-    ----------
-    energy_kev
-        Energy of the photons in keV.
-
-    Returns
-    -------
-    float
-        Coefficient in 1/cm.
-
-    Raises
-    ------
-    InputError
-        Outside 50 to 800 keV.
-
-    Examples
-    --------
-    >>> round(water_per_cm(140.5), 4)
-    0.1536
-    """
-    for (low_kev, low), (high_kev, high) in pairwise(_WATER):
-        if low_kev <= energy_kev <= high_kev:
-            share = math.log(energy_kev / low_kev) / math.log(high_kev / low_kev)
-            return low ** (1 - share) * high**share
-    raise InputError(f"the attenuation of water is tabulated from 50 to 800 keV, not at {energy_kev:g} keV")
 
 
 def nuclide(name: str) -> Nuclide:

@@ -80,7 +80,7 @@ def check_orbit(projections: Projections) -> None:
     pitch = acquisition.pixel_mm[1]
     for view, angle_deg in enumerate(acquisition.view_angles_deg):
         for turn_deg, sign in ((90.0, 1.0), (-90.0, -1.0)):
-            apart_deg = np.abs(geometry.difference_deg(acquisition.view_angles_deg - angle_deg, turn_deg))
+            apart_deg = np.abs(geometry.signed_deg(acquisition.view_angles_deg - angle_deg - turn_deg))
             other = int(np.argmin(apart_deg))
             if apart_deg[other] > QUARTER_TURN_DEG or not profiles[other].any():
                 continue

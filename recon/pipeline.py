@@ -1,6 +1,7 @@
 """The front door: a study in, an image out, with any attenuation model."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -9,103 +10,98 @@ import numpy as np
 from spectac.recon import geometry
 from spectac.recon import scatter as windows
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
-from spectac.recon.backprojection import RampWindow, fbp
-from spectac.recon.bsrem import RelativeDifferencePrior
+from spectac.recon.backprojection import fbp
+from spectac.recon.calibration import Calibration, read_calibration
 from spectac.recon.device import device_errors, own_stream, select_device
 from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.orbit_check import check_orbit
-from spectac.recon.preview import StudyPreviews
+from spectac.recon.preview import placed, preview_grid, preview_image
+from spectac.recon.settings import ReconstructionSettings
 from spectac.recon.system import SystemModel
-from spectac.recon.types import Array, Grid, Image, MuMap, Projections, Result, Study
+from spectac.recon.types import Array, Grid, Image, MuMap, Result, Study
 
 _T = TypeVar("_T")
-
-ALGORITHMS = ("osem", "mlem", "map", "fbp")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A user's settings, checked against each other; the fields are those of `reconstruct`."""
-
-    algorithm: str = "osem"
-    iterations: int = 10
-    subsets: int = 10
-    resolution: bool = True
-    prior: RelativeDifferencePrior | None = None
-    fbp_filter: RampWindow | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        select_device(self.device)
-        if self.algorithm not in ALGORITHMS:
-            raise InputError(f"algorithm {self.algorithm!r} is not one of {', '.join(ALGORITHMS)}")
-        if (self.algorithm == "map") != (self.prior is not None):
-            raise InputError("algorithm map needs a prior (--prior-beta), and no other algorithm takes one")
-        if self.fbp_filter is not None and self.algorithm != "fbp":
-            raise InputError("an FBP filter belongs to algorithm fbp")
 
 
 def reconstruct(
     study: Study,
     attenuation: AttenuationModel | None = None,
+    settings: ReconstructionSettings | None = None,
     *,
-    algorithm: str = "osem",
-    iterations: int = 10,
-    subsets: int = 10,
-    resolution: bool = True,
-    scatter: str = "auto",
-    dew_k: float | None = None,
-    scatter_windows: str | Sequence[str] | None = None,
-    photopeak: str | None = None,
-    prior: RelativeDifferencePrior | None = None,
-    fbp_filter: RampWindow | None = None,
-    post_filter: Callable[[Image], Image] | None = None,
     grid: Grid | None = None,
-    device: str = "auto",
     on_update: Callable[[Update], None] | None = None,
 ) -> Result:
-    """Image of a study, corrected by an attenuation model (default: none).
+    """Image of a study, corrected by an attenuation model.
 
-    `algorithm` is "osem", "mlem" (one subset), "map" (BSREM, needs `prior`) or "fbp"; `scatter`, `dew_k`,
-    `scatter_windows` and `photopeak` as in scatter.projections; `grid=None` is geometry.default_grid. The post-filter
-    is applied once, to the result's image. `on_update` is called after every subset's update and may raise to stop.
-    Raises InputError for settings or data that do not fit each other; Result.notes holds what the user should know.
+    Parameters
+    ----------
+    study
+        Raw projections (w, v, z, u).
+    attenuation
+        Model of the attenuation; None: no correction.
+    settings
+        Algorithm, scatter, filters, calibration, device; None: the defaults of ReconstructionSettings.
+    grid
+        Grid of the image; None: geometry.default_grid.
+    on_update
+        Called after every subset's update; it may raise to stop.
+
+    Returns
+    -------
+    Result
+        Image (z, y, x) in cps/mL, or kBq/mL with a calibration, after the post-filter; the map that was used, and
+        notes on what the user should know.
+
+    Raises
+    ------
+    InputError
+        For settings or data that do not fit each other.
+
+    Examples
+    --------
+    >>> from spectac.recon import ReconstructionSettings, UniformMap, reconstruct
+    >>> result = reconstruct(study, UniformMap(0.15), ReconstructionSettings(iterations=2, subsets=2))
+    >>> result.image.unit
+    'cps/mL'
     """
-    settings = Settings(algorithm, iterations, subsets, resolution, prior, fbp_filter, device)
-    projections = windows.projections(study, scatter, photopeak, dew_k=dew_k, scatter_windows=scatter_windows)
-    solver = StudySolver(study, projections, settings, grid, on_update)
     model = NoAttenuation() if attenuation is None else attenuation
-    result = model.correct(solver)
-    image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
-    if post_filter is not None:
-        image = post_filter(image)
-    notes = (*study.warnings, *projections.notes, *solver.notes, *result.notes)
-    return replace(
-        result,
-        image=image,
-        notes=tuple(dict.fromkeys(notes)),
-        projections=projections,
-        attenuation=model.name,
-        device=solver.device,
-    )
+    return StudySolver(study, settings, grid).corrected(model, on_update)
+
+
+def _calibration(study: Study, settings: ReconstructionSettings) -> Calibration | None:
+    """The calibration of the settings, checked against the study; the rest is checked when the model is known."""
+    if settings.calibration is None:
+        return None
+    calibration = read_calibration(settings.calibration)
+    calibration.check(study, settings.photopeak)
+    return calibration
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """An image that a solver has computed, the notes that it left and the seconds that it took."""
+
+    image: Image
+    device: str
+    notes: tuple[str, ...]
+    seconds: float
 
 
 class StudySolver:
     """The solver (attenuation.Solver) of one study with one user's settings.
 
+    Previews and the image without a map are computed once and serve all models that the solver is given. `borrowed_s`
+    are the seconds that the current model saved because an earlier one had them computed.
+
     Parameters
     ----------
     study
         Raw projections.
-    projections
-        Photopeak projections and expected scatter.
     settings
-        How to reconstruct.
+        How to reconstruct; None: the defaults of ReconstructionSettings.
     grid
         Grid of the images; None: `geometry.default_grid`.
-    on_update
-        Called after the update by each subset.
 
     Raises
     ------
@@ -119,27 +115,28 @@ class StudySolver:
     ...     np.arange(0.0, 360.0, 30.0), np.full(12, 140.0), (2, 32), (4.0, 4.0), np.full(12, 10.0), "Tc-99m", None
     ... )
     >>> study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 12, 2, 32)))
-    >>> projections = Projections(acquisition, study.counts[0], 140.5)
-    >>> StudySolver(study, projections, Settings(resolution=False, subsets=3))(None).unit
+    >>> StudySolver(study, ReconstructionSettings(resolution=False, subsets=3))(None).unit
     'cps/mL'
     """
 
     def __init__(
         self,
         study: Study,
-        projections: Projections,
-        settings: Settings,
+        settings: ReconstructionSettings | None = None,
         grid: Grid | None = None,
-        on_update: Callable[[Update], None] | None = None,
     ) -> None:
         self.study = study
-        self.projections = projections
-        self.settings = settings
+        self.settings = ReconstructionSettings() if settings is None else settings
+        select_device(self.settings.device)
+        self.projections = projections = windows.projections(study, self.settings)
+        self._calibration = _calibration(study, self.settings)
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
-        self.on_update = on_update
+        self.on_update: Callable[[Update], None] | None = None
         self.notes: list[str] = []
         self.device = "cpu"
-        self._previews = StudyPreviews(study, projections, lambda work: self._on_device("previewed", work)[0])
+        self.borrowed_s = 0.0
+        self._kept: dict[str, _Kept] = {}
+        self._used: set[str] = set()
         refused = study.acquisition.corrections & {"ATTN", "SCAT"}
         if refused:
             raise InputError(
@@ -152,6 +149,36 @@ class StudySolver:
             raise InputError("the photopeak projections hold no counts")
         check_orbit(projections)
         self._note_acquisition()
+        self._acquisition_notes = tuple(self.notes)
+
+    def corrected(
+        self,
+        model: AttenuationModel,
+        on_update: Callable[[Update], None] | None = None,
+    ) -> Result:
+        """Result of an attenuation model as `reconstruct` returns it; notes and `borrowed_s` begin anew.
+
+        Where the image without a map was computed for an earlier model, `on_update` is not called for it again.
+        """
+        self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
+        self.borrowed_s, self._used = 0.0, set()
+        study, projections, smoothing = self.study, self.projections, self.settings.smoothing
+        if self._calibration is not None:
+            self._calibration.check_corrections(projections.scatter_method, model.name)
+        result = model.correct(self)
+        image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
+        notes = (*study.warnings, *projections.notes, *self.notes, *result.notes)
+        result = replace(
+            result,
+            image=image if smoothing is None else smoothing(image),
+            notes=tuple(dict.fromkeys(notes)),
+            projections=projections,
+            attenuation=model.name,
+            device=self.device,
+        )
+        if self._calibration is None:
+            return result
+        return replace(result, image=self._calibration.applied(result, study))
 
     @property
     def energy_kev(self) -> float:
@@ -165,6 +192,26 @@ class StudySolver:
 
     def __call__(self, mu: MuMap | None) -> Image:
         """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter."""
+        if mu is not None:
+            return self._reconstructed(mu)
+        kept = self._once("image", lambda: self._reconstructed(None))
+        self.device = kept.device
+        return kept.image
+
+    def _once(self, name: str, make: Callable[[], Image]) -> _Kept:
+        """Image of `make`, which is called once; its notes are repeated for every model that asks."""
+        if name not in self._kept:
+            before, began = len(self.notes), time.perf_counter()
+            image = make()
+            seconds = time.perf_counter() - began
+            self._kept[name] = _Kept(image, self.device, tuple(self.notes[before:]), seconds)
+        elif name not in self._used:
+            self.notes += self._kept[name].notes
+            self.borrowed_s += self._kept[name].seconds
+        self._used.add(name)
+        return self._kept[name]
+
+    def _reconstructed(self, mu: MuMap | None) -> Image:
         settings = self.settings
         if settings.algorithm == "fbp":
             if mu is not None:
@@ -228,7 +275,26 @@ class StudySolver:
 
     def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
         """Image of a window (None: the photopeak) by the fixed protocol of preview.py, corrected by `mu` if given."""
-        return self._previews(window, mu)
+        photopeak = self._once("preview", self._placed_preview).image
+        if mu is not None:
+            return placed(self._preview_of(window, mu), photopeak.grid)
+        if window is None:
+            return photopeak
+        return self._once(f"preview of {window}", lambda: placed(self._preview_of(window, None), photopeak.grid)).image
+
+    def _placed_preview(self) -> Image:
+        """Uncorrected preview of the photopeak, on the grid that it places itself."""
+        image = self._preview_of(None, None)
+        return placed(image, preview_grid(image.values, image.grid))
+
+    def _preview_of(self, window: str | None, mu: MuMap | None) -> Image:
+        counts = self.projections.counts
+        if window is not None:
+            counts = self.study.counts[windows.photopeak_index(self.study, window)]
+        image, _ = self._on_device(
+            "previewed", lambda device: preview_image(self.study.acquisition, counts, mu, device=device)
+        )
+        return image
 
     def project(self, image: Image, mu: MuMap | None) -> Array:
         """Expected counts (v, z, u) of an image on the solver's grid, without scatter."""
@@ -238,7 +304,7 @@ class StudySolver:
 
     def fbp(self, counts: Array) -> Image:
         """Filtered backprojection of counts (v, z, u) of any sign, without attenuation."""
-        window = self.settings.fbp_filter or RampWindow()
+        window = self.settings.ramp_window
         values = fbp(self.study.acquisition, counts, self.grid, window)
         described = f"fbp, {window.name}, scatter: {self.projections.scatter_method}"
         return Image(values, self.grid, self.study.acquisition.image_unit, history=(described,))

@@ -5,7 +5,6 @@ recovery or scatter, a Gaussian of 6 mm, and 64^3 voxels of 4 mm placed on the h
 anything here changes the input of trained networks.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +15,8 @@ from spectac.recon.contour_preview import AIR_MM, HEAD_ML, exceeded, largest
 from spectac.recon.em import FEWEST_VIEWS, osem
 from spectac.recon.geometry import default_grid
 from spectac.recon.resample import rebin, rebin_acquisition, resample
-from spectac.recon.scatter import photopeak_index
 from spectac.recon.system import SystemModel
-from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Study
+from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap
 
 PREVIEW_VOXEL_MM = 4.0
 """Voxel size of previews; projections are rebinned to the pixel nearest to it."""
@@ -38,55 +36,6 @@ HEAD_SHARE = 0.3
 """Share of the level that 400 mL exceed, above which a voxel is head."""
 FOCUS_SHARE = 0.05
 """Share of the level that 5 mL exceed, below which nothing is head: there may be foci alone."""
-
-
-class StudyPreviews:
-    """Previews of the windows of one study, each made once, all on the grid of the uncorrected photopeak.
-
-    Parameters
-    ----------
-    study
-        Study with the windows.
-    projections
-        Photopeak projections.
-    on_device
-        Calls its argument with the name of the device to compute on.
-
-    Examples
-    --------
-    >>> acquisition = Acquisition(
-    ...     np.arange(0.0, 360.0, 30.0), np.full(12, 140.0), (16, 64), (4.0, 4.0), np.full(12, 10.0), "Tc-99m", None
-    ... )
-    >>> from spectac.recon import EnergyWindow
-    >>> study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 12, 16, 64)))
-    >>> previews = StudyPreviews(study, Projections(acquisition, study.counts[0], 140.5), lambda work: work("cpu"))
-    >>> previews().values.shape
-    (64, 64, 64)
-    """
-
-    def __init__(
-        self, study: Study, projections: Projections, on_device: Callable[[Callable[[str], Image]], Image]
-    ) -> None:
-        self._study, self._projections, self._on_device = study, projections, on_device
-        self._made: dict[str | None, Image] = {}
-
-    def __call__(self, window: str | None = None, mu: MuMap | None = None) -> Image:
-        """Preview of a window (None: the photopeak), corrected for attenuation by `mu` if given."""
-        if None not in self._made:
-            image = self._reconstructed(self._projections.counts, None)
-            self._made[None] = _on_grid(image, preview_grid(image.values, image.grid))
-        if mu is None and window in self._made:
-            return self._made[window]
-        counts = self._projections.counts
-        if window is not None:
-            counts = self._study.counts[photopeak_index(self._study, window)]
-        image = _on_grid(self._reconstructed(counts, mu), self._made[None].grid)
-        if mu is None:
-            self._made[window] = image
-        return image
-
-    def _reconstructed(self, counts: Array, mu: MuMap | None) -> Image:
-        return self._on_device(lambda device: preview_image(self._study.acquisition, counts, mu, device=device))
 
 
 def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = None, *, device: str = "cpu") -> Image:
@@ -155,7 +104,8 @@ def preview_factors(pixel_mm: tuple[float, float]) -> tuple[int, int]:
     return factor_z, factor_u
 
 
-def _on_grid(image: Image, grid: Grid) -> Image:
+def placed(image: Image, grid: Grid) -> Image:
+    """Image resampled to the grid of a preview."""
     return replace(image, values=resample(image.values, image.grid, grid), grid=grid)
 
 

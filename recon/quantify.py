@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from spectac.recon.checks import check_above_zero, check_finite
-from spectac.recon.errors import InputError
+from spectac.recon.errors import InputError, MissingExtraError
 from spectac.recon.types import Array
 
 STRIATAL_ML = 11.2
@@ -397,7 +397,7 @@ def ssim(values: Array, reference: Array, mask: Array | None = None, *, data_ran
     try:
         from skimage.metrics import structural_similarity
     except ImportError:
-        raise InputError("SSIM needs scikit-image: pip install 'spectac[report]'") from None
+        raise MissingExtraError("SSIM needs scikit-image", "report") from None
     _, similarity = structural_similarity(
         image, truth, data_range=spread, gaussian_weights=True, sigma=SSIM_SIGMA, use_sample_covariance=False, full=True
     )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from spectac.recon.checks import check_above_zero
 from spectac.recon.collimator import FWHM_PER_SIGMA
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide
+from spectac.recon.settings import ProjectionSettings
 from spectac.recon.side_windows import (
     BY_RESOLUTION,
     GAP_KEV,
@@ -22,7 +22,6 @@ from spectac.recon.side_windows import (
 )
 from spectac.recon.types import Array, Projections, Study
 
-METHODS = ("auto", "none", "dew", "tew")
 SMOOTHING_FWHM_MM = 12.0
 """Gaussian that takes the noise off the side windows before they are scaled; scatter itself is smoother than that."""
 MOST_REMOVED = 0.5
@@ -95,11 +94,8 @@ def photopeak_index(study: Study, name: str | None = None) -> int:
 
 def projections(
     study: Study,
-    method: str = "auto",
-    photopeak: str | None = None,
+    settings: ProjectionSettings | None = None,
     *,
-    dew_k: float | None = None,
-    scatter_windows: str | Sequence[str] | None = None,
     smoothing_fwhm_mm: float = SMOOTHING_FWHM_MM,
 ) -> Projections:
     """Photopeak projections of a study with the expected scatter.
@@ -117,15 +113,9 @@ def projections(
     ----------
     study
         Raw projections.
-    method
-        "auto", "none", "dew" or "tew".
-    photopeak
-        Name of the photopeak window; None: see `photopeak_index`.
-    dew_k
-        Factor k of DEW.
-    scatter_windows
-        "LOWER,UPPER" or a sequence of names, which are taken whatever their distance. One name is the lower window of
-        DEW, or of TEW for Tc-99m.
+    settings
+        Photopeak, method, factor k of DEW and names of the windows; None: the defaults of ProjectionSettings. Named
+        windows are taken whatever their distance. One name is the lower window of DEW, or of TEW for Tc-99m.
     smoothing_fwhm_mm
         FWHM in mm of the Gaussian that smooths the windows within each view.
 
@@ -154,18 +144,11 @@ def projections(
     >>> projections(study).scatter.tolist()
     [[[10.0, 10.0]]]
     """
-    if method not in METHODS:
-        raise InputError(f"scatter method {method!r} is not one of {', '.join(METHODS)}")
-    if dew_k is not None:
-        check_above_zero({"the DEW factor k": dew_k})
-        if method not in ("auto", "dew"):
-            raise InputError(f"the DEW factor k belongs to scatter methods dew and auto, not to {method}")
-    if scatter_windows is not None and method == "none":
-        raise InputError("--scatter-windows belongs to scatter methods auto, tew and dew, not to none")
-    peak = Photopeak(study, photopeak_index(study, photopeak))
+    chosen = ProjectionSettings() if settings is None else settings
+    peak = Photopeak(study, photopeak_index(study, chosen.photopeak))
     energy_kev = peak.line_kev
-    names = None if scatter_windows is None else split_names(study, scatter_windows)
-    estimate, notes = _estimate(peak, method, names, dew_k)
+    names = None if chosen.scatter_windows is None else split_names(study, chosen.scatter_windows)
+    estimate, notes = _estimate(peak, chosen.scatter, names, chosen.dew_k)
     scatter = None
     if estimate is not None:
         scatter = estimate.expected(peak, smoothing_fwhm_mm)

@@ -561,6 +561,8 @@ class Result:
         Standard deviation of an estimated map, for models that know one.
     uncorrected
         Image without attenuation correction, for models that make one.
+    fallback
+        Name of the model whose map was used instead of the model's own; None where there was no need.
     notes
         What the user should know.
     projections
@@ -582,6 +584,7 @@ class Result:
     mu: MuMap | None = None
     mu_spread: MuMap | None = None
     uncorrected: Image | None = None
+    fallback: str | None = None
     notes: tuple[str, ...] = ()
     projections: Projections | None = None
     attenuation: str | None = None

@@ -55,7 +55,7 @@ LEAST_SHARE = 0.05
 
 TRACERS = ("dat", "perfusion")
 TEMPLATE = files("spectac.recon") / "templates" / "head.nii.gz"
-"""Labels of a typical head (simulate/template.py), 2 mm."""
+"""Labels of a typical head (simulate/typical_head.py), 2 mm."""
 
 _SOFT = {"skin": 0.5, "fat": 0.15, "muscle": 0.4, "mucosa": 1.0, "skull": 0.1, "diploe": 0.3, "spine": 0.4,
          "spinal cord": 0.7, "csf": 0.1, "ventricles": 0.1, "eye": 0.2}  # fmt: skip
@@ -65,7 +65,7 @@ LEVELS: dict[str, dict[str, float]] = {
     | dict.fromkeys(GROUPS["brain"], 1.0)
     | dict.fromkeys((*GROUPS["white matter"], "cerebellar white matter"), 0.35),
 }
-"""Uptake of a typical patient over that of the cortex, the middle of the ranges in simulate/uptake."""
+"""Uptake of a typical patient over that of the cortex, the middle of the ranges in simulate/tracers."""
 
 LEAST_CORRELATION = 0.85
 """Below this a template does not fit: of virtual patients none comes under 0.9 (benchmarks/voi_placement.py)."""

@@ -1,1 +1,1 @@
-"""Objects whose truth is known."""
+"""Virtual patients with known ground truth: heads, tracers, cameras, and the counts that a camera measures."""

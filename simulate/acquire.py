@@ -16,15 +16,15 @@ import numpy as np
 from spectac.recon import geometry
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.photons.montecarlo import MonteCarloRun, photon_counts
+from spectac.recon.photons.penetration import high_energy_counts, high_energy_kev
 from spectac.recon.resample import rebin, resample
 from spectac.recon.system import SystemModel, view_weights_s
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Image, MuMap, Study
-from spectac.simulate import montecarlo
-from spectac.simulate.anatomy import LABEL
 from spectac.simulate.head import Head
-from spectac.simulate.penetration import high_energy_counts
+from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import Scanner
-from spectac.simulate.tracer import Uptake
+from spectac.simulate.uptake import Uptake
 
 FINE_MM = 2.5
 """The fast way's primary is projected with pixels of at most this size."""
@@ -33,12 +33,23 @@ BESIDE_MM = 20.0
 """How far beside the detector's field activity is projected, because it is blurred in: 3 sigma and more."""
 
 FAST_HISTORIES = 200_000
+"""Histories of the fast way's scatter."""
+
 FULL_HISTORIES = 4_000_000
+"""Histories of the full Monte Carlo."""
 
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """A head and what it has taken up."""
+    """A virtual patient.
+
+    Parameters
+    ----------
+    head
+        Labels, densities and attenuation.
+    uptake
+        Activity on the head's grid.
+    """
 
     head: Head
     uptake: Uptake
@@ -46,10 +57,20 @@ class Patient:
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """Counts before noise (w, v, z, u): primary, scatter, photons above 400 keV (`high_energy`).
+    """Expected counts of a patient, before noise: w windows, v views.
 
-    `cps_per_kbq` is the calibration: an image in cps/mL divided by it is in kBq/mL. `scatter_error` (w, v, z, u) is the
-    standard error of a full Monte Carlo's scatter, None otherwise.
+    Parameters
+    ----------
+    acquisition, windows
+        Views and energy windows.
+    primary, scatter, high_energy
+        (w, v, z, u) counts of unscattered photons, of scattered ones, and of photons above 400 keV.
+    cps_per_kbq
+        Calibration: an image in cps/mL divided by it is in kBq/mL.
+    scatter_error
+        (w, v, z, u) standard error of a full Monte Carlo's scatter, None otherwise.
+    described
+        How the counts were made, for people.
     """
 
     acquisition: Acquisition
@@ -69,7 +90,15 @@ class Expected:
     def with_counts(self, counts: float) -> "Expected":
         """The same with view times such that the photopeak window holds that many counts, decay during them included.
 
-        Raises InputError for a number that is not above 0, and for one that the nuclide does not last for.
+        Parameters
+        ----------
+        counts
+            Wanted sum of the photopeak window over all views.
+
+        Raises
+        ------
+        InputError
+            For a number that is not above 0, and for one that the nuclide does not last for.
         """
         if not (math.isfinite(counts) and counts > 0):
             raise InputError(f"the number of counts must be above 0, not {counts:g}")
@@ -79,7 +108,9 @@ class Expected:
         for _ in range(100):
             if abs(reached - counts) <= 1e-6 * counts:
                 break
-            longer = _stretched(longer, min(counts / reached, 100.0))
+            factor = min(counts / reached, 100.0)
+            start_s = np.asarray(longer.view_start_s) * factor
+            longer = replace(longer, view_seconds=longer.view_seconds * factor, view_start_s=start_s)
             reached = float(rates @ view_weights_s(longer))
         else:
             raise InputError(
@@ -92,7 +123,15 @@ class Expected:
         return replace(self, acquisition=longer, scatter_error=error, **parts)
 
     def study(self, rng: np.random.Generator, *, patient: dict[str, str] | None = None) -> Study:
-        """Study with Poisson noise drawn from `rng`."""
+        """Study with Poisson noise.
+
+        Parameters
+        ----------
+        rng
+            Generator of the noise.
+        patient
+            DICOM keywords and their text; None for a virtual name.
+        """
         noisy = rng.poisson(self.counts.astype(np.float64)).astype(np.float32)
         return Study(
             self.acquisition,
@@ -110,37 +149,69 @@ def expected_counts(
     *,
     full: bool = False,
     histories: int | None = None,
-    threads: int | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> Expected:
     """Expected counts of a patient on a scanner, by the fast way or by the full Monte Carlo.
 
-    `seed` is the Monte Carlo's; `histories` defaults to FAST_HISTORIES or FULL_HISTORIES; `on_batch(done, batches)` is
-    called during the Monte Carlo and may raise to stop.
-    Raises InputError where the orbit hits the head or the activity is empty.
+    Parameters
+    ----------
+    patient
+        Head and uptake.
+    scanner
+        Camera and protocol.
+    seed
+        Seed of the Monte Carlo.
+    full
+        The primary by Monte Carlo too, with statistical errors.
+    histories
+        Photon histories; None for FAST_HISTORIES or FULL_HISTORIES.
+    on_batch
+        Called as on_batch(done, batches) during the Monte Carlo; may raise to stop.
+
+    Raises
+    ------
+    InputError
+        Where the orbit hits the head or the activity is empty.
+
+    Examples
+    --------
+    >>> from spectac.simulate.head import draw_head
+    >>> from spectac.simulate.uptake import draw_uptake
+    >>> head = draw_head(np.random.default_rng(7), voxel_mm=4.0)
+    >>> patient = Patient(head, draw_uptake("dat", head, np.random.default_rng(8)))
+    >>> scanner = Scanner("mine", "ge-lehr", views=4, matrix=(24, 24), pixel_mm=12.0).around(head)
+    >>> expected = expected_counts(patient, scanner, seed=1, histories=1000)
+    >>> expected.study(np.random.default_rng(2)).counts.shape
+    (3, 4, 24, 24)
     """
     head, uptake = patient.head, patient.uptake
     acquisition = scanner.acquisition(uptake.nuclide, head)
-    windows = scanner.windows(uptake.nuclide)
-    cps_per_kbq = scanner.cps_per_kbq(uptake.nuclide)
+    camera = scanner.camera(acquisition)
     chosen = histories if histories is not None else FULL_HISTORIES if full else FAST_HISTORIES
-    result = montecarlo.simulate(
-        head, uptake.kbq_per_ml, scanner, acquisition, windows,
-        histories=chosen, seed=seed, batches=10 if full else 1, births=full, threads=threads, on_batch=on_batch,
-    )  # fmt: skip
-    cps = Image(uptake.kbq_per_ml * np.float32(cps_per_kbq), head.grid, "cps/mL")
-    primary = result.primary if full else projected_primary(head, cps, scanner, acquisition, windows)
+    run = MonteCarloRun(chosen, seed, batches=10 if full else 1, births=full, on_batch=on_batch)
+    result = photon_counts(head.body, uptake.kbq_per_ml, camera, run)
+    cps = Image(uptake.kbq_per_ml * np.float32(camera.cps_per_unit), head.grid, "cps/mL")
     way = "Monte Carlo" if full else "projected primary, Monte Carlo scatter"
     return Expected(
         acquisition,
-        windows,
-        primary,
+        camera.windows,
+        result.primary if full else projected_primary(head, cps, scanner, acquisition, camera.windows),
         result.scatter,
-        high_energy_counts(head, cps, scanner, acquisition, windows),
-        cps_per_kbq,
+        _high_energy(head, cps, scanner, acquisition, camera.windows),
+        camera.cps_per_unit,
         result.scatter_error if full else None,
         f"{way}, {chosen} histories, {uptake.tracer}, {uptake.nuclide}, {scanner.name}",
     )
+
+
+def _high_energy(
+    head: Head, cps: Image, scanner: Scanner, acquisition: Acquisition, windows: tuple[EnergyWindow, ...]
+) -> Array:
+    """Counts (w, v, z, u) of photons above 400 keV; zeros for nuclides without them and where the scanner has none."""
+    kev = high_energy_kev(acquisition.nuclide)
+    if kev is None or scanner.high_energy_share == 0:
+        return np.zeros((len(windows), *acquisition.shape), np.float32)
+    return high_energy_counts(cps, head.mu(kev), scanner.high_energy_share, acquisition, windows)
 
 
 def projected_primary(
@@ -148,8 +219,25 @@ def projected_primary(
 ) -> Array:
     """Primary counts (w, v, z, u) by recon's system model on finer pixels, summed to the camera's.
 
-    `cps` on the head's grid in photopeak counts per second and mL. Other windows get the main line's share that the
-    energy resolution puts there.
+    Other windows than the photopeak get the main line's share that the energy resolution puts there.
+
+    Parameters
+    ----------
+    head
+        Attenuation, and what lies beside the activity.
+    cps
+        Activity on the head's grid in photopeak counts per second and mL.
+    scanner
+        Crystal and energy resolution.
+    acquisition
+        Views and detector.
+    windows
+        Energy windows, the photopeak first.
+
+    Raises
+    ------
+    InputError
+        Where the activity lies above or below the camera's field.
     """
     factor = max(1, math.ceil(acquisition.pixel_mm[1] / FINE_MM))
     low, high, half = _seen(head, cps, acquisition)
@@ -167,7 +255,7 @@ def projected_primary(
     width = min(columns - first, part.shape[2] - beside)
     on_rows = slice(max(low, 0), min(high, rows))
     peak[:, on_rows, first : first + width] = part[:, on_rows.start - low : on_rows.stop - low, beside : beside + width]
-    accepted = np.array([float(scanner.acceptance(window, energy_kev)) for window in windows])
+    accepted = np.array([float(scanner.crystal.acceptance(window, energy_kev)) for window in windows])
     shares = (accepted / accepted[0]).astype(np.float32)
     return np.asarray(shares[:, None, None, None] * peak)
 
@@ -195,15 +283,6 @@ def _seen(head: Head, cps: Image, acquisition: Acquisition) -> tuple[int, int, i
     reach = max(float(distance[across].max()) + BESIDE_MM, float(distance[solid].max(initial=0.0)))
     half = math.ceil((reach + shift) / pixel_u)
     return low, high, half
-
-
-def _stretched(acquisition: Acquisition, factor: float) -> Acquisition:
-    """The acquisition with all times multiplied."""
-    return replace(
-        acquisition,
-        view_seconds=acquisition.view_seconds * factor,
-        view_start_s=np.asarray(acquisition.view_start_s) * factor,
-    )
 
 
 def _finer(acquisition: Acquisition, factor: int, low: int, high: int, half: int) -> Acquisition:

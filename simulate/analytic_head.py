@@ -1,24 +1,38 @@
 """A head made of ellipsoids: skull, brain, ventricles, two striata and an air sinus, with its truth on any grid.
 
-It exists for tests and for timing: every boundary is a formula, so its truth is exact at any voxel size. It is not an
-anatomy; virtual patients are head.py's work.
+It serves tests and timing: every boundary is a formula, so its truth is exact at any voxel size. It is not an anatomy;
+`head.draw_head` draws virtual patients.
 """
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from spectac.recon.errors import InputError
+from spectac.recon.tissues import mu_per_cm
 from spectac.recon.types import Array, Grid, MuMap
-from spectac.simulate.materials import mu_per_cm
 
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """Ellipsoid with its centre and semi-axes (x, y, z) in LPS mm, turned by `turn_deg` about z (from x to y).
+    """Ellipsoid of one activity and material, which replace those of earlier ellipsoids inside it.
 
-    Inside it `activity` (per mL, relative) and the material replace what earlier ellipsoids put there.
+    Parameters
+    ----------
+    name
+        Name of the region.
+    centre_mm
+        (x, y, z) in LPS mm.
+    semi_axes_mm
+        (x, y, z) in mm.
+    activity
+        Relative activity per mL.
+    material
+        Name in recon.tissues.
+    turn_deg
+        Turn about z, from x to y.
     """
 
     name: str
@@ -29,7 +43,17 @@ class Ellipsoid:
     turn_deg: float = 0.0
 
     def contains(self, x: Array, y: Array, z: Array) -> Array:
-        """True where LPS points lie inside."""
+        """True where LPS points lie inside.
+
+        Parameters
+        ----------
+        x
+            LPS mm; x, y, z broadcast.
+        y
+            See x.
+        z
+            See x.
+        """
         cosine, sine = math.cos(math.radians(self.turn_deg)), math.sin(math.radians(self.turn_deg))
         dx, dy, dz = x - self.centre_mm[0], y - self.centre_mm[1], z - self.centre_mm[2]
         a, b, c = self.semi_axes_mm
@@ -52,7 +76,17 @@ DAT_HEAD = (
 
 @dataclass(frozen=True, eq=False)
 class HeadOnGrid:
-    """Truth on a grid: `activity` (z, y, x), `mu`, and for each region the fraction (z, y, x) of every voxel inside."""
+    """The head averaged over the voxels of a grid.
+
+    Parameters
+    ----------
+    activity
+        (z, y, x).
+    mu
+        Attenuation map.
+    fractions
+        Share (z, y, x) of every voxel inside each region, by name.
+    """
 
     activity: Array
     mu: MuMap
@@ -62,28 +96,49 @@ class HeadOnGrid:
 def on_grid(
     grid: Grid, energy_kev: float, ellipsoids: tuple[Ellipsoid, ...] = DAT_HEAD, subsamples: int = 3
 ) -> HeadOnGrid:
-    """Head averaged over subsamples^3 points of every voxel of an upright grid."""
+    """Head averaged over subsamples^3 points of every voxel of an upright grid.
+
+    Parameters
+    ----------
+    grid
+        Upright grid.
+    energy_kev
+        Photon energy in keV.
+    ellipsoids
+        Bodies; later ones replace earlier ones.
+    subsamples
+        Points along each axis of a voxel.
+
+    Raises
+    ------
+    InputError
+        For fewer than 1 subsample.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((16, 16, 16), (16.0, 16.0, 16.0), (-120.0, -120.0, -120.0))
+    >>> head = on_grid(grid, 159.0, subsamples=2)
+    >>> float(head.activity.max()) > 1.0
+    True
+    """
     if subsamples < 1:
         raise InputError(f"subsamples must be at least 1, not {subsamples}")
     z, y, x = (
         np.add.outer(centres, (np.arange(subsamples) + 0.5) / subsamples * length - length / 2)
         for centres, length in zip(grid.centres_mm(), grid.voxel_mm, strict=True)
     )
-    counts = np.zeros((len(ellipsoids) + 1, *grid.shape), np.uint16)
-    for a in range(subsamples):
-        for b in range(subsamples):
-            for c in range(subsamples):
-                points = x[None, None, :, c], y[None, :, None, b], z[:, None, None, a]
-                owner = np.zeros(grid.shape, np.uint8)
-                for index, ellipsoid in enumerate(ellipsoids, start=1):
-                    owner[ellipsoid.contains(*points)] = index
-                for index in range(len(ellipsoids) + 1):
-                    counts[index] += owner == index
-    parts = counts.astype(np.float32) / subsamples**3
-    activity = np.zeros(grid.shape, np.float32)
-    per_cm = np.zeros(grid.shape, np.float32)
-    for ellipsoid, part in zip(ellipsoids, parts[1:], strict=True):
+    counts = np.zeros((len(ellipsoids), *grid.shape), np.uint16)
+    for a, b, c in product(range(subsamples), repeat=3):
+        points = x[None, None, :, c], y[None, :, None, b], z[:, None, None, a]
+        innermost = np.full(grid.shape, -1, np.int8)
+        for index, ellipsoid in enumerate(ellipsoids):
+            innermost[ellipsoid.contains(*points)] = index
+        for index in range(len(ellipsoids)):
+            counts[index] += innermost == index
+    activity, per_cm = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    fractions = {}
+    for ellipsoid, part in zip(ellipsoids, counts.astype(np.float32) / subsamples**3, strict=True):
         activity += np.float32(ellipsoid.activity) * part
         per_cm += np.float32(mu_per_cm(ellipsoid.material, energy_kev)) * part
-    fractions = {ellipsoid.name: part for ellipsoid, part in zip(ellipsoids, parts[1:], strict=True)}
+        fractions[ellipsoid.name] = part
     return HeadOnGrid(activity, MuMap(per_cm, grid, energy_kev), fractions)

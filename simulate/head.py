@@ -1,7 +1,7 @@
 """Virtual heads: from a generator to labels, densities and attenuation on a grid in the camera's frame.
 
-draw_head() draws a shape (head_parts/ranges.py), lays a grid around it (placement.py) and paints from the outside in:
-skin and soft tissue (surface.py), face and neck (face.py, neck.py), braincase (skull.py), air (airways.py), brain
+draw_head() draws a shape (anatomy/ranges.py), lays a grid around it (anatomy/placement.py) and paints from the outside
+in: skin and soft tissue (surface.py), face and neck (face.py, neck.py), braincase (skull.py), air (airways.py), brain
 (brain.py).
 """
 
@@ -13,33 +13,58 @@ from scipy.ndimage import distance_transform_edt
 
 from spectac.recon.errors import InputError
 from spectac.recon.kernels.subnormal import subnormals_are_zero
+from spectac.recon.photons.transport import Body
+from spectac.recon.tissues import MATERIALS, cm2_per_g
 from spectac.recon.types import Array, Grid, MuMap
-from spectac.simulate.anatomy import LABEL, MATERIAL_OF_LABEL, REGIONS
-from spectac.simulate.head_parts import airways, face, neck
-from spectac.simulate.head_parts.brain import Folds, Inside, paint_brain
-from spectac.simulate.head_parts.canvas import Canvas
-from spectac.simulate.head_parts.placement import COARSE_MM, Placement, axes_mm, coarse_axes, grid_of
-from spectac.simulate.head_parts.ranges import ADULT_AND_CHILD, HeadRanges, HeadShape, draw_shape
-from spectac.simulate.head_parts.shapes import SmoothField
-from spectac.simulate.head_parts.skull import Braincase, Layers, braincase, flap, layers
-from spectac.simulate.head_parts.surface import head_distance, holder_distances
-from spectac.simulate.materials import MATERIALS, cm2_per_g
+from spectac.simulate.anatomy import airways, face, neck
+from spectac.simulate.anatomy.brain import Folds, Inside, paint_brain
+from spectac.simulate.anatomy.canvas import Canvas
+from spectac.simulate.anatomy.distance_fields import SmoothField
+from spectac.simulate.anatomy.placement import COARSE_MM, Placement, axes_mm, coarse_axes, grid_of
+from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD, HeadRanges, HeadShape, draw_shape
+from spectac.simulate.anatomy.skull import Braincase, Layers, braincase, flap, layers
+from spectac.simulate.anatomy.surface import head_distance, holder_distances
+from spectac.simulate.regions import LABEL, MATERIAL_OF_LABEL, REGIONS
 
 SKIN_MM = 2.0
+"""Thickness of the skin."""
+
 MARGIN_VOXELS = 2
+"""Empty voxels around head and holder, but for the cut of the neck."""
+
 TALLEST_MM = 275.0
+"""Largest height of a head with its neck; what lies lower is cut off."""
+
 TABLE_DENSITY = 1.80
 """Compact bone of the tables in g/cm3; with the diploe between them the wall comes to ICRU 44's 1.61 for cranium."""
+
 DIPLOE_DENSITY = 1.35
+"""In g/cm3."""
+
+SPINE_DENSITY = 1.30
+"""In g/cm3."""
+
 DENSITY_NOISE = {"skull": 0.035, "diploe": 0.07, "spine": 0.06, "dense bone": 0.02}
+"""Relative standard deviation of the density inside a region; other tissue has SOFT_NOISE."""
+
+SOFT_NOISE = 0.006
+"""Relative standard deviation of soft tissue's density."""
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A virtual head: `labels` (z, y, x) uint8 of anatomy.LABEL and `density` (z, y, x) float32 in g/cm3 on `grid`.
+    """A virtual head.
 
-    The grid is upright with cubic voxels in the camera's frame (LPS mm, rotation axis at x = y = 0). `parameters` are
-    all draws as plain values.
+    Parameters
+    ----------
+    grid
+        Upright grid with cubic voxels in the camera's frame (LPS mm, rotation axis at x = y = 0).
+    labels
+        (z, y, x) uint8 of regions.LABEL.
+    density
+        (z, y, x) float32 in g/cm3.
+    parameters
+        All draws as plain values.
     """
 
     grid: Grid
@@ -47,8 +72,19 @@ class Head:
     density: Array
     parameters: Mapping[str, float | int | bool | str]
 
+    @property
+    def body(self) -> Body:
+        """Materials and densities for the Monte Carlo."""
+        return Body(self.grid, np.array(MATERIAL_OF_LABEL, np.uint8)[self.labels], self.density)
+
     def mu(self, energy_kev: float) -> MuMap:
-        """Narrow-beam attenuation map at an energy: density times the mass coefficient of each label's material."""
+        """Narrow-beam attenuation map at an energy: density times the mass coefficient of each label's material.
+
+        Parameters
+        ----------
+        energy_kev
+            Photon energy in keV.
+        """
         per_gram = np.array([cm2_per_g(MATERIALS[m].name, energy_kev) for m in MATERIAL_OF_LABEL], np.float32)
         return MuMap(self.density * per_gram[self.labels], self.grid, energy_kev)
 
@@ -57,7 +93,27 @@ class Head:
 def draw_head(rng: np.random.Generator, *, voxel_mm: float = 2.0, ranges: HeadRanges = ADULT_AND_CHILD) -> Head:
     """One random head on the smallest grid that holds it, cut at the neck.
 
-    The same generator state gives the same head, whatever the voxel size. InputError for voxels beyond 0.5 to 4 mm.
+    The same generator state gives the same head, whatever the voxel size.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    voxel_mm
+        Edge of a voxel, 0.5 to 4 mm.
+    ranges
+        What to draw from.
+
+    Raises
+    ------
+    InputError
+        For voxels beyond 0.5 to 4 mm.
+
+    Examples
+    --------
+    >>> head = draw_head(np.random.default_rng(7), voxel_mm=4.0)
+    >>> head.labels.shape == head.density.shape == head.grid.shape
+    True
     """
     if not 0.5 <= voxel_mm <= 4.0:
         raise InputError(f"voxel_mm must lie between 0.5 and 4 mm, got {voxel_mm:g}")
@@ -84,7 +140,7 @@ def draw_head(rng: np.random.Generator, *, voxel_mm: float = 2.0, ranges: HeadRa
     fine = cells.on_axes(z, y, x)
     airways.sinuses(canvas, case, shape, fine)
     airways.nose_and_throat(canvas, case, shape)
-    _brain(canvas, case, wall, shape, folds, inside)
+    _brain(canvas, (case.depth < 0) & ~wall.bone & inside, wall, shape, folds)
     _holder(canvas, shape, back_y, top_z)
     density = _density(canvas, wall, shape, cut_away, dense.on_axes(z, y, x))
     return Head(grid_of(z, y, x, voxel_mm), canvas.labels, density, shape.plain() | {"voxel_mm": voxel_mm})
@@ -118,28 +174,26 @@ def _soft_tissue(canvas: Canvas, case: Braincase, shape: HeadShape, inside: Arra
     # A frame of voxels around keeps the cut of the neck from growing skin: below the field the neck goes on.
     padded = np.pad(inside, ((1, 0), (0, 0), (0, 0)), mode="edge")
     depth = distance_transform_edt(padded, voxel_mm).astype(np.float32)[1:] - np.float32(0.5 * voxel_mm)
-    everywhere = (slice(None),) * 3
-    canvas.paint(everywhere, inside, "fat")
-    canvas.paint(everywhere, inside & (depth < SKIN_MM), "skin")
-    p = canvas.points
+    whole, p = canvas.whole, canvas.points
+    whole.paint(inside, "fat")
+    whole.paint(inside & (depth < SKIN_MM), "skin")
     fossa = (np.abs(p.x) > 30) & (p.y > -52) & (p.y < 26) & (p.z > -50) & (p.z < 34)
     scalp = inside & (case.outside > 0) & (case.outside < 14) & (depth > SKIN_MM + 1.2 * shape["fat"])
-    canvas.paint(everywhere, scalp & fossa, "muscle")
+    whole.paint(scalp & fossa, "muscle")
     # Deep to face and neck everything is muscle but the cheek's pad of fat in front of the masseter.
     deep = inside & (depth > 9) & (case.base > 0.5) & (p.z < -20)
     cheek = (p.y < -34) & (p.z > -112)
-    canvas.paint(everywhere, deep & ~cheek, "muscle")
+    whole.paint(deep & ~cheek, "muscle")
     # The galea and its two bellies lie on the bone in front and behind.
     bellies = (np.abs(p.y - 16) > 75) & (p.z > -30) & (p.z < 20)
-    canvas.paint(everywhere, scalp & bellies & (case.outside < 2.5), "muscle")
+    whole.paint(scalp & bellies & (case.outside < 2.5), "muscle")
 
 
 def _braincase(canvas: Canvas, case: Braincase, wall: Layers, shape: HeadShape, inside: Array) -> Array:
     """Paint the wall; returns the mask of what a craniotomy has taken away or loosened."""
-    everywhere = (slice(None),) * 3
-    canvas.paint(everywhere, wall.bone & inside, "skull")
-    canvas.paint(everywhere, wall.diploe & inside, "diploe")
-    canvas.paint(everywhere, wall.dense & inside, "dense bone")
+    canvas.whole.paint(wall.bone & inside, "skull")
+    canvas.whole.paint(wall.diploe & inside, "diploe")
+    canvas.whole.paint(wall.dense & inside, "dense bone")
     lid, kerf = flap(canvas.points, case, shape)
     if shape.craniotomy == "missing":
         gone = lid | kerf
@@ -147,20 +201,16 @@ def _braincase(canvas: Canvas, case: Braincase, wall: Layers, shape: HeadShape, 
         gone = (lid & (case.outside > -0.45 * case.wall)) | kerf
     else:
         gone = kerf
-    canvas.paint(everywhere, gone & wall.bone & inside, "muscle")
+    canvas.whole.paint(gone & wall.bone & inside, "muscle")
     return gone
 
 
-def _brain(
-    canvas: Canvas, case: Braincase, wall: Layers, shape: HeadShape, folds: tuple[Folds, Folds], inside: Array
-) -> None:
-    within = (case.depth < 0) & ~wall.bone & inside
+def _brain(canvas: Canvas, within: Array, wall: Layers, shape: HeadShape, folds: tuple[Folds, Folds]) -> None:
+    """Paint the voxels `within` the cavity; the spinal cord reaches into it."""
     p = canvas.points[within]
     painted = paint_brain(Inside(p, -wall.inner[within], p.x > 0), shape, folds)
-    lower = (p.z < -64) & (painted == LABEL["csf"])
-    canvas.labels[within] = np.where(
-        lower & (canvas.labels[within] == LABEL["spinal cord"]), LABEL["spinal cord"], painted
-    )
+    cord = (p.z < -64) & (painted == LABEL["csf"]) & (canvas.labels[within] == LABEL["spinal cord"])
+    canvas.labels[within] = np.where(cord, LABEL["spinal cord"], painted)
 
 
 def _holder(canvas: Canvas, shape: HeadShape, back_y: float, top_z: float) -> None:
@@ -168,36 +218,25 @@ def _holder(canvas: Canvas, shape: HeadShape, back_y: float, top_z: float) -> No
         return
     z, y, x = canvas.z[:, None, None], canvas.y[None, :, None], canvas.x[None, None, :]
     shell, pillow = holder_distances(x, y, z, back_y, top_z, shape)
-    everywhere = (slice(None),) * 3
-    free = (LABEL["outside"],)
-    canvas.paint(everywhere, shell < 0, "head holder", over=free)
+    canvas.whole.paint(shell < 0, "head holder", over=("outside",))
     if shape.pillow:
-        canvas.paint(everywhere, pillow < 0, "pillow", over=free)
+        canvas.whole.paint(pillow < 0, "pillow", over=("outside",))
 
 
 def _density(canvas: Canvas, wall: Layers, shape: HeadShape, gone: Array, noise: Array) -> Array:
     """Typical densities, the patient's bone density, smooth variation, and partial volumes at the wall's faces."""
     typical = np.array([MATERIALS[m].density_g_per_cm3 for m in MATERIAL_OF_LABEL], np.float32)
-    spread = np.array([DENSITY_NOISE.get(region.name, 0.006) for region in REGIONS], np.float32)
-    for name, value in (("skull", TABLE_DENSITY), ("diploe", DIPLOE_DENSITY), ("spine", 1.30)):
+    for name, value in (("skull", TABLE_DENSITY), ("diploe", DIPLOE_DENSITY), ("spine", SPINE_DENSITY)):
         typical[LABEL[name]] = value
-    for name in ("skull", "diploe", "dense bone", "spine"):
-        typical[LABEL[name]] *= np.float32(shape["bone_density"])
-    for name in ("outside", "air cavity", "head holder", "pillow"):
-        spread[LABEL[name]] = 0
+    typical[[LABEL[name] for name in DENSITY_NOISE]] *= np.float32(shape["bone_density"])
+    spread = np.array([DENSITY_NOISE.get(region.name, SOFT_NOISE) for region in REGIONS], np.float32)
+    spread[[LABEL[name] for name in ("outside", "air cavity", "head holder", "pillow")]] = 0
     labels = canvas.labels
     density = typical[labels] * (1 + spread[labels] * np.clip(noise, -2.5, 2.5))
-    bone = np.isin(labels, (LABEL["skull"], LABEL["diploe"], LABEL["dense bone"])) & wall.bone
+    bone = canvas.whole.isin("skull", "diploe", "dense bone") & wall.bone
     soft = np.float32(1.04)
     density = np.where(bone, soft + (density - soft) * wall.fraction, density)
     # The part of a wall that reaches into a soft voxel.
-    near = (
-        ~bone
-        & ~gone
-        & (wall.fraction > 0.02)
-        & (wall.fraction < 0.5)
-        & ~np.isin(labels, (LABEL["outside"], LABEL["air cavity"]))
-    )
-    return np.asarray(
-        np.where(near, density + (typical[LABEL["skull"]] - density) * wall.fraction, density), np.float32
-    )
+    near = ~bone & ~gone & (wall.fraction > 0.02) & (wall.fraction < 0.5) & ~canvas.whole.isin("outside", "air cavity")
+    shared = density + (typical[LABEL["skull"]] - density) * wall.fraction
+    return np.asarray(np.where(near, shared, density), np.float32)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import view_normals
 from spectac.recon.types import Array
-from spectac.simulate.anatomy import LABEL
+from spectac.simulate.regions import LABEL
 
 if TYPE_CHECKING:
     from spectac.simulate.head import Head
@@ -18,6 +18,20 @@ def elliptical_radii_mm(view_angles_deg: ArrayLike, lateral_mm: float, front_bac
     """Distances (v,) from the axis to a face whose middle moves on an ellipse with these semi-axes along x and y.
 
     Equal semi-axes make a circle.
+
+    Parameters
+    ----------
+    view_angles_deg
+        (v,) angles of the views in degrees.
+    lateral_mm
+        Semi-axis along x.
+    front_back_mm
+        Semi-axis along y.
+
+    Examples
+    --------
+    >>> elliptical_radii_mm([0.0, 90.0], 140.0, 160.0).round(6).tolist()
+    [160.0, 140.0]
     """
     normals = view_normals(view_angles_deg)
     return 1.0 / np.hypot(normals[:, 0] / lateral_mm, normals[:, 1] / front_back_mm)
@@ -27,6 +41,13 @@ def reach_mm(head: "Head", view_angles_deg: ArrayLike) -> NDArray[np.float64]:
     """How far (v,) the patient, holder and pillow reach from the axis towards each view's detector, in mm.
 
     The whole grid counts and not the field of view alone, because a detector's housing is larger than its field.
+
+    Parameters
+    ----------
+    head
+        Virtual head.
+    view_angles_deg
+        (v,) angles of the views in degrees.
     """
     _, y, x = head.grid.centres_mm()
     rows, columns = _edge(np.any(head.labels != LABEL["outside"], axis=0))
@@ -51,12 +72,38 @@ def contour_radii_mm(
     """Distances (v,) of a body-contour orbit: `clearance_mm` from the head, but never closer to the axis than `lowest`.
 
     The lowest radius stands for the shoulders, which a head's grid does not hold.
+
+    Parameters
+    ----------
+    head
+        Virtual head.
+    view_angles_deg
+        (v,) angles of the views in degrees.
+    clearance_mm
+        Distance from the head.
+    lowest_mm
+        Least distance from the axis.
     """
     return np.maximum(reach_mm(head, view_angles_deg) + clearance_mm, lowest_mm)
 
 
 def check_clear(head: "Head", view_angles_deg: ArrayLike, radii_mm: ArrayLike) -> None:
-    """InputError, naming the worst view, where the collimator would touch the head."""
+    """InputError, naming the worst view, where the collimator would touch the head.
+
+    Parameters
+    ----------
+    head
+        Virtual head.
+    view_angles_deg
+        (v,) angles of the views in degrees.
+    radii_mm
+        (v,) distances from the axis to the collimator face.
+
+    Raises
+    ------
+    InputError
+        Where the collimator would touch the head; the message names the worst view.
+    """
     angles, radii = np.asarray(view_angles_deg, dtype=np.float64), np.asarray(radii_mm, dtype=np.float64)
     overlap = reach_mm(head, angles) - radii
     worst = int(overlap.argmax())

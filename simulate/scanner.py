@@ -7,19 +7,31 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.photons.detector import Crystal, geometric_efficiency
+from spectac.recon.photons.montecarlo import Camera
+from spectac.recon.photons.penetration import high_energy_share, relative_share
 from spectac.recon.types import Acquisition, EnergyWindow
-from spectac.simulate import camera, orbit
+from spectac.simulate import orbit
+from spectac.simulate.draws import between, one_of
 
 if TYPE_CHECKING:
     from spectac.simulate.head import Head
 
 ORBITS = ("circular", "elliptical", "contour")
-SCHEMES = ("photopeak", "dew", "tew", "tew+scatter")
+"""Kinds of orbit."""
+
+SCHEMES = {
+    "photopeak": ("photopeak",),
+    "dew": ("photopeak", "scatter"),
+    "tew": ("photopeak", "lower", "upper"),
+    "tew+scatter": ("photopeak", "lower", "upper", "scatter"),
+}
+"""Names of the windows of each scheme."""
 
 FRAME_OF_REFERENCE = "2.25.148390252197534286430124911650341182"
 """One UID for all virtual patients: they share the camera's coordinates (2.25: from a UUID, no registered root)."""
@@ -30,19 +42,67 @@ START = datetime(2000, 1, 1, 12)
 SCATTER_WINDOW = (92.0 / 140.5, 126.0 / 140.5)
 """Wide Compton window over the peak energy: 92-126 keV for Tc-99m (Jaszczak et al., J Nucl Med 1984;25:893-900)."""
 
+_POSITIVE = (
+    "energy_resolution", "crystal_mm", "pixel_mm", "radius_mm", "radius_b_mm", "lowest_radius_mm", "view_seconds",
+    "photopeak_width", "side_width",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Scanner:
     """A camera with a collimator and a protocol.
 
-    `heads` 1, 2 or 3, which start `arc_deg` / heads apart and share the `views`; `energy_resolution` FWHM/E at 140.5
-    keV; `matrix` (z, u); `radius_mm` axis to collimator face; an elliptical orbit has `radius_mm` along x and
-    `radius_b_mm` along y; a contour orbit keeps `clearance_mm` from the head and at least `lowest_radius_mm`, because
-    of the shoulders, from the axis. `scheme` names the windows: the photopeak alone; "dew" with a wide "scatter"
-    window; "tew" with a "lower" and an "upper" one that touch the photopeak; "tew+scatter" with all four. Their widths
-    are shares of the peak energy: `photopeak_width`, and `side_width` unless `side_kev` gives it in keV. `table_z_mm`
-    is where the field's centre lies in the head's frame. `high_energy_scale` multiplies `high_energy_share`; 0 turns
-    those photons off.
+    Parameters
+    ----------
+    name
+        Name of the preset, or "drawn".
+    collimator
+        Name in recon's table.
+    heads
+        1, 2 or 3, which start `arc_deg` / heads apart and share the `views`.
+    energy_resolution
+        FWHM/E at 140.5 keV.
+    crystal_mm
+        Thickness of the crystal.
+    matrix
+        (z, u) pixels.
+    pixel_mm
+        Edge of a pixel.
+    views, arc_deg, start_deg
+        Number of views, the arc that they divide, and the angle of the first.
+    orbit
+        One of ORBITS.
+    radius_mm
+        Axis to collimator face; for an ellipse along x.
+    radius_b_mm
+        The same along y, for an ellipse.
+    clearance_mm, lowest_radius_mm
+        A contour orbit's distance from the head, and its least radius, because of the shoulders.
+    table_z_mm
+        Where the field's centre lies in the head's frame.
+    view_seconds
+        Time of a view.
+    scheme
+        Name in SCHEMES. "lower" and "upper" touch the photopeak; "scatter" is wide.
+    photopeak_width, side_width
+        Widths over the peak energy.
+    side_kev
+        Width of the side windows in keV, instead of `side_width`.
+    high_energy_scale
+        Factor on `high_energy_share`; 0 turns those photons off.
+
+    Raises
+    ------
+    InputError
+        For an unknown collimator, orbit or scheme, and for values out of range.
+
+    Examples
+    --------
+    >>> scanner = Scanner("mine", "ge-lehr", views=60, scheme="dew")
+    >>> [window.name for window in scanner.windows("Tc-99m")]
+    ['photopeak', 'scatter']
+    >>> scanner.acquisition("Tc-99m").shape
+    (60, 128, 128)
     """
 
     name: str
@@ -70,17 +130,14 @@ class Scanner:
     high_energy_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.collimator not in COLLIMATORS:
-            raise InputError(f"collimator {self.collimator!r} is not one of {', '.join(COLLIMATORS)}")
-        for field, known in (("heads", (1, 2, 3)), ("orbit", ORBITS), ("scheme", SCHEMES)):
-            if getattr(self, field) not in known:
-                raise InputError(f"{field} {getattr(self, field)!r} is not one of {', '.join(map(str, known))}")
+        for field, choices in (
+            ("collimator", COLLIMATORS), ("heads", (1, 2, 3)), ("orbit", ORBITS), ("scheme", SCHEMES),
+        ):  # fmt: skip
+            if getattr(self, field) not in choices:
+                raise InputError(f"{field} {getattr(self, field)!r} is not one of {', '.join(map(str, choices))}")
         if self.views < self.heads or self.views % self.heads:
             raise InputError(f"{self.views} views cannot be shared by {self.heads} heads: use a multiple of the heads")
-        for field in (
-            "energy_resolution", "crystal_mm", "pixel_mm", "radius_mm", "radius_b_mm", "lowest_radius_mm",
-            "view_seconds", "photopeak_width", "side_width",
-        ):  # fmt: skip
+        for field in _POSITIVE:
             if not getattr(self, field) > 0:
                 raise InputError(f"{field} must be above 0, got {getattr(self, field)}")
         if self.clearance_mm < 0 or self.high_energy_scale < 0:
@@ -101,26 +158,24 @@ class Scanner:
         return COLLIMATORS[self.collimator]
 
     @property
-    def high_energy_share(self) -> float:
-        """Counts of I-123's photons above 400 keV over its primary, both in this scanner's photopeak window.
+    def crystal(self) -> Crystal:
+        """The crystal and its energy resolution."""
+        return Crystal(self.energy_resolution, self.crystal_mm)
 
-        camera.high_energy_share for this window and crystal: the photons above 400 keV in proportion to the window's
-        width and to what the crystal stops of them, the primary in proportion to its acceptance.
-        """
-        usual = replace(self, crystal_mm=9.5, photopeak_width=0.20)
-        more, primary = (
-            float(camera.crystal_efficiency(kev, self.crystal_mm) / camera.crystal_efficiency(kev, 9.5))
-            for kev in (camera.HIGH_ENERGY_KEV, camera.I123_KEV)
-        )
-        kept = float(
-            camera.window_share(self.windows("I-123")[0], camera.I123_KEV, self.energy_resolution)
-            / camera.window_share(usual.windows("I-123")[0], camera.I123_KEV, self.energy_resolution)
-        )
-        ratio = self.photopeak_width / 0.20 * more / (primary * kept)
-        return self.high_energy_scale * ratio * camera.high_energy_share(self.collimator_data)
+    @property
+    def high_energy_share(self) -> float:
+        """Counts of I-123's photons above 400 keV over its primary, both in this scanner's photopeak window, in air."""
+        ratio = relative_share(self.crystal, self.photopeak_width)
+        return self.high_energy_scale * ratio * high_energy_share(self.collimator_data)
 
     def windows(self, nuclide: str) -> tuple[EnergyWindow, ...]:
-        """Energy windows of the scheme for the nuclide's main line, the photopeak first."""
+        """Energy windows of the scheme for the nuclide's main line, the photopeak first.
+
+        Parameters
+        ----------
+        nuclide
+            Name of the nuclide.
+        """
         kev = nuclide_by_name(nuclide).main_kev
         half = 0.5 * self.photopeak_width * kev
         side = self.side_width * kev if self.side_kev is None else self.side_kev
@@ -128,20 +183,27 @@ class Scanner:
         lower = EnergyWindow("lower", peak.lower_kev - side, peak.lower_kev)
         upper = EnergyWindow("upper", peak.upper_kev, peak.upper_kev + side)
         bottom, top = (share * kev for share in SCATTER_WINDOW)
-        if self.scheme == "dew":
-            return peak, EnergyWindow("scatter", bottom, min(top, peak.lower_kev))
-        # It ends where the lower one begins, so that no photon is counted twice and windows stay independent.
-        wide = EnergyWindow("scatter", bottom, min(top, lower.lower_kev))
-        return {"photopeak": (peak,), "tew": (peak, lower, upper), "tew+scatter": (peak, lower, upper, wide)}[
-            self.scheme
-        ]
+        # The wide window ends where the next one begins: no photon is counted twice, and windows stay independent.
+        wide = EnergyWindow("scatter", bottom, min(top, (peak if self.scheme == "dew" else lower).lower_kev))
+        return tuple(window for window in (peak, lower, upper, wide) if window.name in SCHEMES[self.scheme])
 
     def view_angles_deg(self) -> NDArray[np.float64]:
-        """Angles (v,): the views of head 0 along its arc, then those of the next head."""
+        """Angles (v,) in degrees: the views of head 0 along its arc, then those of the next head."""
         return np.mod(self.start_deg + np.arange(self.views) * self.arc_deg / self.views, 360.0)
 
     def radii_mm(self, head: "Head | None" = None) -> NDArray[np.float64]:
-        """Distances (v,) from the axis to the collimator face; InputError where a contour lacks its head or hits it."""
+        """Distances (v,) from the axis to the collimator face.
+
+        Parameters
+        ----------
+        head
+            Virtual head; needed by a contour orbit.
+
+        Raises
+        ------
+        InputError
+            Where a contour orbit lacks its head, or another orbit hits it.
+        """
         angles = self.view_angles_deg()
         if self.orbit == "contour":
             if head is None:
@@ -154,7 +216,13 @@ class Scanner:
         return radii
 
     def around(self, head: "Head") -> "Scanner":
-        """Scanner with the same protocol whose orbit clears the head, widened where it must be."""
+        """Scanner with the same protocol whose orbit clears the head, widened where it must be.
+
+        Parameters
+        ----------
+        head
+            Virtual head.
+        """
         if self.orbit == "contour":
             return self
         angles = self.view_angles_deg()
@@ -168,7 +236,17 @@ class Scanner:
     def acquisition(self, nuclide: str, head: "Head | None" = None) -> Acquisition:
         """Acquisition of a nuclide around a head, with the axis at x = y = 0; heads move at the same time.
 
-        Raises InputError where the orbit would hit the head, or a contour orbit has none.
+        Parameters
+        ----------
+        nuclide
+            Name of the nuclide.
+        head
+            Virtual head; needed by a contour orbit.
+
+        Raises
+        ------
+        InputError
+            Where the orbit would hit the head, or a contour orbit has none.
         """
         each = self.views // self.heads
         return Acquisition(
@@ -188,76 +266,99 @@ class Scanner:
             corrections=frozenset({"UNIF", "COR"}),
         )
 
-    def acceptance(self, window: EnergyWindow, energies_kev: ArrayLike) -> NDArray[np.float64]:
-        """Probability that a photon of that energy, having passed a hole, is counted in the window.
-
-        [1 - exp(-mu_NaI(E) crystal)] * [Phi((upper - E)/s) - Phi((lower - E)/s)], s = FWHM(E)/2.3548: the crystal's
-        interaction times the Gaussian energy response. It is absolute: the main line in the photopeak has crystal
-        efficiency times window share, about 0.9 for Tc-99m in 20 %.
-        Assumes: each interaction gives its whole energy. Left out: Compton and iodine X-rays that leave the crystal,
-        the aluminium cover, and photons sent back from behind it; together they take about a tenth of the photopeak.
-        """
-        share = camera.window_share(window, energies_kev, self.energy_resolution)
-        return camera.crystal_efficiency(energies_kev, self.crystal_mm) * share
-
     def cps_per_kbq(self, nuclide: str) -> float:
         """Counts per second in the photopeak window of one head for 1 kBq in air: the main line's primary photons.
 
         Collimator efficiency (Anger) * acceptance * photons per decay * 1000. Septal penetration, as of I-123's photons
-        above 400 keV, is not in it. Assumes: as `acceptance`; a SIMIND Symbia with I-123 and LEHR counts 9 % less.
+        above 400 keV, is not in it. Assumes: as `Crystal`; a SIMIND Symbia with I-123 and LEHR counts 9 % less.
+
+        Parameters
+        ----------
+        nuclide
+            Name of the nuclide.
         """
         kev, per_decay = nuclide_by_name(nuclide).lines[0]
-        accepted = float(self.acceptance(self.windows(nuclide)[0], kev))
-        return 1000.0 * camera.geometric_efficiency(self.collimator_data, kev) * accepted * per_decay
+        accepted = float(self.crystal.acceptance(self.windows(nuclide)[0], kev))
+        return 1000.0 * geometric_efficiency(self.collimator_data, kev) * accepted * per_decay
+
+    def camera(self, acquisition: Acquisition, windows: tuple[EnergyWindow, ...] | None = None) -> Camera:
+        """Camera for the Monte Carlo of an activity in kBq/mL, with the scanner's own windows unless others are given.
+
+        Parameters
+        ----------
+        acquisition
+            Acquisition of this scanner, changed or not.
+        windows
+            Energy windows to count in.
+        """
+        standard = self.windows(acquisition.nuclide)
+        calibration = self.cps_per_kbq(acquisition.nuclide)
+        return Camera(acquisition, windows or standard, self.crystal, standard[0], calibration)
 
 
-# Vendors' collimators begin with the vendor's name in recon's table. Crystals: OpenGATE's scanner models (Siemens, GE),
-# Koenik et al., Phys Med Biol 2019;64:245001 (Philips), doi:10.1055/s-0040-1708299 (Mediso: 5/8 inch). Pixels are what
-# 128 columns give at a usual zoom for heads. They and the energy resolutions (data sheets: 9.5 to 9.9 %) are assumed.
-_CAMERAS: Mapping[str, tuple[str, dict[str, float]]] = {
-    "siemens-intevo": ("siemens", {"heads": 2, "energy_resolution": 0.099, "pixel_mm": 3.3, "view_seconds": 30.0}),
-    "ge-nm670": ("ge", {"heads": 2, "energy_resolution": 0.098, "pixel_mm": 3.45, "view_seconds": 30.0}),
-    "philips-brightview": ("philips", {"heads": 2, "energy_resolution": 0.096, "pixel_mm": 3.19, "view_seconds": 30.0}),
-    "mediso-trio": (
-        "mediso",
-        {"heads": 3, "energy_resolution": 0.096, "pixel_mm": 3.2, "view_seconds": 30.0, "crystal_mm": 15.9},
+# Crystals: OpenGATE's scanner models (Siemens, GE), Koenik et al., Phys Med Biol 2019;64:245001 (Philips),
+# doi:10.1055/s-0040-1708299 (Mediso: 5/8 inch). Pixels are what 128 columns give at a usual zoom for heads. They and
+# the energy resolutions (data sheets: 9.5 to 9.9 %) are assumed.
+_INTEVO = Scanner("siemens-intevo-lehr", "siemens-lehr", energy_resolution=0.099, pixel_mm=3.3)
+_NM670 = Scanner("ge-nm670-lehr", "ge-lehr", energy_resolution=0.098, pixel_mm=3.45)
+_BRIGHTVIEW = Scanner("philips-brightview-lehr", "philips-lehr", energy_resolution=0.096, pixel_mm=3.19)
+_TRIO = Scanner("mediso-trio-lehr", "mediso-lehr", heads=3, energy_resolution=0.096, pixel_mm=3.2, crystal_mm=15.9)
+_PRESETS = (
+    _INTEVO,
+    replace(_INTEVO, name="siemens-intevo-legp", collimator="siemens-legp"),
+    replace(_INTEVO, name="siemens-intevo-leuhr", collimator="siemens-leuhr"),
+    replace(_INTEVO, name="siemens-intevo-me", collimator="siemens-me"),
+    _NM670,
+    replace(_NM670, name="ge-nm670-legp", collimator="ge-legp"),
+    replace(_NM670, name="ge-nm670-megp", collimator="ge-megp"),
+    _BRIGHTVIEW,
+    replace(_BRIGHTVIEW, name="philips-brightview-legp", collimator="philips-legp"),
+    replace(_BRIGHTVIEW, name="philips-brightview-megp", collimator="philips-megp"),
+    _TRIO,
+    replace(_TRIO, name="mediso-trio-leuhr", collimator="mediso-leuhr"),
+    replace(_TRIO, name="mediso-trio-legp", collimator="mediso-legp"),
+    replace(_TRIO, name="mediso-trio-megp", collimator="mediso-megp"),
+    replace(_INTEVO, name="siemens-symbia-thick-lehr", crystal_mm=15.9),
+    Scanner(
+        "older-one-head-legp", "siemens-legp", heads=1, energy_resolution=0.105, matrix=(64, 64), pixel_mm=6.6,
+        views=60, view_seconds=40.0, radius_mm=150.0, scheme="photopeak",
     ),
-}
+)  # fmt: skip
 
+SCANNERS: Mapping[str, Scanner] = MappingProxyType({scanner.name: scanner for scanner in _PRESETS})
+"""Cameras by name, listed one by one: a new row of recon's table of collimators changes no virtual patient."""
 
-def _presets() -> dict[str, Scanner]:
-    found = [
-        Scanner(f"{name}-{collimator.removeprefix(vendor + '-')}", collimator, **protocol)  # type: ignore[arg-type]
-        for name, (vendor, protocol) in _CAMERAS.items()
-        for collimator in COLLIMATORS
-        if collimator.startswith(f"{vendor}-")
-    ]
-    intevo = found[0]
-    found += [
-        replace(intevo, name="siemens-symbia-thick-lehr", crystal_mm=15.9),
-        Scanner(
-            "older-one-head-legp", "siemens-legp", heads=1, energy_resolution=0.105, matrix=(64, 64), pixel_mm=6.6,
-            views=60, view_seconds=40.0, radius_mm=150.0, scheme="photopeak",
-        ),
-    ]  # fmt: skip
-    return {scanner.name: scanner for scanner in found}
+LOW_ENERGY = (
+    "siemens-lehr", "siemens-legp", "siemens-leuhr", "ge-lehr", "ge-legp", "philips-lehr", "philips-legp",
+    "mediso-lehr", "mediso-leuhr", "mediso-legp",
+)  # fmt: skip
+"""Collimators of training. Their order belongs to the draw of a camera: a patient changes with it."""
 
-
-SCANNERS: Mapping[str, Scanner] = MappingProxyType(_presets())
-"""Cameras by name: every collimator of recon's table on its vendor's camera, a thick crystal, an older camera."""
+MEDIUM_ENERGY = ("siemens-me", "ge-megp", "philips-megp", "mediso-megp")
+"""Collimators outside of training."""
 
 
 @dataclass(frozen=True)
 class ScannerRanges:
     """What `draw_scanner` draws from: (least, most) of a uniform distribution, or (name, share of the draws).
 
-    `ellipse_mm` is how much farther than `radius_mm` an ellipse reaches in front and at the back. The field's centre
-    moves by `table_sd_mm`, and with `cut_share` by `cut_mm` upwards, which cuts the chin and neck, or as far downwards,
-    which cuts the vertex. The matrix covers `width_mm` and `length_mm` with pixels of `pixel_mm`: a camera's own of
-    128 x 128 is wider, but beside the head it shows air.
+    The fields that are not listed here are those of Scanner.
+
+    Parameters
+    ----------
+    ellipse_mm
+        How much farther than `radius_mm` an ellipse reaches in front and at the back.
+    table_sd_mm
+        Standard deviation of the field's centre.
+    cut_share, cut_mm
+        Share of the draws in which the field's centre moves by `cut_mm` upwards, which cuts the chin and neck, or as
+        far downwards, which cuts the vertex.
+    pixel_mm, width_mm, length_mm
+        The matrix covers width and length with pixels of this size. A camera's own 128 x 128 pixels are wider, but
+        show air beside the head.
     """
 
-    collimators: tuple[str, ...] = tuple(name for name in COLLIMATORS if name.split("-")[1].startswith("le"))
+    collimators: tuple[str, ...] = LOW_ENERGY
     heads: tuple[tuple[int, float], ...] = ((1, 0.1), (2, 0.7), (3, 0.2))
     orbits: tuple[tuple[str, float], ...] = (("circular", 0.6), ("elliptical", 0.15), ("contour", 0.25))
     schemes: tuple[tuple[str, float], ...] = (("photopeak", 0.2), ("dew", 0.2), ("tew", 0.35), ("tew+scatter", 0.25))
@@ -281,10 +382,11 @@ class ScannerRanges:
 
 
 TRAINING = ScannerRanges()
+"""Cameras that networks are trained on."""
 
 OUTSIDE_TRAINING = replace(
     TRAINING,
-    collimators=tuple(name for name in COLLIMATORS if name.split("-")[1].startswith("me")),
+    collimators=MEDIUM_ENERGY,
     radius_mm=(165.0, 190.0),
     clearance_mm=(40.0, 60.0),
     lowest_radius_mm=(140.0, 160.0),
@@ -294,56 +396,48 @@ OUTSIDE_TRAINING = replace(
 )
 """Cameras unlike any in training: thick septa, far orbits, poor energy resolution, wide windows."""
 
+_UNIFORM = (
+    "clearance_mm", "lowest_radius_mm", "energy_resolution", "photopeak_width", "side_width", "view_seconds",
+    "high_energy_scale",
+)  # fmt: skip
+"""Fields that are drawn alone from a range of their own name, in the order of the draw."""
 
-def draw_scanner(
-    rng: np.random.Generator,
-    *,
-    matrix: tuple[int, int] | None = None,
-    pixel_mm: float | None = None,
-    views: int | None = None,
-    ranges: ScannerRanges = TRAINING,
-) -> Scanner:
+
+def draw_scanner(rng: np.random.Generator, *, ranges: ScannerRanges = TRAINING) -> Scanner:
     """A random camera and protocol at the resolution of training data; all numbers come from `rng`.
 
-    What is given instead of being drawn leaves the other numbers as they are. Its circle or ellipse may hit a large
-    head: use `Scanner.around`. Raises InputError where `views` cannot be shared by the heads that `ranges` allows.
+    Its circle or ellipse may hit a large head: use `Scanner.around`. `dataclasses.replace` changes single numbers.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    ranges
+        What to draw from.
+
+    Examples
+    --------
+    >>> draw_scanner(np.random.default_rng(1)).views in (60, 90)
+    True
     """
-
-    def between(limits: tuple[float, float]) -> float:
-        return float(rng.uniform(*limits))
-
-    def one_of(choices: tuple[tuple[object, float], ...]) -> object:
-        shares = np.array([share for _, share in choices])
-        return choices[int(rng.choice(len(choices), p=shares / shares.sum()))][0]
-
-    radius_mm = between(ranges.radius_mm)
+    # The order of the draws belongs to every patient of a cohort.
+    radius_mm = between(rng, *ranges.radius_mm)
     shift_mm = float(rng.normal(0.0, ranges.table_sd_mm))
-    cut_mm = between(ranges.cut_mm) * (1.0 if rng.random() < 0.5 else -1.0)
+    cut_mm = between(rng, *ranges.cut_mm) * (1.0 if rng.random() < 0.5 else -1.0)
     is_cut = bool(rng.random() < ranges.cut_share)
     drawn: dict[str, object] = {
         "collimator": ranges.collimators[int(rng.integers(len(ranges.collimators)))],
-        "heads": one_of(ranges.heads),
-        "orbit": one_of(ranges.orbits),
-        "scheme": one_of(ranges.schemes),
-        "crystal_mm": one_of(ranges.crystals_mm),
+        "heads": one_of(rng, ranges.heads),
+        "orbit": one_of(rng, ranges.orbits),
+        "scheme": one_of(rng, ranges.schemes),
+        "crystal_mm": one_of(rng, ranges.crystals_mm),
         "radius_mm": radius_mm,
-        "radius_b_mm": radius_mm + between(ranges.ellipse_mm),
-        "clearance_mm": between(ranges.clearance_mm),
-        "lowest_radius_mm": between(ranges.lowest_radius_mm),
-        "energy_resolution": between(ranges.energy_resolution),
-        "photopeak_width": between(ranges.photopeak_width),
-        "side_width": between(ranges.side_width),
-        "view_seconds": between(ranges.view_seconds),
-        "high_energy_scale": between(ranges.high_energy_scale),
-        "start_deg": between((0.0, 360.0)),
+        "radius_b_mm": radius_mm + between(rng, *ranges.ellipse_mm),
+        **{name: between(rng, *getattr(ranges, name)) for name in _UNIFORM},
+        "start_deg": between(rng, 0.0, 360.0),
         "table_z_mm": shift_mm + (cut_mm if is_cut else 0.0),
     }
-    pixel, *field_mm = between(ranges.pixel_mm), between(ranges.length_mm), between(ranges.width_mm)
-    number = one_of(ranges.views)
-    pixel = pixel if pixel_mm is None else pixel_mm
-    drawn |= {
-        "pixel_mm": pixel,
-        "matrix": tuple(2 * round(0.5 * length / pixel) for length in field_mm) if matrix is None else matrix,
-        "views": number if views is None else views,
-    }
+    pixel_mm, *field_mm = (between(rng, *limits) for limits in (ranges.pixel_mm, ranges.length_mm, ranges.width_mm))
+    matrix = tuple(2 * round(0.5 * length / pixel_mm) for length in field_mm)
+    drawn |= {"pixel_mm": pixel_mm, "matrix": matrix, "views": one_of(rng, ranges.views)}
     return Scanner("drawn", **drawn)  # type: ignore[arg-type]

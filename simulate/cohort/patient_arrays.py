@@ -1,4 +1,4 @@
-"""What a cohort keeps of a virtual patient: preview images of every window, and the truth on their grid."""
+"""Arrays of a virtual patient that a cohort stores: preview images of every window, and the truth on their grid."""
 
 import hashlib
 import json
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectac.recon import ReconstructionSettings
 from spectac.recon.errors import InputError
-from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.preview import preview_image
 from spectac.recon.resample import resample
-from spectac.recon.scatter import projections
 from spectac.recon.types import Acquisition, Array, Grid, MuMap, Study
 
 if TYPE_CHECKING:
@@ -38,15 +38,37 @@ LEAST_SHARE = 0.003
 
 @dataclass(frozen=True, eq=False)
 class PatientArrays:
-    """What a cohort keeps of one patient, on the grid of its preview images.
+    """Arrays of one patient, on the grid of its preview images.
 
-    `preview` (4, z, y, x) float32 in cps/mL, one image for each of WINDOWS, zeros where `windows` (4,) bool says that
-    the scanner has no such window; `mu_per_cm` (z, y, x) float32 at `energy_kev`; `activity_kbq_per_ml` (z, y, x)
-    float32; `labels` (z, y, x) uint8 of anatomy.LABEL; `correction` (z, y, x) float32 what attenuation correction with
-    the true map multiplies the preview of the primary photons by, without noise, 0 in the air; `counts` (v, z, u)
-    float32 the photopeak's projections; `parameters` plain values that JSON can hold.
-    Raises InputError for arrays that do not fit the grid or hold NaN or infinity, for other parameters, and where the
-    photopeak is missing.
+    Parameters
+    ----------
+    grid
+        Grid of the preview images.
+    preview
+        (4, z, y, x) float32 in cps/mL, one image for each of WINDOWS; zeros where the scanner lacks the window.
+    windows
+        (4,) bool: the windows that the scanner has.
+    mu_per_cm
+        (z, y, x) float32 at `energy_kev`.
+    activity_kbq_per_ml
+        (z, y, x) float32.
+    labels
+        (z, y, x) uint8 of regions.LABEL.
+    correction
+        (z, y, x) float32 factor by which attenuation correction with the true map multiplies the preview of the
+        primary photons, without noise; 0 in the air.
+    counts
+        (v, z, u) float32 projections of the photopeak.
+    energy_kev
+        Energy of the map.
+    parameters
+        Plain values that JSON can hold.
+
+    Raises
+    ------
+    InputError
+        For arrays that do not fit the grid or hold NaN or infinity, for other parameters, and where the
+        photopeak is missing.
     """
 
     grid: Grid
@@ -98,13 +120,23 @@ class PatientArrays:
 
 
 def previewed(patient: "Patient", study: Study, primary: Array, about: Mapping[str, Any]) -> PatientArrays:
-    """What a cohort keeps of a patient's study: preview images of all windows, and the truth on their grid.
+    """Arrays that a cohort stores of a patient's study: preview images of all windows, and the truth on their grid.
 
-    The map is at the energy of the photopeak's line. `primary` (v, z, u) are the photopeak's expected counts without
-    scatter. `about` comes before the other parameters.
+    The map is at the energy of the photopeak's line.
+
+    Parameters
+    ----------
+    patient
+        Head and uptake.
+    study
+        Noisy study.
+    primary
+        (v, z, u) expected counts of the photopeak without scatter.
+    about
+        Parameters that come before the others.
     """
     head, uptake = patient.head, patient.uptake
-    solver = StudySolver(study, projections(study, "none", WINDOWS[0]), Settings(device="cpu"))
+    solver = StudySolver(study, ReconstructionSettings(scatter="none", photopeak=WINDOWS[0], device="cpu"))
     grid = solver.preview().grid
     there = np.array([any(window.name == name for window in study.windows) for name in WINDOWS])
     preview = np.zeros((len(WINDOWS), *grid.shape), np.float32)
@@ -138,6 +170,15 @@ def correction(acquisition: Acquisition, primary: Array, mu: MuMap) -> Array:
     """Ratio (z, y, x) on the map's grid of two previews of primary photons (v, z, u): with the map over without it.
 
     0 where the uncorrected one lies below LEAST_SHARE of its maximum.
+
+    Parameters
+    ----------
+    acquisition
+        Views and detector.
+    primary
+        (v, z, u) expected counts without scatter.
+    mu
+        True map.
     """
     plain, corrected = (
         resample(image.values, image.grid, mu.grid)
@@ -148,7 +189,17 @@ def correction(acquisition: Acquisition, primary: Array, mu: MuMap) -> Array:
 
 
 def nearest(labels: Array, from_grid: Grid, to_grid: Grid) -> Array:
-    """Labels (z, y, x) of one upright grid at the centres of another's voxels; 0 beyond its outermost voxels."""
+    """Labels (z, y, x) of one upright grid at the centres of another's voxels; 0 beyond its outermost voxels.
+
+    Parameters
+    ----------
+    labels
+        (z, y, x) uint8 of regions.LABEL.
+    from_grid
+        Upright grid of the labels.
+    to_grid
+        Upright grid of the result.
+    """
     out = labels
     for axis, (old, new) in enumerate(zip(from_grid.centres_mm(), to_grid.centres_mm(), strict=True)):
         index = np.rint((new - old[0]) / from_grid.voxel_mm[axis]).astype(np.int64)

@@ -3,14 +3,14 @@
 The patients are balls of water with activity, on 16^3 voxels of 8 mm, so that training takes seconds.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spectac.recon import Collimator, Grid, SystemModel, default_grid
-from spectac.recon.nuclides import water_per_cm
+from spectac.recon.tissues import water_per_cm
 from spectac.simulate.analytic_head import on_grid
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.cohort.shards import write_shard
@@ -25,7 +25,7 @@ def ball_patient(seed: int, index: int) -> PatientArrays:
     where = np.stack(np.meshgrid(*[np.arange(SIZE) - 7.5] * 3, indexing="ij"))
     radius = np.sqrt(((where - rng.uniform(-1, 1, 3)[:, None, None, None]) ** 2).sum(axis=0))
     head = (radius < rng.uniform(4.0, 6.5)).astype(np.float32)
-    scanner = draw_scanner(rng, matrix=(SIZE, SIZE), pixel_mm=4.0, views=12)
+    scanner = replace(draw_scanner(rng), matrix=(SIZE, SIZE), pixel_mm=4.0, views=12)
     tracer = "I-123" if index % 2 else "Tc-99m"
     kev = 159.0 if index % 2 else 140.5
     windows = {window.name for window in scanner.windows(tracer)}

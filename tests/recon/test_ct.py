@@ -10,12 +10,12 @@ import pydicom
 import pytest
 import scipy.ndimage
 
-from spectac.recon import ct, filters, scatter
+from spectac.recon import ct, filters
 from spectac.recon.ct import CTVolume
 from spectac.recon.ct_register import register
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom import ct as dicom_ct
-from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.resample import resample
 from spectac.recon.rigid import RigidShift
 from spectac.recon.types import Grid, Image, MuMap
@@ -37,8 +37,8 @@ def volume_of(hu, voxel_mm=(2.0, 2.0, 2.0), first_mm=(0.0, 0.0, 0.0), kvp=120.0)
     [
         ("water", 0.1537, 0.1478),
         ("brain", 0.159, 0.153),
-        ("cranium", 0.246, 0.233),
-        ("cortical", 0.293, 0.277),
+        ("cranium (ICRU 44)", 0.246, 0.233),
+        ("cortical bone (ICRU 44)", 0.293, 0.277),
     ],
 )
 def test_tissues_come_out_at_their_coefficients(kvp, tissue, tc_per_cm, iodine_per_cm):
@@ -87,7 +87,7 @@ def test_tube_voltage_matters_and_the_beam_is_a_ct_beam():
     energies, share = ct.beam(120.0)
     assert share.sum() == pytest.approx(1.0)
     assert 65.0 < float(energies @ share) < 85.0
-    cranium = ct.TISSUES.index("cranium")
+    cranium = ct.TISSUES.index("cranium (ICRU 44)")
     low, usual = ct.tissue_hu(80.0)[cranium], ct.tissue_hu(120.0)[cranium]
     assert 1.3 < low / usual < 1.5
     wrong = ct.hu_to_mu(np.array([low]), 120.0, TC_KEV) / ct.hu_to_mu(np.array([low]), 80.0, TC_KEV)
@@ -302,7 +302,7 @@ def misplaced(found, motion):
 def preview(analytic):
     """The analytic head's study (its scanner, 3e6 counts) as the uncorrected preview shows it."""
     study, _, _ = analytic.study(analytic.acquisition(), 3e6, seed=1)
-    return StudySolver(study, scatter.projections(study, "auto"), Settings()).preview()
+    return StudySolver(study).preview()
 
 
 def demo_ct(lowest_mm=-134.0, highest_mm=134.0):

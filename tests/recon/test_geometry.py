@@ -35,8 +35,8 @@ def camera(make_acquisition):
 
 
 def test_differences_of_angles_are_the_short_way_round():
-    np.testing.assert_allclose(geometry.difference_deg([10.0, 350.0, 180.0], [350.0, 10.0, 0.0]), [20.0, -20.0, -180.0])
-    assert geometry.difference_deg(725.0, 0.0) == 5.0
+    np.testing.assert_allclose(geometry.signed_deg([-340.0, 340.0, 180.0]), [20.0, -20.0, -180.0])
+    assert geometry.signed_deg(725.0) == 5.0
 
 
 @pytest.mark.parametrize(

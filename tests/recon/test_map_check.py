@@ -8,7 +8,7 @@ import pytest
 from spectac.recon import Grid, MuMap
 from spectac.recon.ct import CTVolume, mu_map, scale_energy
 from spectac.recon.map_check import ct_notes, energy_notes, is_narrow_beam, soft_tissue_per_cm
-from spectac.recon.nuclides import water_per_cm
+from spectac.recon.tissues import water_per_cm
 from spectac.simulate.head import draw_head
 
 TC_KEV, I_KEV, PET_KEV = 140.511, 158.97, 511.0

@@ -1,18 +1,9 @@
-"""Photon lines, half-lives and water coefficients."""
+"""Photon lines and half-lives."""
 
 import pytest
-import xraylib
 
 from spectac.recon.errors import InputError
-from spectac.recon.nuclides import NUCLIDES, nuclide, nuclide_in, water_per_cm
-
-
-@pytest.mark.parametrize("name", NUCLIDES)
-def test_water_coefficient_is_xraylibs(name):
-    """With coherent scattering, 1 g/cm3; tables of cross-sections agree to some tenths of a per cent."""
-    entry = NUCLIDES[name]
-    for energy_kev, _ in entry.lines:
-        assert water_per_cm(energy_kev) == pytest.approx(xraylib.CS_Total_CP("H2O", energy_kev), rel=0.005)
+from spectac.recon.nuclides import NUCLIDES, nuclide, nuclide_in
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from spectac.recon import Grid, InputError
+from spectac.recon.tissues import mu_per_cm
 from spectac.simulate.analytic_head import DAT_HEAD, Ellipsoid, on_grid
-from spectac.simulate.materials import mu_per_cm
 
 GRID = Grid.upright((64, 56, 48), (4.0, 4.0, 4.0), (-94.0, -110.0, -126.0))
 
@@ -41,15 +41,6 @@ def test_striata_lie_on_their_sides_and_are_turned_like_a_v():
         assert slope * sign > 0
 
 
-def test_coefficients_are_the_table_s():
-    """ICRU 44 densities and NIST coefficients; DESIGN's check values to 2 %."""
-    assert mu_per_cm("brain", 140.5) == pytest.approx(0.159, rel=0.02)
-    assert mu_per_cm("brain", 159.0) == pytest.approx(0.153, rel=0.02)
-    assert mu_per_cm("cranium", 140.5) == pytest.approx(0.246, rel=0.02)
-    assert mu_per_cm("cranium", 159.0) == pytest.approx(0.233, rel=0.02)
-    assert mu_per_cm("air", 140.5) < 3e-4
-
-
 def test_the_map_is_that_of_the_materials():
     head = on_grid(GRID, 159.0)
     skull = head.fractions["skull"] == 1
@@ -58,13 +49,6 @@ def test_the_map_is_that_of_the_materials():
     assert {body.material for body in DAT_HEAD} == {"air", "soft tissue", "brain", "cranium"}
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: on_grid(GRID, 159.0, subsamples=0), "subsamples must be at least 1"),
-        (lambda: mu_per_cm("gold", 159.0), "'gold' is not one of air"),
-    ],
-)
-def test_bad_input(call, message):
-    with pytest.raises(InputError, match=message):
-        call()
+def test_bad_input():
+    with pytest.raises(InputError, match="subsamples must be at least 1"):
+        on_grid(GRID, 159.0, subsamples=0)

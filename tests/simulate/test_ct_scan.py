@@ -5,9 +5,9 @@ import pytest
 
 from spectac.recon.ct import hu_to_mu
 from spectac.recon.types import Grid
-from spectac.simulate.anatomy import LABEL
 from spectac.simulate.ct_scan import NOISE_HU, ct_scan
 from spectac.simulate.head import Head
+from spectac.simulate.regions import LABEL
 
 REGIONS = ("outside", "csf", "right white matter", "skull", "dense bone")
 DENSITY = (0.0012, 1.0, 1.04, 1.61, 1.92)

@@ -7,15 +7,15 @@ import pytest
 from scipy.ndimage import label as components
 
 from spectac.recon.errors import InputError
-from spectac.simulate.anatomy import BONE, BRAIN, CORTEX, INTRACRANIAL, LABEL, labels
-from spectac.simulate.head import MARGIN_VOXELS, Head, draw_head
-from spectac.simulate.head_parts.measures import straight
-from spectac.simulate.head_parts.placement import CENTRE
-from spectac.simulate.head_parts.ranges import (
+from spectac.simulate.anatomy.measures import straight
+from spectac.simulate.anatomy.placement import CENTRE
+from spectac.simulate.anatomy.ranges import (
     ADULT_AND_CHILD,
     UNUSUAL,
     draw_shape,
 )
+from spectac.simulate.head import MARGIN_VOXELS, Head, draw_head
+from spectac.simulate.regions import BONE, BRAIN, CORTEX, INTRACRANIAL, LABEL, labels
 
 PLAIN = replace(
     ADULT_AND_CHILD,

@@ -1,1 +1,0 @@
-"""Photon histories and their detection; `simulate.montecarlo` runs them."""

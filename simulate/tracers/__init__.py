@@ -1,0 +1,1 @@
+"""What each tracer does in a head, healthy and diseased; `simulate.uptake` is their front."""

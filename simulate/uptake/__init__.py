@@ -1,1 +1,0 @@
-"""The uptake of each tracer, healthy and diseased; `simulate.tracer` is their front."""
