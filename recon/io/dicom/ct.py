@@ -151,8 +151,8 @@ def _warnings(headers: Sequence[Item]) -> list[str]:
     return merged
 
 
-def _without_file(line: str, path: Path) -> str:
-    return line.removeprefix(f"{path.name}: ")
+def _without_file(text: str, path: Path) -> str:
+    return text.removeprefix(f"{path.name}: ")
 
 
 def _check_person(headers: Sequence[Item]) -> None:
