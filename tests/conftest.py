@@ -94,7 +94,7 @@ class HostArrays:
             return lambda argument: HostArrays(found(argument))
         if name in ("forward", "adjoint", "gradient_mu"):
             return lambda *arrays: self._system.get(found(*(self._system.put(array) for array in arrays)))
-        if name == "explain":
+        if name == "em_backprojection":
             return lambda *arrays: tuple(
                 self._system.get(one)
                 for one in found(*(None if array is None else self._system.put(array) for array in arrays))

@@ -139,3 +139,12 @@ def test_kernels_release_the_interpreter_lock():
         cpu_loops.attenuation_paths,
     ):
         assert kernel.targetoptions["nogil"]
+
+
+def test_every_kernel_has_cache_files_of_its_own():
+    """Numba names them by the function: processes that compile at the same time wrote one blur over another."""
+    from spectac.recon.kernels import cpu_loops
+
+    names = [kernel.py_func.__qualname__ for kernel in vars(cpu_loops).values() if hasattr(kernel, "py_func")]
+    assert len(names) > 20
+    assert len(set(names)) == len(names)

@@ -141,14 +141,18 @@ def _warnings(headers: Sequence[Item]) -> list[str]:
     alike: dict[str, dict[Path, str]] = {}
     for header in headers:
         for line in header.notes.warnings:
-            text = line.removeprefix(f"{header.path.name}: ")
+            text = _without_file(line, header.path)
             alike.setdefault(_DIGITS.sub("0", text), {}).setdefault(header.path, line)
     merged = []
     for of_slices in alike.values():
         (path, first), *_ = of_slices.items()
         same = len(set(of_slices.values())) == 1
-        merged.append(first if same else f"{first.removeprefix(f'{path.name}: ')} ({len(of_slices)} slices)")
+        merged.append(first if same else f"{_without_file(first, path)} ({len(of_slices)} slices)")
     return merged
+
+
+def _without_file(text: str, path: Path) -> str:
+    return text.removeprefix(f"{path.name}: ")
 
 
 def _check_person(headers: Sequence[Item]) -> None:
