@@ -21,8 +21,6 @@ from spectac.recon import EnergyWindow, InputError, MuMap, ReconstructionSetting
 from spectac.recon.attenuation import uniform_map  # noqa: E402
 from spectac.recon.pipeline import StudySolver  # noqa: E402
 from spectac.recon.resample import on_field, resample  # noqa: E402
-from spectac.recon.scatter import projections  # noqa: E402
-from spectac.recon.settings import ProjectionSettings  # noqa: E402
 from spectac.recon.tissues import water_per_cm  # noqa: E402
 from spectac.simulate.cohort.patient_arrays import LEAST_SHARE  # noqa: E402
 
@@ -52,8 +50,10 @@ def solver_of(head, *others):
     system, counts, _ = head
     windows = (PEAK, *(window for window, _ in others))
     study = Study(system.acquisition, windows, np.stack([counts, *(np.float32(share) * counts for _, share in others)]))
-    settings = ReconstructionSettings(device="cpu", iterations=1, subsets=4, resolution=False)
-    return StudySolver(study, projections(study, ProjectionSettings(scatter="none", photopeak="photopeak")), settings)
+    settings = ReconstructionSettings(
+        scatter="none", photopeak="photopeak", device="cpu", iterations=1, subsets=4, resolution=False
+    )
+    return StudySolver(study, settings)
 
 
 @pytest.fixture(scope="module")
