@@ -20,7 +20,7 @@ from spectac.learned.outline_distance import outline_distance_mm, solid
 from spectac.recon.attenuation import Solver
 from spectac.recon.contour_preview import largest, measured
 from spectac.recon.errors import InputError
-from spectac.recon.geometry import LARGEST_GAP_DEG
+from spectac.recon.geometry import LARGEST_GAP_DEG, gaps_deg
 from spectac.recon.scatter import photopeak_index
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, Image, MuMap
@@ -99,13 +99,12 @@ def input_doubts(solver: Solver, photopeak: Image, scatter: Image | None, covera
     Examples
     --------
     >>> from spectac.learned.estimate import TrainedNetwork, shipped_weights
-    >>> from spectac.recon import Study
+    >>> from spectac.recon import ReconstructionSettings, Study
     >>> from spectac.recon.pipeline import StudySolver
-    >>> from spectac.recon.settings import ReconstructionSettings
     >>> from spectac.simulate.scanner import Scanner
     >>> scanner = Scanner("tiny", "siemens-lehr", matrix=(16, 16), pixel_mm=16.0, views=16, scheme="photopeak")
     >>> study = Study(scanner.acquisition("I-123"), scanner.windows("I-123"), np.ones((1, 16, 16, 16)))
-    >>> solver = StudySolver(study, ReconstructionSettings(scatter="none", device="cpu"))
+    >>> solver = StudySolver(study, ReconstructionSettings(device="cpu"))
     >>> coverage = TrainedNetwork.read(shipped_weights()).coverage
     >>> input_doubts(solver, solver.preview(), None, coverage)[0][:35]
     'the photopeak holds 4.1e+03 counts,'
@@ -224,8 +223,7 @@ def _acquisition_checks(solver: Solver, coverage: Coverage) -> list[Check]:
     window = study.windows[photopeak_index(study, solver.projections.window)]
     width = 2.0 * window.width_kev / (window.lower_kev + window.upper_kev)
     narrowest, widest = coverage.peak_width
-    angles = np.sort(np.mod(acquisition.view_angles_deg, 360.0))
-    gap_deg = float(np.diff(np.append(angles, angles[0] + 360.0)).max())
+    gap_deg = float(gaps_deg(acquisition.view_angles_deg).max())
     return [
         (
             all(abs(energy_kev - line) > ENERGY_KEV for line in coverage.energies_kev),

@@ -163,13 +163,12 @@ def network_input(solver: Solver, coverage: Coverage | None = None) -> NetworkIn
 
     Examples
     --------
-    >>> from spectac.recon import Study
+    >>> from spectac.recon import ReconstructionSettings, Study
     >>> from spectac.recon.pipeline import StudySolver
-    >>> from spectac.recon.settings import ReconstructionSettings
     >>> from spectac.simulate.scanner import Scanner
     >>> scanner = Scanner("tiny", "siemens-lehr", matrix=(16, 16), pixel_mm=16.0, views=16, scheme="photopeak")
     >>> study = Study(scanner.acquisition("Tc-99m"), scanner.windows("Tc-99m"), np.ones((1, 16, 16, 16)))
-    >>> solver = StudySolver(study, ReconstructionSettings(scatter="none", device="cpu"))
+    >>> solver = StudySolver(study, ReconstructionSettings(device="cpu"))
     >>> network_input(solver).photopeak.shape
     (64, 64, 64)
     """
@@ -204,13 +203,12 @@ def estimate_map(solver: Solver, trained: TrainedNetwork) -> Estimate:
 
     Examples
     --------
-    >>> from spectac.recon import Study
+    >>> from spectac.recon import ReconstructionSettings, Study
     >>> from spectac.recon.pipeline import StudySolver
-    >>> from spectac.recon.settings import ReconstructionSettings
     >>> from spectac.simulate.scanner import Scanner
     >>> scanner = Scanner("tiny", "siemens-lehr", matrix=(16, 16), pixel_mm=16.0, views=16, scheme="photopeak")
     >>> study = Study(scanner.acquisition("Tc-99m"), scanner.windows("Tc-99m"), np.ones((1, 16, 16, 16)))
-    >>> solver = StudySolver(study, ReconstructionSettings(scatter="none", device="cpu"))
+    >>> solver = StudySolver(study, ReconstructionSettings(device="cpu"))
     >>> estimate_map(solver, TrainedNetwork.read(shipped_weights())).mu.per_cm.shape
     (64, 64, 64)
     """
