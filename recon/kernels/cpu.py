@@ -35,6 +35,8 @@ def _blur_of(half):  # type: ignore[no-untyped-def]
             else:
                 target[out + n] = value
 
+    # Numba names its cache files by the function: each half-width gets files of its own.
+    blur.__qualname__ = f"blur_{half}"
     return compiled(blur)
 
 
