@@ -1,10 +1,17 @@
 """The decorator of all numba kernels: their code is cached on disk where a cache folder is writable."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numba
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _warned: list[str] = []
 
@@ -32,10 +39,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     ...     return 0.5 * number
     """
     try:
-        return numba.njit(cache=True, nogil=True, fastmath={"contract"})(function)
+        kernel = numba.njit(cache=True, nogil=True, fastmath={"contract"})(function)
     except RuntimeError as error:
         if "no locator available" not in str(error):
             raise
+    else:
+        _save_one_at_a_time(kernel)
+        return kernel
     if not _warned:
         _warned.append(function.__name__)
         warnings.warn(
@@ -45,3 +55,35 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
             stacklevel=2,
         )
     return numba.njit(nogil=True, fastmath={"contract"})(function)
+
+
+def _save_one_at_a_time(kernel: Any) -> None:
+    """Let one process at a time add code to the kernel's cache.
+
+    Numba numbers the files of a function's signatures by an index that it reads and writes without a lock. Of two
+    processes that compile two signatures at once both take the same number, and a later process runs the code of the
+    one for arrays of the other: wrong images, without an error.
+    """
+    cache = kernel._cache
+    save = cache.save_overload
+
+    def save_overload(signature: Any, code: Any) -> None:
+        with _locked(Path(cache.cache_path)):
+            save(signature, code)
+
+    cache.save_overload = save_overload
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder for this process alone; without a lock where there can be none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / "kernels.lock").open("a")
+    except OSError:  # nothing can be written there: numba itself tells
+        yield
+        return
+    with stream:
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

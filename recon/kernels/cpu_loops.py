@@ -35,8 +35,7 @@ def _blur_of(half):  # type: ignore[no-untyped-def]
             else:
                 target[out + n] = value
 
-    # Numba names its cache files by the function. With one name for all, processes that compile at the same time write
-    # the code of one half-width over that of another.
+    # Numba names its cache files by the function: each half-width gets files of its own.
     blur.__qualname__ = f"blur_{half}"
     return compiled(blur)
 

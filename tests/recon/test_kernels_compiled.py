@@ -148,3 +148,45 @@ def test_every_kernel_has_cache_files_of_its_own():
     names = [kernel.py_func.__qualname__ for kernel in vars(cpu_loops).values() if hasattr(kernel, "py_func")]
     assert len(names) > 20
     assert len(set(names)) == len(names)
+
+
+_TWO_TYPES = """
+import sys
+import numpy as np
+from spectac.recon.kernels.compiled import compiled
+
+@compiled
+def doubled(values):
+    return 2 * values.sum()
+
+print(doubled(np.ones(3, sys.argv[1])), flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks files as POSIX systems do")
+def test_processes_that_compile_at_once_save_one_after_the_other(tmp_path):
+    """Numba numbers cache files by an index without a lock: two processes would take one number for two types.
+
+    While this process holds the lock another one can compile and run its code, but not save it.
+    """
+    import fcntl
+
+    (tmp_path / "kernel.py").write_text(_TWO_TYPES)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def start(kind: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(tmp_path / "kernel.py"), kind]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+
+    first = start("float32")
+    assert first.wait(60) == 0
+    (lock,) = (tmp_path / "cache").rglob("kernels.lock")
+    with lock.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        second = start("float64")
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(4)
+        assert len(list(lock.parent.glob("*.nbc"))) == 1
+        fcntl.flock(stream, fcntl.LOCK_UN)
+        assert second.wait(60) == 0
+    assert len(list(lock.parent.glob("*.nbc"))) == 2
