@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from spectac.app.ancillary import virtual_record
-from spectac.app.batch.request import WORK, BatchRequest
+from spectac.app.batch.request import BatchRequest
 from spectac.app.batch.study_list import FILE_COLUMNS, ListedStudy
 from spectac.app.comparison import CompareRequest
 from spectac.app.normals import normals_files
@@ -33,9 +33,6 @@ DONE, FAILURE, RECORD = "batch.json", "failure.json", "record.json"
 
 OBSTACLES = frozenset((errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR))
 """Numbers of errors that mean: something of another kind stands where the results of one study go."""
-
-_FORMER_WORK = "spectac.app.batch_study:compare_one"
-"""Name of the usual work in folders that were begun before it moved."""
 
 _EXTRAS = {"ct": ("SimpleITK",), "learned": ("torch", "safetensors"), "report": ("matplotlib", "skimage")}
 """Packages that the extras of spectac install and that methods import when they are used."""
@@ -102,8 +99,6 @@ def seconds_of_done(target: Path, study: ListedStudy, request: BatchRequest) -> 
     try:
         stored = json.loads((target / DONE).read_text(encoding="utf-8"))
         asked, compare = dict(stored["asked"]), request.of_study(study)
-        if asked["work"] == _FORMER_WORK:
-            asked["work"] = WORK
         options = _options(compare, request.work)
         # The quickest comes first: inputs may be large.
         same = (

@@ -6,7 +6,6 @@ from pathlib import Path
 from spectac.app.anonymous import hidden
 from spectac.app.comparison import Comparison, MethodResult
 from spectac.app.options import arguments
-from spectac.recon import ReconstructionSettings, StudySettings
 
 
 def commands(comparison: Comparison) -> dict[str, str]:
@@ -28,7 +27,10 @@ def _command(comparison: Comparison, name: str, method: MethodResult) -> str:
         words += ["--attenuation-option", f"{key}={_absolute(key, value)}"]
     if not calibrated:
         parameters["calibration"] = None
-    words += [*arguments(parameters, ReconstructionSettings), *arguments(parameters["given"], StudySettings)]
+    words += [
+        *arguments(parameters, type(request.reconstruction)),
+        *arguments(parameters["given"], type(request.study)),
+    ]
     command = shlex.join([*words, "-o", f"result_{name}"])
     if comparison.scale is None or calibrated:
         return command

@@ -11,17 +11,23 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import nibabel
 import numpy as np
 import pydicom
 import pytest
+from pydantic import Field
 
 from spectac import app as package
+from spectac.app.batch.run import batch
 from spectac.app.cli import COMMANDS, app, main
+from spectac.app.compare import compare
+from spectac.app.reconstruct import reconstruct
 from spectac.recon import Acquisition, Collimator, EnergyWindow, MuMap, Study, SystemModel, default_grid, open_study
 from spectac.recon.io.hdf5 import write_study
 from spectac.recon.io.nifti import write_mu_map
+from spectac.recon.settings import ReconstructionSettings, Setting, settings
 
 
 @pytest.fixture
@@ -389,3 +395,44 @@ def test_config_spells_options_as_the_command_line_does(here, study_file, tmp_pa
 def test_an_output_that_cannot_be_made_is_found_before_the_work(here, study_file):
     done = here("reconstruct", study_file, "-o", "/proc/nowhere", "--iterations", 500)
     refused(done, "/proc/nowhere")
+
+
+@settings
+class Trial(ReconstructionSettings):
+    """The settings with one more field."""
+
+    trial_mm: Annotated[float, Field(ge=0), Setting("A trial.", metavar="MM")] = 0.5
+
+
+def test_a_new_option_is_a_change_in_one_place(here, study_file, tmp_path, monkeypatch):
+    """A field of the settings, and nothing else, gives help, command line, TOML, checks, records and report."""
+    pytest.importorskip("skimage", reason="the report needs scikit-image: pip install 'spectac[report]'")
+    for command in (reconstruct, compare, batch):
+        monkeypatch.setitem(command.__annotations__, "settings", Trial)
+    common = ("reconstruct", study_file, "-o", tmp_path / "out", *FAST)
+
+    def recorded() -> float:
+        return json.loads((tmp_path / "out" / "record.json").read_text())["parameters"]["trial_mm"]
+
+    assert "--trial-mm MM" in here("reconstruct", "--help").stdout
+    assert here(*common).returncode == 0
+    assert recorded() == 0.5
+    assert here(*common, "--trial-mm", 2).returncode == 0
+    assert recorded() == 2.0
+    (tmp_path / "run.toml").write_text("trial-mm = 3\n")
+    assert here(*common, "--config", tmp_path / "run.toml").returncode == 0
+    assert recorded() == 3.0
+    refused(here(*common, "--trial-mm", -1), "--trial-mm must be at least 0, not -1")
+
+    done = here("compare", study_file, "-o", tmp_path / "compared", "--methods", "none", *FAST, "--trial-mm", 4)
+    assert done.returncode == 0, done.stderr
+    request = json.loads((tmp_path / "compared" / "record.json").read_text())["request"]
+    assert request["reconstruction"]["trial_mm"] == 4.0
+    assert "--trial-mm 4.0" in (tmp_path / "compared" / "report.html").read_text(encoding="utf-8")
+
+    (tmp_path / "list.csv").write_text(f"study\n{study_file}\n")
+    done = here("batch", tmp_path / "list.csv", "-o", tmp_path / "batch", "--methods", "none", *FAST,
+                "--trial-mm", 5, "--workers", 0)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (asked,) = (json.loads(path.read_text())["asked"] for path in (tmp_path / "batch").glob("*/batch.json"))
+    assert asked["options"]["reconstruction"]["trial_mm"] == 5.0

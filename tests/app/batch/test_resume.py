@@ -89,16 +89,6 @@ def test_a_study_is_done_as_long_as_batch_json_says_what_is_asked(tmp_path):
     assert seconds_of_done(target, study, request) == 1.5
 
 
-def test_a_folder_that_was_begun_before_the_work_moved_goes_on(tmp_path):
-    study = ListedStudy("s", tmp_path / "study")
-    (tmp_path / "study").write_text("1")
-    (tmp_path / "record.json").write_text("{}")
-    asked = asked_of(study, BatchRequest())
-    for work, seconds in (("spectac.app.batch_study:compare_one", 1.5), ("another:work", None)):
-        write_done(tmp_path, {**asked, "work": work}, {}, 1.5)
-        assert seconds_of_done(tmp_path, study, BatchRequest()) == seconds
-
-
 def test_a_failure_of_the_code_tells_from_where(tmp_path):
     try:
         _ = 1 / 0
