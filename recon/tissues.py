@@ -164,7 +164,7 @@ def cm2_per_g(name: str, energy_kev: float, process: str = "total") -> float:
     Examples
     --------
     >>> round(cm2_per_g("water", 140.5), 4)
-    0.1538
+    0.1537
     """
     import xraylib
 
@@ -213,7 +213,7 @@ def water_per_cm(energy_kev: float) -> float:
     Examples
     --------
     >>> round(water_per_cm(140.5), 4)
-    0.1538
+    0.1536
     """
     for (low_kev, low), (high_kev, high) in pairwise(_WATER_PER_CM):
         if low_kev <= energy_kev <= high_kev:

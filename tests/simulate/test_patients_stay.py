@@ -20,13 +20,13 @@ from spectac.simulate.cohort.folder import CohortSettings
 from spectac.simulate.cohort.run import seeds, simulate_patient
 from spectac.simulate.scanner import SCANNERS, draw_scanner
 
-DRAWN = ("@0", "@1", "@2", "@3")
+DRAWN = ("3ebd6c0df777b0f4", "8f4edeb5c8200c2e", "c8447244dec57f69", "21973dabc5c4272c")
 """Of the head's shape and the scanner."""
 
 ARRAYS = ("@A0", "@A1", "@A2", "@A3")
 """Of all arrays that a cohort stores."""
 
-PRESETS = "@P"
+PRESETS = "20aa41c96fb82cd7"
 
 
 def digest(values) -> str:
