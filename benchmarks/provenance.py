@@ -1,10 +1,15 @@
-"""Where a number came from: commit, machine and load, the same columns in every benchmark's CSV."""
+"""CSV tables of benchmarks, and the origin of their rows: commit, date, machine, cores and seed."""
 
+import csv
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+ORIGIN = ("commit", "date", "machine", "cores", "seed")
+"""Columns of `provenance`."""
 
 
 def provenance(seed: int) -> dict[str, str | int]:
@@ -21,6 +26,17 @@ def provenance(seed: int) -> dict[str, str | int]:
 def load_average() -> float:
     """Mean number of processes that ran in the last minute, before a measurement adds its own; NaN where unknown."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else float("nan")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> None:
+    """Write all rows, or leave the file as it was. Columns are those of the rows in the order of appearance."""
+    names = columns if columns is not None else list(dict.fromkeys(name for row in rows for name in row))
+    part = path.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(part, path)
 
 
 def _commit() -> str:

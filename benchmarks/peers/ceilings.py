@@ -1,4 +1,4 @@
-"""What a device can do at best, measured: bytes copied a second, fused multiply-adds a second in float32."""
+"""Ceilings of a device, measured: bytes copied and fused multiply-adds in float32 per second."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What the programs under test share: a list of measurements, memory, the check of a transpose. Needs only numpy."""
+"""Shared by the programs under test: a list of measurements, memory, the check of a transpose. Needs only numpy."""
 
 import json
 import resource
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Measurements:
-    """Values of one program in the order of their making, written as JSON for speed.py."""
+    """Values of one program in the order of their making, written as JSON for speed/rows.py."""
 
     def __init__(self, engine: str, threads: int) -> None:
         self._head = {"engine": engine, "threads": threads}

@@ -1,4 +1,4 @@
-"""PyTomography from DICOM to DICOM on a study written by clinic.py: read, OSEM 10 x 10, write.
+"""PyTomography from DICOM to DICOM on a study of speed/clinic.py: read, OSEM 10 x 10, write.
 
 python pytomography_dicom.py FOLDER DEVICE THREADS SIGMA0_MM SLOPE    projections.dcm, mu.npy -> image, pytomography.npy
 """

@@ -1,4 +1,4 @@
-"""Runs PyTomography 3.4.0 on a problem written by speed.py, in its own environment.
+"""Runs PyTomography 3.4.0 on a problem of speed/problem.py, in its own environment.
 
     python pytomography_iteration.py FOLDER time SETTINGS     OSEM iterations, projections, set-up, memory, an image
     python pytomography_iteration.py FOLDER images SETTINGS   image and projections for each case of cases.json

@@ -1,11 +1,11 @@
-"""Runs spectac on a problem written by speed.py, in a process of its own; see speed.py for what goes in and out.
+"""Runs spectac on a problem of speed/problem.py, in a process of its own.
 
-python spectac_iteration.py FOLDER start            import, then one OSEM on a tiny problem: what compilation costs
-python spectac_iteration.py FOLDER time SETTINGS    OSEM iterations, projections, set-up, memory, floor, an image
-python spectac_iteration.py FOLDER images           image and projections for every case of FOLDER/cases.json
+    python spectac_iteration.py FOLDER start            import, then one OSEM on a tiny problem: time of compilation
+    python spectac_iteration.py FOLDER time SETTINGS    OSEM iterations, projections, set-up, memory, floor, an image
+    python spectac_iteration.py FOLDER images           image and projections for every case of FOLDER/cases.json
 
-SETTINGS is JSON: device, psf, cached (attenuation factors), crop (what reconstruct() leaves out), seconds (for each
-part), iterations (of the image that is written), even (whether times are to be compared between images).
+SETTINGS is JSON: device, psf, cached (attenuation factors), crop (as reconstruct() leaves voxels out), seconds (of each
+part), iterations (of the image that is written), even (whether times are compared between images).
 """
 
 import json
@@ -25,12 +25,14 @@ from spectac.recon.device import cpu_threads
 from spectac.recon.em import Update, osem
 from spectac.recon.geometry import default_grid
 from spectac.recon.system import SystemModel
-from spectac.recon.types import Acquisition, MuMap
+from spectac.recon.types import Acquisition, Array, MuMap
 
 FEWEST, MOST = 3, 40
 """Each part is measured at least and at most this many times."""
-RUNS, COMPARED = 5, 12
-"""OSEM runs, the iterations of each that are compared with each other."""
+RUNS = 5
+"""OSEM runs whose iterations are compared."""
+COMPARED = 12
+"""Iterations of a run that are compared with each other."""
 
 
 def main(folder: Path, what: str, settings: dict) -> None:
@@ -79,7 +81,7 @@ def _system(
 
 
 def _start(results: Measurements) -> None:
-    """Run every kernel once on so little that only its compilation, or its reading from the cache, takes time."""
+    """Run every kernel once on a tiny problem: only compilation, or reading from the cache, takes time."""
     problem = {
         "counts": np.ones((8, 4, 8), np.float32),
         "mu_per_cm": np.full((4, 8, 8), 0.1, np.float32),
@@ -103,7 +105,7 @@ def _time(results: Measurements, folder: Path, problem: dict, settings: dict) ->
     chosen = {name: settings[name] for name in ("psf", "device", "cached", "crop")}
     # A GPU keeps its factors as reconstruct() does.
     chosen["half"] = settings["device"] == "cuda"
-    # What is compiled or read from the cache at the first use is not timed here ("start" does).
+    # Compilation and reading from the cache are timed by "start".
     few = {**problem, "counts": problem["counts"][:8], "angles_deg": problem["angles_deg"][:8]}
     warm = _system(few, **chosen)
     osem(warm, warm.put(few["counts"]), iterations=1, subsets=1)
@@ -116,6 +118,24 @@ def _time(results: Measurements, folder: Path, problem: dict, settings: dict) ->
         results.add("attenuation factors do not fit into memory", "1", 1.0)
         return
 
+    subsets = int(problem["subset_of_view"].max()) + 1
+    image, fastest_s = _iterations(results, system, problem, settings, wait)
+    np.save(folder / "spectac_time.npy", system.get(image))
+    _projections(results, system, image, wait, settings["seconds"])
+    if settings["even"]:
+        _evenness(results, system, problem, wait)
+    _floor(results, system, subsets, fastest_s)
+    one = _system(problem, angles_deg=np.array([17.0]), **{**chosen, "half": False})
+    mismatch = adjoint_mismatch(
+        lambda x: one.get(one.forward(one.put(x))), lambda y: one.get(one.adjoint(one.put(y))), problem
+    )
+    results.add("adjoint mismatch at 17 deg", "1", mismatch)
+
+
+def _iterations(
+    results: Measurements, system: SystemModel, problem: dict, settings: dict, wait: Callable[[], None]
+) -> tuple[Array, float]:
+    """Time OSEM iterations; the image that the settings ask for, and seconds of the fastest iteration."""
     counts, start = system.put(problem["counts"]), system.put(start_image(problem))
     subsets = int(problem["subset_of_view"].max()) + 1
     ends: list[float] = []
@@ -142,35 +162,32 @@ def _time(results: Measurements, folder: Path, problem: dict, settings: dict) ->
     results.add("set-up: sensitivities", "s", ends[0] - began - float(np.median(iterations)))
     results.add("peak memory, 2 iterations", "GiB", *memory)
     image = osem(system, counts, iterations=settings["iterations"], subsets=subsets, start=start)
-    np.save(folder / "spectac_time.npy", system.get(image))
+    return image, float(np.min(iterations))
 
+
+def _projections(
+    results: Measurements, system: SystemModel, image: Array, wait: Callable[[], None], seconds: float
+) -> None:
+    """Time forward and adjoint of an image for these seconds each, FEWEST to MOST times."""
     expected = system.forward(image)
     for name, work in (("forward", lambda: system.forward(image)), ("adjoint", lambda: system.adjoint(expected))):
         began = time.perf_counter()
         measured = 0
-        while measured < FEWEST or (measured < MOST and time.perf_counter() - began < settings["seconds"]):
+        while measured < FEWEST or (measured < MOST and time.perf_counter() - began < seconds):
             wait()
             before = time.perf_counter()
             work()
             wait()
             results.add(name, "s", time.perf_counter() - before)
             measured += 1
-    if settings["even"]:
-        _evenness(results, system, problem, wait)
-    _floor(results, system, subsets, float(np.min(iterations)))
-    one = _system(problem, angles_deg=np.array([17.0]), **{**chosen, "half": False})
-    mismatch = adjoint_mismatch(
-        lambda x: one.get(one.forward(one.put(x))), lambda y: one.get(one.adjoint(one.put(y))), problem
-    )
-    results.add("adjoint mismatch at 17 deg", "1", mismatch)
 
 
 def _evenness(results: Measurements, system: SystemModel, problem: dict, wait: Callable[[], None]) -> None:
-    """Whether times depend on values, which decay from iteration to iteration, or are subnormal from the start.
+    """Ratios that show whether times depend on values, which decay from iteration to iteration or are subnormal.
 
-    Values cost time of the processor, neighbours on the machine mostly waiting: on a CPU the processor's time of all
-    threads is compared. And what a neighbour slows down is one run, values the same iteration of every run: of each
-    iteration the fastest of RUNS counts. Projections of the two backgrounds take turns.
+    On a CPU the processor's time of all threads is compared, because other processes mostly cost waiting time. Another
+    process slows down one run, values the same iteration of every run: the fastest of RUNS counts of each iteration.
+    Projections of the two backgrounds take turns.
     """
     clock = time.process_time if system.device == "cpu" else time.perf_counter
     counts, start = system.put(problem["counts"]), system.put(start_image(problem))
@@ -219,7 +236,7 @@ def _memory_gib(system: SystemModel) -> float:
 
 
 def _floor(results: Measurements, system: SystemModel, subsets: int, fastest_s: float) -> None:
-    """Shortest time that the device's ceilings allow for one OSEM iteration, as docs/performance.md derives it."""
+    """Shortest time of one OSEM iteration that the device's ceilings allow (docs/performance.md)."""
     tables, rows = system._projector._tables, system.grid.shape[0]
     widths = tables.frames.last - tables.frames.first
     points = int(widths.sum()) * rows
@@ -240,22 +257,22 @@ def _floor(results: Measurements, system: SystemModel, subsets: int, fastest_s: 
     floor_s = max(bytes_moved / per_second, operations / fused_per_second)
     results.add("floor of an OSEM iteration: bytes", "s", bytes_moved / per_second)
     results.add("floor of an OSEM iteration: operations", "s", operations / fused_per_second)
-    # What making the factors again costs is not in the floor.
+    # The floor does not hold the time of making the factors again.
     if kept:
         results.add("fraction of the floor reached", "1", floor_s / fastest_s)
 
 
 def _images(folder: Path, problem: dict) -> None:
-    made: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
+    results: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
         key = case["psf"], case["corners"], case["subsets"], case["iterations"]
-        if key not in made:
+        if key not in results:
             system = _system(problem, psf=case["psf"])
             start = start_image(problem, corners=case["corners"])
             settings = {"iterations": case["iterations"], "subsets": case["subsets"], "start": start}
-            made[key] = osem(system, problem["counts"], **settings), system.forward(problem["object"])
-        np.save(folder / f"spectac_image_{name}.npy", made[key][0])
-        np.save(folder / f"spectac_forward_{name}.npy", made[key][1])
+            results[key] = osem(system, problem["counts"], **settings), system.forward(problem["object"])
+        np.save(folder / f"spectac_image_{name}.npy", results[key][0])
+        np.save(folder / f"spectac_forward_{name}.npy", results[key][1])
 
 
 if __name__ == "__main__":

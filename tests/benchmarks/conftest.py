@@ -1,4 +1,4 @@
-"""The benchmark scripts lie in no package: their folder goes to the end of the path, as Python does for a script."""
+"""The benchmarks lie in no installed package: the checkout's root goes to the end of the path."""
 
 import sys
 from collections.abc import Callable
@@ -6,18 +6,16 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 
 @pytest.fixture
 def set_code(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Function that gives the code that rows follow from a digest of one's choice."""
-    pytest.importorskip("matplotlib")  # of mr_head.py
-    import attenuation_methods
-    import attenuation_tuning
+    """Function that sets the digest of the code that rows of the attenuation study follow from."""
+    from benchmarks.attenuation import carry_over, run, tuning
 
     def change(digest: str) -> None:
-        for module in (attenuation_methods, attenuation_tuning):
-            monkeypatch.setattr(module, "code_digest", lambda: digest)
+        for module in (carry_over, run, tuning):
+            monkeypatch.setattr(module, "row_code", lambda: digest)
 
     return change

@@ -16,6 +16,7 @@ from spectac.recon import (
     InputError,
     MuMap,
     Projections,
+    ReconstructionSettings,
     Result,
     Study,
     default_grid,
@@ -79,7 +80,7 @@ def phantom(make_acquisition, closed_form):
         grid = default_grid(acquisition)
         per_cm = closed_form.voxelise([water], grid, 4)
         model = GivenMap(MuMap(per_cm, grid, 140.511))
-        result = reconstruct(study, model, iterations=10, subsets=6, scatter="none")
+        result = reconstruct(study, model, ReconstructionSettings(iterations=10, subsets=6, scatter="none"))
         z, y, x = grid.centres_mm()
         return study, result, np.broadcast_to(np.hypot(y[:, None], x[None, :]) < 50.0, grid.shape)
 
@@ -233,8 +234,8 @@ def test_the_right_one_is_not(make_acquisition):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"activity_mbq": 0.0}, "activity in MBq above 0"),
-        ({"volume_ml": math.nan}, "volume in mL above 0"),
+        ({"activity_mbq": 0.0}, "activity in MBq must be above 0"),
+        ({"volume_ml": math.nan}, "volume in mL must be above 0"),
         ({"volume_ml": 2.9}, "VOI holds 3 mL, the phantom 2.9 mL"),
         ({"assayed": START.replace(tzinfo=UTC)}, "the study's time has no time zone"),
         ({"assayed": START - timedelta(days=365)}, "1458 half-lives of Tc-99m apart: check the dates"),
@@ -256,7 +257,7 @@ def test_a_study_without_a_start_cannot_be_calibrated(make_acquisition):
     ("image", "voi", "kbq_per_ml", "message"),
     [
         (small_image("relative"), np.ones((2, 3, 4)), 50.0, "cps/mL, this one is in relative"),
-        (small_image(), np.ones((2, 3, 4)), 0.0, "above 0 kBq/mL, got 0"),
+        (small_image(), np.ones((2, 3, 4)), 0.0, "kBq/mL must be above 0 and finite, got 0"),
         (small_image(), np.zeros((2, 3, 4)), 50.0, "VOI is empty"),
         (replace(small_image(), values=np.zeros((2, 3, 4))), np.ones((2, 3, 4)), 50.0, "does not lie in the phantom"),
     ],
@@ -279,8 +280,8 @@ def test_round_trip_keeps_every_bit(tmp_path):
         ({"cps_per_kbq": "0.08"}, "'cps_per_kbq' must be a number, got '0.08'"),
         ({"cps_per_kbq": True}, "'cps_per_kbq' must be a number"),
         ({"cps_per_kbq": 10**400}, "'cps_per_kbq' must be a number"),
-        ({"cps_per_kbq": -1}, "needs cps per kBq above 0, got -1"),
-        ({"cps_per_kbq": math.nan}, "needs cps per kBq above 0, got nan"),
+        ({"cps_per_kbq": -1}, "cps per kBq must be above 0 and finite, got -1"),
+        ({"cps_per_kbq": math.nan}, "cps per kBq must be above 0 and finite, got nan"),
         ({"collimator": ""}, "needs the name of its collimator"),
         ({"nuclide": "Xx-1"}, "nuclide 'Xx-1' is not known"),
         ({"window": [1, 2]}, "'window' must be an object"),

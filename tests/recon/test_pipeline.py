@@ -1,10 +1,9 @@
-"""The front door: quantitative images whatever the sampling, the fixed preview, and refusals."""
+"""The front door: quantitative images whatever the sampling, and refusals."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
 from spectac.recon import (
     Acquisition,
@@ -14,6 +13,7 @@ from spectac.recon import (
     Grid,
     InputError,
     MuMap,
+    ReconstructionSettings,
     RelativeDifferencePrior,
     Result,
     Study,
@@ -23,8 +23,7 @@ from spectac.recon import (
 )
 from spectac.recon.backprojection import RampWindow
 from spectac.recon.filters import parse_post_filter
-from spectac.recon.pipeline import Settings, StudySolver, preview_grid
-from spectac.recon.scatter import projections
+from spectac.recon.pipeline import StudySolver
 
 FINEST_MM = 2.2
 
@@ -80,19 +79,19 @@ def roi_means(result: Result) -> np.ndarray:
 def test_true_map_gives_the_true_activity_whatever_time_and_voxel(figure):
     """cps/mL of a uniform cylinder is 1; twice the view time or half the voxel moves ROI means by less than 0.5 %."""
     study, mu = cylinder_study(4.4, 10.0)
-    reference = roi_means(reconstruct(study, GivenMap(mu), iterations=20, subsets=10))
+    reference = roi_means(reconstruct(study, GivenMap(mu), ReconstructionSettings(iterations=20, subsets=10)))
     figure("cylinder 4.4 mm, true map: centre", reference[0], "1 +- 0.01")
     figure("cylinder 4.4 mm, true map: annulus", reference[1], "1 +- 0.01")
     np.testing.assert_allclose(reference, 1.0, atol=0.01)
 
     longer, _ = cylinder_study(4.4, 20.0)
     np.testing.assert_allclose(longer.counts.sum(), 2 * study.counts.sum(), rtol=1e-5)
-    twice = roi_means(reconstruct(longer, GivenMap(mu), iterations=20, subsets=10))
+    twice = roi_means(reconstruct(longer, GivenMap(mu), ReconstructionSettings(iterations=20, subsets=10)))
     figure("view time doubled: largest change of an ROI mean", np.abs(twice / reference - 1).max(), "0.005")
     np.testing.assert_allclose(twice, reference, rtol=0.005)
 
     finer, fine_mu = cylinder_study(2.2, 10.0)
-    half = roi_means(reconstruct(finer, GivenMap(fine_mu), iterations=20, subsets=10))
+    half = roi_means(reconstruct(finer, GivenMap(fine_mu), ReconstructionSettings(iterations=20, subsets=10)))
     figure("voxels halved: largest change of an ROI mean", np.abs(half / reference - 1).max(), "0.005")
     np.testing.assert_allclose(half, reference, rtol=0.005)
 
@@ -120,30 +119,34 @@ def small_study(**changes) -> Study:
 
 def test_post_filter_is_applied_once_to_the_result():
     study = small_study()
-    plain = reconstruct(study, iterations=2, subsets=4)
+    plain = reconstruct(study, settings=ReconstructionSettings(iterations=2, subsets=4))
     post_filter = parse_post_filter("gaussian:16")
-    filtered = reconstruct(study, iterations=2, subsets=4, post_filter=post_filter)
+    filtered = reconstruct(study, settings=ReconstructionSettings(iterations=2, subsets=4, post_filter=post_filter))
     np.testing.assert_array_equal(filtered.image.values, post_filter(plain.image).values)
     assert filtered.image.values.std() < plain.image.values.std()
 
 
 def test_history_tells_how_the_image_was_made():
-    history = " | ".join(reconstruct(small_study(), iterations=2, subsets=4).image.history)
+    history = " | ".join(
+        reconstruct(small_study(), settings=ReconstructionSettings(iterations=2, subsets=4)).image.history
+    )
     assert "osem 2 x 4, with resolution recovery, scatter: none" in history
     assert history.endswith("attenuation: none")
 
 
 def test_mlem_is_osem_with_one_subset():
     study = small_study()
-    mlem = reconstruct(study, algorithm="mlem", iterations=3).image.values
-    np.testing.assert_array_equal(mlem, reconstruct(study, iterations=3, subsets=1).image.values)
+    mlem = reconstruct(study, settings=ReconstructionSettings(algorithm="mlem", iterations=3)).image.values
+    np.testing.assert_array_equal(
+        mlem, reconstruct(study, settings=ReconstructionSettings(iterations=3, subsets=1)).image.values
+    )
 
 
 def test_map_is_smoother_than_osem():
     study = small_study()
-    osem = reconstruct(study, iterations=8, subsets=4).image.values
+    osem = reconstruct(study, settings=ReconstructionSettings(iterations=8, subsets=4)).image.values
     smooth = reconstruct(
-        study, algorithm="map", iterations=8, subsets=4, prior=RelativeDifferencePrior(3.0)
+        study, settings=ReconstructionSettings(algorithm="map", iterations=8, subsets=4, prior_beta=3.0)
     ).image.values
     centre = np.s_[2:4, 8:16, 8:16]
     assert smooth[centre].std() < 0.5 * osem[centre].std()
@@ -152,88 +155,38 @@ def test_map_is_smoother_than_osem():
 
 def test_fbp_and_osem_agree_on_the_mean():
     study = small_study(collimator=Collimator.from_line(0.5, 0.0))
-    osem = reconstruct(study, iterations=8, subsets=4).image.values
-    fbp = reconstruct(study, algorithm="fbp").image.values
+    osem = reconstruct(study, settings=ReconstructionSettings(iterations=8, subsets=4)).image.values
+    fbp = reconstruct(study, settings=ReconstructionSettings(algorithm="fbp")).image.values
     # Poisson noise of the ROI: 128 voxels of some 30 counts each seen by all views, far below 2 %.
     assert fbp[2:4, 8:16, 8:16].mean() == pytest.approx(osem[2:4, 8:16, 8:16].mean(), rel=0.02)
 
 
 def test_the_preview_does_not_depend_on_the_user_s_settings():
     study = small_study()
-    peak = projections(study)
-    one = StudySolver(study, peak, Settings()).preview()
+    one = StudySolver(study, ReconstructionSettings()).preview()
     other = StudySolver(
-        study, peak, Settings("map", 3, 2, resolution=False, prior=RelativeDifferencePrior(9.0))
+        study,
+        ReconstructionSettings(algorithm="map", iterations=3, subsets=2, resolution=False, prior_beta=9.0),
     ).preview()
     np.testing.assert_array_equal(one.values, other.values)
     assert one.grid.shape == (64, 64, 64)
     assert one.grid.voxel_mm == (4.0, 4.0, 4.0)
 
 
-def test_the_preview_is_centred_on_the_head_in_plane_and_below_the_vertex():
-    grid = Grid.upright((100, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, 0.0))
-    values = np.zeros(grid.shape, np.float32)
-    values[:80, 20:50, 10:40] = 1.0
-    placed = preview_grid(values, grid)
-    z, y, x = placed.centres_mm()
-    # Bright voxels: x index 10-39 -> mean -126 + 4 * 24.5 = -28 mm; y 20-49 -> 12 mm; highest z 79 * 4 = 316 mm.
-    assert x.mean() == pytest.approx(-28.0)
-    assert y.mean() == pytest.approx(12.0)
-    assert z[-1] + 2.0 == pytest.approx(316.0 + 24.0)
-
-
-def test_the_preview_s_place_does_not_follow_noise_or_a_background(figure):
-    """Under a broad background of a tenth of the head, with noise of a twentieth, the head is where it was.
-
-    The noise of single voxels exceeds a fifth of the head's level above the vertex; the same heads seen with other
-    noise may differ by a slice at the head's rounded top.
-    """
-    grid = Grid.upright((80, 72, 72), (4.0, 4.0, 4.0), (-142.0, -142.0, 0.0))
-    z, y, x = (axis - middle for axis, middle in zip(grid.centres_mm(), (150.0, 8.0, -5.0), strict=True))
-    size = np.sqrt((z[:, None, None] / 90.0) ** 2 + (y[:, None] / 95.0) ** 2 + (x / 75.0) ** 2)
-    head = gaussian_filter((size < 1).astype(np.float32), 1.35)
-    dome = 0.1 * np.exp(-0.5 * (z[:, None, None] ** 2 + y[:, None] ** 2 + x**2) / 130.0**2)
-    bare = preview_grid(head, grid)
-    top = bare.centres_mm()[0][-1] + 2.0
-    # The head's top at 240 mm, less half a slice: between centres at 236 and 240 mm; then 24 mm.
-    assert abs(top - (240.0 + 24.0)) <= 4.0
-    moved = []
-    for seed in range(8):
-        noise = gaussian_filter(np.random.default_rng([11, seed]).normal(size=head.shape), 0.6)
-        seen = head + dome + 0.05 * noise / noise.std()
-        placed = preview_grid(np.maximum(seen, 0).astype(np.float32), grid)
-        moved.append(np.subtract([a.mean() for a in placed.centres_mm()], [a.mean() for a in bare.centres_mm()]))
-    moved = np.abs(moved).mean(axis=0)
-    figure("preview: mean shift along z under noise and background, mm", moved[0], "4")
-    assert moved[0] <= 4.0
-    assert moved[1:].max() <= 4.0
-
-
-def test_a_focus_above_the_head_does_not_lift_the_preview():
-    """A hot voxel or a contaminated spot is no head: one voxel of ten times the head's level, 60 mm above it."""
-    grid = Grid.upright((100, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, 0.0))
-    values = np.zeros(grid.shape, np.float32)
-    values[:70, 20:50, 10:40] = 1.0
-    bare = preview_grid(values, grid)
-    values[85, 30, 30] = 10.0
-    assert preview_grid(values, grid).same_as(bare)
-
-
-def test_a_short_field_is_previewed_whole():
-    grid = Grid.upright((40, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, 10.0))
-    z, _, _ = preview_grid(np.ones(grid.shape), grid).centres_mm()
-    assert z.mean() == pytest.approx(10.0 + 0.5 * 39 * 4.0)
-
-
 def test_uncovered_angles_and_unknown_times_are_noted():
     study = small_study(view_angles_deg=np.arange(24) * 7.5, view_seconds=np.full(24, np.nan))
-    notes = " ".join(reconstruct(study, iterations=1, subsets=2).notes)
+    notes = " ".join(reconstruct(study, settings=ReconstructionSettings(iterations=1, subsets=2)).notes)
     assert "leave 188 deg uncovered" in notes
     assert "relative units" in notes
 
 
 def test_unknown_times_give_relative_units():
-    assert reconstruct(small_study(view_seconds=np.full(24, np.nan)), iterations=1, subsets=4).image.unit == "relative"
+    assert (
+        reconstruct(
+            small_study(view_seconds=np.full(24, np.nan)), settings=ReconstructionSettings(iterations=1, subsets=4)
+        ).image.unit
+        == "relative"
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,14 +203,16 @@ def test_unknown_times_give_relative_units():
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        reconstruct(small_study(), **settings)
+        reconstruct(small_study(), settings=ReconstructionSettings(**settings))
 
 
 def test_fbp_refuses_a_map():
     study = small_study()
     grid = default_grid(study.acquisition)
     with pytest.raises(InputError, match="cannot use a mu-map"):
-        reconstruct(study, GivenMap(MuMap(np.full(grid.shape, 0.1), grid, 140.5)), algorithm="fbp")
+        reconstruct(
+            study, GivenMap(MuMap(np.full(grid.shape, 0.1), grid, 140.5)), ReconstructionSettings(algorithm="fbp")
+        )
 
 
 @pytest.mark.parametrize("term", ["ATTN", "SCAT"])
@@ -291,4 +246,9 @@ def test_an_unknown_collimator_is_refused_with_the_ways_out():
     unknown = replace(study, acquisition=replace(study.acquisition, collimator=None))
     with pytest.raises(InputError, match=r"--collimator, give --psf .* --no-resolution"):
         reconstruct(unknown)
-    assert reconstruct(unknown, resolution=False, iterations=1, subsets=4).image.values.max() > 0
+    assert (
+        reconstruct(
+            unknown, settings=ReconstructionSettings(resolution=False, iterations=1, subsets=4)
+        ).image.values.max()
+        > 0
+    )

@@ -17,7 +17,7 @@ import pytest
 
 from spectac.simulate.anatomy.ranges import TRAINING, draw_shape
 from spectac.simulate.cohort.folder import CohortSettings
-from spectac.simulate.cohort.run import seeds, simulate_patient
+from spectac.simulate.cohort.patient import seeds, simulate_patient
 from spectac.simulate.scanner import SCANNERS, draw_scanner
 
 DRAWN = ("3ebd6c0df777b0f4", "8f4edeb5c8200c2e", "c8447244dec57f69", "21973dabc5c4272c")

@@ -1,0 +1,63 @@
+"""Rows of the attenuation study: a method measured on a patient, and a uniform coefficient tried on one.
+
+The digest of the code that rows follow from begins here (files.row_code): what this module imports, a row depends on.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from benchmarks.attenuation.measures import image_measures, map_measures, means
+from benchmarks.attenuation.methods import LEARNED, Choice, SharingSolver, model_of
+from benchmarks.attenuation.patients import Case
+from spectac.recon import GivenMap, InputError
+from spectac.recon.types import Array
+
+
+def measured(case: Case, methods: Iterable[str], choice: Choice) -> Iterator[dict[str, object]]:
+    """One row of measures for each method on a patient, without the columns that name the patient."""
+    solver = SharingSolver(case)
+    scale = np.float32(1.0 / case.cps_per_kbq)
+    reference = GivenMap(case.mu).correct(solver).image.values * scale
+    for method in methods:
+        solver.begin_method()
+        began = time.perf_counter()
+        row: dict[str, object] = {"method": method, "settings": choice.settings(method, str(case.about["nuclide"]))}
+        row |= {**case.about, "scatter": solver.projections.scatter_method, "compared": len(case.compared)}
+        try:
+            result = model_of(method, case, choice).correct(solver)
+        except InputError as error:
+            yield row | {"notes": f"refused: {error}"}
+            continue
+        seconds = time.perf_counter() - began + solver.borrowed_s
+        values: Array = result.image.values * scale
+        for name, other in (("ct", reference), ("truth", case.activity)):
+            row |= {f"{key}_vs_{name}": value for key, value in image_measures(values, other, case).items()}
+        if result.mu is not None:
+            row |= map_measures(result.mu, case)
+        for kind, image in (("mean", values), ("true", case.activity)):
+            row |= {f"{kind}_{name.replace(' ', '_')}": value for name, value in means(image, case).items()}
+        row |= {"seconds": seconds, "notes": " | ".join(result.notes)}
+        if method in LEARNED:
+            # The uniform map, which stands in for a predicted one, has no standard deviation.
+            row["fell_back"] = int(result.mu_spread is None)
+        yield row
+
+
+def tried(case: Case, values_per_cm: Mapping[str, Iterable[float]]) -> Iterator[dict[str, object]]:
+    """One row of measures for each coefficient of each tuned method; without measures where a method refuses it."""
+    solver = SharingSolver(case)
+    scale = np.float32(1.0 / case.cps_per_kbq)
+    reference = solver(case.mu).values * scale
+    nuclide = str(case.about["nuclide"])
+    for method, values in values_per_cm.items():
+        for value in values:
+            row: dict[str, object] = {"method": method, "mu_per_cm": value}
+            row |= {name: case.about[name] for name in ("nuclide", "tracer")}
+            try:  # an outline may reach beyond the detector
+                result = model_of(method, case, Choice({(method, nuclide): value})).correct(solver)
+            except InputError as error:
+                yield row | {"notes": f"refused: {error}"}
+                continue
+            yield row | image_measures(result.image.values * scale, reference, case)

@@ -1,0 +1,155 @@
+"""Every attenuation method on the same noisy studies, against the true map's image and against the truth.
+
+    python -m benchmarks.attenuation.run -o FOLDER --tune [--tuning 20]
+    python -m benchmarks.attenuation.run -o FOLDER [--patients 100] [--full 20] [--unusual 20] [--outside 20]
+           [--scanners] [--phantom FOLDER] [--methods "a; b"] [--weights FILE] [--direct-weights FILE] [--seed N]
+    python -m benchmarks.attenuation.run -o FOLDER --draw
+
+Hours: about a minute a patient, and two more with full Monte Carlo, on 2 cores. Writes attenuation_tuning.csv (--tune);
+attenuation_methods.csv; attenuation_methods.md and the attenuation_*.png (--draw).
+
+Stages: patients.py (simulated studies and their truth), methods.py (attenuation models), measures.py (of an image and a
+map), rows.py (a method on a patient), tuning.py (coefficients of the tuned methods), table.py, figures.py.
+
+A run that was killed continues with the rows that are missing. Rows whose seed, histories, coefficient, weights or code
+(files.row_code) have changed are made again; carry_over.py keeps those that new code gives unchanged. A patient that
+could not be simulated has one row with the reason, and so has a method that refused a patient. --draw needs seed,
+weights and phantom again, because it makes the worst patients again.
+
+Every reconstruction: OSEM 10 x 10 with resolution recovery, triple energy window. Exceptions: "no scatter window" has
+no scatter correction, so that every narrow-beam map, the true one too, is above the truth; "mr head" has no noise.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from benchmarks.attenuation.files import (
+    METHODS_COLUMNS,
+    METHODS_CSV,
+    NO_CASE,
+    TUNING_CSV,
+    Row,
+    read_rows,
+    row_code,
+    texts,
+)
+from benchmarks.attenuation.methods import DIRECT, METHODS, UNLIMITED, Choice
+from benchmarks.attenuation.patients import SETS, rebuilt
+from benchmarks.attenuation.rows import measured
+from benchmarks.attenuation.tuning import tune, tuned_values
+from benchmarks.provenance import load_average, provenance, write_csv
+from spectac.recon import InputError
+
+UNLIMITED_SETS = ("unusual heads", "other heads", "other scanners", "fifth of counts")
+"""Sets in which the network's map is also measured where its limits ask for the uniform map."""
+
+SCANNER_SETS = {"other scanners": 20, "clinical matrix": 6, "fifth of counts": 10, "no scatter window": 10}
+"""Patients of the sets that --scanners adds."""
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure every patient that is asked for and not in the CSV yet."""
+    path = options.output / METHODS_CSV
+    choice = Choice(tuned_values(options.output / TUNING_CSV, options.seed), options.weights, options.direct_weights)
+    choice.check(options.methods)
+    rows = read_rows(path)
+    for set_name, patient in asked_for(options):
+        histories = histories_of(set_name, options.histories)
+        key = {"set": set_name, "patient": patient, "histories": str(histories), "seed": str(options.seed)}
+        key["code"] = row_code()
+        others = [row for row in rows if (row["set"], row["patient"]) != (set_name, patient)]
+        present = [row for row in rows if (row["set"], row["patient"]) == (set_name, patient)]
+        valid = [row for row in present if is_valid(row, key, choice)]
+        done = {row["method"] for row in valid} | (set() if set_name in UNLIMITED_SETS else {UNLIMITED})
+        todo = [method for method in options.methods if method not in done]
+        if not todo:
+            continue
+        began, used = time.perf_counter(), time.process_time()
+        origin = {"load": load_average(), **provenance(options.seed)}
+        about = key | {name: str(value) for name, value in origin.items()}
+        stage = "not simulated"
+        try:
+            case = rebuilt(set_name, patient, options.seed, histories, options.phantom)
+            simulated, stage = time.perf_counter(), "not measured"
+            new = [texts(row) | about for row in measured(case, todo, choice)]
+        except InputError as error:
+            # Every run tries it again.
+            rows = [*others, *(valid or [about | {"method": NO_CASE, "notes": f"{stage}: {error}"}])]
+            write_csv(path, rows, METHODS_COLUMNS)
+            print(f"{set_name} {patient}: {stage}: {error}", flush=True)
+            continue
+        rows = [*others, *valid, *new]
+        write_csv(path, rows, METHODS_COLUMNS)
+        print(
+            f"{set_name} {patient}: simulated {simulated - began:.0f} s, measured {time.perf_counter() - simulated:.0f}"
+            f" s, {time.process_time() - used:.0f} s of CPU in all; raw error "
+            + ", ".join(f"{row['method']} {row.get('raw_mean_vs_ct', 'refused')}" for row in new),
+            flush=True,
+        )
+
+
+def histories_of(set_name: str, histories: int) -> int:
+    """Histories of a set's Monte Carlo; 0 where the fast simulation takes its place."""
+    return histories if set_name == "mr head" or SETS[set_name].full else 0
+
+
+def asked_for(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Set and name of every patient of the command line."""
+    wanted = {"unseen": options.patients, "monte carlo": options.full, "unusual heads": options.unusual}
+    wanted |= {"other heads": options.outside}
+    wanted |= SCANNER_SETS if options.scanners else {}
+    names = [(name, str(index)) for name, number in wanted.items() for index in range(number)]
+    return names + ([("mr head", tracer) for tracer in ("dat", "perfusion")] if options.phantom else [])
+
+
+def is_valid(row: Row, key: Row, choice: Choice) -> bool:
+    """True where a row is a result of this key (seed, histories, code and the patient) and of this choice."""
+    if row["method"] == NO_CASE or any(row.get(name) != value for name, value in key.items()):
+        return False
+    return choice.fits(row["settings"], row["method"], row["nuclide"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--patients", type=int, default=100, help="unseen ones, by the fast simulation")
+    parser.add_argument("--full", type=int, default=20, help="unseen ones, by full Monte Carlo")
+    parser.add_argument("--unusual", type=int, default=20, help="with heads from training's wide ranges")
+    parser.add_argument("--outside", type=int, default=20, help="with heads outside the training ranges")
+    parser.add_argument(
+        "--scanners",
+        action="store_true",
+        help="other scanners, a clinical matrix, a fifth of the counts, no scatter window",
+    )
+    parser.add_argument("--phantom", type=Path, metavar="FOLDER")
+    parser.add_argument("--methods", help=f"separated by semicolons: {'; '.join(METHODS)}")
+    parser.add_argument("--weights", metavar="FILE", help="of the network, instead of the shipped ones")
+    parser.add_argument("--direct-weights", metavar="FILE")
+    parser.add_argument("--histories", type=int, default=1_500_000, help="of a full Monte Carlo")
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--tuning", type=int, default=20, metavar="N", help="patients for --tune")
+    parser.add_argument("--draw", action="store_true")
+    options = parser.parse_args()
+    methods = METHODS if options.methods is None else tuple(name.strip() for name in options.methods.split(";"))
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        parser.error(f"unknown method {', '.join(unknown)}; known: {'; '.join(METHODS)}")
+    options.methods = [name for name in methods if name != DIRECT or options.direct_weights]
+    options.output.mkdir(parents=True, exist_ok=True)
+    try:
+        if options.tune:
+            tune(options)
+        elif options.draw:
+            from benchmarks.attenuation.figures import draw_all
+
+            draw_all(options)
+        else:
+            run(options)
+    except InputError as error:
+        parser.exit(2, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The run over all patients: valid rows are kept and stale rows made again, also after it was killed."""
+
+from argparse import Namespace
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks.attenuation import run as study
+from benchmarks.attenuation.files import METHODS_CSV, NO_CASE, read_rows
+from benchmarks.attenuation.methods import UNLIMITED, Choice
+from spectac.recon import InputError
+
+
+class Patients:
+    """Stands in for simulation and reconstruction, and counts both."""
+
+    def __init__(self):
+        self.made, self.killed_at, self.impossible = [], None, None
+
+    def case(self, set_name, patient, *_):
+        if patient == self.killed_at:
+            raise KeyboardInterrupt
+        if patient == self.impossible:
+            raise InputError("the orbit hits the head")
+        return SimpleNamespace(name=f"{set_name} {patient}")
+
+    def rows(self, case, methods, _choice):
+        self.made += [(case.name, method) for method in methods]
+        for method in methods:
+            yield {"method": method, "settings": "", "nuclide": "I-123", "raw_mean_vs_ct": "1"}
+
+
+@pytest.fixture
+def patients(monkeypatch, set_code):
+    set_code("new")
+    stub = Patients()
+    monkeypatch.setattr(study, "rebuilt", stub.case)
+    monkeypatch.setattr(study, "measured", stub.rows)
+    return stub
+
+
+def options(folder, *methods, number=3):
+    return Namespace(
+        output=folder, patients=number, full=0, unusual=0, outside=0, scanners=False, phantom=None,
+        methods=list(methods), seed=5, histories=0, weights=None, direct_weights=None,
+    )  # fmt: skip
+
+
+def test_a_killed_run_goes_on_with_what_is_missing(tmp_path, patients):
+    patients.killed_at = "2"
+    with pytest.raises(KeyboardInterrupt):
+        study.run(options(tmp_path, "none", "chang"))
+    assert len(read_rows(tmp_path / METHODS_CSV)) == 4
+    patients.killed_at = None
+    patients.made.clear()
+    study.run(options(tmp_path, "none", "chang"))
+    assert patients.made == [("unseen 2", "none"), ("unseen 2", "chang")]
+    patients.made.clear()
+    study.run(options(tmp_path, "none", "uniform"))
+    assert patients.made == [(f"unseen {index}", "uniform") for index in range(3)]
+    assert len(read_rows(tmp_path / METHODS_CSV)) == 9
+
+
+def test_rows_of_other_code_are_made_again_and_dropped_where_not_asked_for(tmp_path, patients, set_code):
+    set_code("old")
+    study.run(options(tmp_path, "none", "chang"))
+    set_code("new")
+    patients.made.clear()
+    study.run(options(tmp_path, "none", number=2))
+    assert patients.made == [("unseen 0", "none"), ("unseen 1", "none")]
+    codes = {(row["patient"], row["method"]): row["code"] for row in read_rows(tmp_path / METHODS_CSV)}
+    assert codes == {("0", "none"): "new", ("1", "none"): "new", ("2", "none"): "old", ("2", "chang"): "old"}
+
+
+def test_a_patient_that_cannot_be_simulated_is_one_row_and_tried_again(tmp_path, patients):
+    patients.impossible = "1"
+    study.run(options(tmp_path, "none"))
+    rows = {row["patient"]: row for row in read_rows(tmp_path / METHODS_CSV)}
+    assert rows["1"]["method"] == NO_CASE
+    assert rows["1"]["notes"] == "not simulated: the orbit hits the head"
+    patients.impossible = None
+    patients.made.clear()
+    study.run(options(tmp_path, "none"))
+    assert patients.made == [("unseen 1", "none")]
+    assert {row["method"] for row in read_rows(tmp_path / METHODS_CSV)} == {"none"}
+
+
+def test_a_missing_coefficient_is_found_before_anything_is_simulated(tmp_path, patients):
+    with pytest.raises(InputError, match="run with --tune first"):
+        study.run(options(tmp_path, "none", "uniform tuned, data outline"))
+    assert patients.made == []
+
+
+def test_limits_are_ignored_only_where_they_lie_in_the_way(tmp_path, patients):
+    pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
+    asked = options(tmp_path, "none", UNLIMITED, number=1)
+    asked.outside = 1
+    study.run(asked)
+    assert patients.made == [("unseen 0", "none"), ("other heads 0", "none"), ("other heads 0", UNLIMITED)]
+
+
+def test_slices_of_other_code_or_seed_are_not_drawn(tmp_path, patients, monkeypatch):
+    """The title's number must be of the slices beneath it."""
+    figures = pytest.importorskip(
+        "benchmarks.attenuation.figures", reason="figures need matplotlib", exc_type=ImportError
+    )
+    monkeypatch.setattr(figures, "row_code", lambda: "new")
+    choice = Choice({("uniform tuned, data outline", "I-123"): 0.156})
+    study.run(options(tmp_path, "none", number=1))
+    row = read_rows(tmp_path / METHODS_CSV)[0]
+    figures.check_current([row], 5, choice)
+    for other in ({"code": "old"}, {"seed": "6"}, {"settings": "weights 0123"}):
+        with pytest.raises(InputError, match=f"slices of unseen 0 are not drawn: its row has {next(iter(other))}"):
+            figures.check_current([row | other], 5, choice)
