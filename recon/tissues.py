@@ -28,6 +28,11 @@ class Material:
         (NIST's name of a compound, share of the mass) of its parts.
     percent
         (atomic number, percent of the mass) of its elements, where no compound describes it.
+
+    Examples
+    --------
+    >>> Material("gelatine", 1.01, "assumed", (("Water, Liquid", 1.0),)).density_g_per_cm3
+    1.01
     """
 
     name: str
@@ -86,6 +91,11 @@ def material(name: str) -> Material:
     name
         Name in MATERIALS.
 
+    Returns
+    -------
+    Material
+        Composition, density and source.
+
     Raises
     ------
     InputError
@@ -111,6 +121,11 @@ def elements(name: str) -> tuple[tuple[int, float], ...]:
     ----------
     name
         Name in MATERIALS.
+
+    Returns
+    -------
+    tuple of (int, float)
+        Elements in rising order of the atomic number.
 
     Examples
     --------
@@ -138,6 +153,11 @@ def mass_fractions(name: str) -> tuple[tuple[int, float], ...]:
     name
         Name in MATERIALS.
 
+    Returns
+    -------
+    tuple of (int, float)
+        Elements in rising order of the atomic number.
+
     Examples
     --------
     >>> round(sum(share for _, share in mass_fractions("air")), 9)
@@ -161,10 +181,15 @@ def cm2_per_g(name: str, energy_kev: float, process: str = "total") -> float:
     process
         "total" (coherent scattering included), "photoelectric", "compton" or "rayleigh".
 
+    Returns
+    -------
+    float
+        Mass cross-section in cm2/g.
+
     Examples
     --------
-    >>> round(cm2_per_g("water", 140.5), 3)
-    0.154
+    >>> round(cm2_per_g("water", 140.5), 4)
+    0.1537
     """
     import xraylib
 
@@ -187,6 +212,11 @@ def mu_per_cm(name: str, energy_kev: float) -> float:
     energy_kev
         Photon energy in keV.
 
+    Returns
+    -------
+    float
+        Attenuation coefficient in 1/cm.
+
     Examples
     --------
     >>> round(mu_per_cm("brain", 159.0), 3)
@@ -205,6 +235,11 @@ def water_per_cm(energy_kev: float) -> float:
     energy_kev
         Photon energy, 50 to 800 keV.
 
+    Returns
+    -------
+    float
+        Attenuation coefficient in 1/cm.
+
     Raises
     ------
     InputError
@@ -212,8 +247,8 @@ def water_per_cm(energy_kev: float) -> float:
 
     Examples
     --------
-    >>> round(water_per_cm(140.5), 3)
-    0.154
+    >>> round(water_per_cm(140.5), 4)
+    0.1536
     """
     for (low_kev, low), (high_kev, high) in pairwise(_WATER_PER_CM):
         if low_kev <= energy_kev <= high_kev:

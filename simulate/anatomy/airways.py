@@ -8,14 +8,15 @@ sinuses 2 to 10 mL in adults (ordinary values; single heads differ widely and so
 import numpy as np
 
 from spectac.recon.types import Array
-from spectac.simulate.anatomy.canvas import Canvas, Part
+from spectac.simulate.anatomy.canvas import SIDES, SOFT, Canvas, Part
 from spectac.simulate.anatomy.distance_fields import Points, ellipsoid, join, tube
 from spectac.simulate.anatomy.face import mouth_air, orbit_distance
 from spectac.simulate.anatomy.ranges import HeadShape
 from spectac.simulate.anatomy.skull import Braincase
 
 WALL_MM = 3.0
-_SIDES = ((-1, "right"), (1, "left"))
+"""Least thickness of bone between air and the braincase."""
+
 _AIRLESS = ("outside", "eye", "skin")
 
 
@@ -42,7 +43,7 @@ def sinuses(canvas: Canvas, case: Braincase, shape: HeadShape, cells: Array) -> 
         (z, y, x) fine random field.
     """
     deviation = shape["sinus_deviation_mm"]
-    for sign, side in _SIDES:
+    for sign, side in SIDES:
         size = shape[f"{side}_maxillary_sinus"] ** (1 / 1.5)
         part, p = canvas.side(sign, (8, -84, -92), (52, -26, -46))
         sinus = ellipsoid(p, (29, -55, -66), (15.5 * size, 20.5 * size, 18.5 * size), turn_deg=-18)
@@ -152,7 +153,7 @@ def nose_and_throat(canvas: Canvas, case: Braincase, shape: HeadShape) -> None:
     if shape["mouth_air_mm"] > 1.0:
         part, p = canvas.box((-30, -90, -100), (30, 0, -66))
         air = mouth_air(p, shape)
-        part.paint(air < 0, "air cavity", over=("muscle", "fat", "mucosa"))
+        part.paint(air < 0, "air cavity", over=SOFT)
 
 
 def _pharynx(canvas: Canvas, case: Braincase, shape: HeadShape) -> None:
@@ -165,7 +166,7 @@ def _pharynx(canvas: Canvas, case: Braincase, shape: HeadShape) -> None:
     windpipe = tube(p, ((0, -18, -128, 4.0), (0, -24, -142, 7), (0, -25, -165, 8.5), (0, -20, -215, 8.5)), (1, 1, 1))
     tract = np.minimum(join(upper, throat, 5), windpipe)
     wall = (tract < 2.6) & (case.depth[part.box] > WALL_MM) & ~part.isin("outside", "skin")
-    soft = wall & part.isin("fat", "muscle", "mucosa")
+    soft = wall & part.isin(*SOFT)
     part.paint(soft, "mucosa")
     part.paint(wall & (tract < 0), "air cavity")
     # Soft palate and uvula hang between nose and mouth; the epiglottis stands behind the tongue.

@@ -11,13 +11,23 @@ import numpy as np
 from scipy.ndimage import map_coordinates, spline_filter
 
 from spectac.recon.types import Array
+from spectac.simulate.anatomy.canvas import SIDES
 from spectac.simulate.anatomy.distance_fields import Points, ellipsoid, join, step, tube
 from spectac.simulate.anatomy.ranges import HeadShape
 from spectac.simulate.regions import LABEL, LOBES
+from spectac.simulate.regions import labels as labels_of
+
+_MESH = 64
+"""Nodes of a random field along each axis."""
 
 _MESH_MM = 3.0
+"""Their distance."""
+
 _PONS = (0.0, 27.0, -29.0), (17.0, 13.5, 14.0)
-_MESH = 64
+"""Centre and semi-axes of the ellipsoid (x, y, z)."""
+
+_CEREBRAL_OR_FLUID = labels_of("frontal cortex", "parietal cortex", "temporal cortex", "cingulate cortex", "csf")
+"""Labels that nuclei and capsules replace."""
 
 
 class Folds:
@@ -212,10 +222,7 @@ def _brainstem(p: Points, labels: Array) -> Array:
     medulla = tube(p, ((0, 34, -38, 10), (0, 40, -54, 8), (0, 43, -72, 6)), (1, 0.85, 1))
     peduncle = tube(p.mirrored, ((13, 32, -31, 8), (22, 45, -35, 7)))
     stem = join(join(midbrain, pons, 5), medulla, 5)
-    free = np.isin(
-        labels,
-        (LABEL["csf"], *(LABEL[f"{s} {n}"] for s in ("left", "right") for n in ("cerebellar cortex", "white matter"))),
-    )
+    free = np.isin(labels, labels_of("csf", "cerebellar cortex", "white matter"))
     labels = np.where((stem < 0) & (p.z < 4), LABEL["brainstem"], labels)
     return np.where((peduncle < 0) & (stem > 0) & free & (p.z < -18), LABEL["cerebellar white matter"], labels)
 
@@ -226,7 +233,7 @@ def _deep(inside: Inside, shape: HeadShape, labels: Array) -> Array:
     wide = float(shape["ventricles"] * (1 + 1.1 * shape["atrophy"]))
     ventricles = np.full(p.x.shape, 99, np.float32)
     plexus = np.zeros(p.x.shape, bool)
-    for sign, side in ((-1, "right"), (1, "left")):
+    for sign, side in SIDES:
         near = (p.x * sign > -4) & (np.abs(p.x) < 48) & (p.y > -45) & (p.y < 80) & (p.z > -32) & (p.z < 42)
         q = p[near].lateral(sign)
         part, caudate = _nuclei(q, labels[near], shape, side, wide)
@@ -280,10 +287,3 @@ def _lateral_ventricle(q: Points, wide: float) -> Array:
     temporal = ((24, 40, 14, 4.6 * radius), (32, 30, -4, 2.0 * radius), (31, 8, -17, 1.7 * radius))
     horns = np.minimum(body, tube(q, temporal, (1.1, 1, 0.8)))
     return np.where(q.x > 1.0, horns, np.float32(99))
-
-
-_CEREBRAL_OR_FLUID = tuple(
-    index
-    for name, index in LABEL.items()
-    if name.endswith(("frontal cortex", "parietal cortex", "temporal cortex", "cingulate cortex", "csf"))
-)

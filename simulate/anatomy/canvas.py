@@ -12,6 +12,12 @@ from spectac.simulate.regions import LABEL
 
 Corner = tuple[float, float, float]
 
+SIDES = ((-1, "right"), (1, "left"))
+"""Sign of x and name of each side."""
+
+SOFT = ("fat", "muscle", "mucosa")
+"""Soft tissue that bone and glands may cover."""
+
 
 @dataclass(frozen=True)
 class Part:

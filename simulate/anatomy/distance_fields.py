@@ -75,7 +75,7 @@ def ellipsoid(
     --------
     >>> p = Points(*np.float32([[20.0], [0.0], [0.0]]))
     >>> ellipsoid(p, (0, 0, 0), (15, 10, 10)).round(1).tolist()
-    [6.7]
+    [5.0]
     """
     x, y, z = (axis - np.float32(c) for axis, c in zip((p.x, p.y, p.z), centre, strict=True))
     if turn_deg:

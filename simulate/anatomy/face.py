@@ -7,18 +7,17 @@ Bones are painted first, then `airways` cuts sinuses, nasal cavity and pharynx i
 import numpy as np
 
 from spectac.recon.types import Array
-from spectac.simulate.anatomy.canvas import Canvas, Part
+from spectac.simulate.anatomy.canvas import SIDES, SOFT, Canvas, Part
 from spectac.simulate.anatomy.distance_fields import Points, ellipsoid, join, step, tube
 from spectac.simulate.anatomy.ranges import HeadShape
 
-SIDES = ((-1, "right"), (1, "left"))
+# Paths of tubes: (x, y, z, radius).
 _JAW = ((50, 12, -48, 6), (50, 9, -70, 5), (48, 5, -92, 5.5), (46, -2, -108, 6))
 _JAW_BODY = ((46, -2, -108, 6), (42, -28, -115, 6), (30, -58, -120, 6), (16, -75, -123, 6.5), (0, -80, -124, 6.5))
 _CHEEK = ((38, -70, -54, 6), (52, -56, -54, 6), (60, -40, -52, 4), (66, -20, -50, 3), (64, 2, -47, 3.5))
 _RIM = ((12, -78, -22, 5), (30, -76, -18, 4.5), (46, -66, -22, 4.5), (50, -62, -37, 4), (45, -66, -50, 4.5))
 ARCH_CENTRE_Y = -46.0
 """Where the dental arch turns from a half circle into two straight lines."""
-_SOFT = ("fat", "muscle", "mucosa")
 
 
 def bones(canvas: Canvas, shape: HeadShape) -> None:
@@ -111,11 +110,11 @@ def _mandible(canvas: Canvas, shape: HeadShape) -> None:
         coronoid = tube(q, ((48, -8, -90, 4), (50, -16, -62, 2.5)), (1, 2.0, 1))
         chin = ellipsoid(q, (0, -83, -129), (16, 7, 9))
         bone = join(join(ramus, body, 6), np.minimum(coronoid, chin), 6)
-        part.paint(bone < 0, "dense bone", over=_SOFT)
+        part.paint(bone < 0, "dense bone", over=SOFT)
         part.paint(bone < -2.6, "diploe", over=("dense bone",))
     part, p = canvas.box((-34, -75, -132), (34, 2, -112))
     hyoid = tube(p.mirrored, ((0, -42, -128, 3.2), (14, -34, -126, 2.4), (22, -14, -121, 1.8)))
-    part.paint(hyoid < 0, "skull", over=_SOFT)
+    part.paint(hyoid < 0, "skull", over=SOFT)
 
 
 def _teeth(canvas: Canvas, shape: HeadShape) -> None:
@@ -124,9 +123,9 @@ def _teeth(canvas: Canvas, shape: HeadShape) -> None:
     along = np.arctan2(p.x, ARCH_CENTRE_Y - p.y)
     row = (np.abs(arch) < 4.6) & (p.y < -32)
     lower_gum = row & (p.z < -106) & (p.z > -116)
-    part.paint(lower_gum, "diploe", over=_SOFT)
+    part.paint(lower_gum, "diploe", over=SOFT)
     gum = (np.abs(arch) < 6.5) & (p.y < -30) & (p.z < -84) & (p.z > -112)
-    part.paint(gum, "mucosa", over=_SOFT)
+    part.paint(gum, "mucosa", over=SOFT)
     if shape.edentulous:
         return
     gaps = np.abs(np.sin(8.0 * along)) > 0.22
@@ -146,9 +145,9 @@ def glands(canvas: Canvas) -> None:
     for sign, side in SIDES:
         part, p = canvas.side(sign, (10, -50, -140), (78, 36, -38))
         parotid = join(ellipsoid(p, (51, 22, -76), (13, 15, 28)), ellipsoid(p, (58, -6, -76), (9, 22, 18)), 6)
-        part.paint(parotid < 0, f"{side} parotid gland", over=_SOFT)
+        part.paint(parotid < 0, f"{side} parotid gland", over=SOFT)
         submandibular = ellipsoid(p, (31, -20, -120), (8, 15, 10))
-        part.paint(submandibular < 0, f"{side} submandibular gland", over=_SOFT)
+        part.paint(submandibular < 0, f"{side} submandibular gland", over=SOFT)
 
 
 def masticators(canvas: Canvas) -> None:

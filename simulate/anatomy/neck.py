@@ -7,12 +7,13 @@ Positions in the anatomical coordinates of placement.py. Vertebrae are 17 mm apa
 import numpy as np
 
 from spectac.recon.types import Array
-from spectac.simulate.anatomy.canvas import Canvas
+from spectac.simulate.anatomy.canvas import SIDES, SOFT, Canvas
 from spectac.simulate.anatomy.distance_fields import Points, tube
 from spectac.simulate.anatomy.skull import FORAMEN_CENTRE_Y
 
-_SOFT = ("fat", "muscle", "mucosa")
 PERIOD_MM = 17.0
+"""Distance of the vertebrae."""
+
 _AXIS_Z = (-220.0, -170.0, -130.0, -105.0, -82.0, -60.0)
 _AXIS_Y = (38.0, 25.0, 18.0, 18.0, 22.0, 25.0)
 """Middle of the vertebral bodies: the neck's lordosis."""
@@ -36,7 +37,7 @@ def muscles(canvas: Canvas, planes: Array) -> None:
     muscle = (layer > 0.13) & ~((np.abs(p.x) < 1.3) & (p.y > spine_y + 38))
     region = (p.y > 4) | (p.z < -112)
     part.paint(muscle & region & part.isin("fat"), "muscle")
-    for sign in (-1, 1):
+    for sign, _ in SIDES:
         part, q = canvas.side(sign, (8, -60, -225), (80, 60, -50))
         mastoid = tube(q, ((58, 34, -66, 8), (46, 4, -120, 9), (24, -26, -180, 8)), (1, 1.2, 1))
         part.paint(mastoid < 0, "muscle", over=("fat",))
@@ -77,8 +78,8 @@ def spine(canvas: Canvas, depth: Array) -> None:
     spinous = (np.abs(p.x) < 3.2) & (p.y > canal_y + 9) & (p.y < canal_y + np.where(p.z < -150, 42, 30))
     spinous &= (tall > 3.5) & (tall < 11.5) & (p.z < -88)
     bone = (bodies & ~disc) | facets | arch | spinous | (atlas < 0) | (condyle < 0)
-    part.paint(bone & below_skull & outside | ((condyle < 0) & outside), "spine", over=_SOFT)
-    part.paint(bodies & disc & outside, "mucosa", over=_SOFT)
+    part.paint(bone & below_skull & outside | ((condyle < 0) & outside), "spine", over=SOFT)
+    part.paint(bodies & disc & outside, "mucosa", over=SOFT)
     shell = (np.abs(body) < 0.16) & bodies & ~disc & outside
     part.paint(shell | (arch & outside), "skull", over=("spine",))
     canal = np.hypot(p.x / 10.5, (p.y - canal_y) / 8.2) - 1

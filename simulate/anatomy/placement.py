@@ -170,6 +170,7 @@ def grid_of(z: Array, y: Array, x: Array, voxel_mm: float) -> Grid:
 
 
 COARSE_MM = 5.0
+"""Voxels of the grid on which a head's extent is found."""
 
 
 def coarse_axes() -> tuple[Array, Array, Array]:

@@ -17,7 +17,11 @@ from spectac.simulate.anatomy.distance_fields import Points, bump, cut, step
 from spectac.simulate.anatomy.ranges import HeadShape
 
 VAULT_CENTRE = (0.0, 16.0, 10.0)
+"""Centre of the vault's superellipsoid."""
+
 VAULT_SEMI = (65.6, 85.8, 69.5)
+"""Its semi-axes; that along z above the centre."""
+
 VAULT_BELOW = 94.0
 """Semi-axis below the centre: the walls go on down to the skull base."""
 
@@ -66,6 +70,8 @@ _BASE_MM = (
 )  # fmt: skip
 
 FORAMEN_CENTRE_Y = 44.0
+"""Middle of the foramen magnum."""
+
 FORAMEN_RADII = (14.0, 15.5)
 """Half width and half length of the foramen magnum (about 28 x 32 mm once scaled)."""
 

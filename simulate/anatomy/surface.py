@@ -49,7 +49,10 @@ _NECK = (
     (-220, -34, 105, 75),
 )
 LIP_LINE_Z = -91.0
+"""Height of the line between the lips."""
+
 FACE_TOP_Z = 46.0
+"""Height that face, neck and their fillets do not exceed."""
 
 
 def _stack(p: Points, rows: tuple[tuple[float, ...], ...], power: float, width: float, depth: float) -> Array:

@@ -20,13 +20,18 @@ from spectac.simulate.cohort.folder import CohortSettings
 from spectac.simulate.cohort.patient import seeds, simulate_patient
 from spectac.simulate.scanner import SCANNERS, draw_scanner
 
-DRAWN = ("@0", "@1", "@2", "@3")
+DRAWN = ("3ebd6c0df777b0f4", "8f4edeb5c8200c2e", "c8447244dec57f69", "21973dabc5c4272c")
 """Of the head's shape and the scanner."""
 
-ARRAYS = ("@A0", "@A1", "@A2", "@A3")
+ARRAYS = (
+    "a096a0f07a1e8f7f7f28454737465bc0b0cee085d28dc75f934d8e1ad2416fba",
+    "6d352669ae77acecc0a9d5c6218faf97ef61622d7349bf1f51fa6773af91fc5f",
+    "02f6b3f1aff2d68f3322507ebb188402239300909d3e378d372f26574a5201fa",
+    "5830cbdd30a8e1262b199bf4d27d83cafa8d31651c4a8171dbd65ab2e3395583",
+)
 """Of all arrays that a cohort stores."""
 
-PRESETS = "@P"
+PRESETS = "20aa41c96fb82cd7"
 
 
 def digest(values) -> str:

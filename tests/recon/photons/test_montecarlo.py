@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 import xraylib
 
-from spectac.recon.collimator import Collimator
+from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.photons.cross_sections import cross_sections
+from spectac.recon.photons.detector import Crystal
 from spectac.recon.photons.forced_detection import energy_response
-from spectac.recon.photons.montecarlo import MOST_ORDERS, MonteCarloRun, photon_counts, water_and_bone
+from spectac.recon.photons.montecarlo import MOST_ORDERS, Camera, MonteCarloRun, photon_counts, water_and_bone
+from spectac.recon.photons.transport import Body
 from spectac.recon.system import view_weights_s
-from spectac.recon.tissues import cm2_per_g
-from spectac.recon.types import EnergyWindow, Grid
+from spectac.recon.tissues import INDEX, cm2_per_g
+from spectac.recon.types import Acquisition, EnergyWindow, Grid
 from spectac.simulate.head import Head
 from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import Scanner
@@ -742,6 +744,31 @@ def test_further_orders_than_eight_do_not_matter(figure):
     worst = float(np.abs(found[1] / found[0] - 1.0)[[0, 1, 3]].max())
     figure("16 orders of scatter instead of 8, worst window", worst, "0.015")
     assert worst < 0.015
+
+
+def test_an_image_in_cps_gives_its_counts_in_air(figure):
+    """What a reconstruction hands over: no scanner, no head; activity times seconds in every view within 0.1 %.
+
+    Another photopeak window is counted in proportion to what the crystal and its energy resolution put there.
+    """
+    grid = Grid.upright((9, 9, 9), (8.0, 8.0, 8.0), (-32.0, -32.0, -32.0))
+    air = Body(grid, np.full(grid.shape, INDEX["air"]), np.zeros(grid.shape))
+    cps = np.random.default_rng(2).random(grid.shape).astype(np.float32)
+    acquisition = Acquisition(
+        view_angles_deg=np.array([20.0, 110.0]), radii_mm=np.full(2, 150.0), matrix=(40, 40), pixel_mm=(8.0, 8.0),
+        view_seconds=np.array([10.0, 30.0]), nuclide="Tc-99m", collimator=COLLIMATORS["siemens-lehr"],
+        axis_lps_mm=(0.0, 0.0, -156.0), corrections=frozenset({"DECY"}),
+    )  # fmt: skip
+    crystal, peak, narrow = Crystal(0.1), EnergyWindow("20 %", 126.45, 154.55), EnergyWindow("10 %", 133.5, 147.5)
+    run = MonteCarloRun(50_000, seed=1, batches=1)
+    found = photon_counts(air, cps, Camera(acquisition, (peak, narrow), crystal, peak), run).primary
+    ratio = found.sum(axis=(2, 3), dtype=np.float64) / (
+        cps.sum(dtype=np.float64) * grid.voxel_ml * acquisition.view_seconds
+    )
+    figure("image in cps in air, counts over activity times seconds, worst view", np.abs(ratio[0] - 1).max(), "0.001")
+    np.testing.assert_allclose(ratio[0], 1.0, atol=1e-3)
+    kept = float(crystal.acceptance(narrow, 140.511) / crystal.acceptance(peak, 140.511))
+    np.testing.assert_allclose(ratio[1], kept, rtol=2e-3)
 
 
 @pytest.mark.parametrize("kbq_per_ml", [1.0, 1e-20, 1e-36])
