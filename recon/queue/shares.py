@@ -15,7 +15,14 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def worker_number() -> int | None:
-    """Number of this process among the Dask workers of a LocalCluster, None elsewhere."""
+    """Number of this process among the Dask workers of a LocalCluster, None elsewhere.
+
+    Examples
+    --------
+    >>> from spectac.recon.queue.shares import worker_number
+    >>> worker_number() is None
+    True
+    """
     try:
         from distributed import get_worker
 
@@ -89,7 +96,21 @@ def limited_to_share(workers: int, gpus: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def on_cores(choose: Callable[[list[int]], Iterable[int]]) -> Iterator[None]:
-    """Context in which this thread, and threads that start inside, run on cores chosen among the allowed ones."""
+    """Context in which this thread, and threads that start inside, run on chosen cores where the system can do that.
+
+    Parameters
+    ----------
+    choose
+        Cores from the sorted list of those that this thread may use now.
+
+    Examples
+    --------
+    >>> from spectac.recon.device import cpu_threads
+    >>> from spectac.recon.queue.shares import on_cores
+    >>> with on_cores(lambda allowed: allowed[:1]):
+    ...     cpu_threads()
+    1
+    """
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -106,6 +127,12 @@ def visible_gpus() -> tuple[str, ...]:
 
     They are those of the variable where it is set, else those of the driver (nvidia-smi). Whether they work is not
     tested: the test would hold memory of the first GPU for as long as this process lives.
+
+    Examples
+    --------
+    >>> from spectac.recon.queue.shares import visible_gpus
+    >>> isinstance(visible_gpus(), tuple)
+    True
     """
     if find_spec("cupy") is None:
         return ()

@@ -93,18 +93,60 @@ def remove_leftovers(folder: Path, ending: str) -> None:
 
 
 def check_visible(folder: Path, path: Path) -> None:
-    """InputError where a file that a worker wrote into the queue's folder is not seen by this process."""
+    """Check that this process sees a file that a worker wrote.
+
+    Parameters
+    ----------
+    folder
+        Folder of the queue, for the message.
+    path
+        The file.
+
+    Raises
+    ------
+    InputError
+        The file is not there: the worker wrote to a disk of its own.
+    """
     if not path.is_file():
         raise InputError(f"{folder}: the workers write to another disk: give a folder that all see")
 
 
 def named_error(error: OSError, path: Path) -> OSError:
-    """The error, with `path` where it names no file: the error of a full disk names none."""
+    """The error, with a file where it names none, as that of a full disk does not.
+
+    Parameters
+    ----------
+    error
+        As the file system raised it.
+    path
+        File that was being written.
+
+    Examples
+    --------
+    >>> import errno
+    >>> from pathlib import Path
+    >>> from spectac.recon.queue.store import named_error
+    >>> named_error(OSError(errno.ENOSPC, "No space left on device"), Path("manifest.json")).filename
+    'manifest.json'
+    """
     if error.filename is not None or error.errno is None:
         return error
     return OSError(error.errno, os.strerror(error.errno), str(path))
 
 
 def can_resume(error: OSError) -> bool:
-    """True where the same command can continue once there is room; a place that cannot be written to stays so."""
+    """True where the same command can continue once there is room; a place that cannot be written to stays so.
+
+    Parameters
+    ----------
+    error
+        Error that ended the run.
+
+    Examples
+    --------
+    >>> import errno
+    >>> from spectac.recon.queue.store import can_resume
+    >>> can_resume(OSError(errno.ENOSPC, "full")), can_resume(OSError(errno.EROFS, "read-only"))
+    (True, False)
+    """
     return error.errno in MACHINE_ERRORS - {errno.EROFS}

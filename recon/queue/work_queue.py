@@ -42,7 +42,13 @@ SECONDS_BETWEEN_OVERVIEWS = 5.0
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an item has no result, in one line."""
+    """Why an item has no result.
+
+    Parameters
+    ----------
+    reason
+        One line.
+    """
 
     reason: str
 

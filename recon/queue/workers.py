@@ -235,7 +235,22 @@ def named_function(kind: str, name: str) -> Callable[..., Any]:
 
 
 def one_line(error: BaseException) -> str:
-    """Type and message of an exception that was raised, and the file and line that raised it, in one line."""
+    """Type and message of an exception that was raised, and the file and line that raised it, in one line.
+
+    Parameters
+    ----------
+    error
+        The exception, with its traceback.
+
+    Examples
+    --------
+    >>> from spectac.recon.queue.workers import one_line
+    >>> try:
+    ...     float("wide")
+    ... except ValueError as error:
+    ...     one_line(error).split(" (")[0]
+    "ValueError: could not convert string to float: 'wide'"
+    """
     place = traceback.extract_tb(error.__traceback__)[-1]
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message} ({Path(place.filename).name}:{place.lineno})"

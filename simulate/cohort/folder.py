@@ -1,6 +1,6 @@
 """The folder of a cohort: its settings, its shards, and the manifest that lists their patients.
 
-The shards hold all that is needed. The manifest is made from them, and written again whenever a run ends.
+The shards hold all that is needed. The manifest is made from them, while a run works and when it ends.
 """
 
 import json
@@ -83,12 +83,40 @@ class CohortSettings:
 
 
 def shard_path(folder: Path, shard: int) -> Path:
-    """File of a shard."""
+    """File of a shard.
+
+    Parameters
+    ----------
+    folder
+        Folder of the cohort.
+    shard
+        Number of the shard.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.simulate.cohort.folder import shard_path
+    >>> shard_path(Path("cohort"), 3).name
+    'shard-00003.h5'
+    """
     return folder / f"shard-{shard:05d}.h5"
 
 
 def check_folder(folder: Path, settings: CohortSettings) -> None:
-    """InputError where the folder holds another cohort, by its manifest, or more patients than the settings."""
+    """Check that a folder can hold a cohort.
+
+    Parameters
+    ----------
+    folder
+        Folder of the cohort.
+    settings
+        The cohort that is asked for.
+
+    Raises
+    ------
+    InputError
+        By its manifest the folder holds another cohort, or it has more patients than are asked for.
+    """
     path = folder / MANIFEST
     if path.is_file():
         try:
@@ -111,7 +139,22 @@ def check_folder(folder: Path, settings: CohortSettings) -> None:
 
 
 def check_cohort(path: Path, cohort: Mapping[str, Any], settings: CohortSettings) -> None:
-    """InputError where the settings in a file, or the code that made it, are not those that are asked for."""
+    """Check that a manifest or a shard belongs to a cohort.
+
+    Parameters
+    ----------
+    path
+        The file, for the message.
+    cohort
+        Settings in the file, as `CohortSettings.identity` gives them.
+    settings
+        The cohort that is asked for.
+
+    Raises
+    ------
+    InputError
+        The settings, or the code that made the file, are not those that are asked for.
+    """
     asked = settings.identity()
     other = [f"{name} {cohort.get(name)!r}, not {asked[name]!r}" for name in asked if cohort.get(name) != asked[name]]
     if other:
