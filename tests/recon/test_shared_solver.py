@@ -45,7 +45,7 @@ def study(make_acquisition):
     grid = default_grid(acquisition)
     _, y, x = grid.centres_mm()
     disc = np.broadcast_to((np.hypot(x[None, :], y[:, None]) < 60).astype(np.float32), grid.shape)
-    mean = SystemModel(acquisition, grid).forward(disc)
+    mean = SystemModel(acquisition, grid, resolution=False).forward(disc)
     counts = np.random.default_rng(3).poisson([mean, 0.2 * mean])
     return Study(acquisition, (EnergyWindow("peak", 126, 154), EnergyWindow("low", 100, 120)), counts)
 
