@@ -86,11 +86,13 @@ def _write(folder: Path, study: Study, target: str, mu: MuMap | None) -> list[st
             write_mu_array(folder / "mu_map.npy", mu)
         return [f"index_peak={number}" for number in range(len(study.windows))]
     stir = target == "stir"
+    write_study, write_map = (
+        (write_stir_study, write_stir_mu_map) if stir else (write_simind_study, write_simind_mu_map)
+    )
+    headers = write_study(folder, study)
     if mu is not None:
-        write_map = write_stir_mu_map if stir else write_simind_mu_map
         write_map(folder / ("mu_map.hv" if stir else "mu_map.hct"), mu, study.acquisition)
-    write_study = write_stir_study if stir else write_simind_study
-    return [path.name for path in write_study(folder, study)]
+    return [path.name for path in headers]
 
 
 def _without_patient(study: Study) -> Study:

@@ -44,7 +44,7 @@ def study(make_acquisition):
     grid = default_grid(acquisition)
     _, y, x = grid.centres_mm()
     disc = np.broadcast_to((np.hypot(x[None, :], y[:, None]) < 60).astype(np.float32), grid.shape)
-    mean = SystemModel(acquisition, grid).forward(disc)
+    mean = SystemModel(acquisition, grid, resolution=False).forward(disc)
     counts = np.random.default_rng(3).poisson([mean, 0.2 * mean])
     return Study(acquisition, (EnergyWindow("peak", 126, 154), EnergyWindow("low", 100, 120)), counts)
 
@@ -66,11 +66,11 @@ def test_results_do_not_depend_on_the_models_before(study):
 def test_the_image_without_a_map_is_computed_once_and_its_time_is_charged_to_every_model(study):
     solver = StudySolver(study, ReconstructionSettings(scatter="none", **QUICK))
     updates = []
-    solver.corrected(NoAttenuation(), None, updates.append)
+    solver.corrected(NoAttenuation(), updates.append)
     assert len(updates) == 8
     assert solver.borrowed_s == 0.0
-    solver.corrected(NoAttenuation(), None, updates.append)
+    solver.corrected(NoAttenuation(), updates.append)
     assert len(updates) == 8
     assert solver.borrowed_s > 0.0
-    solver.corrected(Twice(0.1), None, updates.append)
+    solver.corrected(Twice(0.1), updates.append)
     assert len(updates) == 16
