@@ -1,30 +1,75 @@
-"""What an anonymous comparison leaves out: patient, dates, the history of reading, and names of files."""
+"""Anonymous results: without the patient, dates, the history of reading, and names of files."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spectac.recon import Study
+from spectac.app.comparison import CompareRequest, Comparison
+from spectac.recon import ReconstructionSettings, Study
+from spectac.recon.io import files_of
+from spectac.recon.settings import ComparisonSettings, options
 
 KEPT = ("Manufacturer", "ManufacturerModelName")
-"""Of what a study says about patient and camera."""
+"""DICOM keys of a study that stay."""
 _NAMING = ("Name", "ID", "Date", "Number")
-"""Ends of the DICOM keywords whose values name somebody or a day; ages and weights are in no text of ours."""
+"""Ends of the DICOM keywords whose values name a person or a day; ages and weights stand in no text."""
 _SHORTEST = 3
+"""Shorter words are left in texts."""
 
 
 def anonymised(study: Study, hide: Callable[[str], str]) -> Study:
-    """The study without patient, start, time of injection and history, and its warnings without names of files."""
+    """The study without patient, start, time of injection and history; `hide` takes names out of its warnings."""
     return replace(
         study,
         patient={key: text for key, text in study.patient.items() if key in KEPT},
         acquisition=replace(study.acquisition, start=None),
         injection=None if study.injection is None else replace(study.injection, at=None),
         history=(),
-        warnings=tuple(hide(line) for line in study.warnings),
+        warnings=tuple(map(hide, study.warnings)),
     )
+
+
+def anonymous_comparison(comparison: Comparison, hide: Callable[[str], str]) -> Comparison:
+    """The comparison with an anonymised study, without paths, and with `hide` applied to every text."""
+    read = len(comparison.study.history)
+    methods = {
+        name: replace(
+            method,
+            image=replace(method.image, history=tuple(map(hide, method.image.history[read:]))),
+            result=replace(method.result, notes=tuple(map(hide, method.result.notes))),
+        )
+        for name, method in comparison.methods.items()
+    }
+    vois, scale = comparison.regions.vois, comparison.scale
+    digests = comparison.inputs_sha256.values()
+    return replace(
+        comparison,
+        study=anonymised(comparison.study, hide),
+        sources=("study",),
+        regions=replace(comparison.regions, vois=None if vois is None else replace(vois, source=hide(vois.source))),
+        methods=methods,
+        refused={name: replace(one, reason=hide(one.reason)) for name, one in comparison.refused.items()},
+        rows=tuple(replace(row, reason=hide(row.reason)) for row in comparison.rows),
+        warnings=tuple(map(hide, comparison.warnings)),
+        scale=None if scale is None else replace(scale, source=hide(scale.source)),
+        inputs_sha256={f"input {number}": digest for number, digest in enumerate(digests, 1)},
+    )
+
+
+def hider_of(request: CompareRequest, paths: Sequence[Path], study: Study) -> Callable[[str], str]:
+    """Function that takes the names of a comparison's inputs and of the patient out of a text.
+
+    `paths` are the files and folders that were read; the tables of healthy subjects are not among them.
+    """
+    files = [file for path in paths for file in files_of(path)]
+    named = [
+        path
+        for path in (request.comparison.truth, request.comparison.labels, request.comparison.normals)
+        if path is not None
+    ]
+    return hider([*paths, *files, *named], study)
 
 
 def hider(paths: Iterable[Path], study: Study) -> Callable[[str], str]:
@@ -46,13 +91,15 @@ def hider(paths: Iterable[Path], study: Study) -> Callable[[str], str]:
     return lambda text: pattern.sub("(left out)", text)
 
 
-def without_paths(digests: Mapping[str, str]) -> dict[str, str]:
-    """Digests by number instead of by file."""
-    return {f"input {number}": digest for number, digest in enumerate(digests.values(), 1)}
-
-
-def hidden(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a reconstruction without the paths that options and calibration name."""
-    options = dict.fromkeys(parameters["attenuation_options"], "given")
-    calibration = None if parameters["calibration"] is None else "given"
-    return {**parameters, "attenuation_options": options, "calibration": calibration}
+def hidden(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the options' names with "given" in place of every path, and of the options of attenuation models."""
+    paths = {
+        option.name
+        for cls in (ComparisonSettings, ReconstructionSettings)
+        for option in options(cls)
+        if option.kind is Path
+    }
+    shown = {name: "given" if name in paths and value is not None else value for name, value in values.items()}
+    if "attenuation_options" in values:
+        shown["attenuation_options"] = dict.fromkeys(values["attenuation_options"], "given")
+    return shown

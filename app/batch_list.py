@@ -13,8 +13,8 @@ from unicodedata import normalize
 from spectac.recon import InputError
 from spectac.recon.given import OPTIONS, Given
 from spectac.recon.io import files_of
-from spectac.recon.io.dicom.file import looks_like_dicom, open_dicom
-from spectac.recon.io.dicom.nm_header import kind_of
+from spectac.recon.io.dicom.elements import looks_like_dicom, open_dicom
+from spectac.recon.io.dicom.nm_kind import kind_of
 from spectac.recon.io.interfile.header import looks_like_interfile, read_header
 from spectac.recon.voi import TRACERS
 

@@ -22,8 +22,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectac.app.ancillary import virtual_record
 from spectac.app.batch_list import FILE_COLUMNS, ListedStudy
-from spectac.app.known import virtual_record
 from spectac.app.normals import normals_files
 from spectac.recon import InputError
 from spectac.recon.io import files_of

@@ -1,32 +1,73 @@
-"""The command line. Everything heavy is imported inside the commands, so that --help answers at once."""
+"""The command line: `spectac COMMAND`, one module of this folder for each command."""
 
 import io
 import signal
 import sys
 import threading
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from spectac.app.commands import Interrupted
-from spectac.app.commands.comparisons import batch, compare, demo
-from spectac.app.commands.learning import cohort, predict, simulate, train
-from spectac.app.commands.studies import calibrate, export, info, reconstruct
+from spectac.app.interrupted import Interrupted
 from spectac.recon.errors import InputError
 
-app = typer.Typer(
-    name="spectac",
-    help="Quantitative SPECT images from raw projections, with pluggable attenuation models. Research use only.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for command in (
-    info, reconstruct, compare, batch, calibrate, predict, export, simulate, cohort, train, demo
-):  # fmt: skip
-    app.command()(command)
+COMMANDS = {
+    "info": "Show windows, views, orbit and counts of a study, how its scatter is corrected, and what looks wrong.",
+    "reconstruct": "Reconstruct raw projections into DIR/image.nii.gz, image.dcm, mu_map.nii.gz and record.json.",
+    "compare": "Reconstruct a study with every attenuation model: DIR/report.html, comparison.csv and images.",
+    "batch": "Compare the methods on many studies: DIR/index.html, summary.csv, a report each; it can be resumed.",
+    "calibrate": "Measure counts per second per kBq in the scan of a uniform phantom, for --calibration.",
+    "predict": "Estimate a study's attenuation map in 1/cm from its projections alone.",
+    "export": "Write a study as STIR, SIMIND's users or PyTomography read it, and say what their files cannot hold.",
+    "simulate": "Simulate one virtual patient: DIR/projections.dcm or study.h5, patient.json, and truth.",
+    "cohort": "Simulate many virtual patients into sharded HDF5; it can be resumed.",
+    "train": "Train the network that estimates attenuation maps; it can be resumed.",
+    "demo": "Simulate a head's noisy projections, reconstruct with every attenuation model, report the errors.",
+}
+"""Name and help of each command, in the order of --help."""
 
 _INTERRUPTED = 130
 """Exit code of a program that was stopped by the user, by the shells' convention."""
+
+
+class _Modules(Mapping[str, Any]):
+    """Commands by name, each imported when it is asked for: numpy and the like stay out of `spectac --help`."""
+
+    def __getitem__(self, name: str) -> Any:
+        from spectac.app.options import command
+
+        described = COMMANDS[name]
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name, help=described)(command(getattr(import_module(f"spectac.app.{name}"), name)))
+        return typer.main.get_command(alone)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Commands(TyperGroup):
+    """The group of all commands, whose help imports none of them."""
+
+    def list_commands(self, context: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def format_commands(self, context: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+app = _Commands(
+    name="spectac",
+    help="Quantitative SPECT images from raw projections, with pluggable attenuation models. Research use only.",
+    commands=_Modules(),  # type: ignore[arg-type]
+    rich_markup_mode=None,
+)
 
 
 def main() -> None:
@@ -39,11 +80,11 @@ def main() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app.main(sys.argv[1:] or ["--help"], prog_name="spectac", standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted; nothing was written", _INTERRUPTED)
     except Interrupted as error:
-        _fail(str(error), _INTERRUPTED)
+        _fail(str(error) or "interrupted; nothing was written", _INTERRUPTED)
     except (typer.TyperException, InputError) as error:
         _fail(error.format_message() if isinstance(error, typer.TyperException) else str(error))
     except MemoryError as error:

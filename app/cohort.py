@@ -2,19 +2,32 @@
 
 import time
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from spectac.app.options import Scheduler
 from spectac.app.progress import counting_bar
 from spectac.recon import InputError
 from spectac.simulate.cohort.folder import CohortSettings
 from spectac.simulate.cohort.run import CohortProgress, run_cohort
 
 
-def make_cohort(settings: CohortSettings, output: Path, *, scheduler: str | None, workers: int | None) -> list[str]:
+def cohort(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the shards and manifest.json.")],
+    settings: CohortSettings,
+    scheduler: Scheduler = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes on this machine (default: its cores); 0: without Dask.")
+    ] = None,
+) -> list[str]:
     """Make or complete a cohort in `output`; lines for the user.
 
     Raises InputError where a shard could not be made, and OSError and KeyboardInterrupt with a line that says how much
     is there and how to go on.
     """
+    if scheduler is not None and workers is not None:
+        raise InputError("give --scheduler or --workers, not both")
     latest = CohortProgress(0, 0, settings.patients)
     began = time.perf_counter()
     again = "the same command goes on with the rest"

@@ -1,5 +1,6 @@
-"""A study in words and in JSON: windows, views, orbit, counts, and what looks wrong."""
+"""Facts of a study for people and for JSON: windows, views, orbit, counts, and what looks wrong."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,78 +11,58 @@ from spectac.recon.nuclides import nuclide
 from spectac.recon.scatter import projections
 from spectac.recon.types import Array
 
+ODD_RATE = 0.5
+"""A view whose count rate lies further than this share from the median of all views is reported."""
+
 
 def describe(study: Study, used: Projections | None = None) -> dict[str, Any]:
     """Facts of a study, ready for JSON; angles in degrees, lengths in mm, times in seconds.
 
     `used` are the projections that were reconstructed: their photopeak and scatter correction are described. Without
-    them it is what `reconstruct` would do by itself, and "scatter" says so.
+    them the facts are those of a reconstruction with default settings, and "scatter" says so.
     """
     acquisition = study.acquisition
-    angles = np.mod(acquisition.view_angles_deg, 360.0)
-    ordered = np.sort(angles)
-    gaps = np.diff(np.append(ordered, ordered[0] + 360.0))
-    shown, lacking = (used, "") if used is not None else _by_default(study)
+    shown, lacking = (used, []) if used is not None else _by_default(study)
     names = [window.name for window in study.windows]
     peak = None if shown is None or shown.window not in names else names.index(shown.window)
-    beside = () if shown is None else tuple(window.name for window in shown.scatter_windows)
-    collimator = acquisition.collimator
+    warnings = (*study.warnings, *lacking, *(() if shown is None else shown.notes), *looks_wrong(study, peak))
     return {
         "nuclide": acquisition.nuclide,
         "main_line_kev": nuclide(acquisition.nuclide).main_kev,
-        "views": acquisition.views,
-        "detectors": int(np.unique(np.asarray(acquisition.detector)).size),
-        "start_angles_deg": _start_angles(acquisition),
-        "arc_deg": _arc_deg(gaps),
-        "largest_gap_deg": float(gaps.max()),
-        "step_deg": _step_deg(acquisition),
-        "u_offset_mm": _span(acquisition.u_offset_mm),
+        **_orbit(acquisition),
         "start": None if acquisition.start is None else acquisition.start.isoformat(),
         "injection": _injection(study),
-        "radius_mm": [float(acquisition.radii_mm.min()), float(acquisition.radii_mm.max())],
+        "radius_mm": _span(acquisition.radii_mm),
         "matrix_z_u": list(acquisition.matrix),
         "pixel_mm_z_u": list(acquisition.pixel_mm),
         "seconds_per_view": _span(acquisition.view_seconds) if acquisition.times_known else None,
-        "collimator": None if collimator is None else collimator.name,
+        "collimator": None if acquisition.collimator is None else acquisition.collimator.name,
         "patient_position": acquisition.patient_position,
         "axis_lps_mm": None if acquisition.axis_lps_mm is None else list(acquisition.axis_lps_mm),
         "corrections": sorted(acquisition.corrections),
         "photopeak_line_kev": None if shown is None else shown.energy_kev,
-        "scatter": used.scatter_method if used is not None else _would_be(shown),
-        "windows": [
-            {
-                "name": window.name,
-                "lower_kev": window.lower_kev,
-                "upper_kev": window.upper_kev,
-                "counts": float(study.counts[index].sum(dtype=np.float64)),
-                "photopeak": index == peak,
-                "scatter": window.name in beside,
-            }
-            for index, window in enumerate(study.windows)
-        ],
+        "scatter": _scatter(used, shown),
+        "windows": _windows(study, peak, () if shown is None else tuple(one.name for one in shown.scatter_windows)),
         "history": list(study.history),
-        "warnings": list(
-            dict.fromkeys(
-                (
-                    *study.warnings,
-                    *([lacking] if lacking else []),
-                    *(() if shown is None else shown.notes),
-                    *looks_wrong(study, peak),
-                )
-            )
-        ),
+        "warnings": list(dict.fromkeys(warnings)),
     }
 
 
-def _injection(study: Study) -> dict[str, Any] | None:
-    """Agent, activity and time of what was injected, where the files say so."""
-    given = study.injection
-    if given is None:
-        return None
+def _orbit(acquisition: Acquisition) -> dict[str, Any]:
+    """Views, angles and offsets. A positive step from view to view is counter-clockwise seen from the feet."""
+    angles, detector = np.asarray(acquisition.view_angles_deg), np.asarray(acquisition.detector)
+    heads = np.unique(detector)
+    ordered = np.sort(np.mod(angles, 360.0))
+    gaps = np.diff(np.append(ordered, ordered[0] + 360.0))
+    steps = np.mod(np.diff(angles[detector == detector[0]]) + 180.0, 360.0) - 180.0
     return {
-        "agent": given.agent,
-        "activity_mbq": given.activity_mbq,
-        "at": None if given.at is None else given.at.isoformat(),
+        "views": acquisition.views,
+        "detectors": int(heads.size),
+        "start_angles_deg": [float(angles[detector == head][0]) for head in heads],
+        "arc_deg": _arc_deg(gaps),
+        "largest_gap_deg": float(gaps.max()),
+        "step_deg": float(steps[0]) if steps.size and np.ptp(steps) < 0.01 else None,
+        "u_offset_mm": _span(acquisition.u_offset_mm),
     }
 
 
@@ -92,38 +73,39 @@ def _arc_deg(gaps: Array) -> float:
     return 360.0 if gaps.max() <= 1.5 * float(np.median(gaps)) else float(360.0 - gaps.max())
 
 
-def _start_angles(acquisition: Acquisition) -> list[float]:
-    """Angle of the first view of every detector."""
-    detector, angles = np.asarray(acquisition.detector), acquisition.view_angles_deg
-    return [float(angles[detector == head][0]) for head in np.unique(detector)]
+def _injection(study: Study) -> dict[str, Any] | None:
+    """Agent, activity and time of the injection, where the files say so."""
+    injection = study.injection
+    if injection is None:
+        return None
+    return {**asdict(injection), "at": None if injection.at is None else injection.at.isoformat()}
 
 
-def _step_deg(acquisition: Acquisition) -> float | None:
-    """Step from view to view of the first detector; growing angles are counter-clockwise. None where it varies."""
-    own = np.asarray(acquisition.view_angles_deg)[
-        np.asarray(acquisition.detector) == np.asarray(acquisition.detector)[0]
+def _windows(study: Study, peak: int | None, scatter_windows: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            **asdict(window),
+            "counts": float(study.counts[index].sum(dtype=np.float64)),
+            "photopeak": index == peak,
+            "scatter": window.name in scatter_windows,
+        }
+        for index, window in enumerate(study.windows)
     ]
-    steps = np.mod(np.diff(own) + 180.0, 360.0) - 180.0
-    return float(steps[0]) if steps.size and np.ptp(steps) < 0.01 else None
 
 
-def _by_default(study: Study) -> tuple[Projections | None, str]:
-    """The projections that `reconstruct` takes without options; None with the reason where it cannot."""
+def _by_default(study: Study) -> tuple[Projections | None, list[str]]:
+    """Projections that `reconstruct` takes without options; None with the reason where it cannot."""
     try:
-        return projections(study), ""
+        return projections(study), []
     except InputError as error:
-        return None, str(error)
+        return None, [str(error)]
 
 
-def _would_be(shown: Projections | None) -> str:
-    """What "auto" comes to."""
+def _scatter(used: Projections | None, shown: Projections | None) -> str:
+    """The scatter correction that was used, or that "auto" leads to."""
+    if used is not None:
+        return used.scatter_method
     return "unknown: no photopeak" if shown is None else f'"auto" means {shown.scatter_method}'
-
-
-def _imaged(facts: dict[str, Any]) -> str:
-    """The line in the photopeak, where it is another one than the main line."""
-    line_kev = facts["photopeak_line_kev"]
-    return "" if line_kev in (None, facts["main_line_kev"]) else f", imaged {line_kev:g} keV"
 
 
 def _span(values: Any) -> list[float]:
@@ -131,72 +113,84 @@ def _span(values: Any) -> list[float]:
 
 
 def looks_wrong(study: Study, peak: int | None) -> list[str]:
-    """What a physicist should look at before trusting a reconstruction."""
+    """Properties of a study that a physicist should check before trusting a reconstruction.
+
+    `peak` is the index of the photopeak window; None: the first window is taken.
+    """
     acquisition = study.acquisition
-    found = []
-    peak = 0 if peak is None else peak
+    doubts = []
     if (doubt := coverage_doubt(acquisition)) is not None:
-        found.append(doubt)
+        doubts.append(doubt)
     if acquisition.collimator is None:
-        found.append("the collimator is unknown: give --collimator or --psf for resolution recovery")
+        doubts.append("the collimator is unknown: give --collimator or --psf for resolution recovery")
     if not acquisition.times_known:
-        found.append("the view times are unknown: images will be in relative units")
-    per_second = study.counts[peak].sum(axis=(1, 2), dtype=np.float64)
+        doubts.append("the view times are unknown: images will be in relative units")
+    rate = study.counts[peak or 0].sum(axis=(1, 2), dtype=np.float64)
     if acquisition.times_known:
-        per_second = per_second / acquisition.view_seconds
-    middle = float(np.median(per_second))
-    if middle == 0:
-        found.append("most views of the photopeak are empty")
-    else:
-        odd = np.flatnonzero(np.abs(per_second / middle - 1) > 0.5)
-        if odd.size:
-            found.append(
-                f"{odd.size} views have a count rate more than 50 % from the median (first: view {odd[0]}, "
-                f"{per_second[odd[0]] / middle:.0%} of it)"
-            )
-    return found
+        rate = rate / acquisition.view_seconds
+    median = float(np.median(rate))
+    if median == 0:
+        return [*doubts, "most views of the photopeak are empty"]
+    odd = np.flatnonzero(np.abs(rate / median - 1) > ODD_RATE)
+    if odd.size:
+        doubts.append(
+            f"{odd.size} views have a count rate more than {100 * ODD_RATE:g} % from the median (first: view {odd[0]}, "
+            f"{rate[odd[0]] / median:.0%} of it)"
+        )
+    return doubts
+
+
+def labelled(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Labels and texts of the facts of `describe`, without history and warnings."""
+    line_kev, seconds = facts["photopeak_line_kev"], facts["seconds_per_view"]
+    imaged = "" if line_kev in (None, facts["main_line_kev"]) else f", imaged {line_kev:g} keV"
+    time = "unknown time" if seconds is None else f"{_range(seconds)} s"
+    heads = f"{facts['detectors']} detector" + ("s" if facts["detectors"] > 1 else "")
+    starts = " and ".join(f"{angle:g}" for angle in facts["start_angles_deg"])
+    axis = "position unknown, the centre of the field is taken as the origin"
+    if facts["axis_lps_mm"] is not None:
+        axis = "at x = {:g}, y = {:g} mm; row 0 at z = {:g} mm (LPS)".format(*facts["axis_lps_mm"])
+    rows, columns = facts["matrix_z_u"]
+    pitch_z, pitch_u = facts["pixel_mm_z_u"]
+    lines = [
+        ("nuclide", f"{facts['nuclide']}, main line {facts['main_line_kev']:g} keV{imaged}"),
+        (
+            "views",
+            f"{facts['views']} of {time} by {heads}, over {facts['arc_deg']:.0f} deg "
+            f"(largest gap {facts['largest_gap_deg']:.1f} deg)",
+        ),
+        ("start", f"{starts} deg (0 = detector at the patient's back, 90 = at the left)"),
+        ("turning", _turning(facts["step_deg"])),
+        ("axis", axis),
+        ("orbit", f"{_range(facts['radius_mm'])} mm from the axis to the collimator face"),
+        ("matrix", f"{rows} rows (z) x {columns} columns (u), pixel {pitch_z:g} x {pitch_u:g} mm"),
+        ("collimator", facts["collimator"] or "unknown"),
+        ("patient", facts["patient_position"] or "position unknown"),
+    ]
+    for window in facts["windows"]:
+        mark = "  <- photopeak" if window["photopeak"] else "  <- scatter" if window["scatter"] else ""
+        limits = f"{window['lower_kev']:g}-{window['upper_kev']:g} keV"
+        lines.append(("window", f"{window['name']}: {limits}, {window['counts']:.4g} counts{mark}"))
+    lines.append(("scatter", facts["scatter"]))
+    if facts["corrections"]:
+        lines.append(("corrected", ", ".join(facts["corrections"])))
+    return lines
+
+
+def _range(span: list[float]) -> str:
+    """Least and largest value; one number where they are equal."""
+    return "-".join(f"{value:g}" for value in dict.fromkeys(span))
+
+
+def _turning(step_deg: float | None) -> str:
+    if step_deg is None:
+        return "irregular steps"
+    return f"steps of {abs(step_deg):g} deg, {'counter-' if step_deg > 0 else ''}clockwise seen from the feet"
 
 
 def in_words(facts: dict[str, Any]) -> list[str]:
     """The facts of `describe` as lines of text."""
-    radius = "-".join(f"{value:g}" for value in dict.fromkeys(facts["radius_mm"]))
-    seconds = facts["seconds_per_view"]
-    time = "unknown time" if seconds is None else "-".join(f"{value:g}" for value in dict.fromkeys(seconds)) + " s"
-    rows, columns = facts["matrix_z_u"]
-    pitch_z, pitch_u = facts["pixel_mm_z_u"]
-    heads = f"{facts['detectors']} detector" + ("s" if facts["detectors"] > 1 else "")
-    position = facts["patient_position"]
-    starts = " and ".join(f"{angle:g}" for angle in facts["start_angles_deg"])
-    step = facts["step_deg"]
-    turning = "irregular steps" if step is None else f"steps of {abs(step):g} deg, "
-    if step is not None:
-        turning += "counter-clockwise" if step > 0 else "clockwise"
-        turning += " seen from the feet"
-    axis = facts["axis_lps_mm"]
-    place = "position unknown, the centre of the field is taken as the origin"
-    if axis is not None:
-        place = "at x = {:g}, y = {:g} mm; row 0 at z = {:g} mm (LPS)".format(*axis)
-    lines = [
-        f"nuclide     {facts['nuclide']}, main line {facts['main_line_kev']:g} keV{_imaged(facts)}",
-        f"views       {facts['views']} of {time} by {heads}, over {facts['arc_deg']:.0f} deg "
-        f"(largest gap {facts['largest_gap_deg']:.1f} deg)",
-        f"start       {starts} deg (0 = detector at the patient's back, 90 = at the left)",
-        f"turning     {turning}",
-        f"axis        {place}",
-        f"orbit       {radius} mm from the axis to the collimator face",
-        f"matrix      {rows} rows (z) x {columns} columns (u), pixel {pitch_z:g} x {pitch_u:g} mm",
-        f"collimator  {facts['collimator'] or 'unknown'}",
-        f"patient     {position or 'position unknown'}",
-    ]
-    for window in facts["windows"]:
-        mark = "  <- photopeak" if window["photopeak"] else "  <- scatter" if window["scatter"] else ""
-        lines.append(
-            f"window      {window['name']}: {window['lower_kev']:g}-{window['upper_kev']:g} keV, "
-            f"{window['counts']:.4g} counts{mark}"
-        )
-    lines.append(f"scatter     {facts['scatter']}")
-    if facts["corrections"]:
-        lines.append(f"corrected   {', '.join(facts['corrections'])}")
-    lines += [f"history     {line}" for line in facts["history"]]
-    lines += [f"warning     {line}" for line in facts["warnings"]]
-    return lines
+    lines = labelled(facts)
+    lines += [("history", line) for line in facts["history"]]
+    lines += [("warning", line) for line in facts["warnings"]]
+    return [f"{label:12}{text}" for label, text in lines]

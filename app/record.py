@@ -11,22 +11,23 @@ from typing import Any
 import numpy as np
 
 from spectac.app.describe import describe
-from spectac.recon import Result, Study
+from spectac.recon import Acquisition, ReconstructionSettings, Result, Study, StudySettings
 from spectac.recon import device as devices
 from spectac.recon.io import files_of
+from spectac.recon.settings import AttenuationSettings, as_options
 
 _PACKAGES = ("spectac", "numpy", "scipy", "numba", "h5py", "nibabel", "pydicom", "SimpleITK", "xraylib")
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide the numbers."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    by_name = {"python": platform.python_version(), "machine": platform.machine()}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            by_name[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            by_name[name] = "not installed"
+    return by_name
 
 
 def sha256_of(path: Path) -> dict[str, str]:
@@ -38,59 +39,71 @@ def sha256_of(path: Path) -> dict[str, str]:
     return digests
 
 
-def _device(asked: str, used: str) -> dict[str, Any]:
-    """Where the image was made and, on a CPU that "auto" chose, why no GPU did."""
-    told = {"used": used, "name": devices.device_name(used), "threads": devices.cpu_threads()}
-    return {**told, "no_gpu": devices.no_gpu()} if asked == "auto" and used == "cpu" else told
-
-
-def _used(result: Result) -> dict[str, Any]:
-    """Photopeak, scatter and attenuation of a result of `reconstruct`."""
-    projections = result.projections
-    if projections is None:
-        return {"attenuation": result.attenuation}
-    return {
-        "photopeak": None if projections.photopeak is None else asdict(projections.photopeak),
-        "line_kev": projections.energy_kev,
-        "scatter_method": projections.scatter_method,
-        "scatter_windows": [asdict(window) for window in projections.scatter_windows],
-        "attenuation": result.attenuation,
+def parameters_of(
+    given: StudySettings, attenuation: AttenuationSettings, settings: ReconstructionSettings
+) -> dict[str, Any]:
+    """Settings of a reconstruction for record.json: those that the algorithm does not use are None."""
+    return settings.used() | {
+        "attenuation": attenuation.attenuation,
+        "attenuation_options": attenuation.chosen_options(),
+        "given": as_options(given, changed=True),
     }
 
 
 def record(
     inputs: list[Path], parameters: Mapping[str, Any], study: Study, result: Result, seconds: float
 ) -> dict[str, Any]:
-    """Content of record.json: inputs with their digests, what was asked, what that came to, warnings, versions.
+    """Content of record.json: digests of the inputs, parameters, warnings and versions.
 
     `study` and `used` describe the projections that were reconstructed, whatever the parameters asked for;
     `acquisition` and `image` hold the numbers that were used, unrounded.
     """
-    digests: dict[str, str] = {}
-    for path in inputs:
-        digests |= sha256_of(path)
-    acquisition, grid = study.acquisition, result.image.grid
+    image = result.image
     return {
-        "inputs_sha256": digests,
+        "inputs_sha256": {file: digest for path in inputs for file, digest in sha256_of(path).items()},
         "parameters": dict(parameters),
         "device": _device(str(parameters["device"]), result.device),
         "study": describe(study, result.projections),
         "used": _used(result),
-        "acquisition": {
-            "view_angles_deg": acquisition.view_angles_deg.tolist(),
-            "radii_mm": acquisition.radii_mm.tolist(),
-            "view_start_s": np.asarray(acquisition.view_start_s).tolist(),
-            "u_offset_mm": np.asarray(acquisition.u_offset_mm).tolist(),
-            "collimator": None if acquisition.collimator is None else asdict(acquisition.collimator),
-        },
+        "acquisition": _acquisition(study.acquisition),
         "image": {
-            "unit": result.image.unit,
-            "shape_z_y_x": list(grid.shape),
-            "voxel_mm_z_y_x": list(grid.voxel_mm),
-            "affine_lps": grid.affine_lps.tolist(),
-            "history": list(result.image.history),
+            "unit": image.unit,
+            "shape_z_y_x": list(image.grid.shape),
+            "voxel_mm_z_y_x": list(image.grid.voxel_mm),
+            "affine_lps": image.grid.affine_lps.tolist(),
+            "history": list(image.history),
         },
         "warnings": list(result.notes),
         "versions": versions(),
         "seconds": round(seconds, 3),
+    }
+
+
+def _device(asked: str, used: str) -> dict[str, Any]:
+    """Device of the reconstruction and, for a CPU that "auto" chose, the reason why no GPU did it."""
+    device = {"used": used, "name": devices.device_name(used), "threads": devices.cpu_threads()}
+    return {**device, "no_gpu": devices.no_gpu()} if asked == "auto" and used == "cpu" else device
+
+
+def _used(result: Result) -> dict[str, Any]:
+    """Photopeak, scatter and attenuation of a result of `reconstruct`."""
+    projections = result.projections
+    attenuation = {"attenuation": result.attenuation, "fallback": result.fallback}
+    if projections is None:
+        return attenuation
+    return {
+        "photopeak": None if projections.photopeak is None else asdict(projections.photopeak),
+        "line_kev": projections.energy_kev,
+        "scatter_method": projections.scatter_method,
+        "scatter_windows": [asdict(window) for window in projections.scatter_windows],
+        **attenuation,
+    }
+
+
+def _acquisition(acquisition: Acquisition) -> dict[str, Any]:
+    collimator = acquisition.collimator
+    by_view = ("view_angles_deg", "radii_mm", "view_start_s", "u_offset_mm")
+    return {
+        **{name: np.asarray(getattr(acquisition, name)).tolist() for name in by_view},
+        "collimator": None if collimator is None else asdict(collimator),
     }

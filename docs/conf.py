@@ -16,7 +16,9 @@ author = "The spectac developers"
 copyright = "The spectac developers, Apache-2.0"  # noqa: A001 - Sphinx's name
 version = release = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_gallery.gen_gallery"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
+napoleon_google_docstring = False
+napoleon_use_rtype = False
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"spectac {version}"
@@ -47,13 +49,17 @@ sphinx_gallery_conf = {
 
 
 def plain_text(app: object, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """Make reStructuredText of a docstring, which is plain sentences with `code`: stars, bars and underscores stay."""
-    parts = re.split(r"(`[^`]*`)", "\n".join(lines))
+    """Make reStructuredText of a docstring, which is plain sentences with `code`: stars, bars and underscores stay.
+
+    Examples stay as they are. References become plain text, because several docstrings of a page have a [1].
+    """
+    text = re.sub(r"\[(\d)\]_", r"[\1]", re.sub(r"^\.\. (?=\[\d\])", "", "\n".join(lines), flags=re.MULTILINE))
+    parts = re.split(r"(^>>> (?:.*\S.*(?:\n|$))*|`[^`]*`)", text, flags=re.MULTILINE)
     for number, part in enumerate(parts):
         if part.startswith("`"):
             # "\\ " lets a letter follow, as in `preview`s.
             parts[number] = f"`{part}`" + "\\ " * parts[number + 1][:1].isalpha()
-        else:
+        elif not part.startswith(">>> "):
             parts[number] = re.sub(r"([*|\\]|_(?=\W|$))", r"\\\1", part)
     # What is raised, assumed and cited gets paragraphs of its own.
     lines[:] = re.sub(r"\n(?=(Raises|Assumes|References?)\b)", "\n\n", "".join(parts)).split("\n")
@@ -74,6 +80,7 @@ def outside_pages(app: object, page: str, source: list[str]) -> None:
 
 def setup(app: object) -> None:
     """Connect Sphinx's events."""
-    app.connect("autodoc-process-docstring", plain_text)
+    # Before napoleon, whose reStructuredText must stay.
+    app.connect("autodoc-process-docstring", plain_text, priority=400)
     app.connect("autodoc-process-signature", short_arrays)
     app.connect("source-read", outside_pages)

@@ -1,7 +1,7 @@
-"""Image-to-image correction, the classical way of AI in this field: a baseline for benchmarks, no attenuation model.
+"""Image-to-image correction by a network: a baseline for benchmarks, the usual approach in the literature.
 
-The network sees the same previews and gives the factor by which attenuation correction multiplies the uncorrected
-image; no map is made, and nothing goes back into a reconstruction. Compare: learned.predict.
+The network sees the same previews as that of learned.predict. Its output is the factor by which attenuation correction
+multiplies the uncorrected image: there is no map, and no second reconstruction.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from spectac.learned.coverage import Coverage
-from spectac.learned.estimate import passes, previews
+from spectac.learned.estimate import network_input, passes
 from spectac.learned.weights_file import read_weights
 from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
@@ -19,14 +19,27 @@ from spectac.recon.types import Result
 from spectac.simulate.cohort.patient_arrays import LEAST_SHARE
 
 BIASED_ROWS = 2
-"""At a preview's lower end, within its blur of 6 mm and half a voxel of the resampling."""
+"""Rows at the lower end of a preview within its blur of 6 mm and half a voxel of the resampling. Their true factors
+were those of a map that ended there."""
 
 
 @dataclass(frozen=True, eq=False)
 class DirectCorrection:
-    """The uncorrected image times a predicted factor; `weights` of a network trained with target "correction".
+    """Attenuation model with the uncorrected image times predicted factors.
 
-    Of the windows it sees those that `coverage` knows (None: any).
+    Parameters
+    ----------
+    weights
+        Safetensors file of a network with target "correction".
+    coverage
+        Limits of the scatter window, see `estimate.scatter_window`; None: no limit.
+    name
+        Name of the model.
+
+    Examples
+    --------
+    >>> DirectCorrection("runs/correction/weights.safetensors").name
+    'direct'
     """
 
     weights: str
@@ -34,15 +47,25 @@ class DirectCorrection:
     name: str = "direct"
 
     def correct(self, solver: Solver) -> Result:
-        """Uncorrected reconstruction times the network's factors; in air they are 1."""
+        """Uncorrected reconstruction times the network's factors, which are 1 in air.
+
+        Parameters
+        ----------
+        solver
+            Solver of the study.
+
+        Raises
+        ------
+        InputError
+            If the weights cannot be read or are those of a map.
+        """
         network, _ = read_weights(Path(self.weights))
         if network.settings.target != "correction":
             raise InputError(f"{self.weights}: gives a {network.settings.target}, not a correction")
         image = solver.preview()
-        factors = passes(network, previews(solver, self.coverage), solver.energy_kev).mean(axis=0)
-        # Rows whose true factors were those of a map that ended there.
+        factors = passes(network, network_input(solver, self.coverage), solver.energy_kev).mean(axis=0)
         factors[:BIASED_ROWS] = factors[BIASED_ROWS]
-        # In air training asked for nothing.
+        # The training loss leaves out the air.
         factors = np.where(image.values > LEAST_SHARE * image.values.max(), factors, np.float32(1.0))
         here = on_field(factors - 1.0, image.grid, solver.grid) + np.float32(1.0)
         uncorrected = solver(None)

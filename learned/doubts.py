@@ -1,103 +1,210 @@
-"""Reasons why a network must not be trusted with a study, or its map not be used: sentences with their numbers.
+"""Reasons for doubt: why a network must not be trusted with a study, or its map not be used.
 
-Numbers without another source were set on 48 patients of an earlier cohort (seed 200), so that none of them
-tripped, and on the same turned, cut at the sides or with swapped windows, which must.
+Each reason is a sentence with its numbers. Limits without another source were set on 48 patients of an earlier cohort
+(seed 200): none of them raises a doubt, and all do when turned, cut at the sides or with swapped windows.
 """
 
 import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from spectac.learned.appearance import SHAPE_SIGMA_MM, Appearance, columns_mm, edge_share, sharper
-from spectac.learned.coverage import Coverage, preview_pixel_mm
+from spectac.learned.appearance import (
+    SHAPE_SIGMA_MM,
+    Appearance,
+    columns_mm,
+    detail_ratio,
+    edge_share,
+    preview_pixel_mm,
+)
+from spectac.learned.coverage import Coverage
 from spectac.learned.outline_distance import outline_distance_mm, solid
 from spectac.recon.attenuation import Solver
 from spectac.recon.contour_preview import largest, measured
 from spectac.recon.errors import InputError
+from spectac.recon.geometry import LARGEST_GAP_DEG
 from spectac.recon.scatter import photopeak_index
 from spectac.recon.tissues import water_per_cm
-from spectac.recon.types import Acquisition, Array, Image, MuMap
+from spectac.recon.types import Array, Image, MuMap
 
 ENERGY_KEV = 2.0
-"""A line so near to a covered one has the same attenuation within 0.5 % (water, 140 keV)."""
-COUNTS_SHARE, SIGMA_SHARE, PIXEL_FACTOR, HEIGHT_SHARE, WIDTH_SHARE, VIEWS_SHARE = 0.5, 0.15, 1.25, 0.85, 0.25, 0.5
-"""How far below the least counts, beyond the range of blur, above the pixels, below the height, beyond the range of the
-photopeak's width and below the fewest views a study may lie: chosen, not measured."""
-GAP_DEG = 30.0
-"""As recon.pipeline's note on views that leave an arc uncovered."""
+"""Largest distance from a line of training. Attenuation differs by less than 0.5 % (water, 140 keV)."""
+
+COUNTS_SHARE = 0.5
+"""Least counts relative to the least of training: chosen, as are the five limits that follow."""
+
+SIGMA_SHARE = 0.15
+"""Margin of the collimator's blur around the range of training."""
+
+PIXEL_FACTOR = 1.25
+"""Largest pixel relative to the largest of training."""
+
+HEIGHT_SHARE = 0.85
+"""Least height of the field below the vertex relative to the least of training."""
+
+WIDTH_SHARE = 0.25
+"""Margin of the photopeak's width around the range of training."""
+
+VIEWS_SHARE = 0.5
+"""Fewest views relative to the fewest of training."""
+
 SUPINE = (None, "HFS", "FFS")
+"""Patient positions of training; None: unknown."""
+
 SECOND_SHARE = 0.25
-"""A second part of that volume over the first is no noise, gland or pillow: these reach 0.02."""
+"""Largest second part relative to the head. Noise, glands and pillows reach 0.02."""
+
 FREE_TURN_DEG = 30.0
-"""The long axis of those 48 heads lay within 16 deg of front to back."""
-VOLUME_FACTOR, EDGE_MARGIN, SHARPER_SHARE, HOT_FACTOR = 1.3, 0.08, 0.97, 1.3
-"""Margins about what training had. A photopeak had 1.06 times the detail of a window below it at least (293 windows of
-272 patients of an earlier cohort), so that swapped windows have 0.94 at most; heads cut to 160 mm have 0.18 or more
-beside them."""
-MISSING_SHARE, BLUR_VOXELS = 0.05, 2
-"""Activity outside of a map and of the 8 mm around it, where it is blurred to: 0.02 at most for true maps."""
+"""Largest angle between the long axis and front to back. Those 48 heads lay within 16 deg."""
+
+VOLUME_FACTOR = 1.3
+"""Margin of the head's volume around the range of training."""
+
+EDGE_MARGIN = 0.08
+"""Margin of `edge_share` above the largest of training. Heads cut to 160 mm have 0.18 or more."""
+
+SHARPER_SHARE = 0.97
+"""Least detail ratio relative to the least of training. Photopeaks had 1.06 or more (293 windows of 272 patients of an
+earlier cohort), so that swapped windows have 0.94 at most."""
+
+HOT_FACTOR = 1.3
+"""Largest level of the hottest 5 mL relative to the largest of training."""
+
+MISSING_SHARE = 0.05
+"""Largest share of the head's activity outside of the map. True maps leave 0.02 at most."""
+
+BLUR_VOXELS = 2
+"""Widening of the map by the blur of the preview, 8 mm."""
+
+
+Check = tuple[bool, str]
+"""Whether there is a doubt, and its sentence."""
 
 
 def input_doubts(solver: Solver, photopeak: Image, scatter: Image | None, coverage: Coverage) -> tuple[str, ...]:
-    """Reasons why a network of this coverage must not be trusted with a study; none for one like those of training.
+    """Reasons why a network must not be trusted with a study; none for a study like those of its training.
 
-    `photopeak` and `scatter` are the previews that the network is to see.
+    Parameters
+    ----------
+    solver
+        Solver of the study.
+    photopeak, scatter
+        Previews that the network will see.
+    coverage
+        What the training of the network covered.
+
+    Returns
+    -------
+    tuple[str, ...]
+        One sentence each, with the values of the study and of the training data.
+
+    Examples
+    --------
+    >>> from spectac.learned.estimate import TrainedNetwork, shipped_weights
+    >>> from spectac.recon import Study
+    >>> from spectac.recon.pipeline import Settings, StudySolver
+    >>> from spectac.recon.scatter import projections
+    >>> from spectac.simulate.scanner import Scanner
+    >>> scanner = Scanner("tiny", "siemens-lehr", matrix=(16, 16), pixel_mm=16.0, views=16, scheme="photopeak")
+    >>> study = Study(scanner.acquisition("I-123"), scanner.windows("I-123"), np.ones((1, 16, 16, 16)))
+    >>> solver = StudySolver(study, projections(study, "none"), Settings(device="cpu"))
+    >>> coverage = TrainedNetwork.read(shipped_weights()).coverage
+    >>> input_doubts(solver, solver.preview(), None, coverage)[0][:35]
+    'the photopeak holds 4.1e+03 counts,'
     """
     acquisition = solver.projections.acquisition
     counts = np.asarray(solver.projections.counts)
-    found = [
-        _energy_doubt(solver.energy_kev, acquisition, coverage),
-        _counts_doubt(float(counts.sum(dtype=np.float64)), coverage),
-        _sigma_doubt(acquisition, solver.energy_kev, coverage),
-        _pixel_doubt(acquisition, coverage),
-        _peak_doubt(solver, coverage),
-        _views_doubt(acquisition, coverage),
-        _arc_doubt(acquisition),
-        _posture_doubt(acquisition),
-        _edge_doubt(counts, acquisition, coverage),
-        None if scatter is None else _swap_doubt(photopeak, scatter, coverage),
-        *_look_doubts(photopeak, coverage),
+    columns = columns_mm(acquisition.matrix[1], acquisition.pixel_mm[1])
+    share = edge_share(counts, columns - float(np.asarray(acquisition.u_offset_mm).mean()))
+    checks = [
+        (
+            share > coverage.edge_share + EDGE_MARGIN,
+            f"the columns at the sides of the field hold {share:.0%} of the counts in the middle of the head, in "
+            f"training at most {coverage.edge_share:.0%}: the head is cut off at the sides, or not alone in the field",
+        )
     ]
-    return tuple(doubt for doubt in found if doubt is not None)
+    if scatter is not None:
+        ratio = detail_ratio(photopeak.values, scatter.values, photopeak.grid.voxel_ml)
+        checks.append(
+            (
+                ratio < min(1.0, SHARPER_SHARE * coverage.sharper),
+                f"the photopeak's image holds {ratio:.2f} times the detail of the scatter window's, in training at "
+                f"least {coverage.sharper:.2f} times: the windows are swapped, or the photopeak misses the line",
+            )
+        )
+    return _reasons([*_acquisition_checks(solver, coverage), *checks, *_head_checks(photopeak, coverage)])
 
 
 def map_doubts(
     photopeak: Image, scatter: Image | None, mu: MuMap, uncertainty: float, coverage: Coverage
 ) -> tuple[str, ...]:
-    """Reasons why a network's map (on the previews' grid) must not be used: it is unsure, or it misses the head.
+    """Reasons why a network's map must not be used: it is uncertain, or it misses the head.
 
-    The outline that the data show by themselves (recon.contour) is compared where they show one.
-    Raises InputError where map and previews lie on different grids.
+    The outline is compared with that of the data (recon.contour) where the data show one.
+
+    Parameters
+    ----------
+    photopeak, scatter
+        Previews that the network saw.
+    mu
+        Map on the grid of the previews.
+    uncertainty
+        See `Estimate`.
+    coverage
+        What the training of the network covered.
+
+    Raises
+    ------
+    InputError
+        If map and previews lie on different grids.
+
+    Returns
+    -------
+    tuple[str, ...]
+        One sentence each, with the values of the map and their limits.
+
+    Examples
+    --------
+    >>> from spectac.learned.estimate import TrainedNetwork, shipped_weights
+    >>> from spectac.recon import Grid
+    >>> grid = Grid.upright((8, 8, 8), (4.0, 4.0, 4.0), (-14.0, -14.0, -14.0))
+    >>> photopeak, air = Image(np.ones(grid.shape), grid, "cps/mL"), MuMap(np.zeros(grid.shape), grid, 140.5)
+    >>> map_doubts(photopeak, None, air, 0.01, TrainedNetwork.read(shipped_weights()).coverage)
+    ('no voxel of the predicted map reaches half of water: it holds no head',)
     """
     if not mu.grid.same_as(photopeak.grid):
         raise InputError(f"the map's grid {mu.grid.shape} is not the preview's {photopeak.grid.shape}")
-    found = []
-    if not uncertainty <= coverage.uncertainty:
-        found.append(
-            f"the network's passes differ by {uncertainty:.1%} of the map, the limit from validation patients is "
-            f"{coverage.uncertainty:.1%}: it does not know this kind of image"
-        )
+    spread = (
+        not uncertainty <= coverage.uncertainty,
+        f"the network's passes differ by {uncertainty:.1%} of the map, the limit from validation patients is "
+        f"{coverage.uncertainty:.1%}: it does not know this kind of image",
+    )
     body = np.clip(mu.per_cm / water_per_cm(mu.energy_kev), 0.0, 1.0)
     if not (body > 0.5).any():
-        return (*found, "no voxel of the predicted map reaches half of water: it holds no head")
+        return _reasons([spread, (True, "no voxel of the predicted map reaches half of water: it holds no head")])
     missing = _missing_share(photopeak, body)
-    if missing > MISSING_SHARE:
-        found.append(
-            f"{missing:.0%} of the activity of the head lies outside of the predicted map: a part of it is missing"
-        )
+    outside = (
+        missing > MISSING_SHARE,
+        f"{missing:.0%} of the activity of the head lies outside of the predicted map: a part of it is missing",
+    )
     try:
         apart_mm = outline_distance_mm(photopeak, scatter, mu)
     except InputError as error:
-        return (*found, f"the outline of the predicted map cannot be compared with the data: {error}")
-    if apart_mm is not None and not apart_mm <= coverage.outline_mm:
-        found.append(
-            f"the predicted map's outline lies {apart_mm:.1f} mm on average from the one that the data show, the limit "
-            f"from validation patients is {coverage.outline_mm:.1f} mm: it is another head's, or misplaced"
-        )
-    return tuple(found)
+        unknown = f"the outline of the predicted map cannot be compared with the data: {error}"
+        return _reasons([spread, outside, (True, unknown)])
+    apart_mm = 0.0 if apart_mm is None else apart_mm
+    misplaced = (
+        not apart_mm <= coverage.outline_mm,
+        f"the predicted map's outline lies {apart_mm:.1f} mm on average from the one that the data show, the limit "
+        f"from validation patients is {coverage.outline_mm:.1f} mm: it is another head's, or misplaced",
+    )
+    return _reasons([spread, outside, misplaced])
+
+
+def _reasons(checks: list[Check]) -> tuple[str, ...]:
+    return tuple(sentence for doubtful, sentence in checks if doubtful)
 
 
 def _missing_share(photopeak: Image, body: Array) -> float:
-    """Share of the head's activity that lies outside of a map; foci count no more than the level of the head."""
+    """Share of the head's activity outside of a map; foci count no more than the level of the head."""
     preview = measured(photopeak)
     if preview is None or preview.head <= 0:
         return 0.0
@@ -108,145 +215,104 @@ def _missing_share(photopeak: Image, body: Array) -> float:
     return float(bright[~inside].sum() / max(bright.sum(), 1e-30))
 
 
-def _energy_doubt(energy_kev: float, acquisition: Acquisition, coverage: Coverage) -> str | None:
-    if any(abs(energy_kev - known) <= ENERGY_KEV for known in coverage.energies_kev):
-        return None
-    listed = " and ".join(f"{known:g}" for known in coverage.energies_kev)
-    return (
-        f"the imaged line of {acquisition.nuclide} has {energy_kev:g} keV, training had {listed} keV: "
-        "the network knows no attenuation at this energy"
-    )
+def _acquisition_checks(solver: Solver, coverage: Coverage) -> list[Check]:
+    """Checks of energy, counts, camera, protocol and position."""
+    study, acquisition, energy_kev = solver.study, solver.projections.acquisition, solver.energy_kev
+    lines = " and ".join(f"{line:g}" for line in coverage.energies_kev)
+    counts = float(np.asarray(solver.projections.counts).sum(dtype=np.float64))
+    pixel_mm = preview_pixel_mm(acquisition.pixel_mm)
+    window = study.windows[photopeak_index(study, solver.projections.window)]
+    width = 2.0 * window.width_kev / (window.lower_kev + window.upper_kev)
+    narrowest, widest = coverage.peak_width
+    angles = np.sort(np.mod(acquisition.view_angles_deg, 360.0))
+    gap_deg = float(np.diff(np.append(angles, angles[0] + 360.0)).max())
+    return [
+        (
+            all(abs(energy_kev - line) > ENERGY_KEV for line in coverage.energies_kev),
+            f"the imaged line of {acquisition.nuclide} has {energy_kev:g} keV, training had {lines} keV: "
+            "the network knows no attenuation at this energy",
+        ),
+        (
+            counts < COUNTS_SHARE * coverage.least_counts,
+            f"the photopeak holds {counts:.3g} counts, training had {coverage.least_counts:.3g} at least and half of "
+            "that is the limit: the preview is too noisy for a map",
+        ),
+        _blur_check(solver, coverage),
+        (
+            pixel_mm > PIXEL_FACTOR * coverage.pixel_mm,
+            f"the pixels of {pixel_mm:.1f} mm are coarser than training's {coverage.pixel_mm:.1f} mm: "
+            "the preview shows edges as the network has not learned them",
+        ),
+        (
+            not (1.0 - WIDTH_SHARE) * narrowest <= width <= (1.0 + WIDTH_SHARE) * widest,
+            f"the photopeak's window is {width:.0%} wide, training had {narrowest:.0%} to {widest:.0%}: "
+            "it holds another share of scattered photons",
+        ),
+        (
+            acquisition.views < VIEWS_SHARE * coverage.views,
+            f"{acquisition.views} views, training had {coverage.views:.0f} at least and half of that is the limit: "
+            "the preview shows streaks that the network does not know",
+        ),
+        (
+            gap_deg > LARGEST_GAP_DEG,
+            f"the views leave {gap_deg:.0f} deg uncovered, training had full circles: "
+            "the uncorrected image is distorted in a way that the network does not know",
+        ),
+        (
+            acquisition.patient_position not in SUPINE,
+            f"the patient's position is {acquisition.patient_position}, training had heads that lie on their back "
+            "(HFS, FFS): the map would be that of a head turned another way",
+        ),
+    ]
 
 
-def _counts_doubt(counts: float, coverage: Coverage) -> str | None:
-    least = COUNTS_SHARE * coverage.least_counts
-    if counts >= least:
-        return None
-    return (
-        f"the photopeak holds {counts:.3g} counts, training had {coverage.least_counts:.3g} at least and half of that "
-        "is the limit: the preview is too noisy for a map"
-    )
-
-
-def _sigma_doubt(acquisition: Acquisition, energy_kev: float, coverage: Coverage) -> str | None:
+def _blur_check(solver: Solver, coverage: Coverage) -> Check:
+    acquisition = solver.projections.acquisition
     if acquisition.collimator is None:
-        return (
+        return True, (
             "the collimator is unknown: whether the preview is as sharp as those of training cannot be told, "
             "give --collimator or --psf"
         )
-    sigma_mm = float(np.mean(acquisition.collimator.sigma_mm(acquisition.radii_mm, energy_kev)))
+    sigma_mm = float(np.mean(acquisition.collimator.sigma_mm(acquisition.radii_mm, solver.energy_kev)))
     least, most = coverage.sigma_mm
-    if (1.0 - SIGMA_SHARE) * least <= sigma_mm <= (1.0 + SIGMA_SHARE) * most:
-        return None
+    edges = "softer" if sigma_mm > most else "sharper"
     return (
+        not (1.0 - SIGMA_SHARE) * least <= sigma_mm <= (1.0 + SIGMA_SHARE) * most,
         f"the collimator's blur at the axis is sigma {sigma_mm:.1f} mm, training had {least:.1f} to {most:.1f} mm: "
-        f"{'edges are softer' if sigma_mm > most else 'edges are sharper'} than the network has learned"
+        f"edges are {edges} than the network has learned",
     )
 
 
-def _pixel_doubt(acquisition: Acquisition, coverage: Coverage) -> str | None:
-    pixel_mm = max(preview_pixel_mm(acquisition.pixel_mm))
-    if pixel_mm <= PIXEL_FACTOR * coverage.pixel_mm:
-        return None
-    return (
-        f"the pixels of {pixel_mm:.1f} mm are coarser than training's {coverage.pixel_mm:.1f} mm: "
-        "the preview shows edges as the network has not learned them"
-    )
-
-
-def _peak_doubt(solver: Solver, coverage: Coverage) -> str | None:
-    study = solver.study
-    window = study.windows[photopeak_index(study, solver.projections.window)]
-    width = 2.0 * window.width_kev / (window.lower_kev + window.upper_kev)
-    least, most = coverage.peak_width
-    if (1.0 - WIDTH_SHARE) * least <= width <= (1.0 + WIDTH_SHARE) * most:
-        return None
-    return (
-        f"the photopeak's window is {width:.0%} wide, training had {least:.0%} to {most:.0%}: "
-        "it holds another share of scattered photons"
-    )
-
-
-def _views_doubt(acquisition: Acquisition, coverage: Coverage) -> str | None:
-    if acquisition.views >= VIEWS_SHARE * coverage.views:
-        return None
-    return (
-        f"{acquisition.views} views, training had {coverage.views:.0f} at least and half of that is the limit: "
-        "the preview shows streaks that the network does not know"
-    )
-
-
-def _arc_doubt(acquisition: Acquisition) -> str | None:
-    angles = np.sort(np.mod(acquisition.view_angles_deg, 360.0))
-    gap_deg = float(np.diff(np.append(angles, angles[0] + 360.0)).max())
-    if gap_deg <= GAP_DEG:
-        return None
-    return (
-        f"the views leave {gap_deg:.0f} deg uncovered, training had full circles: "
-        "the uncorrected image is distorted in a way that the network does not know"
-    )
-
-
-def _posture_doubt(acquisition: Acquisition) -> str | None:
-    position = acquisition.patient_position
-    if position in SUPINE:
-        return None
-    return (
-        f"the patient's position is {position}, training had heads that lie on their back (HFS, FFS): "
-        "the map would be that of a head turned another way"
-    )
-
-
-def _edge_doubt(counts: Array, acquisition: Acquisition, coverage: Coverage) -> str | None:
-    columns = columns_mm(acquisition.matrix[1], acquisition.pixel_mm[1])
-    share = edge_share(counts, columns - float(np.asarray(acquisition.u_offset_mm).mean()))
-    if share <= coverage.edge_share + EDGE_MARGIN:
-        return None
-    return (
-        f"the columns at the sides of the field hold {share:.0%} of the counts in the middle of the head, "
-        f"in training at most {coverage.edge_share:.0%}: the head is cut off at the sides, or not alone in the field"
-    )
-
-
-def _swap_doubt(photopeak: Image, scatter: Image, coverage: Coverage) -> str | None:
-    ratio = sharper(photopeak.values, scatter.values, photopeak.grid.voxel_ml)
-    if not ratio < min(1.0, SHARPER_SHARE * coverage.sharper):
-        return None
-    return (
-        f"the photopeak's image holds {ratio:.2f} times the detail of the scatter window's, in training at least "
-        f"{coverage.sharper:.2f} times: the windows are swapped, or the photopeak misses the line"
-    )
-
-
-def _look_doubts(photopeak: Image, coverage: Coverage) -> list[str]:
-    look = Appearance.of(photopeak)
-    if look is None:
-        return ["no head stands out in the photopeak's preview: there is nothing to make a map of"]
-    found = []
+def _head_checks(photopeak: Image, coverage: Coverage) -> list[Check]:
+    """Checks that the preview shows one whole, upright head."""
+    head = Appearance.of(photopeak)
+    if head is None:
+        return [(True, "no head stands out in the photopeak's preview: there is nothing to make a map of")]
     least, most = coverage.head_ml
-    if not least / VOLUME_FACTOR <= look.head_ml <= VOLUME_FACTOR * most:
-        found.append(
-            f"{look.head_ml:.0f} mL show in the photopeak, in training {least:.0f} to {most:.0f} mL: "
-            "this is not one head in the field, or only a part of one"
-        )
-    if look.height_mm < HEIGHT_SHARE * coverage.height_mm:
-        found.append(
-            f"the field reaches {look.height_mm:.0f} mm down from the top of the head, in training at least "
-            f"{coverage.height_mm:.0f} mm: the lower part of the head is missing"
-        )
-    if look.second > SECOND_SHARE:
-        found.append(
-            f"the photopeak shows two parts, the second of {look.second:.0%} of the first's volume: "
-            "the network knows one head at a time"
-        )
-    if look.hottest > HOT_FACTOR * coverage.hottest:
-        found.append(
-            f"the hottest 5 mL have {look.hottest:.0f} times the level of the head, in training at most "
-            f"{coverage.hottest:.0f} times: the image shows foci and hardly a head"
-        )
-    if abs(look.turn_deg) > FREE_TURN_DEG:
-        found.append(
-            f"the head's long axis lies {abs(look.turn_deg):.0f} deg from front to back, those of training less than "
-            f"{FREE_TURN_DEG:.0f} deg: the patient lies on the side, or the view angles are wrong"
-        )
-    return found
+    return [
+        (
+            not least / VOLUME_FACTOR <= head.head_ml <= VOLUME_FACTOR * most,
+            f"{head.head_ml:.0f} mL show in the photopeak, in training {least:.0f} to {most:.0f} mL: "
+            "this is not one head in the field, or only a part of one",
+        ),
+        (
+            head.height_mm < HEIGHT_SHARE * coverage.height_mm,
+            f"the field reaches {head.height_mm:.0f} mm down from the top of the head, in training at least "
+            f"{coverage.height_mm:.0f} mm: the lower part of the head is missing",
+        ),
+        (
+            head.second > SECOND_SHARE,
+            f"the photopeak shows two parts, the second of {head.second:.0%} of the first's volume: "
+            "the network knows one head at a time",
+        ),
+        (
+            head.hottest > HOT_FACTOR * coverage.hottest,
+            f"the hottest 5 mL have {head.hottest:.0f} times the level of the head, in training at most "
+            f"{coverage.hottest:.0f} times: the image shows foci and hardly a head",
+        ),
+        (
+            abs(head.turn_deg) > FREE_TURN_DEG,
+            f"the head's long axis lies {abs(head.turn_deg):.0f} deg from front to back, those of training less than "
+            f"{FREE_TURN_DEG:.0f} deg: the patient lies on the side, or the view angles are wrong",
+        ),
+    ]

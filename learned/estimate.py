@@ -1,15 +1,14 @@
-"""From a study to the estimated map: previews in, several passes of the network, their mean and spread out."""
+"""Estimate of an attenuation map from a study: previews, several passes of the network, their mean and spread."""
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from spectac.learned.coverage import Coverage
-from spectac.learned.inputs import Previews, energy_loss, normalised, side_windows
+from spectac.learned.inputs import NetworkInput, energy_loss, normalised, side_windows
 from spectac.learned.network import VolumeNetwork
 from spectac.learned.weights_file import read_weights
 from spectac.recon.attenuation import Solver
@@ -17,46 +16,95 @@ from spectac.recon.errors import InputError
 from spectac.recon.kernels.subnormal import flushing_threads
 from spectac.recon.scatter import photopeak_index
 from spectac.recon.tissues import water_per_cm
-from spectac.recon.types import Array, MuMap, Study
+from spectac.recon.types import Array, MuMap
 
 PASSES = 8
-"""Passes with dropout, half of them mirrored: their mean is the map, their spread its uncertainty."""
+"""Passes with dropout, half of them mirrored. Their mean is the map, their spread its uncertainty."""
+
+LOSS_MARGIN = 0.03
+"""Largest distance of a scatter window's energy loss from the range of training: 4 keV at 140 keV."""
+
+SIDE_COUNTS_SHARE = 0.5
+"""Least counts of a scatter window relative to the least of training."""
 
 
 def shipped_weights() -> Path:
-    """The weights that come with spectac."""
+    """Path of the weights that come with spectac.
+
+    Examples
+    --------
+    >>> shipped_weights().name
+    'map.safetensors'
+    """
     return Path(__file__).parent / "weights" / "map.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """A network with what its training covered."""
+    """Network of a map with the limits of its use.
+
+    Parameters
+    ----------
+    network
+        Network in evaluation mode.
+    coverage
+        What the training data covered.
+
+    Examples
+    --------
+    >>> TrainedNetwork.read(shipped_weights()).coverage.views
+    60.0
+    """
 
     network: VolumeNetwork
-    about: Mapping[str, Any]
     coverage: Coverage
 
     @classmethod
     def read(cls, path: Path) -> "TrainedNetwork":
-        """Network of a weights file; InputError where it is no map network that was trained to the end."""
+        """Network of a weights file.
+
+        Parameters
+        ----------
+        path
+            Safetensors file.
+
+        Raises
+        ------
+        InputError
+            If the file holds no network of a map, or one whose training was not finished.
+
+        Examples
+        --------
+        >>> TrainedNetwork.read(shipped_weights()).network.settings.target
+        'map'
+        """
         network, about = read_weights(path)
         if network.settings.target != "map":
             raise InputError(f"{path}: gives a {network.settings.target}, not a map: it cannot be used here")
         if "coverage" not in about:
             raise InputError(f"{path}: its training was not finished: run spectac train again, it goes on")
-        return cls(network, about, Coverage.from_json(about["coverage"]))
-
-    @property
-    def rounds(self) -> int:
-        """Rounds that training covered."""
-        return int(self.about["rounds"])
+        return cls(network, Coverage.from_json(about["coverage"]))
 
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """The estimated map on the preview's grid, the spread (z, y, x) between passes in 1/cm, and one number.
+    """Estimated map with its uncertainty.
 
-    `uncertainty` is that of the first round: its limit was measured on patients in their first round.
+    Parameters
+    ----------
+    mu
+        Mean of the passes, on the grid of the previews.
+    spread_per_cm
+        Standard deviation (z, y, x) of the passes in 1/cm.
+    uncertainty
+        Mean spread over mean map, inside the head.
+
+    Examples
+    --------
+    >>> from spectac.recon import Grid
+    >>> grid = Grid.upright((2, 2, 2), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> Estimate(MuMap(np.full(grid.shape, 0.15), grid, 140.5), np.full(grid.shape, 0.003), 0.02).uncertainty
+    0.02
     """
 
     mu: MuMap
@@ -64,90 +112,178 @@ class Estimate:
     uncertainty: float
 
 
-LOSS_MARGIN, SIDE_COUNTS_SHARE = 0.03, 0.5
-"""How far a scatter window may lie beyond training's energy losses (4 keV at 140 keV), its counts below the least."""
-
-
 def scatter_window(solver: Solver, coverage: Coverage | None = None) -> int | None:
-    """Window that fills the network's scatter channel, the widest that `coverage` knows; None where there is none."""
+    """Index of the window that fills the scatter channel, None without one: the widest that training covered.
+
+    Parameters
+    ----------
+    solver
+        Solver of the study.
+    coverage
+        Range of energy losses and counts of training; None: no limit.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from spectac.recon import Study
+    >>> from spectac.simulate.scanner import Scanner
+    >>> scanner = Scanner("tiny", "siemens-lehr", matrix=(8, 8), views=8, scheme="dew")
+    >>> study = Study(scanner.acquisition("I-123"), scanner.windows("I-123"), np.ones((2, 8, 8, 8)))
+    >>> scatter_window(SimpleNamespace(study=study, projections=SimpleNamespace(window="photopeak")))
+    1
+    """
     study = solver.study
     peak = photopeak_index(study, solver.projections.window)
-    return next(
-        (side for side in side_windows(study, peak) if coverage is None or _known(study, peak, side, coverage)), None
-    )
+    for side in side_windows(study, peak):
+        if coverage is None:
+            return side
+        least, most = coverage.energy_loss
+        loss = energy_loss(study.windows[peak], study.windows[side])
+        counts = float(study.counts[side].sum(dtype=np.float64))
+        enough = counts >= SIDE_COUNTS_SHARE * coverage.least_side_counts
+        if least - LOSS_MARGIN <= loss <= most + LOSS_MARGIN and enough:
+            return side
+    return None
 
 
-def _known(study: Study, peak: int, side: int, coverage: Coverage) -> bool:
-    """True for a window whose energies and counts training had."""
-    least, most = coverage.energy_loss
-    loss = energy_loss(study.windows[peak], study.windows[side])
-    counts = float(study.counts[side].sum(dtype=np.float64))
-    return (
-        least - LOSS_MARGIN <= loss <= most + LOSS_MARGIN and counts >= SIDE_COUNTS_SHARE * coverage.least_side_counts
-    )
+def network_input(solver: Solver, coverage: Coverage | None = None) -> NetworkInput:
+    """Network input of a study.
 
+    Parameters
+    ----------
+    solver
+        Solver of the study.
+    coverage
+        Limits of the scatter window, see `scatter_window`.
 
-def previews(solver: Solver, coverage: Coverage | None = None) -> Previews:
-    """What the network sees of a study before any round; InputError where the photopeak shows nothing."""
+    Raises
+    ------
+    InputError
+        If the photopeak's preview shows no head.
+
+    Examples
+    --------
+    >>> from spectac.recon import Study
+    >>> from spectac.recon.pipeline import Settings, StudySolver
+    >>> from spectac.recon.scatter import projections
+    >>> from spectac.simulate.scanner import Scanner
+    >>> scanner = Scanner("tiny", "siemens-lehr", matrix=(16, 16), pixel_mm=16.0, views=16, scheme="photopeak")
+    >>> study = Study(scanner.acquisition("Tc-99m"), scanner.windows("Tc-99m"), np.ones((1, 16, 16, 16)))
+    >>> solver = StudySolver(study, projections(study, "none"), Settings(device="cpu"))
+    >>> network_input(solver).photopeak.shape
+    (64, 64, 64)
+    """
     study = solver.study
-    side = scatter_window(solver, coverage)
     image = solver.preview()
-    voxel_ml = image.grid.voxel_ml
-    seen = Previews(normalised(image.values, voxel_ml), solver.energy_kev)
-    scatter = None if side is None else solver.preview(study.windows[side].name).values
-    if side is None or scatter is None or not scatter.max() > 0:
-        return seen
-    loss = energy_loss(study.windows[photopeak_index(study, solver.projections.window)], study.windows[side])
-    return Previews(seen.photopeak, seen.energy_kev, normalised(scatter, voxel_ml), loss)
+    photopeak = normalised(image.values, image.grid.voxel_ml)
+    side = scatter_window(solver, coverage)
+    if side is None:
+        return NetworkInput(photopeak, solver.energy_kev)
+    window = study.windows[side]
+    scatter = solver.preview(window.name).values
+    if not scatter.max() > 0:
+        return NetworkInput(photopeak, solver.energy_kev)
+    loss = energy_loss(study.windows[photopeak_index(study, solver.projections.window)], window)
+    return NetworkInput(photopeak, solver.energy_kev, normalised(scatter, image.grid.voxel_ml), loss)
 
 
-def estimate_map(solver: Solver, trained: TrainedNetwork, rounds: int = 1) -> Estimate:
-    """Map of a study's head; each further round sees the image that the last one's map corrects.
+def estimate_map(solver: Solver, trained: TrainedNetwork) -> Estimate:
+    """Map of a study's head.
 
-    Raises InputError where that map reaches through the collimator's face.
+    Parameters
+    ----------
+    solver
+        Solver of the study.
+    trained
+        Network of a map.
+
+    Raises
+    ------
+    InputError
+        If the photopeak's preview shows no head.
+
+    Examples
+    --------
+    >>> from spectac.recon import Study
+    >>> from spectac.recon.pipeline import Settings, StudySolver
+    >>> from spectac.recon.scatter import projections
+    >>> from spectac.simulate.scanner import Scanner
+    >>> scanner = Scanner("tiny", "siemens-lehr", matrix=(16, 16), pixel_mm=16.0, views=16, scheme="photopeak")
+    >>> study = Study(scanner.acquisition("Tc-99m"), scanner.windows("Tc-99m"), np.ones((1, 16, 16, 16)))
+    >>> solver = StudySolver(study, projections(study, "none"), Settings(device="cpu"))
+    >>> estimate_map(solver, TrainedNetwork.read(shipped_weights())).mu.per_cm.shape
+    (64, 64, 64)
     """
-    seen = previews(solver, trained.coverage)
-    grid = solver.preview().grid
-    found = passes(trained.network, seen, solver.energy_kev)
-    unsure = uncertainty(found, seen, solver.energy_kev)
-    for _ in range(1, rounds):
-        image = solver.preview(None, MuMap(found.mean(axis=0), grid, solver.energy_kev))
-        corrected = normalised(image.values, grid.voxel_ml)
-        seen = Previews(seen.photopeak, seen.energy_kev, seen.scatter, seen.energy_loss, corrected)
-        found = passes(trained.network, seen, solver.energy_kev)
-    return Estimate(MuMap(found.mean(axis=0), grid, solver.energy_kev), found.std(axis=0), unsure)
+    seen = network_input(solver, trained.coverage)
+    volumes = passes(trained.network, seen, solver.energy_kev)
+    mu = MuMap(volumes.mean(axis=0), solver.preview().grid, solver.energy_kev)
+    return Estimate(mu, volumes.std(axis=0), uncertainty(volumes, seen, solver.energy_kev))
 
 
-def uncertainty(found: Array, seen: Previews, energy_kev: float) -> float:
-    """Mean spread of maps (n, z, y, x) over their mean, inside the head in measured rows; infinite without a head."""
-    mean, spread = found.mean(axis=0), found.std(axis=0)
+def uncertainty(volumes: Array, seen: NetworkInput, energy_kev: float) -> float:
+    """Mean spread of maps over their mean, inside the head in measured rows; infinite without a head.
+
+    Parameters
+    ----------
+    volumes
+        Maps (n, z, y, x) in 1/cm.
+    seen
+        Network input: its rows without activity were not measured.
+    energy_kev
+        Energy of the maps in keV.
+
+    Examples
+    --------
+    >>> maps = 0.15 * np.stack([np.full((4, 4, 4), 0.9), np.full((4, 4, 4), 1.1)])
+    >>> round(uncertainty(maps, NetworkInput(np.ones((4, 4, 4)), 140.5), 140.5), 3)
+    0.1
+    """
+    mean, spread = volumes.mean(axis=0), volumes.std(axis=0)
     head = (mean > 0.5 * water_per_cm(energy_kev)) & seen.photopeak.any(axis=(1, 2), keepdims=True)
-    return float(spread[head].mean() / mean[head].mean()) if head.any() else np.inf
+    return float(spread[head].mean() / mean[head].mean()) if head.any() else math.inf
 
 
-def passes(network: VolumeNetwork, seen: Previews, energy_kev: float) -> Array:
-    """Volumes (PASSES, z, y, x) of passes with dropout; a map in 1/cm, a correction as it is.
+def passes(network: VolumeNetwork, seen: NetworkInput, energy_kev: float) -> Array:
+    """Volumes of PASSES passes with dropout, reproducible: torch's own generator is left as it was.
 
-    The same for the same input: dropout has its own seed, and torch's generator is left as it was.
+    Parameters
+    ----------
+    network
+        Network of a map or of a correction.
+    seen
+        Network input.
+    energy_kev
+        Energy in keV, for the unit of a map.
+
+    Returns
+    -------
+    Array
+        float32 (PASSES, z, y, x): maps in 1/cm, or correction factors.
+
+    Examples
+    --------
+    >>> network = TrainedNetwork.read(shipped_weights()).network
+    >>> passes(network, NetworkInput(np.zeros((16, 16, 16)), 140.5), 140.5).shape
+    (8, 16, 16, 16)
     """
-    # torch.set_flush_denormal reaches the calling thread alone; torch's threads inherit the mode of the one that first
-    # needs them, so that the network runs in a new one.
+    # torch.set_flush_denormal reaches the calling thread alone. torch's threads inherit the mode of the thread that
+    # first needs them: the network runs in a new one.
     with flushing_threads(1) as thread:
         return thread.submit(_passes, network, seen, energy_kev).result()
 
 
 @torch.no_grad()
-def _passes(network: VolumeNetwork, seen: Previews, energy_kev: float) -> Array:
-    given = torch.from_numpy(seen.channels())[None]
-    found = []
+def _passes(network: VolumeNetwork, seen: NetworkInput, energy_kev: float) -> Array:
+    inputs = torch.from_numpy(seen.channels())[None]
+    volumes = []
     network.eval()
     network.dropout.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for n in range(PASSES):
             mirrored = n % 2 == 1
-            out = network(given.flip(-1) if mirrored else given)[0]
-            found.append((out.flip(-1) if mirrored else out).numpy())
+            out = network(inputs.flip(-1) if mirrored else inputs)[0]
+            volumes.append((out.flip(-1) if mirrored else out).numpy())
     network.dropout.eval()
     scale = water_per_cm(energy_kev) if network.settings.target == "map" else 1.0
-    return np.stack(found) * np.float32(scale)
+    return np.stack(volumes) * np.float32(scale)

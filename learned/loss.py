@@ -1,8 +1,8 @@
-"""What training minimises: errors of the volume, of its edges, and of what the reconstruction sees of a map.
+"""Training losses: error of the volume, of its edges, and of the attenuation factors along four directions.
 
-mu enters a reconstruction as attenuation factors, exp(-line integral), averaged over the views: an error of the mean
-factor of a voxel is, to first order, that of its activity. So the third term compares mean factors along four
-directions at right angles, the map turned by a random angle.
+A map enters the reconstruction as attenuation factors exp(-line integral), averaged over the views. To first order, the
+relative error of a voxel's mean factor is that of its activity. The third term of `map_loss` therefore compares mean
+factors along four directions at right angles, after a rotation of the map by a random angle.
 """
 
 import math
@@ -12,43 +12,124 @@ from torch import Tensor
 
 
 def map_loss(
-    found: Tensor, truth: Tensor, water_per_voxel: Tensor, angle_deg: float, weights: tuple[float, float, float]
+    estimate: Tensor, truth: Tensor, water_per_voxel: Tensor, angle_deg: float, weights: tuple[float, float, float]
 ) -> Tensor:
-    """Sum of three weighted terms for maps (n, z, y, x) over water's mu; `water_per_voxel` (n,) is mu times voxel.
+    """Weighted sum of three errors of maps relative to water.
 
-    Mean |error| of the map; mean |error| of its differences between neighbours; mean |relative error| of the mean
-    attenuation factors, on blocks of 2 x 2 x 2 voxels, which keep line integrals and take an eighth of the time.
+    The terms are the mean |error|, the mean |error| of differences between neighbours, and `factor_error`. The last one
+    uses blocks of 2 x 2 x 2 voxels, which keep line integrals and take an eighth of the time.
+
+    Parameters
+    ----------
+    estimate, truth
+        Maps (n, z, y, x) over mu of water.
+    water_per_voxel
+        Attenuation (n,) of a voxel of water: mu times the voxel's length.
+    angle_deg
+        Rotation in plane before the factors are compared.
+    weights
+        Weights of the three terms.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+
+    Examples
+    --------
+    >>> truth = torch.ones(1, 8, 8, 8)
+    >>> loss = map_loss(1.5 * truth, truth, torch.tensor([0.06]), 0.0, (1.0, 0.0, 0.0))
+    >>> float(loss)
+    0.5
     """
-    wrong = found - truth
-    on_edges = torch.stack([wrong.diff(dim=axis).abs().mean() for axis in (1, 2, 3)]).mean()
-    coarse, true_coarse = (torch.nn.functional.avg_pool3d(volumes, 2) for volumes in (found, truth))
+    error = estimate - truth
+    on_edges = torch.stack([error.diff(dim=axis).abs().mean() for axis in (1, 2, 3)]).mean()
+    coarse, true_coarse = (torch.nn.functional.avg_pool3d(volumes, 2) for volumes in (estimate, truth))
     on_factors = factor_error(coarse, true_coarse, 2.0 * water_per_voxel, angle_deg)
-    return weights[0] * wrong.abs().mean() + weights[1] * on_edges + weights[2] * on_factors
+    return weights[0] * error.abs().mean() + weights[1] * on_edges + weights[2] * on_factors
 
 
-def factor_error(found: Tensor, truth: Tensor, water_per_voxel: Tensor, angle_deg: float) -> Tensor:
-    """Mean |found / true - 1| of the mean attenuation factor over four directions, in the voxels of the true head."""
-    both = turned(torch.stack([found, truth], dim=1), angle_deg) * water_per_voxel[:, None, None, None, None]
+def factor_error(estimate: Tensor, truth: Tensor, water_per_voxel: Tensor, angle_deg: float) -> Tensor:
+    """Mean |estimate / truth - 1| of attenuation factors averaged over four directions, inside the true head.
+
+    Half of a voxel's own attenuation counts, as in the projector.
+
+    Parameters
+    ----------
+    estimate, truth
+        Maps (n, z, y, x) over mu of water.
+    water_per_voxel
+        Attenuation (n,) of a voxel of water: mu times the voxel's length.
+    angle_deg
+        Rotation in plane before the factors are compared.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+
+    Examples
+    --------
+    >>> truth = torch.ones(1, 8, 8, 8)
+    >>> float(factor_error(truth, truth, torch.tensor([0.06]), 30.0))
+    0.0
+    """
+    both = turned(torch.stack([estimate, truth], dim=1), angle_deg) * water_per_voxel[:, None, None, None, None]
     head = (both[:, 1] > 0.5 * water_per_voxel[:, None, None, None]).to(both.dtype)
     mean = torch.zeros_like(both)
     for axis in (-1, -2):
-        own = 0.5 * both
-        before = both.cumsum(dim=axis) - own
+        before = both.cumsum(dim=axis) - 0.5 * both
         total = both.sum(dim=axis, keepdim=True)
         mean = mean + 0.25 * (torch.exp(-before) + torch.exp(before - total))
-    wrong = (mean[:, 0] / mean[:, 1] - 1.0).abs()
-    return (wrong * head).sum() / head.sum().clamp(min=1.0)
+    error = (mean[:, 0] / mean[:, 1] - 1.0).abs()
+    return (error * head).sum() / head.sum().clamp(min=1.0)
 
 
-def correction_loss(found: Tensor, truth: Tensor) -> Tensor:
-    """Mean |log(found / true)| of correction factors (n, z, y, x), where the true one is above 0."""
+def correction_loss(estimate: Tensor, truth: Tensor) -> Tensor:
+    """Mean |log(estimate / truth)| of correction factors, where the true factor is above 0.
+
+    Parameters
+    ----------
+    estimate, truth
+        Correction factors (n, z, y, x).
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+
+    Examples
+    --------
+    >>> truth = torch.ones(1, 4, 4, 4)
+    >>> float(correction_loss(truth, truth))
+    0.0
+    """
     seen = truth > 0
-    wrong = (torch.log(found.clamp(min=1e-3)) - torch.log(truth.clamp(min=1e-3))).abs()
-    return (wrong * seen).sum() / seen.sum().clamp(min=1)
+    error = (torch.log(estimate.clamp(min=1e-3)) - torch.log(truth.clamp(min=1e-3))).abs()
+    return (error * seen).sum() / seen.sum().clamp(min=1)
 
 
 def turned(volumes: Tensor, angle_deg: float) -> Tensor:
-    """Volumes (n, c, z, y, x) turned in plane by an angle about their middle, bilinear, zeros beyond."""
+    """Volumes rotated in plane about their middle: bilinear, zeros beyond.
+
+    Parameters
+    ----------
+    volumes
+        Volumes (n, c, z, y, x).
+    angle_deg
+        Angle of the rotation.
+
+    Returns
+    -------
+    Tensor
+        Volumes (n, c, z, y, x).
+
+    Examples
+    --------
+    >>> volume = torch.rand(1, 1, 2, 4, 4)
+    >>> torch.allclose(turned(volume, 0.0), volume, atol=1e-6)
+    True
+    """
     n, c, nz, ny, nx = volumes.shape
     cosine, sine = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
     matrix = volumes.new_tensor([[cosine, -sine, 0.0], [sine, cosine, 0.0]])

@@ -1,8 +1,6 @@
 """A residual U-Net from preview images to a volume, small enough to train and to run on a CPU.
 
-Reference: O. Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28; residual blocks as in K. He et al.,
-CVPR 2016. The finest level works on blocks of 2 x 2 x 2 voxels (space to depth): the preview's resolution of about
-12 mm holds nothing finer.
+The finest level works on blocks of 2 x 2 x 2 voxels (space to depth): the resolution of a preview is about 12 mm.
 """
 
 from dataclasses import dataclass
@@ -14,12 +12,27 @@ from torch import Tensor, nn
 from spectac.learned.inputs import CHANNELS
 
 LARGEST = {"map": 2.3, "correction": 12.0}
-"""Bound of what a network gives: mu over water's (cortical bone has 1.9), and the factor of attenuation correction."""
+"""Upper bound of the output: mu over that of water (cortical bone has 1.9), or the correction factor."""
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What the network gives, channels of every level from blocks of 2 voxels down, dropout at the deepest level."""
+    """Architecture of a network.
+
+    Parameters
+    ----------
+    target
+        Output: "map" (mu over that of water) or "correction" (factor of attenuation correction).
+    widths
+        Channels of every level, from blocks of 2 voxels down.
+    dropout
+        Share of the channels that dropout sets to 0 at the deepest level.
+
+    Examples
+    --------
+    >>> NetworkSettings("correction", (8, 16)).dropout
+    0.1
+    """
 
     target: str = "map"
     widths: tuple[int, ...] = (32, 64, 96, 128)
@@ -42,9 +55,25 @@ class _Block(nn.Module):
 
 
 class VolumeNetwork(nn.Module):
-    """Volume (n, z, y, x) between 0 and LARGEST from inputs (n, 6, z, y, x) of learned.inputs.
+    """Residual U-Net from inputs (n, 4, z, y, x) of learned.inputs to volumes (n, z, y, x) between 0 and LARGEST.
 
-    Sizes must be multiples of 2 to the number of levels: 16 for the default four.
+    Assumes: sizes are multiples of 2 to the number of levels, 16 for the default four.
+
+    Parameters
+    ----------
+    settings
+        Architecture; None: the default.
+
+    References
+    ----------
+    O. Ronneberger et al., MICCAI 2015, doi:10.1007/978-3-319-24574-4_28 (U-Net).
+    K. He et al., CVPR 2016, doi:10.1109/CVPR.2016.90 (residual blocks).
+
+    Examples
+    --------
+    >>> network = VolumeNetwork(NetworkSettings(widths=(8, 16)))
+    >>> network(torch.zeros(1, 4, 16, 16, 16)).shape
+    torch.Size([1, 16, 16, 16])
     """
 
     def __init__(self, settings: NetworkSettings | None = None) -> None:
@@ -61,11 +90,22 @@ class VolumeNetwork(nn.Module):
         )
         self.dropout = nn.Dropout3d(self.settings.dropout)
         self.last = nn.Conv3d(widths[0], 8, 1)
-        # Begins near air, not at half of the densest bone.
+        # The first output is near air instead of half of the densest bone.
         nn.init.constant_(cast(Tensor, self.last.bias), -2.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Volume (n, z, y, x) of inputs (n, 6, z, y, x)."""
+        """Volumes of inputs.
+
+        Parameters
+        ----------
+        x
+            Inputs (n, 4, z, y, x).
+
+        Returns
+        -------
+        Tensor
+            Volumes (n, z, y, x) from 0 to LARGEST.
+        """
         x = blocks(x)
         skipped = []
         for level, block in enumerate(self.down):
@@ -82,14 +122,46 @@ class VolumeNetwork(nn.Module):
 
 
 def blocks(x: Tensor) -> Tensor:
-    """Space to depth: (n, c, z, y, x) as (n, 8 c, z/2, y/2, x/2)."""
+    """Space to depth: blocks of 2 x 2 x 2 voxels as channels.
+
+    Parameters
+    ----------
+    x
+        Volumes (n, c, z, y, x) of even size.
+
+    Returns
+    -------
+    Tensor
+        (n, 8 c, z/2, y/2, x/2).
+
+    Examples
+    --------
+    >>> blocks(torch.zeros(1, 4, 16, 16, 16)).shape
+    torch.Size([1, 32, 8, 8, 8])
+    """
     n, c, z, y, w = x.shape
     x = x.reshape(n, c, z // 2, 2, y // 2, 2, w // 2, 2)
     return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(n, 8 * c, z // 2, y // 2, w // 2)
 
 
 def voxels(x: Tensor) -> Tensor:
-    """Inverse of `blocks`: (n, 8 c, z, y, x) as (n, c, 2z, 2y, 2x)."""
+    """Depth to space, the inverse of `blocks`.
+
+    Parameters
+    ----------
+    x
+        (n, 8 c, z, y, x).
+
+    Returns
+    -------
+    Tensor
+        Volumes (n, c, 2 z, 2 y, 2 x).
+
+    Examples
+    --------
+    >>> voxels(torch.zeros(1, 8, 8, 8, 8)).shape
+    torch.Size([1, 1, 16, 16, 16])
+    """
     n, c, z, y, w = x.shape
     x = x.reshape(n, c // 8, 2, 2, 2, z, y, w)
     return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(n, c // 8, 2 * z, 2 * y, 2 * w)

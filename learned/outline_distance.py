@@ -1,4 +1,4 @@
-"""How far the outline of an estimated map lies from the one that the data show by themselves."""
+"""Distance between the outline of an estimated map and the outline that the data show."""
 
 import math
 
@@ -13,18 +13,35 @@ from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, Image, MuMap
 
 MOST_HEAD_ML = 6000.0
-"""Where more than this shows in the photopeak it is the air's as well: no outline that could be judged."""
-
-FOCI_ALONE = "foci alone and no head"
-"""What recon.contour says where it placed a standard head."""
+"""Largest volume in the photopeak whose outline can be judged. Larger ones contain air."""
 
 
 def outline_distance_mm(photopeak: Image, scatter: Image | None, mu: MuMap) -> float | None:
-    """Mean distance in mm of a map's outline from the one that the data show; None where the data show none.
+    """Mean distance in mm between the outline of a map and that of the data, None where the data show none.
 
-    The surface of a map is where it reaches half of water. The data's is recon.contour.head_outline. Rows that were not
-    measured do not count.
-    Raises InputError as head_outline does.
+    The surface of a map is at half of water, that of the data comes from recon.contour. Rows that were not measured do
+    not count.
+
+    Parameters
+    ----------
+    photopeak
+        Preview of the photopeak.
+    scatter
+        Preview of a window below the photopeak; None without one.
+    mu
+        Map on the grid of the previews.
+
+    Raises
+    ------
+    InputError
+        If `recon.contour.head_outline` raises it.
+
+    Examples
+    --------
+    >>> from spectac.recon import Grid
+    >>> grid = Grid.upright((8, 8, 8), (4.0, 4.0, 4.0), (-14.0, -14.0, -14.0))
+    >>> air, water = Image(np.zeros(grid.shape), grid, "cps/mL"), MuMap(np.full(grid.shape, 0.15), grid, 140.5)
+    >>> outline_distance_mm(air, None, water)
     """
     look = Appearance.of(photopeak)
     if look is None or not LEAST_HEAD_ML <= look.head_ml <= MOST_HEAD_ML:
@@ -33,18 +50,37 @@ def outline_distance_mm(photopeak: Image, scatter: Image | None, mu: MuMap) -> f
     measured_rows = np.flatnonzero(photopeak.values.any(axis=(1, 2)))
     rows = slice(int(measured_rows[0]), int(measured_rows[-1]) + 1)
     outline = head_outline(photopeak, scatter)
-    if any(FOCI_ALONE in warning for warning in outline.warnings):
+    if outline.kind == "standard head":
         return None
     return mean_outline_distance_mm(body[rows], outline.mask[rows], mu.grid.voxel_mm)
 
 
 def mean_outline_distance_mm(mask_a: Array, mask_b: Array, voxel_mm: tuple[float, float, float]) -> float:
-    """Mean distance in mm between the outer surfaces of two heads, both ways; infinite where they share no slice.
+    """Mean distance in mm between the outer surfaces of two heads, in both directions.
 
-    Masks (z, y, x) are bool, or shares from 0 to 1 whose 0.5 is the surface (between voxels: linear). The surface are
-    points between neighbours along x and y, so flat ends have none; cavities are filled, loose parts left out. Only
-    slices from the higher one of the two lower ends count, for where a neck ends is the field's or the simulation's
-    choice; where either mask reaches the last slice, none above the lower one of the upper ends does either.
+    A surface consists of points between neighbours along x and y, so that flat ends have none. Cavities are filled,
+    smaller parts left out. Slices below the higher one of the two lower ends do not count, because the end of a neck is
+    arbitrary. Where either mask reaches the last slice, none above the lower one of the two upper ends counts.
+
+    Parameters
+    ----------
+    mask_a, mask_b
+        Masks (z, y, x): bool, or shares from 0 to 1 with the surface at 0.5, linear between voxels.
+    voxel_mm
+        Voxel (z, y, x) in mm.
+
+    Returns
+    -------
+    float
+        Distance in mm; infinite where the heads share no slice.
+
+    Examples
+    --------
+    >>> small, large = np.zeros((6, 16, 16)), np.zeros((6, 16, 16))
+    >>> small[:, 5:11, 5:11] = 1.0
+    >>> large[:, 4:12, 4:12] = 1.0
+    >>> mean_outline_distance_mm(small, large, (4.0, 4.0, 4.0)) < 5.0
+    True
     """
     heads = [solid(np.asarray(mask, np.float64)) for mask in (mask_a, mask_b)]
     ends = [np.flatnonzero((head > 0.5).any(axis=(1, 2))) for head in heads]
@@ -60,7 +96,26 @@ def mean_outline_distance_mm(mask_a: Array, mask_b: Array, voxel_mm: tuple[float
 
 
 def solid(shares: Array) -> Array:
-    """Shares (z, y, x) of the largest part alone, with cavities filled slice by slice, also those open by a nostril."""
+    """Largest part of a head with its cavities filled slice by slice, also those open by a nostril.
+
+    Parameters
+    ----------
+    shares
+        Shares (z, y, x) from 0 to 1, the surface at 0.5.
+
+    Returns
+    -------
+    Array
+        Shares (z, y, x).
+
+    Examples
+    --------
+    >>> ring = np.zeros((1, 8, 8))
+    >>> ring[0, 1:7, 1:7] = 1.0
+    >>> ring[0, 3:5, 3:5] = 0.0
+    >>> float(solid(ring).sum())
+    36.0
+    """
     inside = largest(shares > 0.5)
     disc = np.hypot(*np.ogrid[-3:4, -3:4]) <= 3.0
     filled = np.zeros(inside.shape, bool)
@@ -72,15 +127,28 @@ def solid(shares: Array) -> Array:
 
 
 def surface_mm(shares: Array, voxel_mm: tuple[float, float, float]) -> Array:
-    """Points (n, 3) in mm where shares (z, y, x) pass 0.5 between neighbours along y and x, zeros beyond the grid."""
+    """Points (n, 3) in mm at which shares pass 0.5 between neighbours along y and x; beyond the grid they are 0.
+
+    Parameters
+    ----------
+    shares
+        Shares (z, y, x) from 0 to 1.
+    voxel_mm
+        Voxel (z, y, x) in mm.
+
+    Examples
+    --------
+    >>> surface_mm(np.ones((1, 1, 1)), (4.0, 4.0, 4.0)).shape
+    (4, 3)
+    """
     padded = np.pad(shares, ((0, 0), (1, 1), (1, 1)))
-    found = []
+    points = []
     for axis in (1, 2):
         low = np.take(padded, range(padded.shape[axis] - 1), axis=axis)
         high = np.take(padded, range(1, padded.shape[axis]), axis=axis)
         at = np.argwhere((low > 0.5) != (high > 0.5))
         here, there = low[tuple(at.T)], high[tuple(at.T)]
-        points = at.astype(np.float64)
-        points[:, axis] += (0.5 - here) / (there - here)
-        found.append(points * np.asarray(voxel_mm))
-    return np.concatenate(found)
+        crossings = at.astype(np.float64)
+        crossings[:, axis] += (0.5 - here) / (there - here)
+        points.append(crossings * np.asarray(voxel_mm))
+    return np.concatenate(points)

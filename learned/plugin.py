@@ -1,18 +1,34 @@
-"""The entry point of the attenuation model `predicted`, which says what to install where torch is missing."""
+"""Entry point of the attenuation model `predicted`. Where torch is missing the error names what to install."""
 
 from collections.abc import Mapping
 
 from spectac.recon.attenuation import AttenuationModel
-from spectac.recon.errors import InputError
+from spectac.recon.errors import MissingExtraError
 
 
 def build(options: Mapping[str, str]) -> AttenuationModel:
-    """Build `predicted`; InputError where torch or safetensors is not installed, and for options that it lacks."""
+    """Attenuation model `predicted`.
+
+    Parameters
+    ----------
+    options
+        See `predict.build_predicted`.
+
+    Raises
+    ------
+    InputError
+        If torch or safetensors is not installed, or an option is unknown.
+
+    Examples
+    --------
+    >>> build({}).name
+    'predicted'
+    """
     try:
         import safetensors  # noqa: F401
         import torch  # noqa: F401
     except ImportError:
-        raise InputError("attenuation predicted needs torch: pip install 'spectac[learned]'") from None
+        raise MissingExtraError("attenuation predicted needs torch", "learned") from None
     from spectac.learned.predict import build_predicted
 
     return build_predicted(options)

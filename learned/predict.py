@@ -1,4 +1,4 @@
-"""The attenuation model `predicted`: a map estimated from the SPECT data alone, put into the reconstruction."""
+"""Attenuation model `predicted`: a map estimated from the SPECT data alone, put into the reconstruction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,100 +6,126 @@ from pathlib import Path
 
 from spectac.learned.doubts import input_doubts, map_doubts
 from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_window, shipped_weights
-from spectac.learned.refine import refined
 from spectac.recon.attenuation import NARROW_BEAM, Solver, uniform_map
 from spectac.recon.errors import InputError
+from spectac.recon.orbit_check import check_map_radius
 from spectac.recon.resample import on_field
-from spectac.recon.system import check_radius
 from spectac.recon.types import MuMap, Result
-
-REACH_PER_CM = 0.05
-"""As recon.system: what attenuates so much is body and cannot lie behind the collimator's face."""
 
 
 @dataclass(frozen=True, eq=False)
 class PredictedMap:
-    """The map that a network estimates from uncorrected previews of the photopeak and the scatter window.
+    """Attenuation model with the map that a network estimates from previews of photopeak and scatter window.
 
-    `weights` a safetensors file (None: those that come with spectac); `rounds` above 1 repeat the estimate with the
-    corrected image, where training covered that; `refine` fits scale, skull and outline to the projections. Where the
-    study lies outside of what training covered, or the passes of the network disagree, the uniform map is used and the
-    notes say why; without `fallback` that raises InputError. Benchmarks alone do not `heed_limits`: the map is then
-    used as long as there can be one.
+    The uniform map replaces it where the study lies outside of the training data, or the map has a fault. The notes
+    then say why, and the result has no `mu_spread`.
+
+    Parameters
+    ----------
+    weights
+        Safetensors file; None: the weights that come with spectac.
+    fallback
+        False: InputError instead of the uniform map.
+    heed_limits
+        False, for benchmarks: the network's map is used wherever it clears the collimator.
+    name
+        Name of the model.
+
+    Examples
+    --------
+    >>> PredictedMap(fallback=False).name
+    'predicted'
     """
 
     weights: str | None = None
-    rounds: int = 1
-    refine: bool = False
     fallback: bool = True
     heed_limits: bool = True
     name: str = "predicted"
 
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise InputError(f"at least 1 round is needed, not {self.rounds}")
-
     def correct(self, solver: Solver) -> Result:
-        """Reconstruction with the estimated map in the projector, or with the uniform map and the reason."""
+        """Reconstruction with the predicted map, or with the uniform map.
+
+        Parameters
+        ----------
+        solver
+            Solver of the study.
+
+        Returns
+        -------
+        Result
+            `mu_spread` is None where the uniform map was used.
+
+        Raises
+        ------
+        InputError
+            As `estimate`.
+        """
         mu, spread, notes = self.estimate(solver)
         if spread is not None and not solver.scatter_corrected:
             notes = (*notes, NARROW_BEAM)
-        return Result(solver(mu), mu=mu, mu_spread=spread, notes=notes)
+        fallback = "uniform" if spread is None else None
+        return Result(solver(mu), mu=mu, mu_spread=spread, fallback=fallback, notes=notes)
 
     def estimate(self, solver: Solver) -> tuple[MuMap, MuMap | None, tuple[str, ...]]:
-        """Map on the solver's grid, its standard deviation between passes (None: the uniform map), and notes.
+        """Map of a study: the network's, or the uniform map where the network's must not be used.
 
-        Raises InputError where the network cannot be trusted with the study and there is to be no fallback.
+        Parameters
+        ----------
+        solver
+            Solver of the study.
+
+        Returns
+        -------
+        mu
+            Map on the solver's grid.
+        spread
+            Standard deviation of the passes on that grid; None for the uniform map.
+        notes
+            What the user should know.
+
+        Raises
+        ------
+        InputError
+            If the weights cannot be read. If the network's map must not be used, without `fallback` or where no uniform
+            map can be made either.
         """
         trained = TrainedNetwork.read(shipped_weights() if self.weights is None else Path(self.weights))
-        if self.rounds > trained.rounds:
-            raise InputError(f"these weights were trained for at most {trained.rounds} rounds, not {self.rounds}")
-        acquisition = solver.study.acquisition
         side = scatter_window(solver, trained.coverage)
         photopeak, scatter = solver.preview(), None if side is None else solver.preview(solver.study.windows[side].name)
         doubts = input_doubts(solver, photopeak, scatter, trained.coverage) if self.heed_limits else ()
         if not doubts:
             try:
-                found = estimate_map(solver, trained, self.rounds)
-                mu = _on_field(found.mu, solver)
-                check_radius(acquisition, mu.grid, mu.per_cm > REACH_PER_CM, "the predicted map")
+                estimate = estimate_map(solver, trained)
+                mu = _on_field(estimate.mu, solver)
+                check_map_radius(solver.study.acquisition, mu, "the predicted map")
                 if self.heed_limits:
-                    doubts = map_doubts(photopeak, scatter, found.mu, found.uncertainty, trained.coverage)
-            except InputError as error:  # a map that reaches through the collimator, in the last or an earlier round
+                    doubts = map_doubts(photopeak, scatter, estimate.mu, estimate.uncertainty, trained.coverage)
+            except InputError as error:
                 doubts = (str(error),)
         if doubts:
-            reasons = "; ".join(doubts)
-            if not self.fallback:
-                raise InputError(f"no map can be predicted for this study: {reasons}; choose another --attenuation")
-            try:
-                uniform, notes = uniform_map(solver, None, None)
-                check_radius(acquisition, uniform.grid, uniform.per_cm > REACH_PER_CM, "the uniform map")
-            except InputError as error:
-                raise InputError(
-                    f"no map can be predicted for this study: {reasons}; nor can a uniform one be used: {error}"
-                ) from None
-            return uniform, None, (f"no map could be predicted, the uniform map was used: {reasons}", *notes)
-        notes = (
-            f"predicted map: uncertainty {100.0 * found.uncertainty:.2f} % "
-            f"(limit {100.0 * trained.coverage.uncertainty:.2f} %), rounds: {self.rounds}",
-        )
-        unused = scatter_window(solver)
-        if side != unused and unused is not None:
-            name = solver.study.windows[unused].name
-            notes = (
-                *notes,
-                f"window {name} was not used for the map: training had none of its energies or so few counts",
-            )
-        if self.refine:
-            try:
-                better, more = refined(solver, found.mu)
-                fine = _on_field(better, solver)
-                check_radius(acquisition, fine.grid, fine.per_cm > REACH_PER_CM, "the refined map")
-                mu, notes = fine, (*notes, *more)
-            except InputError as error:
-                notes = (*notes, f"the map was not refined: {error}")
-        spread = MuMap(found.spread_per_cm, found.mu.grid, solver.energy_kev)
-        return mu, _on_field(spread, solver), notes
+            return self._uniform(solver, doubts)
+        percent, limit = 100.0 * estimate.uncertainty, 100.0 * trained.coverage.uncertainty
+        notes = [f"predicted map: uncertainty {percent:.2f} % (limit {limit:.2f} %)"]
+        widest = scatter_window(solver)
+        if widest is not None and widest != side:
+            name = solver.study.windows[widest].name
+            notes.append(f"window {name} was not used for the map: training had none of its energies or so few counts")
+        spread = _on_field(MuMap(estimate.spread_per_cm, estimate.mu.grid, solver.energy_kev), solver)
+        return mu, spread, tuple(notes)
+
+    def _uniform(self, solver: Solver, doubts: tuple[str, ...]) -> tuple[MuMap, None, tuple[str, ...]]:
+        """Uniform map with the reasons; InputError without fallback or where there can be none."""
+        reasons = "; ".join(doubts)
+        if not self.fallback:
+            raise InputError(f"no map can be predicted for this study: {reasons}; choose another --attenuation")
+        try:
+            mu, notes = uniform_map(solver, None, None)
+            check_map_radius(solver.study.acquisition, mu, "the uniform map")
+        except InputError as error:
+            raise InputError(
+                f"no map can be predicted for this study: {reasons}; nor can a uniform one be used: {error}"
+            ) from None
+        return mu, None, (f"no map could be predicted, the uniform map was used: {reasons}", *notes)
 
 
 def _on_field(mu: MuMap, solver: Solver) -> MuMap:
@@ -107,20 +133,29 @@ def _on_field(mu: MuMap, solver: Solver) -> MuMap:
 
 
 def build_predicted(options: Mapping[str, str]) -> PredictedMap:
-    """Build `predicted` with the options weights (file), rounds, refine and fallback (yes or no)."""
-    known = ("weights", "rounds", "refine", "fallback")
-    unknown = sorted(set(options) - set(known))
+    """Model from the options of the command line.
+
+    Parameters
+    ----------
+    options
+        "weights" (file) and "fallback" (yes or no).
+
+    Raises
+    ------
+    InputError
+        If an option is unknown, or fallback is neither yes nor no.
+
+    Examples
+    --------
+    >>> build_predicted({"fallback": "no"}).fallback
+    False
+    """
+    unknown = sorted(set(options) - {"weights", "fallback"})
     if unknown:
         raise InputError(
-            f"attenuation predicted does not know the option {', '.join(unknown)}; its options: {', '.join(known)}"
+            f"attenuation predicted does not know the option {', '.join(unknown)}; its options: weights, fallback"
         )
-    answers = {"refine": options.get("refine", "no").lower(), "fallback": options.get("fallback", "yes").lower()}
-    for key, answer in answers.items():
-        if answer not in ("yes", "no"):
-            raise InputError(f"attenuation predicted: option {key} needs yes or no, not {options[key]!r}")
-    rounds = options.get("rounds", "1")
-    if not rounds.isdigit():
-        raise InputError(f"attenuation predicted: option rounds needs a whole number, not {rounds!r}")
-    return PredictedMap(
-        options.get("weights"), int(rounds), refine=answers["refine"] == "yes", fallback=answers["fallback"] == "yes"
-    )
+    fallback = options.get("fallback", "yes").lower()
+    if fallback not in ("yes", "no"):
+        raise InputError(f"attenuation predicted: option fallback needs yes or no, not {options['fallback']!r}")
+    return PredictedMap(options.get("weights"), fallback=fallback == "yes")

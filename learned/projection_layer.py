@@ -12,12 +12,39 @@ from spectac.recon.system import SystemModel
 
 
 def project(activity: Tensor, mu_per_cm: Tensor, system: SystemModel) -> Tensor:
-    """Projections (n, v, z, u) of activities (n, z, y, x) in counts per second and mL, through maps in 1/cm.
+    """Projections of activities through attenuation maps, differentiable to both.
 
-    `system` gives geometry, blur and precision; a map of its own is replaced. The gradient to the activity is the exact
-    adjoint, that to the map `SystemModel.gradient_mu`; second derivatives are refused.
-    Tensors and system share the memory, and on a GPU, the current one, torch's stream.
-    Raises InputError where the tensors do not fit the system or each other, or lie on another device than the system.
+    The gradient to the activity is the exact adjoint, that to the map `SystemModel.gradient_mu`. Second derivatives are
+    refused. Tensors and system share the memory; on a GPU they share torch's current stream.
+
+    Parameters
+    ----------
+    activity
+        Activities (n, z, y, x) in counts per second and mL.
+    mu_per_cm
+        Maps (n, z, y, x) in 1/cm.
+    system
+        Geometry, blur and precision. A map of its own is replaced.
+
+    Returns
+    -------
+    Tensor
+        Projections (n, v, z, u).
+
+    Raises
+    ------
+    InputError
+        If the tensors do not fit the system or each other, or lie on another device than the system.
+
+    Examples
+    --------
+    >>> from spectac.recon import default_grid
+    >>> from spectac.simulate.scanner import Scanner
+    >>> acquisition = Scanner("tiny", "siemens-lehr", matrix=(4, 8), pixel_mm=8.0, views=8).acquisition("Tc-99m")
+    >>> system = SystemModel(acquisition, default_grid(acquisition))
+    >>> activity = torch.ones(1, *system.image_shape, requires_grad=True)
+    >>> project(activity, torch.zeros_like(activity), system).shape
+    torch.Size([1, 8, 4, 8])
     """
     if activity.shape != mu_per_cm.shape or tuple(activity.shape[1:]) != system.image_shape:
         raise InputError(
@@ -38,9 +65,9 @@ class _Project(torch.autograd.Function):
     def forward(ctx: Any, activity: Tensor, mu_per_cm: Tensor, system: SystemModel) -> Tensor:
         ctx.system = system
         with _same_stream(system):
-            ctx.systems = [system.with_mu(_array(one, system)) for one in mu_per_cm]
+            ctx.systems = [system.with_mu(_array(mu, system)) for mu in mu_per_cm]
             ctx.save_for_backward(activity)
-            counts = [own.forward(_array(one, system)) for own, one in zip(ctx.systems, activity, strict=True)]
+            counts = [model.forward(_array(image, system)) for model, image in zip(ctx.systems, activity, strict=True)]
             return _tensor(counts, activity, system)
 
     @staticmethod
@@ -49,21 +76,20 @@ class _Project(torch.autograd.Function):
         (activity,) = ctx.saved_tensors
         to_activity = to_mu = None
         with _same_stream(ctx.system):
-            residuals = [_array(one, ctx.system) for one in gradients[0]]
+            pairs = [(model, _array(one, ctx.system)) for model, one in zip(ctx.systems, gradients[0], strict=True)]
             if ctx.needs_input_grad[0]:
-                parts = [own.adjoint(one) for own, one in zip(ctx.systems, residuals, strict=True)]
-                to_activity = _tensor(parts, activity, ctx.system)
+                to_activity = _tensor([model.adjoint(residual) for model, residual in pairs], activity, ctx.system)
             if ctx.needs_input_grad[1]:
-                parts = [
-                    own.gradient_mu(_array(image, ctx.system), one)
-                    for own, image, one in zip(ctx.systems, activity, residuals, strict=True)
+                images = [_array(image, ctx.system) for image in activity]
+                slopes = [
+                    model.gradient_mu(image, residual) for (model, residual), image in zip(pairs, images, strict=True)
                 ]
-                to_mu = _tensor(parts, activity, ctx.system)
+                to_mu = _tensor(slopes, activity, ctx.system)
         return to_activity, to_mu, None
 
 
 def _same_stream(system: SystemModel) -> AbstractContextManager[Any]:
-    """The system's work goes to torch's current stream, so that neither waits for the other."""
+    """Context in which the system works on torch's current stream, so that neither waits for the other."""
     if system.device == "cpu":
         return nullcontext()
     stream: AbstractContextManager[Any] = system.xp.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream)

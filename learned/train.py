@@ -1,24 +1,21 @@
-"""`spectac train`: a network from cohorts, on one CPU, one GPU or several nodes (Lightning Fabric).
+"""Training of a network from cohorts, on one CPU, one GPU or several nodes (Lightning Fabric).
 
-Run so far: one CPU, and two processes on one; CUDA and several nodes never.
+Tested on one CPU and with two processes on one CPU; never on CUDA or several nodes.
 
-A run is a function of its configuration and its cohorts: the order of patients, their augmentation and dropout follow
-from (seed, step), so that a run that was killed goes on from its last checkpoint; on a CPU with the same number of
-threads to the same weights, bit for bit (CUDA's gradients of interpolations sum in any order).
-An epoch ends with weights, checkpoint and log in this order: whatever a kill leaves out is written again.
-The weights that are kept are a running mean over the steps, which is less noisy than the last ones.
+A run is a function of its settings and cohorts. The order of patients, their augmentation and dropout follow from
+(seed, step). An interrupted run continues from its last checkpoint. On a CPU with the same number of threads it ends
+with the same weights, bit for bit; CUDA sums gradients of interpolations in any order.
+
+At the end of an epoch weights, checkpoint and log are written in this order, so that an interruption between them loses
+nothing. The weights are a running mean over the steps, which is less noisy than the last ones.
 """
 
-import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -29,11 +26,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from spectac.learned.calibrate import LEAST_PATIENTS, measured_coverage
-from spectac.learned.dataset import Cohort
+from spectac.learned.checkpoint import description, new_state, resume, save_checkpoint
+from spectac.learned.dataset import CohortDataset
+from spectac.learned.doubt_limits import LEAST_PATIENTS, measured_coverage
 from spectac.learned.loss import correction_loss, factor_error, map_loss
-from spectac.learned.network import NetworkSettings, VolumeNetwork
-from spectac.learned.rounds import earlier_round
 from spectac.learned.training_settings import TrainingSettings
 from spectac.learned.weights_file import read_weights, save_weights
 from spectac.recon.errors import InputError
@@ -41,9 +37,13 @@ from spectac.recon.io.atomic import written
 from spectac.recon.kernels.subnormal import subnormals_are_zero
 
 CHECKED_ANGLES_DEG = (0.0, 45.0)
+"""Rotations of the map at which validation compares attenuation factors."""
 
 Report = Callable[[int, int, Mapping[str, float]], None]
+"""Called with (steps done, all steps, measures) after every step."""
+
 Progress = Callable[[int, int], None]
+"""Called with (patients read, all patients)."""
 
 
 # Moments of the optimizer decay where gradients vanish. torch's threads inherit the mode when they begin in here.
@@ -56,79 +56,62 @@ def train(
     on_step: Report | None = None,
     on_load: Progress | None = None,
 ) -> Path:
-    """Train into `output`: weights.safetensors (best validation), checkpoint.ckpt, log.jsonl, TensorBoard's events.
+    """Train a network; returns the path of its weights.
 
-    Cohorts are folders relative to `root`. A checkpoint in `output` is taken up where its settings, its cohorts and the
-    weights that it began with are the same. `on_load` is called with (patients read, all patients) for one cohort after
-    the other, earlier round included; `on_step` after every step. Returns the path of the weights.
-    Raises InputError where a checkpoint belongs to something else, for a device that is not there, for cohorts that are
-    too small, and where the loss is no longer finite.
+    Files in `output`: weights.safetensors (best validation), checkpoint.ckpt, log.jsonl, and TensorBoard's events. A
+    checkpoint there is continued if its settings, cohorts and first weights are the same.
+
+    Parameters
+    ----------
+    settings
+        Settings of the run.
+    root
+        Folder to which the paths in `settings` are relative.
+    output
+        Folder of the run.
+    on_step
+        Called with (steps done, all steps, measures) after every step.
+    on_load
+        Called with (patients read, all patients), for one cohort after the other.
+
+    Raises
+    ------
+    InputError
+        If a checkpoint belongs to another run, a device is missing, cohorts are too small or share patients, or the
+        loss is no longer finite.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> settings = TrainingSettings("no cohort", "no cohort", accelerator="cpu", precision="32-true")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     train(settings, Path(), Path(folder))
+    Traceback (most recent call last):
+    spectac.recon.errors.InputError: no cohort: no shards of a cohort: make one with spectac cohort -o no cohort
     """
     output.mkdir(parents=True, exist_ok=True)
     fabric = _fabric(settings, output)
     if not fabric.is_global_zero:
         on_step = on_load = None
-    corrected = None if settings.first_round is None else earlier_round(root / settings.first_round)
     training, validation = (
-        Cohort(
-            root / folder,
-            target=settings.target,
-            augmented=augmented,
-            seed=settings.seed,
-            corrected=corrected,
-            on_load=on_load,
-        )
+        CohortDataset(root / folder, target=settings.target, augmented=augmented, seed=settings.seed, on_load=on_load)
         for folder, augmented in ((settings.training, True), (settings.validation, False))
     )
     _check_cohorts(training, validation, settings, fabric.world_size)
-    per_epoch = len(training) // settings.batch
-    steps = settings.epochs * per_epoch
-    state = _new_state(fabric, settings, root)
-    about = _about(settings, root, training, validation)
-    checkpoint, weights, log = (output / name for name in ("checkpoint.ckpt", "weights.safetensors", "log.jsonl"))
-    _resume(fabric, checkpoint, state, about)
-    started = time.monotonic() - state["seconds"]
-    saved = time.monotonic()
+    state = new_state(fabric, settings, root)
+    about = description(settings, root, training, validation)
+    resume(fabric, output / "checkpoint.ckpt", state, about)
+    run = _Run(fabric, settings, output, training, validation, about, state, on_step)
     for epoch in range(state["validated"], settings.epochs):
         if state["since_best"] >= settings.patience:
             break
-        training.epoch = epoch
-        order = np.random.default_rng([settings.seed, epoch]).permutation(len(training))
-        state["network"].train()
-        for n in range(state["step"] - epoch * per_epoch, per_epoch):
-            chosen = order[n * settings.batch : (n + 1) * settings.batch][fabric.global_rank :: fabric.world_size]
-            state["loss"] = _step(fabric, state, training, chosen, steps, settings)
-            state["step"] += 1
-            fabric.log("loss", state["loss"], step=state["step"])
-            # Clocks differ, and all devices must take part.
-            if fabric.broadcast(time.monotonic() - saved > 60.0 * settings.checkpoint_minutes):
-                state["seconds"] = time.monotonic() - started
-                _save(fabric, checkpoint, state, about)
-                saved = time.monotonic()
-            if on_step is not None:
-                on_step(state["step"], steps, {"loss": state["loss"], "best": state["best"]})
-        measured: Any = _measured(state, validation, settings) if fabric.is_global_zero else None
-        measured = fabric.broadcast(measured)
-        fabric.log_dict(measured, step=state["step"])
-        better = measured["error"] < state["best"]
-        state["best"] = min(state["best"], measured["error"])
-        state["since_best"] = 0 if better else state["since_best"] + 1
-        state["validated"] = epoch + 1
-        state["seconds"] = time.monotonic() - started
-        seconds = round(state["seconds"])
-        state["log"].append({"epoch": epoch + 1, "loss": state["loss"], **measured, "seconds": seconds})
-        if better and fabric.is_global_zero:
-            save_weights(
-                weights, state["average"], {**about, "epoch": epoch + 1, "validation": measured, "seconds": seconds}
-            )
-        _save(fabric, checkpoint, state, about)
-        saved = time.monotonic()
-        if fabric.is_global_zero:
-            write_log(log, state["log"])
+        run.train_epoch(epoch)
+        run.validate_epoch(epoch)
     # Other devices do not wait for what follows: with a large cohort it takes longer than they may.
     fabric.barrier()
+    weights = output / "weights.safetensors"
     if fabric.is_global_zero:
-        write_log(log, state["log"])
+        write_log(output / "log.jsonl", state["log"])
         finish(weights, root / settings.training, root / settings.validation)
     return weights
 
@@ -140,7 +123,7 @@ def _fabric(settings: TrainingSettings, output: Path) -> Fabric:
             accelerator=settings.accelerator,
             devices=settings.devices,
             num_nodes=settings.nodes,
-            precision=settings.precision,  # type: ignore[arg-type]
+            precision=settings.precision,
             loggers=[TensorBoardLogger(output, name="", version="")],
         )
     except (MisconfigurationException, RuntimeError, ValueError) as error:
@@ -150,7 +133,9 @@ def _fabric(settings: TrainingSettings, output: Path) -> Fabric:
     return fabric
 
 
-def _check_cohorts(training: Cohort, validation: Cohort, settings: TrainingSettings, devices: int) -> None:
+def _check_cohorts(
+    training: CohortDataset, validation: CohortDataset, settings: TrainingSettings, devices: int
+) -> None:
     """InputError, before hours of training, for cohorts that are too small or share patients, and for odd batches."""
     if len(training) < settings.batch or settings.batch % devices:
         raise InputError(
@@ -170,165 +155,216 @@ def _check_cohorts(training: Cohort, validation: Cohort, settings: TrainingSetti
         )
 
 
-def _new_state(fabric: Fabric, settings: TrainingSettings, root: Path) -> dict[str, Any]:
-    """What a checkpoint keeps: network, running mean and optimizer before the first step, and counters."""
-    torch.manual_seed(settings.seed)
-    network: Any = VolumeNetwork(NetworkSettings(settings.target, settings.widths, settings.dropout))
-    if settings.begin_with is not None:
-        begin_with(network, root / settings.begin_with)
-    network = network.to(memory_format=torch.channels_last_3d)
-    average = fabric.to_device(deepcopy(network).requires_grad_(False))
-    optimizer: Any = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    network, optimizer = fabric.setup(network, optimizer)
-    return {
-        "network": network, "average": average, "optimizer": optimizer, "step": 0, "validated": 0,
-        "loss": math.nan, "best": math.inf, "since_best": 0, "seconds": 0.0, "log": [],
-    }  # fmt: skip
+@dataclass(eq=False)
+class _Run:
+    """A run between its checkpoints; `state` is that of checkpoint.new_state."""
 
+    fabric: Fabric
+    settings: TrainingSettings
+    output: Path
+    training: CohortDataset
+    validation: CohortDataset
+    about: Mapping[str, Any]
+    state: dict[str, Any]
+    on_step: Report | None
+    started: float = field(init=False)
+    saved: float = field(init=False)
 
-def _about(settings: TrainingSettings, root: Path, training: Cohort, validation: Cohort) -> dict[str, Any]:
-    """All that the weights follow from, and the devices; not how often checkpoints were written."""
-    files = {"first_round": settings.first_round, "begin_with": settings.begin_with}
-    return {
-        "settings": {name: value for name, value in asdict(settings).items() if name != "checkpoint_minutes"},
-        "training_sha256": training.sha256,
-        "validation_sha256": validation.sha256,
-        "weights_sha256": {
-            name: hashlib.sha256((root / file).read_bytes()).hexdigest()
-            for name, file in files.items()
-            if file is not None
-        },
-        "patients": len(training),
-        "validation_patients": len(validation),
-        "rounds": 1 if settings.first_round is None else 2,
-    }
+    def __post_init__(self) -> None:
+        self.saved = time.monotonic()
+        self.started = self.saved - self.state["seconds"]
 
+    def train_epoch(self, epoch: int) -> None:
+        """All steps of an epoch that are not done yet."""
+        state, settings, fabric = self.state, self.settings, self.fabric
+        per_epoch = len(self.training) // settings.batch
+        steps = settings.epochs * per_epoch
+        self.training.epoch = epoch
+        order = np.random.default_rng([settings.seed, epoch]).permutation(len(self.training))
+        state["network"].train()
+        for n in range(state["step"] - epoch * per_epoch, per_epoch):
+            chosen = order[n * settings.batch : (n + 1) * settings.batch][fabric.global_rank :: fabric.world_size]
+            state["loss"] = self.step(chosen, steps)
+            state["step"] += 1
+            fabric.log("loss", state["loss"], step=state["step"])
+            # Clocks differ, and all devices must take part.
+            if fabric.broadcast(time.monotonic() - self.saved > 60.0 * settings.checkpoint_minutes):
+                self.save()
+            if self.on_step is not None:
+                self.on_step(state["step"], steps, {"loss": state["loss"], "best": state["best"]})
 
-def _save(fabric: Fabric, checkpoint: Path, state: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all: Fabric's own goes through /tmp, which may be another file system."""
-    with written(checkpoint) if fabric.is_global_zero else nullcontext(checkpoint) as path:
-        fabric.save(path, {**state, "about": json.dumps(about)})
+    def validate_epoch(self, epoch: int) -> None:
+        """Errors after an epoch; weights if they are the best, checkpoint and log."""
+        state, settings, fabric = self.state, self.settings, self.fabric
+        measured: Any = None
+        if fabric.is_global_zero:
+            measured = validate(state["average"], self.validation, settings)
+            measured["error_network"] = validate(state["network"].module, self.validation, settings)["error"]
+        measured = fabric.broadcast(measured)
+        fabric.log_dict(measured, step=state["step"])
+        better = measured["error"] < state["best"]
+        state["best"] = min(state["best"], measured["error"])
+        state["since_best"] = 0 if better else state["since_best"] + 1
+        state["validated"] = epoch + 1
+        seconds = round(time.monotonic() - self.started)
+        state["log"].append({"epoch": epoch + 1, "loss": state["loss"], **measured, "seconds": seconds})
+        if better and fabric.is_global_zero:
+            about = {**self.about, "epoch": epoch + 1, "validation": measured, "seconds": seconds}
+            save_weights(self.output / "weights.safetensors", state["average"], about)
+        self.save()
+        if fabric.is_global_zero:
+            write_log(self.output / "log.jsonl", state["log"])
 
+    def save(self) -> None:
+        """Write the checkpoint."""
+        self.saved = time.monotonic()
+        self.state["seconds"] = self.saved - self.started
+        save_checkpoint(self.fabric, self.output / "checkpoint.ckpt", self.state, self.about)
 
-def _resume(fabric: Fabric, checkpoint: Path, state: dict[str, Any], about: Mapping[str, Any]) -> None:
-    """Take up a checkpoint that is there; InputError where it is another run's, before anything is taken from it."""
-    if not checkpoint.exists():
-        return
-    try:
-        held = fabric.load(checkpoint, weights_only=True)
-        known = json.loads(held["about"])
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, UnpicklingError, OSError, EOFError, KeyError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(
-            f"{checkpoint}: no checkpoint of spectac, or damaged ({type(error).__name__}: {reason}): "
-            "delete it to begin again, or give another folder with -o"
-        ) from None
-    if known != json.loads(json.dumps(about)):
-        raise InputError(f"{checkpoint}: belongs to other settings or cohorts: give another folder with -o")
-    fabric.load(checkpoint, state, weights_only=True)
+    def step(self, chosen: Any, steps: int) -> float:
+        """One step of the optimizer and of the running mean; the loss, averaged over devices.
 
-
-def write_log(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Write the log, a line of JSON for every epoch."""
-    with written(path) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
-def finish(weights: Path, training: Path, validation: Path) -> None:
-    """Write into the weights of a map network what its training covered; without that they are not used."""
-    network, about = read_weights(weights)
-    if network.settings.target == "map" and "coverage" not in about:
-        coverage = measured_coverage(network, training, validation)
-        save_weights(weights, network, {**about, "coverage": coverage.to_json()})
-
-
-def _step(
-    fabric: Fabric, state: Mapping[str, Any], training: Cohort, chosen: Any, steps: int, settings: TrainingSettings
-) -> float:
-    """One step of the optimizer, and of the running mean; the loss, averaged over devices.
-
-    Raises InputError where the loss or its gradient is not finite; the weights are then as they were.
-    """
-    network, average, optimizer, step = (state[name] for name in ("network", "average", "optimizer", "step"))
-    items = zip(*(training[int(i)] for i in chosen), strict=True)
-    inputs, targets, water_per_voxel = (fabric.to_device(torch.stack(part)) for part in items)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, steps, settings)
-    # Devices must not drop the same channels.
-    torch.manual_seed(int(np.random.SeedSequence([settings.seed, step, fabric.global_rank]).generate_state(1)[0]))
-    angle = float(np.random.default_rng([settings.seed, step]).uniform(0.0, 90.0))
-    found = network(inputs.contiguous(memory_format=torch.channels_last_3d))
-    if settings.target == "map":
-        loss = map_loss(found, targets, water_per_voxel, angle, settings.loss_weights)
-    else:
-        loss = correction_loss(found, targets)
-    optimizer.zero_grad()
-    fabric.backward(loss)
-    norm: Any = fabric.clip_gradients(network, optimizer, max_norm=1.0, error_if_nonfinite=False)
-    mean_loss = float(fabric.all_reduce(loss.detach(), reduce_op="mean"))  # type: ignore[arg-type]
-    if not (math.isfinite(mean_loss) and math.isfinite(norm)):
-        raise InputError(
-            f"step {step + 1} of {steps}: the loss is {mean_loss:g} and the norm of its gradient {float(norm):g}: "
-            f"lower learning_rate ({settings.learning_rate:g}), and begin again in another folder"
-        )
-    optimizer.step()
-    decay = min(settings.average_decay, (1.0 + step) / (10.0 + step))
-    with torch.no_grad():
-        for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-            mean.lerp_(value.to(mean.dtype), 1.0 - decay)
-    return mean_loss
+        Raises InputError where the loss or its gradient is not finite; the weights are then as they were.
+        """
+        fabric, settings = self.fabric, self.settings
+        network, average, optimizer, step = (self.state[name] for name in ("network", "average", "optimizer", "step"))
+        items = zip(*(self.training[int(i)] for i in chosen), strict=True)
+        inputs, targets, water_per_voxel = (fabric.to_device(torch.stack(part)) for part in items)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, settings)
+        # Devices must not drop the same channels.
+        torch.manual_seed(int(np.random.SeedSequence([settings.seed, step, fabric.global_rank]).generate_state(1)[0]))
+        angle_deg = float(np.random.default_rng([settings.seed, step]).uniform(0.0, 90.0))
+        volumes = network(inputs.contiguous(memory_format=torch.channels_last_3d))
+        if settings.target == "map":
+            loss = map_loss(volumes, targets, water_per_voxel, angle_deg, settings.loss_weights)
+        else:
+            loss = correction_loss(volumes, targets)
+        optimizer.zero_grad()
+        fabric.backward(loss)
+        norm: Any = fabric.clip_gradients(network, optimizer, max_norm=1.0, error_if_nonfinite=False)
+        mean_loss = float(fabric.all_reduce(loss.detach(), reduce_op="mean"))  # type: ignore[arg-type]
+        if not (math.isfinite(mean_loss) and math.isfinite(norm)):
+            raise InputError(
+                f"step {step + 1} of {steps}: the loss is {mean_loss:g} and the norm of its gradient {float(norm):g}: "
+                f"lower learning_rate ({settings.learning_rate:g}), and begin again in another folder"
+            )
+        optimizer.step()
+        decay = min(settings.average_decay, (1.0 + step) / (10.0 + step))
+        with torch.no_grad():
+            for mean, value in zip(average.parameters(), network.parameters(), strict=True):
+                mean.lerp_(value.to(mean.dtype), 1.0 - decay)
+        return mean_loss
 
 
 def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
-    """Linear warm-up, then half a cosine to a hundredth."""
+    """Learning rate of a step: linear warm-up, then half a cosine to a hundredth.
+
+    Parameters
+    ----------
+    step, steps
+        Number of the step from 0, and of all steps.
+    settings
+        Learning rate and warm-up.
+
+    Examples
+    --------
+    >>> learning_rate(49, 1000, TrainingSettings("training", "validation"))
+    0.0005
+    """
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
     share = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
     return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0))))
 
 
-def _measured(state: Mapping[str, Any], validation: Cohort, settings: TrainingSettings) -> dict[str, float]:
-    """Errors of the running mean as it is used, in one round, where there is one also in a second; and of the network.
-
-    The first decides which weights are kept: `error` and `map_error` as `validate` gives them. `error_second` sees the
-    corrected images; `error_network` is that of the last weights instead of their mean.
-    """
-    one_round = validation.without_corrected()
-    measured = validate(state["average"], one_round, settings)
-    if settings.first_round is not None:
-        measured["error_second"] = validate(state["average"], validation, settings)["error"]
-    measured["error_network"] = validate(state["network"].module, one_round, settings)["error"]
-    return measured
-
-
 @torch.no_grad()
-def validate(network: Any, validation: Cohort, settings: TrainingSettings) -> dict[str, float]:
-    """Means over patients: `error`, of mean attenuation factors or of corrections; `map_error`, NMAE in the head."""
+def validate(network: Any, validation: CohortDataset, settings: TrainingSettings) -> dict[str, float]:
+    """Mean errors over the validation patients.
+
+    Parameters
+    ----------
+    network
+        A `VolumeNetwork`; it is left in evaluation mode.
+    validation
+        Validation cohort.
+    settings
+        Target and batch.
+
+    Returns
+    -------
+    dict[str, float]
+        "error": of mean attenuation factors, or of corrections. "map_error", for maps: mean |error| over the mean of
+        the map, inside the head.
+
+    Examples
+    --------
+    >>> from spectac.learned.network import NetworkSettings, VolumeNetwork
+    >>> patient = torch.zeros(4, 16, 16, 16), torch.ones(16, 16, 16), torch.tensor(0.06)
+    >>> network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
+    >>> sorted(validate(network, [patient], TrainingSettings("training", "validation")))
+    ['error', 'map_error']
+    """
     network.eval()
     device = next(network.parameters()).device
-    errors, maps = [], []
+    errors, map_errors = [], []
     for batch in DataLoader(validation, batch_size=settings.batch):
         inputs, targets, water_per_voxel = (part.to(device) for part in batch)
-        found: Tensor = network(inputs)
-        for one, true, water in zip(found, targets, water_per_voxel, strict=True):
+        volumes: Tensor = network(inputs)
+        for volume, truth, water in zip(volumes.split(1), targets.split(1), water_per_voxel.split(1), strict=True):
             if settings.target == "correction":
-                errors.append(float(correction_loss(one[None], true[None])))
+                errors.append(float(correction_loss(volume, truth)))
                 continue
-            head = true > 0.5
-            maps.append(float((one - true)[head].abs().mean() / true[head].mean()))
-            parts = [factor_error(one[None], true[None], water[None], angle) for angle in CHECKED_ANGLES_DEG]
+            head = truth > 0.5
+            map_errors.append(float((volume - truth)[head].abs().mean() / truth[head].mean()))
+            parts = [factor_error(volume, truth, water, angle) for angle in CHECKED_ANGLES_DEG]
             errors.append(float(torch.stack(parts).mean()))
-    return {"error": float(np.mean(errors)), **({"map_error": float(np.mean(maps))} if maps else {})}
+    return {"error": float(np.mean(errors)), **({"map_error": float(np.mean(map_errors))} if map_errors else {})}
 
 
-def begin_with(network: VolumeNetwork, path: Path) -> None:
-    """Put the weights of a file into a network of the same target and widths; InputError for another one."""
-    given, _ = read_weights(path)
-    there, wanted = (f"a {one.settings.target} with widths {list(one.settings.widths)}" for one in (given, network))
-    if there != wanted:
-        raise InputError(f"{path}: begin_with needs weights of {wanted}, these are of {there}")
-    network.load_state_dict(given.state_dict())
+def write_log(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    r"""Write the log: one line of JSON per epoch.
+
+    Parameters
+    ----------
+    path
+        File of the log.
+    lines
+        Plain values of each epoch.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_log(Path(folder) / "log.jsonl", [{"epoch": 1}])
+    ...     (Path(folder) / "log.jsonl").read_text()
+    '{"epoch": 1}\n'
+    """
+    with written(path) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def finish(weights: Path, training: Path, validation: Path) -> None:
+    """Add the coverage to the weights of a map network, without which predicting refuses them.
+
+    Parameters
+    ----------
+    weights
+        Safetensors file, which is replaced.
+    training, validation
+        Folders of the two cohorts.
+
+    Raises
+    ------
+    InputError
+        If too few validation patients show a head.
+
+    Examples
+    --------
+    >>> from spectac.learned.estimate import shipped_weights
+    >>> finish(shipped_weights(), Path("not needed"), Path("not needed"))
+    """
+    network, about = read_weights(weights)
+    if network.settings.target == "map" and "coverage" not in about:
+        coverage = measured_coverage(network, training, validation)
+        save_weights(weights, network, {**about, "coverage": coverage.to_json()})

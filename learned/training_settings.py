@@ -1,100 +1,134 @@
-"""The configuration of a training run, a TOML file."""
+"""Configuration of a training run, a TOML file."""
 
-import math
 import tomllib
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from spectac.recon.errors import InputError
 
-PRECISIONS = ("32-true", "bf16-mixed")
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+Text = Annotated[str, Field(description="a text")]
+Count = Annotated[int, Field(ge=1, description="a whole number, at least 1")]
+Natural = Annotated[int, Field(ge=0, description="a whole number that is not negative")]
+Share = Annotated[float, Field(ge=0, lt=1, description="a number in [0, 1)")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number that is not negative")]
+Width = Annotated[int, Field(ge=8, multiple_of=8)]
+Widths = Annotated[
+    tuple[Width, ...],
+    Field(
+        min_length=2,
+        max_length=5,
+        description="2 to 5 widths (64 voxels can be halved so often), multiples of 8 (groups of the normalisation)",
+    ),
+]
+LossWeights = Annotated[
+    tuple[NotNegative, NotNegative, NotNegative], Field(description="3 numbers, none of them negative")
+]
+Target = Annotated[Literal["map", "correction"], Field(description="map or correction")]
+Precision = Annotated[Literal["32-true", "bf16-mixed"], Field(description="one of 32-true, bf16-mixed")]
+Accelerator = Annotated[
+    Literal["auto", "cpu", "gpu", "cuda", "mps"], Field(description="one of auto, cpu, gpu, cuda, mps")
+]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid", "strict": True})
 class TrainingSettings:
-    """What `spectac train` reads: two cohorts' folders, the network, the optimizer, the devices.
+    """Settings of `spectac train`; values outside of their range raise a ValueError.
 
-    `target` is "map" or "correction" (image-to-image, the baseline); `first_round` names weights whose corrected images
-    the network sees as well, which lets it be used for a second round; `begin_with` weights to start from.
-    `loss_weights` are those of loss.map_loss; `average_decay` that of the running mean of the weights.
+    Parameters
+    ----------
+    training, validation
+        Folders of the two cohorts.
+    target
+        Output of the network: "map", or "correction" (image-to-image, the baseline).
+    begin_with
+        Weights file to start from; None: random weights.
+    widths, dropout
+        See `network.NetworkSettings`.
+    epochs
+        Number of epochs.
+    batch
+        Patients per step, over all devices.
+    learning_rate
+        Learning rate after the warm-up.
+    weight_decay
+        Weight decay of AdamW.
+    warmup_steps
+        Steps over which the learning rate rises.
+    average_decay
+        Decay per step of the running mean of the weights.
+    patience
+        Epochs without a better validation after which training stops.
+    loss_weights
+        Weights of the three terms of `loss.map_loss`.
+    seed
+        Seed of weights, order, augmentation and dropout.
+    checkpoint_minutes
+        Least time between checkpoints within an epoch.
+    precision, accelerator, devices, nodes
+        See Lightning Fabric.
+
+    Examples
+    --------
+    >>> TrainingSettings("cohorts/training", "cohorts/validation", epochs=3).widths
+    (32, 64, 96, 128)
     """
 
-    training: str
-    validation: str
-    target: str = "map"
-    first_round: str | None = None
-    begin_with: str | None = None
-    widths: tuple[int, ...] = (32, 64, 96, 128)
-    dropout: float = 0.1
-    epochs: int = 30
-    batch: int = 4
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup_steps: int = 100
-    average_decay: float = 0.998
-    patience: int = 10
-    loss_weights: tuple[float, float, float] = (1.0, 0.5, 4.0)
-    seed: int = 1
-    checkpoint_minutes: float = 5.0
-    precision: str = "bf16-mixed"
-    accelerator: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-
-    def __post_init__(self) -> None:
-        if self.target not in ("map", "correction"):
-            raise InputError(f"target is map or correction, not {self.target!r}")
-        if any(width % 8 or width < 8 for width in self.widths):
-            raise InputError(f"widths must be multiples of 8, for the groups of the normalisation; got {self.widths}")
-        if not 2 <= len(self.widths) <= 5:
-            raise InputError(f"2 to 5 widths, for 64 voxels can be halved so often; got {len(self.widths)}")
-        for name in ("epochs", "batch", "patience", "devices", "nodes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("dropout", "average_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        for name in ("weight_decay", "warmup_steps", "checkpoint_minutes", "seed"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if len(self.loss_weights) != 3 or not all(0 <= weight < math.inf for weight in self.loss_weights):
-            raise InputError(f"loss_weights are 3 numbers, none negative; got {self.loss_weights}")
-        for name, known in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
-            if getattr(self, name) not in known:
-                raise InputError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")
+    training: Text
+    validation: Text
+    target: Target = "map"
+    begin_with: Text | None = None
+    widths: Widths = (32, 64, 96, 128)
+    dropout: Share = 0.1
+    epochs: Count = 30
+    batch: Count = 4
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 1e-4
+    warmup_steps: Natural = 100
+    average_decay: Share = 0.998
+    patience: Count = 10
+    loss_weights: LossWeights = (1.0, 0.5, 4.0)
+    seed: Natural = 1
+    checkpoint_minutes: NotNegative = 5.0
+    precision: Precision = "bf16-mixed"
+    accelerator: Accelerator = "auto"
+    devices: Count = 1
+    nodes: Count = 1
 
     @classmethod
     def read(cls, path: Path) -> "TrainingSettings":
-        """Settings from a TOML file; InputError for unknown keys, wrong types and values that cannot be."""
+        """Settings from a TOML file.
+
+        Parameters
+        ----------
+        path
+            TOML file with the fields as keys.
+
+        Raises
+        ------
+        InputError
+            If the file is no TOML, or a key is unknown, missing or has a value that it cannot have.
+
+        Examples
+        --------
+        >>> from spectac.learned.estimate import shipped_weights
+        >>> TrainingSettings.read(shipped_weights().with_name("map.toml")).epochs
+        22
+        """
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not a TOML file: {error}") from None
-        known = {field.name: field.type for field in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
+        known = cls.__pydantic_fields__
+        if unknown := sorted(set(values) - set(known)):
             raise InputError(f"{path}: unknown key {', '.join(unknown)}; known keys: {', '.join(sorted(known))}")
-        missing = sorted({"training", "validation"} - set(values))
-        if missing:
+        if missing := sorted({"training", "validation"} - set(values)):
             raise InputError(f"{path}: {' and '.join(missing)} missing: name the folders of two cohorts")
-        for key, value in values.items():
-            if not _fits(value, str(known[key])):
-                raise InputError(f"{path}: {key} = {value!r} has the wrong type, it needs {known[key]}")
-        given: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in values.items()}
-        return cls(**given)
-
-
-def _fits(value: object, wanted: object) -> bool:
-    """True where a TOML value can be a field of that type."""
-    text = str(wanted)
-    if "tuple" in text:
-        kinds = (int,) if "int" in text else (int, float)
-        return isinstance(value, list) and all(isinstance(n, kinds) and not isinstance(n, bool) for n in value)
-    if "str" in text:
-        return isinstance(value, str)
-    kinds = (int,) if "int" in text else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool)
+        try:
+            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        except ValidationError as error:
+            key = str(error.errors()[0]["loc"][0])
+            raise InputError(f"{path}: {key} = {values[key]!r}, it needs {known[key].description}") from None

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors in half precision, with the training that they came from as metadata. Never pickle."""
+"""Weights on disk: safetensors in half precision, with a description of their training as metadata. Never pickle."""
 
 import json
 from collections.abc import Mapping
@@ -9,24 +9,63 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from spectac.learned.inputs import CHANNELS
 from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
 
-FORMAT = "spectac-network 1"
+FORMAT = "spectac-network 2"
+"""Format 1 had two input channels more, for the image that an earlier map had corrected."""
 
 
 def save_weights(path: Path, network: torch.nn.Module, about: Mapping[str, Any]) -> None:
-    """Write a network's weights and what they came from; `about` holds the training's "settings"."""
-    plain = {name: t.detach().cpu().to(torch.float16).contiguous() for name, t in network.state_dict().items()}
+    """Write the weights of a network in half precision, with a description of their training.
+
+    Parameters
+    ----------
+    path
+        Safetensors file.
+    network
+        A `VolumeNetwork`, or a copy of one.
+    about
+        Plain values for JSON; "settings" must hold the network's target, widths and dropout.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from dataclasses import asdict
+    >>> network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "weights.safetensors"
+    ...     save_weights(path, network, {"settings": asdict(network.settings), "epoch": 3})
+    ...     read_weights(path)[1]["epoch"]
+    3
+    """
+    halves = {name: t.detach().cpu().to(torch.float16).contiguous() for name, t in network.state_dict().items()}
+    metadata = {"format": FORMAT, "channels": json.dumps(CHANNELS), "about": json.dumps(about)}
     with written(path) as temporary:
-        save_file(plain, temporary, metadata={"format": FORMAT, "about": json.dumps(about)})
+        save_file(halves, temporary, metadata=metadata)
 
 
 def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
-    """Network in evaluation mode, and what is known of its training.
+    """Network of a weights file in evaluation mode, and the description of its training.
 
-    Raises InputError where the file is missing, damaged, or holds something else.
+    Parameters
+    ----------
+    path
+        Safetensors file from `save_weights`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, of another format, or holds something else.
+
+    Examples
+    --------
+    >>> from spectac.learned.estimate import shipped_weights
+    >>> network, about = read_weights(shipped_weights())
+    >>> network.settings.widths, about["patients"]
+    ((24, 48, 96, 128), 1024)
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -35,13 +74,16 @@ def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as weights (safetensors): {error}") from None
     if metadata.get("format") != FORMAT:
-        raise InputError(f"{path}: format {metadata.get('format')!r}, this spectac reads {FORMAT!r}")
+        raise InputError(
+            f"{path}: format {metadata.get('format')!r}, this spectac reads {FORMAT!r} with the input channels "
+            f"{', '.join(CHANNELS)}: train it again with spectac train, or use the shipped weights"
+        )
     try:
-        about = json.loads(metadata["about"])
-        asked = about["settings"]
-        network = VolumeNetwork(NetworkSettings(asked["target"], tuple(asked["widths"]), asked["dropout"]))
-        if asked["target"] not in LARGEST:
-            raise KeyError(asked["target"])
+        about, channels = json.loads(metadata["about"]), json.loads(metadata["channels"])
+        settings = about["settings"]
+        if channels != list(CHANNELS) or settings["target"] not in LARGEST:
+            raise ValueError(f"channels {channels}, target {settings['target']}")
+        network = VolumeNetwork(NetworkSettings(settings["target"], tuple(settings["widths"]), settings["dropout"]))
         network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: the weights do not fit their description: {error!r}") from None

@@ -1,25 +1,49 @@
-"""Attenuation models: each is given a solver ("reconstruct with this map") and returns the corrected result."""
+"""Attenuation models: each gets a solver ("reconstruct with this map") and returns the corrected result."""
 
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from spectac.recon.contour import Outline, head_outline
-from spectac.recon.ct_cut import beside_slices, covered_on, filled_sides, sides_of, within_slices
+from spectac.recon.ct import BLUR_FWHM_MM, coarse_factors, covered_on, mu_map
+from spectac.recon.ct_cut import SOFT_TISSUE_SHARE, continued, filled_sides, sides_of, within_slices
+from spectac.recon.ct_register import register
 from spectac.recon.errors import InputError
 from spectac.recon.map_check import check_values, ct_notes, energy_notes, is_narrow_beam
+from spectac.recon.orbit_check import check_map_radius
 from spectac.recon.patient import doubts
 from spectac.recon.resample import on_field, resample
 from spectac.recon.scatter import photopeak_index, window_below
-from spectac.recon.system import SystemModel, check_radius
+from spectac.recon.system import SystemModel
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
 
+WATER_SHARE, BROAD_WATER_SHARE = 0.976, 0.78
+"""Uniform coefficient of a head over that of water, with scatter correction and without (broad beam)."""
+FEWEST_COVERED = 0.02
+"""A map that covers less than this share of the activity is refused."""
+WELL_COVERED = 0.9
+"""A map that covers less than this share of the activity gets a note."""
+VISIBLE_SHARE = 1e-6
+"""Share of the largest sensitivity below which no view sees a voxel."""
+
+NARROW_BEAM = (
+    "a narrow-beam map without scatter correction over-corrects a head by a fifth to a half where the projections "
+    "hold scatter: give scatter windows, or a broad-beam map"
+)
+
 
 class Solver(Protocol):
-    """All that a model may ask for; `reconstruct` builds one from the user's settings."""
+    """All that a model may ask for. `reconstruct` builds one from the user's settings.
+
+    Examples
+    --------
+    A model that reconstructs without a map:
+
+    >>> def correct(solver: Solver) -> Result:
+    ...     return Result(solver(None))
+    """
 
     @property
     def study(self) -> Study:
@@ -35,7 +59,7 @@ class Solver(Protocol):
 
     @property
     def energy_kev(self) -> float:
-        """Energy of the imaged line."""
+        """Energy of the imaged line in keV."""
 
     @property
     def scatter_corrected(self) -> bool:
@@ -55,7 +79,16 @@ class Solver(Protocol):
 
 
 class AttenuationModel(Protocol):
-    """What `reconstruct` takes as `attenuation`; a plug-in provides one through its entry point's build()."""
+    """What `reconstruct` takes as `attenuation`. A plug-in provides one through its entry point's build().
+
+    Examples
+    --------
+    >>> class Uncorrected:
+    ...     name = "uncorrected"
+    ...
+    ...     def correct(self, solver: Solver) -> Result:
+    ...         return Result(solver(None))
+    """
 
     @property
     def name(self) -> str:
@@ -66,16 +99,53 @@ class AttenuationModel(Protocol):
 
 
 def default_mu_per_cm(energy_kev: float, scatter_corrected: bool) -> float:
-    """Uniform attenuation coefficient of a head in 1/cm.
+    """Uniform attenuation coefficient of a head.
 
-    With scatter correction 0.976 of water, without 0.78 of water (broad beam): 0.150 and 0.120 for Tc-99m, 0.144 and
-    0.115 for I-123, amid the values in use (0.143-0.15 with scatter correction, 0.11-0.12 without).
+    With scatter correction it is 0.976 of water, without 0.78 of water (broad beam): 0.150 and 0.120 for Tc-99m, 0.144
+    and 0.115 for I-123. Values in use are 0.143-0.15 with scatter correction and 0.11-0.12 without.
+
+    Parameters
+    ----------
+    energy_kev
+        Energy of the photons in keV.
+    scatter_corrected
+        Whether scatter is corrected.
+
+    Returns
+    -------
+    float
+        Coefficient in 1/cm.
+
+    Examples
+    --------
+    >>> round(default_mu_per_cm(140.511, scatter_corrected=True), 3)
+    0.15
     """
-    return (0.976 if scatter_corrected else 0.78) * water_per_cm(energy_kev)
+    return (WATER_SHARE if scatter_corrected else BROAD_WATER_SHARE) * water_per_cm(energy_kev)
 
 
 def map_on_grid(mu: MuMap, grid: Grid) -> MuMap:
-    """Map averaged over the voxels of `grid`; the same map where it lies there already."""
+    """Map averaged over the voxels of a grid.
+
+    Parameters
+    ----------
+    mu
+        Map on any grid.
+    grid
+        Wanted grid.
+
+    Returns
+    -------
+    MuMap
+        Map on `grid`; the same map where it lies there already.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (-6.0, -6.0, 0.0))
+    >>> mu = MuMap(np.full(grid.shape, 0.15), grid, 140.5)
+    >>> map_on_grid(mu, grid) is mu
+    True
+    """
     if mu.grid.same_as(grid):
         return mu
     return MuMap(np.maximum(resample(mu.per_cm, mu.grid, grid), 0.0), grid, mu.energy_kev)
@@ -83,7 +153,18 @@ def map_on_grid(mu: MuMap, grid: Grid) -> MuMap:
 
 @dataclass(frozen=True)
 class NoAttenuation:
-    """No correction."""
+    """Reconstruction without attenuation correction.
+
+    Parameters
+    ----------
+    name
+        Name for file headers and records.
+
+    Examples
+    --------
+    >>> NoAttenuation().name
+    'none'
+    """
 
     name: str = "none"
 
@@ -94,10 +175,25 @@ class NoAttenuation:
 
 @dataclass(frozen=True, eq=False)
 class GivenMap:
-    """A mu-map that the user brings; it is resampled to the grid and never blurred.
+    """Reconstruction with a given mu-map, which is resampled to the grid and never blurred.
 
-    Refused where its values cannot be 1/cm of a body, or where it lies beside the activity; a note tells where its soft
-    tissue is not water's at its energy. `placed`: it was put around the rotation axis, wherever that lies.
+    A map is refused where its values cannot be 1/cm of a body, or where it lies beside the activity. A note tells where
+    its soft tissue is not that of water at its energy.
+
+    Parameters
+    ----------
+    mu
+        Map.
+    name
+        Name for file headers and records.
+    placed
+        The map was put around the rotation axis, wherever that lies.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (-6.0, -6.0, 0.0))
+    >>> GivenMap(MuMap(np.full(grid.shape, 0.15), grid, 140.5)).name
+    'map'
     """
 
     mu: MuMap
@@ -108,21 +204,15 @@ class GivenMap:
         """Reconstruction with the map in the projector."""
         check_values(self.mu)
         notes = energy_notes(self.mu, solver.scatter_corrected)
-        notes += _check_place(self.mu, solver, placed=self.placed)
+        notes += _place_notes(self.mu, solver, placed=self.placed)
         if not solver.scatter_corrected and is_narrow_beam(self.mu):
             notes.append(NARROW_BEAM)
         mu = map_on_grid(self.mu, solver.grid)
         return Result(solver(mu), mu=mu, notes=tuple(notes))
 
 
-NARROW_BEAM = (
-    "a narrow-beam map without scatter correction over-corrects a head by a fifth to a half where the projections "
-    "hold scatter: give scatter windows, or a broad-beam map"
-)
-
-
-def _check_place(mu: MuMap, solver: Solver, *, placed: bool = False) -> list[str]:
-    """Notes on how much of the activity the map covers; refuse a map that lies beside it.
+def _place_notes(mu: MuMap, solver: Solver, *, placed: bool) -> list[str]:
+    """Notes on how much of the activity the map covers; InputError for a map that lies beside it.
 
     `placed`: the position needs no note about an unknown axis.
     """
@@ -130,13 +220,13 @@ def _check_place(mu: MuMap, solver: Solver, *, placed: bool = False) -> list[str
     active = preview.values > 0.2 * np.percentile(preview.values, 99)
     covered = map_on_grid(mu, preview.grid).per_cm > 0.1 * mu.per_cm.max()
     share = float(preview.values[active & covered].sum() / max(preview.values[active].sum(), 1e-30))
-    if share < 0.02:
+    if share < FEWEST_COVERED:
         raise InputError(
             f"the mu-map covers {share:.0%} of the activity: it belongs to another patient or another position; "
             "the map's affine must place it in the study's millimetres"
         )
     notes = []
-    if share < 0.9:
+    if share < WELL_COVERED:
         notes.append(f"the mu-map covers only {share:.0%} of the activity: what lies outside is taken as air")
     if solver.study.acquisition.axis_lps_mm is None and not placed:
         notes.append(
@@ -147,10 +237,24 @@ def _check_place(mu: MuMap, solver: Solver, *, placed: bool = False) -> list[str
 
 @dataclass(frozen=True)
 class MapFile:
-    """A mu-map in 1/cm: NIfTI, an Interfile image, a DICOM NM reconstruction, or a folder that holds one of them.
+    """Reconstruction with the mu-map of a file.
 
-    `energy_kev`: the map's photon energy; None: what the file says, else the photopeak's. A map of another energy is
-    converted. NIfTI and DICOM are placed by their affine, Interfile around the rotation axis (docs/formats.md).
+    NIfTI and DICOM are placed by their affine, Interfile around the rotation axis (docs/formats.md).
+
+    Parameters
+    ----------
+    path
+        NIfTI file, Interfile image or DICOM NM reconstruction in 1/cm, or a folder that holds one of them.
+    energy_kev
+        Energy of the map's photons in keV; None: that of the file, else the photopeak's. A map of another energy than
+        the photopeak's is converted.
+    name
+        Name for file headers and records.
+
+    Examples
+    --------
+    >>> MapFile("mu.nii.gz", energy_kev=140.5).name
+    'map'
     """
 
     path: str
@@ -168,23 +272,42 @@ class MapFile:
         return replace(result, notes=(*read.notes, *persons, *result.notes))
 
 
-CONTINUED_MM = 20.0
-"""How far the CT's last slice is continued into the head that SPECT shows beyond it: a miss of the scan's length."""
-
-
 @dataclass(frozen=True)
 class CTMap:
-    """The mu-map of a CT series: `path` a folder or file, `series` its number or UID where the folder holds several.
+    """Reconstruction with the mu-map of a CT series.
 
-    Where CT and SPECT do not share a known frame of reference the CT head is registered to the uncorrected SPECT,
-    unless `assume_aligned`. Where the CT ends inside the head its last slice is continued for up to 20 mm; beyond that
-    `extend` fills the head's outline with soft tissue, else the CT is refused. Where it is cut at its sides `extend`
-    fills as well, else a note tells, beyond 20 mm a refusal. `tube_voltage_kv` replaces the files' KVP.
+    Where CT and SPECT do not share a known frame of reference, the head of the CT is registered to the uncorrected
+    SPECT. Where the CT ends inside the head, its last slice is continued for up to 20 mm. What lies beyond that, or
+    beyond its sides, is filled with soft tissue (`extend`) or refused; less than 20 mm beyond the sides get a note.
+
+    Parameters
+    ----------
+    path
+        Folder or file of the CT.
+    series
+        Number or UID of the series where the folder holds several.
+    blur_fwhm_mm
+        FWHM in mm of the Gaussian that brings the map to the resolution of SPECT; 0: none.
+    remove_table
+        Set everything but the body to air.
+    extend
+        Fill the part of the head that the CT does not cover with soft tissue.
+    assume_aligned
+        Do not register.
+    tube_voltage_kv
+        Tube voltage in kV in place of that in the files.
+    name
+        Name for file headers and records.
+
+    Examples
+    --------
+    >>> CTMap("ct", extend=True).blur_fwhm_mm
+    8.0
     """
 
     path: str
     series: str | None = None
-    blur_fwhm_mm: float = 8.0
+    blur_fwhm_mm: float = BLUR_FWHM_MM
     remove_table: bool = False
     extend: bool = False
     assume_aligned: bool = False
@@ -193,7 +316,6 @@ class CTMap:
 
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the CT's map in the projector."""
-        from spectac.recon.ct import coarse_factors, mu_map, register
         from spectac.recon.io.dicom.ct import read_series
 
         volume = read_series(self.path, series=self.series, tube_voltage_kv=self.tube_voltage_kv)
@@ -202,85 +324,66 @@ class CTMap:
         notes = [*volume.warnings, *ct_notes(mu)]
         notes += doubts(solver.study.patient, volume.patient, "the CT and the projections")
         acquisition = solver.study.acquisition
-        known = acquisition.axis_lps_mm is not None and acquisition.frame_of_reference_uid is not None
-        if known and acquisition.frame_of_reference_uid == volume.frame_of_reference_uid:
+        uid = None if acquisition.axis_lps_mm is None else acquisition.frame_of_reference_uid
+        if uid is not None and uid == volume.frame_of_reference_uid:
             notes.append("CT and SPECT share their frame of reference: the CT was taken where its headers place it")
         elif self.assume_aligned:
             notes.append("CT and SPECT do not share a known frame of reference: assumed to be aligned, as asked")
         else:
             shift = register(volume, solver.preview())
             mu = shift.moved(mu)
+            centre = ", ".join(f"{value:.1f}" for value in shift.centre_mm)
             notes.append(
-                f"CT and SPECT do not share a known frame of reference: the CT was registered, {shift}, about "
-                + "({:.1f}, {:.1f}, {:.1f}) mm".format(*shift.centre_mm)
+                "CT and SPECT do not share a known frame of reference: the CT was registered, "
+                f"{shift}, about ({centre}) mm"
             )
             notes += [text for text in (shift.warning, *shift.warnings) if text]
         mu, added = self._over_the_head(mu, covered, solver)
-        notes += [*added, *_check_place(mu, solver, placed=True)]
+        notes += [*added, *_place_notes(mu, solver, placed=True)]
         if not solver.scatter_corrected:
             notes.append(NARROW_BEAM)
         return Result(solver(mu), mu=mu, notes=tuple(notes))
 
     def _over_the_head(self, mu: MuMap, covered: Array | None, solver: Solver) -> tuple[MuMap, list[str]]:
-        """Map on the solver's grid, carried on into the part of the head that the CT does not reach, and notes."""
+        """Map on the solver's grid, completed where the CT does not reach the head, and notes."""
         grid = solver.grid
         # A voxel that the CT covers in part is diluted with the air outside of it: it counts as not reached.
         reached = resample(np.ones(mu.grid.shape, np.float32), mu.grid, grid) > 0.99
         if not reached.any():
             raise InputError("the CT lies beside the reconstructed field: check the frames of reference")
         outline = head_outline(solver.preview())
-        seen = (solver.projections.counts.sum(axis=(0, 2)) > 0)[:, None, None]
-        head = resample(outline.mask, outline.grid, grid) * seen
+        measured = (solver.projections.counts.sum(axis=(0, 2)) > 0)[:, None, None]
+        head = resample(outline.mask, outline.grid, grid) * measured
         water = water_per_cm(mu.energy_kev)
+        soft = SOFT_TISSUE_SHARE * water
         sides = sides_of(mu, covered, water, head, grid)
         per_cm, notes = map_on_grid(mu, grid).per_cm.copy(), []
-        soft = 1.05 * water
         if sides.cut:
-            cut = f"the CT is cut at its sides by {sides.end}: the head in the SPECT reaches {sides.beyond_mm:.0f} mm"
+            notes.append(sides.note(soft, extend=self.extend))
             if self.extend:
                 between = within_slices(mu.grid, grid)
                 per_cm[between] = filled_sides(mu, sides, self.blur_fwhm_mm, soft, head, grid)[between]
-                notes.append(f"{cut} beyond, which was filled with soft tissue ({soft:.3f} /cm), as asked")
-            elif sides.beyond_mm > CONTINUED_MM:
-                raise InputError(f"{cut} beyond: --extend-ct fills the rest of the head's outline with soft tissue")
-            else:
-                notes.append(f"{cut} beyond, where air was assumed: --extend-ct fills it with soft tissue")
-        missing = (head > 0.5) & ~reached & ~beside_slices(mu.grid, grid)
-        if missing.any():
-            notes.append(_carried_on(per_cm, missing, reached, grid, np.float32(soft) * head, self.extend))
-        return MuMap(per_cm, grid, mu.energy_kev), notes
-
-
-def _carried_on(per_cm: Array, missing: Array, reached: Array, grid: Grid, soft_per_cm: Array, extend: bool) -> str:
-    """Fill a map (z, y, x), in place, beyond the CT's first and last slice; the note about it.
-
-    Decided for every column of voxels by itself, for a tilted CT ends at another height in each.
-    """
-    length_mm = int(missing.sum(axis=0).max()) * grid.voxel_mm[0]
-    if length_mm <= CONTINUED_MM:
-        # In plane a step costs so much that the nearest covered voxel is the one above or below.
-        nearest = distance_transform_edt(
-            ~reached, sampling=(1.0, 1e6, 1e6), return_distances=False, return_indices=True
-        )
-        per_cm[missing] = per_cm[tuple(index[missing] for index in nearest)]
-        return f"the CT ends up to {length_mm:.0f} mm inside the head: its last slice was continued"
-    if not extend:
-        raise InputError(
-            f"the CT ends {length_mm:.0f} mm inside the head that the SPECT shows: --extend-ct fills the rest of the "
-            "head's outline with soft tissue"
-        )
-    per_cm[missing] = soft_per_cm[missing]
-    return (
-        f"the CT ends {length_mm:.0f} mm inside the head: the rest of the outline was filled with soft tissue "
-        f"({soft_per_cm.max():.3f} /cm), as asked"
-    )
+        per_cm, ends = continued(MuMap(per_cm, grid, mu.energy_kev), mu.grid, reached, head, extend=self.extend)
+        return MuMap(per_cm, grid, mu.energy_kev), [*notes, *ends]
 
 
 @dataclass(frozen=True, eq=False)
 class UniformMap:
-    """One coefficient inside the head's outline, in the projector.
+    """Reconstruction with one coefficient inside the head's outline.
 
-    `mu_per_cm` defaults by nuclide and scatter correction; `outline` defaults to the one found in the data.
+    Parameters
+    ----------
+    mu_per_cm
+        Coefficient in 1/cm; None: `default_mu_per_cm`.
+    outline
+        Outline of the head; None: that found in the data.
+    name
+        Name for file headers and records.
+
+    Examples
+    --------
+    >>> UniformMap(0.15).name
+    'uniform'
     """
 
     mu_per_cm: float | None = None
@@ -288,7 +391,7 @@ class UniformMap:
     name: str = "uniform"
 
     def correct(self, solver: Solver) -> Result:
-        """Reconstruction with the uniform map."""
+        """Reconstruction with the uniform map in the projector."""
         mu, notes = uniform_map(solver, self.mu_per_cm, self.outline)
         return Result(solver(mu), mu=mu, notes=notes)
 
@@ -297,9 +400,33 @@ class UniformMap:
 class Chang:
     """Chang's correction: the uncorrected image times the inverse mean transmission out of a uniform head.
 
-    Order 0: f1 = C f0, C = 1 / mean over views of exp(-mu l). Order 1 adds C * fbp(p - s - project(C f0, mu)) and
-    reconstructs by filtered backprojection whatever the algorithm, for OSEM cannot take a signed residual.
-    Reference: Chang, IEEE Trans Nucl Sci 1978;25:638-643, doi:10.1109/TNS.1978.4329385.
+    Order 0: f1 = C f0 with C = 1 / mean over views of exp(-mu l). Order 1 adds C * fbp(p - s - project(C f0, mu)) and
+    reconstructs by filtered backprojection whatever the algorithm, because OSEM cannot take a signed residual [1]_.
+
+    Parameters
+    ----------
+    mu_per_cm
+        Coefficient in 1/cm; None: `default_mu_per_cm`.
+    outline
+        Outline of the head; None: that found in the data.
+    order
+        0 or 1.
+    name
+        Name for file headers and records.
+
+    Raises
+    ------
+    InputError
+        For another order.
+
+    References
+    ----------
+    .. [1] Chang, IEEE Trans Nucl Sci 1978;25:638-643, doi:10.1109/TNS.1978.4329385.
+
+    Examples
+    --------
+    >>> Chang(0.12, order=1).name
+    'chang'
     """
 
     mu_per_cm: float | None = None
@@ -324,12 +451,11 @@ class Chang:
             primary = primary - solver.projections.scatter
         uncorrected = solver.fbp(primary)
         first = _scaled(uncorrected, factors)
-        # Without blur: Chang corrects attenuation, and FBP knows no blur that the residual could hold.
+        # Without blur: Chang corrects attenuation alone, and FBP recovers no resolution.
         system = SystemModel(acquisition, mu.grid, mu=mu, energy_kev=mu.energy_kev, resolution=False)
         residual = _scaled(solver.fbp(primary - system.forward(first.values)), factors)
-        corrected = replace(first, values=first.values + residual.values)
         return Result(
-            corrected,
+            replace(first, values=first.values + residual.values),
             mu=mu,
             uncorrected=uncorrected,
             notes=(*notes, "Chang order 1 reconstructs by filtered backprojection"),
@@ -341,24 +467,78 @@ def _scaled(image: Image, factors: Array) -> Image:
 
 
 def chang_factors(acquisition: Acquisition, mu: MuMap) -> Array:
-    """Factors (z, y, x) C = 1 / mean over views of exp(-path to the detector), views weighted by time and decay.
+    """Chang's factors C = 1 / mean over views of exp(-path to the detector), views weighted by time and decay.
 
-    `mu` lies on a grid of the acquisition's pixels. The mean is the ratio of two sensitivities without blur, with and
-    without the map. Where the map is 0, and where no view sees a voxel, the factor is 1.
-    Raises InputError for a map that reaches through the collimator face.
+    The mean is the ratio of two sensitivities without blur, with and without the map.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition with the views.
+    mu
+        Map on a grid of the acquisition's pixels.
+
+    Returns
+    -------
+    Array
+        Factors (z, y, x); 1 where the map is 0 and where no view sees a voxel.
+
+    Raises
+    ------
+    InputError
+        For a map that reaches through the collimator's face.
+
+    Examples
+    --------
+    >>> from spectac.recon import default_grid
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 16), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> per_cm = np.zeros((1, 16, 16))
+    >>> per_cm[0, 8, 8] = 0.15
+    >>> factors = chang_factors(acquisition, MuMap(per_cm, default_grid(acquisition), 140.5))
+    >>> bool(np.isclose(factors[0, 8, 8], np.exp(0.15 * 0.2)))
+    True
     """
     ones = np.ones(acquisition.shape, np.float32)
-    check_radius(acquisition, mu.grid, mu.per_cm > 0.05, "the mu-map")
+    check_map_radius(acquisition, mu)
     plain = SystemModel(acquisition, mu.grid, energy_kev=mu.energy_kev, resolution=False)
     attenuated = plain.with_mu(mu.per_cm)
     seen = plain.adjoint(ones)
     transmitted = attenuated.adjoint(ones)
-    visible = seen > 1e-6 * seen.max()
+    visible = seen > VISIBLE_SHARE * seen.max()
     return np.divide(seen, transmitted, out=np.ones_like(seen), where=visible & (transmitted > 0) & (mu.per_cm > 0))
 
 
 def uniform_map(solver: Solver, mu_per_cm: float | None, outline: Outline | None) -> tuple[MuMap, tuple[str, ...]]:
-    """Uniform map on the solver's grid inside the given or found outline, and notes about how it was made."""
+    """Uniform map inside the head's outline.
+
+    Parameters
+    ----------
+    solver
+        Solver of the study.
+    mu_per_cm
+        Coefficient in 1/cm; None: `default_mu_per_cm`.
+    outline
+        Outline of the head; None: that found in the data.
+
+    Returns
+    -------
+    tuple
+        Map on the solver's grid, and notes on how it was made.
+
+    Raises
+    ------
+    InputError
+        For a coefficient outside 0 to 1 per cm, and where no outline is found.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (-6.0, -6.0, 0.0))
+    >>> solver = SimpleNamespace(grid=grid, energy_kev=140.5, scatter_corrected=True)
+    >>> mu, notes = uniform_map(solver, 0.15, Outline(np.ones(grid.shape), grid))
+    >>> notes
+    ('uniform mu = 0.15 /cm inside the head outline (with scatter correction)',)
+    """
     value = default_mu_per_cm(solver.energy_kev, solver.scatter_corrected) if mu_per_cm is None else mu_per_cm
     if not (np.isfinite(value) and 0 < value < 1):
         raise InputError(f"the uniform attenuation coefficient must lie between 0 and 1 per cm, not {value:g}")

@@ -1,13 +1,12 @@
-"""From counts to activity: a camera's calibration factor from a phantom, and images in kBq/mL by it.
+"""Calibration: a camera's counts per second per kBq from a phantom, and images in kBq/mL by it.
 
-An image in cps/mL holds the counts per second that one head would record, in the photopeak, of the activity in a mL at
-the start of the acquisition, were nothing attenuated or scattered. Divided by the counts per second of 1 kBq it is
-in kBq/mL. That factor belongs to one camera, nuclide, collimator, photopeak window and scatter correction, and is the
-mean of the heads; view times, decay, views and voxels are in the system model and do not enter it.
+An image in cps/mL holds the counts per second of a mL that one head records in the photopeak at the start of the
+acquisition, without attenuation and scatter. Divided by the counts per second of 1 kBq it is in kBq/mL. That factor
+belongs to one camera, nuclide, collimator, photopeak window and scatter correction, and is the mean of the heads. View
+times, decay, views and voxels are part of the system model and do not enter it.
 """
 
 import json
-import math
 import os
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from spectac.recon.checks import check_above_zero
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
 from spectac.recon.nuclides import nuclide as nuclide_by_name
@@ -28,21 +28,43 @@ FORMAT, VERSION = "spectac-calibration", 1
 
 SAME_WINDOW_KEV = 0.5
 """Limits of two energy windows that differ by less than this are the same."""
+MOST_HALF_LIVES = 10.0
+"""Largest time between assay and scan: after it a thousandth of the activity is left, or a date is wrong."""
 
 _NOT_CORRECTED = (
     "the image is not corrected for attenuation, so that its values depend on the depth: reconstruct with "
     "--attenuation, or leave the calibration out"
 )
 
-MOST_HALF_LIVES = 10.0
-"""An assay further away than this (a thousandth of the activity) has a wrong date, or says nothing."""
-
 
 @dataclass(frozen=True)
 class Calibration:
-    """Counts per second of one head per kBq in air, and what it belongs to.
+    """Counts per second of one head per kBq in air, and the camera settings that it belongs to.
 
-    `collimator` by name, `window` the photopeak, `scatter_method` as in Projections, `note` where it is from.
+    Parameters
+    ----------
+    cps_per_kbq
+        Counts per second per kBq.
+    nuclide
+        Name of the nuclide.
+    collimator
+        Name of the collimator.
+    window
+        Photopeak window.
+    scatter_method
+        Scatter correction, as in Projections.
+    note
+        Where the calibration comes from, for readers.
+
+    Raises
+    ------
+    InputError
+        For a factor that is not above 0, an unknown nuclide, and empty names.
+
+    Examples
+    --------
+    >>> Calibration(0.09, "Tc-99m", "ge-lehr", EnergyWindow("peak", 126.0, 154.0), "none").cps_per_kbq
+    0.09
     """
 
     cps_per_kbq: float
@@ -53,17 +75,17 @@ class Calibration:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.cps_per_kbq) and self.cps_per_kbq > 0):
-            raise InputError(f"a calibration needs cps per kBq above 0, got {self.cps_per_kbq}")
+        check_above_zero({"the calibration's cps per kBq": self.cps_per_kbq})
         for what, text in (("collimator", self.collimator), ("scatter method", self.scatter_method)):
             if not text:
                 raise InputError(f"a calibration needs the name of its {what}")
         object.__setattr__(self, "nuclide", nuclide_by_name(self.nuclide).name)
 
     def check(self, study: Study, photopeak: str | None = None) -> None:
-        """InputError where the calibration does not belong to a study: nuclide, collimator, photopeak or view times.
+        """Check that the calibration belongs to a study, by nuclide, collimator, photopeak and view times.
 
-        It needs no image, so that it can be asked before the long work. `photopeak` as in `reconstruct`.
+        No image is needed, so that it can be checked before the reconstruction. `photopeak` is the name of a window, or
+        None, as in `reconstruct`. Raises InputError where it belongs to another study.
         """
         acquisition = study.acquisition
         if acquisition.nuclide != self.nuclide:
@@ -85,9 +107,10 @@ class Calibration:
             raise InputError("kBq/mL needs counts per second, but the study's view times are unknown")
 
     def check_corrections(self, scatter_method: str, attenuation: str | None) -> None:
-        """InputError for an image of another scatter correction, and one without attenuation correction.
+        """Check the corrections of an image.
 
-        As `check` it needs no image. `scatter_method` as in Projections, `attenuation` the model's name.
+        `scatter_method` as in Projections; `attenuation` is the name of the model. Raises InputError for another
+        scatter correction, and without attenuation correction.
         """
         if scatter_method != self.scatter_method:
             raise InputError(
@@ -100,9 +123,8 @@ class Calibration:
     def applied(self, result: Result, study: Study) -> Image:
         """Image of a result in kBq/mL, values / cps_per_kbq, of the activity at the start of the acquisition.
 
-        `result` as `reconstruct` made it from `study`, in cps/mL; the image's history gains a line.
-        Raises InputError as `check`, for an image in another unit, one without attenuation correction and one of
-        another scatter correction.
+        `result` is that of `reconstruct` from `study`, in cps/mL. Raises InputError as `check` and `check_corrections`,
+        and for an image in another unit.
         """
         projections, image = _quantitative(result), result.image
         self.check(study, projections.window)
@@ -122,12 +144,48 @@ def calibrate(
 ) -> Calibration:
     """Calibration from the image of a uniform phantom of known activity.
 
-    `result` as `reconstruct` made it from `study`, in cps/mL, with attenuation correction; `voi` weights (z, y, x) of a
-    volume well inside the phantom, see `cps_per_kbq`; `activity_mbq` in the whole `volume_ml` at the time `assayed`,
-    what stayed in the syringe subtracted. Without scatter correction the factor holds for objects of the phantom's size
-    alone.
-    Raises InputError where start, collimator or view times of the study are unknown, for images that are not
-    quantitative, and for a VOI that is larger than the phantom.
+    Without scatter correction the factor holds for objects of the phantom's size alone.
+
+    Parameters
+    ----------
+    result
+        Result of `reconstruct` from `study`, in cps/mL and with attenuation correction.
+    study
+        Study of the phantom.
+    voi
+        Weights (z, y, x) from 0 to 1 of a volume well inside the phantom (`cps_per_kbq`).
+    activity_mbq
+        Activity in the phantom in MBq, without what stayed in the syringe.
+    volume_ml
+        Volume that holds the activity, in mL.
+    assayed
+        Date and time of the assay.
+
+    Returns
+    -------
+    Calibration
+        Calibration of the study's camera settings.
+
+    Raises
+    ------
+    InputError
+        Where start, collimator or view times of the study are unknown, for images that are not quantitative, and for a
+        VOI that is larger than the phantom.
+
+    Examples
+    --------
+    >>> from spectac.recon import COLLIMATORS, Acquisition, default_grid
+    >>> nine, peak = datetime(2026, 11, 2, 9), EnergyWindow("peak", 126.0, 154.0)
+    >>> acquisition = Acquisition(
+    ...     [0.0], [150.0], (2, 4), (8.0, 8.0), [10.0], "Tc-99m", COLLIMATORS["ge-lehr"], start=nine
+    ... )
+    >>> study = Study(acquisition, (peak,), np.ones((1, 1, 2, 4)))
+    >>> image = Image(np.full((2, 4, 4), 3.0), default_grid(acquisition), "cps/mL")
+    >>> projections = Projections(acquisition, study.counts[0], 140.5, photopeak=peak)
+    >>> result = Result(image, projections=projections, attenuation="chang")
+    >>> voi = np.ones((2, 4, 4))
+    >>> calibrate(result, study, voi, activity_mbq=200.0, volume_ml=5000.0, assayed=nine).cps_per_kbq
+    0.075
     """
     projections, image = _quantitative(result), result.image
     if study.acquisition.start is None:
@@ -147,20 +205,41 @@ def calibrate(
 
 
 def cps_per_kbq(image: Image, voi: Array, kbq_per_ml: float) -> float:
-    """Counts per second of one head per kBq: the mean of an image in cps/mL in a VOI over the true concentration.
+    """Counts per second of one head per kBq: the mean of an image in a VOI over the true concentration.
 
-    `kbq_per_ml` at the start of the acquisition, to which the image is corrected. Between heads of different
-    sensitivity it is their mean, weighted as the views are.
+    Between heads of different sensitivity it is their mean, weighted as the views are.
 
-    Assumes: the activity is uniform within two FWHM of the image around the VOI (some 30 mm), beyond which edges and
-    partial volume do not reach. An image cannot tell: a VOI that touches the phantom's edge gives too small a factor.
-    Raises InputError as `quantify.voi_mean`, for an image that is not in cps/mL, and where nothing or no activity is in
-    the VOI.
+    Assumes: the activity is uniform within two FWHM of the image around the VOI (some 30 mm). An image cannot tell: a
+    VOI that touches the phantom's edge gives too small a factor.
+
+    Parameters
+    ----------
+    image
+        Image in cps/mL.
+    voi
+        Weights (z, y, x) from 0 to 1.
+    kbq_per_ml
+        True concentration at the start of the acquisition.
+
+    Returns
+    -------
+    float
+        Counts per second per kBq.
+
+    Raises
+    ------
+    InputError
+        As `quantify.voi_mean`, for an image in another unit, and where image or concentration hold no activity.
+
+    Examples
+    --------
+    >>> from spectac.recon import Grid
+    >>> grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (-6.0, -6.0, 0.0))
+    >>> cps_per_kbq(Image(np.full(grid.shape, 3.0), grid, "cps/mL"), np.ones(grid.shape), 30.0)
+    0.1
     """
-    if image.unit != "cps/mL":
-        raise InputError(f"a calibration needs an image in cps/mL, this one is in {image.unit}")
-    if not (math.isfinite(kbq_per_ml) and kbq_per_ml > 0):
-        raise InputError(f"a calibration needs an activity concentration above 0 kBq/mL, got {kbq_per_ml}")
+    _check_unit(image)
+    check_above_zero({"the activity concentration in kBq/mL": kbq_per_ml})
     mean = voi_mean(image.values, voi)
     if not mean > 0:
         raise InputError(f"the image's mean in the VOI is {mean:g} cps/mL: it does not lie in the phantom")
@@ -170,14 +249,39 @@ def cps_per_kbq(image: Image, voi: Array, kbq_per_ml: float) -> float:
 def concentration_kbq_per_ml(
     activity_mbq: float, volume_ml: float, assayed: datetime, nuclide: str, start: datetime
 ) -> float:
-    """Concentration in kBq/mL at `start` of an activity measured at the time `assayed`, before or after it.
+    """Concentration in a phantom at the start of the acquisition.
 
-    Raises InputError for activity or volume that is not above 0, for times of which only one has a time zone, and for
-    times more than 10 half-lives apart.
+    Parameters
+    ----------
+    activity_mbq
+        Activity in MBq at the assay.
+    volume_ml
+        Volume in mL.
+    assayed
+        Date and time of the assay, before or after the acquisition.
+    nuclide
+        Name of the nuclide.
+    start
+        Beginning of the acquisition.
+
+    Returns
+    -------
+    float
+        Concentration in kBq/mL.
+
+    Raises
+    ------
+    InputError
+        For activity or volume that is not above 0, for times of which only one has a time zone, and for times more than
+        10 half-lives apart.
+
+    Examples
+    --------
+    >>> nine = datetime(2026, 11, 2, 9)
+    >>> concentration_kbq_per_ml(200.0, 5000.0, nine, "Tc-99m", nine)
+    40.0
     """
-    for what, value in (("an activity in MBq", activity_mbq), ("a volume in mL", volume_ml)):
-        if not (math.isfinite(value) and value > 0):
-            raise InputError(f"a phantom needs {what} above 0, got {value}")
+    check_above_zero({"the phantom's activity in MBq": activity_mbq, "the phantom's volume in mL": volume_ml})
     if (assayed.tzinfo is None) != (start.tzinfo is None):
         without = "the assay's" if assayed.tzinfo is None else "the study's"
         raise InputError(
@@ -195,19 +299,78 @@ def concentration_kbq_per_ml(
 
 
 def decayed(activity: float, nuclide: str, hours: float) -> float:
-    """Activity that is left after so many hours, activity * 2^(-hours / half-life), in its unit; hours may be < 0."""
+    """Activity after a time, activity * 2^(-hours / half-life).
+
+    Parameters
+    ----------
+    activity
+        Activity in any unit.
+    nuclide
+        Name of the nuclide.
+    hours
+        Time in hours; negative for an earlier time.
+
+    Returns
+    -------
+    float
+        Activity in the same unit.
+
+    Examples
+    --------
+    >>> round(decayed(100.0, "Tc-99m", 6.0067), 6)
+    50.0
+    """
     return activity * 2.0 ** (-hours * 3600.0 / nuclide_by_name(nuclide).half_life_s)
 
 
 def write_calibration(path: str | os.PathLike[str], calibration: Calibration) -> None:
-    """Write a calibration as JSON, whole or not at all; every number comes back to the last bit."""
+    """Write a calibration as JSON, whole or not at all; every number comes back to the last bit.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    calibration
+        Calibration.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> calibration = Calibration(0.09, "Tc-99m", "ge-lehr", EnergyWindow("peak", 126.0, 154.0), "none")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_calibration(f"{folder}/camera.json", calibration)
+    ...     read_calibration(f"{folder}/camera.json") == calibration
+    True
+    """
     content = {"format": FORMAT, "version": VERSION, **asdict(calibration)}
     with written(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_calibration(path: str | os.PathLike[str]) -> Calibration:
-    """Calibration from a file of `write_calibration`; InputError for every other file, and for a newer version."""
+    """Calibration of a file.
+
+    Parameters
+    ----------
+    path
+        File of `write_calibration`.
+
+    Returns
+    -------
+    Calibration
+        Calibration.
+
+    Raises
+    ------
+    InputError
+        For any other file, and for a newer version.
+
+    Examples
+    --------
+    >>> read_calibration("no-such-file.json")
+    Traceback (most recent call last):
+    spectac.recon.errors.InputError: no-such-file.json: no such file
+    """
     source = Path(path)
     if not source.is_file():
         raise InputError(f"{path}: no such file")
@@ -221,22 +384,16 @@ def read_calibration(path: str | os.PathLike[str]) -> Calibration:
         raise InputError(f"{path}: version {content.get('version')!r} of calibrations is not known, only {VERSION}")
     try:
         window = _entry(content, "window", dict)
-        return Calibration(
-            _entry(content, "cps_per_kbq", float),
-            _entry(content, "nuclide", str),
-            _entry(content, "collimator", str),
-            EnergyWindow(
-                _entry(window, "name", str), _entry(window, "lower_kev", float), _entry(window, "upper_kev", float)
-            ),
-            _entry(content, "scatter_method", str),
-            _entry(content, "note", str),
-        )
+        names = {key: _entry(content, key, str) for key in ("nuclide", "collimator", "scatter_method", "note")}
+        limits_kev = (_entry(window, key, float) for key in ("lower_kev", "upper_kev"))
+        peak = EnergyWindow(_entry(window, "name", str), *limits_kev)
+        return Calibration(_entry(content, "cps_per_kbq", float), window=peak, **names)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
 def _entry(content: dict[str, Any], key: str, kind: type) -> Any:
-    """Value of a key, a text, number or object as `kind` says; InputError where it is missing or another thing."""
+    """Value of a key, a text, number or object as `kind` says; InputError where it is missing or of another kind."""
     if key not in content:
         raise InputError(f"{key!r} is missing")
     value = content[key]
@@ -257,10 +414,14 @@ def _collimator(study: Study) -> str:
     return study.acquisition.collimator.name
 
 
+def _check_unit(image: Image) -> None:
+    if image.unit != "cps/mL":
+        raise InputError(f"a calibration needs an image in cps/mL, this one is in {image.unit}")
+
+
 def _quantitative(result: Result) -> Projections:
     """Projections of a result; InputError for an image that activity cannot be read from."""
-    if result.image.unit != "cps/mL":
-        raise InputError(f"a calibration needs an image in cps/mL, this one is in {result.image.unit}")
+    _check_unit(result.image)
     if result.projections is None or result.attenuation is None:
         raise InputError(
             "the result does not tell its scatter and attenuation correction: a calibration needs one of reconstruct()"

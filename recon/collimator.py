@@ -1,4 +1,4 @@
-"""Collimators: distance-dependent resolution of real parallel-hole collimators, and its kernels on the pixel grid."""
+"""Collimators: distance-dependent resolution of parallel-hole collimators, and its kernels on the pixel grid."""
 
 import math
 from dataclasses import dataclass
@@ -21,12 +21,40 @@ _HOLE_FACTOR = {"hexagonal": 1.05, "round": 1.0, "square": 1.13}
 
 @dataclass(frozen=True)
 class Collimator:
-    """A parallel-hole collimator on a camera, or a measured line sigma = sigma0 + slope * distance.
+    """Parallel-hole collimator on a camera, or a measured line sigma = sigma0 + slope * distance.
 
-    `hole_mm` is the width flat to flat (round holes: the diameter), `length_mm` the hole length, `septa_mm` the wall of
-    lead, `intrinsic_fwhm_mm` the camera's intrinsic resolution at 140.5 keV, `gap_mm` the way from the collimator's
-    back to the plane of interaction in the crystal. `published_fwhm_mm` is the vendor's system resolution for Tc-99m at
-    10 cm, None where no figure could be found.
+    Parameters
+    ----------
+    name
+        Name by which options and records refer to it.
+    hole_mm
+        Width of the holes flat to flat; diameter of round holes.
+    length_mm
+        Length of the holes.
+    septa_mm
+        Thickness of the lead walls.
+    intrinsic_fwhm_mm
+        Intrinsic resolution of the camera at 140.5 keV.
+    gap_mm
+        Distance from the collimator's back to the plane of interaction in the crystal.
+    hole_shape
+        "hexagonal", "round" or "square".
+    source
+        Where the numbers come from.
+    line
+        Measured (sigma0_mm, slope) in place of holes.
+    published_fwhm_mm
+        Vendor's system resolution for Tc-99m at 10 cm, None where no figure was found.
+
+    Raises
+    ------
+    InputError
+        For sizes that no collimator has.
+
+    Examples
+    --------
+    >>> round(float(COLLIMATORS["ge-lehr"].sigma_mm(100.0, 140.5)), 2)
+    3.19
     """
 
     name: str
@@ -61,11 +89,31 @@ class Collimator:
         return cls(f"psf {sigma0_mm:g}:{slope:g}", 0.0, 0.0, 0.0, 0.0, source="given", line=(sigma0_mm, slope))
 
     def sigma_mm(self, distance_mm: NDArray[np.floating] | float, energy_kev: float) -> NDArray[np.float64]:
-        """Standard deviation of the system's point response, in mm, at distances from the collimator face in mm.
+        """Standard deviation of the system's point response.
 
-        Hexagonal or round holes: sigma^2 = [(d (L + distance + gap)/L)^2 + intrinsic^2 * 140.5/E] / (8 ln 2), with the
-        effective length L = length - 2/mu_lead(E) and d the diameter of the circle that has the hole's area.
-        Reference: H. O. Anger, in Instrumentation in Nuclear Medicine vol. 1, Academic Press 1967, ch. 19.
+        sigma^2 = [(d (L + distance + gap)/L)^2 + intrinsic^2 * 140.5/E] / (8 ln 2), with the effective length
+        L = length - 2/mu_lead(E) and d the diameter of the circle that has the hole's area [1]_.
+
+        Parameters
+        ----------
+        distance_mm
+            Distances from the collimator's face in mm, of any shape.
+        energy_kev
+            Energy of the photons in keV.
+
+        Returns
+        -------
+        Array
+            Standard deviations in mm, of the same shape.
+
+        Raises
+        ------
+        InputError
+            Where the septa are transparent.
+
+        References
+        ----------
+        .. [1] Anger, in Instrumentation in Nuclear Medicine vol. 1, Academic Press 1967, ch. 19.
         """
         distance = np.asarray(distance_mm, dtype=np.float64)
         if self.line is not None:
@@ -80,17 +128,51 @@ class Collimator:
 
 @lru_cache
 def lead_per_cm(energy_kev: float) -> float:
-    """Narrow-beam attenuation coefficient of lead in 1/cm (xraylib, 11.35 g/cm3)."""
+    """Narrow-beam attenuation coefficient of lead (xraylib, 11.35 g/cm3).
+
+    Parameters
+    ----------
+    energy_kev
+        Energy of the photons in keV.
+
+    Returns
+    -------
+    float
+        Coefficient in 1/cm.
+
+    Examples
+    --------
+    >>> round(lead_per_cm(140.5), 1)
+    26.9
+    """
     import xraylib
 
     return float(xraylib.CS_Total(82, energy_kev) * 11.35)
 
 
 def pixel_kernel(sigma_mm: NDArray[np.float64], pixel_mm: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Half of the Gaussian integrated over pixels, for every sigma: (..., widest + 1) weights and (...) half-widths.
+    """Half kernels of Gaussians integrated over pixels.
 
-    Weight j belongs to the pixels j to either side of the centre. The half-width in pixels is at least 3.5 sigma, and
-    the weights of one kernel sum to 1: on an infinite detector no count is lost.
+    The half-width in pixels is at least 3.5 sigma. The weights of one kernel sum to 1: on an infinite detector no count
+    is lost.
+
+    Parameters
+    ----------
+    sigma_mm
+        Standard deviations in mm, of any shape.
+    pixel_mm
+        Pixel size in mm.
+
+    Returns
+    -------
+    tuple of arrays
+        Weights (..., taps), weight j for the pixels j to either side of the centre, and half-widths (...).
+
+    Examples
+    --------
+    >>> weights, half = pixel_kernel(np.array([0.0, 2.0]), 4.0)
+    >>> half.tolist(), weights.round(3).tolist()
+    ([0, 2], [[1.0, 0.0, 0.0], [0.683, 0.157, 0.001]])
     """
     sigma = np.asarray(sigma_mm, dtype=np.float64) / pixel_mm
     half = np.ceil(3.5 * sigma).astype(np.int64)
@@ -104,71 +186,73 @@ def pixel_kernel(sigma_mm: NDArray[np.float64], pixel_mm: float) -> tuple[NDArra
 
 
 _SIMIND = "SIMIND collimator database (as stored with PyTomography 3.4, collim.col)"
-# (intrinsic_fwhm_mm, gap_mm). Mid-crystal is the plane of interaction: half of a 9.5 mm crystal behind the gap between
-# collimator and crystal.
+# (intrinsic_fwhm_mm, gap_mm). The plane of interaction is half of a 9.5 mm crystal behind the gap between collimator
+# and crystal.
 _SIEMENS = (3.9, 0.30 + 4.75)
 _GE = (3.8, 1.81 + 4.75)
 _PHILIPS = (3.3, 8.0)
 _MEDISO = (3.8, 4.75)
-
-
-def _row(
-    name: str,
-    hole_mm: float,
-    length_mm: float,
-    septa_mm: float,
-    camera: tuple[float, float],
-    source: str,
-    published_fwhm_mm: float | None = None,
-) -> Collimator:
-    intrinsic_fwhm_mm, gap_mm = camera
-    return Collimator(
-        name,
-        hole_mm,
-        length_mm,
-        septa_mm,
-        intrinsic_fwhm_mm,
-        gap_mm,
-        source=source,
-        published_fwhm_mm=published_fwhm_mm,
-    )
-
-
 _OPENGATE = "OpenGATE 10 contrib/spect"
 _INTEVO = f"{_SIMIND}; {_OPENGATE}/siemens_intevo.py"
 _NM670 = f"{_SIMIND}; {_OPENGATE}/ge_discovery_nm670.py"
 _BRIGHTVIEW = f"{_SIMIND}; Koenik et al., Phys Med Biol 2019;64:245001"
 
-_ROWS = (
-    _row("siemens-lehr", 1.11, 24.05, 0.16, _SIEMENS, f"{_INTEVO}; doi:10.1186/s13550-017-0300-5 table 1", 7.5),
-    _row("siemens-legp", 1.45, 24.05, 0.20, _SIEMENS, f"{_SIMIND}, SY-LEAP", 9.4),
-    _row("siemens-leuhr", 1.16, 35.8, 0.13, _SIEMENS, f"{_SIMIND}, SE-LEUR", 6.0),
-    _row("siemens-me", 2.94, 40.64, 1.14, _SIEMENS, _INTEVO),
-    _row("ge-lehr", 1.5, 35.0, 0.20, _GE, f"{_NM670}; doi:10.1186/s13550-017-0300-5 table 1", 7.4),
-    _row("ge-legp", 1.9, 35.0, 0.20, _GE, f"{_SIMIND}, GI-LEGP", 9.0),
-    _row("ge-megp", 3.0, 58.0, 1.05, _GE, _NM670, 9.7),
-    _row("philips-lehr", 1.22, 27.0, 0.152, _PHILIPS, _BRIGHTVIEW, 7.4),
-    _row("philips-legp", 1.40, 24.7, 0.18, _PHILIPS, f"{_SIMIND}, PB-LEGP"),
-    _row("philips-megp", 3.40, 58.4, 0.86, _PHILIPS, _BRIGHTVIEW),
-    _row("mediso-lehr", 1.5, 35.0, 0.20, _MEDISO, f"{_SIMIND}, MA-LEHR; doi:10.1055/s-0040-1708299"),
-    _row("mediso-leuhr", 1.2, 34.0, 0.20, _MEDISO, f"{_SIMIND}, MA-LEUHR"),
-    _row("mediso-legp", 1.9, 35.0, 0.20, _MEDISO, f"{_SIMIND}, MA-LEGP"),
-    _row("mediso-megp", 2.5, 35.0, 1.20, _MEDISO, f"{_SIMIND}, MA-MEGP"),
+# Name, hole_mm, length_mm, septa_mm, camera, source, published_fwhm_mm.
+_ROWS: tuple[tuple[str, float, float, float, tuple[float, float], str, float | None], ...] = (
+    ("siemens-lehr", 1.11, 24.05, 0.16, _SIEMENS, f"{_INTEVO}; doi:10.1186/s13550-017-0300-5 table 1", 7.5),
+    ("siemens-legp", 1.45, 24.05, 0.20, _SIEMENS, f"{_SIMIND}, SY-LEAP", 9.4),
+    ("siemens-leuhr", 1.16, 35.8, 0.13, _SIEMENS, f"{_SIMIND}, SE-LEUR", 6.0),
+    ("siemens-me", 2.94, 40.64, 1.14, _SIEMENS, _INTEVO, None),
+    ("ge-lehr", 1.5, 35.0, 0.20, _GE, f"{_NM670}; doi:10.1186/s13550-017-0300-5 table 1", 7.4),
+    ("ge-legp", 1.9, 35.0, 0.20, _GE, f"{_SIMIND}, GI-LEGP", 9.0),
+    ("ge-megp", 3.0, 58.0, 1.05, _GE, _NM670, 9.7),
+    ("philips-lehr", 1.22, 27.0, 0.152, _PHILIPS, _BRIGHTVIEW, 7.4),
+    ("philips-legp", 1.40, 24.7, 0.18, _PHILIPS, f"{_SIMIND}, PB-LEGP", None),
+    ("philips-megp", 3.40, 58.4, 0.86, _PHILIPS, _BRIGHTVIEW, None),
+    ("mediso-lehr", 1.5, 35.0, 0.20, _MEDISO, f"{_SIMIND}, MA-LEHR; doi:10.1055/s-0040-1708299", None),
+    ("mediso-leuhr", 1.2, 34.0, 0.20, _MEDISO, f"{_SIMIND}, MA-LEUHR", None),
+    ("mediso-legp", 1.9, 35.0, 0.20, _MEDISO, f"{_SIMIND}, MA-LEGP", None),
+    ("mediso-megp", 2.5, 35.0, 1.20, _MEDISO, f"{_SIMIND}, MA-MEGP", None),
 )
 # No published hole geometry of a Canon/Toshiba collimator was found: users give the measured line with --psf.
 # docs/physics.md says where each published figure and intrinsic resolution comes from.
 
-COLLIMATORS = MappingProxyType({row.name: row for row in _ROWS})
+COLLIMATORS = MappingProxyType(
+    {
+        name: Collimator(name, hole, length, septa, *camera, source=source, published_fwhm_mm=published)
+        for name, hole, length, septa, camera, source, published in _ROWS
+    }
+)
 
 
 def collimator(name: str) -> Collimator:
-    """Collimator of the table by name, case and separators ignored; InputError lists the names that there are."""
-    wanted = _plain(name)
+    """Collimator of the table.
+
+    Parameters
+    ----------
+    name
+        Name; case and separators are ignored.
+
+    Returns
+    -------
+    Collimator
+        Row of COLLIMATORS.
+
+    Raises
+    ------
+    InputError
+        For a name that the table does not have; it lists the names.
+
+    Examples
+    --------
+    >>> collimator("Siemens LEHR").hole_mm
+    1.11
+    """
     for entry in COLLIMATORS.values():
-        if wanted == _plain(entry.name):
+        if _plain(name) == _plain(entry.name):
             return entry
-    known = ", ".join(COLLIMATORS)
-    raise InputError(f"collimator {name!r} is not known: use one of {known}, or give --psf SIGMA0_MM:SLOPE")
+    listed = ", ".join(COLLIMATORS)
+    raise InputError(f"collimator {name!r} is not known: use one of {listed}, or give --psf SIGMA0_MM:SLOPE")
 
 
 def _plain(name: str) -> str:
@@ -176,7 +260,28 @@ def _plain(name: str) -> str:
 
 
 def parse_psf(text: str) -> Collimator:
-    """Collimator from "SIGMA0_MM:SLOPE", e.g. "1.466:0.0163"."""
+    """Collimator of a measured line.
+
+    Parameters
+    ----------
+    text
+        "SIGMA0_MM:SLOPE".
+
+    Returns
+    -------
+    Collimator
+        Collimator with that line.
+
+    Raises
+    ------
+    InputError
+        For another text, and for numbers below 0.
+
+    Examples
+    --------
+    >>> parse_psf("1.466:0.0163").line
+    (1.466, 0.0163)
+    """
     try:
         sigma0_mm, slope = (float(part) for part in text.split(":"))
     except ValueError:

@@ -1,17 +1,18 @@
-"""The head's skin surface, which bounds the attenuator, in previews that were not corrected for attenuation.
+"""The head outline: the skin surface that bounds the attenuator, found in previews without attenuation correction.
 
-The surface is star-shaped about a centre line and kept as the squared radius over (z, angle): for an ellipsoid that is
-a parabola in z and few harmonics in the angle, it passes through 0 where the head closes, and where the head runs out
-of the field it simply goes on. A low threshold finds it roughly; then what lies under the blurred edge is fitted along
-the surface's normals: brain, skull without uptake, and a layer of scalp. That layer tells where the skin is: without
-attenuation correction it shows at about twice its true ratio to the brain, for little lies between it and the detector.
+The surface is star-shaped about a centre line and kept as the squared radius over (z, angle). For an ellipsoid the
+squared radius is a parabola in z with few harmonics in the angle. It passes through 0 where the head closes and goes on
+where the head runs out of the field. A low threshold finds the surface roughly. Then the layers under the blurred edge
+are fitted along the surface's normals: brain, skull without uptake, and scalp. Without attenuation correction scalp
+shows at about twice its true ratio to the brain, because little lies between it and the detector.
 
-Numbers without another source were set on simulated heads (the generator of tests/recon/test_contour.py with seeds
+Numbers without another source were set on simulated heads (the generator of tests/recon/test_contour.py, with seeds
 that it does not use) and on the SimSET cylinder, with the tests' head from an MR in view: neither is a blind check.
-Those about noise and the air's level were set on virtual heads (simulate/, default_rng([900, 0 to 13])).
+Numbers about noise and the air's level were set on virtual heads (simulate/, default_rng([900, 0 to 13])).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -20,25 +21,59 @@ from spectac.recon.contour_preview import Preview, measured
 from spectac.recon.errors import InputError
 from spectac.recon.types import Array, Grid, Image
 
-STANDARD_HEAD_MM = (76.0, 95.0, 90.0, 20.0)
-"""Adult head: half-width, half-length, height of the skin above the striata, centre behind the striata (MNI atlas)."""
-AGREE_MM, DISAGREE_MM = 4.0, 8.0
-"""Surfaces from two windows are averaged where they lie within a voxel, else the scatter's holds; a mean difference of
-8 mm, 12 % per ray, is not noise: then the photopeak's holds, for it is what is corrected. Of 17 such virtual heads
-(simulate's cohorts 100 and 200) 5 had the scatter's surface 8 to 49 mm farther from the skin, always outside of it, by
-the air's level; in the others it lay 2 mm farther to 7 mm nearer."""
+HALF_WIDTH_MM = 76.0
+"""Half of the width of a standard adult head (MNI atlas)."""
+HALF_LENGTH_MM = 95.0
+"""Half of its length."""
+VERTEX_MM = 90.0
+"""Height of its skin above the striata."""
+BEHIND_MM = 20.0
+"""Distance of its centre behind the striata."""
+AGREE_MM = 4.0
+"""Surfaces from two windows are averaged where they lie within a voxel, else the scatter's holds."""
+DISAGREE_MM = 8.0
+"""Mean distance of two surfaces, 12 % per ray, that is not noise: the photopeak's holds, for it is what is corrected.
+
+Of 17 such virtual heads (simulate's cohorts 100 and 200) 5 had the scatter's surface 8 to 49 mm farther from the skin,
+always outside of it, by the air's level. In the others it lay 2 mm farther to 7 mm nearer.
+"""
+
+OutlineKind = Literal["given", "photopeak", "scatter", "photopeak and scatter", "standard head", "uniform map"]
+"""Where an outline comes from: a caller, the energy windows that showed it, a standard adult head, a uniform map."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """The head as `mask` (z, y, x) from 0 to 1 on `grid`, voxels on its edge by the share they cover, and warnings.
+    """Outline of a head.
 
-    The mask goes on to the ends of the grid where the head runs out of the measured field.
+    Parameters
+    ----------
+    mask
+        Share (z, y, x) of each voxel inside, from 0 to 1. It goes on to the ends of the grid where the head runs out of
+        the measured field.
+    grid
+        Voxel grid.
+    warnings
+        What the user should know.
+    kind
+        Where the outline comes from.
+
+    Raises
+    ------
+    InputError
+        For a mask of another shape or with values outside 0 to 1.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (-6.0, -6.0, 0.0))
+    >>> Outline(np.ones(grid.shape), grid).kind
+    'given'
     """
 
     mask: Array
     grid: Grid
     warnings: tuple[str, ...] = ()
+    kind: OutlineKind = "given"
 
     def __post_init__(self) -> None:
         mask = np.ascontiguousarray(self.mask, dtype=np.float32).view()
@@ -52,14 +87,40 @@ class Outline:
 
 
 def head_outline(photopeak: Image, scatter: Image | None = None) -> Outline:
-    """Outline of the head's skin on the photopeak preview's grid, with the scatter preview where that shows the head.
+    """Outline of the head's skin.
 
-    Both images are `Solver.preview`s: the fit knows their blur. Where neither shows more than foci, a standard adult
-    head is placed about the foci, with a warning. The result does not depend on the images' scale.
+    The photopeak's and the scatter window's outline are averaged where both show the head. Where neither shows more
+    than foci, a standard adult head is placed about them, with a warning. The result does not depend on the images'
+    scale.
 
     Assumes: one head, or one convex phantom, within 12 cm of its centre line; scalp of at least 0.05 of the brain. With
-    less and no scatter window the skin is missed without a warning (3.5-8 mm on average for a scalp of 0.02).
-    Raises InputError where the photopeak holds no activity or nothing stands out from the air, and for unequal grids.
+    less scalp and no scatter window the skin is missed without a warning (3.5-8 mm on average for a scalp of 0.02).
+
+    Parameters
+    ----------
+    photopeak
+        `Solver.preview` of the photopeak; the fit knows its blur.
+    scatter
+        `Solver.preview` of a window below the photopeak.
+
+    Returns
+    -------
+    Outline
+        Outline on the previews' grid.
+
+    Raises
+    ------
+    InputError
+        Where the photopeak holds no activity or nothing stands out from the air, and for unequal grids.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((64, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, -126.0))
+    >>> z, y, x = np.ix_(*grid.centres_mm())
+    >>> ball = (x**2 + y**2 + z**2 < 90.0**2).astype(np.float32)
+    >>> outline = head_outline(Image(ball, grid, "cps/mL"))
+    >>> outline.kind, float(outline.mask[32, 32, 32])
+    ('photopeak', 1.0)
     """
     if scatter is not None and not scatter.grid.same_as(photopeak.grid):
         raise InputError(
@@ -71,38 +132,44 @@ def head_outline(photopeak: Image, scatter: Image | None = None) -> Outline:
         raise InputError(
             "the photopeak image holds no activity: no head outline can be found; give a map or an outline"
         )
-    warnings = []
-    found = None
-    if not peak.focal:
-        if peak.faint:
-            raise InputError(
-                f"no head stands out in the photopeak: its level {peak.head + peak.air:.3g} is less than twice that of "
-                f"the air, {peak.air:.3g}; check the energy window, or give a map or an outline"
-            )
-        found = surface(peak, grid, layered=True)
+    if peak.faint and not peak.focal:
+        raise InputError(
+            f"no head stands out in the photopeak: its level {peak.head + peak.air:.3g} is less than twice that of "
+            f"the air, {peak.air:.3g}; check the energy window, or give a map or an outline"
+        )
+    of_peak = None if peak.focal else surface(peak, grid, layered=True)
     side = None if scatter is None else measured(scatter)
-    other = None if side is None else _visible_surface(side, grid)
-    if scatter is not None and other is None:
+    of_side = None if side is None else _visible_surface(side, grid)
+    warnings = []
+    if scatter is not None and of_side is None:
         warnings.append("the scatter window does not show the head: the outline comes from the photopeak alone")
-    if side is not None and other is not None:
-        if found is None:
-            warnings.append("the photopeak shows foci alone: the outline comes from the scatter window alone")
-        else:
-            fused, apart_mm = _fused(found, other, grid, side.trust)
-            if apart_mm > DISAGREE_MM:
-                warnings.append(
-                    f"the outlines from the photopeak and from the scatter window lie {apart_mm:.0f} mm apart: "
-                    "the former is used; check it"
-                )
-            other = found if apart_mm > DISAGREE_MM else fused
-        found = other
-    if found is None:
-        warnings.append(
+    shown, kind, doubts = _combined(peak, of_peak, side, of_side, grid)
+    return Outline(_mask(shown, grid), grid, (*warnings, *doubts), kind)
+
+
+def _combined(
+    peak: Preview, of_peak: Surface | None, side: Preview | None, of_side: Surface | None, grid: Grid
+) -> tuple[Surface, OutlineKind, list[str]]:
+    """Surface from those of the two windows, where it comes from, and warnings."""
+    if of_peak is None:
+        if of_side is not None:
+            warning = "the photopeak shows foci alone: the outline comes from the scatter window alone"
+            return of_side, "scatter", [warning]
+        warning = (
             "the image shows foci alone and no head: a standard adult head was placed about them; an error of 5 mm in "
             "its outline changes the attenuation by 7.5 % per ray: give a map or an outline"
         )
-        found = _standard_head(peak, grid)
-    return Outline(_mask(found, grid), grid, tuple(warnings))
+        return _standard_head(peak, grid), "standard head", [warning]
+    if side is None or of_side is None:
+        return of_peak, "photopeak", []
+    fused, apart_mm = _fused(of_peak, of_side, grid, side.trust)
+    if apart_mm <= DISAGREE_MM:
+        return fused, "photopeak and scatter", []
+    warning = (
+        f"the outlines from the photopeak and from the scatter window lie {apart_mm:.0f} mm apart: the former is used; "
+        "check it"
+    )
+    return of_peak, "photopeak", [warning]
 
 
 def _visible_surface(side: Preview, grid: Grid) -> Surface | None:
@@ -117,13 +184,12 @@ def _visible_surface(side: Preview, grid: Grid) -> Surface | None:
 
 def _standard_head(preview: Preview, grid: Grid) -> Surface:
     """A standard head about the brightest foci: half of an ellipsoid above them, a straight neck below."""
-    width, length, height, behind = STANDARD_HEAD_MM
     bright = np.where(preview.values >= 0.5 * preview.peak, preview.values, 0.0)
     z, y, x = (float((bright * axis).sum() / bright.sum()) for axis in np.indices(bright.shape))
     up_mm = np.maximum((np.arange(grid.shape[0]) - preview.first - z) * preview.voxel_mm[0], 0.0)
-    section = 1.0 / ((UNIT[:, 1] / width) ** 2 + (UNIT[:, 0] / length) ** 2)
-    centre = np.array([y + behind / preview.voxel_mm[1], x])
-    squared = (1.0 - (up_mm / height) ** 2)[:, None] * section
+    section = 1.0 / ((UNIT[:, 1] / HALF_WIDTH_MM) ** 2 + (UNIT[:, 0] / HALF_LENGTH_MM) ** 2)
+    centre = np.array([y + BEHIND_MM / preview.voxel_mm[1], x])
+    squared = (1.0 - (up_mm / VERTEX_MM) ** 2)[:, None] * section
     return Surface(squared, np.broadcast_to(centre, (grid.shape[0], 2)))
 
 
@@ -133,17 +199,17 @@ def _fused(peak: Surface, side: Surface, grid: Grid, trust: float) -> tuple[Surf
     `trust` below 1 moves either towards the photopeak's by that factor.
     """
     mm = grid.voxel_mm[1]
-    radius = np.sqrt(np.maximum(side.squared_mm2, 0.0))
-    own = np.zeros_like(radius)
+    side_mm = np.sqrt(np.maximum(side.squared_mm2, 0.0))
+    peak_mm = np.zeros_like(side_mm)
     for z in np.flatnonzero((peak.squared_mm2 > 0).all(axis=1)):
         points = np.sqrt(peak.squared_mm2[z])[:, None] * UNIT + (peak.centre[z] - side.centre[z]) * mm
         around = np.arctan2(points[:, 0], points[:, 1])
-        own[z] = np.interp(ANGLES, around, np.hypot(points[:, 0], points[:, 1]), period=2 * np.pi)
-    both = (radius > 30.0) & (own > 30.0)
-    apart_mm = np.abs(radius - own)
+        peak_mm[z] = np.interp(ANGLES, around, np.hypot(points[:, 0], points[:, 1]), period=2 * np.pi)
+    both = (side_mm > 30.0) & (peak_mm > 30.0)
+    apart_mm = np.abs(side_mm - peak_mm)
     share = trust * np.where(apart_mm <= AGREE_MM, 0.5, 1.0)
-    lone = side.squared_mm2 if trust > 0.5 else np.where(own > 0, own**2, np.minimum(side.squared_mm2, 0.0))
-    squared = np.where(both, (own + share * (radius - own)) ** 2, lone)
+    alone = side.squared_mm2 if trust > 0.5 else np.where(peak_mm > 0, peak_mm**2, np.minimum(side.squared_mm2, 0.0))
+    squared = np.where(both, (peak_mm + share * (side_mm - peak_mm)) ** 2, alone)
     return Surface(squared, side.centre), float(apart_mm[both].mean()) if both.any() else np.inf
 
 

@@ -1,6 +1,6 @@
-"""The surface of a head in a preview: star-shaped about a centre line, a squared radius over (z, angle).
+"""The surface of a head in a preview, star-shaped about a centre line: a squared radius over (z, angle).
 
-Numbers without another source were set as contour.py says.
+Numbers without another source were set as described in contour.py.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import BSpline
 from scipy.linalg import solveh_banded
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, label, map_coordinates, maximum_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, map_coordinates, maximum_filter1d
 from scipy.sparse import csr_array
 from scipy.special import ndtr
 
@@ -19,43 +19,102 @@ from spectac.recon.types import Array, Grid
 LOW_THRESHOLD = 0.08
 """Share of a slice's level at the skin, to start with: 0.07-0.3 was seen for scalps of 0.07-0.37 of the brain."""
 NOISE_SIGMAS = 3.0
-"""And the threshold lies at least so many standard deviations of the air above it."""
+"""Standard deviations of the air by which the threshold lies above its level at least."""
 SINGLE_EDGE_NOISE = 0.3
-"""Share of the air's noise that a single edge's fit allows for. Scatter rises inwards: with all of the noise the fit
-follows that rise and lies 1 mm deeper, with none it takes noise for the foot of the edge (virtual heads)."""
+"""Share of the air's noise that the fit of a single edge allows for.
+
+Scatter rises inwards. With all of the noise the fit follows that rise and lies 1 mm deeper; without any it takes noise
+for the foot of the edge (virtual heads).
+"""
 EDGE_SIGMA_MM = 5.4
-"""Blur of an edge in a preview. LEHR at 14 cm (sigma 3.7), voxels of 4 mm twice (1.2 each) and the Gaussian of 6 mm
-(2.5) make 4.8; the SimSET cylinder reads 5.1; 5.4 suited both best (bias 0.5 mm on heads, 0.2 on the cylinder)."""
+"""Blur of an edge in a preview.
+
+LEHR at 14 cm (sigma 3.7), voxels of 4 mm twice (1.2 each) and the Gaussian of 6 mm (2.5) make 4.8. The SimSET cylinder
+has 5.1. 5.4 suited both best: bias 0.5 mm on heads, 0.2 mm on the cylinder.
+"""
 MARGIN_MM = (11.5, 2.5)
-"""Brain to skin, mean and spread: 1-3 mm of fluid, 4-6 of skull, 4-6 of scalp. A prior: what is seen overrules it."""
+"""Mean and spread of the distance from brain to skin, a prior: 1-3 mm of fluid, 4-6 of skull, 4-6 of scalp."""
 SCALP_MM = 5.0
+"""Thickness of the scalp."""
 LEAST_SCALP = 0.05
-"""Living scalp shows at least this share of the brain's edge; without any a single edge (a phantom) fits better."""
+"""Share of the brain's edge that living scalp shows at least; a phantom without any is fitted by a single edge."""
 TISSUE_RATIO = 0.5
 """Below this share of the head's level an edge is that of face or neck, which have no margin."""
+LEAST_SECTION_MM2 = 500.0
+"""Section of a slice that belongs to the head."""
 HOT_RATIO = 1.8
-"""Above this multiple of the level within 24 mm of z a ray passes a gland or a focus and is left to its neighbours."""
+"""Multiple of the level within 24 mm of z above which a ray passes a gland or a focus; its neighbours decide there."""
 
 ANGLES = np.deg2rad(np.arange(0.0, 360.0, 10.0))
 UNIT = np.stack([np.sin(ANGLES), np.cos(ANGLES)], axis=-1)
 _DEPTHS_MM = np.arange(-24.0, 25.0, 2.0)
+"""Depths of the profiles across the skin."""
 _HARMONICS = 6
+"""Harmonics of the surface in the angle."""
 _KNOT_MM = 8.0
-_STIFF_Z, _STIFF_ANGLE = 20.0, 0.02
-"""Cost of a bend of 1 mm per knot along z, and of 1 mm of harmonic k (times k^4), in rays that are 1 mm off; a knot has
-72 rays, so the sixth harmonic is held back by 40 % and the second by 1 %."""
+"""Distance of the surface's knots along z."""
+_STIFF_Z = 20.0
+"""Cost of a bend of 1 mm per knot along z, in rays that are 1 mm off."""
+_STIFF_ANGLE = 0.02
+"""Cost of 1 mm of harmonic k (times k^4), in rays that are 1 mm off.
+
+A knot has 72 rays, so that the sixth harmonic is held back by 40 % and the second by 1 %.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """`squared_mm2` (z, angle) about `centre` (z, 2) in voxels (y, x), for all slices of the grid; at most 0: none."""
+    """Surface of a head on all slices of a grid.
+
+    Parameters
+    ----------
+    squared_mm2
+        Squared radius (z, angle) in mm2; at most 0 where there is no head.
+    centre
+        Centre line (z, 2) in voxels (y, x).
+
+    Examples
+    --------
+    >>> Surface(np.full((2, 36), 80.0**2), np.zeros((2, 2))).squared_mm2.max()
+    np.float64(6400.0)
+    """
 
     squared_mm2: Array
     centre: Array
 
 
 def surface(preview: Preview, grid: Grid, *, layered: bool) -> Surface:
-    """Surface by a low threshold, refined twice by the layers under the edge (`layered`: scalp may lie on brain)."""
+    """Surface by a low threshold, refined twice by the layers under the edge.
+
+    Parameters
+    ----------
+    preview
+        Measured slices.
+    grid
+        Grid of the preview.
+    layered
+        Whether scalp may lie on brain, as in the photopeak.
+
+    Returns
+    -------
+    Surface
+        Surface on all slices of the grid.
+
+    Raises
+    ------
+    InputError
+        Where no head stands out.
+
+    Examples
+    --------
+    >>> from spectac.recon import Image
+    >>> from spectac.recon.contour_preview import measured
+    >>> grid = Grid.upright((64, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, -126.0))
+    >>> z, y, x = np.ix_(*grid.centres_mm())
+    >>> ball = Image((x**2 + y**2 + z**2 < 90.0**2).astype(np.float32), grid, "cps/mL")
+    >>> surface(measured(ball), grid, layered=False).squared_mm2.shape
+    (64, 36)
+    """
     mm = preview.voxel_mm
     # Above the brain a slice's level falls to nothing, the scalp's does not.
     levels = np.maximum(gaussian_filter1d(preview.slices, 1.0, mode="nearest"), 0.3 * preview.head)
@@ -67,12 +126,9 @@ def surface(preview: Preview, grid: Grid, *, layered: bool) -> Surface:
     over = smooth > threshold[:, None, None]
     above = largest(over)
     smooth = np.where(over & ~above, np.float32(0), smooth)
-    groups, _ = label(above.sum(axis=(1, 2)) * mm[1] * mm[2] > 500.0)
-    runs = np.bincount(groups, minlength=2)
-    runs[0] = 0
-    if not runs.any():
+    slices = np.flatnonzero(largest(above.sum(axis=(1, 2)) * mm[1] * mm[2] > LEAST_SECTION_MM2))
+    if slices.size == 0:
         raise InputError("no head stands out in the preview: give a map or an outline")
-    slices = np.flatnonzero(groups == np.argmax(runs))
     lowest, whole = _hidden_neck(preview, smooth, above, levels, int(slices[0]))
     above[lowest:whole] = above[whole]
     slices = np.arange(lowest, slices[-1] + 1)
@@ -239,8 +295,8 @@ def _skin_offset(profiles: Array, level: Array, noise: float, brain_level: float
 
     data = profiles.reshape(-1, len(_DEPTHS_MM)) / np.repeat(level, profiles.shape[1])[:, None]
     data = data.astype(np.float32)
-    own = np.repeat(0.01**2 + (noise / level) ** 2, profiles.shape[1])[:, None].astype(np.float32)
-    w = 1.0 / ((0.08 * data) ** 2 + own)
+    noise_variance = np.repeat(0.01**2 + (noise / level) ** 2, profiles.shape[1])[:, None].astype(np.float32)
+    w = 1.0 / ((0.08 * data) ** 2 + noise_variance)
     w *= np.arange(data.shape[1]) >= np.argmax(data, axis=1)[:, None]
     bb, ss, bs = w @ brain**2, w @ scalp**2, w @ (brain * scalp)
     by, sy = (w * data) @ brain, (w * data) @ scalp

@@ -1,8 +1,8 @@
-"""A preview as the head outline reads it: the measured slices, less the air's level, and what counts as head.
+"""A preview as the head outline reads it: the measured slices less the level of the air, and the level of the head.
 
-The air is not dark where photons fly through the septa or come from beside the field: I-123's above 400 keV lay a tenth
-of the brain's level over all of the field, highest near the axis and the head's middle. So the air's level is a smooth
-function, fitted where there is certainly no head.
+The air is not dark where photons penetrate the septa or come from beside the field. For I-123, photons above 400 keV
+gave a tenth of the brain's level in the whole field, highest near the axis and the head's middle. The air's level is
+therefore a smooth function, fitted where there is certainly no head.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,14 @@ SLICE_MM2 = 6000.0
 """The same in one slice: a third of a brain's section, half of a neck's, twice two blurred striata."""
 FOCAL_RATIO = 0.03
 """Head level over that of the hottest 5 mL: at least 0.1 for striata of ten times the brain, about 0 for foci alone."""
-ROUGH_SIGMA_MM, ROUGH_SHARE, BESIDE_MM = 8.0, 0.3, 28.0
-"""After this Gaussian, for noise, above this share of the level is head; around it lie 12 mm to the skin and blur."""
+ROUGH_SIGMA_MM = 8.0
+"""Gaussian, against noise, after which the head is found roughly."""
+ROUGH_SHARE = 0.3
+"""Share of the head's level above which a voxel is head after that Gaussian."""
+BESIDE_MM = 28.0
+"""Distance from that head beyond which there is air: 12 mm to the skin, and the blur."""
+AIR_MM = 115.0
+"""Distance from the field's axis beyond which a first level of the air is read."""
 RIM_MM = 14.0
 """In this outermost ring of a field OSEM piles up the counts of what lies beyond: 1.4 times the air farther in."""
 LEAST_AIR_ML = 100.0
@@ -31,11 +37,35 @@ NOISY_SHARE = 0.03
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """The slices first <= z < last that were measured, less the air's level; levels as in HEAD_ML and SLICE_MM2.
+    """Measured slices of a preview, less the level of the air.
 
-    `values` (z, y, x) are negative where noise lies below the air's level, whose mean is `air`; `outside` (z, y, x) is
-    True in the air, and nowhere where too little of it is seen. `noise` is the air's standard deviation after a
-    Gaussian of one voxel; 0 where no air is known.
+    Parameters
+    ----------
+    values
+        Values (z, y, x); negative where noise lies below the air's level.
+    voxel_mm
+        Voxel sizes (z, y, x) in mm.
+    first
+        Index of the first measured slice.
+    outside
+        True (z, y, x) in the air, and nowhere where too little of it is seen.
+    air
+        Mean level of the air.
+    noise
+        Standard deviation of the air after a Gaussian of one voxel; 0 where no air is known.
+    head
+        Level that HEAD_ML exceed.
+    peak
+        Level that 5 mL exceed.
+    slices
+        Level (z,) that SLICE_MM2 of each slice exceed.
+
+    Examples
+    --------
+    >>> from spectac.recon import Grid
+    >>> grid = Grid.upright((4, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, 0.0))
+    >>> measured(Image(np.ones(grid.shape), grid, "cps/mL")).first
+    0
     """
 
     values: Array
@@ -65,7 +95,30 @@ class Preview:
 
 
 def measured(image: Image) -> Preview | None:
-    """Measured part of a preview and its levels; None where it is empty."""
+    """Measured part of a preview and its levels.
+
+    Parameters
+    ----------
+    image
+        Preview along the patient's axes.
+
+    Returns
+    -------
+    Preview or None
+        Measured slices; None where the image is empty.
+
+    Raises
+    ------
+    InputError
+        For a tilted image.
+
+    Examples
+    --------
+    >>> from spectac.recon import Grid
+    >>> grid = Grid.upright((4, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, 0.0))
+    >>> measured(Image(np.zeros(grid.shape), grid, "cps/mL")) is None
+    True
+    """
     if not image.grid.is_upright:
         raise InputError("the head outline needs a preview along the patient's axes")
     totals = image.values.sum(axis=(1, 2), dtype=np.float64)
@@ -80,7 +133,7 @@ def measured(image: Image) -> Preview | None:
     values = image.values[first:last]
     voxel_mm = np.array(image.grid.voxel_mm)
     _, y, x = image.grid.centres_mm()
-    far = np.hypot((y - y.mean())[:, None], (x - x.mean())[None, :]) > 115.0
+    far = np.hypot((y - y.mean())[:, None], (x - x.mean())[None, :]) > AIR_MM
     air = float(np.median(values[:, far])) if far.any() else 0.0
     head = exceeded(values, HEAD_ML, voxel_mm) - air
     beyond_mm = _beyond_mm(values, voxel_mm)
@@ -100,13 +153,49 @@ def measured(image: Image) -> Preview | None:
 
 
 def exceeded(values: Array, ml: float, voxel_mm: Array) -> float:
-    """Level that a volume exceeds, or 15 % of the values where that is less."""
+    """Level that a volume exceeds.
+
+    Parameters
+    ----------
+    values
+        Image (z, y, x).
+    ml
+        Volume in mL; 15 % of the image where that is less.
+    voxel_mm
+        Voxel sizes (z, y, x) in mm.
+
+    Returns
+    -------
+    float
+        Level in the unit of the image.
+
+    Examples
+    --------
+    >>> exceeded(np.arange(100.0).reshape(4, 5, 5), 1.0, np.array([4.0, 5.0, 5.0]))
+    89.0
+    """
     rank = int(min(1000.0 * ml / voxel_mm.prod(), 0.15 * values.size))
     return float(np.partition(values, values.size - 1 - rank, axis=None)[values.size - 1 - rank])
 
 
 def largest(marked: Array) -> Array:
-    """The largest connected part (6 neighbours) of the voxels marked: the head without what stands out elsewhere."""
+    """Largest connected part of a mask, with 6 neighbours.
+
+    Parameters
+    ----------
+    marked
+        Mask of booleans.
+
+    Returns
+    -------
+    Array
+        Mask of the same shape.
+
+    Examples
+    --------
+    >>> largest(np.array([True, True, False, True])).tolist()
+    [True, True, False, False]
+    """
     parts, count = label(marked)
     if count < 2:
         return marked
@@ -126,8 +215,8 @@ def _beyond_mm(values: Array, voxel_mm: Array) -> Array:
 def _outside(values: Array, threshold: float, voxel_mm: Array) -> Array:
     """True (z, y, x) in the air: far from what is bright, and not below it.
 
-    Scalp, face and neck are often fainter than the threshold, but lie under the brain: so of slices at or below its top
-    only the columns beside all that is bright are taken.
+    Scalp, face and neck are often fainter than the threshold but lie under the brain. In slices at or below its top
+    only the columns beside all that is bright are therefore taken.
     """
     rough = largest(gaussian_filter(values, ROUGH_SIGMA_MM / voxel_mm, mode="nearest") > threshold)
     if not rough.any():
@@ -142,8 +231,8 @@ def _air_level(values: Array, outside: Array, beyond_mm: Array, voxel_mm: Array)
     """Level (z, y, x) fitted to the voxels `outside`: 1, z, z^2, the squared distance from the axis; then the rim.
 
     Voxels of more than three usual deviations lose weight (Cauchy): arms, shoulders, activity on a pillow. At the
-    field's rim the level is multiplied by what the voxels hold there, on average over all slices, per voxel of radius;
-    where nothing was measured it is 0.
+    field's rim the level is multiplied, per voxel of radius, by the mean ratio of the voxels to it over all slices.
+    Where nothing was measured it is 0.
     """
     z, y, x = ((np.arange(n) - 0.5 * (n - 1)) * mm / 100.0 for n, mm in zip(values.shape, voxel_mm, strict=True))
     z = z[:, None, None]

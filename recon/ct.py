@@ -1,55 +1,46 @@
-"""CT: Hounsfield units to mu at a photon energy, and where the CT lies relative to the SPECT image.
+"""CT numbers (HU) to attenuation coefficients at a photon energy.
 
-HU to mu. The HU of reference tissues are computed for the series' tube voltage, and the curve runs through the points
-(HU, mu at the photon energy), straight from one tissue to the next. The beam: Kramers' bremsstrahlung (photons per keV
-in proportion to (E0 - E)/E; Kramers, Phil Mag 1923;46:836, doi:10.1080/14786442308565244) behind BEAM_ALUMINIUM_MM and
-BEAM_COPPER_MM, which stand for the tube's own filter, the bow-tie and the absorption in the anode that Kramers leaves
-out, and behind BEAM_WATER_CM of water, the chord of a head for which scanners are calibrated; the detector integrates
-energy. The metal was chosen so that both bones come within 1 % of the lines that Carney et al. measured at 80, 100, 120
-and 140 kV for 511 keV (Med Phys 2006;33:976, doi:10.1118/1.2174132), which a test checks. Cross-sections: xraylib.
-Tissues: recon.tissues; cranium and cortical bone are those of ICRU 44.
+The HU of reference tissues are computed for the series' tube voltage. The curve runs through the points (HU, mu at the
+photon energy), straight from one tissue to the next.
+
+The beam is Kramers' bremsstrahlung, photons per keV in proportion to (E0 - E)/E (Kramers, Phil Mag 1923;46:836,
+doi:10.1080/14786442308565244), behind aluminium, copper and water. The metal stands for the tube's own filter, the
+bow-tie and the absorption in the anode that Kramers leaves out. The water is the chord of a head for which scanners are
+calibrated. The detector integrates energy. The metal was chosen so that both bones come within 1 % of the lines that
+Carney et al. measured at 80, 100, 120 and 140 kV for 511 keV (Med Phys 2006;33:976, doi:10.1118/1.2174132), which a
+test checks. Cross-sections: xraylib. Tissues: recon.tissues; cranium and cortical bone are those of ICRU 44.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from scipy.ndimage import binary_dilation
 
 from spectac.recon import filters
 from spectac.recon.ct_body import body_mask
-from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
-from spectac.recon.resample import resample
-from spectac.recon.rigid import RigidShift
 from spectac.recon.tissues import elements, material
-from spectac.recon.types import Array, Grid, Image, MuMap
+from spectac.recon.types import Array, Grid, MuMap
 
 BLUR_FWHM_MM = 8.0
 """Blur of a CT's mu-map by default: what is left of a SPECT image's resolution after its reconstruction."""
 COARSE_MM = 2.0
 """Mu-maps are averaged to voxels of at most this (or the CT's own, where larger) before they are blurred."""
-
-REGISTRATION_KEV = 140.511
-REGISTRATION_FWHM_MM = 8.0
-"""Blur of both images before registration. With noise of 28 % in 4 mm voxels of an independent head the error of the
-angles was 0.3-1.2 deg with this blur of the SPECT image and 0.4-3 deg without; 12 mm for the CT was no better."""
-HEAD_ML, HEAD_SHARE, HOT_SHARE = 400.0, 0.15, 1.3
-"""A SPECT head's level is what 400 mL exceed; the head is what exceeds 0.15 of it; hotter foci are cut at 1.3 of it."""
-MASK_MM = 24.0
-HEAD_RADIUS_MM = 80.0
-OUTSIDE_SHARE = 0.1
-"""Share of the SPECT activity outside the registered CT body beyond which the registration is doubted."""
-
 BEAM_ALUMINIUM_MM = 9.0
+"""Aluminium behind which the beam is computed."""
 BEAM_COPPER_MM = 0.4
+"""Copper behind which the beam is computed."""
 BEAM_WATER_CM = 20.0
-LOWEST_KV, HIGHEST_KV, USUAL_KV = 70.0, 150.0, 120.0
-"""Tube voltages of clinical scanners."""
+"""Water behind which the beam is computed."""
+LOWEST_KV, HIGHEST_KV = 70.0, 150.0
+"""Range of tube voltages of clinical scanners."""
+USUAL_KV = 120.0
+"""Tube voltage that is assumed where it is unknown."""
 CHECKED_KV = (80.0, 140.0)
 """Range in which the beam was compared with measurements; beyond it the same model is used, with a warning."""
+TABULATED_KEV = (30.0, 800.0)
+"""Range of photon energies."""
 
 TISSUES = ("air", "lung", "adipose", "water", "brain", "cranium (ICRU 44)", "cortical bone (ICRU 44)")
 """Tissues of recon.tissues that the curve from HU to mu runs through, from thin to dense."""
@@ -57,11 +48,38 @@ TISSUES = ("air", "lung", "adipose", "water", "brain", "cranium (ICRU 44)", "cor
 
 @dataclass(frozen=True, eq=False)
 class CTVolume:
-    """CT numbers: `hu` (z, y, x) float32 on `grid`, taken with `kvp` kilovolts (None: unknown, 120 is assumed).
+    """CT image.
 
-    The grid may be tilted. `covered` (z, y, x) is False where the scanner reconstructed nothing (outside a round field
-    of view, padding); None: everywhere covered. `patient` holds DICOM keywords and their text, `history` what was done
-    while reading.
+    Parameters
+    ----------
+    hu
+        CT numbers (z, y, x), float32.
+    grid
+        Voxel grid, which may be tilted.
+    kvp
+        Tube voltage in kV; None: unknown, 120 is assumed.
+    frame_of_reference_uid
+        DICOM's FrameOfReferenceUID.
+    covered
+        False (z, y, x) where the scanner reconstructed nothing: outside a round field of view, padding. None:
+        everywhere covered.
+    patient
+        Text by DICOM keyword.
+    history
+        What was done while reading, for readers.
+    warnings
+        What looks wrong, for readers; a doubtful tube voltage is added.
+
+    Raises
+    ------
+    InputError
+        For another shape, values that are not finite, and a tube voltage that no clinical scanner has.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 4, 4), (2.0, 1.0, 1.0), (-1.5, -1.5, 0.0))
+    >>> CTVolume(np.zeros(grid.shape), grid, kvp=120.0).warnings
+    ()
     """
 
     hu: Array
@@ -105,7 +123,30 @@ class CTVolume:
 
 
 def tissue_per_cm(tissue: str, energy_kev: float) -> float:
-    """Narrow-beam attenuation coefficient of one of TISSUES in 1/cm, coherent scattering included (xraylib)."""
+    """Narrow-beam attenuation coefficient of a tissue, coherent scattering included (xraylib).
+
+    Parameters
+    ----------
+    tissue
+        One of TISSUES.
+    energy_kev
+        Energy of the photons in keV.
+
+    Returns
+    -------
+    float
+        Coefficient in 1/cm.
+
+    Raises
+    ------
+    InputError
+        For another tissue.
+
+    Examples
+    --------
+    >>> round(tissue_per_cm("water", 140.5), 4)
+    0.1537
+    """
     import xraylib
 
     if tissue not in TISSUES:
@@ -116,7 +157,29 @@ def tissue_per_cm(tissue: str, energy_kev: float) -> float:
 
 
 def beam(kvp: float) -> tuple[Array, Array]:
-    """Energies in keV, 1 keV apart, and each one's share of the signal behind the filters and 20 cm of water."""
+    """Spectrum of a CT's signal behind the filters and 20 cm of water.
+
+    Parameters
+    ----------
+    kvp
+        Tube voltage in kV.
+
+    Returns
+    -------
+    tuple of arrays
+        Energies (n,) in keV, 1 keV apart, and the share (n,) of each in the signal.
+
+    Raises
+    ------
+    InputError
+        For a tube voltage outside 70 to 150 kV.
+
+    Examples
+    --------
+    >>> energies, share = beam(120.0)
+    >>> round(float((energies * share).sum()))
+    82
+    """
     import xraylib
 
     check_kvp(kvp)
@@ -134,7 +197,23 @@ def beam(kvp: float) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=64)
 def tissue_hu(kvp: float) -> tuple[float, ...]:
-    """CT numbers of TISSUES at that tube voltage, in HU."""
+    """CT numbers of TISSUES.
+
+    Parameters
+    ----------
+    kvp
+        Tube voltage in kV.
+
+    Returns
+    -------
+    tuple of floats
+        CT numbers in HU.
+
+    Examples
+    --------
+    >>> [round(hu) for hu in tissue_hu(120.0)[:4]]
+    [-1000, -742, -71, 0]
+    """
     energies, share = beam(kvp)
     mean = {name: sum(tissue_per_cm(name, e) * w for e, w in zip(energies, share, strict=True)) for name in TISSUES}
     water, air = mean["water"], mean["air"]
@@ -143,17 +222,62 @@ def tissue_hu(kvp: float) -> tuple[float, ...]:
 
 @lru_cache(maxsize=256)
 def tissue_mu(energy_kev: float) -> tuple[float, ...]:
-    """Attenuation coefficients of TISSUES at that energy, in 1/cm."""
-    if not 30.0 <= energy_kev <= 800.0:
-        raise InputError(f"mu is known from 30 to 800 keV, not at {energy_kev:g} keV")
+    """Attenuation coefficients of TISSUES.
+
+    Parameters
+    ----------
+    energy_kev
+        Energy of the photons in keV.
+
+    Returns
+    -------
+    tuple of floats
+        Coefficients in 1/cm.
+
+    Raises
+    ------
+    InputError
+        For an energy outside 30 to 800 keV.
+
+    Examples
+    --------
+    >>> round(tissue_mu(140.5)[-1], 3)
+    0.293
+    """
+    low, high = TABULATED_KEV
+    if not low <= energy_kev <= high:
+        raise InputError(f"mu is known from {low:g} to {high:g} keV, not at {energy_kev:g} keV")
     return tuple(tissue_per_cm(name, energy_kev) for name in TISSUES)
 
 
 def hu_to_mu(hu: Array, kvp: float | None, energy_kev: float) -> Array:
-    """Attenuation coefficients in 1/cm, float32, of CT numbers in HU taken at `kvp` (None: 120), at `energy_kev`.
+    """Attenuation coefficients of CT numbers.
 
-    Below air it is air's, beyond cortical bone the last straight line goes on.
-    Raises InputError for a tube voltage outside 70 to 150 kV and an energy outside 30 to 800 keV.
+    Below air the coefficient is that of air; beyond cortical bone the last straight line goes on.
+
+    Parameters
+    ----------
+    hu
+        CT numbers of any shape.
+    kvp
+        Tube voltage in kV; None: 120.
+    energy_kev
+        Energy of the photons in keV.
+
+    Returns
+    -------
+    Array
+        Coefficients in 1/cm, float32.
+
+    Raises
+    ------
+    InputError
+        For a tube voltage outside 70 to 150 kV, and an energy outside 30 to 800 keV.
+
+    Examples
+    --------
+    >>> hu_to_mu(np.array([-1000.0, 0.0]), 120.0, 140.5).round(3).tolist()
+    [0.0, 0.15399999916553497]
     """
     return _interpolated(
         np.asarray(hu), tissue_hu(float(USUAL_KV if kvp is None else kvp)), tissue_mu(float(energy_kev))
@@ -161,54 +285,182 @@ def hu_to_mu(hu: Array, kvp: float | None, energy_kev: float) -> Array:
 
 
 def scale_energy(mu: MuMap, to_kev: float) -> MuMap:
-    """The same head's mu-map at another photon energy.
+    """Mu-map of the same object at another photon energy.
 
     Each voxel is taken for the mixture of two neighbouring tissues of the HU curve that has its coefficient at the
-    map's own energy, and gets that mixture's coefficient at `to_kev`. A broad-beam map is scaled by the same ratios.
+    map's energy. It gets the coefficient of that mixture at the new energy. A broad-beam map is scaled by the same
+    ratios.
+
+    Parameters
+    ----------
+    mu
+        Map at any energy from 30 to 800 keV.
+    to_kev
+        New energy in keV.
+
+    Returns
+    -------
+    MuMap
+        Map on the same grid.
+
+    Raises
+    ------
+    InputError
+        For an energy outside 30 to 800 keV.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> round(float(scale_energy(MuMap([[[0.1537]]], grid, 140.5), 159.0).per_cm[0, 0, 0]), 4)
+    0.1478
     """
-    known, wanted = tissue_mu(float(mu.energy_kev)), tissue_mu(float(to_kev))
-    per_cm = _interpolated(mu.per_cm, known, wanted)
-    # Below air its own ratio holds, so that 0 stays 0.
-    per_cm = np.where(mu.per_cm < known[0], mu.per_cm * np.float32(wanted[0] / known[0]), per_cm)
+    before, after = tissue_mu(float(mu.energy_kev)), tissue_mu(float(to_kev))
+    per_cm = _interpolated(mu.per_cm, before, after)
+    # Below air the ratio of air holds, so that 0 stays 0.
+    per_cm = np.where(mu.per_cm < before[0], mu.per_cm * np.float32(after[0] / before[0]), per_cm)
     return MuMap(per_cm, mu.grid, to_kev)
 
 
 def mu_map(
     volume: CTVolume, energy_kev: float, *, blur_fwhm_mm: float = BLUR_FWHM_MM, remove_table: bool = False
 ) -> MuMap:
-    """Mu-map of a CT at `energy_kev`, on the CT's own grid with its voxels averaged to about 2 mm, and blurred.
+    """Mu-map of a CT on its own grid, with voxels averaged to at most 2 mm, and blurred.
 
-    Voxels shorter than 1 mm are averaged in whole numbers of them, up to COARSE_MM, after the conversion: what a SPECT
-    system sees is the mean of mu, and the curve is not straight. Then a Gaussian of `blur_fwhm_mm` (0: none).
-    `remove_table` sets what is not the patient to air first. Memory: 4 bytes a coarse voxel, three times.
+    Voxels are averaged in whole numbers after the conversion: a SPECT system sees the mean of mu, and the curve is not
+    straight. Memory: 4 bytes a coarse voxel, three times.
+
+    Parameters
+    ----------
+    volume
+        CT numbers.
+    energy_kev
+        Energy of the photons in keV.
+    blur_fwhm_mm
+        FWHM of the Gaussian in mm; 0: none.
+    remove_table
+        Set everything but the patient to air first.
+
+    Returns
+    -------
+    MuMap
+        Map at `energy_kev`.
+
+    Raises
+    ------
+    InputError
+        For an energy outside 30 to 800 keV.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((4, 16, 16), (2.0, 1.0, 1.0), (-7.5, -7.5, 0.0))
+    >>> mu_map(CTVolume(np.zeros(grid.shape), grid, 120.0), 140.5).grid.shape
+    (4, 8, 8)
     """
     factors = coarse_factors(volume.grid)
     grid = coarse_grid(volume.grid, factors)
     per_cm = np.empty(grid.shape, np.float32)
     for z in range(grid.shape[0]):
         block = volume.hu[z * factors[0] : (z + 1) * factors[0]]
-        per_cm[z] = _block_mean(hu_to_mu(block, volume.kvp, energy_kev).mean(axis=0), factors[1:])
-    mu = MuMap(per_cm, grid, energy_kev)
+        per_cm[z] = _blocks(hu_to_mu(block, volume.kvp, energy_kev).mean(axis=0), factors).mean(axis=(1, 3))
     if remove_table:
-        mu = without_table(mu)
-    if blur_fwhm_mm == 0:
-        return mu
-    return MuMap(filters.gaussian(mu.per_cm, grid.voxel_mm, blur_fwhm_mm), grid, energy_kev)
+        per_cm, _ = body_alone(MuMap(per_cm, grid, energy_kev))
+    return MuMap(filters.gaussian(per_cm, grid.voxel_mm, blur_fwhm_mm), grid, energy_kev)
 
 
-def without_table(mu: MuMap) -> MuMap:
-    """Mu-map with everything but the largest body (see ct_body.body_mask) set to air."""
-    air, water = (tissue_mu(float(mu.energy_kev))[TISSUES.index(name)] for name in ("air", "water"))
-    return MuMap(np.where(body_mask(mu, water), mu.per_cm, np.float32(air)), mu.grid, mu.energy_kev)
+def air_and_water(mu: MuMap) -> tuple[float, float]:
+    """Coefficients of air and water at the energy of a map.
+
+    Parameters
+    ----------
+    mu
+        Map with an energy from 30 to 800 keV.
+
+    Returns
+    -------
+    tuple of floats
+        Coefficients in 1/cm.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> round(air_and_water(MuMap([[[0.15]]], grid, 140.5))[1], 4)
+    0.1537
+    """
+    coefficients = tissue_mu(float(mu.energy_kev))
+    return coefficients[TISSUES.index("air")], coefficients[TISSUES.index("water")]
+
+
+def body_alone(mu: MuMap) -> tuple[Array, Array]:
+    """Map of a CT with everything but the patient set to air.
+
+    Parameters
+    ----------
+    mu
+        Map of a CT.
+
+    Returns
+    -------
+    tuple of arrays
+        Coefficients (z, y, x) in 1/cm, and the mask (z, y, x) of the patient (`ct_body.body_mask`).
+
+    Raises
+    ------
+    InputError
+        Where nothing is as dense as tissue.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((8, 32, 32), (4.0, 4.0, 4.0), (-62.0, -62.0, 0.0))
+    >>> per_cm, body = body_alone(MuMap(np.full(grid.shape, 0.15), grid, 140.5))
+    >>> bool(body.all())
+    True
+    """
+    air, water = air_and_water(mu)
+    body = body_mask(mu, water)
+    return np.where(body, mu.per_cm, np.float32(air)), body
 
 
 def coarse_factors(grid: Grid) -> tuple[int, ...]:
-    """How many of a CT's voxels (z, y, x) make one of its mu-map."""
+    """How many of a CT's voxels make one of its mu-map.
+
+    Parameters
+    ----------
+    grid
+        Grid of the CT.
+
+    Returns
+    -------
+    tuple of ints
+        Factors (z, y, x).
+
+    Examples
+    --------
+    >>> coarse_factors(Grid.upright((4, 16, 16), (3.0, 0.5, 0.5), (0.0, 0.0, 0.0)))
+    (1, 4, 4)
+    """
     return tuple(max(1, int(COARSE_MM / length + 1e-3)) for length in grid.voxel_mm)
 
 
 def coarse_grid(grid: Grid, factors: tuple[int, ...]) -> Grid:
-    """Grid whose voxels hold `factors` (z, y, x) voxels of `grid`; the last along an axis may stick out."""
+    """Grid of larger voxels.
+
+    Parameters
+    ----------
+    grid
+        Grid with any orientation.
+    factors
+        How many of its voxels (z, y, x) make one of the new grid.
+
+    Returns
+    -------
+    Grid
+        Grid whose last voxels may stick out.
+
+    Examples
+    --------
+    >>> coarse_grid(Grid.upright((4, 5, 5), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)), (2, 2, 2)).shape
+    (2, 3, 3)
+    """
     shape = tuple(-(-size // factor) for size, factor in zip(grid.shape, factors, strict=True))
     voxel_mm = tuple(length * factor for length, factor in zip(grid.voxel_mm, factors, strict=True))
     affine = np.array(grid.affine_lps)
@@ -217,11 +469,41 @@ def coarse_grid(grid: Grid, factors: tuple[int, ...]) -> Grid:
     return Grid((shape[0], shape[1], shape[2]), (voxel_mm[0], voxel_mm[1], voxel_mm[2]), affine)
 
 
-def _block_mean(plane: Array, factors: tuple[int, ...]) -> Array:
-    """Mean over blocks of (y, x); a block that sticks out repeats the plane's border."""
-    fy, fx = factors
+def covered_on(covered: Array | None, grid: Grid, factors: tuple[int, ...]) -> Array | None:
+    """Coverage of a CT on its mu-map's coarser grid.
+
+    Parameters
+    ----------
+    covered
+        True (z, y, x) where the CT holds data; None: everywhere.
+    grid
+        Grid of the map (`coarse_grid`).
+    factors
+        How many voxels (z, y, x) of the CT make one of the map.
+
+    Returns
+    -------
+    Array or None
+        True (z, y, x) where all of a voxel holds data; None: everywhere.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 1, 2), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    >>> covered_on(np.array([[[True, True, True, False]]]), grid, (1, 1, 2)).tolist()
+    [[[True, False]]]
+    """
+    if covered is None:
+        return None
+    step = factors[0]
+    planes = (np.asarray(covered[z * step : (z + 1) * step].all(axis=0)) for z in range(grid.shape[0]))
+    return np.stack([_blocks(plane, factors).all(axis=(1, 3)) for plane in planes])
+
+
+def _blocks(plane: Array, factors: tuple[int, ...]) -> Array:
+    """Blocks (y, factor, x, factor) of a plane (y, x); a block that sticks out repeats the plane's border."""
+    _, fy, fx = factors
     padded = np.pad(plane, [(0, -plane.shape[0] % fy), (0, -plane.shape[1] % fx)], mode="edge")
-    return np.asarray(padded.reshape(padded.shape[0] // fy, fy, -1, fx).mean(axis=(1, 3)))
+    return np.asarray(padded.reshape(padded.shape[0] // fy, fy, -1, fx))
 
 
 def _interpolated(values: Array, knots: tuple[float, ...], results: tuple[float, ...]) -> Array:
@@ -235,147 +517,27 @@ def _interpolated(values: Array, knots: tuple[float, ...], results: tuple[float,
 
 
 def check_kvp(kvp: float, given_by: str = "") -> None:
-    """Raise InputError for a tube voltage that no clinical scanner has; `given_by` names the user's option."""
+    """Check that a clinical scanner has this tube voltage.
+
+    Parameters
+    ----------
+    kvp
+        Tube voltage in kV.
+    given_by
+        Name of the user's option, empty where the files say it.
+
+    Raises
+    ------
+    InputError
+        Outside 70 to 150 kV.
+
+    Examples
+    --------
+    >>> check_kvp(120.0)
+    """
     if not LOWEST_KV <= kvp <= HIGHEST_KV:
         way_out = "(KVP): give the true one with --tube-voltage-kv (Python: tube_voltage_kv)"
         raise InputError(
             f"CT numbers can be converted for tube voltages of {LOWEST_KV:g} to {HIGHEST_KV:g} kV, not for {kvp:g} kV "
             f"{f'({given_by})' if given_by else way_out}"
         )
-
-
-def register(ct: CTVolume | MuMap, spect: Image) -> RigidShift:
-    """Rigid motion that carries the CT head onto an uncorrected SPECT image (Solver.preview()).
-
-    Apply it with `moved` to the mu-map: its grid is tilted, nothing is interpolated. The motion maximises the mutual
-    information (Mattes et al., IEEE Trans Med Imaging 2003;22:120, doi:10.1109/TMI.2003.809072) of the body's blurred
-    mu and the SPECT values around the head, by Powell's search on 8 mm and then 4 mm voxels, from the best of three
-    starts: as the headers place them, heads centred on each other, crowns at one height. Where the CT cuts the body,
-    nothing is concluded from what lies beyond; elsewhere air goes on. RigidShift.warning speaks from 10 mm or 5 deg on;
-    `warnings` says when much of the activity lies outside the registered body.
-    Raises InputError where SimpleITK (extra `ct`) is missing, where there is no head in either, or no overlap.
-
-    Assumes: rotations up to about 20 deg; shifts of any length, for heads are found first.
-    """
-    sitk = _simpleitk()
-    mu = mu_map(ct, REGISTRATION_KEV, blur_fwhm_mm=0) if isinstance(ct, CTVolume) else ct
-    air, water = (tissue_mu(float(mu.energy_kev))[TISSUES.index(name)] for name in ("air", "water"))
-    body = body_mask(mu, water)
-    per_cm, grid = _with_air_around(np.where(body, mu.per_cm, np.float32(air)), body, mu.grid, air)
-    moving = _sitk_image(sitk, filters.gaussian(per_cm, grid.voxel_mm, REGISTRATION_FWHM_MM), grid)
-    values, head = _spect_head(spect)
-    fixed = _sitk_image(sitk, values, spect.grid)
-    mask = _sitk_image(sitk, binary_dilation(head, iterations=round(MASK_MM / max(spect.grid.voxel_mm))), spect.grid)
-    ct_places, spect_places = _places(body, mu.grid), _places(head, spect.grid)
-    starts = [np.zeros(3), *(there - here for here, there in zip(spect_places, ct_places, strict=True))]
-    # SimpleITK's transform goes from the fixed to the moving image: from SPECT to CT, about the SPECT head's centre.
-    apart = [start for n, start in enumerate(starts) if all(np.linalg.norm(start - one) > 5.0 for one in starts[:n])]
-    coarse = [_search(sitk, fixed, moving, mask, spect_places[0], [0, 0, 0, *start], shrink=2) for start in apart]
-    _, best = min(coarse, key=lambda found: found[0])
-    if not best:
-        raise InputError("the CT and the SPECT image could not be registered: their heads do not overlap")
-    _, best = _search(sitk, fixed, moving, mask, spect_places[0], best, shrink=1)
-    transform = sitk.Euler3DTransform()
-    transform.SetCenter(spect_places[0].tolist())
-    transform.SetParameters(best)
-    to_ct = np.eye(4)
-    to_ct[:3, :3] = np.array(transform.GetMatrix()).reshape(3, 3)
-    to_ct[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
-    x, y, z = ct_places[0].tolist()
-    shift = RigidShift.from_matrix(np.linalg.inv(to_ct), (x, y, z))
-    outside = _share_outside(values, spect.grid, body, shift.moved_grid(mu.grid), shift.moved_grid(grid))
-    if outside > OUTSIDE_SHARE:
-        note = f"after registration {outside:.0%} of the SPECT activity lies outside the CT's body: check the overlay"
-        return replace(shift, warnings=(note,))
-    return shift
-
-
-def _simpleitk() -> Any:
-    try:
-        import SimpleITK
-    except ImportError:
-        raise InputError("registering a CT needs SimpleITK: pip install 'spectac[ct]'") from None
-    return SimpleITK
-
-
-def _spect_head(spect: Image) -> tuple[Array, Array]:
-    """SPECT values (z, y, x) with hot foci cut down, and the mask of the head in them."""
-    values = filters.gaussian(np.maximum(spect.values, 0), spect.grid.voxel_mm, REGISTRATION_FWHM_MM)
-    level = float(np.sort(values, axis=None)[-min(values.size, int(HEAD_ML / spect.grid.voxel_ml))])
-    if level <= 0:
-        raise InputError("the SPECT image shows no head: fewer than 400 mL hold any activity")
-    return np.minimum(values, np.float32(HOT_SHARE * level)), values > HEAD_SHARE * level
-
-
-def _places(mask: Array, grid: Grid) -> tuple[Array, Array]:
-    """Centre of a mask in LPS mm, and the same place at 100 mm below its highest point."""
-    points = np.argwhere(mask) @ grid.affine_lps[:3, :3].T + grid.affine_lps[:3, 3]
-    top = points[:, 2].max()
-    head = points[points[:, 2] > top - 180.0]
-    below_crown = head.mean(axis=0)
-    below_crown[2] = top - 100.0
-    return points.mean(axis=0), below_crown
-
-
-def _with_air_around(per_cm: Array, body: Array, grid: Grid, air: float) -> tuple[Array, Grid]:
-    """Map with 100 mm of air added at every face that the body does not touch."""
-    pads = []
-    for axis, length in enumerate(grid.voxel_mm):
-        touched = np.asarray(body.any(axis=tuple(other for other in range(3) if other != axis)))
-        many = round(100.0 / length)
-        pads.append((0 if touched[0] else many, 0 if touched[-1] else many))
-    affine = np.array(grid.affine_lps)
-    affine[:3, 3] -= affine[:3, :3] @ np.array([before for before, _ in pads], float)
-    padded = np.pad(per_cm, pads, mode="constant", constant_values=air)
-    size = padded.shape
-    return padded, Grid((size[0], size[1], size[2]), grid.voxel_mm, affine)
-
-
-def _share_outside(values: Array, grid: Grid, body: Array, body_grid: Grid, known_grid: Grid) -> float:
-    """Share of the activity outside the body, where the CT tells what is there (inside `known_grid`)."""
-    known = values * resample(np.ones(known_grid.shape, np.float32), known_grid, grid)
-    return float((known * (1.0 - resample(body, body_grid, grid))).sum() / max(float(known.sum()), 1e-30))
-
-
-def _sitk_image(sitk: Any, values: Array, grid: Grid) -> Any:
-    kind = np.uint8 if values.dtype == bool else np.float32
-    image = sitk.GetImageFromArray(np.ascontiguousarray(values, dtype=kind))
-    along = grid.affine_lps[:3, [2, 1, 0]] / np.array(grid.voxel_mm[::-1])
-    image.SetOrigin(grid.affine_lps[:3, 3].tolist())
-    image.SetSpacing(grid.voxel_mm[::-1])
-    image.SetDirection(along.ravel().tolist())
-    return image
-
-
-def _search(
-    sitk: Any, fixed: Any, moving: Any, mask: Any, centre: Array, start: Sequence[float], *, shrink: int
-) -> tuple[float, tuple[float, ...]]:
-    """Negative mutual information and the parameters (3 angles in rad, x, y, z mm) found; (inf, ()) without overlap."""
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.NONE)
-    method.SetMetricFixedMask(mask)
-    method.SetInterpolator(sitk.sitkLinear)
-    # Angles count by what they move at the head's surface; the search ends when no line gains 1e-5.
-    method.SetOptimizerAsPowell(
-        numberOfIterations=20,
-        maximumLineIterations=50,
-        stepLength=2.0 * shrink,
-        stepTolerance=1e-3,
-        valueTolerance=1e-5,
-    )
-    method.SetOptimizerScales([HEAD_RADIUS_MM] * 3 + [1.0] * 3)
-    method.SetShrinkFactorsPerLevel([shrink])
-    method.SetSmoothingSigmasPerLevel([4.0 if shrink > 1 else 0.0])
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    method.SetNumberOfThreads(cpu_threads())
-    transform = sitk.Euler3DTransform()
-    transform.SetCenter(centre.tolist())
-    transform.SetParameters([float(value) for value in start])
-    method.SetInitialTransform(transform, inPlace=True)
-    try:
-        method.Execute(fixed, moving)
-    except RuntimeError:
-        # ITK's way to say that too few points of the SPECT head fall into the CT.
-        return np.inf, ()
-    return float(method.GetMetricValue()), tuple(transform.GetParameters())

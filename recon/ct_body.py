@@ -1,47 +1,68 @@
-"""The body in a CT's mu-map: what is patient, and what is table and head-holder."""
+"""The body in a CT's mu-map, without table and head-holder."""
 
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes, label
+from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes
 
+from spectac.recon.contour_preview import largest
 from spectac.recon.errors import InputError
 from spectac.recon.types import Array, MuMap
 
 TISSUE = 0.6
-"""Tissue is denser than this times water (-400 HU): foam and the shells of head-holders lie below, fat far above."""
+"""Tissue is denser than this times water (-400 HU). Foam and the shells of head-holders lie below, fat far above."""
 BRIDGE_MM = 4.0
-"""What is thinner than twice this does not join two things: a table's shell, straps, the holder under the head."""
+"""Bridges thinner than twice this do not join two bodies: a table's shell, straps, the holder under the head."""
 SKIN_MM = 3.0
 """The mask reaches this far beyond the threshold, so that the half-full voxels of the skin are kept."""
 
 
 def body_mask(mu: MuMap, water_per_cm: float) -> Array:
-    """True (z, y, x) in the patient: the largest connected thing denser than -400 HU, with its cavities.
+    """Mask of the patient: the largest connected body denser than -400 HU, with its cavities.
 
-    `water_per_cm` is water's coefficient at the map's energy. Bodies joined by less than 2 BRIDGE_MM are separated
-    first. Cavities are filled slice by slice, so that sinuses and airways which end in the slice's plane belong to it.
-    Raises InputError where nothing in the map is as dense as tissue.
+    Bodies joined by less than 2 BRIDGE_MM are separated first. Cavities are filled slice by slice, so that sinuses and
+    airways that end in the slice's plane belong to the body.
 
     Assumes: the first axis of the grid runs roughly head to foot.
+
+    Parameters
+    ----------
+    mu
+        Map of the CT.
+    water_per_cm
+        Coefficient of water in 1/cm at the map's energy.
+
+    Returns
+    -------
+    Array
+        True (z, y, x) in the patient.
+
+    Raises
+    ------
+    InputError
+        Where nothing in the map is as dense as tissue.
+
+    Examples
+    --------
+    >>> from spectac.recon import Grid
+    >>> per_cm = np.zeros((8, 32, 32))
+    >>> per_cm[:, 8:24, 8:24] = 0.15
+    >>> grid = Grid.upright(per_cm.shape, (4.0, 4.0, 4.0), (-62.0, -62.0, 0.0))
+    >>> mask = body_mask(MuMap(per_cm, grid, 140.5), 0.15)
+    >>> bool(mask[4, 16, 16]), bool(mask[4, 2, 2])
+    (True, False)
     """
     tissue = np.asarray(mu.per_cm) > TISSUE * water_per_cm
     if not tissue.any():
         raise InputError("nothing in the CT is as dense as tissue (-400 HU): is it a head, and are its values HU?")
-    joined = _filled(_largest(tissue))
+    joined = _filled(largest(tissue))
     # The borders count as tissue while eroding, so that a body cut by the field of view keeps its cut.
     core = binary_erosion(tissue, _ball(BRIDGE_MM, mu.grid.voxel_mm), border_value=1)
     if core.any():
-        core = _largest(core)
+        core = largest(core)
         apart = _filled(core | (binary_dilation(core, _ball(1.5 * BRIDGE_MM, mu.grid.voxel_mm)) & tissue))
         # A hollow thing with thin walls (a skull phantom) does not survive erosion: then nothing is separated.
         if apart.sum() > 0.5 * joined.sum():
             joined = apart
     return np.asarray(binary_dilation(joined, _ball(SKIN_MM, mu.grid.voxel_mm)))
-
-
-def _largest(mask: Array) -> Array:
-    """The largest connected part of a mask that holds something."""
-    labels, _ = label(mask)
-    return np.asarray(labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])))
 
 
 def _filled(mask: Array) -> Array:

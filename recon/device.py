@@ -1,4 +1,4 @@
-"""The one place that decides where a reconstruction runs."""
+"""The choice of the device, CPU or GPU, on which a reconstruction runs."""
 
 import os
 import platform
@@ -15,9 +15,27 @@ _thread = threading.local()
 
 
 def select_device(device: str) -> str:
-    """Device that will be used, "cpu" or "cuda", for "auto" (the GPU where one works), "cpu" or "cuda".
+    """Device that will be used.
 
-    Raises InputError for any other name, and for "cuda" where no GPU works.
+    Parameters
+    ----------
+    device
+        "cpu", "cuda", or "auto": the GPU where one works.
+
+    Returns
+    -------
+    str
+        "cpu" or "cuda".
+
+    Raises
+    ------
+    InputError
+        For any other name, and for "cuda" where no GPU works.
+
+    Examples
+    --------
+    >>> select_device("cpu")
+    'cpu'
     """
     if device == "cpu":
         return device
@@ -33,7 +51,18 @@ def select_device(device: str) -> str:
 
 @cache
 def no_gpu() -> str | None:
-    """Why no GPU works, in a few words; None where one does. It is asked once in a process."""
+    """Why no GPU works. The answer is kept for the life of the process.
+
+    Returns
+    -------
+    str or None
+        Reason in a few words; None where a GPU works.
+
+    Examples
+    --------
+    >>> isinstance(no_gpu(), str | None)
+    True
+    """
     try:
         with warnings.catch_warnings(action="ignore"):
             import cupy
@@ -53,7 +82,23 @@ def no_gpu() -> str | None:
 
 
 def device_name(device: str) -> str:
-    """Name of the processor ("cpu"; its architecture where the system does not tell) or of the current GPU ("cuda")."""
+    """Name of the processor or of the current GPU.
+
+    Parameters
+    ----------
+    device
+        "cpu" or "cuda".
+
+    Returns
+    -------
+    str
+        Name; the architecture where the system does not tell the processor's.
+
+    Examples
+    --------
+    >>> device_name("cpu") != ""
+    True
+    """
     if device == "cpu":
         try:
             lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -68,11 +113,22 @@ def device_name(device: str) -> str:
 
 @contextmanager
 def device_errors() -> Iterator[None]:
-    """Errors of CuPy inside become a DeviceError of one line."""
+    """Context in which errors of CuPy become a DeviceError of one line.
+
+    Raises
+    ------
+    DeviceError
+        Where the GPU's memory does not suffice, or the GPU fails.
+
+    Examples
+    --------
+    >>> with device_errors():
+    ...     pass
+    """
     try:
         yield
     except Exception as error:
-        # CuPy need not be installed, so its classes are known by their names alone.
+        # By the names of the classes, because CuPy need not be installed.
         if type(error).__module__.split(".")[0] not in ("cupy", "cupy_backends"):
             raise
         reason = " ".join(str(error).split())
@@ -85,9 +141,19 @@ def device_errors() -> Iterator[None]:
 
 @contextmanager
 def own_stream(device: str) -> Iterator[None]:
-    """On a GPU the work inside goes to a stream of this thread's own, so that studies in several threads overlap.
+    """Context whose work goes to a CUDA stream of this thread, so that studies in several threads overlap.
 
-    The same for all work of a thread: CuPy keeps freed memory for the stream that it belonged to.
+    One stream serves all work of a thread: CuPy keeps freed memory for the stream that it belonged to.
+
+    Parameters
+    ----------
+    device
+        "cpu" (no stream) or "cuda".
+
+    Examples
+    --------
+    >>> with own_stream("cpu"):
+    ...     pass
     """
     if device == "cpu":
         yield
@@ -102,7 +168,18 @@ def own_stream(device: str) -> Iterator[None]:
 
 
 def cpu_threads() -> int:
-    """Number of cores that this process may use."""
+    """Number of cores that this process may use.
+
+    Returns
+    -------
+    int
+        Number, at least 1.
+
+    Examples
+    --------
+    >>> cpu_threads() >= 1
+    True
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,26 +1,41 @@
-"""Iterative reconstruction: OSEM, MLEM (one subset), and MAP by BSREM with the relative-difference prior."""
+"""Iterative reconstruction by OSEM; one subset is MLEM. With a prior the steps are those of BSREM (bsrem.py)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from spectac.recon.bsrem import BsremSteps, RelativeDifferencePrior
 from spectac.recon.errors import InputError
-from spectac.recon.kernels.subnormal import FAINT, subnormals_are_zero
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array
 
 FEWEST_VIEWS = 4
-"""Views that a subset must have: with fewer, an update sees too little of the object and the iteration cycles."""
+"""Views that a subset must have. With fewer an update sees too little of the object and the iteration cycles."""
+
+SEEN_SHARE = 1e-6
+"""Share of the largest sensitivity below which a voxel counts as not seen: only rounding errors reach it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """State after one subset's update, given to `on_update`.
+    """State after the update by one subset, which `on_update` gets.
 
-    `done` of `total` updates; `image` (z, y, x) the estimate, on the system's device, which the next update overwrites:
-    copy it to keep it, and do not write to it; `lost` () the measured counts in this subset's bins whose expectation is
-    0, so that no image could explain them, on the device as well.
+    Parameters
+    ----------
+    done, total
+        Updates so far, and in all.
+    iteration
+        Number of the iteration, from 0.
+    image
+        Current image (z, y, x) on the system's device. The next update overwrites it: copy it to keep it.
+    lost
+        Counts () of this subset in bins whose expectation is 0, on the system's device. No image explains them.
+
+    Examples
+    --------
+    >>> Update(1, 10, 0, np.ones((2, 4, 4)), np.array(3.0)).lost_counts
+    3.0
     """
 
     done: int
@@ -31,82 +46,37 @@ class Update:
 
     @property
     def lost_counts(self) -> float:
-        """`lost` as a number; on a GPU this waits for all that is under way."""
+        """`lost` as a number; on a GPU this waits for all running work."""
         return float(self.lost)
-
-
-@dataclass(frozen=True)
-class RelativeDifferencePrior:
-    """Relative-difference prior: U(f) = sum over pairs w (f_j - f_k)^2 / (f_j + f_k + gamma |f_j - f_k|).
-
-    Pairs are the 26 neighbours, each once, w = smallest voxel length / distance of the centres. MAP maximises the
-    Poisson log-likelihood minus beta * U.
-    Reference: Nuyts et al., IEEE Trans Nucl Sci 2002;49:56-60, doi:10.1109/TNS.2002.998681.
-    """
-
-    beta: float
-    gamma: float = 2.0
-
-    def __post_init__(self) -> None:
-        # 1e9 flattens any image; far above, float32 overflows.
-        if not 0 <= self.beta <= 1e9:
-            raise InputError(f"the prior's beta must be 0 or more and at most 1e9, not {self.beta}")
-        if not 0 <= self.gamma <= 1e3:
-            raise InputError(f"the prior's gamma must be 0 or more and at most 1000, not {self.gamma}")
-
-    def value(self, image: Array, voxel_mm: tuple[float, float, float]) -> float:
-        """U of an image (z, y, x) that is nowhere negative, without beta."""
-        total = 0.0
-        for near, far, weight in _neighbour_pairs(image.shape, voxel_mm):
-            difference, size = image[near] - image[far], image[near] + image[far]
-            below = size + self.gamma * np.abs(difference)
-            total += weight * float((difference**2 / np.where(below > 0, below, 1)).sum())
-        return total
-
-    def gradient(self, image: Array, voxel_mm: tuple[float, float, float]) -> Array:
-        """Derivative of U to every voxel (z, y, x), without beta; 0 where a pair is (0, 0)."""
-        gradient = np.zeros_like(image)
-        for near, far, weight in _neighbour_pairs(image.shape, voxel_mm):
-            f, g = image[near], image[far]
-            difference = f - g
-            spread = self.gamma * np.abs(difference)
-            # Every term is first divided by the sum, which may be tiny: its square would underflow.
-            below = f + g + spread
-            known = below > np.finfo(below.dtype).tiny * 4
-            inverse = known / np.where(known, below, below.dtype.type(1))
-            share = weight * (difference * inverse)
-            gradient[near] += share * ((spread + f + 3 * g) * inverse)
-            gradient[far] -= share * ((spread + g + 3 * f) * inverse)
-        return gradient
-
-    def stiffness(self, voxel_mm: tuple[float, float, float]) -> float:
-        """Bound on f_j times the second derivative of beta * U to f_j, which limits the steps of BSREM.
-
-        For one pair f_j d2U/df_j2 <= 8 w f_j f_k^2 / (f_j + f_k)^3 <= 32/27 w.
-        """
-        weights = 2.0 * sum(weight for _, _, weight in _neighbour_pairs((3, 3, 3), voxel_mm))
-        return 32.0 / 27.0 * self.beta * weights
-
-
-def _neighbour_pairs(
-    shape: tuple[int, ...], voxel_mm: tuple[float, float, float]
-) -> list[tuple[tuple[slice, ...], tuple[slice, ...], float]]:
-    """For each of 13 directions: the voxels that have a neighbour there, those neighbours, and the pair's weight."""
-    pairs = []
-    for index in range(14, 27):
-        step = (index // 9 - 1, index // 3 % 3 - 1, index % 3 - 1)
-        near = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, shape, strict=True))
-        far = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, shape, strict=True))
-        distance = float(np.linalg.norm(np.multiply(step, voxel_mm)))
-        pairs.append((near, far, min(voxel_mm) / distance))
-    return pairs
 
 
 def ordered_subsets(view_angles_deg: Array, subsets: int) -> list[Array]:
     """View indices of each subset, in the order of use.
 
-    Subsets interleave the views by angle and differ in size by at most one; each next subset is the one farthest in
-    angle from those used most recently. Raises InputError where a subset would have fewer than 4 views.
+    Subsets interleave the views by angle and differ in size by at most one. The next subset is the one farthest in
+    angle from those used most recently.
+
+    Parameters
+    ----------
+    view_angles_deg
+        Angles (v,) of the views in degrees.
+    subsets
+        Number of subsets.
+
+    Returns
+    -------
+    list of arrays
+        Indices of the views of each subset.
+
+    Raises
+    ------
+    InputError
+        Where a subset would have fewer than 4 views.
+
+    Examples
+    --------
+    >>> [subset.tolist() for subset in ordered_subsets(np.arange(0.0, 360.0, 45.0), 2)]
+    [[0, 2, 4, 6], [1, 3, 5, 7]]
     """
     views = len(view_angles_deg)
     if subsets < 1:
@@ -117,17 +87,15 @@ def ordered_subsets(view_angles_deg: Array, subsets: int) -> list[Array]:
             f"use at most {max(1, views // FEWEST_VIEWS)} subsets"
         )
     ranked = np.argsort(np.mod(view_angles_deg, 360.0), kind="stable")
-    waiting = list(range(1, subsets))
     used = [0]
-    while waiting:
-        # The distance to recent subsets counts more: each step back halves its weight.
-        def apart(candidate: int) -> float:
-            gaps = [min((candidate - k) % subsets, (k - candidate) % subsets) for k in reversed(used)]
-            return sum(gap * 0.5**age for age, gap in enumerate(gaps))
 
-        best = max(waiting, key=lambda candidate: (round(apart(candidate), 9), -candidate))
-        waiting.remove(best)
-        used.append(best)
+    def distance(candidate: int) -> float:
+        """Distance to the subsets used so far; each step back in time halves its weight."""
+        gaps = [min((candidate - k) % subsets, (k - candidate) % subsets) for k in reversed(used)]
+        return round(sum(gap * 0.5**age for age, gap in enumerate(gaps)), 9)
+
+    while len(used) < subsets:
+        used.append(max(set(range(subsets)) - set(used), key=lambda candidate: (distance(candidate), -candidate)))
     return [ranked[k::subsets] for k in used]
 
 
@@ -142,21 +110,58 @@ def osem(
     prior: RelativeDifferencePrior | None = None,
     on_update: Callable[[Update], None] | None = None,
 ) -> Array:
-    """Image (z, y, x) in counts per second and mL that explains `counts` (v, z, u) and expected `scatter` (v, z, u).
+    """Image that maximises the Poisson likelihood of the counts, by ordered subsets; MAP image with a prior.
 
-    Arrays come and go on the system's device; nothing leaves it between the updates.
+    OSEM over subsets k: f <- f / (A_k^T 1) * A_k^T(y_k / (A_k f + s_k)) [1]_. With a prior the steps are those of
+    BSREM (`bsrem.BsremSteps`). Nothing leaves the system's device between the updates.
 
-    Without a prior f <- f / (A_k^T 1) * A_k^T(y_k / (A_k f + s_k)) over subsets k (Hudson and Larkin, IEEE Trans Med
-    Imaging 1994;13:601-609, doi:10.1109/42.363108); one subset is MLEM. With a prior BSREM (De Pierro and Yamagishi,
-    IEEE Trans Med Imaging 2001;20:280-288, doi:10.1109/42.921477): f <- f + a_n D (gradient of the subset's
-    log-likelihood - beta/M grad U), D = M f / (A^T 1 + stiffness of the prior), a_n = 1 / (1 + n/15) in iteration n.
-    Without weight the first steps are nearly OSEM's; they shrink so that it converges.
+    The start is uniform where the full sensitivity is positive; other voxels stay 0. A voxel without sensitivity in a
+    subset keeps its value in that update. A voxel below 1e-20 of the image's maximum becomes 0, because subnormal
+    numbers are slow. Bins whose expectation is 0 contribute nothing.
 
-    The start is uniform where the full sensitivity is positive (or `start`, which must not be negative) and 0 elsewhere
-    for ever; a voxel that a subset does not see keeps its value in that update; one below 1e-20 of the image's largest
-    becomes 0, so that nothing decays to subnormal numbers, which are slow; bins with expectation 0 contribute nothing
-    and are reported through `on_update`, which may raise to stop.
-    Raises InputError for shapes that do not fit, NaN or negative counts, and too many subsets.
+    Parameters
+    ----------
+    system
+        System model A.
+    counts
+        Counts y (v, z, u) on the system's device.
+    iterations, subsets
+        Numbers of iterations and of subsets.
+    scatter
+        Expected scattered counts s (v, z, u) on the system's device.
+    start
+        Start image (z, y, x), at least 0.
+    prior
+        Relative-difference prior of MAP.
+    on_update
+        Called after the update by each subset. An exception that it raises ends the reconstruction.
+
+    Returns
+    -------
+    Array
+        Image (z, y, x) in counts per second and mL on the system's device.
+
+    Raises
+    ------
+    InputError
+        For shapes that do not fit, values that are negative or NaN, and too many subsets.
+
+    References
+    ----------
+    .. [1] Hudson and Larkin, IEEE Trans Med Imaging 1994;13:601-609, doi:10.1109/42.363108.
+
+    Examples
+    --------
+    >>> from spectac.recon import Acquisition, SystemModel, default_grid
+    >>> acquisition = Acquisition(
+    ...     np.arange(0.0, 360.0, 30.0), np.full(12, 100.0), (1, 16), (8.0, 8.0), np.full(12, 10.0), "Tc-99m", None
+    ... )
+    >>> system = SystemModel(acquisition, default_grid(acquisition), resolution=False)
+    >>> disc = np.zeros(system.image_shape, np.float32)
+    >>> disc[0, 6:10, 6:10] = 1.0
+    >>> image = osem(system, system.forward(disc), iterations=20, subsets=2)
+    >>> float(image[0, 6:10, 6:10].mean().round(1))
+    1.0
     """
     if iterations < 1:
         raise InputError(f"at least one iteration is needed, not {iterations}")
@@ -170,60 +175,30 @@ def osem(
     ]
     sensitivities = [part.adjoint(np.ones_like(counts)) for part, counts in zip(parts, measured, strict=True)]
     full = sum(sensitivities[1:], start=sensitivities[0].copy(order="K"))
-    # A voxel that only rounding sees (below a millionth of the best) would be divided by noise.
-    seen = full > 1e-6 * full.max()
-    image = system.as_image(_start_image(start, system, data, extra, full, seen))
-    improve = (
-        _em_steps(sensitivities, full, system)
-        if prior is None
-        else _bsrem_steps(sensitivities, full, seen, prior, system)
-    )
+    seen = full > SEEN_SHARE * full.max()
+    image = system.as_image(_start_image(start, system, data, extra, np.where(seen, full, full.dtype.type(0))))
+    if prior is None:
+        step = _em_steps(sensitivities, full, system)
+    else:
+        step = BsremSteps(prior, sensitivities, full, seen, system.grid.voxel_mm)
     total = iterations * len(parts)
     for done in range(total):
         iteration, k = divmod(done, len(parts))
-        explained, lost = parts[k].explain(image, measured[k], expected[k])
-        improve(image, explained, iteration, k)
+        backprojected, lost = parts[k].em_backprojection(image, measured[k], expected[k])
+        step(image, backprojected, iteration, k)
         if on_update is not None:
             on_update(Update(done + 1, total, iteration, image, lost))
     return image
 
 
-_Improve = Callable[[Array, Array, int, int], None]
-"""Changes the image in place, given A_k^T(y_k / expectation), the iteration and the subset k."""
-
-
-def _em_steps(sensitivities: list[Array], full: Array, system: SystemModel) -> _Improve:
-    """OSEM's multiplication by A_k^T(ratio) / A_k^T 1; by 1 where the subset does not see the voxel."""
-    one, none = full.dtype.type(1), full.dtype.type(0)
+def _em_steps(sensitivities: list[Array], full: Array, system: SystemModel) -> Callable[[Array, Array, int, int], None]:
+    """OSEM's step: a voxel that the subset does not see keeps its value."""
+    one, zero = full.dtype.type(1), full.dtype.type(0)
     inverses = []
     for sensitivity in sensitivities:
-        sees = sensitivity > 1e-6 / len(sensitivities) * full
-        inverses.append(system.as_image(np.where(sees, one / np.where(sees, sensitivity, one), none)))
-
-    def improve(image: Array, explained: Array, iteration: int, k: int) -> None:
-        system.improve(image, explained, inverses[k])
-
-    return improve
-
-
-def _bsrem_steps(
-    sensitivities: list[Array], full: Array, seen: Array, prior: RelativeDifferencePrior, system: SystemModel
-) -> _Improve:
-    """BSREM's relaxed step along the gradient of the subset's penalised log-likelihood, scaled by the image."""
-    subsets, voxel_mm = len(sensitivities), system.grid.voxel_mm
-    scale = np.where(
-        seen,
-        subsets / np.where(seen, full + full.dtype.type(prior.stiffness(voxel_mm)), full.dtype.type(1)),
-        full.dtype.type(0),
-    )
-
-    @subnormals_are_zero()
-    def improve(image: Array, explained: Array, iteration: int, k: int) -> None:
-        slope = explained - sensitivities[k] - (prior.beta / subsets) * prior.gradient(image, voxel_mm)
-        # Not to 0, from where no step leads back: a step takes away 90 % of a voxel at most, until it is FAINT.
-        image *= np.maximum(1 + scale * slope / (1 + iteration / 15), 0.1) * (image >= FAINT * image.max())
-
-    return improve
+        sees = sensitivity > SEEN_SHARE / len(sensitivities) * full
+        inverses.append(system.as_image(np.where(sees, one / np.where(sees, sensitivity, one), zero)))
+    return lambda image, backprojected, iteration, k: system.em_update(image, backprojected, inverses[k])
 
 
 def _checked(system: SystemModel, array: Array, name: str) -> Array:
@@ -234,13 +209,15 @@ def _checked(system: SystemModel, array: Array, name: str) -> Array:
 
 
 def _start_image(
-    start: Array | None, system: SystemModel, data: Array, extra: Array | None, full: Array, seen: Array
+    start: Array | None, system: SystemModel, data: Array, extra: Array | None, sensitivity: Array
 ) -> Array:
+    """Given or uniform image (z, y, x) with the counts of the data; 0 where the sensitivity is 0."""
+    zero = sensitivity.dtype.type(0)
     if start is None:
-        primary = float(data.sum(dtype=np.float64)) - (0.0 if extra is None else float(extra.sum(dtype=np.float64)))
-        level = max(primary, 0.01 * float(data.sum(dtype=np.float64))) / float(full[seen].sum(dtype=np.float64))
-        return np.where(seen, full.dtype.type(level), full.dtype.type(0))
+        counts, scattered = (0.0 if one is None else float(one.sum(dtype=np.float64)) for one in (data, extra))
+        level = max(counts - scattered, 0.01 * counts) / float(sensitivity[sensitivity > 0].sum(dtype=np.float64))
+        return np.where(sensitivity > 0, sensitivity.dtype.type(level), zero)
     given = system.as_image(start, "start")
     if not np.isfinite(given).all() or given.min() < 0:
         raise InputError("start must be finite and not negative")
-    return np.where(seen, given, full.dtype.type(0))
+    return np.where(sensitivity > 0, given, zero)

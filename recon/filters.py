@@ -1,17 +1,18 @@
-"""Image filters after reconstruction: Gaussian and Butterworth in three dimensions, and the `--post-filter` text.
+"""Image filters after reconstruction: Gaussian and Butterworth in three dimensions, and the text that names a filter.
 
-Both see the image continued by its own mirror image beyond every face (the half-sample symmetric extension), so nothing
+Both see the image continued by its own mirror image beyond every face (the half-sample symmetric extension). So nothing
 wraps round from the opposite face, a constant stays that constant up to the border, and the total is kept.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.fft
 import scipy.ndimage
 
+from spectac.recon.checks import check_above_zero, numbers
 from spectac.recon.collimator import FWHM_PER_SIGMA
 from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
@@ -20,17 +21,44 @@ from spectac.recon.types import Array, Image
 
 _TRUNCATE_SIGMAS = 5.0
 """Half-width of the Gaussian in sigma: the cut-off tail holds 6e-7 of the area and 2e-5 of the variance."""
+LARGEST_FWHM_MM = 200.0
+"""A head is 200 mm: a wider filter leaves no image, and its kernel takes very long."""
 
 
 @subnormals_are_zero()
 def gaussian(values: Array, voxel_mm: Sequence[float], fwhm_mm: float) -> Array:
-    """Image (z, y, x) blurred by an isotropic Gaussian of full width `fwhm_mm` at half maximum; 0 mm changes nothing.
+    """Image blurred by an isotropic Gaussian.
 
-    `voxel_mm` (z, y, x). float64 stays float64, all else becomes float32. No negative value comes from a non-negative
-    image. Tails below 1e-20 of the result's largest value are 0.
+    No negative value comes from a non-negative image. Tails below 1e-20 of the result's maximum are 0.
 
-    Assumes: the FWHM is at least 1.5 voxels. The kernel is sampled at voxel centres; its variance is fwhm^2 / (8 ln 2)
-    within 0.01 % from 2 voxels up, 1.1 % too small at 1.5, 6 % at 1.3, 38 % at 1, and in the end it does not blur.
+    Assumes: the FWHM is at least 1.5 voxels. The kernel is sampled at voxel centres: its variance is fwhm^2 / (8 ln 2)
+    within 0.01 % from 2 voxels up, 1.1 % too small at 1.5 voxels, 6 % at 1.3, 38 % at 1, and finally it does not blur.
+
+    Parameters
+    ----------
+    values
+        Image (z, y, x).
+    voxel_mm
+        Voxel sizes (z, y, x) in mm.
+    fwhm_mm
+        Full width at half maximum in mm; 0 changes nothing.
+
+    Returns
+    -------
+    Array
+        Image (z, y, x): float64 stays float64, all else becomes float32.
+
+    Raises
+    ------
+    InputError
+        For other shapes and negative widths.
+
+    Examples
+    --------
+    >>> point = np.zeros((9, 9, 9))
+    >>> point[4, 4, 4] = 1.0
+    >>> round(float(gaussian(point, (4.0, 4.0, 4.0), 8.0).max()), 3)
+    0.104
     """
     image, voxel = _volume(values, voxel_mm)
     if not (math.isfinite(fwhm_mm) and fwhm_mm >= 0):
@@ -45,17 +73,40 @@ def gaussian(values: Array, voxel_mm: Sequence[float], fwhm_mm: float) -> Array:
 
 
 def butterworth(values: Array, voxel_mm: Sequence[float], cutoff_per_cm: float, order: float) -> Array:
-    """Image (z, y, x) low-pass filtered with gain 1 / sqrt(1 + (f / cutoff)^(2 order)), f the radial 3D frequency.
+    """Image low-pass filtered with gain 1 / sqrt(1 + (f / cutoff)^(2 order)), f the radial frequency in 3D.
 
-    `voxel_mm` (z, y, x); `cutoff_per_cm` in cycles per cm, where the gain is 1/sqrt(2). Vendors also quote the cut-off
-    as a fraction of the Nyquist frequency 5 / voxel_mm, or define the gain without the square root, so that it is 1/2
-    at the cut-off: convert first. float64 stays float64, all else becomes float32. High orders ring, and can turn small
-    values negative.
-
+    Vendors also quote the cut-off as a fraction of the Nyquist frequency 5 / voxel_mm, or define the gain without the
+    square root, so that it is 1/2 at the cut-off: convert first. High orders ring and can turn small values negative.
     The discrete cosine transform of type II is the Fourier transform of the mirrored image.
+
+    Parameters
+    ----------
+    values
+        Image (z, y, x).
+    voxel_mm
+        Voxel sizes (z, y, x) in mm.
+    cutoff_per_cm
+        Frequency in cycles per cm where the gain is 1/sqrt(2).
+    order
+        Order of the filter.
+
+    Returns
+    -------
+    Array
+        Image (z, y, x): float64 stays float64, all else becomes float32.
+
+    Raises
+    ------
+    InputError
+        For other shapes, and for a cut-off or order that is not above 0.
+
+    Examples
+    --------
+    >>> round(float(butterworth(np.ones((4, 4, 4)), (4.0, 4.0, 4.0), 0.5, 10.0).mean()), 6)
+    1.0
     """
     image, voxel = _volume(values, voxel_mm)
-    _check_butterworth(cutoff_per_cm, order)
+    ButterworthFilter(cutoff_per_cm, order)
     radial = np.zeros(())
     for axis, (size, length) in enumerate(zip(image.shape, voxel, strict=True)):
         frequency = np.arange(size) * 10.0 / (2.0 * size * length)
@@ -68,25 +119,60 @@ def butterworth(values: Array, voxel_mm: Sequence[float], cutoff_per_cm: float, 
 
 
 def butterworth_gain(frequency: Array, cutoff: float, order: float) -> Array:
-    """Gain 1 / sqrt(1 + (f / cutoff)^(2 order)) at frequencies in the unit of the cut-off."""
+    """Gain of a Butterworth low-pass, 1 / sqrt(1 + (f / cutoff)^(2 order)).
+
+    Parameters
+    ----------
+    frequency
+        Frequencies of any shape.
+    cutoff
+        Cut-off in the same unit.
+    order
+        Order of the filter.
+
+    Returns
+    -------
+    Array
+        Gains of the same shape.
+
+    Examples
+    --------
+    >>> round(float(butterworth_gain(0.5, 0.5, 10.0)), 4)
+    0.7071
+    """
     with np.errstate(over="ignore"):
         return np.asarray(1.0 / np.sqrt(1.0 + (frequency / cutoff) ** (2.0 * order)))
 
 
 @dataclass(frozen=True)
 class GaussianFilter:
-    """Post-filter that blurs an Image by a Gaussian of `fwhm_mm`."""
+    """Post-filter that blurs an image by a Gaussian.
+
+    Parameters
+    ----------
+    fwhm_mm
+        Full width at half maximum, from 0 to 200 mm.
+
+    Raises
+    ------
+    InputError
+        For another width.
+
+    Examples
+    --------
+    >>> GaussianFilter(8.0).name
+    'gaussian:8'
+    """
 
     fwhm_mm: float
 
     def __post_init__(self) -> None:
-        # A head is 200 mm: a wider filter leaves no image, and its kernel takes for ever.
-        if not 0 <= self.fwhm_mm <= 200:
-            raise InputError(f"a Gaussian filter needs a FWHM from 0 to 200 mm, got {self.fwhm_mm}")
+        if not 0 <= self.fwhm_mm <= LARGEST_FWHM_MM:
+            raise InputError(f"a Gaussian filter needs a FWHM from 0 to {LARGEST_FWHM_MM:g} mm, got {self.fwhm_mm}")
 
     @property
     def name(self) -> str:
-        """The text that makes this filter again."""
+        """Text from which `parse_post_filter` makes this filter."""
         return f"gaussian:{self.fwhm_mm:g}"
 
     def __call__(self, image: Image) -> Image:
@@ -97,17 +183,40 @@ class GaussianFilter:
 
 @dataclass(frozen=True)
 class ButterworthFilter:
-    """Post-filter that applies a 3D Butterworth low-pass to an Image."""
+    """Post-filter that applies a Butterworth low-pass in 3D to an image.
+
+    Parameters
+    ----------
+    cutoff_per_cm
+        Frequency in cycles per cm where the gain is 1/sqrt(2).
+    order
+        Order of the filter.
+
+    Raises
+    ------
+    InputError
+        For a cut-off or order that is not above 0.
+
+    Examples
+    --------
+    >>> ButterworthFilter(0.5, 10.0).name
+    'butterworth:0.5:10'
+    """
 
     cutoff_per_cm: float
     order: float
 
     def __post_init__(self) -> None:
-        _check_butterworth(self.cutoff_per_cm, self.order)
+        check_above_zero(
+            {
+                "the cut-off of a Butterworth filter in cycles per cm": self.cutoff_per_cm,
+                "the order of a Butterworth filter": self.order,
+            }
+        )
 
     @property
     def name(self) -> str:
-        """The text that makes this filter again."""
+        """Text from which `parse_post_filter` makes this filter."""
         return f"butterworth:{self.cutoff_per_cm:g}:{self.order:g}"
 
     def __call__(self, image: Image) -> Image:
@@ -121,39 +230,69 @@ PostFilter = GaussianFilter | ButterworthFilter
 
 
 def parse_post_filter(text: str) -> PostFilter:
-    """Filter named by "gaussian:FWHM_MM" or "butterworth:CUTOFF_PER_CM:ORDER", e.g. gaussian:8, butterworth:0.5:10.
+    """Post-filter of a text.
 
-    Raises InputError for any other text.
+    Parameters
+    ----------
+    text
+        "gaussian:FWHM_MM" or "butterworth:CUTOFF_PER_CM:ORDER".
+
+    Returns
+    -------
+    PostFilter
+        Filter with that name.
+
+    Raises
+    ------
+    InputError
+        For any other text.
+
+    Examples
+    --------
+    >>> parse_post_filter("gaussian:8")
+    GaussianFilter(fwhm_mm=8.0)
     """
-    kind, *numbers = text.strip().split(":")
+    kind, parameters = kind_and_numbers(text, {"gaussian": 1, "butterworth": 2})
+    if kind is None:
+        raise InputError(
+            f"post-filter {text!r} is not gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER, "
+            "for example gaussian:8 or butterworth:0.5:10"
+        )
+    return GaussianFilter(*parameters) if kind == "gaussian" else ButterworthFilter(*parameters)
+
+
+def kind_and_numbers(text: str, counts: Mapping[str, int]) -> tuple[str | None, tuple[float, ...]]:
+    """Parts of a text "kind:number:number".
+
+    Parameters
+    ----------
+    text
+        Text of a filter.
+    counts
+        Number of numbers that belong to each kind.
+
+    Returns
+    -------
+    tuple
+        Kind and numbers; None and nothing where the text is of none of these kinds.
+
+    Examples
+    --------
+    >>> kind_and_numbers("Hann:0.5", {"ramp": 0, "hann": 1})
+    ('hann', (0.5,))
+    """
+    kind, *parts = text.strip().lower().split(":")
     try:
-        parameters = [float(number) for number in numbers]
+        parameters = tuple(float(part) for part in parts)
     except ValueError:
-        parameters = []
-    if kind.lower() == "gaussian" and len(parameters) == 1:
-        return GaussianFilter(parameters[0])
-    if kind.lower() == "butterworth" and len(parameters) == 2:
-        return ButterworthFilter(parameters[0], parameters[1])
-    raise InputError(
-        f"post-filter {text!r} is not gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER, "
-        "for example gaussian:8 or butterworth:0.5:10"
-    )
-
-
-def _check_butterworth(cutoff_per_cm: float, order: float) -> None:
-    if not (math.isfinite(cutoff_per_cm) and cutoff_per_cm > 0):
-        raise InputError(f"a Butterworth filter needs a cut-off above 0 cycles per cm, got {cutoff_per_cm}")
-    if not (math.isfinite(order) and order > 0):
-        raise InputError(f"a Butterworth filter needs an order above 0, got {order}")
+        return None, ()
+    return (kind, parameters) if counts.get(kind) == len(parameters) else (None, ())
 
 
 def _volume(values: Array, voxel_mm: Sequence[float]) -> tuple[Array, tuple[float, ...]]:
     """Image in a floating dtype and its voxel sizes, checked."""
     image = np.asarray(values)
     image = image.astype(np.float64 if image.dtype == np.float64 else np.float32, copy=False)
-    voxel = tuple(float(length) for length in voxel_mm)
     if image.ndim != 3:
         raise InputError(f"a filter needs an image (z, y, x), got shape {image.shape}")
-    if len(voxel) != 3 or not all(math.isfinite(length) and length > 0 for length in voxel):
-        raise InputError(f"a filter needs three voxel sizes (z, y, x) above 0 mm, got {voxel}")
-    return image, voxel
+    return image, numbers(voxel_mm, "zyx", "voxel_mm of a filter", above_0=True)

@@ -1,9 +1,8 @@
-"""The one home of angle conventions: view directions, and each view's camera frame laid over the voxel grid.
+"""Angles and camera frames: the one home of the sign and the zero of the view angle.
 
-Angles are DICOM's: 0 deg has the detector at the patient's back and they grow counter-clockwise seen from the feet,
-back -> patient's left -> front -> patient's right. In LPS coordinates (x to left, y to posterior) the unit vector from
-the axis to the detector is n = (sin a, cos a), and the detector's right, seen looking at the patient, is
-e = (-cos a, sin a).
+Angles are DICOM's. At 0 deg the detector is at the patient's back. Angles grow counter-clockwise seen from the feet:
+back, patient's left, front, patient's right. In LPS coordinates (x to left, y to posterior) the unit vector from the
+axis to the detector is n = (sin a, cos a). The detector's right, seen looking at the patient, is e = (-cos a, sin a).
 """
 
 import math
@@ -16,17 +15,56 @@ from spectac.recon.errors import InputError
 from spectac.recon.types import Acquisition, Array, Grid
 
 LARGEST_GAP_DEG = 30.0
-"""Arcs without views beyond which images are distorted."""
+"""Largest arc without views; a larger one distorts images."""
+ORBIT_MARGIN_MM = 60.0
+"""How far beyond the collimator's face voxels are kept, although no activity can be there.
+
+They take up counts that no energy window explains, such as septal penetration. Without them these counts come nearer to
+the head, and a region of the brain reads up to 0.3 % more. With 60 mm regions keep their value to 0.1 %
+(benchmarks/crop_to_orbit.py).
+"""
 
 
 def view_normals(view_angles_deg: ArrayLike) -> NDArray[np.float64]:
-    """Unit vectors (v, 2) in (x, y) from the rotation axis to the detector."""
+    """Directions from the rotation axis to the detector.
+
+    Parameters
+    ----------
+    view_angles_deg
+        Angles (v,) in degrees.
+
+    Returns
+    -------
+    Array
+        Unit vectors (v, 2) in LPS (x, y).
+
+    Examples
+    --------
+    >>> view_normals([0.0, 90.0]).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
     sine, cosine = _sine_cosine(view_angles_deg)
     return np.stack([sine, cosine], axis=-1)
 
 
 def detector_rights(view_angles_deg: ArrayLike) -> NDArray[np.float64]:
-    """Unit vectors (v, 2) in (x, y) along which the detector's column index u grows."""
+    """Directions in which the detector's column index u grows.
+
+    Parameters
+    ----------
+    view_angles_deg
+        Angles (v,) in degrees.
+
+    Returns
+    -------
+    Array
+        Unit vectors (v, 2) in LPS (x, y).
+
+    Examples
+    --------
+    >>> detector_rights([0.0, 90.0]).tolist()
+    [[-1.0, 0.0], [-0.0, 1.0]]
+    """
     sine, cosine = _sine_cosine(view_angles_deg)
     return np.stack([-cosine, sine], axis=-1)
 
@@ -40,10 +78,69 @@ def _sine_cosine(angles_deg: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
     return sine, cosine
 
 
-def default_grid(acquisition: Acquisition) -> Grid:
-    """Grid (z, u, u) of the projections' own pixels, centred on the rotation axis.
+def signed_deg(angles_deg: ArrayLike) -> NDArray[np.float64]:
+    """The same angles between -180 and 180 deg.
 
-    Where the axis position is unknown the grid's centre is the origin.
+    Parameters
+    ----------
+    angles_deg
+        Angles, or differences of angles, in degrees.
+
+    Returns
+    -------
+    Array
+        Angles from -180 up to but not including 180 deg.
+
+    Examples
+    --------
+    >>> float(signed_deg(350.0))
+    -10.0
+    """
+    return np.mod(np.asarray(angles_deg, np.float64) + 180.0, 360.0) - 180.0
+
+
+def gaps_deg(angles_deg: ArrayLike, period_deg: float = 360.0) -> NDArray[np.float64]:
+    """Gaps between neighbouring angles.
+
+    Parameters
+    ----------
+    angles_deg
+        Angles (v,) in degrees, in any order.
+    period_deg
+        Angle after which directions repeat; 180 for lines.
+
+    Returns
+    -------
+    Array
+        Gaps (v,) in degrees by ascending angle, from the last angle to the first at the end.
+
+    Examples
+    --------
+    >>> gaps_deg([270.0, 0.0, 90.0]).tolist()
+    [90.0, 180.0, 90.0]
+    """
+    ascending = np.sort(np.mod(np.asarray(angles_deg, np.float64), period_deg))
+    return np.diff(ascending, append=ascending[0] + period_deg)
+
+
+def default_grid(acquisition: Acquisition) -> Grid:
+    """Grid of the projections' own pixels, centred on the rotation axis.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition whose pixels become voxels.
+
+    Returns
+    -------
+    Grid
+        Grid of shape (z, u, u). Its centre is the origin where the position of the axis is unknown.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0.0], [150.0], (2, 16), (5.0, 4.0), [10.0], "Tc-99m", None)
+    >>> default_grid(acquisition).shape
+    (2, 16, 16)
     """
     rows, columns = acquisition.matrix
     pitch_z, pitch_u = acquisition.pixel_mm
@@ -53,15 +150,31 @@ def default_grid(acquisition: Acquisition) -> Grid:
 
 
 def coverage_doubt(acquisition: Acquisition) -> str | None:
-    """What looks wrong with the angles of the views, in a sentence; None where nothing does.
+    """What looks wrong with the angles of the views.
 
-    More than 30 deg without a view, or a nearly full turn whose views are evenly spaced but for one gap: then an arc
-    may have been read as step times views though it goes from the first view to the last.
+    Two things are looked for: more than 30 deg without a view, and evenly spaced views with one larger gap. The latter
+    happens where an arc was read as step times views although it goes from the first view to the last.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition with the angles.
+
+    Returns
+    -------
+    str or None
+        A sentence for the user, None where nothing looks wrong.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0.0, 10.0, 20.0], [150.0] * 3, (1, 4), (4.0, 4.0), [10.0] * 3, "Tc-99m", None)
+    >>> coverage_doubt(acquisition).split(":")[0]
+    'the views leave 340 deg uncovered'
     """
     angles = np.unique(np.round(np.mod(acquisition.view_angles_deg, 360.0), 2))
     if angles.size < 3:
         return None
-    gaps = np.sort(np.diff(angles, append=angles[0] + 360.0))
+    gaps = np.sort(gaps_deg(angles))
     usual, second, largest = float(np.median(gaps)), float(gaps[-2]), float(gaps[-1])
     if largest > LARGEST_GAP_DEG:
         return (
@@ -77,7 +190,24 @@ def coverage_doubt(acquisition: Acquisition) -> str | None:
 
 
 def axis_position_mm(acquisition: Acquisition) -> tuple[float, float, float]:
-    """(x, y, z) of the axis at the centre of projection row 0; the field's centre is the origin when it is unknown."""
+    """Position of the rotation axis at the centre of projection row 0.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition with the axis.
+
+    Returns
+    -------
+    tuple of floats
+        LPS (x, y, z) in mm. The field's centre is the origin where the position is unknown.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0.0], [150.0], (3, 4), (5.0, 4.0), [10.0], "Tc-99m", None)
+    >>> axis_position_mm(acquisition)
+    (0.0, 0.0, -5.0)
+    """
     if acquisition.axis_lps_mm is not None:
         return acquisition.axis_lps_mm
     return 0.0, 0.0, -0.5 * (acquisition.matrix[0] - 1) * acquisition.pixel_mm[0]
@@ -85,11 +215,22 @@ def axis_position_mm(acquisition: Acquisition) -> tuple[float, float, float]:
 
 @dataclass(frozen=True, eq=False)
 class CameraFrames:
-    """For each view the lattice of depth planes d (0 nearest the detector) and columns u, laid over the grid.
+    """For each view the lattice of depth planes d (0 nearest the detector) and columns u over the grid.
 
-    `lattice` (v, 6): a lattice point lies at the grid index x = l0 + l1 d + l2 u, y = l3 + l4 d + l5 u.
-    `first`, `last` (v, d): columns first <= u < last whose bilinear footprint touches the grid; equal = plane empty.
-    `distance_mm` (v, d): from the plane of voxel centres to the collimator face, at least 0.
+    Parameters
+    ----------
+    lattice
+        Numbers l (v, 6): a lattice point lies at the grid index x = l0 + l1 d + l2 u, y = l3 + l4 d + l5 u.
+    first, last
+        Columns first <= u < last (v, d) whose bilinear footprint touches the grid; equal for an empty plane.
+    distance_mm
+        Distances (v, d) from the plane of voxel centres to the collimator face, at least 0.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 4), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> camera_frames(acquisition, default_grid(acquisition)).distance_mm[0].tolist()
+    [144.0, 148.0, 152.0, 156.0]
     """
 
     lattice: Array
@@ -104,13 +245,35 @@ class CameraFrames:
 
 
 def camera_frames(acquisition: Acquisition, grid: Grid, inside: NDArray[np.bool_] | None = None) -> CameraFrames:
-    """Camera frames of all views over an upright grid whose voxels are the projections' pixels.
-
-    Lattice points that touch no voxel of `inside` (y, x; None: all) are left out, and some that touch none may stay.
+    """Camera frames of all views.
 
     The lattice has the pitch of the u pixel in depth as well. It coincides with the grid at 0, 90, 180 and 270 deg when
     the grid is centred on the axis and the sizes of u, y and x are all even or all odd.
-    Raises InputError where the grid does not fit the projections.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition with the views.
+    grid
+        Upright grid whose voxels are the projections' pixels.
+    inside
+        Voxels (y, x) that count; None: all. Lattice points that touch none of them are left out, but for a few.
+
+    Returns
+    -------
+    CameraFrames
+        Lattice, columns and distances of every view.
+
+    Raises
+    ------
+    InputError
+        Where the grid does not fit the projections.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 4), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> camera_frames(acquisition, default_grid(acquisition)).depths
+    4
     """
     _check_fit(acquisition, grid)
     _, ny, nx = grid.shape
@@ -160,17 +323,27 @@ def camera_frames(acquisition: Acquisition, grid: Grid, inside: NDArray[np.bool_
     return frames if inside is None else _without_empty_planes(frames)
 
 
-ORBIT_MARGIN_MM = 60.0
-"""How far beyond the collimator's face voxels are kept, where nothing can be.
-
-They hold what no energy window explains, septal penetration above all. Without them that comes nearer to the head, so
-that a region of the brain reads up to 0.3 % more; with 60 mm regions keep their value to 0.1 %
-(benchmarks/crop_to_orbit.py).
-"""
-
-
 def orbit_support(acquisition: Acquisition, grid: Grid) -> NDArray[np.bool_]:
-    """Voxels (y, x) whose centre lies at most ORBIT_MARGIN_MM beyond the collimator's face in every view."""
+    """Voxels that a reconstruction computes.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition with the orbit.
+    grid
+        Upright voxel grid.
+
+    Returns
+    -------
+    Array
+        True (y, x) where the centre lies at most ORBIT_MARGIN_MM beyond the collimator's face in every view.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0.0], [10.0], (1, 64), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> int(orbit_support(acquisition, default_grid(acquisition)).any(axis=1).sum())
+    50
+    """
     _, y, x = grid.centres_mm()
     axis = axis_position_mm(acquisition)
     inside = np.ones((y.size, x.size), bool)
@@ -191,9 +364,9 @@ def _tightened(first: Array, last: Array, lattice: Array, support: NDArray[np.bo
         low, high = np.full(depths, np.inf), np.full(depths, -np.inf)
         for step in (-1, 0, 1):
             plane = np.rint(depth).astype(np.int64) + step
-            known = (plane >= 0) & (plane < depths)
-            np.minimum.at(low, plane[known], column[known])
-            np.maximum.at(high, plane[known], column[known])
+            exists = (plane >= 0) & (plane < depths)
+            np.minimum.at(low, plane[exists], column[exists])
+            np.maximum.at(high, plane[exists], column[exists])
         touched = np.isfinite(low)
         tight_first[view, touched] = np.ceil(low[touched] - math.sqrt(2.0))
         tight_last[view, touched] = np.floor(high[touched] + math.sqrt(2.0)) + 1
@@ -209,12 +382,13 @@ def _without_empty_planes(frames: CameraFrames) -> CameraFrames:
     lattice = frames.lattice.copy()
     for offset in (0, 3):
         lattice[:, offset] += begin * lattice[:, offset + 1]
-    planes = np.minimum(begin[:, None] + np.arange(depths), full.shape[1] - 1)
-    known = begin[:, None] + np.arange(depths) < full.shape[1]
+    planes = begin[:, None] + np.arange(depths)
+    exists = planes < full.shape[1]
+    planes = np.minimum(planes, full.shape[1] - 1)
     first, last, distance = (
         np.take_along_axis(array, planes, axis=1) for array in (frames.first, frames.last, frames.distance_mm)
     )
-    return CameraFrames(lattice, first * known, last * known, distance)
+    return CameraFrames(lattice, first * exists, last * exists, distance)
 
 
 def _check_fit(acquisition: Acquisition, grid: Grid) -> None:
@@ -226,13 +400,14 @@ def _check_fit(acquisition: Acquisition, grid: Grid) -> None:
             "one slice belongs to each row"
         )
     pitch_z, pitch_u = acquisition.pixel_mm
+    row_0_mm = axis_position_mm(acquisition)[2]
     if not np.allclose(grid.voxel_mm, (pitch_z, pitch_u, pitch_u), rtol=1e-4):
         raise InputError(
             f"voxels of {grid.voxel_mm} mm do not fit pixels of {acquisition.pixel_mm} mm (z, u): the voxel is the "
             "pixel; rebin the projections for another sampling"
         )
-    if abs(grid.affine_lps[2, 3] - axis_position_mm(acquisition)[2]) > 0.01 * pitch_z:
+    if abs(grid.affine_lps[2, 3] - row_0_mm) > 0.01 * pitch_z:
         raise InputError(
-            f"slice 0 lies at z = {grid.affine_lps[2, 3]:g} mm but projection row 0 at "
-            f"{axis_position_mm(acquisition)[2]:g} mm: start from geometry.default_grid(acquisition)"
+            f"slice 0 lies at z = {grid.affine_lps[2, 3]:g} mm but projection row 0 at {row_0_mm:g} mm: start from "
+            "geometry.default_grid(acquisition)"
         )

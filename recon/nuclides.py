@@ -13,10 +13,22 @@ from spectac.recon.errors import InputError
 
 @dataclass(frozen=True)
 class Nuclide:
-    """A radionuclide: half-life and the photon lines that a gamma camera sees.
+    """Radionuclide with the photon lines that a gamma camera sees.
 
-    `lines` holds (energy_kev, photons per decay) and begins with the line that is imaged. The name of one that the
-    table lacks is "SYMBOL:KEV:HALFLIFE_H", e.g. "Ho-166:80.574:26.8", from which it can be made again.
+    Parameters
+    ----------
+    name
+        Element and mass number, e.g. "Tc-99m". For a nuclide that the table lacks it is "SYMBOL:KEV:HALFLIFE_H", e.g.
+        "Ho-166:80.574:26.8", from which `nuclide` makes it again.
+    half_life_s
+        Half-life in seconds.
+    lines
+        Photon lines (energy_kev, photons per decay), the imaged one first.
+
+    Examples
+    --------
+    >>> NUCLIDES["I-123"].main_kev
+    158.97
     """
 
     name: str
@@ -35,7 +47,7 @@ class Nuclide:
 
 
 LOWEST_KEV, HIGHEST_KEV = 50.0, 800.0
-"""Photons outside of this range are not imaged by a gamma camera, and water's attenuation is not tabulated."""
+"""Range of photon energies that a gamma camera images and for which the attenuation of water is tabulated."""
 
 _HOUR_S = 3600.0
 _DAY_S = 86400.0
@@ -73,21 +85,46 @@ _SYMBOLS = MappingProxyType(
     | {"cesium": "Cs", "sulphur": "S", "aluminum": "Al"}
 )
 
+_NUMBER_LAST = re.compile(r"(?P<letters>\D+)(?P<mass>[1-9]\d{0,2}m?)")
+"""Spellings such as "tc99m"."""
+_NUMBER_FIRST = re.compile(r"(?P<mass>[1-9]\d{0,2}(m(?=\D{2}))?)(?P<letters>\D+)")
+"""Spellings such as "99mtc"; the m of "99mo" belongs to the symbol."""
+
 NUCLIDES = MappingProxyType({nuclide.name: nuclide for nuclide in _TABLE})
 
 
 def nuclide(name: str) -> Nuclide:
-    """Nuclide of that name; spellings such as "tc99m", "99mTc", "^99m^Technetium" or "I123" are understood.
+    """Nuclide of a name.
 
-    One that the table lacks is given as NAME:KEV:HALFLIFE_H: its imaged line in keV and its half-life in hours.
-    Raises InputError for any other; a name that could be a nuclide's is not answered with other nuclides.
+    Parameters
+    ----------
+    name
+        Name in any spelling: "tc99m", "99mTc", "^99m^Technetium", "I123". A nuclide that the table lacks is given as
+        NAME:KEV:HALFLIFE_H, its imaged line in keV and its half-life in hours.
+
+    Returns
+    -------
+    Nuclide
+        Row of NUCLIDES, or the nuclide that was described.
+
+    Raises
+    ------
+    InputError
+        For any other name; the message says how to describe a nuclide that the table lacks.
+
+    Examples
+    --------
+    >>> nuclide("99mTc").name
+    'Tc-99m'
+    >>> nuclide("Ho-166:80.574:26.8").main_kev
+    80.574
     """
     symbol, *numbers = name.split(":")
-    found = _in_table(symbol)
+    entry = _in_table(symbol)
     if numbers:
-        return _described(name, symbol, numbers, found)
-    if found is not None:
-        return found
+        return _described(name, symbol, numbers, entry)
+    if entry is not None:
+        return entry
     spelled = spelled_symbol(symbol)
     if spelled is None:
         raise InputError(f"nuclide {name!r} is not known: use one of {', '.join(NUCLIDES)}, or NAME:KEV:HALFLIFE_H")
@@ -95,7 +132,23 @@ def nuclide(name: str) -> Nuclide:
 
 
 def how_to_describe(symbol: str) -> str:
-    """Advice on the option for a nuclide that the table lacks."""
+    """Advice on the option for a nuclide that the table lacks.
+
+    Parameters
+    ----------
+    symbol
+        Element and mass number.
+
+    Returns
+    -------
+    str
+        Second half of a sentence.
+
+    Examples
+    --------
+    >>> how_to_describe("Ho-166").split(" with")[0]
+    'give --nuclide Ho-166:KEV:HALFLIFE_H'
+    """
     return (
         f"give --nuclide {symbol}:KEV:HALFLIFE_H with the energy in keV of the photons that the window holds and the "
         "half-life in hours"
@@ -103,19 +156,50 @@ def how_to_describe(symbol: str) -> str:
 
 
 def spelled_symbol(text: str) -> str | None:
-    """Symbol such as "Ho-166" from "166Ho", "Ho166" or "^166^Holmium"; None for what is no nuclide's name."""
-    letters, mass = _letters_and_digits(text)
-    symbol = _SYMBOLS.get(letters)
-    if symbol is None or not re.fullmatch(r"[1-9]\d{0,2}m?", mass):
-        return None
-    return f"{symbol}-{mass}"
+    """Symbol of a nuclide.
+
+    Parameters
+    ----------
+    text
+        Name such as "166Ho", "Ho166" or "^166^Holmium".
+
+    Returns
+    -------
+    str or None
+        Element and mass number; None where the text is not the name of a nuclide.
+
+    Examples
+    --------
+    >>> spelled_symbol("^166^Holmium")
+    'Ho-166'
+    """
+    plain = "".join(character for character in text.lower() if character.isalnum())
+    match = _NUMBER_LAST.fullmatch(plain) or _NUMBER_FIRST.fullmatch(plain)
+    symbol = None if match is None else _SYMBOLS.get(match["letters"])
+    return None if match is None or symbol is None else f"{symbol}-{match['mass']}"
 
 
 def nuclide_in(text: str) -> Nuclide | None:
-    """Nuclide of the table that a longer text names, e.g. the window "Lu177_EM"; None for none, or for several."""
+    """Nuclide of the table that a longer text names.
+
+    Parameters
+    ----------
+    text
+        Text such as the name of an energy window.
+
+    Returns
+    -------
+    Nuclide or None
+        Row of NUCLIDES; None where the text names none, or several.
+
+    Examples
+    --------
+    >>> nuclide_in("Lu177_EM").name
+    'Lu-177'
+    """
     words = re.findall(r"[A-Za-z]+[-_ ^]*\d+m?(?![A-Za-z\d])|\d+m?[-_ ^]*[A-Za-z]+", text.replace("^", " "))
-    found = {entry.name: entry for word in words if (entry := _in_table(word)) is not None}
-    return next(iter(found.values())) if len(found) == 1 else None
+    named = {entry.name: entry for word in words if (entry := _in_table(word)) is not None}
+    return next(iter(named.values())) if len(named) == 1 else None
 
 
 def _in_table(text: str) -> Nuclide | None:
@@ -123,7 +207,7 @@ def _in_table(text: str) -> Nuclide | None:
     return None if symbol is None else NUCLIDES.get(symbol)
 
 
-def _described(name: str, symbol: str, numbers: list[str], found: Nuclide | None) -> Nuclide:
+def _described(name: str, symbol: str, numbers: list[str], entry: Nuclide | None) -> Nuclide:
     """Nuclide from the parts of NAME:KEV:HALFLIFE_H."""
     spelled = spelled_symbol(symbol)
     try:
@@ -135,18 +219,7 @@ def _described(name: str, symbol: str, numbers: list[str], found: Nuclide | None
             f"nuclide {name!r}: NAME:KEV:HALFLIFE_H is needed, e.g. Ho-166:80.574:26.8, with {LOWEST_KEV:g} to "
             f"{HIGHEST_KEV:g} keV and a half-life above 0 h"
         )
-    if found is not None:
-        raise InputError(f"nuclide {name!r}: {found.name} is in the table: give its name alone")
+    if entry is not None:
+        raise InputError(f"nuclide {name!r}: {entry.name} is in the table: give its name alone")
     full = f"{spelled}:{energy_kev:.10g}:{half_life_h:.10g}"
     return Nuclide(full, half_life_h * _HOUR_S, ((energy_kev, 1.0),))
-
-
-def _letters_and_digits(name: str) -> tuple[str, str]:
-    """("tc", "99m") from "Tc-99m", "99mTc", "TC99M" and the like."""
-    text = "".join(character for character in name.lower() if character.isalnum())
-    digits = "".join(character for character in text if character.isdigit())
-    before, _, after = text.partition(digits) if digits else (text, "", "")
-    if digits and not before:
-        # mass number first: "99mtc"
-        return (after[1:], digits + "m") if after.startswith("m") and len(after) > 2 else (after, digits)
-    return before, digits + after

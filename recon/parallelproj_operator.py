@@ -17,22 +17,57 @@ def as_linear_operator(system: SystemModel) -> Any:
     """Operator of parallelproj whose `apply` is `system.forward` and whose `adjoint` is `system.adjoint`.
 
     It is a `parallelproj.operators.LinearOperator` with in_shape (z, y, x), out_shape (v, z, u), `xp` and `dev`; the
-    wrapped model is its `system`. Results are new C-contiguous arrays of the dtype of the argument, and the arithmetic
-    follows that dtype: for the one that `system` does not have, `system.astype` builds a second model at its first use,
-    which stays as long as `system`. parallelproj's `norm` and, unless told otherwise, `adjointness_test` pass float64,
-    in which the attenuation factors take twice the memory.
+    wrapped model is its `system` [1]_. Results are new C-contiguous arrays of the dtype of the argument, and the
+    arithmetic follows that dtype. For the dtype that `system` does not have, `system.astype` builds a second model at
+    its first use, which stays as long as `system`. parallelproj's `norm` and, by default, `adjointness_test` pass
+    float64, in which the attenuation factors take twice the memory. Subsets are operators of their own:
+    `[as_linear_operator(system.subset(views)) for views in ...]`.
 
-    Subsets are operators of their own: `[as_linear_operator(system.subset(views)) for views in ...]`.
+    Parameters
+    ----------
+    system
+        System model.
 
-    Raises ImportError where parallelproj is missing; the operator raises InputError for arrays that are not of the
-    system's device, not float32 or float64, or have the wrong shape.
-    Reference: Schramm and Thielemans, Front Nucl Med 2024;3:1324562, doi:10.3389/fnume.2023.1324562.
+    Returns
+    -------
+    LinearOperator
+        Operator. It raises InputError for arrays that are not of the system's device, not float32 or float64, or have
+        the wrong shape.
+
+    Raises
+    ------
+    ImportError
+        Where parallelproj is missing.
+
+    References
+    ----------
+    .. [1] Schramm and Thielemans, Front Nucl Med 2024;3:1324562, doi:10.3389/fnume.2023.1324562.
+
+    Examples
+    --------
+    >>> operator = as_linear_operator(system)  # doctest: +SKIP
     """
-    return _operator_class()(system)
+    return operator_class()(system)
 
 
 @cache
-def _operator_class() -> type:
+def operator_class() -> type:
+    """Class of the operators, made when parallelproj is first needed.
+
+    Returns
+    -------
+    type
+        Subclass of parallelproj's LinearOperator.
+
+    Raises
+    ------
+    ImportError
+        Where parallelproj is missing.
+
+    Examples
+    --------
+    >>> operator_class()  # doctest: +SKIP
+    """
     try:
         from parallelproj.operators import LinearOperator
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Whether two inputs are of one person: compared wherever files meet."""
+"""Whether two inputs are of one person, compared wherever files meet."""
 
 from collections.abc import Mapping
 
@@ -7,38 +7,67 @@ IDENTITY = ("PatientID", "PatientBirthDate", "PatientSex", "PatientName")
 
 
 def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """Keywords in which two patients differ; what either does not say is no difference.
+    """Keywords in which two patients differ.
 
-    Values are text by DICOM keyword. Names are compared by their words, whatever their order; IDs of two issuers
-    are not compared. No value is returned, so that the answer can stand in an anonymous report.
+    What either does not say is no difference. Names are compared by their words, whatever their order. IDs of two
+    issuers are not compared. No value is returned, so that the answer can stand in an anonymous report.
+
+    Parameters
+    ----------
+    one, other
+        Text by DICOM keyword.
+
+    Returns
+    -------
+    list of str
+        Keywords.
+
+    Examples
+    --------
+    >>> differences({"PatientName": "Wang^Ann", "PatientID": "7"}, {"PatientName": "ANN WANG", "PatientID": "8"})
+    ['PatientID']
     """
-    found = []
-    for keyword in IDENTITY:
-        mine, theirs = _plain(keyword, one.get(keyword, "")), _plain(keyword, other.get(keyword, ""))
-        if not mine or not theirs or mine == theirs:
-            continue
-        if keyword == "PatientID" and _issuer(one) and _issuer(other) and _issuer(one) != _issuer(other):
-            continue
-        if keyword == "PatientSex" and "o" in (mine, theirs):
-            # "Other" is what anonymisers and defaults write.
-            continue
-        found.append(keyword)
-    return found
+
+    def differ(keyword: str) -> bool:
+        first, second = (_plain(keyword, patient.get(keyword, "")) for patient in (one, other))
+        if not first or not second or first == second:
+            return False
+        if keyword == "PatientID":
+            issuers = {_plain("IssuerOfPatientID", patient.get("IssuerOfPatientID", "")) for patient in (one, other)}
+            return "" in issuers or len(issuers) == 1
+        # Anonymisers and defaults write "Other".
+        return keyword != "PatientSex" or "o" not in (first, second)
+
+    return [keyword for keyword in IDENTITY if differ(keyword)]
 
 
 def doubts(one: Mapping[str, str], other: Mapping[str, str], inputs: str) -> list[str]:
-    """A warning where two inputs, named in `inputs`, seem to be of different persons; nothing where they do not."""
-    found = differences(one, other)
-    return [f"{inputs} differ in {' and '.join(found)}: are they of one person?"] if found else []
+    """Warning where two inputs seem to be of different persons.
 
+    Parameters
+    ----------
+    one, other
+        Text by DICOM keyword.
+    inputs
+        Names of the two inputs.
 
-def _issuer(patient: Mapping[str, str]) -> str:
-    return _plain("IssuerOfPatientID", patient.get("IssuerOfPatientID", ""))
+    Returns
+    -------
+    list of str
+        One warning, or none.
+
+    Examples
+    --------
+    >>> doubts({"PatientID": "7"}, {"PatientID": "8"}, "CT and SPECT")
+    ['CT and SPECT differ in PatientID: are they of one person?']
+    """
+    keywords = differences(one, other)
+    return [f"{inputs} differ in {' and '.join(keywords)}: are they of one person?"] if keywords else []
 
 
 def _plain(keyword: str, text: str) -> str:
     if keyword == "PatientName":
-        # Alphabetic group alone: "Wang^XiaoDong=..." has the same name in other scripts behind it.
+        # The alphabetic group alone: other scripts of the name follow a "=".
         words = text.split("=")[0].replace("^", " ").replace(",", " ").casefold().split()
         return " ".join(sorted(words))
     if keyword == "PatientBirthDate":

@@ -1,4 +1,4 @@
-"""Other samplings of the same thing: images on another grid, projections in larger pixels."""
+"""Resampling: images on another grid, projections in larger pixels."""
 
 import math
 from dataclasses import replace
@@ -17,7 +17,7 @@ _EDGE_VOXELS = 1e-6
 
 
 def resample(values: Array, from_grid: Grid, to_grid: Grid, *, outside: float = 0.0) -> Array:
-    """Values (z, y, x), float32, of an image on another grid: trilinear in patient space through both affines.
+    """Image on another grid, trilinear in patient space through both affines.
 
     The affines may be turned, tilted and mirrored. Where a target voxel is longer than the source voxels that it
     crosses, it gets the mean of points spread evenly in it, ceil(target / source) of them along each of its axes: fine
@@ -25,12 +25,38 @@ def resample(values: Array, from_grid: Grid, to_grid: Grid, *, outside: float = 
     and for all images where the points coincide with source voxels or halve them. At other ratios of the voxels a lone
     bright voxel may lose or win up to 12.5 % along each axis, depending on where the points fall, and 0 on average.
 
-    Edges: the source ends half a voxel beyond its outermost centres. Within that border the nearest centre's value
-    holds; beyond it every point counts as `outside`, also in the mean of a target voxel that is partly outside.
-    Equal grids (to a thousandth of a millimetre) return the same values.
+    The source ends half a voxel beyond its outermost centres. Within that border the nearest centre's value holds.
+    Beyond it every point counts as `outside`, also in the mean of a target voxel that is partly outside.
 
     Assumes: values are densities (activity per mL, 1/cm, HU), not counts per voxel, and no labels.
-    Raises InputError where the values do not fit from_grid, or an affine cannot be inverted.
+
+    Parameters
+    ----------
+    values
+        Image (z, y, x).
+    from_grid
+        Its grid.
+    to_grid
+        Wanted grid. One that is equal to a thousandth of a millimetre returns the same values.
+    outside
+        Value beyond the image.
+
+    Returns
+    -------
+    Array
+        Image (z, y, x), float32, on `to_grid`.
+
+    Raises
+    ------
+    InputError
+        Where the values do not fit `from_grid`, or its affine cannot be inverted.
+
+    Examples
+    --------
+    >>> fine = Grid.upright((1, 1, 4), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    >>> shifted = Grid.upright((1, 1, 3), (2.0, 2.0, 2.0), (1.0, 0.0, 0.0))
+    >>> resample(np.array([[[0.0, 2.0, 4.0, 6.0]]]), fine, shifted).tolist()
+    [[[1.0, 3.0, 5.0]]]
     """
     source = np.ascontiguousarray(values, dtype=np.float32)
     if source.shape != from_grid.shape:
@@ -55,10 +81,31 @@ def resample(values: Array, from_grid: Grid, to_grid: Grid, *, outside: float = 
 
 
 def on_field(values: Array, preview: Grid, grid: Grid) -> Array:
-    """Values (z, y, x) of a preview on a study's grid: below a preview that ends within the field its last row goes on.
+    """Values of a preview on a study's grid.
 
-    A field longer than a preview is cut there at the neck (recon.pipeline.preview_grid); beyond its other sides is air,
-    0. Both grids are upright.
+    Below a preview that ends within the field its last row goes on: a field longer than a preview is cut at the neck
+    (`preview.preview_grid`). Beyond its other sides there is air, 0.
+
+    Parameters
+    ----------
+    values
+        Values (z, y, x) on the preview's grid.
+    preview
+        Upright grid of the preview.
+    grid
+        Upright grid of the study.
+
+    Returns
+    -------
+    Array
+        Values (z, y, x), float32, on `grid`.
+
+    Examples
+    --------
+    >>> preview = Grid.upright((1, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> field = Grid.upright((2, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, -4.0))
+    >>> on_field(np.ones((1, 1, 1)), preview, field).ravel().tolist()
+    [1.0, 1.0]
     """
     longer = down_to(preview, grid)
     rows = longer.shape[0] - preview.shape[0]
@@ -66,7 +113,26 @@ def on_field(values: Array, preview: Grid, grid: Grid) -> Array:
 
 
 def down_to(preview: Grid, grid: Grid) -> Grid:
-    """An upright grid with as many rows more at its lower end as it takes to reach that of another."""
+    """Upright grid continued at its lower end to that of another.
+
+    Parameters
+    ----------
+    preview
+        Upright grid.
+    grid
+        Upright grid whose lower end is reached.
+
+    Returns
+    -------
+    Grid
+        Grid with as many more rows as that takes.
+
+    Examples
+    --------
+    >>> preview = Grid.upright((1, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> down_to(preview, Grid.upright((2, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, -4.0))).shape
+    (2, 1, 1)
+    """
     length = preview.voxel_mm[0]
     bottom, lowest = (one.centres_mm()[0][0] - 0.5 * one.voxel_mm[0] for one in (preview, grid))
     rows = max(0, math.ceil((bottom - lowest) / length))
@@ -76,11 +142,32 @@ def down_to(preview: Grid, grid: Grid) -> Grid:
 
 
 def rebin(counts: Array, factor_z: int, factor_u: int) -> Array:
-    """Sum counts (..., z, u) over blocks of factor_z rows and factor_u columns; none are lost.
+    """Counts summed over blocks of pixels; none are lost.
 
-    Sizes that the factors do not divide are padded with zeros first, half at either end and the odd one at the end:
+    Sizes that the factors do not divide are padded with zeros first, half at either end and the odd one at the end.
     `rebin_acquisition` gives the geometry that belongs to it.
-    Raises InputError for factors below 1 and arrays without rows and columns.
+
+    Parameters
+    ----------
+    counts
+        Counts (..., z, u).
+    factor_z, factor_u
+        Rows and columns of a block.
+
+    Returns
+    -------
+    Array
+        Counts (..., z, u) of the larger pixels.
+
+    Raises
+    ------
+    InputError
+        For factors below 1, and arrays without rows and columns.
+
+    Examples
+    --------
+    >>> rebin(np.ones((2, 4, 4)), 2, 4).tolist()
+    [[[8.0], [8.0]], [[8.0], [8.0]]]
     """
     data = np.asarray(counts)
     if data.ndim < 2:
@@ -93,12 +180,34 @@ def rebin(counts: Array, factor_z: int, factor_u: int) -> Array:
 
 
 def rebin_acquisition(acquisition: Acquisition, factor_z: int, factor_u: int) -> Acquisition:
-    """Acquisition of the projections that `rebin` returns: every point of space keeps its millimetres.
+    """Acquisition of the projections that `rebin` returns; every point of space keeps its millimetres.
 
-    Columns: an uneven padding moves the centre of the matrix, and u_offset_mm makes up for it. Rows: axis_lps_mm moves
+    Columns: u_offset_mm makes up for an uneven padding, which moves the centre of the matrix. Rows: axis_lps_mm moves
     to the centre of the new row 0. Where it is unknown it stays unknown (the field's centre is z = 0), except after an
     uneven padding of rows, which moves that centre: then the position that was assumed is written down.
-    Raises InputError for factors below 1.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition of the projections before.
+    factor_z, factor_u
+        Rows and columns of a block.
+
+    Returns
+    -------
+    Acquisition
+        Acquisition with larger pixels.
+
+    Raises
+    ------
+    InputError
+        For factors below 1.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0.0], [150.0], (4, 8), (2.0, 2.0), [10.0], "Tc-99m", None)
+    >>> rebin_acquisition(acquisition, 2, 2).pixel_mm
+    (4.0, 4.0)
     """
     rows, columns = acquisition.matrix
     pixel_z, pixel_u = acquisition.pixel_mm

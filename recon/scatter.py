@@ -9,50 +9,71 @@ from scipy.ndimage import gaussian_filter
 from spectac.recon.collimator import FWHM_PER_SIGMA
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide
+from spectac.recon.settings import ProjectionSettings
 from spectac.recon.side_windows import (
-    ENERGY_RESOLUTION,
+    BY_RESOLUTION,
     GAP_KEV,
-    RESOLUTION_KEV,
+    SIDES,
     UPPER_EMPTY,
+    Photopeak,
     SideWindow,
-    centre_kev,
-    chosen,
-    line_kev,
-    named,
     split_names,
     with_limits,
 )
 from spectac.recon.types import Array, Projections, Study
 
-METHODS = ("auto", "none", "dew", "tew")
 SMOOTHING_FWHM_MM = 12.0
 """Gaussian that takes the noise off the side windows before they are scaled; scatter itself is smoother than that."""
-
 MOST_REMOVED = 0.5
 """Share of the primary in the estimate of overlapping windows. Removing a share q raises the noise by 1/(1 - q)."""
-
 NOTED_PRIMARY = 0.2
 """Share of the primary that TEW without overlap may take for scatter without a note."""
-
 MOST_SCATTER = 0.60
-"""Of the counts inside the object. Virtual heads have 0.20-0.22 (docs/validation.md), measured heads 0.2-0.4, the
-middle of a large body some 0.4 at 140 keV; 0.60 is one and a half scattered photons for each unscattered one."""
+"""Largest share of scatter in the counts inside the object.
 
+Virtual heads have 0.20-0.22 (docs/validation.md), measured heads 0.2-0.4, the middle of a large body some 0.4 at 140
+keV. 0.60 is one and a half scattered photons for each unscattered one.
+"""
 MOST_SCATTER_BELOW_A_LINE = 0.75
-"""The same where photons of a line above the imaged one reach the photopeak: in low-energy collimators those of 529 keV
-bring virtual I-123 heads to 0.47."""
+"""The same where photons of a line above the imaged one reach the photopeak.
 
-INSIDE_LEVEL, BRIGHT_LEVEL = 0.1, 0.5
-"""Of the largest smoothed photopeak bin: what lies above is inside the object; is bright."""
-
+In low-energy collimators those of 529 keV bring virtual I-123 heads to 0.47.
+"""
+INSIDE_LEVEL = 0.1
+"""Share of the largest smoothed photopeak bin above which a bin lies inside the object."""
+BRIGHT_LEVEL = 0.5
+"""Share of the largest smoothed photopeak bin above which a bin is bright."""
 MOST_EXCEEDED = 0.05
 """Share of the bright bins in which noise may lift the scatter above all counts."""
 
 
 def photopeak_index(study: Study, name: str | None = None) -> int:
-    """Index of the photopeak: the window of that name, or else the one that holds the nuclide's main line.
+    """Index of the photopeak among a study's windows.
 
-    Where several hold the line the narrowest is taken. Raises InputError, listing the windows, where none fits.
+    Parameters
+    ----------
+    study
+        Study with the windows.
+    name
+        Name of the window; None: the window that holds the nuclide's main line, the narrowest of several.
+
+    Returns
+    -------
+    int
+        Index of the window.
+
+    Raises
+    ------
+    InputError
+        Where no window fits; the message lists the windows.
+
+    Examples
+    --------
+    >>> from spectac.recon import Acquisition, EnergyWindow
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 2), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> windows = (EnergyWindow("lower", 115.0, 126.0), EnergyWindow("peak", 126.0, 154.0))
+    >>> photopeak_index(Study(acquisition, windows, np.ones((2, 1, 1, 2))))
+    1
     """
     windows = study.windows
     listed = ", ".join(with_limits(window) for window in windows)
@@ -73,53 +94,78 @@ def photopeak_index(study: Study, name: str | None = None) -> int:
 
 def projections(
     study: Study,
-    method: str = "auto",
-    photopeak: str | None = None,
+    settings: ProjectionSettings | None = None,
     *,
-    dew_k: float | None = None,
-    scatter_windows: str | Sequence[str] | None = None,
     smoothing_fwhm_mm: float = SMOOTHING_FWHM_MM,
 ) -> Projections:
-    """Photopeak projections of a study with the expected scatter (v, z, u) of the chosen method.
+    """Photopeak projections of a study with the expected scatter.
 
-    TEW: S = (C_lo/W_lo + C_hi/W_hi) * W_peak/2 where both windows touch the photopeak within 1 keV (Ogawa et al., IEEE
-    Trans Med Imaging 1991;10:408-412, doi:10.1109/42.97591), else by the line through the windows' centres,
-    S = W_peak [(E_hi - E_peak) C_lo/W_lo + (E_peak - E_lo) C_hi/W_hi]/(E_hi - E_lo). Where a window overlaps the
-    photopeak the primary is removed: an estimate T that takes the share q of the primary along gives
-    S = (T - q C_peak)/(1 - q). DEW: S = k * C_lo (Jaszczak et al., J Nucl Med 1984;25:893-900). The windows are
-    smoothed by a Gaussian of `smoothing_fwhm_mm` within each view.
+    TEW: S = (C_lo/W_lo + C_hi/W_hi) * W_peak/2 where both windows touch the photopeak within 1 keV [1]_, else by the
+    line through the windows' centres, S = W_peak [(E_hi - E_peak) C_lo/W_lo + (E_peak - E_lo) C_hi/W_hi]/(E_hi - E_lo).
+    Where a window overlaps the photopeak the primary is removed: an estimate T with the share q of the primary gives
+    S = (T - q C_peak)/(1 - q). DEW: S = k * C_lo [2]_.
 
-    "auto": TEW where there is a window on either side, at most 10 % of the line's energy away; for Tc-99m the lower one
-    alone, the scatter's spectrum ending with the photopeak; DEW only where `dew_k` is given; else none, and
-    `Projections.notes` say why. `scatter_windows`, "LOWER,UPPER" or a sequence of names, are taken whatever their
-    distance; one name is the lower window of DEW, or of TEW for Tc-99m.
-    Raises InputError where a method lacks its windows, and for named windows that do not lie beside the photopeak or
-    hold more than 20 % of its primary (FWHM 9.8 % at 140.5 keV).
+    "auto" is TEW where there is a window on either side, at most 10 % of the line's energy away. For Tc-99m it is TEW
+    with the lower window alone, because the scatter's spectrum ends with the photopeak. It is DEW only where `dew_k` is
+    given, else none, and `Projections.notes` say why.
+
+    Parameters
+    ----------
+    study
+        Raw projections.
+    settings
+        Photopeak, method, factor k of DEW and names of the windows; None: the defaults of ProjectionSettings. Named
+        windows are taken whatever their distance. One name is the lower window of DEW, or of TEW for Tc-99m.
+    smoothing_fwhm_mm
+        FWHM in mm of the Gaussian that smooths the windows within each view.
+
+    Returns
+    -------
+    Projections
+        Counts of the photopeak, expected scatter (v, z, u), and how it was estimated.
+
+    Raises
+    ------
+    InputError
+        Where a method lacks its windows, and for named windows that do not lie beside the photopeak or hold more than
+        20 % of its primary (FWHM 9.8 % at 140.5 keV).
+
+    References
+    ----------
+    .. [1] Ogawa et al., IEEE Trans Med Imaging 1991;10:408-412, doi:10.1109/42.97591.
+    .. [2] Jaszczak et al., J Nucl Med 1984;25:893-900.
+
+    Examples
+    --------
+    >>> from spectac.recon import Acquisition, EnergyWindow
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 2), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> windows = (EnergyWindow("peak", 126.0, 154.0), EnergyWindow("lower", 112.0, 126.0))
+    >>> study = Study(acquisition, windows, [[[[100, 100]]], [[[10, 10]]]])
+    >>> projections(study).scatter.tolist()
+    [[[10.0, 10.0]]]
     """
-    if method not in METHODS:
-        raise InputError(f"scatter method {method!r} is not one of {', '.join(METHODS)}")
-    if dew_k is not None and not (np.isfinite(dew_k) and dew_k > 0):
-        raise InputError(f"the DEW factor k must be above 0, not {dew_k}")
-    if dew_k is not None and method not in ("auto", "dew"):
-        raise InputError(f"the DEW factor k belongs to scatter methods dew and auto, not to {method}")
-    if scatter_windows is not None and method == "none":
-        raise InputError("--scatter-windows belongs to scatter methods auto, tew and dew, not to none")
-    peak = photopeak_index(study, photopeak)
-    energy_kev = line_kev(study, peak)
-    names = None if scatter_windows is None else split_names(study, scatter_windows)
-    found, notes = _chosen(study, peak, method, names, dew_k)
+    chosen = ProjectionSettings() if settings is None else settings
+    peak = Photopeak(study, photopeak_index(study, chosen.photopeak))
+    energy_kev = peak.line_kev
+    names = None if chosen.scatter_windows is None else split_names(study, chosen.scatter_windows)
+    estimate, notes = _estimate(peak, chosen.scatter, names, chosen.dew_k)
     scatter = None
-    if found is not None:
-        scatter = found.expected(study, peak, smoothing_fwhm_mm)
-        notes += [*found.notes(study, peak), *_implausible(study, peak, scatter, smoothing_fwhm_mm)]
+    if estimate is not None:
+        scatter = estimate.expected(peak, smoothing_fwhm_mm)
+        notes += [
+            *_empty(peak, estimate.sides),
+            *estimate.notes(peak),
+            *_implausible(peak, scatter, smoothing_fwhm_mm),
+        ]
+    smoothed = f"side windows smoothed by {smoothing_fwhm_mm:g} mm"
     return Projections(
         study.acquisition,
-        study.counts[peak],
+        study.counts[peak.index],
         energy_kev,
         scatter=scatter,
-        scatter_method="none" if found is None else f"{found.label}, side windows smoothed by {smoothing_fwhm_mm:g} mm",
-        photopeak=study.windows[peak],
-        scatter_windows=() if found is None else tuple(side.window for side in found.sides),
+        scatter_method="none" if estimate is None else f"{estimate.label}, {smoothed}",
+        photopeak=peak.window,
+        scatter_windows=() if estimate is None else tuple(side.window for side in estimate.sides),
         notes=tuple(notes),
     )
 
@@ -135,27 +181,25 @@ class _Dew:
     def label(self) -> str:
         return f"dew, k = {self.k:g}"
 
-    def expected(self, study: Study, peak: int, fwhm_mm: float) -> Array:
-        return self.k * _smoothed(study, self.sides[0].index, fwhm_mm)
+    def expected(self, peak: Photopeak, fwhm_mm: float) -> Array:
+        return self.k * _smoothed(peak.study, self.sides[0].index, fwhm_mm)
 
-    def notes(self, study: Study, peak: int) -> list[str]:
-        notes = _empty(study, self.sides)
-        (side,) = self.sides
-        if side.gap_kev < -GAP_KEV:
-            notes.append(
-                f"scatter window {with_limits(side.window)} overlaps the photopeak {with_limits(study.windows[peak])} "
-                f"by {-side.gap_kev:.3g} keV: DEW takes some {self.k * side.primary:.1%} of the unscattered photons "
-                f"for scatter, by an energy resolution of {ENERGY_RESOLUTION:.1%} at {RESOLUTION_KEV:g} keV"
-            )
-        return notes
+    def notes(self, peak: Photopeak) -> list[str]:
+        return [
+            f"scatter window {with_limits(side.window)} overlaps the photopeak {with_limits(peak.window)} by "
+            f"{-side.gap_kev:.3g} keV: DEW takes some {self.k * side.primary:.1%} of the unscattered photons for "
+            f"scatter, {BY_RESOLUTION}"
+            for side in self.sides
+            if side.overlaps
+        ]
 
 
 @dataclass(frozen=True)
 class _Tew:
     """Scatter from the counts per keV of a window below the photopeak and one above, or none above for an empty one.
 
-    `weights` of the counts per keV add up to 1 for two windows; `primary` is the share of the photopeak's primary that
-    the estimate takes along.
+    `weights` of the counts per keV add up to 1 for two windows; `primary` is the share of the photopeak's primary in
+    the estimate.
     """
 
     sides: tuple[SideWindow, ...]
@@ -163,31 +207,32 @@ class _Tew:
     primary: float
 
     @classmethod
-    def of(cls, study: Study, peak: int, lower: SideWindow, upper: SideWindow | None) -> "_Tew":
-        """InputError where windows overlap so far that little but primary would be in the estimate."""
-        main = study.windows[peak]
+    def of(cls, peak: Photopeak, lower: SideWindow, upper: SideWindow | None) -> "_Tew":
+        """Estimate from two windows; InputError where their overlap leaves little but primary in it."""
+        main = peak.window
         sides = (lower,) if upper is None else (lower, upper)
         weights: tuple[float, ...] = (0.5, 0.5)
         if not all(side.touches for side in sides):
-            # Taken as empty, the upper window is a point of height 0 at the photopeak's limit.
-            end_kev = main.upper_kev if upper is None else upper.centre_kev
-            apart_kev = end_kev - lower.centre_kev
-            weights = ((end_kev - centre_kev(main)) / apart_kev, (centre_kev(main) - lower.centre_kev) / apart_kev)
+            # An empty upper window is a point of height 0 at the photopeak's limit.
+            lower_kev = lower.window.centre_kev
+            upper_kev = main.upper_kev if upper is None else upper.window.centre_kev
+            apart_kev = upper_kev - lower_kev
+            weights = ((upper_kev - main.centre_kev) / apart_kev, (main.centre_kev - lower_kev) / apart_kev)
         primary = main.width_kev * sum(
             weight * side.primary / side.window.width_kev for weight, side in zip(weights, sides, strict=False)
         )
-        made = cls(sides, weights[: len(sides)], primary)
-        if made.overlapping and primary > MOST_REMOVED:
+        estimate = cls(sides, weights[: len(sides)], primary)
+        if estimate.overlapping and primary > MOST_REMOVED:
             raise InputError(
-                f"{' and '.join(with_limits(side.window) for side in made.overlapping)} overlap the photopeak "
+                f"{' and '.join(with_limits(side.window) for side in estimate.overlapping)} overlap the photopeak "
                 f"{with_limits(main)} so far that TEW would take {primary:.0%} of the unscattered photons: name other "
                 "windows with --scatter-windows LOWER,UPPER, or --scatter none"
             )
-        return made
+        return estimate
 
     @property
     def overlapping(self) -> list[SideWindow]:
-        return [side for side in self.sides if side.gap_kev < -GAP_KEV]
+        return [side for side in self.sides if side.overlaps]
 
     @property
     def label(self) -> str:
@@ -200,22 +245,21 @@ class _Tew:
             words.append("lower window only")
         return ", ".join(words)
 
-    def expected(self, study: Study, peak: int, fwhm_mm: float) -> Array:
+    def expected(self, peak: Photopeak, fwhm_mm: float) -> Array:
         per_kev = [
-            weight * (_smoothed(study, side.index, fwhm_mm) / side.window.width_kev)
+            weight * (_smoothed(peak.study, side.index, fwhm_mm) / side.window.width_kev)
             for weight, side in zip(self.weights, self.sides, strict=True)
         ]
-        scatter = sum(per_kev[1:], start=per_kev[0]) * study.windows[peak].width_kev
+        scatter = sum(per_kev[1:], start=per_kev[0]) * peak.window.width_kev
         if self.overlapping:
-            scatter = (scatter - self.primary * _smoothed(study, peak, fwhm_mm)) / (1.0 - self.primary)
+            scatter = (scatter - self.primary * _smoothed(peak.study, peak.index, fwhm_mm)) / (1.0 - self.primary)
         return np.maximum(scatter, 0.0)
 
-    def notes(self, study: Study, peak: int) -> list[str]:
-        notes = _empty(study, self.sides)
-        main = with_limits(study.windows[peak])
+    def notes(self, peak: Photopeak) -> list[str]:
+        notes, main = [], with_limits(peak.window)
         gaps = [
-            f"{with_limits(side.window)} lies {side.gap_kev:.3g} keV {where} it"
-            for side, where in zip(self.sides, ("below", "above"), strict=False)
+            f"{with_limits(side.window)} lies {side.gap_kev:.3g} keV {place} it"
+            for side, place in zip(self.sides, SIDES, strict=False)
             if side.gap_kev > GAP_KEV
         ]
         if gaps:
@@ -223,94 +267,91 @@ class _Tew:
                 f"TEW scatter windows with a gap to the photopeak {main}: {', '.join(gaps)}; scatter is taken from the "
                 "line through the windows' centres"
             )
-        for side in self.overlapping:
-            notes.append(
-                f"scatter window {with_limits(side.window)} overlaps the photopeak {main} by {-side.gap_kev:.3g} keV: "
-                f"unscattered photons in it, {side.primary:.1%} of the photopeak's by an energy resolution of "
-                f"{ENERGY_RESOLUTION:.1%} at {RESOLUTION_KEV:g} keV, were removed"
-            )
+        notes += [
+            f"scatter window {with_limits(side.window)} overlaps the photopeak {main} by {-side.gap_kev:.3g} keV: "
+            f"unscattered photons in it, {side.primary:.1%} of the photopeak's {BY_RESOLUTION}, were removed"
+            for side in self.overlapping
+        ]
         if not self.overlapping and self.primary > NOTED_PRIMARY:
             notes.append(
-                f"TEW takes some {self.primary:.0%} of the unscattered photons for scatter, by an energy resolution of "
-                f"{ENERGY_RESOLUTION:.1%} at {RESOLUTION_KEV:g} keV: the photopeak {main} is narrow"
+                f"TEW takes some {self.primary:.0%} of the unscattered photons for scatter, {BY_RESOLUTION}: the "
+                f"photopeak {main} is narrow"
             )
         return notes
 
 
-def _chosen(
-    study: Study, peak: int, method: str, names: Sequence[str] | None, dew_k: float | None
+def _estimate(
+    peak: Photopeak, method: str, names: Sequence[str] | None, dew_k: float | None
 ) -> tuple[_Tew | _Dew | None, list[str]]:
-    """The estimate that a method comes to, None for no correction, and why "auto" corrects nothing."""
+    """Estimate of a method, None for no correction, and why "auto" corrects nothing."""
     if method == "none":
         return None, []
     if method == "dew":
-        return _dew(study, peak, names, dew_k), []
+        return _dew(peak, names, dew_k), []
     try:
-        tew = _tew(study, peak, names)
+        tew = _tew(peak, names)
         return tew, [] if dew_k is None else [f"k = {dew_k:g} was not used: TEW has its windows; DEW is --scatter dew"]
     except InputError as error:
         if method == "tew":
             raise
-        if dew_k is not None and (window_below(study, peak) is not None if names is None else len(names) == 1):
-            return _dew(study, peak, names, dew_k), []
+        one_below = window_below(peak.study, peak.index) is not None if names is None else len(names) == 1
+        if dew_k is not None and one_below:
+            return _dew(peak, names, dew_k), []
         if names is not None:
             raise
         return None, [f"no scatter correction: {error}"]
 
 
-def _tew(study: Study, peak: int, names: Sequence[str] | None) -> _Tew:
+def _tew(peak: Photopeak, names: Sequence[str] | None) -> _Tew:
     if names is None:
-        return _Tew.of(study, peak, *chosen(study, peak))
-    lower, upper = named(study, peak, [photopeak_index(study, name) for name in names])
-    if lower is None or (upper is None and study.acquisition.nuclide not in UPPER_EMPTY):
+        return _Tew.of(peak, *peak.sides())
+    lower, upper = peak.named_sides([photopeak_index(peak.study, name) for name in names])
+    if lower is None or (upper is None and not peak.upper_may_be_empty):
         raise InputError(
             f"--scatter-windows names no window {'below' if lower is None else 'above'} the photopeak "
-            f"{with_limits(study.windows[peak])}: TEW needs LOWER,UPPER (the lower one alone for "
+            f"{with_limits(peak.window)}: TEW needs LOWER,UPPER (the lower one alone for "
             f"{', '.join(UPPER_EMPTY)}), DEW the lower one and --dew-k"
         )
-    return _Tew.of(study, peak, lower, upper)
+    return _Tew.of(peak, lower, upper)
 
 
-def _dew(study: Study, peak: int, names: Sequence[str] | None, k: float | None) -> _Dew:
+def _dew(peak: Photopeak, names: Sequence[str] | None, k: float | None) -> _Dew:
     if k is None:
         raise InputError("DEW needs its factor k, which depends on the windows: give --dew-k (0.5 is Jaszczak's)")
     if names is None:
-        below = window_below(study, peak)
+        below = window_below(peak.study, peak.index)
         if below is None:
             raise InputError(
                 "DEW needs a window below the photopeak, the study has none: use --scatter none, or name a window with "
                 "--scatter-windows"
             )
-        names = [study.windows[below].name]
-    lower, upper = named(study, peak, [photopeak_index(study, name) for name in names])
+        names = [peak.study.windows[below].name]
+    lower, upper = peak.named_sides([photopeak_index(peak.study, name) for name in names])
     if lower is None or upper is not None:
         raise InputError("DEW takes one window below the photopeak: give its name alone with --scatter-windows")
     return _Dew((lower,), k)
 
 
-def _empty(study: Study, sides: Sequence[SideWindow]) -> list[str]:
-    """Notes on windows without counts, but for one above that the nuclide allows to take as empty."""
-    if study.acquisition.nuclide in UPPER_EMPTY:
-        sides = sides[:1]
+def _empty(peak: Photopeak, sides: Sequence[SideWindow]) -> list[str]:
+    """Notes on windows without counts, but for one above that may be taken as empty."""
     return [
         f"the scatter window {with_limits(side.window)} holds no counts: little or no scatter is corrected"
-        for side in sides
-        if not side.has_counts(study)
+        for side in (sides[:1] if peak.upper_may_be_empty else sides)
+        if side.empty
     ]
 
 
-def _implausible(study: Study, peak: int, scatter: Array, fwhm_mm: float) -> list[str]:
+def _implausible(peak: Photopeak, scatter: Array, fwhm_mm: float) -> list[str]:
     """A note where the estimate takes more of the photopeak than scatter can be."""
-    counts = _smoothed(study, peak, fwhm_mm)
+    counts = _smoothed(peak.study, peak.index, fwhm_mm)
     top = float(counts.max())
     if not top > 0:
         return []
     inside, bright = (counts > level * top for level in (INSIDE_LEVEL, BRIGHT_LEVEL))
     share = float(scatter[inside].sum() / counts[inside].sum())
     exceeded = float((scatter[bright] > counts[bright]).mean())
-    imaged_kev = line_kev(study, peak)
-    below = any(energy_kev > imaged_kev for energy_kev, _ in nuclide(study.acquisition.nuclide).lines)
-    most = MOST_SCATTER_BELOW_A_LINE if below else MOST_SCATTER
+    line_above = any(energy_kev > peak.line_kev for energy_kev, _ in nuclide(peak.study.acquisition.nuclide).lines)
+    most = MOST_SCATTER_BELOW_A_LINE if line_above else MOST_SCATTER
     if share <= most and exceeded <= MOST_EXCEEDED:
         return []
     return [
@@ -322,7 +363,28 @@ def _implausible(study: Study, peak: int, scatter: Array, fwhm_mm: float) -> lis
 
 
 def windows_below(study: Study, peak: int) -> list[int]:
-    """The windows below the photopeak that hold no line of the nuclide, so that they see scattered photons."""
+    """Windows below the photopeak that hold no line of the nuclide, so that they see scattered photons.
+
+    Parameters
+    ----------
+    study
+        Study with the windows.
+    peak
+        Index of the photopeak.
+
+    Returns
+    -------
+    list of int
+        Indices of the windows.
+
+    Examples
+    --------
+    >>> from spectac.recon import Acquisition, EnergyWindow
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 2), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> windows = (EnergyWindow("peak", 126.0, 154.0), EnergyWindow("lower", 115.0, 126.0))
+    >>> windows_below(Study(acquisition, windows, np.ones((2, 1, 1, 2))), 0)
+    [1]
+    """
     windows, lines = study.windows, nuclide(study.acquisition.nuclide).lines
     return [
         i
@@ -332,12 +394,31 @@ def windows_below(study: Study, peak: int) -> list[int]:
 
 
 def window_below(study: Study, peak: int) -> int | None:
-    """The nearest of `windows_below`, None where there is none."""
+    """The nearest of `windows_below`.
+
+    Parameters
+    ----------
+    study
+        Study with the windows.
+    peak
+        Index of the photopeak.
+
+    Returns
+    -------
+    int or None
+        Index of the window, None where there is none.
+
+    Examples
+    --------
+    >>> from spectac.recon import Acquisition, EnergyWindow
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 2), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> window_below(Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 1, 1, 2))), 0) is None
+    True
+    """
     return max(windows_below(study, peak), key=lambda i: study.windows[i].upper_kev, default=None)
 
 
 def _smoothed(study: Study, window: int, fwhm_mm: float) -> Array:
-    pixel_mm = study.acquisition.pixel_mm
-    sigma = [0.0, *(fwhm_mm / FWHM_PER_SIGMA / length for length in pixel_mm)]
+    sigma = [0.0, *(fwhm_mm / FWHM_PER_SIGMA / length for length in study.acquisition.pixel_mm)]
     # Zeros beyond the field would lower the edge rows, so the edge is continued.
     return gaussian_filter(study.counts[window].astype(np.float64), sigma, mode="nearest")

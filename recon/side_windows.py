@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from scipy.special import ndtr
 
@@ -14,77 +15,124 @@ from spectac.recon.types import EnergyWindow, Study
 
 GAP_KEV = 1.0
 """Largest gap or overlap between the photopeak and a window that still touches it."""
-
 LARGEST_GAP = 0.10
-"""Of the line's energy: a window further away than this is taken only by name."""
-
+"""Share of the line's energy: a window further away than this is taken only by name."""
 LARGEST_PRIMARY = 0.20
 """Primary counts of a side window over those of the photopeak, beyond which it is no scatter window."""
-
 ENERGY_RESOLUTION = 0.098
+"""FWHM over energy of a usual camera at RESOLUTION_KEV; the FWHM grows with the root of the energy."""
 RESOLUTION_KEV = 140.5
-"""FWHM over energy of a usual camera, and the energy that it belongs to; the FWHM grows with the energy's root."""
-
+"""Energy of ENERGY_RESOLUTION."""
+BY_RESOLUTION = f"by an energy resolution of {ENERGY_RESOLUTION:.1%} at {RESOLUTION_KEV:g} keV"
+"""Where the primary of a window comes from, in words."""
 UPPER_EMPTY = ("Tc-99m",)
-"""Nuclides whose window above the photopeak may be taken as empty: no photon of theirs has more energy."""
+"""Nuclides whose window above the photopeak may be taken as empty: none of their photons has more energy."""
+SIDES = ("below", "above")
 
 
 @dataclass(frozen=True)
 class SideWindow:
-    """A window beside the photopeak: `gap_kev` to it, below 0 where they overlap; `primary` over the photopeak's."""
+    """Energy window beside the photopeak.
+
+    Parameters
+    ----------
+    index
+        Index of the window in the study.
+    window
+        Energy window.
+    gap_kev
+        Gap to the photopeak in keV, below 0 where they overlap.
+    primary
+        Unscattered photons in the window over those in the photopeak.
+    empty
+        Whether the study has no counts in the window.
+
+    Examples
+    --------
+    >>> SideWindow(1, EnergyWindow("lower", 115.0, 126.0), 0.0, 0.02, False).touches
+    True
+    """
 
     index: int
     window: EnergyWindow
     gap_kev: float
     primary: float
+    empty: bool
 
     @property
     def touches(self) -> bool:
         """True where gap or overlap are within GAP_KEV."""
         return abs(self.gap_kev) <= GAP_KEV
 
-    def has_counts(self, study: Study) -> bool:
-        """True where the study's counts in the window are not all 0."""
-        return bool(study.counts[self.index].any())
-
     @property
-    def centre_kev(self) -> float:
-        """Middle of the window."""
-        return centre_kev(self.window)
-
-
-def centre_kev(window: EnergyWindow) -> float:
-    """Middle of a window."""
-    return 0.5 * (window.lower_kev + window.upper_kev)
+    def overlaps(self) -> bool:
+        """True where the window overlaps the photopeak by more than GAP_KEV."""
+        return self.gap_kev < -GAP_KEV
 
 
 def limits(window: EnergyWindow) -> str:
-    """Limits of a window."""
+    """Limits of a window in words.
+
+    Parameters
+    ----------
+    window
+        Energy window.
+
+    Returns
+    -------
+    str
+        Limits in keV.
+
+    Examples
+    --------
+    >>> limits(EnergyWindow("peak", 126.0, 154.0))
+    '126-154 keV'
+    """
     return f"{window.lower_kev:g}-{window.upper_kev:g} keV"
 
 
 def with_limits(window: EnergyWindow) -> str:
-    """Name and limits of a window."""
+    """Name and limits of a window in words.
+
+    Parameters
+    ----------
+    window
+        Energy window.
+
+    Returns
+    -------
+    str
+        Name and limits in keV.
+
+    Examples
+    --------
+    >>> with_limits(EnergyWindow("peak", 126.0, 154.0))
+    'peak (126-154 keV)'
+    """
     return f"{window.name} ({limits(window)})"
 
 
-def line_kev(study: Study, peak: int) -> float:
-    """Energy of the nuclide's first line that the photopeak window holds; InputError where it holds none."""
-    lines = nuclide(study.acquisition.nuclide).lines
-    held = [energy_kev for energy_kev, _ in lines if study.windows[peak].holds(energy_kev)]
-    if not held:
-        listed = ", ".join(f"{energy_kev:g}" for energy_kev, _ in lines)
-        raise InputError(
-            f"window {with_limits(study.windows[peak])} holds no line of {study.acquisition.nuclide} ({listed} keV): "
-            "name another --photopeak or the right --nuclide"
-        )
-    return held[0]
-
-
 def primary_counts(name: str, window: EnergyWindow) -> float:
-    """Photons of a nuclide per decay that a camera records in a window unscattered, all of them stopped.
+    """Unscattered photons of a nuclide that a camera records in a window, all of them stopped.
 
     Each line is a Gaussian of FWHM = 0.098 sqrt(140.5 E) in keV.
+
+    Parameters
+    ----------
+    name
+        Name of the nuclide.
+    window
+        Energy window.
+
+    Returns
+    -------
+    float
+        Photons per decay.
+
+    Examples
+    --------
+    >>> round(primary_counts("Tc-99m", EnergyWindow("peak", 126.0, 154.0)), 3)
+    0.87
     """
     total = 0.0
     for energy_kev, intensity in nuclide(name).lines:
@@ -94,124 +142,196 @@ def primary_counts(name: str, window: EnergyWindow) -> float:
     return total
 
 
-def beside(study: Study, peak: int) -> tuple[list[SideWindow], list[SideWindow]]:
-    """The windows below and above the photopeak, the nearest first; those that touch it, the narrowest first.
+@dataclass(frozen=True, eq=False)
+class Photopeak:
+    """The photopeak of a study, and the windows beside it.
 
-    A window lies below where it begins below the photopeak and has its middle below the photopeak's.
+    Parameters
+    ----------
+    study
+        Study with the windows.
+    index
+        Index of the photopeak.
+
+    Examples
+    --------
+    >>> from spectac.recon import Acquisition
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 2), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> windows = (EnergyWindow("peak", 126.0, 154.0), EnergyWindow("lower", 115.0, 126.0))
+    >>> peak = Photopeak(Study(acquisition, windows, [[[[5, 5]]], [[[1, 1]]]]), 0)
+    >>> peak.line_kev, peak.below[0].window.name
+    (140.511, 'lower')
     """
-    main, name = study.windows[peak], study.acquisition.nuclide
-    whole = primary_counts(name, main)
-    below, above = [], []
-    for index, window in enumerate(study.windows):
-        if index == peak:
-            continue
-        primary = primary_counts(name, window) / whole
-        if window.lower_kev < main.lower_kev and centre_kev(window) < centre_kev(main):
-            below.append(SideWindow(index, window, main.lower_kev - window.upper_kev, primary))
-        elif window.upper_kev > main.upper_kev and centre_kev(window) > centre_kev(main):
-            above.append(SideWindow(index, window, window.lower_kev - main.upper_kev, primary))
 
-    def nearness(side: SideWindow) -> tuple[float, float]:
-        return max(abs(side.gap_kev), GAP_KEV), side.window.width_kev
+    study: Study
+    index: int
 
-    return sorted(below, key=nearness), sorted(above, key=nearness)
+    @property
+    def window(self) -> EnergyWindow:
+        """Energy window of the photopeak."""
+        return self.study.windows[self.index]
 
+    @property
+    def upper_may_be_empty(self) -> bool:
+        """True where the window above may be taken as empty for the nuclide."""
+        return self.study.acquisition.nuclide in UPPER_EMPTY
 
-def chosen(study: Study, peak: int) -> tuple[SideWindow, SideWindow | None]:
-    """The windows of TEW below and above the photopeak; None above where the nuclide allows to take it as empty.
+    @cached_property
+    def line_kev(self) -> float:
+        """Energy of the nuclide's first line in the photopeak; InputError where it holds none."""
+        lines = nuclide(self.study.acquisition.nuclide).lines
+        held = [energy_kev for energy_kev, _ in lines if self.window.holds(energy_kev)]
+        if not held:
+            listed = ", ".join(f"{energy_kev:g}" for energy_kev, _ in lines)
+            raise InputError(
+                f"window {with_limits(self.window)} holds no line of {self.study.acquisition.nuclide} ({listed} keV): "
+                "name another --photopeak or the right --nuclide"
+            )
+        return held[0]
 
-    InputError, with the ways out, where there is none on a side within LARGEST_GAP and LARGEST_PRIMARY. A window above
-    without counts is none, unless the nuclide allows to take it as empty.
-    """
-    below, above = beside(study, peak)
-    largest_gap_kev = LARGEST_GAP * line_kev(study, peak)
-    one_sided = study.acquisition.nuclide in UPPER_EMPTY
-    pure = [
-        [side for side in sides if side.primary <= LARGEST_PRIMARY and (may_be_empty or side.has_counts(study))]
-        for sides, may_be_empty in ((below, True), (above, one_sided))
-    ]
-    near = [next((side for side in sides if side.gap_kev <= largest_gap_kev), None) for sides in pure]
-    lower, upper = near
-    if lower is not None and (upper is not None or one_sided):
-        return lower, upper
-    reasons = [
-        _why_not(sides, of_side, where, study, peak)
-        for sides, of_side, side, where in zip((below, above), pure, near, ("below", "above"), strict=True)
-        if side is None
-    ]
-    if lower is not None and upper is None:
-        reasons.append(f"it cannot be taken as empty for {study.acquisition.nuclide}")
-    names = [sides[0].window.name for sides in pure if sides]
-    ways = []
-    if len(names) == 2 or (pure[0] and one_sided):
-        ways.append(f"--scatter-windows {shlex.quote(','.join(names))} takes them all the same")
-    if pure[0]:
-        ways.append("--scatter dew with --dew-k needs a window below alone")
-    ways.append("--scatter none says that no correction is wanted")
-    raise InputError(
-        f"TEW needs a window on either side of the photopeak {with_limits(study.windows[peak])}: "
-        f"{', and '.join(reasons)}; {', '.join(ways)}"
-    )
+    @cached_property
+    def below(self) -> list[SideWindow]:
+        """Windows that begin and have their middle below the photopeak's, the nearest first.
 
+        Of those that touch it the narrowest comes first.
+        """
+        return self._beside(-1)
 
-def _why_not(sides: Sequence[SideWindow], pure: Sequence[SideWindow], where: str, study: Study, peak: int) -> str:
-    """Why no window of one side will do."""
-    if pure:
-        return (
-            f"{with_limits(pure[0].window)} lies {pure[0].gap_kev:.3g} keV {where} it, more than {LARGEST_GAP:.0%} of "
-            f"{line_kev(study, peak):.4g} keV"
+    @cached_property
+    def above(self) -> list[SideWindow]:
+        """Windows that end and have their middle above the photopeak's, in the order of `below`."""
+        return self._beside(1)
+
+    def _beside(self, side: int) -> list[SideWindow]:
+        main, name = self.window, self.study.acquisition.nuclide
+        whole = primary_counts(name, main)
+        beside = []
+        for index, window in enumerate(self.study.windows):
+            outer_kev = window.lower_kev - main.lower_kev if side < 0 else window.upper_kev - main.upper_kev
+            if index == self.index or side * outer_kev <= 0 or side * (window.centre_kev - main.centre_kev) <= 0:
+                continue
+            gap_kev = main.lower_kev - window.upper_kev if side < 0 else window.lower_kev - main.upper_kev
+            primary = primary_counts(name, window) / whole
+            beside.append(SideWindow(index, window, gap_kev, primary, not self.study.counts[index].any()))
+        return sorted(beside, key=lambda one: (max(abs(one.gap_kev), GAP_KEV), one.window.width_kev))
+
+    def sides(self) -> tuple[SideWindow, SideWindow | None]:
+        """The windows of TEW below and above the photopeak; None above where it may be taken as empty.
+
+        Raises InputError, with the ways out, where a side has none within LARGEST_GAP and LARGEST_PRIMARY. A window
+        above without counts is none, unless it may be taken as empty.
+        """
+        largest_gap_kev = LARGEST_GAP * self.line_kev
+        one_sided = self.upper_may_be_empty
+        pure = [
+            [side for side in sides if side.primary <= LARGEST_PRIMARY and (may_be_empty or not side.empty)]
+            for sides, may_be_empty in ((self.below, True), (self.above, one_sided))
+        ]
+        lower, upper = (next((side for side in sides if side.gap_kev <= largest_gap_kev), None) for sides in pure)
+        if lower is not None and (upper is not None or one_sided):
+            return lower, upper
+        reasons = [
+            self._why_not(place, sides, pure_sides)
+            for place, sides, pure_sides, side in zip(
+                SIDES, (self.below, self.above), pure, (lower, upper), strict=True
+            )
+            if side is None
+        ]
+        if lower is not None and upper is None:
+            reasons.append(f"it cannot be taken as empty for {self.study.acquisition.nuclide}")
+        names = [sides[0].window.name for sides in pure if sides]
+        ways = []
+        if len(names) == 2 or (pure[0] and one_sided):
+            ways.append(f"--scatter-windows {shlex.quote(','.join(names))} takes them all the same")
+        if pure[0]:
+            ways.append("--scatter dew with --dew-k needs a window below alone")
+        ways.append("--scatter none says that no correction is wanted")
+        raise InputError(
+            f"TEW needs a window on either side of the photopeak {with_limits(self.window)}: "
+            f"{', and '.join(reasons)}; {', '.join(ways)}"
         )
-    if sides and sides[0].primary <= LARGEST_PRIMARY:
-        return f"{with_limits(sides[0].window)} {where} it holds no counts"
-    if sides:
-        return too_much_primary(sides[0])
-    return f"there is none {where} it"
+
+    def _why_not(self, place: str, sides: Sequence[SideWindow], pure: Sequence[SideWindow]) -> str:
+        """Why no window of one side will do."""
+        if pure:
+            return (
+                f"{with_limits(pure[0].window)} lies {pure[0].gap_kev:.3g} keV {place} it, more than "
+                f"{LARGEST_GAP:.0%} of {self.line_kev:.4g} keV"
+            )
+        if sides and sides[0].primary <= LARGEST_PRIMARY:
+            return f"{with_limits(sides[0].window)} {place} it holds no counts"
+        return _too_much_primary(sides[0]) if sides else f"there is none {place} it"
+
+    def named_sides(self, indices: Sequence[int]) -> tuple[SideWindow | None, SideWindow | None]:
+        """The windows of these indices below and above the photopeak, whatever their distance and order.
+
+        Raises InputError where a window does not lie beside the photopeak or holds its primary, and where two lie on
+        one side.
+        """
+        sides: dict[str, SideWindow] = {}
+        for index in indices:
+            window = self.study.windows[index]
+            beside = zip(SIDES, (self.below, self.above), strict=True)
+            place, side = next(
+                ((place, one) for place, windows in beside for one in windows if one.index == index), ("", None)
+            )
+            if side is None:
+                raise InputError(
+                    f"scatter window {with_limits(window)} does not lie beside the photopeak "
+                    f"{with_limits(self.window)}: name others with --scatter-windows LOWER,UPPER"
+                )
+            if side.primary > LARGEST_PRIMARY:
+                raise InputError(f"{_too_much_primary(side)}: name others with --scatter-windows LOWER,UPPER")
+            if place in sides:
+                raise InputError(
+                    f"the windows {', '.join(self.study.windows[i].name for i in indices)} of --scatter-windows lie "
+                    f"{place} the photopeak: name one below and one above it"
+                )
+            sides[place] = side
+        return sides.get("below"), sides.get("above")
 
 
-def too_much_primary(side: SideWindow) -> str:
-    """Why a window is no scatter window, in words."""
+def _too_much_primary(side: SideWindow) -> str:
     return (
         f"{with_limits(side.window)} holds {side.primary:.0%} as many unscattered photons as the photopeak (at most "
-        f"{LARGEST_PRIMARY:.0%}, by an energy resolution of {ENERGY_RESOLUTION:.1%} at {RESOLUTION_KEV:g} keV)"
+        f"{LARGEST_PRIMARY:.0%}, {BY_RESOLUTION})"
     )
-
-
-def named(study: Study, peak: int, indices: Sequence[int]) -> tuple[SideWindow | None, SideWindow | None]:
-    """The windows of these indices as the ones below and above the photopeak, whatever their distance and order.
-
-    InputError where one does not lie beside the photopeak or holds its primary, and where two lie on one side.
-    """
-    below, above = beside(study, peak)
-    found: list[SideWindow | None] = [None, None]
-    for index in indices:
-        window = study.windows[index]
-        place = [next((side for side in sides if side.index == index), None) for sides in (below, above)]
-        side = place[0] or place[1]
-        if side is None:
-            raise InputError(
-                f"scatter window {with_limits(window)} does not lie beside the photopeak "
-                f"{with_limits(study.windows[peak])}: name others with --scatter-windows LOWER,UPPER"
-            )
-        if side.primary > LARGEST_PRIMARY:
-            raise InputError(f"{too_much_primary(side)}: name others with --scatter-windows LOWER,UPPER")
-        of_side = 0 if place[0] else 1
-        if found[of_side] is not None:
-            raise InputError(
-                f"the windows {', '.join(study.windows[i].name for i in indices)} of --scatter-windows lie "
-                f"{('below', 'above')[of_side]} the photopeak: name one below and one above it"
-            )
-        found[of_side] = side
-    return found[0], found[1]
 
 
 def split_names(study: Study, names: str | Sequence[str]) -> tuple[str, ...]:
-    """One or two names from "LOWER,UPPER" or a sequence; names of the study's windows may hold commas themselves."""
+    """Names of one or two windows.
+
+    Parameters
+    ----------
+    study
+        Study with the windows, whose names may hold commas themselves.
+    names
+        "LOWER,UPPER", one name, or a sequence of names.
+
+    Returns
+    -------
+    tuple of str
+        One or two names.
+
+    Raises
+    ------
+    InputError
+        For another number of names.
+
+    Examples
+    --------
+    >>> from spectac.recon import Acquisition
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 2), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> study = Study(acquisition, (EnergyWindow("low, wide", 90.0, 120.0),), [[[[1, 1]]]])
+    >>> split_names(study, "low, wide"), split_names(study, "a,b")
+    (('low, wide',), ('a', 'b'))
+    """
     given = (names,) if isinstance(names, str) else tuple(names)
-    known = {window.name.strip().lower() for window in study.windows}
-    if isinstance(names, str) and names.strip().lower() not in known:
+    of_study = {window.name.strip().lower() for window in study.windows}
+    if isinstance(names, str) and names.strip().lower() not in of_study:
         parts = names.split(",")
         pairs = [(",".join(parts[:cut]), ",".join(parts[cut:])) for cut in range(1, len(parts))]
-        given = next((pair for pair in pairs if {one.strip().lower() for one in pair} <= known), tuple(parts))
+        given = next((pair for pair in pairs if {one.strip().lower() for one in pair} <= of_study), tuple(parts))
     if not 1 <= len(given) <= 2:
         raise InputError(f"--scatter-windows needs LOWER,UPPER or one name, not {len(given)} names")
     return given

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -11,15 +11,34 @@ from spectac.recon import geometry
 from spectac.recon.device import select_device
 from spectac.recon.errors import InputError
 from spectac.recon.kernels.projector import Projector, projector
-from spectac.recon.kernels.tables import Tables
+from spectac.recon.kernels.view_tables import ViewTables
 from spectac.recon.nuclides import nuclide
+from spectac.recon.orbit_check import check_map_radius
 from spectac.recon.types import Acquisition, Array, Grid, MuMap
+
+SAME_ENERGY_KEV = 1.0
+"""A map whose energy differs by more than this from that of the photons is refused."""
 
 
 def view_weights_s(acquisition: Acquisition) -> Array:
-    """Weights w (v,) in seconds: the integral of exp(-lambda t) over each view, t from the start of the acquisition.
+    """Weights of the views: the integral of exp(-lambda t) over each view, t from the start of the acquisition.
 
-    Without decay when CorrectedImage holds DECY; all 1 when the view times are unknown (images are then "relative").
+    Parameters
+    ----------
+    acquisition
+        Acquisition with nuclide and times.
+
+    Returns
+    -------
+    Array
+        Weights (v,) in seconds. With DECY in CorrectedImage they are the durations; they are 1 where the view times are
+        unknown, and images are then "relative".
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 4), (4.0, 4.0), [20.0], "Tc-99m", None)
+    >>> view_weights_s(acquisition).round(3).tolist()
+    [19.994]
     """
     if not acquisition.times_known:
         return np.ones(acquisition.views)
@@ -30,39 +49,58 @@ def view_weights_s(acquisition: Acquisition) -> Array:
     return np.exp(-rate * np.asarray(acquisition.view_start_s)) * -np.expm1(-rate * seconds) / rate
 
 
-@dataclass(frozen=True, eq=False)
-class _Settings:
-    """Arguments of a system that can not be read off its public attributes."""
-
-    per_cm: Array | None
-    resolution: bool
-    crop_to_orbit: bool
-    factor_memory_bytes: int | None
-    half_factors: bool
-
-
 class SystemModel:
     """Linear model of a SPECT acquisition: p = w * voxel_mL * sum_d B_d[T_d * (R f)_d] for every view.
 
-    R turns the grid into the camera frame by bilinear interpolation, T attenuates (half of the own voxel counted), B
-    blurs by the collimator's Gaussian integrated over the pixels; see docs/physics.md. Arrays go in and come out as
-    plain arrays of `dtype` on the system's device (numpy's on "cpu", CuPy's on "cuda", `put` and `get` move them;
-    "auto" is "cuda" where a GPU works):
-    images (z, y, x) in counts per second and mL, projections (v, z, u) in counts. Results are stored z fastest, as the
-    kernels want them, so feeding them back copies nothing.
+    R turns the grid into the camera frame by bilinear interpolation, T attenuates, counting half of the voxel itself,
+    and B blurs by the collimator's Gaussian integrated over the pixels (docs/physics.md). Images (z, y, x) are in
+    counts per second and mL, projections (v, z, u) in counts. Both are plain arrays on the system's device, stored z
+    fastest, so that results that are fed back are not copied. Subnormal numbers count as 0 (docs/performance.md).
 
-    `energy_kev=None` is the nuclide's main line. With `crop_to_orbit` nothing is computed beyond
-    geometry.orbit_support, far from where anything can be while the collimator passes: images and maps count as 0
-    there, and no view sees it. Attenuation
-    factors of all views are kept in memory when they fit into `factor_memory_bytes` (default: a quarter of the memory
-    that is free, half of a GPU's), else computed again for each use; with `half_factors` a GPU keeps those of a float32
-    system in half precision (relative error up to 2^-11; below 6e-5 they are 0).
+    Assumes: parallel holes; a point response that depends on distance alone; no activity beside the detector's edge,
+    because its blur into the detector is left out.
 
-    Subnormal numbers, smaller than 1.2e-38 in float32, count as 0 in every operation (docs/performance.md).
+    Parameters
+    ----------
+    acquisition
+        Geometry, times and camera.
+    grid
+        Upright voxel grid whose voxels are the projections' pixels.
+    mu
+        Map on the same grid; None: no attenuation.
+    energy_kev
+        Energy of the photons in keV; None: the nuclide's main line.
+    resolution
+        Whether the collimator's blur is modelled.
+    device
+        "cpu" (numpy arrays), "cuda" (CuPy arrays), or "auto": the GPU where one works.
+    dtype
+        "float32" or "float64".
+    crop_to_orbit
+        Leave out voxels beyond `geometry.orbit_support`. Images and maps count as 0 there.
+    factor_memory_bytes
+        Memory in which the attenuation factors of all views are kept; larger ones are computed again for each use.
+        None: a quarter of the free memory, half of a GPU's.
+    half_factors
+        On a GPU in float32: keep the factors in half precision. Their relative error is up to 2^-11; those below 6e-5
+        are 0.
 
-    Assumes: parallel holes; a point response that depends on distance alone; no activity beside the detector's edge
-    (its blur into the detector is left out).
-    Raises InputError where grid, map and acquisition do not fit each other.
+    Raises
+    ------
+    InputError
+        Where grid, map and acquisition do not fit each other, or the device does not work.
+
+    Examples
+    --------
+    >>> from spectac.recon import default_grid
+    >>> acquisition = Acquisition(
+    ...     [0.0, 90.0], [150.0, 150.0], (2, 16), (4.0, 4.0), [10.0, 10.0], "Tc-99m", None, corrections={"DECY"}
+    ... )
+    >>> system = SystemModel(acquisition, default_grid(acquisition), resolution=False)
+    >>> image = np.zeros(system.image_shape, np.float32)
+    >>> image[1, 8, 8] = 1.0
+    >>> [round(float(counts), 3) for counts in system.forward(image).sum(axis=(1, 2))]
+    [0.64, 0.64]
     """
 
     def __init__(
@@ -86,7 +124,15 @@ class SystemModel:
         self.dtype = np.dtype(dtype)
         self.device = select_device(device)
         self.energy_kev = nuclide(acquisition.nuclide).main_kev if energy_kev is None else float(energy_kev)
-        self._settings = _Settings(None, resolution, crop_to_orbit, factor_memory_bytes, half_factors)
+        self._options: dict[str, Any] = {
+            "energy_kev": self.energy_kev,
+            "resolution": resolution,
+            "device": self.device,
+            "crop_to_orbit": crop_to_orbit,
+            "factor_memory_bytes": factor_memory_bytes,
+            "half_factors": half_factors,
+        }
+        self._per_cm: Array | None = None
         self._twins: dict[np.dtype, SystemModel] = {}
         inside = geometry.orbit_support(acquisition, grid) if crop_to_orbit else np.ones(grid.shape[1:], bool)
         if not inside.any():
@@ -95,8 +141,8 @@ class SystemModel:
         if mu is not None:
             self._check_map(mu)
         sigma_mm = self._sigma_mm(frames.distance_mm, resolution)
-        tables = Tables.of(acquisition, grid, inside, frames, sigma_mm, view_weights_s(acquisition))
-        self._projector: Projector = projector(self.device, tables, self.dtype, factor_memory_bytes, half_factors)
+        tables = ViewTables.of(acquisition, grid, inside, frames, sigma_mm, view_weights_s(acquisition))
+        self.projector: Projector = projector(self.device, tables, self.dtype, factor_memory_bytes, half_factors)
         self._views = np.arange(acquisition.views)
         if mu is not None:
             self._take_map(self.put(mu.per_cm))
@@ -109,7 +155,7 @@ class SystemModel:
     @property
     def xp(self) -> ModuleType:
         """Library of the system's arrays: numpy or cupy."""
-        return self._projector.xp
+        return self.projector.xp
 
     @property
     def view_indices(self) -> Array:
@@ -131,66 +177,57 @@ class SystemModel:
         chosen = np.asarray(views, dtype=np.int64)
         if chosen.ndim != 1 or chosen.size == 0 or chosen.min() < 0 or chosen.max() >= self.views:
             raise InputError(f"a subset needs view indices from 0 to {self.views - 1}, got {views}")
-        part = object.__new__(SystemModel)
-        part.__dict__.update(self.__dict__)
+        part = self._copy()
         part._views = self._views[chosen]
         return part
 
     def astype(self, dtype: str | np.dtype) -> "SystemModel":
-        """System with the same settings and views that computes in `dtype`, its tables made in that precision.
+        """System with the same settings and views that computes in `dtype`, with tables of that precision.
 
-        It is built at the first request and then kept, one for this system and all subsets made of it.
+        It is built at the first request and kept, one for this system and all of its subsets.
         """
         wanted = np.dtype(dtype)
         if wanted == self.dtype:
             return self
-        whole = self._twins.get(wanted)
-        if whole is None:
-            settings = self._settings
-            whole = SystemModel(
-                self.acquisition,
-                self.grid,
-                energy_kev=self.energy_kev,
-                resolution=settings.resolution,
-                crop_to_orbit=settings.crop_to_orbit,
-                device=self.device,
-                dtype=wanted.name,
-                factor_memory_bytes=settings.factor_memory_bytes,
-                half_factors=settings.half_factors,
-            )
-            if settings.per_cm is not None:
-                whole._take_map(settings.per_cm)
-            self._twins[wanted] = whole
-        return whole.subset(self._views)
+        if wanted not in self._twins:
+            twin = SystemModel(self.acquisition, self.grid, dtype=wanted.name, **self._options)
+            if self._per_cm is not None:
+                twin._take_map(self._per_cm)
+            self._twins[wanted] = twin
+        return self._twins[wanted].subset(self._views)
 
     def with_mu(self, per_cm: Array) -> "SystemModel":
-        """System with another map (z, y, x) in 1/cm, kept in this system's precision; all else is shared.
+        """System with another map (z, y, x) in 1/cm, in this system's precision; all else is shared.
 
-        Cheaper than a new system, and a float64 system sees every bit of the map: for derivatives and training. The map
-        is not copied: do not change it while the system is in use.
+        Cheaper than a new system. A float64 system sees every bit of the map, for derivatives and training. The map is
+        not copied: do not change it while the system is in use.
         Raises InputError for another shape, and for values that are negative or not finite.
         """
         volume = self._native(per_cm, self.image_shape, "mu (z, y, x)", (1, 2, 0))
         if not (np.isfinite(volume).all() and volume.min() >= 0):
             raise InputError("a mu-map must be finite and nowhere negative")
-        other = object.__new__(SystemModel)
-        other.__dict__.update(self.__dict__)
+        other = self._copy()
         other._twins = {}
         other._take_map(per_cm)
         return other
 
+    def _copy(self) -> "SystemModel":
+        other = object.__new__(SystemModel)
+        other.__dict__.update(self.__dict__)
+        return other
+
     def _take_map(self, per_cm: Array) -> None:
         """Attenuate by a map (z, y, x) that was checked."""
-        self._settings = replace(self._settings, per_cm=per_cm)
-        self._projector = self._projector.with_mu(per_cm.transpose(1, 2, 0))
+        self._per_cm = per_cm
+        self.projector = self.projector.with_mu(per_cm.transpose(1, 2, 0))
 
     def forward(self, image: Array) -> Array:
         """Expected counts (v, z, u) of an image (z, y, x) in counts per second and mL, without scatter."""
-        return self._projector.forward(self._image(image), self._views).transpose(0, 2, 1)
+        return self.projector.forward(self._image(image), self._views).transpose(0, 2, 1)
 
     def adjoint(self, counts: Array) -> Array:
         """Transpose of `forward`: projections (v, z, u) back to an image (z, y, x)."""
-        return self._projector.adjoint(self._projections(counts), self._views).transpose(2, 0, 1)
+        return self.projector.adjoint(self._projections(counts), self._views).transpose(2, 0, 1)
 
     def gradient_mu(self, image: Array, residual: Array) -> Array:
         """Derivative (z, y, x) of sum(residual * forward(image)) to the mu-map, per 1/cm.
@@ -199,36 +236,37 @@ class SystemModel:
         at mu = 0.
         """
         data = self._projections(residual, "residual")
-        return self._projector.gradient_mu(self._image(image), data, self._views).transpose(2, 0, 1)
+        return self.projector.gradient_mu(self._image(image), data, self._views).transpose(2, 0, 1)
 
-    def explain(self, image: Array, measured: Array, scatter: Array | None = None) -> tuple[Array, Array]:
-        """Step of OSEM: A^T(measured / (A image + scatter)) (z, y, x), and the counts () that cannot be explained.
+    def em_backprojection(self, image: Array, measured: Array, scatter: Array | None = None) -> tuple[Array, Array]:
+        """Backprojected ratio A^T(measured / (A image + scatter)) (z, y, x) of an EM step, and the lost counts ().
 
-        `measured` and `scatter` are projections (v, z, u). Bins whose expectation is 0 contribute nothing; the counts
-        measured there are the second result, left on the device.
+        `measured` and `scatter` are projections (v, z, u). Bins whose expectation is 0 contribute nothing. The counts
+        measured there are lost; their sum stays on the device.
         """
         extra = None if scatter is None else self._projections(scatter, "scatter")
         data = self._projections(measured, "measured counts")
-        explained, lost = self._projector.explain(self._image(image), data, extra, self._views)
-        return explained.transpose(2, 0, 1), lost
+        backprojected, lost = self.projector.em_backprojection(self._image(image), data, extra, self._views)
+        return backprojected.transpose(2, 0, 1), lost
 
-    def improve(self, image: Array, explained: Array, inverse: Array) -> None:
-        """Multiply an image of this system in place by explained * inverse where inverse is positive.
+    def em_update(self, image: Array, backprojected: Array, inverse: Array) -> None:
+        """Multiply an image (z, y, x) in place by backprojected * inverse where inverse is positive.
 
-        Voxels that were below 1e-20 of the image's largest before become 0.
+        `inverse` (z, y, x) is 1 / sensitivity. Voxels that were below 1e-20 of the image's maximum become 0. All three
+        are images as this system returns them.
         """
-        native = [array.transpose(1, 2, 0) for array in (image, explained, inverse)]
+        native = [array.transpose(1, 2, 0) for array in (image, backprojected, inverse)]
         if not all(array.flags.c_contiguous and array.dtype == self.dtype for array in native):
-            raise InputError("improve needs images as this system returns them: pass them through as_image")
-        self._projector.improve(*native)
+            raise InputError("em_update needs images as this system returns them: pass them through as_image")
+        self.projector.em_update(*native)
 
     def put(self, array: Array) -> Array:
         """A numpy array on the system's device."""
-        return self._projector.put(array)
+        return self.projector.put(array)
 
     def get(self, array: Array) -> Array:
         """An array of the system's device as numpy's."""
-        return self._projector.get(array)
+        return self.projector.get(array)
 
     def as_image(self, image: Array, name: str = "image") -> Array:
         """Image (z, y, x) checked, in the system's precision and stored as its results are."""
@@ -252,7 +290,7 @@ class SystemModel:
             )
         if array.shape != shape:
             raise InputError(f"{name} needs shape {shape}, got {array.shape}")
-        return self._projector.contiguous(array.transpose(axes))
+        return self.projector.contiguous(array.transpose(axes))
 
     def _sigma_mm(self, distance_mm: Array, resolution: bool) -> Array:
         if not resolution:
@@ -263,12 +301,10 @@ class SystemModel:
                 "or switch resolution recovery off with --no-resolution"
             )
         sigma_mm = np.asarray(self.acquisition.collimator.sigma_mm(distance_mm, self.energy_kev))
-        widest = max(
-            size * pitch for size, pitch in zip(self.acquisition.matrix, self.acquisition.pixel_mm, strict=True)
-        )
-        if sigma_mm.max() > widest:
+        widest_mm = max(np.multiply(self.acquisition.matrix, self.acquisition.pixel_mm))
+        if sigma_mm.max() > widest_mm:
             raise InputError(
-                f"a blur of sigma {sigma_mm.max():.3g} mm is wider than the detector ({widest:g} mm): check --psf, "
+                f"a blur of sigma {sigma_mm.max():.3g} mm is wider than the detector ({widest_mm:g} mm): check --psf, "
                 "the collimator and --radius-mm"
             )
         return sigma_mm
@@ -279,27 +315,9 @@ class SystemModel:
                 f"the mu-map's grid {mu.grid.shape} is not the system's {self.grid.shape} or lies elsewhere: "
                 "resample it with spectac.recon.resample"
             )
-        if abs(mu.energy_kev - self.energy_kev) > 1.0:
+        if abs(mu.energy_kev - self.energy_kev) > SAME_ENERGY_KEV:
             raise InputError(
                 f"the mu-map is at {mu.energy_kev:g} keV but the photopeak of {self.acquisition.nuclide} is "
                 f"{self.energy_kev:g} keV: give a map at that energy"
             )
-        check_radius(self.acquisition, self.grid, mu.per_cm > 0.05, "the mu-map")
-
-
-def check_radius(acquisition: Acquisition, grid: Grid, inside: Array, what: str) -> None:
-    """Raise InputError where a mask (z, y, x) reaches more than a voxel through the collimator face of some view."""
-    _, y, x = grid.centres_mm()
-    iy, ix = np.nonzero(inside.any(axis=0))
-    if iy.size == 0:
-        return
-    axis = geometry.axis_position_mm(acquisition)
-    points = np.stack([x[ix] - axis[0], y[iy] - axis[1]])
-    reach = (geometry.view_normals(acquisition.view_angles_deg) @ points).max(axis=1)
-    excess = reach - np.asarray(acquisition.radii_mm)
-    worst = int(np.argmax(excess))
-    if excess[worst] > grid.voxel_mm[2]:
-        raise InputError(
-            f"the collimator face of view {worst} lies {acquisition.radii_mm[worst]:g} mm from the axis, but {what} "
-            f"reaches {reach[worst]:.0f} mm towards it: check the radius (--radius-mm) and the map's position"
-        )
+        check_map_radius(self.acquisition, mu)

@@ -1,10 +1,10 @@
-"""The data that travels through spectac: frozen, checked where it is made, units in every name.
+"""The data types of spectac: frozen dataclasses, checked at construction, with units in every name.
 
-Arrays are taken over without a copy where dtype and layout fit (a study may be hundreds of megabytes) and are read-only
-from then on: whoever made one must not write to it any more.
+Arrays are taken over without a copy where dtype and layout fit, because a study may be hundreds of megabytes. They are
+read-only afterwards: the caller must not write to them any more.
 
-Axes: images (z, y, x), z to superior, y to posterior, x to the patient's left; projections (v, z, u), z as the image,
-u to the right as the detector sees it looking at the patient. docs/conventions.md has the drawing.
+Axes: images (z, y, x), with z to superior, y to posterior and x to the patient's left. Projections (v, z, u), with z as
+in the image and u to the right as the detector sees it, looking at the patient. docs/conventions.md has the drawing.
 """
 
 from collections.abc import Mapping
@@ -15,43 +15,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from spectac.recon.checks import check_above_zero, check_finite, numbers, sizes
 from spectac.recon.collimator import Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 
 Array = NDArray[Any]
 
-
 LARGEST_RADIUS_MM = 1000.0
+"""Largest radius of rotation. A larger one is in another unit."""
 SMALLEST_PIXEL_MM, LARGEST_PIXEL_MM = 0.1, 50.0
-"""Beyond these no camera is; a file that says so has its numbers in other units."""
+"""Range of pixel sizes of gamma cameras. A size outside is in another unit."""
+LARGEST_MU_PER_CM = 20.0
+"""Largest coefficient of a mu-map. Larger values are HU or 1/m."""
+UNITS = ("cps/mL", "kBq/mL", "relative")
+"""Units of images; "relative" where the view times are unknown."""
 
 
-def _frozen(values: ArrayLike, dtype: type, shape: tuple[int, ...] | None, name: str) -> Array:
-    """Contiguous native read-only array; `shape` uses -1 for any length."""
+def _frozen(values: ArrayLike, dtype: type, shape: tuple[int, ...], name: str, *, may_be_nan: bool = False) -> Array:
+    """Contiguous, native, read-only array without NaN and infinity; -1 in `shape` stands for any length.
+
+    `name` may end in the axes, "counts (view, z, u)". `may_be_nan`: all of it may be NaN.
+    """
     array: Array = np.ascontiguousarray(np.asarray(values), dtype=dtype)
-    if shape is not None and (
-        array.ndim != len(shape) or any(want not in (-1, got) for want, got in zip(shape, array.shape, strict=True))
-    ):
+    if array.ndim != len(shape) or any(want not in (-1, got) for want, got in zip(shape, array.shape, strict=True)):
         wanted = ", ".join("any" if n == -1 else str(n) for n in shape)
         raise InputError(f"{name} needs shape ({wanted}), got {np.shape(values)}")
+    if not (may_be_nan and np.isnan(array).all()):
+        check_finite(array, name.partition(" (")[0])
     array = array.view()
     array.flags.writeable = False
     return array
 
 
-def _finite(array: Array, name: str, *, above: float | None = None, least: float | None = None) -> None:
-    if not np.isfinite(array).all():
-        raise InputError(f"{name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite")
-    if above is not None and array.size and not array.min() > above:
-        raise InputError(f"{name} must be above {above:g}, its smallest value is {array.min():g}")
-    if least is not None and array.size and array.min() < least:
-        raise InputError(f"{name} must be at least {least:g}, its smallest value is {array.min():g}")
-
-
-def _check_energy(energy_kev: float) -> None:
-    if not 0 < energy_kev < np.inf:
-        raise InputError(f"energy_kev must be above 0 and finite, got {energy_kev}")
+def _above(array: Array, name: str, *, or_equal: bool = False) -> Array:
+    """The array, checked to be above 0, or at least 0."""
+    least = array.min() if array.size else 1.0
+    if least < 0 or (least == 0 and not or_equal):
+        raise InputError(f"{name} must be {'at least' if or_equal else 'above'} 0, its smallest value is {least:g}")
+    return array
 
 
 def _set(instance: object, **values: object) -> None:
@@ -61,25 +63,40 @@ def _set(instance: object, **values: object) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Voxels in space: shape and voxel_mm (z, y, x), and the affine from index (z, y, x, 1) to LPS mm of centres."""
+    """Voxel grid in patient space.
+
+    Parameters
+    ----------
+    shape
+        Numbers of voxels (z, y, x).
+    voxel_mm
+        Voxel sizes (z, y, x) in mm.
+    affine_lps
+        Matrix (4, 4) from the index (z, y, x, 1) to LPS mm (x, y, z, 1) of voxel centres.
+
+    Raises
+    ------
+    InputError
+        For sizes below 1, and voxel sizes that do not fit the affine's columns.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((2, 4, 4), (5.0, 4.0, 4.0), first_lps_mm=(-6.0, -6.0, 0.0))
+    >>> grid.voxel_ml
+    0.08
+    """
 
     shape: tuple[int, int, int]
     voxel_mm: tuple[float, float, float]
     affine_lps: Array
 
     def __post_init__(self) -> None:
-        shape = tuple(int(n) for n in self.shape)
-        voxel_mm = tuple(float(length) for length in self.voxel_mm)
-        if len(shape) != 3 or min(shape) < 1:
-            raise InputError(f"a grid needs three sizes (z, y, x) of at least 1, got {self.shape}")
-        if len(voxel_mm) != 3 or not all(np.isfinite(voxel_mm)) or min(voxel_mm) <= 0:
-            raise InputError(f"a grid needs three voxel sizes (z, y, x) above 0 mm, got {self.voxel_mm}")
+        voxel_mm = numbers(self.voxel_mm, "zyx", "voxel_mm of a grid", above_0=True)
         affine = _frozen(self.affine_lps, np.float64, (4, 4), "affine_lps")
-        _finite(affine, "affine_lps")
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         if not np.allclose(lengths, voxel_mm, rtol=1e-4):
             raise InputError(f"voxel_mm {voxel_mm} does not fit the lengths {lengths.round(4)} of the affine's columns")
-        _set(self, shape=shape, voxel_mm=voxel_mm, affine_lps=affine)
+        _set(self, shape=sizes(self.shape, "zyx", "shape of a grid"), voxel_mm=voxel_mm, affine_lps=affine)
 
     @classmethod
     def upright(
@@ -109,7 +126,7 @@ class Grid:
         return self.shape == other.shape and np.allclose(self.affine_lps, other.affine_lps, rtol=0, atol=1e-3)
 
     def centres_mm(self) -> tuple[Array, Array, Array]:
-        """LPS coordinates (z, y, x) of the voxel centres along the axes of an upright grid, in mm."""
+        """LPS coordinates (z, y, x) in mm of the voxel centres along the axes of an upright grid."""
         if not self.is_upright:
             raise InputError("centres_mm needs a grid along the patient's axes; resample the image to one first")
         x0, y0, z0 = self.affine_lps[:3, 3]
@@ -120,7 +137,20 @@ class Grid:
 
 @dataclass(frozen=True)
 class EnergyWindow:
-    """An energy window of the camera, in keV."""
+    """Energy window of a camera.
+
+    Parameters
+    ----------
+    name
+        Name by which options and files refer to the window.
+    lower_kev, upper_kev
+        Limits in keV, 0 <= lower < upper.
+
+    Examples
+    --------
+    >>> EnergyWindow("photopeak", 126.0, 154.0).holds(140.5)
+    True
+    """
 
     name: str
     lower_kev: float
@@ -137,6 +167,11 @@ class EnergyWindow:
         """Width in keV."""
         return self.upper_kev - self.lower_kev
 
+    @property
+    def centre_kev(self) -> float:
+        """Middle in keV."""
+        return 0.5 * (self.lower_kev + self.upper_kev)
+
     def holds(self, energy_kev: float) -> bool:
         """True where the energy lies inside the window."""
         return self.lower_kev <= energy_kev <= self.upper_kev
@@ -144,14 +179,55 @@ class EnergyWindow:
 
 @dataclass(frozen=True, eq=False)
 class Acquisition:
-    """How projections were taken: v views of `matrix` = (z rows, u columns) pixels.
+    """Geometry, times and camera of projections: v views of z rows and u columns.
 
-    `view_angles_deg` (v,) 0 = detector at the patient's back, growing counter-clockwise seen from the feet; `radii_mm`
-    (v,) axis to collimator face; `pixel_mm` (z, u); `view_seconds` (v,), NaN when unknown; `start` the beginning,
-    `view_start_s` (v,) seconds from it (default: the views of each detector one after the other); `detector` (v,) the
-    head; `axis_lps_mm` the rotation axis at the centre of projection row 0, None when unknown; `u_offset_mm` (v,) where
-    the axis falls on the detector, from the centre of the matrix towards growing u; `corrections` the terms of DICOM's
-    CorrectedImage.
+    Parameters
+    ----------
+    view_angles_deg
+        Angles (v,); 0 is the detector at the patient's back, growing counter-clockwise seen from the feet.
+    radii_mm
+        Distances (v,) from the rotation axis to the collimator's face.
+    matrix
+        Numbers of pixels (z, u).
+    pixel_mm
+        Pixel sizes (z, u) in mm.
+    view_seconds
+        Durations (v,) of the views; all NaN where they are unknown.
+    nuclide
+        Name of the nuclide, e.g. "Tc-99m".
+    collimator
+        Collimator, None where it is unknown.
+    start
+        Beginning of the acquisition.
+    view_start_s
+        Beginnings (v,) of the views in seconds from `start`. By default the views of each detector follow one another.
+    detector
+        Number (v,) of the detector that took each view; by default 0.
+    axis_lps_mm
+        Rotation axis (x, y, z) at the centre of projection row 0, None where it is unknown.
+    frame_of_reference_uid
+        DICOM's FrameOfReferenceUID of `axis_lps_mm`.
+    u_offset_mm
+        Where the axis falls on the detector (v,), from the centre of the matrix towards growing u; by default 0.
+    patient_position
+        DICOM's PatientPosition, e.g. "HFS".
+    corrections
+        Terms of DICOM's CorrectedImage.
+
+    Raises
+    ------
+    InputError
+        For arrays of other shapes, values that are not finite, and sizes that no camera has.
+
+    Examples
+    --------
+    >>> from spectac.recon import COLLIMATORS
+    >>> acquisition = Acquisition(
+    ...     np.arange(0.0, 360.0, 6.0), np.full(60, 150.0), (32, 64), (4.0, 4.0), np.full(60, 20.0), "I-123",
+    ...     COLLIMATORS["siemens-lehr"],
+    ... )
+    >>> acquisition.shape
+    (60, 32, 64)
     """
 
     view_angles_deg: Array
@@ -173,56 +249,36 @@ class Acquisition:
 
     def __post_init__(self) -> None:
         angles = _frozen(self.view_angles_deg, np.float64, (-1,), "view_angles_deg")
-        views = angles.size
-        if views == 0:
+        if angles.size == 0:
             raise InputError("an acquisition needs at least one view, got none")
-        _finite(angles, "view_angles_deg")
-        radii = _frozen(self.radii_mm, np.float64, (views,), "radii_mm")
-        _finite(radii, "radii_mm", above=0.0)
+
+        def by_view(name: str, default: ArrayLike = 0.0, dtype: type = np.float64) -> Array:
+            given = getattr(self, name)
+            values = np.broadcast_to(default, angles.shape) if given is None else given
+            return _frozen(values, dtype, angles.shape, name)
+
+        radii = _above(by_view("radii_mm"), "radii_mm")
         if radii.max() > LARGEST_RADIUS_MM:
             raise InputError(f"radii_mm must be at most {LARGEST_RADIUS_MM:g} mm, got {radii.max():g}: is it in mm?")
-        seconds = _frozen(self.view_seconds, np.float64, (views,), "view_seconds")
-        if not np.isnan(seconds).all():
-            _finite(seconds, "view_seconds", above=0.0)
-        detector = _frozen(np.zeros(views) if self.detector is None else self.detector, np.int64, (views,), "detector")
-        offset = np.zeros(views) if self.u_offset_mm is None else self.u_offset_mm
-        offset = _frozen(offset, np.float64, (views,), "u_offset_mm")
-        _finite(offset, "u_offset_mm")
-        if self.view_start_s is None:
-            starts = np.zeros(views)
-            known = np.nan_to_num(seconds)
-            for head in np.unique(detector):
-                own = detector == head
-                starts[own] = np.cumsum(known[own]) - known[own]
-        else:
-            starts = np.asarray(self.view_start_s)
-        starts = _frozen(starts, np.float64, (views,), "view_start_s")
-        _finite(starts, "view_start_s")
-        matrix = tuple(int(n) for n in self.matrix)
-        pixel_mm = tuple(float(length) for length in self.pixel_mm)
-        if len(matrix) != 2 or min(matrix) < 1:
-            raise InputError(f"matrix needs (rows z, columns u) of at least 1, got {self.matrix}")
-        if len(pixel_mm) != 2 or not all(np.isfinite(pixel_mm)) or min(pixel_mm) <= 0:
-            raise InputError(f"pixel_mm needs (z, u) above 0 mm, got {self.pixel_mm}")
+        pixel_mm = numbers(self.pixel_mm, "zu", "pixel_mm", above_0=True)
         if not SMALLEST_PIXEL_MM <= min(pixel_mm) <= max(pixel_mm) <= LARGEST_PIXEL_MM:
             raise InputError(
-                f"pixel_mm must lie between {SMALLEST_PIXEL_MM:g} and {LARGEST_PIXEL_MM:g} mm, got {self.pixel_mm}"
+                f"pixel_mm must lie between {SMALLEST_PIXEL_MM:g} and {LARGEST_PIXEL_MM:g} mm, got {pixel_mm}"
             )
-        axis = None if self.axis_lps_mm is None else tuple(float(coordinate) for coordinate in self.axis_lps_mm)
-        if axis is not None and (len(axis) != 3 or not all(np.isfinite(axis))):
-            raise InputError(f"axis_lps_mm needs three finite coordinates (x, y, z), got {self.axis_lps_mm}")
+        seconds = _frozen(self.view_seconds, np.float64, angles.shape, "view_seconds", may_be_nan=True)
+        detector = by_view("detector", dtype=np.int64)
         _set(
             self,
             view_angles_deg=angles,
             radii_mm=radii,
-            matrix=matrix,
+            matrix=sizes(self.matrix, "zu", "matrix"),
             pixel_mm=pixel_mm,
-            view_seconds=seconds,
+            view_seconds=_above(seconds, "view_seconds"),
             nuclide=nuclide_by_name(self.nuclide).name,
-            view_start_s=starts,
+            view_start_s=by_view("view_start_s", _one_after_the_other(seconds, detector)),
             detector=detector,
-            axis_lps_mm=axis,
-            u_offset_mm=offset,
+            axis_lps_mm=None if self.axis_lps_mm is None else numbers(self.axis_lps_mm, "xyz", "axis_lps_mm"),
+            u_offset_mm=by_view("u_offset_mm"),
             corrections=frozenset(self.corrections),
         )
 
@@ -241,12 +297,39 @@ class Acquisition:
         """True where the view times are known, so that images are in counts per second."""
         return not bool(np.isnan(self.view_seconds).any())
 
+    @property
+    def image_unit(self) -> str:
+        """Unit of reconstructed images: "cps/mL", or "relative" where the view times are unknown."""
+        return "cps/mL" if self.times_known else "relative"
+
+
+def _one_after_the_other(seconds: Array, detector: Array) -> Array:
+    """Beginnings (v,) in seconds of views that each detector takes without a pause."""
+    starts, durations = np.zeros(seconds.size), np.nan_to_num(seconds)
+    for head in np.unique(detector):
+        of_head = detector == head
+        starts[of_head] = np.cumsum(durations[of_head]) - durations[of_head]
+    return starts
+
 
 @dataclass(frozen=True)
 class Injection:
-    """What the patient got: the agent's name, its activity in MBq, and when; None for what is not known.
+    """Agent, activity and time of an injection; None for what is unknown.
 
-    `at` is a time of day alone where no date is known.
+    Parameters
+    ----------
+    agent
+        Name of the radiopharmaceutical.
+    activity_mbq
+        Injected activity in MBq.
+    at
+        Date and time, or the time of day alone.
+
+    Examples
+    --------
+    >>> from datetime import time
+    >>> Injection("ioflupane", 185.0, time(9, 30)).activity_mbq
+    185.0
     """
 
     agent: str | None = None
@@ -254,15 +337,42 @@ class Injection:
     at: datetime | time | None = None
 
     def __post_init__(self) -> None:
-        if self.activity_mbq is not None and not 0 < self.activity_mbq < np.inf:
-            raise InputError(f"activity_mbq must be above 0 and finite, got {self.activity_mbq}")
+        if self.activity_mbq is not None:
+            check_above_zero({"activity_mbq": self.activity_mbq})
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Raw projections of one acquisition: `counts` (w, v, z, u) float32, one entry of `windows` for each w.
+    """Raw projections of one acquisition.
 
-    `patient` holds text by DICOM keyword.
+    Parameters
+    ----------
+    acquisition
+        Geometry, times and camera.
+    windows
+        The w energy windows, with different names.
+    counts
+        Counts (w, v, z, u), float32, at least 0.
+    patient
+        Text by DICOM keyword.
+    injection
+        What the patient got, None where nothing is known.
+    history
+        What was done to the data, for readers.
+    warnings
+        What looks wrong in the files, for readers.
+
+    Raises
+    ------
+    InputError
+        For counts of another shape, negative or not finite, and for windows of one name.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0.0], [150.0], (2, 4), (4.0, 4.0), [20.0], "Tc-99m", None)
+    >>> study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 1, 2, 4)))
+    >>> study.counts.dtype.name
+    'float32'
     """
 
     acquisition: Acquisition
@@ -284,11 +394,10 @@ class Study:
         counts = _frozen(
             self.counts, np.float32, (len(windows), *self.acquisition.shape), "counts (window, view, z, u)"
         )
-        _finite(counts, "counts", least=0.0)
         _set(
             self,
             windows=windows,
-            counts=counts,
+            counts=_above(counts, "counts", or_equal=True),
             patient=dict(self.patient),
             history=tuple(self.history),
             warnings=tuple(self.warnings),
@@ -297,11 +406,37 @@ class Study:
 
 @dataclass(frozen=True, eq=False)
 class Projections:
-    """Photopeak projections as a reconstruction takes them: `counts` (v, z, u) and the expected `scatter` (v, z, u).
+    """Photopeak projections and expected scatter, as a reconstruction takes them.
 
-    `photopeak` is the energy window of the counts, None where it is unknown; `energy_kev` the line that is imaged.
-    `scatter` was estimated by `scatter_method` from `scatter_windows`, the lower one first. `notes` tell the user what
-    to know about the estimate, and why there is none.
+    Parameters
+    ----------
+    acquisition
+        Geometry, times and camera.
+    counts
+        Photopeak counts (v, z, u), float32.
+    energy_kev
+        Energy of the imaged line in keV.
+    scatter
+        Expected scattered counts (v, z, u), None without scatter correction.
+    scatter_method
+        How `scatter` was estimated.
+    photopeak
+        Energy window of the counts, None where it is unknown.
+    scatter_windows
+        Energy windows that `scatter` was estimated from, the lower one first.
+    notes
+        What the user should know about the estimate, or why there is none.
+
+    Raises
+    ------
+    InputError
+        For arrays of another shape, negative or not finite.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0.0], [150.0], (2, 4), (4.0, 4.0), [20.0], "Tc-99m", None)
+    >>> Projections(acquisition, np.ones((1, 2, 4)), 140.5).window
+    'photopeak'
     """
 
     acquisition: Acquisition
@@ -315,17 +450,15 @@ class Projections:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        counts = _frozen(self.counts, np.float32, self.acquisition.shape, "counts (view, z, u)")
-        _finite(counts, "counts", least=0.0)
-        scatter = self.scatter
-        if scatter is not None:
-            scatter = _frozen(scatter, np.float32, self.acquisition.shape, "scatter (view, z, u)")
-            _finite(scatter, "scatter", least=0.0)
-        _check_energy(self.energy_kev)
+        def checked(values: Array, name: str) -> Array:
+            projections = _frozen(values, np.float32, self.acquisition.shape, f"{name} (view, z, u)")
+            return _above(projections, name, or_equal=True)
+
+        check_above_zero({"energy_kev": self.energy_kev})
         _set(
             self,
-            counts=counts,
-            scatter=scatter,
+            counts=checked(self.counts, "counts"),
+            scatter=None if self.scatter is None else checked(self.scatter, "scatter"),
             scatter_windows=tuple(self.scatter_windows),
             notes=tuple(self.notes),
         )
@@ -338,7 +471,30 @@ class Projections:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """Activity: `values` (z, y, x) on `grid`, in `unit` "cps/mL", "kBq/mL" or "relative" (view times unknown)."""
+    """Activity image.
+
+    Parameters
+    ----------
+    values
+        Values (z, y, x), float32; filtered backprojection gives negative ones as well.
+    grid
+        Voxel grid.
+    unit
+        "cps/mL", "kBq/mL" after calibration, or "relative" where the view times are unknown.
+    history
+        How the image was made, for readers.
+
+    Raises
+    ------
+    InputError
+        For another shape, another unit, and values that are not finite.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((2, 4, 4), (5.0, 4.0, 4.0), (-6.0, -6.0, 0.0))
+    >>> Image(np.zeros((2, 4, 4)), grid, "cps/mL").values.dtype.name
+    'float32'
+    """
 
     values: Array
     grid: Grid
@@ -347,16 +503,36 @@ class Image:
     history: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.unit not in ("cps/mL", "kBq/mL", "relative"):
-            raise InputError(f"unit {self.unit!r} is not one of cps/mL, kBq/mL, relative")
+        if self.unit not in UNITS:
+            raise InputError(f"unit {self.unit!r} is not one of {', '.join(UNITS)}")
         values = _frozen(self.values, np.float32, self.grid.shape, "image values (z, y, x)")
-        _finite(values, "image values")
         _set(self, values=values, history=tuple(self.history))
 
 
 @dataclass(frozen=True, eq=False)
 class MuMap:
-    """Linear attenuation coefficients: `per_cm` (z, y, x) in 1/cm on `grid`, for photons of `energy_kev`."""
+    """Map of linear attenuation coefficients.
+
+    Parameters
+    ----------
+    per_cm
+        Coefficients (z, y, x) in 1/cm, float32, from 0 to 20.
+    grid
+        Voxel grid.
+    energy_kev
+        Energy of the photons in keV.
+
+    Raises
+    ------
+    InputError
+        For another shape, and for values that are negative, not finite or in other units.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((2, 4, 4), (5.0, 4.0, 4.0), (-6.0, -6.0, 0.0))
+    >>> MuMap(np.full((2, 4, 4), 0.15), grid, 140.5).per_cm.dtype.name
+    'float32'
+    """
 
     per_cm: Array
     grid: Grid
@@ -364,20 +540,43 @@ class MuMap:
 
     def __post_init__(self) -> None:
         per_cm = _frozen(self.per_cm, np.float32, self.grid.shape, "mu-map (z, y, x)")
-        _finite(per_cm, "mu-map", least=0.0)
-        if per_cm.size and per_cm.max() > 20.0:
+        _above(per_cm, "mu-map", or_equal=True)
+        if per_cm.size and per_cm.max() > LARGEST_MU_PER_CM:
             raise InputError(f"mu-map holds {per_cm.max():g}: it must be in 1/cm, not in HU or 1/m")
-        _check_energy(self.energy_kev)
+        check_above_zero({"energy_kev": self.energy_kev})
         _set(self, per_cm=per_cm)
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What an attenuation model returns: image, the map that was used, the uncorrected image, notes for the user.
+    """Result of an attenuation model and of `reconstruct`.
 
-    `mu_spread` is the standard deviation of an estimated map, for the models that know one. `reconstruct` fills in the
-    rest: `projections` with the photopeak and the scatter correction that were used, `attenuation` the model's name,
-    `device` where the image was reconstructed ("cpu" or "cuda").
+    Parameters
+    ----------
+    image
+        Corrected image.
+    mu
+        Map that was used, None without attenuation correction.
+    mu_spread
+        Standard deviation of an estimated map, for models that know one.
+    uncorrected
+        Image without attenuation correction, for models that make one.
+    fallback
+        Name of the model whose map was used instead of the model's own; None where there was no need.
+    notes
+        What the user should know.
+    projections
+        Photopeak and scatter correction that were used; filled in by `reconstruct`.
+    attenuation
+        Name of the attenuation model; filled in by `reconstruct`.
+    device
+        Where the image was reconstructed, "cpu" or "cuda"; filled in by `reconstruct`.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((2, 4, 4), (5.0, 4.0, 4.0), (-6.0, -6.0, 0.0))
+    >>> Result(Image(np.zeros((2, 4, 4)), grid, "cps/mL")).mu is None
+    True
     """
 
     image: Image
@@ -385,6 +584,7 @@ class Result:
     mu: MuMap | None = None
     mu_spread: MuMap | None = None
     uncorrected: Image | None = None
+    fallback: str | None = None
     notes: tuple[str, ...] = ()
     projections: Projections | None = None
     attenuation: str | None = None

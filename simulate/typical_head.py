@@ -35,7 +35,7 @@ def template() -> tuple[Array, Grid]:
     """Labels (z, y, x) uint8 of the typical head's own tissue, on the smallest grid around it."""
     head = typical_head()
     labels = np.where(np.isin(head.labels, BESIDE), np.uint8(0), head.labels)
-    inside = find_objects(labels > 0)[0]
+    inside = find_objects((labels > 0).astype(np.uint8))[0]
     cut = np.ascontiguousarray(labels[inside])
     z, y, x = (axis[part.start] for axis, part in zip(head.grid.centres_mm(), inside, strict=True))
     return cut, Grid.upright(cut.shape, head.grid.voxel_mm, (x, y, z))

@@ -24,10 +24,10 @@ HOMES = {
     "nibabel": ("recon/io/",),
     "pydicom": ("recon/io/",),
     "skimage": ("recon/quantify.py", "app/compare.py"),
-    "SimpleITK": ("recon/io/", "recon/ct.py"),
+    "SimpleITK": ("recon/io/", "recon/ct_register.py"),
     "xraylib": ("recon/ct.py", "recon/collimator.py", "recon/tissues.py", "recon/photons/", "benchmarks/"),
     "torch": ("learned/", "benchmarks/peers/"),
-    "cupy": ("recon/kernels/cuda.py", "recon/device.py", "benchmarks/peers/ceilings.py"),
+    "cupy": ("recon/kernels/cuda_projector.py", "recon/device.py", "benchmarks/peers/ceilings.py"),
     "parallelproj": ("recon/parallelproj_operator.py",),
     "typer": ("app/",),
     "rich": ("app/",),
@@ -69,9 +69,10 @@ def test_imports_follow_the_arrows(path):
 
 
 def test_types_stand_at_the_bottom():
-    """types.py imports nothing of recon but the two tables it is made of and the error class."""
+    """types.py imports nothing of recon but the two tables that it is made of, the checks and the error class."""
     own = {name for name in imported(ROOT / "recon" / "types.py") if name.startswith("spectac.")}
     assert {name.rsplit(".", 1)[0] for name in own} <= {
+        "spectac.recon.checks",
         "spectac.recon.collimator",
         "spectac.recon.errors",
         "spectac.recon.nuclides",
@@ -126,3 +127,15 @@ def test_recon_never_loads_torch():
     code = "import sys, spectac.recon as r; [getattr(r, n) for n in r.__all__]; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_predicting_loads_no_simulator():
+    """The model and the modules on its path: what training measured on cohorts stands in the weights."""
+    pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
+    code = (
+        "import sys; from spectac.recon import attenuation_model; attenuation_model('predicted', {})\n"
+        "import spectac.learned.predict, spectac.learned.estimate\n"
+        "print([n for n in sys.modules if n.startswith('spectac.simulate')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

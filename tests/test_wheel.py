@@ -44,7 +44,7 @@ def test_the_wheel_from_the_sdist_works_by_itself(tmp_path):
     empty.mkdir()
     script = python.parent / "spectac"
     said = run(script, "demo", "--counts", "3e5", "-o", "out", cwd=empty)
-    assert "panel.png" in said
+    assert "report.html" in said
     said = run(script, "reconstruct", "out/projections.dcm", "-o", "image", "--iterations", "2", cwd=empty)
     assert "image.nii.gz" in said
     names = sorted(path.name for path in (empty / "image").iterdir())

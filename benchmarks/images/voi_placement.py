@@ -16,9 +16,8 @@ import numpy as np
 from benchmarks.provenance import provenance, write_csv
 from spectac.recon import GivenMap, InputError, default_grid, reconstruct
 from spectac.recon.attenuation import uniform_map
-from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import voi_mean
-from spectac.recon.scatter import projections
 from spectac.recon.types import Array, Grid
 from spectac.recon.voi import from_labels, place
 from spectac.simulate.acquire import Patient, expected_counts
@@ -54,7 +53,7 @@ def row_of(seed: int, index: int) -> dict[str, object]:
     study = expected_counts(patient, draw_scanner(scanner_rng).around(head), index).study(noise_rng)
     grid = default_grid(study.acquisition)
     row: dict[str, object] = {"patient": index, "tracer": tracer, "kind": uptake.parameters["kind"]}
-    solver = StudySolver(study, projections(study), Settings())
+    solver = StudySolver(study)
     began = time.perf_counter()
     try:
         quick = solver.preview(mu=uniform_map(solver, None, None)[0])

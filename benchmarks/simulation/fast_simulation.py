@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.provenance import load_average, provenance, write_csv
-from spectac.recon.pipeline import Settings, StudySolver
-from spectac.recon.scatter import projections
+from spectac.recon import ReconstructionSettings
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.types import Array, Image, Study
 from spectac.simulate.acquire import FULL_HISTORIES, Expected, Patient, expected_counts, projected_primary
 from spectac.simulate.head import draw_head
@@ -155,7 +155,7 @@ def noise_table(seed: int, repeats: int = 6) -> list[dict[str, object]]:
 
 def _preview(expected: Expected, counts: Array, window: str) -> Array:
     study = Study(expected.acquisition, expected.windows, counts)
-    return StudySolver(study, projections(study, "none"), Settings()).preview(window).values
+    return StudySolver(study, ReconstructionSettings(scatter="none")).preview(window).values
 
 
 def _ratio(fast: Array, noisy: Array) -> float:
@@ -219,7 +219,7 @@ def _head_and_uptake(seed: int) -> tuple:
 
 def _previews(expected: Expected) -> None:
     study = expected.with_counts(3e6).study(np.random.default_rng(1))
-    solver = StudySolver(study, projections(study, "none"), Settings())
+    solver = StudySolver(study, ReconstructionSettings(scatter="none"))
     for window in study.windows:
         solver.preview(window.name)
 

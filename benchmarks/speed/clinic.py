@@ -21,12 +21,12 @@ import numpy as np
 from benchmarks.provenance import load_average, provenance, write_csv
 from benchmarks.speed.problem import KEV, SIGMA0_MM, SLOPE, Problem, head
 from benchmarks.speed.rows import PEERS
-from spectac.recon import GivenMap, MuMap, SystemModel, default_grid, reconstruct
+from spectac.recon import GivenMap, MuMap, ReconstructionSettings, SystemModel, default_grid, reconstruct
 from spectac.recon.collimator import Collimator
 from spectac.recon.device import cpu_threads
 from spectac.recon.io import open_study
 from spectac.recon.io.dicom import nm as dicom_nm
-from spectac.recon.io.dicom.nm_pytomography import write_for_pytomography, write_mu_array
+from spectac.recon.io.dicom.nm_write_pytomography import write_for_pytomography, write_mu_array
 from spectac.recon.io.nifti import read_image, read_mu_map, write_mu_map
 from spectac.recon.types import Acquisition, EnergyWindow, Study
 
@@ -130,7 +130,7 @@ def _queue(folder: Path, options: argparse.Namespace) -> list[tuple[str, str, fl
         began = time.perf_counter()
         study = open_study(folder / "study.dcm", collimator=Collimator.from_line(SIGMA0_MM, SLOPE))
         model = GivenMap(read_mu_map(folder / "mu.nii.gz", KEV))
-        result = reconstruct(study, model, device=options.device)
+        result = reconstruct(study, model, ReconstructionSettings(device=options.device))
         dicom_nm.write_image(folder / f"{number}.dcm", result.image, study=study, description="queue", corrected=[])
         return time.perf_counter() - began
 

@@ -105,7 +105,7 @@ def read_study(paths: Sequence[str | os.PathLike[str]], given: Given) -> "Study"
         from spectac.recon.io.interfile import study as interfile
 
         study = interfile.read_study(sources, given)
-    from spectac.recon.io.dicom.values import fitted
+    from spectac.recon.io.dicom.allowed_values import fitted
 
     patient, changed = fitted(study.patient)
     return replace(
@@ -128,7 +128,7 @@ def _where_it_lies(path: Path, notes: list[str]) -> Path:
     """
     top = path
     if path.is_file():
-        from spectac.recon.io.dicom.file import is_dicomdir
+        from spectac.recon.io.dicom.elements import is_dicomdir
 
         if not is_dicomdir(path):
             return path
@@ -175,7 +175,7 @@ def _kind_of_file(path: Path) -> str:
         return "HDF5"
     if looks_like_interfile(start):
         return "Interfile"
-    from spectac.recon.io.dicom.file import looks_like_dicom
+    from spectac.recon.io.dicom.elements import looks_like_dicom
 
     if looks_like_dicom(start):
         return "DICOM"
@@ -205,7 +205,7 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     """All files that reading `path` takes numbers from: a folder's files, a header's data and orbit, a side-car."""
     source = Path(path)
     if source.is_file():
-        from spectac.recon.io.dicom.file import is_dicomdir
+        from spectac.recon.io.dicom.elements import is_dicomdir
 
         source = source.parent if is_dicomdir(source) else source
     if source.is_dir():

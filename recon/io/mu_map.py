@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spectac.recon.ct import scale_energy
-from spectac.recon.errors import InputError
+from spectac.recon.errors import InputError, naming
 from spectac.recon.io import nifti
-from spectac.recon.io.dicom import nm_image as dicom_nm_image
-from spectac.recon.io.dicom.file import looks_like_dicom, name_of, named, open_dicom, plain
-from spectac.recon.io.dicom.nm_patient import read_patient
+from spectac.recon.io.dicom import nm_read_image
+from spectac.recon.io.dicom.elements import looks_like_dicom, name_of, open_dicom, plain
+from spectac.recon.io.dicom.patient_elements import read_patient
 from spectac.recon.io.interfile import image as interfile_image
 from spectac.recon.io.interfile import patient as interfile_patient
 from spectac.recon.io.interfile.geometry import dialect_of
@@ -110,7 +110,7 @@ def read_dicom(path: str | os.PathLike[str], energy_kev: float) -> tuple[MuMap, 
         raise InputError(
             f"{source}: {name_of('ImageType')} of this DICOM file is {said[:80]}, not RECON TOMO: {convert}"
         )
-    volume = dicom_nm_image.read_volume(source, transmission=True)
+    volume = nm_read_image.read_volume(source, transmission=True)
     stated = volume.item.text("Units")
     unit = volume.unit or stated
     notes = []
@@ -124,7 +124,7 @@ def read_dicom(path: str | os.PathLike[str], energy_kev: float) -> tuple[MuMap, 
         factor = 1.0
         notes.append(f"{source.name} names no unit: its scaled values were taken for 1/cm")
     values, clipped = nifti.without_rounding(volume.values * factor, source.name)
-    with named(source):
+    with naming(source):
         return MuMap(values, volume.grid, energy_kev), (*notes, *clipped)
 
 

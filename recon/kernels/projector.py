@@ -1,60 +1,53 @@
-"""What a device must be able to do for a SystemModel, and the choice among the devices that do."""
+"""The projectors of the devices, and the choice among them.
 
-from typing import Any, Protocol
+A projector computes on one device in one precision. Images are (y, x, z), projections (n, u, z) of the n views asked
+for. `CpuProjector` and `CudaProjector` have the same methods.
+"""
+
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
 from spectac.recon.kernels.cpu_projector import CpuProjector
-from spectac.recon.kernels.tables import Tables
-from spectac.recon.types import Array
+from spectac.recon.kernels.view_tables import ViewTables
 
+if TYPE_CHECKING:
+    from spectac.recon.kernels.cuda_projector import CudaProjector
 
-class Projector(Protocol):
-    """The projector on one device in one precision: images (y, x, z), projections (n, u, z) of the n views asked for.
-
-    `factors` are the attenuation factors that it keeps, None where it keeps none.
-    """
-
-    @property
-    def xp(self) -> Any:
-        """Library of the arrays: numpy or cupy."""
-
-    factors: Any
-
-    def put(self, array: Array) -> Any:
-        """A numpy array on the device, as it is."""
-
-    def get(self, array: Any) -> Array:
-        """An array of the device as numpy's."""
-
-    def contiguous(self, array: Any) -> Any:
-        """An array of the device, contiguous and in the projector's precision."""
-
-    def with_mu(self, per_cm: Any) -> "Projector":
-        """The same projector through another map (y, x, z) in 1/cm."""
-
-    def forward(self, image: Any, views: Array) -> Any:
-        """Expected counts (n, u, z)."""
-
-    def adjoint(self, counts: Any, views: Array) -> Any:
-        """Transpose of `forward`: an image."""
-
-    def gradient_mu(self, image: Any, residual: Any, views: Array) -> Any:
-        """Derivative (y, x, z) of sum(residual * forward(image)) to mu, per 1/cm."""
-
-    def explain(self, image: Any, measured: Any, scatter: Any, views: Array) -> tuple[Any, Any]:
-        """A^T(measured / (A image + scatter)), and the counts () measured where that expectation is 0."""
-
-    def improve(self, image: Any, explained: Any, inverse: Any) -> None:
-        """Multiply an image in place by explained * inverse where inverse is positive; what is FAINT becomes 0."""
+Projector = Union[CpuProjector, "CudaProjector"]
 
 
 def projector(
-    device: str, tables: Tables, dtype: np.dtype, factor_memory_bytes: int | None, half_factors: bool
+    device: str, tables: ViewTables, dtype: np.dtype, factor_memory_bytes: int | None, half_factors: bool
 ) -> Projector:
-    """Projector without a map on "cpu" or "cuda"."""
+    """Projector without a map.
+
+    Parameters
+    ----------
+    device
+        "cpu" or "cuda".
+    tables
+        Lattice and blur of every view.
+    dtype
+        float32 or float64.
+    factor_memory_bytes
+        Memory for attenuation factors; None: the device's default.
+    half_factors
+        Keep factors of float32 in half precision on a GPU.
+
+    Returns
+    -------
+    Projector
+        Projector of the device.
+
+    Examples
+    --------
+    >>> from spectac.recon import Acquisition, SystemModel, default_grid
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 4), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> system = SystemModel(acquisition, default_grid(acquisition), resolution=False, device="cpu")
+    """
     if device == "cpu":
         return CpuProjector(tables, dtype, factor_memory_bytes)
-    from spectac.recon.kernels.cuda import CudaProjector, CupyEngine
+    from spectac.recon.kernels.cuda_projector import CudaProjector, CupyEngine
 
     return CudaProjector(tables, dtype, factor_memory_bytes, half_factors=half_factors, engine=CupyEngine())

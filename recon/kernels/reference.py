@@ -1,7 +1,7 @@
-"""The projector in plain numpy and float64: slow, and meant to be read next to docs/physics.md.
+"""The projector in plain numpy and float64: slow, to be read next to docs/physics.md.
 
-Every function takes one view: its six lattice numbers, its depth planes' column ranges, and images as (y, x, z).
-Tests hold the fast kernels against it; nothing else uses it.
+Every function takes one view: its six lattice numbers, and images as (y, x, z). Tests compare the fast kernels with it;
+nothing else uses it.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ def rotation_matrix(lattice: Array, depths: int, columns: int, ny: int, nx: int)
 
 
 def attenuation_factors(mu: Array, rotation: Array, depths: int, columns: int, voxel_cm: float) -> Array:
-    """T (d, u, z): transmitted fraction from each lattice point to the detector, with half of the point's own voxel."""
+    """T (d, u, z): transmitted fraction from each lattice point to the detector, counting half of its voxel."""
     nz = mu.shape[2]
     turned = (rotation @ mu.reshape(-1, nz)).reshape(depths, columns, nz)
     before = np.cumsum(turned, axis=0) - turned

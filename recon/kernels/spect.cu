@@ -1,6 +1,6 @@
 // The projector for CUDA: all views of a batch at once, z fastest: images (y, x, z), projections (n, u, z).
 //
-// Compiled at run time by cuda.py with
+// Compiled at run time by cuda_projector.py with
 //   REAL            float or double: type of images, projections, kernels and sums
 //   FACTOR_HALF     1: attenuation factors are kept in half precision, 0: as REAL
 //   LANES, ROWS     a block has LANES threads along z and ROWS along columns or pixels
@@ -16,7 +16,7 @@
 //   place (n, d)          the same for `turned`, scratch that holds the lattice points of this batch's views
 //
 // Work is written as loops over items between barriers, and no thread's value outlives its loop but in the arrays of
-// OWN and RUNS: without a CUDA compiler the same text compiles as C++, where one thread does all items of a block
+// ITEMS and RUNS: without a CUDA compiler the same text compiles as C++, where one thread does all items of a block
 // (tests).
 
 #define READ(type) const type* __restrict__
@@ -64,16 +64,16 @@ extern "C" void begin_block(int x, int y, int z) {
         for (int z = (low) + LANE; z < (high); z += LANE_STEP)
 
 // The items (u, z) of a tile in the order in which each thread meets its own; k counts them at compile time.
-#define OWN_ITEMS ((TILE_U / ROW_STEP) * (TILE_Z / LANE_STEP))
-#define OWN(k, u, z)                                                                                        \
-    UNROLL for (int k = 0, u = ROW, z = LANE; k < OWN_ITEMS;                                                \
+#define TILE_ITEMS ((TILE_U / ROW_STEP) * (TILE_Z / LANE_STEP))
+#define ITEMS(k, u, z)                                                                                        \
+    UNROLL for (int k = 0, u = ROW, z = LANE; k < TILE_ITEMS;                                                \
          ++k, u = ROW + (k / (TILE_Z / LANE_STEP)) * ROW_STEP, z = LANE + (k % (TILE_Z / LANE_STEP)) * LANE_STEP)
 
 // The same tile by runs of RUN_U columns that follow each other, the first of them u.
 #define RUN_U (TILE_U / ROWS)
-#define OWN_RUNS ((ROWS / ROW_STEP) * (TILE_Z / LANE_STEP))
+#define TILE_RUNS ((ROWS / ROW_STEP) * (TILE_Z / LANE_STEP))
 #define RUNS(k, u, z)                                                                                           \
-    UNROLL for (int k = 0, u = ROW * RUN_U, z = LANE; k < OWN_RUNS;                                             \
+    UNROLL for (int k = 0, u = ROW * RUN_U, z = LANE; k < TILE_RUNS;                                             \
          ++k, u = (ROW + (k / (TILE_Z / LANE_STEP)) * ROW_STEP) * RUN_U,                                        \
          z = LANE + (k % (TILE_Z / LANE_STEP)) * LANE_STEP)
 
@@ -136,9 +136,9 @@ DEVICE Point point_at(READ(double) lattice, READ(REAL) inside, int d, int u, int
     Point point;
     UNROLL for (int c = 0; c < 4; ++c) {
         const int px = column + c % 2, py = row + c / 2;
-        const bool known = px >= 0 && px < nx && py >= 0 && py < ny;
-        point.pixel[c] = known ? py * nx + px : 0;
-        point.weight[c] = known ? (c % 2 ? fx : 1 - fx) * (c / 2 ? fy : 1 - fy) * inside[point.pixel[c]] : 0;
+        const bool on_grid = px >= 0 && px < nx && py >= 0 && py < ny;
+        point.pixel[c] = on_grid ? py * nx + px : 0;
+        point.weight[c] = on_grid ? (c % 2 ? fx : 1 - fx) * (c / 2 ? fy : 1 - fy) * inside[point.pixel[c]] : 0;
     }
     return point;
 }
@@ -226,12 +226,12 @@ KERNEL attenuation_factors(
         const int u = row_base + row;
         REAL path = 0;
         for (int d = 0; d < depths; ++d) {
-            const int plane = view * depths + d, own_plane = BLOCK_Z * depths + d;
+            const int plane = view * depths + d, batch_plane = BLOCK_Z * depths + d;
             if (u < first[plane] || u >= last[plane]) continue;
-            const REAL own = sample(mu, point_at(lattice + 6 * view, inside, d, u, ny, nx), nz, z);
-            factors[(start[own_plane] + u - first[plane]) * nz + z] =
-                as_factor(exp(static_cast<REAL>(-voxel_cm) * (path + static_cast<REAL>(0.5) * own)));
-            path += own;
+            const REAL mu_here = sample(mu, point_at(lattice + 6 * view, inside, d, u, ny, nx), nz, z);
+            factors[(start[batch_plane] + u - first[plane]) * nz + z] =
+                as_factor(exp(static_cast<REAL>(-voxel_cm) * (path + static_cast<REAL>(0.5) * mu_here)));
+            path += mu_here;
         }
     }
 }
@@ -246,11 +246,11 @@ KERNEL forward(
     SHARED(memory);
     const Tile tile = tile_at(memory, BLOCK_X, taps, nz);
     const int view = views[BLOCK_Z];
-    REAL total[OWN_RUNS][RUN_U];
-    UNROLL for (int k = 0; k < OWN_RUNS; ++k)
+    REAL total[TILE_RUNS][RUN_U];
+    UNROLL for (int k = 0; k < TILE_RUNS; ++k)
         UNROLL for (int i = 0; i < RUN_U; ++i) total[k][i] = 0;
     for (int d = BLOCK_Y * chunk; d < least(depths, (BLOCK_Y + 1) * chunk); ++d) {
-        const int plane = view * depths + d, own_plane = BLOCK_Z * depths + d;
+        const int plane = view * depths + d, batch_plane = BLOCK_Z * depths + d;
         const int hu = half_u[plane], hz = half_z[plane];
         const int from = tile.u0 - hu, rows = TILE_U + 2 * hu;
         if (most(first[plane], from) >= least(last[plane], from + rows)) continue;
@@ -260,7 +260,7 @@ KERNEL forward(
                 tile.points[n] = point_at(lattice + 6 * view, inside, d, u, ny, nx);
         }
         BARRIER;
-        const long long at = start[own_plane] - first[plane];
+        const long long at = start[batch_plane] - first[plane];
         EACH(n, rows, m, 0, TILE_Z + 2 * hz) {
             const int u = from + n, z = tile.z0 - hz + m;
             REAL value = 0;
@@ -298,20 +298,20 @@ KERNEL spread(
     SHARED(memory);
     const Tile tile = tile_at(memory, BLOCK_X, taps, nz);
     const int view = views[BLOCK_Z];
-    const REAL* const own = projections + static_cast<long long>(BLOCK_Z) * columns * nz;
+    const REAL* const projection = projections + static_cast<long long>(BLOCK_Z) * columns * nz;
     EACH(n, TILE_U + 2 * tile.reach, m, 0, TILE_Z + 2 * tile.reach) {
         const int u = tile.u0 - tile.reach + n, z = tile.z0 - tile.reach + m;
-        const bool known = u >= 0 && u < columns && z >= 0 && z < nz;
-        tile.values[n * tile.pitch + m] = known ? weights[view] * own[static_cast<long long>(u) * nz + z] : 0;
+        const bool on_detector = u >= 0 && u < columns && z >= 0 && z < nz;
+        tile.values[n * tile.pitch + m] = on_detector ? weights[view] * projection[static_cast<long long>(u) * nz + z] : 0;
     }
     for (int d = BLOCK_Y * chunk; d < least(depths, (BLOCK_Y + 1) * chunk); ++d) {
-        const int plane = view * depths + d, own_plane = BLOCK_Z * depths + d, hu = half_u[plane];
+        const int plane = view * depths + d, batch_plane = BLOCK_Z * depths + d, hu = half_u[plane];
         if (most(first[plane], tile.u0) >= least(last[plane], tile.u0 + TILE_U)) continue;
         BARRIER;
         blur_rows(tile, kernel_z + static_cast<long long>(plane) * taps, half_z[plane], hu);
         BARRIER;
         READ(REAL) kernel = kernel_u + static_cast<long long>(plane) * taps;
-        const long long at = start[own_plane] - first[plane], to = place[own_plane] - first[plane];
+        const long long at = start[batch_plane] - first[plane], to = place[batch_plane] - first[plane];
         RUNS(k, u, z) {
             if (tile.u0 + u + RUN_U > first[plane] && tile.u0 + u < last[plane] && tile.z0 + z < nz) {
                 REAL run[RUN_U];
@@ -341,13 +341,13 @@ KERNEL gradient_columns(
         const int u = row_base + row;
         REAL behind = 0;
         for (int d = depths - 1; d >= 0; --d) {
-            const int plane = view * depths + d, own_plane = BLOCK_Z * depths + d;
+            const int plane = view * depths + d, batch_plane = BLOCK_Z * depths + d;
             if (u < first[plane] || u >= last[plane]) continue;
-            REAL* const here = turned + (place[own_plane] + u - first[plane]) * nz + z;
-            REAL own = sample(image, point_at(lattice + 6 * view, inside, d, u, ny, nx), nz, z) * *here;
-            if (attenuated) own *= as_real(factors[(start[own_plane] + u - first[plane]) * nz + z]);
-            *here = static_cast<REAL>(-voxel_cm) * (static_cast<REAL>(0.5) * own + behind);
-            behind += own;
+            REAL* const here = turned + (place[batch_plane] + u - first[plane]) * nz + z;
+            REAL product = sample(image, point_at(lattice + 6 * view, inside, d, u, ny, nx), nz, z) * *here;
+            if (attenuated) product *= as_real(factors[(start[batch_plane] + u - first[plane]) * nz + z]);
+            *here = static_cast<REAL>(-voxel_cm) * (static_cast<REAL>(0.5) * product + behind);
+            behind += product;
         }
     }
 }
@@ -362,8 +362,8 @@ KERNEL gather(
     long long* const origins = reinterpret_cast<long long*>(memory);
     REAL* const weights = reinterpret_cast<REAL*>(origins + 9 * TILE_U);
     const int base = BLOCK_X * TILE_U, z0 = BLOCK_Y * TILE_Z;
-    REAL total[OWN_ITEMS];
-    UNROLL for (int k = 0; k < OWN_ITEMS; ++k) total[k] = 0;
+    REAL total[TILE_ITEMS];
+    UNROLL for (int k = 0; k < TILE_ITEMS; ++k) total[k] = 0;
     for (int n = 0; n < count; ++n) {
         const int view = views[n];
         READ(double) l = lattice + 6 * view;
@@ -378,7 +378,7 @@ KERNEL gather(
                 const double column = l[2] * (x - l[0]) + l[5] * (y - l[3]);
                 const int d = static_cast<int>(floor(depth + 0.5)) + c / 3 - 1;
                 const int u = static_cast<int>(floor(column + 0.5)) + c % 3 - 1;
-                const int plane = view * depths + d, own_plane = n * depths + d;
+                const int plane = view * depths + d, batch_plane = n * depths + d;
                 if (d >= 0 && d < depths && u >= first[plane] && u < last[plane]) {
                     const double px = index_at(l, d, u), py = index_at(l + 3, d, u);
                     const double left = floor(px), low = floor(py);
@@ -386,14 +386,14 @@ KERNEL gather(
                     const REAL wx = x == left ? 1 - fx : x == left + 1 ? fx : 0;
                     const REAL wy = y == low ? 1 - fy : y == low + 1 ? fy : 0;
                     weight = wy * wx;
-                    origin = (place[own_plane] + u - first[plane]) * nz;
+                    origin = (place[batch_plane] + u - first[plane]) * nz;
                 }
             }
             weights[row * 9 + c] = weight;
             origins[row * 9 + c] = origin;
         }
         BARRIER;
-        OWN(k, row, z) {
+        ITEMS(k, row, z) {
             if (z0 + z < nz) {
                 for (int c = row * 9; c < row * 9 + 9; ++c) {
                     if (weights[c] != 0) total[k] += weights[c] * turned[origins[c] + z0 + z];
@@ -401,21 +401,21 @@ KERNEL gather(
             }
         }
     }
-    OWN(k, row, z) {
+    ITEMS(k, row, z) {
         if (base + row < pixels_count && z0 + z < nz)
             image[static_cast<long long>(pixels[base + row]) * nz + z0 + z] += total[k];
     }
 }
 
-// Image times explained * inverse where inverse is positive; voxels below faint[0] become 0, before they are subnormal.
+// Image times backprojected * inverse where inverse is positive; voxels below faint[0] become 0, before they are subnormal.
 // Grid: (voxels / (LANES * ROWS), 1, 1).
-KERNEL improve(REAL* image, READ(REAL) explained, READ(REAL) inverse, READ(REAL) faint, long long voxels) {
+KERNEL em_update(REAL* image, READ(REAL) backprojected, READ(REAL) inverse, READ(REAL) faint, long long voxels) {
     const long long base = static_cast<long long>(BLOCK_X) * LANES * ROWS;
     EACH(row, ROWS, lane, 0, LANES) {
         const long long voxel = base + row * LANES + lane;
         if (voxel >= voxels) continue;
         if (image[voxel] < faint[0]) image[voxel] = 0;
-        else if (inverse[voxel] > 0) image[voxel] *= explained[voxel] * inverse[voxel];
+        else if (inverse[voxel] > 0) image[voxel] *= backprojected[voxel] * inverse[voxel];
     }
 }
 

@@ -1,9 +1,9 @@
 """Subnormal numbers count as 0: on many processors an operation with one of them takes 100 cycles.
 
-Numbers that decay, as voxels beside the head do in OSEM, end below the smallest normal one (1.2e-38 in float32). The
-processor is told to take such numbers for 0, as operands and as results: by the floating-point mode of a thread, in
-every operation alike, so that a linear operation and its transpose stay what they are, and no other number changes by a
-bit. The mode is set in threads of our own, or for a while in the caller's, which then gets its own back.
+Numbers that decay, as voxels beside the head do in OSEM, end below the smallest normal number (1.2e-38 in float32). The
+floating-point mode of a thread makes the processor take them for 0, as operands and as results, in every operation. A
+linear operation and its transpose therefore stay transposes, and no other number changes by a bit. The mode is set in
+threads of this package, or for a while in the caller's thread, whose mode is then restored.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ from numba.extending import intrinsic
 from spectac.recon.kernels.compiled import compiled
 
 FAINT = 1e-20
-"""Share of an image's largest value below which what decays is set to 0, where an operation is not linear anyway.
+"""Share of an image's maximum below which decaying values are set to 0 in operations that are not linear anyway.
 
-Far below what single precision holds beside it, so that no other voxel changes by a bit, and high enough that what is
-left can be scaled and blurred afterwards.
+It is far below what single precision holds beside the maximum, so that no other voxel changes by a bit, and high enough
+that the rest can be scaled and blurred afterwards.
 """
 
 _BITS = {
@@ -41,13 +41,40 @@ for _kind in (np.float32, np.float64):
 
 
 def flushing_threads(workers: int, name: str = "spectac") -> ThreadPoolExecutor:
-    """Threads in which subnormal numbers count as 0."""
+    """Threads in which subnormal numbers count as 0.
+
+    Parameters
+    ----------
+    workers
+        Number of threads.
+    name
+        Beginning of their names.
+
+    Returns
+    -------
+    ThreadPoolExecutor
+        Pool to be closed by the caller.
+
+    Examples
+    --------
+    >>> with flushing_threads(1) as threads:
+    ...     float(threads.submit(np.multiply, np.float32(1e-30), np.float32(1e-10)).result())
+    0.0
+    """
     return ThreadPoolExecutor(workers, thread_name_prefix=name, initializer=_set_mode, initargs=(MODE_BITS,))
 
 
 @contextmanager
 def subnormals_are_zero() -> Iterator[None]:
-    """In this thread subnormal numbers count as 0 until the end of the block, or of a function that it decorates."""
+    """Context, or decorator, in which subnormal numbers count as 0 in this thread.
+
+    Examples
+    --------
+    >>> with subnormals_are_zero():
+    ...     product = np.float32(1e-30) * np.float32(1e-10)
+    >>> float(product)
+    0.0
+    """
     before = _set_mode(MODE_BITS)
     try:
         yield
@@ -66,9 +93,21 @@ def _exchange(_typing: Any, wanted: Any) -> Any:
 
 
 def exchanged(builder: ir.IRBuilder, wanted: ir.Value, processor: str) -> ir.Value:
-    """Code that sets the mode's MODE_BITS of a processor to those of a 32-bit word, and the word of those before.
+    """Code that exchanges the mode's bits of a processor; the other bits stay, such as flags of earlier operations.
 
-    The mode's other bits, the flags of earlier operations among them, stay.
+    Parameters
+    ----------
+    builder
+        Where the code is added.
+    wanted
+        32-bit word with the new bits.
+    processor
+        "x86_64", "aarch64", or another one, for which nothing happens.
+
+    Returns
+    -------
+    Value
+        32-bit word with the bits before.
     """
     bits = _BITS.get(processor, 0)
 
@@ -98,5 +137,5 @@ def exchanged(builder: ir.IRBuilder, wanted: ir.Value, processor: str) -> ir.Val
 
 @compiled
 def _set_mode(wanted):  # type: ignore[no-untyped-def]
-    """Set MODE_BITS in this thread and return those before; called from Python, so that no operation moves past it."""
+    """Set MODE_BITS in this thread and return those before. A call from Python: no operation is moved past it."""
     return _exchange(np.uint32(wanted))

@@ -9,23 +9,25 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 import spectac.recon
 from spectac.recon import workers
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
+from spectac.recon.settings import AtLeast1, setting, settings
 from spectac.simulate.cohort.shards import DamagedShard, ShardFacts, read_facts
 
 FORMAT = "spectac-cohort"
 VERSION = 1
 MANIFEST = "manifest.json"
 SIMULATION = "spectac.simulate.cohort.run:simulate_patient"
-TRACERS = ("mixed", "dat", "perfusion", "randomised")
 MOST_IN_A_SHARD = 64
 
 _SHARD = re.compile(r"shard-(\d{5,})\.h5")
@@ -33,7 +35,7 @@ _STALE = re.compile(r"\.[0-9a-f]{12}-(shard-\d{5,}\.h5|manifest\.json)")
 """Temporary names of io.atomic.written that a killed run leaves behind."""
 
 
-@dataclass(frozen=True)
+@settings
 class CohortSettings:
     """What a cohort is: `patients` from `seed`, with one tracer or a mixture, `shard_patients` in each file.
 
@@ -41,21 +43,13 @@ class CohortSettings:
     `index` follows from it, `seed`, `tracer` and the code of spectac, and from nothing else.
     """
 
-    patients: int
-    seed: int = 1
-    tracer: str = "mixed"
-    shard_patients: int = 16
-    simulation: str = SIMULATION
-
-    def __post_init__(self) -> None:
-        if self.patients < 1:
-            raise InputError(f"a cohort needs at least 1 patient, got {self.patients}")
-        if self.seed < 0:
-            raise InputError(f"the seed must be at least 0, got {self.seed}")
-        if self.tracer not in TRACERS:
-            raise InputError(f"tracer {self.tracer!r} is not one of {', '.join(TRACERS)}")
-        if not 1 <= self.shard_patients <= MOST_IN_A_SHARD:
-            raise InputError(f"a shard holds 1 to {MOST_IN_A_SHARD} patients, not {self.shard_patients}")
+    patients: AtLeast1 = setting(..., "Number of patients.", short="-n")
+    seed: Annotated[int, Field(ge=0)] = setting(1, "Seed of the cohort.")
+    tracer: Literal["mixed", "dat", "perfusion", "randomised"] = setting(
+        "mixed", "mixed, dat, perfusion or randomised."
+    )
+    shard_patients: Annotated[int, Field(ge=1, le=MOST_IN_A_SHARD)] = setting(16, "Patients in a file.")
+    simulation: str = setting(SIMULATION, "Another simulation of a patient.", metavar="MODULE:FUNCTION")
 
     def identity(self) -> dict[str, Any]:
         """All that must be the same for patients of one folder: the settings but their number, version and code."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectac.recon.errors import InputError
-from spectac.recon.pipeline import Settings, StudySolver, preview_image
+from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.preview import preview_image
 from spectac.recon.resample import resample
 from spectac.recon.scatter import projections
 from spectac.recon.types import Acquisition, Array, Grid, MuMap, Study

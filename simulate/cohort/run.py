@@ -19,7 +19,6 @@ from spectac.recon.errors import InputError
 from spectac.recon.workers import finished, named_function, one_line, worker_number
 from spectac.simulate.cohort.folder import (
     MANIFEST,
-    TRACERS,
     CohortSettings,
     check_cohort,
     check_settings,
@@ -33,6 +32,9 @@ from spectac.simulate.cohort.patient_arrays import PatientArrays, previewed
 from spectac.simulate.cohort.shards import ShardFacts, write_shard
 
 Simulation = Callable[[int, int, CohortSettings], PatientArrays]
+
+TRACERS = ("dat", "perfusion", "randomised")
+"""A mixed cohort draws one of these for each patient."""
 
 _STREAMS = ("tracer", "head", "uptake", "scanner", "photons", "noise")
 
@@ -60,8 +62,7 @@ def simulate_patient(seed: int, index: int, settings: CohortSettings) -> Patient
 
     own = seeds(seed, index)
     random = {name: np.random.default_rng(child) for name, child in own.items() if name != "photons"}
-    known = tuple(name for name in TRACERS if name != "mixed")
-    tracer = known[int(random["tracer"].integers(len(known)))] if settings.tracer == "mixed" else settings.tracer
+    tracer = TRACERS[int(random["tracer"].integers(len(TRACERS)))] if settings.tracer == "mixed" else settings.tracer
     head = draw_head(random["head"], ranges=TRAINING)
     patient = Patient(head, draw_uptake(tracer, head, random["uptake"]))
     scanner = draw_scanner(random["scanner"]).around(head)

@@ -339,15 +339,15 @@ def test_an_interrupt_writes_nothing(study_file, tmp_path):
     output = tmp_path / "out"
     code = (
         "import os, signal, sys, threading\n"
-        "import spectac.app.run as run\n"
         "from spectac.app.cli import main\n"
+        "from spectac.recon.pipeline import StudySolver\n"
         # A shell in the background hands on that SIGINT is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "original = run.reconstruct_study\n"
+        "original = StudySolver.corrected\n"
         "def interrupted(*arguments, **settings):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    return original(*arguments, **settings)\n"
-        "run.reconstruct_study = interrupted\n"
+        "StudySolver.corrected = interrupted\n"
         f"sys.argv = ['spectac', 'reconstruct', {str(study_file)!r}, '-o', {str(output)!r}]\n"
         "main()\n"
     )

@@ -19,6 +19,7 @@ from spectac.app.cli import main
 from spectac.app.compare import compare
 from spectac.app.comparison import CompareRequest
 from spectac.app.demo import demo_patient
+from spectac.app.regions import placement_warnings
 from spectac.app.run import Request
 from spectac.recon import Grid, InputError, Study, default_grid
 from spectac.recon.calibration import Calibration, write_calibration
@@ -223,7 +224,7 @@ def test_a_truth_without_a_calibration_compares_shapes_alone(tmp_path, patient, 
         (tmp_path / "truth" / path.name).write_bytes(path.read_bytes())
     request = CompareRequest(QUICK, methods=("none", "uniform"), truth=Path(tmp_path / "truth"))
     compared = compare(tmp_path / "study.h5", request, tmp_path / "out")
-    assert any("it was scaled to the brain's mean of uniform" in line for line in compared.warnings)
+    assert any("it was scaled to the brain's mean of uniform" in line for line in compared.comparison.all_warnings)
     rows = {(row["method"], row["measure"], row["region"]): row for row in rows_of(tmp_path / "out")}
     assert rows["none", "mean", "brain"]["reference_value"] == ""
     assert not any("of regions %" in measure for _, measure, _ in rows)
@@ -291,7 +292,7 @@ def test_a_predicted_map_that_is_the_uniform_one_is_told_first(tmp_path, place):
     pytest.importorskip("torch", reason="the predicted map needs torch: pip install 'spectac[learned]'")
     request = CompareRequest(QUICK, methods=("uniform", "predicted"), labels=place / "truth" / "labels.nii.gz")
     compared = compare(place / "study.h5", request, tmp_path / "out")
-    assert any(line.startswith("predicted used the uniform map here") for line in compared.warnings)
+    assert any(line.startswith("predicted used the uniform map here") for line in compared.comparison.all_warnings)
     first = (tmp_path / "out" / "report.html").read_text().split('id="read"', 1)[0]
     assert "predicted used the uniform map here" in first
 
@@ -333,16 +334,23 @@ def test_a_calibration_that_cannot_be_used_is_not_claimed(tmp_path, patient, pla
     compared = compare(
         tmp_path / "study.h5", CompareRequest(QUICK, methods=("none",), truth=place / "truth"), tmp_path / "out"
     )
-    assert any("the calibration could not be used" in line for line in compared.warnings)
+    assert any("the calibration could not be used" in line for line in compared.comparison.all_warnings)
     text = (tmp_path / "out" / "report.html").read_text()
     assert "Calibration:" not in text
     assert "then divided" not in text
 
 
-def test_tracers_that_fit_alike_are_told(monkeypatch, patient, place, tmp_path):
+def test_doubtful_places_of_vois_are_told(patient):
+    """Templates whose correlations differ by 0.001, of which the user may name one; and a VOI beyond the field."""
     grid = default_grid(patient[0].acquisition)
     fits = {"dat": 0.913, "perfusion": 0.914}
-    found = Vois({"brain": np.ones(grid.shape, np.float32)}, grid, "placed", "dat", fits=fits)
-    monkeypatch.setattr("spectac.app.compare.place", lambda *given: found)
-    compared = compare(place / "study.h5", CompareRequest(QUICK, methods=("none",)), tmp_path / "out")
-    assert any("the templates of both tracers fit alike, dat was taken" in line for line in compared.warnings)
+    masks = {"brain": np.ones(grid.shape, np.float32)}
+    alike = Vois(masks, grid, "placed", "dat", fits=fits)
+    (warning,) = placement_warnings(alike, None)
+    assert "dat was taken" in warning
+    assert "--tracer" in warning
+    assert placement_warnings(alike, "dat") == []
+    assert placement_warnings(replace(alike, fits={"dat": 0.95, "perfusion": 0.90}), None) == []
+    (warning,) = placement_warnings(replace(alike, cut=("cerebellum",)), "dat")
+    assert "cerebellum" in warning
+    assert placement_warnings(None, None) == []

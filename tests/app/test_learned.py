@@ -55,10 +55,9 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"round": "2"}, "does not know the option round"),
-        ({"rounds": "two"}, "needs a whole number"),
-        ({"rounds": "0"}, "at least 1 round"),
-        ({"refine": "maybe"}, "refine needs yes or no"),
+        ({"weight": "w.safetensors"}, "does not know the option weight; its options: weights, fallback"),
+        ({"rounds": "2", "refine": "yes"}, "does not know the option refine, rounds"),
+        ({"fallback": "maybe"}, "fallback needs yes or no"),
     ],
 )
 def test_options_of_the_model_are_checked(options, message):

@@ -35,12 +35,12 @@ def healthy(tmp_path):
 
 def test_a_z_score_is_the_distance_in_standard_deviations(healthy):
     rows = [
-        Row("ct", "done", "", "SBR", "left putamen", 1.5),
-        Row("chang", "done", "", "SBR", "left putamen", 1.5),
-        Row("ct", "done", "", "SBR", "right putamen", 1.5),
-        Row("ct", "done", "", "mean", "brain", 2.5, "kBq/mL"),
-        Row("ct", "done", "", "caudate over putamen (SBR)", "left", 2.5),
-        Row("predicted", "failed", "no torch"),
+        Row("ct", "SBR", "left putamen", 1.5),
+        Row("chang", "SBR", "left putamen", 1.5),
+        Row("ct", "SBR", "right putamen", 1.5),
+        Row("ct", "mean", "brain", 2.5, "kBq/mL"),
+        Row("ct", "caudate over putamen (SBR)", "left", 2.5),
+        Row("predicted", status="failed", reason="no torch"),
     ]
     (z,) = z_rows(rows, read_normals(healthy))
     assert (z.method, z.measure, z.region) == ("ct", "z of SBR", "left putamen")

@@ -15,7 +15,8 @@ from spectac.app.compare import compare
 from spectac.app.comparison import CompareRequest
 from spectac.app.report import page
 from spectac.app.report.charts import orbit
-from spectac.app.report.pictures import Pack, display_grid, strip, volumes
+from spectac.app.report.projections import strip
+from spectac.app.report.slices import Pack, display_grid, volumes
 from spectac.app.run import Request
 from spectac.recon import EnergyWindow, Grid, Image, Outline
 from spectac.recon.io import hdf5
@@ -45,7 +46,7 @@ def test_the_pictures_are_the_images(result):
     data, levels = unpacked((out / "report.html").read_text())
     shown = data["volumes"]
     shape = tuple(shown["shape"])
-    image = compared.comparison.made["uniform"].image
+    image = compared.comparison.methods["uniform"].image
     grid = Grid.upright(shape, (shown["voxelMm"],) * 3, shown["firstMm"][::-1])
     told = shown["images"]["uniform"]
     begin = told["begin"]
@@ -90,7 +91,7 @@ def test_a_large_report_gives_up_fineness_and_no_more(result, monkeypatch):
     comparison = result[0].comparison
     full = page.render(comparison)
     monkeypatch.setattr(page, "LARGEST_BYTES", len(full.encode()) - 1)
-    monkeypatch.setattr("spectac.app.report.pictures.VOLUME_BYTES", 200_000)
+    monkeypatch.setattr("spectac.app.report.slices.VOLUME_BYTES", 200_000)
     smaller = page.render(comparison)
     assert len(smaller.encode()) < len(full.encode())
     assert unpacked(smaller)[0]["volumes"]["voxelMm"] > unpacked(full)[0]["volumes"]["voxelMm"]
@@ -126,7 +127,7 @@ def test_a_hot_voxel_keeps_its_place_in_the_pictures():
 
 def test_a_strip_that_is_too_large_is_summed(patient, monkeypatch):
     study, _ = patient
-    monkeypatch.setattr("spectac.app.report.pictures.STRIP_BYTES", 3 * 40 * 16 * 16)
+    monkeypatch.setattr("spectac.app.report.projections.STRIP_BYTES", 3 * 40 * 16 * 16)
     large = replace(
         study,
         acquisition=replace(study.acquisition, matrix=(64, 64), pixel_mm=(4.5, 4.5)),

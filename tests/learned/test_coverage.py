@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
 
 from spectac.learned.coverage import Coverage
+from spectac.learned.doubt_limits import coverage_of
 from spectac.learned.doubts import input_doubts, map_doubts
 from spectac.learned.outline_distance import mean_outline_distance_mm, outline_distance_mm
 from spectac.recon import EnergyWindow, Grid, Image, InputError, MuMap, Projections, Study
@@ -258,7 +259,7 @@ def patient(counts: float, radius_mm: float, energy_kev: float, orbit: str = "ci
 
 def test_coverage_is_the_range_of_the_patients_and_survives_json():
     cohort = [patient(8e5, 120.0, KEV), patient(2e6, 150.0, 140.511)]
-    coverage = Coverage.of(iter(cohort), uncertainty=0.03, outline_mm=4.0)
+    coverage = coverage_of(iter(cohort), uncertainty=0.03, outline_mm=4.0)
     assert coverage.energies_kev == (140.511, KEV)
     assert coverage.least_counts == pytest.approx(8e5, rel=1e-6)
     assert coverage.least_side_counts == pytest.approx(4e5)
@@ -271,7 +272,7 @@ def test_coverage_is_the_range_of_the_patients_and_survives_json():
 
 def test_a_contour_orbits_radii_follow_from_the_labels():
     """An ellipse of 76 x 95 mm and 20 mm more: mean radius 106 mm, but nowhere below the shoulders' 110."""
-    coverage = Coverage.of([patient(8e5, 300.0, KEV, "contour")], uncertainty=0.03, outline_mm=4.0)
+    coverage = coverage_of([patient(8e5, 300.0, KEV, "contour")], uncertainty=0.03, outline_mm=4.0)
     angles = np.deg2rad(SCANNER.view_angles_deg())
     radii = np.maximum(np.hypot(76.0 * np.sin(angles), 95.0 * np.cos(angles)) + 20.0, 110.0)
     expected = COLLIMATORS["siemens-lehr"].sigma_mm(radii, KEV).mean()
@@ -280,6 +281,6 @@ def test_a_contour_orbits_radii_follow_from_the_labels():
 
 def test_what_is_no_coverage_is_refused():
     with pytest.raises(InputError, match="at least one patient"):
-        Coverage.of([], uncertainty=0.1, outline_mm=5.0)
+        coverage_of([], uncertainty=0.1, outline_mm=5.0)
     with pytest.raises(InputError, match="least_counts"):
         Coverage.from_json({"energies_kev": [140.5]})

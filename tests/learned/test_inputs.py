@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from spectac.learned.inputs import CHANNELS, Previews, energy_loss, head_level, normalised
+from spectac.learned.inputs import CHANNELS, NetworkInput, energy_loss, head_level, normalised
 from spectac.recon import EnergyWindow, InputError
 
 VOXEL_ML = 0.064
@@ -41,15 +41,14 @@ def test_an_empty_image_is_refused():
 
 
 def test_channels_say_what_is_missing(head):
-    seen = Previews(head, 159.0)
+    seen = NetworkInput(head, 159.0)
     alone = seen.channels()
     assert alone.shape == (len(CHANNELS), 64, 64, 64)
-    assert not alone[[1, 2, 4, 5]].any()
+    assert not alone[[1, 2]].any()
     assert (alone[3] == np.float32(0.9)).all()
-    full = Previews(head, 140.5, head, 0.2, head).channels()
+    full = NetworkInput(head, 140.5, head, 0.2).channels()
     np.testing.assert_array_equal(full[1], head)
     assert (full[2] == 1.0).all()
-    assert (full[5] == 1.0).all()
     assert (full[3] == np.float32(-0.95)).all()
 
 

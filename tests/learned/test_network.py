@@ -1,5 +1,6 @@
 """Bounds of the network, its rearranging of voxels, its loss against closed forms, and its weights on disk."""
 
+import json
 import math
 
 import numpy as np
@@ -11,11 +12,10 @@ from safetensors.torch import save_file  # noqa: E402
 
 from spectac.learned.coverage import Coverage  # noqa: E402
 from spectac.learned.estimate import TrainedNetwork, passes, shipped_weights  # noqa: E402
-from spectac.learned.inputs import Previews  # noqa: E402
+from spectac.learned.inputs import NetworkInput  # noqa: E402
 from spectac.learned.loss import correction_loss, factor_error, map_loss, turned  # noqa: E402
 from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork, blocks, voxels  # noqa: E402
-from spectac.learned.training_settings import TrainingSettings  # noqa: E402
-from spectac.learned.weights_file import read_weights, save_weights  # noqa: E402
+from spectac.learned.weights_file import FORMAT, read_weights, save_weights  # noqa: E402
 from spectac.recon import InputError  # noqa: E402
 
 TINY = {"target": "map", "widths": [8, 16], "dropout": 0.2}
@@ -29,7 +29,7 @@ def tiny(**changes) -> VolumeNetwork:
 
 @pytest.mark.parametrize("target", ["map", "correction"])
 def test_whatever_comes_in_the_volume_keeps_its_bounds(target):
-    given = 100.0 * torch.randn(2, 6, 16, 16, 16, generator=torch.Generator().manual_seed(2))
+    given = 100.0 * torch.randn(2, 4, 16, 16, 16, generator=torch.Generator().manual_seed(2))
     found = tiny(target=target)(given).detach()
     assert found.shape == (2, 16, 16, 16)
     assert 0.0 <= float(found.min()) < float(found.max()) <= LARGEST[target]
@@ -86,7 +86,7 @@ def test_the_correction_loss_is_relative_and_leaves_out_the_air():
 
 def test_passes_repeat_themselves_and_leave_the_generator_alone():
     network = tiny()
-    seen = Previews(np.random.default_rng(4).random((16, 16, 16)).astype(np.float32), 140.5)
+    seen = NetworkInput(np.random.default_rng(4).random((16, 16, 16)).astype(np.float32), 140.5)
     torch.manual_seed(5)
     before = torch.get_rng_state()
     first, second = passes(network, seen, 140.5), passes(network, seen, 140.5)
@@ -98,12 +98,12 @@ def test_passes_repeat_themselves_and_leave_the_generator_alone():
 def test_without_dropout_the_passes_of_a_symmetric_head_are_symmetric():
     """Half of the passes are mirrored: their mean is the mirror image of itself where the input is."""
     half = np.random.default_rng(6).random((16, 16, 8)).astype(np.float32)
-    seen = Previews(np.concatenate([half, half[:, :, ::-1]], axis=2), 140.5)
+    seen = NetworkInput(np.concatenate([half, half[:, :, ::-1]], axis=2), 140.5)
     mean = passes(tiny(dropout=0.0), seen, 140.5).mean(axis=0)
     np.testing.assert_allclose(mean, mean[:, :, ::-1], atol=1e-6)
 
 
-def test_weights_come_back_in_half_precision_with_their_story(tmp_path):
+def test_weights_come_back_in_half_precision_with_their_description(tmp_path):
     network = tiny()
     save_weights(tmp_path / "w.safetensors", network, {"settings": TINY, "epoch": 3})
     back, about = read_weights(tmp_path / "w.safetensors")
@@ -123,6 +123,14 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="format None"):
         read_weights(path)
+    save_file({"a": torch.zeros(1)}, path, metadata={"format": "spectac-network 1", "about": "{}"})
+    with pytest.raises(InputError, match=r"spectac-network 1.* train it again .*shipped weights") as six_channels:
+        read_weights(path)
+    assert "\n" not in str(six_channels.value)
+    metadata = {"format": FORMAT, "channels": '["photopeak"]', "about": json.dumps({"settings": TINY})}
+    save_file(tiny().state_dict(), path, metadata=metadata)
+    with pytest.raises(InputError, match=r"do not fit their description.*photopeak"):
+        read_weights(path)
     save_weights(path, tiny(), {"settings": TINY | {"widths": [8, 24]}})
     with pytest.raises(InputError, match="do not fit their description"):
         read_weights(path)
@@ -135,14 +143,11 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
 
 
 def test_shipped_weights_are_small_and_say_what_made_them():
-    """Those of the committed configuration; digests of cohorts and earlier weights; what their training covered."""
+    """Digests of cohorts and earlier weights, the settings of the last step, what their training covered."""
     path = shipped_weights()
     assert sum(file.stat().st_size for file in path.parent.glob("*.safetensors")) < 12e6
-    _, about = read_weights(path)
-    committed = TrainingSettings.read(path.with_name("map.toml"))
-    for name, value in vars(committed).items():
-        if name != "checkpoint_minutes":
-            assert about["settings"][name] == (list(value) if isinstance(value, tuple) else value), name
+    network, about = read_weights(path)
+    assert list(network.settings.widths) == about["settings"]["widths"]
     digests = [about["training_sha256"], about["validation_sha256"], *about["weights_sha256"].values()]
     assert all(len(bytes.fromhex(digest)) == 32 for digest in digests)
     coverage = Coverage.from_json(about["coverage"])
@@ -164,6 +169,6 @@ def test_passes_leave_no_subnormal_number_in_any_of_torchs_threads(subnormals):
     seen = []
     # torch's threads for this one are there already.
     assert subnormals((torch.ones(1_000_000) * 1e-30 * 1e-9).numpy()) == 1_000_000
-    found = passes(Faint(), Previews(np.ones((96, 96, 96), np.float32), 140.5), 140.5)
+    found = passes(Faint(), NetworkInput(np.ones((96, 96, 96), np.float32), 140.5), 140.5)
     assert subnormals(found) == sum(subnormals(one.numpy()) for one in seen) == 0
     assert subnormals((torch.ones(1_000_000) * 1e-30 * 1e-9).numpy()) == 1_000_000

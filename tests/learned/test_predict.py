@@ -1,4 +1,4 @@
-"""From the network's volume to the result: rounds, reasons, refinement; and image-to-image correction.
+"""From the network's volume to the result: map, spread, reasons; and image-to-image correction.
 
 The study is an analytic head of water and bone without noise; what a network would give is put in its place, so that
 what becomes of it is known.
@@ -14,20 +14,16 @@ torch = pytest.importorskip("torch", reason="the learned map needs torch: pip in
 
 from spectac.learned import direct, estimate, predict  # noqa: E402
 from spectac.learned.coverage import Coverage  # noqa: E402
-from spectac.learned.inputs import normalised  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
-from spectac.learned.patients import acquisition_of, previews_of  # noqa: E402
 from spectac.learned.predict import PredictedMap  # noqa: E402
-from spectac.learned.rounds import earlier_round  # noqa: E402
 from spectac.learned.weights_file import save_weights  # noqa: E402
 from spectac.recon import EnergyWindow, InputError, MuMap, Study  # noqa: E402
 from spectac.recon.attenuation import uniform_map  # noqa: E402
-from spectac.recon.pipeline import Settings, StudySolver, preview_image  # noqa: E402
+from spectac.recon.pipeline import Settings, StudySolver  # noqa: E402
 from spectac.recon.resample import on_field, resample  # noqa: E402
 from spectac.recon.scatter import projections  # noqa: E402
 from spectac.recon.tissues import water_per_cm  # noqa: E402
 from spectac.simulate.cohort.patient_arrays import LEAST_SHARE  # noqa: E402
-from spectac.simulate.cohort.shards import read_patients  # noqa: E402
 
 KEV = 140.511
 WIDE_OPEN = Coverage(
@@ -73,16 +69,16 @@ def true_map(head, solver):
 
 @pytest.fixture
 def network_gives(monkeypatch):
-    """Function of the passes' volumes (n, z, y, x) of each round; returns the list of what the network is shown."""
+    """Function of the passes' volumes (n, z, y, x); returns the list of inputs that the network sees."""
 
-    def give(*rounds, coverage=WIDE_OPEN):
+    def give(volumes, coverage=WIDE_OPEN):
         shown = []
 
         def passes(network, seen, energy_kev):
             shown.append(seen)
-            return rounds[min(len(shown), len(rounds)) - 1]
+            return volumes
 
-        trained = estimate.TrainedNetwork(VolumeNetwork(NetworkSettings(widths=(8, 8))), {"rounds": 2}, coverage)
+        trained = estimate.TrainedNetwork(VolumeNetwork(NetworkSettings(widths=(8, 8))), coverage)
         monkeypatch.setattr(predict.TrainedNetwork, "read", lambda path: trained)
         monkeypatch.setattr(estimate, "passes", passes)
         return shown
@@ -112,30 +108,15 @@ def test_the_networks_mean_is_the_map_and_its_spread_the_uncertainty(solver, tru
     np.testing.assert_allclose(spread.per_cm, 0.04 * mu.per_cm, atol=1e-5)
     # The field's lowest row lies below the preview: the last one goes on.
     assert mu.per_cm[0, 14, 14] == pytest.approx(0.15, rel=1e-5)
-    assert notes[0] == "predicted map: uncertainty 4.00 % (limit 10.00 %), rounds: 1"
+    assert notes[0] == "predicted map: uncertainty 4.00 % (limit 10.00 %)"
 
 
 def test_rows_that_were_not_measured_do_not_count_for_the_uncertainty(solver, true_map):
-    seen = estimate.previews(solver)
+    seen = estimate.network_input(solver)
     seen.photopeak[:40] = 0.0
     found = spread_about(true_map.per_cm, 0.04)
     found[0, :40], found[1, :40] = 0.0, 2.0 * true_map.per_cm[:40]
     assert estimate.uncertainty(found, seen, KEV) == pytest.approx(0.04, rel=1e-4)
-
-
-def test_a_second_round_sees_the_image_that_the_first_rounds_map_corrects(solver, true_map, network_gives):
-    """Its map is the result; the uncertainty stays the first round's, for which the limit was measured."""
-    first, second = spread_about(0.9 * true_map.per_cm, 0.05), spread_about(true_map.per_cm, 0.2)
-    shown = network_gives(first, second)
-    mu, _, notes = PredictedMap(rounds=2, fallback=False).estimate(solver)
-    assert [seen.corrected is None for seen in shown] == [True, False]
-    image = solver.preview(None, MuMap(first.mean(axis=0), true_map.grid, KEV))
-    np.testing.assert_array_equal(shown[1].corrected, normalised(image.values, image.grid.voxel_ml))
-    np.testing.assert_array_equal(shown[1].photopeak, shown[0].photopeak)
-    np.testing.assert_allclose(mu.per_cm, on_field(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
-    assert notes[0] == "predicted map: uncertainty 5.00 % (limit 10.00 %), rounds: 2"
-    with pytest.raises(InputError, match="trained for at most 2 rounds, not 3"):
-        PredictedMap(rounds=3).estimate(solver)
 
 
 @pytest.mark.parametrize(
@@ -183,19 +164,6 @@ def test_below_the_preview_the_uniform_map_goes_on_as_well(solver):
     assert neck == pytest.approx(1.0, abs=0.25)
 
 
-def test_a_refined_map_that_reaches_through_the_collimator_is_not_used(solver, true_map, network_gives, monkeypatch):
-    network_gives(spread_about(true_map.per_cm, 0.01))
-    whole_field = MuMap(np.full_like(true_map.per_cm, 0.15), true_map.grid, KEV)
-    monkeypatch.setattr(predict, "refined", lambda solver, mu: (whole_field, ("refined",)))
-    mu, _, notes = PredictedMap(refine=True, fallback=False).estimate(solver)
-    np.testing.assert_allclose(mu.per_cm, on_field(true_map.per_cm, true_map.grid, solver.grid), atol=1e-5)
-    assert "the map was not refined: " in notes[-1]
-    monkeypatch.setattr(predict, "refined", lambda solver, mu: (MuMap(0.9 * mu.per_cm, mu.grid, KEV), ("refined",)))
-    better, _, notes = PredictedMap(refine=True, fallback=False).estimate(solver)
-    np.testing.assert_allclose(better.per_cm, 0.9 * mu.per_cm, atol=1e-5)
-    assert notes[-1] == "refined"
-
-
 def test_the_widest_window_that_training_knew_fills_the_scatter_channel(head, true_map, network_gives):
     """The widest has too low energies, the next too few counts, the third is as training's: it is taken."""
     low, thin = EnergyWindow("low", 60.0, 100.0), EnergyWindow("thin", 100.0, 115.0)
@@ -226,19 +194,3 @@ def test_direct_correction_multiplies_the_uncorrected_image(solver, true_map, tm
     assert result.mu is None
     with pytest.raises(InputError, match="gives a map, not a correction"):
         direct.DirectCorrection(str(other)).correct(solver)
-
-
-def test_the_earlier_rounds_image_is_the_patients_corrected_by_that_networks_map(tiny_cohorts, tmp_path):
-    """A network whose last layer has no weights gives one value everywhere: its map is known."""
-    relative = 2.3 / (1.0 + np.exp(2.0))
-    _, patient = next(iter(read_patients(tiny_cohorts / "training" / "shard-00000.h5")))
-    found = earlier_round(save(tmp_path / "map.safetensors", "map"))(patient, previews_of(patient))
-    mu = MuMap(
-        np.full(patient.grid.shape, relative * water_per_cm(patient.energy_kev)), patient.grid, patient.energy_kev
-    )
-    wanted = preview_image(acquisition_of(patient), patient.counts, mu)
-    wanted = normalised(resample(wanted.values, wanted.grid, patient.grid), patient.grid.voxel_ml)
-    np.testing.assert_allclose(found, wanted, atol=2e-3)
-    assert not np.allclose(found, patient.preview[0], atol=0.05)
-    with pytest.raises(InputError, match="these give a correction"):
-        earlier_round(save(tmp_path / "correction.safetensors", "correction"))

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +17,9 @@ pytest.importorskip("tensorboard", reason="training needs tensorboard: pip insta
 from safetensors.torch import load_file  # noqa: E402
 
 from spectac.learned import train as training  # noqa: E402
+from spectac.learned.checkpoint import begin_with  # noqa: E402
 from spectac.learned.coverage import Coverage  # noqa: E402
-from spectac.learned.dataset import Cohort  # noqa: E402
+from spectac.learned.dataset import CohortDataset  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.training_settings import TrainingSettings  # noqa: E402
 from spectac.learned.weights_file import read_weights, save_weights  # noqa: E402
@@ -37,8 +37,8 @@ def settings() -> TrainingSettings:
 
 
 @pytest.fixture(autouse=True)
-def no_calibration(monkeypatch):
-    """Tiny balls are no heads whose outline could be found, and 4 of them too few: test_calibrate.py has its tests."""
+def no_limits(monkeypatch):
+    """Tiny balls are no heads with an outline, and 4 of them too few: test_doubt_limits.py has the tests of limits."""
     coverage = Coverage(
         (140.5,), 1.0, 1.0, (1.0, 2.0), 0.1, 1.0, (1.0, 2.0), 1.0, 180.0, 4.0, 60.0, (0.15, 0.2), (0.1, 0.25), 0.1, 5.0
     )
@@ -47,8 +47,8 @@ def no_calibration(monkeypatch):
 
 
 def test_examples_repeat_themselves_and_change_with_the_epoch(tiny_cohorts):
-    first, second = (Cohort(tiny_cohorts / "training", augmented=True, seed=1) for _ in range(2))
-    assert first.sha256 == second.sha256 != Cohort(tiny_cohorts / "validation").sha256
+    first, second = (CohortDataset(tiny_cohorts / "training", augmented=True, seed=1) for _ in range(2))
+    assert first.sha256 == second.sha256 != CohortDataset(tiny_cohorts / "validation").sha256
     assert all(torch.equal(a, b) for a, b in zip(first[3], second[3], strict=True))
     second.epoch = 1
     assert not torch.equal(first[3][0], second[3][0])
@@ -56,7 +56,7 @@ def test_examples_repeat_themselves_and_change_with_the_epoch(tiny_cohorts):
 
 def test_input_and_target_move_together(tiny_cohorts):
     """The ball of activity is the ball of water, mirrored and shifted or not."""
-    cohort = Cohort(tiny_cohorts / "training", augmented=True, seed=2)
+    cohort = CohortDataset(tiny_cohorts / "training", augmented=True, seed=2)
     for epoch in range(4):
         cohort.epoch = epoch
         for given, target, _ in (cohort[n] for n in range(len(cohort))):
@@ -64,7 +64,7 @@ def test_input_and_target_move_together(tiny_cohorts):
 
 
 def test_the_scatter_window_is_missing_at_random(tiny_cohorts):
-    cohort = Cohort(tiny_cohorts / "training", augmented=True, seed=3)
+    cohort = CohortDataset(tiny_cohorts / "training", augmented=True, seed=3)
     with_one = [n for n in range(8) if cohort.examples[n].seen.scatter is not None]
     shown = []
     for epoch in range(60):
@@ -75,27 +75,13 @@ def test_the_scatter_window_is_missing_at_random(tiny_cohorts):
 
 def test_a_folder_without_shards_is_refused(tmp_path):
     with pytest.raises(InputError, match="no shards of a cohort"):
-        Cohort(tmp_path)
-
-
-def test_a_missing_scatter_window_takes_the_corrected_image_with_it(tiny_cohorts):
-    """That image was made with the window: a study without one never shows it."""
-    cohort = Cohort(tiny_cohorts / "training", augmented=True, seed=3, corrected=lambda patient, seen: seen.photopeak)
-    with_one = [n for n in range(8) if cohort.examples[n].seen.scatter is not None]
-    shown = []
-    for epoch in range(30):
-        cohort.epoch = epoch
-        shown += [
-            (float(given[1].max()) > 0, float(given[5].max()) > 0) for given, *_ in map(cohort.__getitem__, with_one)
-        ]
-    assert (False, True) not in shown
-    assert {(True, True), (True, False), (False, False)} == set(shown)
+        CohortDataset(tmp_path)
 
 
 def test_water_per_voxel_follows_the_grid_and_loading_is_reported(tiny_cohorts):
     """Voxels of the tiny patients are 8 mm long."""
     told = []
-    cohort = Cohort(tiny_cohorts / "training", on_load=lambda done, total: told.append((done, total)))
+    cohort = CohortDataset(tiny_cohorts / "training", on_load=lambda done, total: told.append((done, total)))
     assert told == [(n, 8) for n in range(1, 9)]
     for n, example in enumerate(cohort.examples):
         kev = 159.0 if example.index % 2 else 140.5
@@ -106,7 +92,7 @@ class Killed(BaseException):
     """Stands for the signal that ends a run."""
 
 
-def kill(monkeypatch, name, call, after):
+def kill(monkeypatch, name, call, after=False):
     """Stop training in the given call of one of its functions, before or after it did its work."""
     whole, calls = getattr(training, name), []
 
@@ -144,9 +130,9 @@ def log_of(output):
 @pytest.mark.parametrize(
     ("name", "call", "after", "minutes"),
     [
-        pytest.param("_step", 7, False, 0.0, id="within an epoch, after a checkpoint of its own"),
-        pytest.param("_step", 7, False, 5.0, id="within an epoch, after the last one's checkpoint"),
-        pytest.param("_save", 9, True, 0.0, id="after the checkpoint of an epoch's last step"),
+        pytest.param("learning_rate", 7, False, 0.0, id="within an epoch, after a checkpoint of its own"),
+        pytest.param("learning_rate", 7, False, 5.0, id="within an epoch, after the last one's checkpoint"),
+        pytest.param("save_checkpoint", 9, True, 0.0, id="after the checkpoint of an epoch's last step"),
         pytest.param("validate", 3, False, 5.0, id="within validation"),
         pytest.param("save_weights", 1, True, 5.0, id="between weights and checkpoint"),
         pytest.param("write_log", 1, False, 5.0, id="between checkpoint and log"),
@@ -172,7 +158,8 @@ def test_a_killed_run_ends_with_the_same_weights(
 def test_training_stops_when_validation_gets_no_better(tiny_cohorts, tmp_path, monkeypatch):
     """Best in the first epoch, worse in all others: with a patience of 2 the third is the last, and not kept."""
     errors = iter((0.3, 0.4, 0.5, 0.6, 0.7))
-    monkeypatch.setattr(training, "_measured", lambda *arguments: {"error": next(errors)})
+    averages = iter(error for error in errors for _ in ("mean weights", "last weights"))
+    monkeypatch.setattr(training, "validate", lambda *arguments: {"error": next(averages)})
     _, about = read_weights(training.train(short(epochs=5, patience=2), tiny_cohorts, tmp_path))
     assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 3]
     assert about["epoch"] == 1
@@ -191,7 +178,7 @@ def test_training_learns_to_look_at_the_image(tiny_cohorts, tmp_path, settings):
     )
     path = training.train(longer, tiny_cohorts, tmp_path / "out")
     lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
-    known, unseen = Cohort(tiny_cohorts / "training"), Cohort(tiny_cohorts / "validation")
+    known, unseen = CohortDataset(tiny_cohorts / "training"), CohortDataset(tiny_cohorts / "validation")
     blind = torch.stack([known[n][1] for n in range(len(known))]).mean(dim=0)
     errors = [float((blind - true)[true > 0.5].abs().mean()) for true in (unseen[n][1] for n in range(len(unseen)))]
     assert min(line["map_error"] for line in lines) < 0.7 * np.mean(errors)
@@ -201,19 +188,22 @@ def test_training_learns_to_look_at_the_image(tiny_cohorts, tmp_path, settings):
     assert about["coverage"]["energies_kev"] == [140.5]
 
 
-def test_another_configuration_does_not_go_on_with_a_checkpoint(tiny_cohorts, tmp_path, monkeypatch):
-    """Seed, widths (whose tensors would not fit) and the earlier weights, whose name alone stays the same."""
-    monkeypatch.setattr(training, "earlier_round", lambda path: lambda patient, seen: seen.photopeak)
+def test_another_configuration_does_not_go_on_with_a_checkpoint(tiny_cohorts, tmp_path):
+    """Seed, widths (whose tensors would not fit) and the weights it began with, whose name alone stays the same."""
     first = tmp_path / "first.safetensors"
-    first.write_bytes(b"one")
-    settings = short(epochs=1, first_round=str(first))
+
+    def write_first(seed):
+        torch.manual_seed(seed)
+        network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
+        save_weights(first, network, {"settings": vars(network.settings)})
+
+    write_first(1)
+    settings = short(epochs=1, begin_with=str(first))
     training.train(settings, tiny_cohorts, tmp_path / "out")
-    (line,) = log_of(tmp_path / "out")
-    assert line["error_second"] != line["error"]
-    for other in (replace(settings, seed=2), replace(settings, widths=(8, 16))):
+    for other in (replace(settings, seed=2), replace(settings, widths=(8, 16), begin_with=None)):
         with pytest.raises(InputError, match="belongs to other settings or cohorts"):
             training.train(other, tiny_cohorts, tmp_path / "out")
-    first.write_bytes(b"two")
+    write_first(2)
     with pytest.raises(InputError, match="belongs to other settings or cohorts"):
         training.train(settings, tiny_cohorts, tmp_path / "out")
 
@@ -232,39 +222,16 @@ def test_a_damaged_checkpoint_is_refused_with_what_to_do(tiny_cohorts, tmp_path,
         training.train(short(epochs=1), tiny_cohorts, tmp_path)
 
 
-def test_one_round_decides_which_weights_are_kept(tiny_cohorts):
-    """Validation as in use by default: a network that looks at the corrected image alone is blind there."""
-
-    class Corrected(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, inputs):
-            return inputs[:, 4]
-
-    def truth(patient, seen):
-        return patient.mu_per_cm / np.float32(water_per_cm(patient.energy_kev))
-
-    cohort = Cohort(tiny_cohorts / "validation", corrected=truth)
-    state = {"average": Corrected(), "network": SimpleNamespace(module=Corrected())}
-    measured = training._measured(state, cohort, short(first_round="first"))
-    assert measured["map_error"] == pytest.approx(1.0)
-    # Half precision of the images.
-    assert measured["error_second"] < 1e-3 < measured["error"]
-    assert "error_second" not in training._measured(state, cohort, short())
-
-
 def test_weights_of_something_else_are_refused(tiny_cohorts, tmp_path):
     correction = NetworkSettings("correction", (8, 8), 0.1)
     path = tmp_path / "w.safetensors"
     save_weights(path, VolumeNetwork(correction), {"settings": vars(correction)})
     with pytest.raises(InputError, match="begin_with needs weights of a map with widths"):
-        training.begin_with(VolumeNetwork(NetworkSettings("map", (8, 8))), path)
+        begin_with(VolumeNetwork(NetworkSettings("map", (8, 8))), path)
     with pytest.raises(InputError, match="begin_with needs weights of a correction with widths"):
-        training.begin_with(VolumeNetwork(NetworkSettings("correction", (8, 16))), path)
-    with pytest.raises(InputError, match="first_round needs weights of a map"):
-        training.train(short(first_round=str(path)), tiny_cohorts, tmp_path / "out")
+        begin_with(VolumeNetwork(NetworkSettings("correction", (8, 16))), path)
+    with pytest.raises(InputError, match="begin_with needs weights of a map"):
+        training.train(short(begin_with=str(path)), tiny_cohorts, tmp_path / "out")
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tiny_cohorts, tmp_path, monkeypatch):
@@ -304,15 +271,15 @@ from spectac.learned.training_settings import TrainingSettings
 root, output, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 training.LEAST_PATIENTS = 4
 training.finish = lambda *_: None
-step, calls = training._step, []
+rate, calls = training.learning_rate, []
 
 def stopping(*given):
     calls.append(1)
     if len(calls) == stop:
         os._exit(3)
-    return step(*given)
+    return rate(*given)
 
-training._step = stopping
+training.learning_rate = stopping
 training.train(
     TrainingSettings(
         "training", "validation", widths=(8, 8), epochs=2, batch=2, warmup_steps=2, precision="32-true",
@@ -351,7 +318,12 @@ def test_two_processes_write_one_run_that_a_kill_does_not_change(tiny_cohorts, t
         ("training = ", "not a TOML file"),
         ('training = "a"', "validation missing"),
         ('training = "a"\nvalidation = "b"\nepoch = 3', "unknown key epoch"),
-        ('training = "a"\nvalidation = "b"\nepochs = 1.5', "wrong type"),
+        ('training = "a"\nvalidation = "b"\nepochs = 1.5', "epochs = 1.5, it needs a whole number"),
+        ('training = 3\nvalidation = "b"', "training = 3, it needs a text"),
+        ('training = "a"\nvalidation = "b"\nbegin_with = 3', "begin_with = 3, it needs a text"),
+        ('training = "a"\nvalidation = "b"\nseed = true', "seed = True, it needs a whole number"),
+        ('training = "a"\nvalidation = "b"\ndropout = "0.1"', r"it needs a number in \[0, 1\)"),
+        ('training = "a"\nvalidation = "b"\nfirst_round = "w.safetensors"', "unknown key first_round"),
         ('training = "a"\nvalidation = "b"\nwidths = [12, 24]', "multiples of 8"),
         ('training = "a"\nvalidation = "b"\ntarget = "image"', "map or correction"),
         ('training = "a"\nvalidation = "b"\nbatch = 0', "at least 1"),
@@ -362,17 +334,19 @@ def test_two_processes_write_one_run_that_a_kill_does_not_change(tiny_cohorts, t
         ('training = "a"\nvalidation = "b"\nlearning_rate = 0.0', "above 0"),
         ('training = "a"\nvalidation = "b"\nlearning_rate = nan', "above 0"),
         ('training = "a"\nvalidation = "b"\naverage_decay = 1.0', r"\[0, 1\)"),
-        ('training = "a"\nvalidation = "b"\nwarmup_steps = -1', "not be negative"),
-        ('training = "a"\nvalidation = "b"\ncheckpoint_minutes = -1.0', "not be negative"),
-        ('training = "a"\nvalidation = "b"\nprecision = "half"', "precision is one of"),
-        ('training = "a"\nvalidation = "b"\naccelerator = "tpu"', "accelerator is one of"),
+        ('training = "a"\nvalidation = "b"\nwarmup_steps = -1', "not negative"),
+        ('training = "a"\nvalidation = "b"\ncheckpoint_minutes = -1.0', "not negative"),
+        ('training = "a"\nvalidation = "b"\nprecision = "half"', "one of 32-true, bf16-mixed"),
+        ('training = "a"\nvalidation = "b"\naccelerator = "tpu"', "one of auto, cpu, gpu, cuda, mps"),
     ],
 )
 def test_configurations_that_cannot_be_are_refused(tmp_path, text, message):
     path = tmp_path / "c.toml"
     path.write_text(text)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as refused:
         TrainingSettings.read(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert "\n" not in str(refused.value)
 
 
 def test_cohorts_that_share_patients_are_refused(tiny_cohorts, settings, tmp_path):
@@ -383,25 +357,18 @@ def test_cohorts_that_share_patients_are_refused(tiny_cohorts, settings, tmp_pat
 def test_the_committed_configurations_are_whole():
     folder = training.Path(training.__file__).parent / "weights"
     found = {path.name: TrainingSettings.read(path).target for path in sorted(folder.glob("*.toml"))}
-    assert found == {
-        "correction.toml": "correction",
-        "map.toml": "map",
-        "map_first.toml": "map",
-        "map_large.toml": "map",
-        "map_large_second.toml": "map",
-        "map_second.toml": "map",
-    }
+    assert found == {"correction.toml": "correction", "map.toml": "map"}
 
 
 def test_training_takes_subnormal_numbers_for_0_and_gives_the_mode_back(settings, tmp_path, monkeypatch, subnormals):
     """Moments of the optimizer decay by a factor in every step where gradients vanish."""
     products = []
 
-    def stopped(*_):
+    def stopped(*_, **__):
         products.append(torch.full((9,), 1e-20) * 1e-20)
         raise InputError("far enough")
 
-    monkeypatch.setattr(training, "_fabric", stopped)
+    monkeypatch.setattr(training, "CohortDataset", stopped)
     with pytest.raises(InputError, match="far enough"):
         training.train(settings, tmp_path, tmp_path / "run")
     products.append(torch.full((9,), 1e-20) * 1e-20)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from spectac.recon.agreement import BlandAltman, bland_altman, z_score, z_scores
+from spectac.recon.agreement import BlandAltman, bland_altman, z_score
 from spectac.recon.errors import InputError
 
 
@@ -53,11 +53,6 @@ def test_z_score_by_hand():
     assert z_score(2.0, [1.0, 2.0, 3.0]) == 0.0
 
 
-def test_z_scores_go_by_name():
-    normals = {"putamen": [2.0, 3.0, 4.0], "caudate": [10.0, 30.0, 20.0], "not asked": [0.0, 0.0, 0.0]}
-    assert z_scores({"caudate": 5.0, "putamen": 5.0}, normals) == pytest.approx({"caudate": -1.5, "putamen": 2.0})
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -70,12 +65,6 @@ def test_z_scores_go_by_name():
         (lambda: z_score(1.0, [0.1, 0.1, 0.1]), "that differ, all 3 are 0.1"),
         (lambda: z_score(math.inf, [1.0, 2.0, 3.0]), "finite value, got inf"),
         (lambda: z_score(1.0, [1.0, 2.0, math.nan]), "normals holds 1 values"),
-        (
-            lambda: z_scores({"caudate": 1.0, "pons": 1.0, "thalamus": 1.0}, {"caudate": [1.0, 2.0, 3.0]}),
-            "missing for pons, thalamus; there are some for caudate",
-        ),
-        (lambda: z_scores({"pons": 1.0}, {}), "missing for pons; there are some for no region"),
-        (lambda: z_scores({"pons": 1.0}, {"pons": [1.0]}), "pons: a z-score needs at least 3"),
     ],
 )
 def test_what_has_no_answer_is_an_input_error(call, message):

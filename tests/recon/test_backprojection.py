@@ -67,15 +67,7 @@ def test_an_ellipse_off_the_centre_is_recovered_in_cps_per_ml(
 def test_windows_change_the_edges_and_not_the_mean(measured, make_acquisition, window):
     acquisition = make_acquisition(FULL, (ROWS, 64), 4.4)
     grid = geometry.default_grid(acquisition)
-    chosen = parse_filter(window)
-    image = fbp(
-        acquisition,
-        measured(acquisition, ELLIPSE),
-        grid,
-        window=chosen.window,
-        cutoff=chosen.cutoff,
-        order=chosen.order,
-    )
+    image = fbp(acquisition, measured(acquisition, ELLIPSE), grid, parse_filter(window))
     # The mean of the interior within 0.2 %: what rings cancels over an area many pixels wide.
     assert image[:, radius_in(grid) < 0.8].mean() == pytest.approx(1.0, abs=2e-3)
     assert image[0].sum() * 4.4**2 == pytest.approx(np.pi * 80.0 * 95.0, rel=2e-3)
@@ -93,14 +85,7 @@ def test_the_noise_of_a_voxel_is_the_predicted_one(make_acquisition, figure, win
     acquisition = make_acquisition(FULL + 0.7, (64, 64), 4.0)
     noise = np.random.default_rng(3).normal(size=acquisition.shape)
     chosen = parse_filter(window)
-    image = fbp(
-        acquisition,
-        noise,
-        geometry.default_grid(acquisition),
-        window=chosen.window,
-        cutoff=chosen.cutoff,
-        order=chosen.order,
-    )
+    image = fbp(acquisition, noise, geometry.default_grid(acquisition), chosen)
     f = (np.arange(5000) + 0.5) / 10000
     passed = 2.0 * np.mean((f * chosen.gain(2 * f)) ** 2 * (2 + np.cos(2 * np.pi * f)) / 3) * 0.5
     predicted = np.pi**2 / 120 / 0.064**2 * passed
@@ -362,4 +347,4 @@ def test_input_that_does_not_fit_is_refused(make_acquisition):
     with pytest.raises(InputError, match="1 values that are NaN"):
         fbp(acquisition, counts, grid)
     with pytest.raises(InputError, match="not one of ramp, hann, butterworth"):
-        fbp(acquisition, np.zeros(acquisition.shape), grid, window="hamming")
+        RampWindow("hamming")

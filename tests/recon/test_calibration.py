@@ -233,8 +233,8 @@ def test_the_right_one_is_not(make_acquisition):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"activity_mbq": 0.0}, "activity in MBq above 0"),
-        ({"volume_ml": math.nan}, "volume in mL above 0"),
+        ({"activity_mbq": 0.0}, "activity in MBq must be above 0"),
+        ({"volume_ml": math.nan}, "volume in mL must be above 0"),
         ({"volume_ml": 2.9}, "VOI holds 3 mL, the phantom 2.9 mL"),
         ({"assayed": START.replace(tzinfo=UTC)}, "the study's time has no time zone"),
         ({"assayed": START - timedelta(days=365)}, "1458 half-lives of Tc-99m apart: check the dates"),
@@ -256,7 +256,7 @@ def test_a_study_without_a_start_cannot_be_calibrated(make_acquisition):
     ("image", "voi", "kbq_per_ml", "message"),
     [
         (small_image("relative"), np.ones((2, 3, 4)), 50.0, "cps/mL, this one is in relative"),
-        (small_image(), np.ones((2, 3, 4)), 0.0, "above 0 kBq/mL, got 0"),
+        (small_image(), np.ones((2, 3, 4)), 0.0, "kBq/mL must be above 0 and finite, got 0"),
         (small_image(), np.zeros((2, 3, 4)), 50.0, "VOI is empty"),
         (replace(small_image(), values=np.zeros((2, 3, 4))), np.ones((2, 3, 4)), 50.0, "does not lie in the phantom"),
     ],
@@ -279,8 +279,8 @@ def test_round_trip_keeps_every_bit(tmp_path):
         ({"cps_per_kbq": "0.08"}, "'cps_per_kbq' must be a number, got '0.08'"),
         ({"cps_per_kbq": True}, "'cps_per_kbq' must be a number"),
         ({"cps_per_kbq": 10**400}, "'cps_per_kbq' must be a number"),
-        ({"cps_per_kbq": -1}, "needs cps per kBq above 0, got -1"),
-        ({"cps_per_kbq": math.nan}, "needs cps per kBq above 0, got nan"),
+        ({"cps_per_kbq": -1}, "cps per kBq must be above 0 and finite, got -1"),
+        ({"cps_per_kbq": math.nan}, "cps per kBq must be above 0 and finite, got nan"),
         ({"collimator": ""}, "needs the name of its collimator"),
         ({"nuclide": "Xx-1"}, "nuclide 'Xx-1' is not known"),
         ({"window": [1, 2]}, "'window' must be an object"),

@@ -8,8 +8,8 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from spectac.recon import CTMap, Grid, InputError, reconstruct
-from spectac.recon.ct import CTVolume, coarse_factors, mu_map
-from spectac.recon.ct_cut import covered_on, sides_of
+from spectac.recon.ct import CTVolume, coarse_factors, covered_on, mu_map
+from spectac.recon.ct_cut import sides_of
 from spectac.recon.io.dicom.ct import read_series
 from spectac.recon.io.dicom.ct_write import write_series
 from spectac.recon.tissues import water_per_cm

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectac.recon.kernels import cuda
+from spectac.recon.kernels import cuda_projector
 
-KERNELS = ("attenuation_factors", "forward", "spread", "gradient_columns", "gather", "finish", "improve")
+KERNELS = ("attenuation_factors", "forward", "spread", "gradient_columns", "gather", "finish", "em_update")
 
 
 def nvrtc():
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(LIBRARY is None, reason="no run-time compiler (p
 def compiled(options):
     """PTX of the source for these options; the compiler's log where it refuses."""
     program = ctypes.c_void_p()
-    text = cuda.source().encode()
+    text = cuda_projector.source().encode()
     assert LIBRARY.nvrtcCreateProgram(ctypes.byref(program), text, b"spect.cu", 0, None, None) == 0
     wanted = [option.encode() for option in options]
     failed = LIBRARY.nvrtcCompileProgram(program, len(wanted), (ctypes.c_char_p * len(wanted))(*wanted))
@@ -48,8 +48,8 @@ def compiled(options):
 @pytest.mark.parametrize(("dtype", "half"), [("float32", True), ("float32", False), ("float64", False)])
 def test_the_source_compiles_for_the_chips_that_clinics_have(architecture, dtype, half):
     """For A100, H100/H200 and B200; the sums of a block lie in registers, not in local memory."""
-    for tile in cuda.TILES:
-        options = cuda.definitions(np.dtype(dtype), half, tile)
+    for tile in cuda_projector.TILES:
+        options = cuda_projector.definitions(np.dtype(dtype), half, tile)
         ptx = compiled([f"-arch=compute_{architecture}", *options])
         for name in KERNELS:
             assert f".entry {name}(" in ptx

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from spectac.recon import geometry, system
+from spectac.recon.bsrem import RelativeDifferencePrior
 from spectac.recon.collimator import Collimator
-from spectac.recon.em import RelativeDifferencePrior, osem
+from spectac.recon.em import osem
 from spectac.recon.errors import DeviceError
-from spectac.recon.kernels import cuda
+from spectac.recon.kernels import cuda_projector
 from spectac.recon.kernels.cpu_projector import CpuProjector
 from spectac.recon.kernels.subnormal import FAINT, subnormals_are_zero
-from spectac.recon.kernels.tables import Tables
+from spectac.recon.kernels.view_tables import ViewTables
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Grid, MuMap
 
@@ -35,10 +36,10 @@ class HostEngine:
     shared_bytes = 1 << 18
 
     def __init__(self, folder, free_bytes=1 << 30):
-        self._folder, self._free_bytes = folder, free_bytes
+        self._folder, self.memory_bytes = folder, free_bytes
 
     def free_bytes(self):
-        return self._free_bytes
+        return self.memory_bytes
 
     def get(self, array):
         return array
@@ -49,7 +50,7 @@ class HostEngine:
         name = self._folder / ("_".join(o.removeprefix("-D") for o in options).replace("=", "") + ".so")
         if not name.exists():
             source = self._folder / "spect.cpp"
-            source.write_text(cuda.source())
+            source.write_text(cuda_projector.source())
             command = [COMPILER, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *options]
             subprocess.run([*command, str(source), "-o", str(name)], check=True)
         return ctypes.CDLL(str(name))
@@ -79,10 +80,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(cuda, "LANES", LANES)
-    monkeypatch.setattr(cuda, "ROWS", ROWS)
-    monkeypatch.setattr(cuda, "TILES", (TILE,))
-    monkeypatch.setattr(cuda, "FEWEST_PLANES", 2)
+    monkeypatch.setattr(cuda_projector, "LANES", LANES)
+    monkeypatch.setattr(cuda_projector, "ROWS", ROWS)
+    monkeypatch.setattr(cuda_projector, "TILES", (TILE,))
+    monkeypatch.setattr(cuda_projector, "FEWEST_PLANES", 2)
 
 
 # shape (z, y, x), columns u, offset of the grid's centre from the axis in mm (x, y), u_offset in mm
@@ -117,10 +118,10 @@ def both(make_acquisition, small_tiles, folder):
         sigma = (
             Collimator.from_line(2.5, 0.06).sigma_mm(frames.distance_mm, 140.5) if blurred else 0 * frames.distance_mm
         )
-        tables = Tables.of(acquisition, grid, inside, frames, sigma, np.array([1.0, 2.0, 0.5, 3.0, 1.5]))
+        tables = ViewTables.of(acquisition, grid, inside, frames, sigma, np.array([1.0, 2.0, 0.5, 3.0, 1.5]))
         engine = HostEngine(folder, free_bytes)
         host = CpuProjector(tables, np.dtype(dtype), None)
-        device = cuda.CudaProjector(tables, np.dtype(dtype), limit, half_factors=half, engine=engine)
+        device = cuda_projector.CudaProjector(tables, np.dtype(dtype), limit, half_factors=half, engine=engine)
         if attenuated:
             mu = np.random.default_rng(11).uniform(0.0, 0.5, (ny, nx, nz))
             host, device = host.with_mu(mu), device.with_mu(mu)
@@ -130,7 +131,7 @@ def both(make_acquisition, small_tiles, folder):
 
 
 def arrays(projector, seed, dtype, views):
-    tables = projector._tables
+    tables = projector.tables
     nz, ny, nx = tables.shape
     rng = np.random.default_rng(seed)
     image = rng.standard_normal((ny, nx, nz)).astype(dtype)
@@ -159,7 +160,7 @@ def test_the_cuda_source_computes_what_the_cpu_does(both, case, blurred, attenua
         measured, scatter = np.abs(counts), np.full_like(counts, 0.1)
         measured[0, 0] = 7.0
         for extra in (None, scatter):
-            found, wanted = (one.explain(np.abs(image), measured, extra, views) for one in (device, host))
+            found, wanted = (one.em_backprojection(np.abs(image), measured, extra, views) for one in (device, host))
             close(found[0], wanted[0], 10 * limit)
             assert float(found[1]) == pytest.approx(float(wanted[1]), rel=1e-6)
 
@@ -170,11 +171,11 @@ def test_batches_and_factors_made_again_give_the_same(batches, kept, both):
     """Little memory: fewer views at once, factors of a batch at a time, other planes in a block's sum."""
     case, views = "even, several tiles", np.array([4, 2, 0, 1])
     whole = both(case, "float64", True, True)[1]
-    few = both(case, "float64", True, True, limit=None if kept else 0)[1]
-    one_view = int(whole._tables.points.max()) * whole._tables.shape[0] * 8 * (1 if kept else 2)
-    few._engine._free_bytes = 4 * (one_view * 4 // batches + 8)
-    few._plan()
-    assert len(few._batches(views)) == batches
+    few = both(case, "float64", True, True, limit=2**30 if kept else 0)[1]
+    one_view = int(whole.tables.points.max()) * whole.tables.shape[0] * 8 * (1 if kept else 2)
+    few.engine.memory_bytes = 4 * (one_view * 4 // batches + 8)
+    few = few.with_mu(few.mu)
+    assert len(few.batches(views)) == batches
     assert (few.factors is not None) == kept
     image, counts = arrays(whole, 6, "float64", views)
     close(few.forward(image, views), whole.forward(image, views), 1e-14)
@@ -191,18 +192,18 @@ def test_blurs_of_any_width_and_another_along_each_axis(pitch_mm, make_acquisiti
     grid = Grid.upright((13, 15, 15), (pitch_z, pitch_u, pitch_u), (-7 * pitch_u, -7 * pitch_u, -6 * pitch_z))
     frames = geometry.camera_frames(acquisition, grid)
     sigma = np.linspace(0.0, 6.8, frames.depths) * np.ones((2, 1))
-    tables = Tables.of(acquisition, grid, np.ones((15, 15), bool), frames, sigma, np.array([1.0, 2.0]))
+    tables = ViewTables.of(acquisition, grid, np.ones((15, 15), bool), frames, sigma, np.array([1.0, 2.0]))
     widest = tables.half_z if pitch_z < pitch_u else tables.half_u
     assert set(widest.ravel().tolist()) >= set(range(13))
     host = CpuProjector(tables, np.dtype("float64"), None)
-    device = cuda.CudaProjector(tables, np.dtype("float64"), None, engine=HostEngine(folder))
+    device = cuda_projector.CudaProjector(tables, np.dtype("float64"), None, engine=HostEngine(folder))
     views = np.arange(2)
     image, counts = arrays(host, 12, "float64", views)
     projected, returned = host.forward(image, views), host.adjoint(counts, views)
     close(device.forward(image, views), projected, 1e-14)
     close(device.adjoint(counts, views), returned, 1e-14)
     # And plane by plane: the projection without blur, then numpy's convolutions.
-    plain = Tables.of(acquisition, grid, tables.inside, frames, 0 * sigma, np.array([1.0, 2.0]))
+    plain = ViewTables.of(acquisition, grid, tables.inside, frames, 0 * sigma, np.array([1.0, 2.0]))
     wanted = np.zeros_like(projected)
     for d in range(frames.depths):
         only = replace(
@@ -231,9 +232,9 @@ def test_what_lies_outside_counts_as_nothing(both, case):
 
     host, device = both(case, "float64", True, True, orbit=ragged)
     full = both(case, "float64", True, True)[0]
-    inside = host._tables.inside[:, :, None]
+    inside = host.tables.inside[:, :, None]
     assert 0 < inside.sum() < inside.size - 3
-    full = full.with_mu(full._mu * inside)
+    full = full.with_mu(full.mu * inside)
     views = np.arange(5)
     image, counts = arrays(host, 9, "float64", views)
     for one in (host, device):
@@ -246,14 +247,14 @@ def test_an_update_multiplies_where_the_inverse_is_positive(both):
     """And ends what lies below FAINT of the largest, here 0.8 FAINT at most, beside a largest above 1.9."""
     host, device = both("mixed, off centre", "float32", False, False)
     rng = np.random.default_rng(10)
-    image, explained, inverse = (rng.uniform(0.5, 2, (6, 5, 9)).astype(np.float32) for _ in range(3))
+    image, backprojected, inverse = (rng.uniform(0.5, 2, (6, 5, 9)).astype(np.float32) for _ in range(3))
     inverse[rng.uniform(size=inverse.shape) < 0.3] = 0
     faint = rng.uniform(size=image.shape) < 0.3
     image[faint] *= np.float32(0.4 * FAINT)
-    wanted = np.where(faint, 0, np.where(inverse > 0, image * explained * inverse, image))
+    wanted = np.where(faint, 0, np.where(inverse > 0, image * backprojected * inverse, image))
     for one in (host, device):
         found = image.copy()
-        one.improve(found, explained, inverse)
+        one.em_update(found, backprojected, inverse)
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
@@ -272,7 +273,7 @@ def test_factors_in_half_precision_are_off_by_a_rounding(both):
 def test_factors_hold_no_subnormal_number(half, both):
     """Below the smallest normal number of their type they are 0, in half precision below 6e-5, both ways alike."""
     device = both("even, several tiles", "float32", True, True, half=half)[1]
-    device = device.with_mu(np.full(device._image_shape, 20.0 if half else 100.0))
+    device = device.with_mu(np.full((*device.tables.shape[1:], device.tables.shape[0]), 20.0 if half else 100.0))
     kind = np.float16 if half else np.float32
     factors = device.factors.view(kind)
     assert (factors == 0).any()
@@ -297,7 +298,7 @@ def as_if_on_a_gpu(monkeypatch, small_tiles, folder):
     def projector(device, tables, dtype, limit, half):
         if device == "cpu":
             return CpuProjector(tables, dtype, limit)
-        return cuda.CudaProjector(tables, dtype, limit, half_factors=half, engine=HostEngine(folder))
+        return cuda_projector.CudaProjector(tables, dtype, limit, half_factors=half, engine=HostEngine(folder))
 
     monkeypatch.setattr(system, "projector", projector)
     monkeypatch.setattr(system, "select_device", lambda name: name)

@@ -6,12 +6,13 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from spectac.recon import device, pipeline
+from spectac.recon import NoAttenuation, device, pipeline
 from spectac.recon.device import no_gpu
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.pipeline import reconstruct
+from spectac.recon.scatter import projections
 from spectac.recon.system import SystemModel
-from spectac.recon.types import EnergyWindow, Study
+from spectac.recon.types import EnergyWindow, Result, Study
 
 
 @pytest.fixture
@@ -105,6 +106,22 @@ def test_auto_falls_back_to_the_cpu_and_says_so(study, failing_gpu):
     ]
     with pytest.raises(DeviceError, match="memory does not suffice"):
         reconstruct(study, device="cuda", **settings)
+
+
+def test_the_fallback_is_noted_for_every_model_that_uses_its_image(study, failing_gpu):
+    """The image without a map is computed once, on the CPU; a model that does not ask for it has no note."""
+    solver = pipeline.StudySolver(study, projections(study), pipeline.Settings("osem", 1, 2, resolution=False))
+
+    class Backprojected:
+        name = "backprojected"
+
+        def correct(self, solver):
+            return Result(solver.fbp(solver.projections.counts))
+
+    models = (NoAttenuation(), NoAttenuation(), Backprojected())
+    noted = [sum("on the CPU" in note for note in solver.corrected(model).notes) for model in models]
+    assert noted == [1, 1, 0]
+    assert failing_gpu == ["cuda", "cpu"]
 
 
 def test_a_device_that_is_not_there_is_refused_whatever_the_algorithm(study, gpu):

@@ -259,7 +259,7 @@ def test_factors_in_half_precision_change_the_image_by_less_than_a_thousandth(fi
     """What a GPU keeps: factors rounded to 11 bits, each off by 2^-11 at most and by chance, up to 0.2 at depth."""
     system, counts, head = head_in_air()
     image = osem(system, counts, iterations=10, subsets=10)
-    factors = system._projector.factors
+    factors = system.projector.factors
     for view, own in enumerate(factors):
         factors[view] = own.astype(np.float16).astype(np.float32)
     rounded = osem(system, counts, iterations=10, subsets=10)

@@ -166,8 +166,8 @@ def test_bad_post_filter_text_is_an_input_error_on_one_line(text):
     ("values", "voxel_mm", "message"),
     [
         (np.zeros((4, 4)), (1, 1, 1), "image .z, y, x., got shape"),
-        (np.zeros((2, 4, 4)), (1, 1), "three voxel sizes"),
-        (np.zeros((2, 4, 4)), (1, 1, 0), "three voxel sizes"),
+        (np.zeros((2, 4, 4)), (1, 1), "voxel_mm of a filter needs 3 numbers above 0"),
+        (np.zeros((2, 4, 4)), (1, 1, 0), "voxel_mm of a filter needs 3 numbers above 0"),
     ],
 )
 def test_arrays_that_are_no_image_are_refused(values, voxel_mm, message):

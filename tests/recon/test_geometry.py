@@ -34,6 +34,25 @@ def camera(make_acquisition):
     return make
 
 
+def test_differences_of_angles_are_the_short_way_round():
+    np.testing.assert_allclose(geometry.signed_deg([-340.0, 340.0, 180.0]), [20.0, -20.0, -180.0])
+    assert geometry.signed_deg(725.0) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("angles_deg", "period_deg", "gaps_deg"),
+    [
+        ([270.0, 0.0, 90.0], 360.0, [90.0, 180.0, 90.0]),
+        ([-90.0, 450.0], 360.0, [180.0, 180.0]),
+        ([0.0, 45.0, 180.0, 225.0], 180.0, [0.0, 45.0, 0.0, 135.0]),
+    ],
+)
+def test_gaps_between_angles_sum_to_the_period(angles_deg, period_deg, gaps_deg):
+    gaps = geometry.gaps_deg(angles_deg, period_deg)
+    np.testing.assert_allclose(gaps, gaps_deg)
+    assert gaps.sum() == period_deg
+
+
 @pytest.mark.parametrize(
     ("y", "x", "columns"),
     [

@@ -25,7 +25,7 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import numpy as np
     from spectac.recon import geometry
-    from spectac.recon.kernels import cpu
+    from spectac.recon.kernels import cpu_loops
     from spectac.recon.system import SystemModel
     from spectac.recon.types import Acquisition
     acquisition = Acquisition([0.0, 30.0], [50.0, 50.0], (3, 5), (4.0, 4.0), [1.0, 1.0], "Tc-99m", None,
@@ -33,11 +33,11 @@ with warnings.catch_warnings(record=True) as caught:
     system = SystemModel(acquisition, geometry.default_grid(acquisition), resolution=False)
     projected = system.forward(np.ones(system.image_shape))
 print(json.dumps({
-    "file": cpu.__file__,
+    "file": cpu_loops.__file__,
     "warnings": [str(warning.message) for warning in caught if "cache" in str(warning.message)],
     "central_column": float(projected[0, 1, 2]),
-    "hits": sum(cpu.forward_view.stats.cache_hits.values()),
-    "misses": sum(cpu.forward_view.stats.cache_misses.values()),
+    "hits": sum(cpu_loops.forward_view.stats.cache_hits.values()),
+    "misses": sum(cpu_loops.forward_view.stats.cache_misses.values()),
 }))
 """
 
@@ -99,7 +99,7 @@ def test_second_process_takes_the_compiled_code_from_the_named_folder(package, t
     first = _run(package, NUMBA_CACHE_DIR=str(cache), **NOWHERE)
     assert first["warnings"] == []
     assert first["misses"] >= 1
-    assert list(cache.rglob("cpu.forward_view*.nbc"))
+    assert list(cache.rglob("cpu_loops.forward_view*.nbc"))
     second = _run(package, NUMBA_CACHE_DIR=str(cache), **NOWHERE)
     assert (second["hits"], second["misses"]) == (1, 0)
 
@@ -115,7 +115,7 @@ def test_cache_in_the_package_else_in_the_home_folder(place, package, tmp_path):
     said = _run(package, **environment)
     assert said["warnings"] == []
     kept = package if place == "package" else home
-    assert list(kept.rglob("cpu.forward_view*.nbc"))
+    assert list(kept.rglob("cpu_loops.forward_view*.nbc"))
     assert not list((home if place == "package" else package).rglob("*.nbc"))
 
 
@@ -130,7 +130,12 @@ def test_other_failures_of_the_compiler_are_not_hidden(monkeypatch):
 
 def test_kernels_release_the_interpreter_lock():
     """Views run in threads; with the lock held they would run one after the other."""
-    from spectac.recon.kernels import cpu
+    from spectac.recon.kernels import cpu_loops
 
-    for kernel in (cpu.forward_view, cpu.adjoint_view, cpu.gradient_mu_view, cpu.attenuation_paths):
+    for kernel in (
+        cpu_loops.forward_view,
+        cpu_loops.adjoint_view,
+        cpu_loops.gradient_mu_view,
+        cpu_loops.attenuation_paths,
+    ):
         assert kernel.targetoptions["nogil"]

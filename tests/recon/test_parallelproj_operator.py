@@ -148,7 +148,7 @@ def test_arrays_that_would_lose_something_are_refused(parallelproj, make_system)
 def test_without_parallelproj_the_error_says_where_to_get_it(make_system, monkeypatch):
     monkeypatch.setitem(sys.modules, "parallelproj", None)
     monkeypatch.setitem(sys.modules, "parallelproj.operators", None)
-    parallelproj_operator._operator_class.cache_clear()
+    parallelproj_operator.operator_class.cache_clear()
     with pytest.raises(ImportError, match=r"conda install -c conda-forge 'parallelproj>=2\.0'"):
         as_linear_operator(make_system("float32"))
 

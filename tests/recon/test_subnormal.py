@@ -12,11 +12,12 @@ from llvmlite import binding, ir
 
 from spectac.recon import filters, geometry
 from spectac.recon.backprojection import fbp
+from spectac.recon.bsrem import RelativeDifferencePrior
 from spectac.recon.collimator import Collimator
-from spectac.recon.em import RelativeDifferencePrior, osem
+from spectac.recon.em import osem
 from spectac.recon.kernels import cpu_projector
 from spectac.recon.kernels.subnormal import FAINT, exchanged, flushing_threads, subnormals_are_zero
-from spectac.recon.pipeline import preview_image
+from spectac.recon.preview import preview_image
 from spectac.recon.resample import resample
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Grid, MuMap
@@ -165,7 +166,7 @@ def test_projections_of_a_faint_background_hold_none(camera, background, dtype, 
         for result in (model.adjoint(projections), model.adjoint(np.full_like(projections, background))):
             assert subnormals(result) == 0
         assert subnormals(model.gradient_mu(image, projections)) == 0
-        explained, _ = model.explain(image, projections, np.full_like(projections, background))
+        explained, _ = model.em_backprojection(image, projections, np.full_like(projections, background))
         assert subnormals(explained) == 0
 
 
@@ -190,7 +191,7 @@ def test_tables_hold_none_and_long_paths_let_nothing_through(camera, dtype, per_
     """Through lead the factors pass every size down to exp(-path) = 0 within the object."""
     acquisition, grid, cylinder, _ = camera
     model = SystemModel(acquisition, grid, dtype=dtype).with_mu(np.full_like(cylinder, per_cm, dtype))
-    tables, factors = model._projector._tables, np.concatenate(model._projector.factors)
+    tables, factors = model.projector.tables, np.concatenate(model.projector.factors)
     assert subnormals(factors) == 0
     assert (factors == 0).any()
     assert factors[factors > 0].min() < 1e6 * np.finfo(dtype).tiny

@@ -32,7 +32,7 @@ def turned(pitch_deg, yaw_deg, shift_mm, scale):
 
 def patient(motion, levels, seed=None):
     """Image of the template's head after a motion, 9 mm FWHM, 4 mm voxels, and its label volume as shares."""
-    labels, grid, names = voi._template()
+    labels, grid, names = voi.template()
     affine = motion @ grid.affine_lps
     lengths = tuple(float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
     moved = Grid(grid.shape, lengths, affine)
@@ -43,11 +43,11 @@ def patient(motion, levels, seed=None):
     values = gaussian(resample(table[labels], moved, image_grid), image_grid.voxel_mm, 9.0)
     if seed is not None:
         values = np.maximum(values * (1 + 0.1 * np.random.default_rng(seed).standard_normal(values.shape)), 0)
-    true, _ = voi._on_grid(voi.grouped(labels, names), moved, image_grid)
+    true, _ = voi.on_grid(voi.grouped(labels, names), moved, image_grid)
     return Image(values.astype(np.float32), image_grid, "relative"), true
 
 
-DAT = voi._LEVELS["dat"]
+DAT = voi.LEVELS["dat"]
 ONE_SIDED = DAT | {"right putamen": 1.2, "right caudate": 2.0}
 
 
@@ -75,7 +75,7 @@ def test_the_template_finds_itself_after_any_motion(motion, levels, figure):
 
 
 def test_the_tracer_is_told_apart_by_what_shines():
-    image, _ = patient(turned(3, 2, (4, 2, 6), (1, 1, 1)), voi._LEVELS["perfusion"], seed=1)
+    image, _ = patient(turned(3, 2, (4, 2, 6), (1, 1, 1)), voi.LEVELS["perfusion"], seed=1)
     assert voi.place(image).tracer == "perfusion"
 
 
@@ -110,8 +110,8 @@ def test_labels_beside_the_image_are_refused():
 
 
 def test_the_southampton_boxes_hold_their_striatum_and_nothing_of_the_other():
-    labels, grid, names = voi._template()
-    masks, cut = voi._on_grid(voi.grouped(labels, names), grid, grid)
+    labels, grid, names = voi.template()
+    masks, cut = voi.on_grid(voi.grouped(labels, names), grid, grid)
     assert cut == ()
     right, left = masks["right striatum box"], masks["left striatum box"]
     assert (right * left).max() == 0
@@ -134,7 +134,7 @@ def test_a_share_computed_around_the_mask_is_that_of_the_whole_grid():
     target = Grid.upright((14, 16, 18), (3.3, 3.3, 3.3), (-20.0, -15.0, -5.0))
     whole = np.clip(resample(mask.astype(np.float32), source, target), 0, 1)
     assert 0 < whole.sum() * target.voxel_ml < 0.9 * mask.sum() * source.voxel_ml
-    np.testing.assert_array_equal(voi._share(mask, source, target), whole)
+    np.testing.assert_array_equal(voi.share_on_grid(mask, source, target), whole)
 
 
 def test_the_southampton_ratio_does_not_depend_on_the_blur(figure):
@@ -142,7 +142,7 @@ def test_the_southampton_ratio_does_not_depend_on_the_blur(figure):
 
     At 12 mm the ratio of this template, 2.3, has grown by 0.3: what is beside the deep brain begins to show.
     """
-    labels, grid, names = voi._template()
+    labels, grid, names = voi.template()
     table = np.array([DAT.get(names.get(label, ""), 0.0) for label in range(max(names) + 1)], np.float32)
     z = grid.centres_mm()[0]
     coarse = Grid.upright((60, 64, 64), (4.4, 4.4, 4.4), (-140.0, -140.0, z[-1] - 250.0))

@@ -8,7 +8,7 @@ import pytest
 
 from spectac.recon.errors import InputError
 from spectac.recon.io import hdf5, open_study
-from spectac.recon.io.dicom.nm_write import write_study
+from spectac.recon.io.dicom.nm_write_projections import write_study
 from spectac.recon.system import view_weights_s
 from spectac.recon.types import Grid
 from spectac.simulate.acquire import Patient, expected_counts

@@ -2,54 +2,47 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from spectac.recon.ct import CTVolume, check_kvp
-from spectac.recon.errors import InputError
-from spectac.recon.io.dicom.ct_slice import Slice, shown
+from spectac.recon.errors import FileError, InputError
+from spectac.recon.io.dicom.ct_slice import Slice
 from spectac.recon.io.dicom.ct_stack import stack
 from spectac.recon.io.dicom.ct_write import write_series
-from spectac.recon.io.dicom.file import Item, looks_like_dicom, name_of, open_dicom
+from spectac.recon.io.dicom.elements import Item, Notes, is_dicomdir, looks_like_dicom, name_of, open_dicom, shown
+from spectac.recon.io.dicom.patient_elements import PERSON, STUDY
 from spectac.recon.io.packed import refuse_packed
 
 __all__ = ["read_series", "write_series"]
 
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-_SAYS_CT = re.compile(rb"(?:\x02\0\x02\0|\x08\0\x16\0)(?:UI..|....)" + re.escape(CT_IMAGE).encode() + rb"[^.\d]", re.S)
+_SAYS_CT = re.compile(
+    rb"(?:\x02\0\x02\0|\x08\0\x16\0)(?:UI..|....)" + re.escape(CTImageStorage).encode() + rb"[^.\d]", re.S
+)
 """The bytes of MediaStorageSOPClassUID or SOPClassUID of a CT slice, little endian."""
-DIRECTORY = "1.2.840.10008.1.3.10"
-"""A DICOMDIR: the list of the files beside and below it."""
-ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz")
-MULTI_FRAME = {
-    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT",
-    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT",
+
+_ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz")
+_MULTI_FRAME: dict[str, str] = {
+    EnhancedCTImageStorage: "Enhanced CT",
+    LegacyConvertedEnhancedCTImageStorage: "Legacy Converted Enhanced CT",
 }
 _DIGITS = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?", re.I)
-FEWEST_SLICES = 3
+
+_FEWEST_SLICES = 3
 """A series is chosen by itself only with at least this many axial slices."""
-AXIAL = 0.7
+
+_AXIAL = 0.7
 """Slices whose normal lies within 45 deg of the patient's axis are axial; gantries tilt by 30 deg at most."""
 
-PATIENT = (
-    "PatientName",
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "PatientPosition",
-    "StudyInstanceUID",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "SeriesInstanceUID",
-)
+_PATIENT = (*PERSON, "PatientPosition", *STUDY, "SeriesInstanceUID")
 """What CTVolume.patient carries."""
-PERSON = ("PatientID", "PatientBirthDate")
+
+_SAME_PERSON = ("PatientID", "PatientBirthDate")
 """Slices of one series that differ in these are of different people; names and sexes are spelled in many ways."""
 
 
@@ -73,7 +66,7 @@ class _Series:
     @property
     def axial(self) -> bool:
         axes = self.headers[0].numbers("ImageOrientationPatient")
-        return len(axes) == 6 and abs(float(np.cross(axes[:3], axes[3:])[2])) >= AXIAL
+        return len(axes) == 6 and abs(float(np.cross(axes[:3], axes[3:])[2])) >= _AXIAL
 
 
 def read_series(
@@ -84,44 +77,54 @@ def read_series(
 ) -> CTVolume:
     """CT volume of a folder (with what lies below it) or of a list of files, in any order and under any name.
 
-    A DICOMDIR stands for its folder. `series` picks one by SeriesNumber or SeriesInstanceUID; without it the only axial
-    CT of at least 3 slices is taken. `tube_voltage_kv` replaces the files' KVP.
-    Localizers and what is not CT are left aside. Slices are ordered by their positions; tilt, uneven steps and
-    repeated slices are put right (see dicom_ct_stack.stack) and the volume's history says so. Values below -1000 HU
-    and padding become -1000; `covered` tells where no slice holds data. The axes are those nearest to z superior, y
-    posterior, x left; a tilted series has a tilted grid.
-    Raises InputError with file, tag and keyword where the series is damaged, cannot be placed or is of several people,
-    and with the list of series where none or several fit.
+    A DICOMDIR stands for its folder. Localizers and what is not CT are left aside. Slices are ordered by their
+    positions; tilt, uneven steps and repeated slices are put right (see ct_stack.stack) and the volume's history says
+    so. Values below -1000 HU and padding become -1000; `covered` tells where no slice holds data. The axes are those
+    nearest to z superior, y posterior, x left; a tilted series has a tilted grid.
+
+    Parameters
+    ----------
+    path : path-like or iterable of path-like
+        A folder, a DICOMDIR, or the files.
+    series : str or int
+        SeriesNumber or SeriesInstanceUID; by default the only axial CT of at least 3 slices is taken.
+    tube_voltage_kv : float
+        Replaces the files' KVP.
+
+    Raises
+    ------
+    InputError
+        With file, tag and keyword where the series is damaged, cannot be placed or is of several people; with the list
+        of series where none or several fit.
     """
-    found, label = _series(path)
-    chosen = _chosen(found, series, label)
+    all_series, label = _all_series(path)
+    chosen = _chosen(all_series, series, label)
     _check_person(chosen.headers)
     slices = [Slice.from_header(header) for header in chosen.headers]
     voltages = sorted({one.kvp for one in slices if one.kvp is not None})
     kvp = voltages[0] if voltages else None
-    frames = [one.frame_of_reference_uid for one in slices if one.frame_of_reference_uid is not None]
+    frame = next((one.frame_of_reference_uid for one in slices if one.frame_of_reference_uid is not None), None)
+    notes = Notes([f"CT series {chosen.described}"])
     if tube_voltage_kv is not None:
         check_kvp(tube_voltage_kv, "--tube-voltage-kv")
-        # Slices that say different voltages are all of the given one.
-        slices = [replace(one, kvp=tube_voltage_kv) for one in slices]
-    volume = stack(slices)
-    history = [f"CT series {chosen.described}"]
-    if tube_voltage_kv is not None:
         said = f"{' and '.join(f'{one:g}' for one in voltages)} kV" if voltages else "nothing"
-        history.append(f"tube voltage {tube_voltage_kv:g} kV as given; the files say {said} (KVP)")
+        notes.history.append(f"tube voltage {tube_voltage_kv:g} kV as given; the files say {said} (KVP)")
         kvp = tube_voltage_kv
+        # Slices that say different voltages are all of the given one.
+        slices = [replace(one, kvp=kvp) for one in slices]
     if chosen.scouts:
-        history.append(f"{chosen.scouts} localizers left out")
+        notes.history.append(f"{chosen.scouts} localizers left out")
+    volume = stack(slices, notes)
     first = chosen.headers[0]
     return CTVolume(
         volume.hu,
         volume.grid,
         kvp,
-        frames[0] if frames else None,
+        frame,
         covered=volume.covered,
-        patient={keyword: value for keyword in PATIENT if (value := _text(first, keyword)) is not None},
-        history=(*history, *volume.history),
-        warnings=(*_warnings(chosen.headers), *volume.warnings),
+        patient={keyword: value for keyword in _PATIENT if (value := _text(first, keyword)) is not None},
+        history=tuple(notes.history),
+        warnings=(*_warnings(chosen.headers), *notes.warnings),
     )
 
 
@@ -135,52 +138,55 @@ def _text(item: Item, keyword: str) -> str | None:
 
 def _warnings(headers: Sequence[Item]) -> list[str]:
     """Warnings of all slices, one of those that differ in numbers alone: with the slices' number where they differ."""
-    said: dict[str, dict[Path, str]] = {}
+    alike: dict[str, dict[Path, str]] = {}
     for header in headers:
-        for line in header.warnings:
+        for line in header.notes.warnings:
             text = line.removeprefix(f"{header.path.name}: ")
-            said.setdefault(_DIGITS.sub("0", text), {}).setdefault(header.path, line)
+            alike.setdefault(_DIGITS.sub("0", text), {}).setdefault(header.path, line)
     merged = []
-    for of_slices in said.values():
+    for of_slices in alike.values():
         (path, first), *_ = of_slices.items()
-        alike = len(set(of_slices.values())) == 1
-        merged.append(first if alike else f"{first.removeprefix(f'{path.name}: ')} ({len(of_slices)} slices)")
+        same = len(set(of_slices.values())) == 1
+        merged.append(first if same else f"{first.removeprefix(f'{path.name}: ')} ({len(of_slices)} slices)")
     return merged
 
 
 def _check_person(headers: Sequence[Item]) -> None:
     """InputError where slices of one series are of different people; what a slice leaves out is no difference."""
-    for keyword in PERSON:
+    for keyword in _SAME_PERSON:
         first: dict[str, Item] = {}
         for header in headers:
             first.setdefault("".join((_text(header, keyword) or "").casefold().split()), header)
         first.pop("", None)
         if len(first) > 1:
             one, other, *_ = first.values()
-            raise InputError(
-                f"{other.path}: {name_of(keyword)} is not that of {one.path.name} in the same series: slices of "
-                f"{len(first)} people cannot be one CT; give the files of one of them only"
+            raise FileError(
+                other.path,
+                f"{name_of(keyword)} is not that of {one.path.name} in the same series: slices of {len(first)} people "
+                "cannot be one CT; give the files of one of them only",
             )
 
 
-def _series(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[list[_Series], str]:
+def _files(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[list[Path], bool, str]:
+    """The files, True where the user lists them by name, and a name of the place for messages."""
+    if not isinstance(path, (str, os.PathLike)):
+        files = [Path(one) for one in path]
+        return files, True, str(files[0].parent) if files else "the list of files"
+    place = Path(path)
+    if not place.exists():
+        raise FileError(place, "no such file or folder")
+    if place.is_file() and not is_dicomdir(place):
+        refuse_packed(place)
+        return [place], True, str(place)
+    folder = place.parent if place.is_file() else place
+    return sorted(file for file in folder.rglob("*") if file.is_file()), False, str(folder)
+
+
+def _all_series(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[list[_Series], str]:
     """All CT series among the files, and a name of the place for messages."""
-    if isinstance(path, (str, os.PathLike)):
-        place = Path(path)
-        if not place.exists():
-            raise InputError(f"{place}: no such file or folder")
-        if place.is_file() and _is_directory(place):
-            place = place.parent
-        listed = place.is_file()
-        if listed:
-            refuse_packed(place)
-        files = [place] if listed else sorted(file for file in place.rglob("*") if file.is_file())
-        label = str(place)
-    else:
-        files, listed = [Path(one) for one in path], True
-        label = str(files[0].parent) if files else "the list of files"
+    files, listed, label = _files(path)
     groups: dict[str, list[Item]] = {}
-    scouts: dict[str, int] = {}
+    scouts: Counter[str] = Counter()
     foreign: list[InputError] = []
     for file in files:
         try:
@@ -194,46 +200,36 @@ def _series(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
             continue
         uid = header.text("SeriesInstanceUID") or ""
         if "LOCALIZER" in [value.upper() for value in header.texts("ImageType")]:
-            scouts[uid] = scouts.get(uid, 0) + 1
+            scouts[uid] += 1
         else:
             groups.setdefault(uid, []).append(header)
     if not groups and foreign:
         raise foreign[0]
     if not groups:
-        aside = f", {sum(scouts.values())} localizers left aside" if scouts else ""
-        packed = [file.name for file in files if file.name.lower().endswith(ARCHIVES)]
+        aside = f", {scouts.total()} localizers left aside" if scouts else ""
+        packed = [file.name for file in files if file.name.lower().endswith(_ARCHIVES)]
         if packed:
             aside += f"; {packed[0]} is packed: unpack it and give the folder of its slices"
-        raise InputError(f"{label}: no CT slice (DICOM CT Image Storage) among {len(files)} files{aside}")
+        raise FileError(label, f"no CT slice (DICOM CT Image Storage) among {len(files)} files{aside}")
     _join_nameless(groups)
     if foreign:
         # A series has no warnings of its own: its first slice carries them.
         for group in groups.values():
-            group[0].warnings.append(f"CT: {len(foreign)} files of the folder were left aside: {foreign[0]}")
-    return [_Series(uid, tuple(group), scouts.get(uid, 0)) for uid, group in groups.items()], label
+            group[0].notes.warn(f"CT: {len(foreign)} files of the folder were left aside: {foreign[0]}")
+    return [_Series(uid, tuple(group), scouts[uid]) for uid, group in groups.items()], label
 
 
 def _join_nameless(groups: dict[str, list[Item]]) -> None:
     """Put slices without SeriesInstanceUID into the only series there is, or take them for one."""
     if "" not in groups or len(groups) > 2:
         return
-    nameless = groups[""]
-    note = f"CT: {name_of('SeriesInstanceUID')} is missing: taken for slices of one series"
+    nameless = groups.pop("")
     for header in nameless:
-        header.warnings.append(note)
-    if len(groups) == 2:
-        del groups[""]
+        header.notes.warn(f"CT: {name_of('SeriesInstanceUID')} is missing: taken for slices of one series")
+    if groups:
         next(iter(groups.values())).extend(nameless)
-
-
-def _is_directory(file: Path) -> bool:
-    """Tell whether a file is a DICOMDIR."""
-    with file.open("rb") as stream:
-        if not looks_like_dicom(stream.read(4096)):
-            return False
-    header = open_dicom(file, pixels=False)
-    with header.reading("(0002,0002) MediaStorageSOPClassUID"):
-        return str(getattr(header.data, "file_meta", {}).get("MediaStorageSOPClassUID", "")) == DIRECTORY
+    else:
+        groups[""] = nameless
 
 
 def _says_ct(file: Path) -> bool:
@@ -253,42 +249,49 @@ def _header(file: Path, listed: bool) -> Item | None:
     if kind is None:
         # A DICOMDIR names its class in the meta information only.
         with header.reading("(0002,0002) MediaStorageSOPClassUID"):
-            kind = str(getattr(header.data, "file_meta", {}).get("MediaStorageSOPClassUID", CT_IMAGE))
-        if kind == CT_IMAGE:
-            raise header.error("SOPClassUID", "is missing: the file is cut short or damaged")
-    if kind != CT_IMAGE and CT_IMAGE.startswith(kind):
-        raise header.error("SOPClassUID", f"is {kind}: the file is cut short or damaged")
-    if kind == CT_IMAGE and header.value("Rows") is None:
-        raise header.error("Rows", "is missing: the file is cut short or damaged")
-    if kind in MULTI_FRAME:
+            kind = str(getattr(header.data, "file_meta", {}).get("MediaStorageSOPClassUID", CTImageStorage))
+        if kind == CTImageStorage:
+            raise header.error("SOPClassUID is missing: the file is cut short or damaged")
+    if kind in _MULTI_FRAME:
         raise header.error(
-            "SOPClassUID",
-            f"is {MULTI_FRAME[kind]}, many slices in one file, which is not read yet: export the series as classic CT, "
-            "one file a slice (e.g. with dcm4che's emf2sf)",
+            f"SOPClassUID is {_MULTI_FRAME[kind]}, many slices in one file, which is not read yet: export the series "
+            "as classic CT, one file a slice (e.g. with dcm4che's emf2sf)"
         )
-    return header if kind == CT_IMAGE else None
+    if kind != CTImageStorage:
+        if CTImageStorage.startswith(kind):
+            raise header.error(f"SOPClassUID is {kind}: the file is cut short or damaged")
+        return None
+    if header.value("Rows") is None:
+        raise header.error("Rows is missing: the file is cut short or damaged")
+    return header
 
 
 def _chosen(found: Sequence[_Series], wanted: str | int | None, label: str) -> _Series:
+    """The series of that number or UID, else the only one that is axial."""
     listed = "; ".join(f"{one.described}, {shown(one.uid)}" for one in found)
     if wanted is not None:
         fits = [one for one in found if str(wanted).strip() in (one.uid, one.number)]
-        if len(fits) == 1:
-            return fits[0]
-        problem = "no CT series has" if not fits else "several CT series have"
-        raise InputError(f"{label}: {problem} the number or UID {wanted}; there are: {listed}")
-    fits = [one for one in found if len(one.headers) >= FEWEST_SLICES and one.axial]
+        problem = f"{'several CT series have' if fits else 'no CT series has'} the number or UID {wanted}"
+    else:
+        fits = [one for one in found if len(one.headers) >= _FEWEST_SLICES and one.axial]
+        problem = _not_one(found, fits)
     if len(fits) == 1:
         return fits[0]
-    if not fits:
-        hint = ": give the folder of all slices" if sum(len(one.headers) for one in found) == 1 else ""
-        unplaced = [one for one in found if not one.headers[0].numbers("ImageOrientationPatient")]
-        if unplaced and not hint:
-            hint = f" ({name_of('ImageOrientationPatient')} is missing in {unplaced[0].headers[0].path.name})"
-        raise InputError(f"{label}: no axial CT of at least {FEWEST_SLICES} slices{hint}; there are: {listed}")
-    people = {_text(one.headers[0], "PatientID") for one in fits} - {None}
-    apart = f" of {len(people)} people (PatientID)" if len(people) > 1 else ""
-    raise InputError(
-        f"{label}: {len(fits)} CT series{apart} would do: give the folder of one of them, or its number or UID (in "
-        f"spectac reconstruct --attenuation-option series=NUMBER); there are: {listed}"
-    )
+    raise FileError(label, f"{problem}; there are: {listed}")
+
+
+def _not_one(found: Sequence[_Series], fits: Sequence[_Series]) -> str:
+    """Why no series or none of several is taken, and what to do."""
+    if fits:
+        people = {_text(one.headers[0], "PatientID") for one in fits} - {None}
+        apart = f" of {len(people)} people (PatientID)" if len(people) > 1 else ""
+        return (
+            f"{len(fits)} CT series{apart} would do: give the folder of one of them, or its number or UID (in spectac "
+            "reconstruct --attenuation-option series=NUMBER)"
+        )
+    hint = ""
+    if sum(len(one.headers) for one in found) == 1:
+        hint = ": give the folder of all slices"
+    elif unplaced := [one for one in found if not one.headers[0].numbers("ImageOrientationPatient")]:
+        hint = f" ({name_of('ImageOrientationPatient')} is missing in {unplaced[0].headers[0].path.name})"
+    return f"no axial CT of at least {_FEWEST_SLICES} slices{hint}"

@@ -6,21 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from spectac.recon.errors import InputError
-from spectac.recon.io.dicom.file import Item, name_of, open_dicom
+from spectac.recon.errors import FileError
+from spectac.recon.io.dicom.elements import Item, name_of, open_dicom, shown
 from spectac.recon.io.dicom.nm_pixels import stored_frames
+from spectac.recon.io.dicom.upright import directions
 from spectac.recon.types import Array
 
 AIR_HU = -1000.0
+"""CT number of air."""
+
 NO_DATA_HU = -1500.0
 """Below this lies no air, whatever its noise: -2000, -2048 and -3024 stand for pixels outside a round field of view."""
-HIGHEST_KVP = 1000.0
+
+_HIGHEST_KVP = 1000.0
 """No tube of a CT has more kilovolts: higher numbers are volts."""
-DESCRIPTION = ("SamplesPerPixel", "PhotometricInterpretation", "BitsStored", "HighBit", "PixelRepresentation")
+
+_DESCRIPTION = ("SamplesPerPixel", "PhotometricInterpretation", "BitsStored", "HighBit", "PixelRepresentation")
 """What DICOM wants to be said about pixels, and what the pixels themselves tell."""
-HU_UNITS = ("HU", "US", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS")
-SMALLEST_PIXEL_MM, LARGEST_PIXEL_MM = 0.05, 10.0
-FARTHEST_MM = 1e5
+
+_HU_UNITS = ("HU", "US", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS")
+"""RescaleType of CT numbers."""
+
+_SMALLEST_PIXEL_MM, _LARGEST_PIXEL_MM = 0.05, 10.0
+"""Pixels that a CT may have."""
+
+_FARTHEST_MM = 1e5
+"""Distance of a slice from the origin that a CT may have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +39,7 @@ class Slice:
     """Header of one slice: where its first pixel lies, along which unit vectors, and how values become HU.
 
     `along_x` is the direction in which the column index grows, `along_y` the row index; `pixel_mm` (y, x); `padding`
-    the lowest and highest stored value that stand for no data.
+    the first and last stored value that stand for no data.
     """
 
     path: Path
@@ -53,32 +64,29 @@ class Slice:
     def from_header(cls, item: Item) -> "Slice":
         """The slice of a header; InputError names file, tag and keyword."""
         if (frames := item.count("NumberOfFrames") or 1) != 1:
-            raise item.error("NumberOfFrames", f"is {frames}: one slice a file is needed")
+            raise item.error(f"NumberOfFrames is {frames}: one slice a file is needed")
         pixel_mm = _needed(item, "PixelSpacing", 2)
-        if not (min(pixel_mm) >= SMALLEST_PIXEL_MM and max(pixel_mm) <= LARGEST_PIXEL_MM):
-            raise item.error("PixelSpacing", f"is {pixel_mm[0]:g} x {pixel_mm[1]:g} mm: no CT has such pixels")
+        if not (min(pixel_mm) >= _SMALLEST_PIXEL_MM and max(pixel_mm) <= _LARGEST_PIXEL_MM):
+            raise item.error(f"PixelSpacing is {pixel_mm[0]:g} x {pixel_mm[1]:g} mm: no CT has such pixels")
         position = np.array(_needed(item, "ImagePositionPatient", 3))
-        if np.abs(position).max() > FARTHEST_MM:
-            raise item.error("ImagePositionPatient", f"lies {np.abs(position).max() / 1000:g} m from the origin")
-        axes = np.array(_needed(item, "ImageOrientationPatient", 6)).reshape(2, 3)
-        if not np.allclose(axes @ axes.T, np.eye(2), atol=1e-3):
-            raise item.error("ImageOrientationPatient", "is not two unit vectors at a right angle")
-        # Decimals are rounded in the file; the vectors are made orthonormal again.
-        along_x = axes[0] / np.linalg.norm(axes[0])
-        along_y = axes[1] - (axes[1] @ along_x) * along_x
+        if np.abs(position).max() > _FARTHEST_MM:
+            raise item.error(f"ImagePositionPatient lies {np.abs(position).max() / 1000:g} m from the origin")
+        axes = directions(_needed(item, "ImageOrientationPatient", 6), 1e-3)
+        if axes is None:
+            raise item.error("ImageOrientationPatient is not two unit vectors at a right angle")
         intercept = _needed(item, "RescaleIntercept", 1)[0]
         slope = item.number("RescaleSlope")
         if slope is None:
             slope = 1.0
-            item.warnings.append(f"CT: {name_of('RescaleSlope')} is missing: 1 is assumed")
+            item.notes.warn(f"CT: {name_of('RescaleSlope')} is missing: 1 is assumed")
         if slope == 0:
-            raise item.error("RescaleSlope", "is 0: every pixel would have the same value")
+            raise item.error("RescaleSlope is 0: every pixel would have the same value")
         unit = item.text("RescaleType")
-        if unit is not None and unit.upper() not in HU_UNITS:
-            raise item.error("RescaleType", f"is {shown(unit)}: CT numbers in HU are needed")
-        if lacking := [keyword for keyword in DESCRIPTION if item.value(keyword) is None]:
+        if unit is not None and unit.upper() not in _HU_UNITS:
+            raise item.error(f"RescaleType is {shown(unit)}: CT numbers in HU are needed")
+        if lacking := [keyword for keyword in _DESCRIPTION if item.value(keyword) is None]:
             # One line for all slices: what is missing in one is missing in the others.
-            item.warnings.append(f"CT: {', '.join(map(name_of, lacking))} missing: taken from the pixels themselves")
+            item.notes.warn(f"CT: {', '.join(map(name_of, lacking))} missing: taken from the pixels themselves")
         padding = _optional(item, "PixelPaddingValue")
         limit = _optional(item, "PixelPaddingRangeLimit")
         return cls(
@@ -86,11 +94,11 @@ class Slice:
             size=(item.required_count("Rows"), item.required_count("Columns")),
             pixel_mm=(pixel_mm[0], pixel_mm[1]),
             position_mm=position,
-            along_x=along_x,
-            along_y=along_y / np.linalg.norm(along_y),
+            along_x=axes[0],
+            along_y=axes[1],
             slope=slope,
             intercept=intercept,
-            padding=None if padding is None else _ordered(padding, padding if limit is None else limit),
+            padding=None if padding is None else (padding, padding if limit is None else limit),
             kvp=_kilovolts(item),
             tilt_deg=_optional(item, "GantryDetectorTilt"),
             frame_of_reference_uid=item.text("FrameOfReferenceUID"),
@@ -107,11 +115,11 @@ class Slice:
         _describe(item)
         stored = stored_frames(item)[0]
         if stored.shape != self.size:
-            raise item.error("Rows", f"and the pixels do not agree: {self.size} and {stored.shape}")
+            raise item.error(f"Rows and the pixels do not agree: {self.size} and {stored.shape}")
         with np.errstate(over="ignore", invalid="ignore"):
             hu = stored.astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
         if not np.isfinite(hu).all():
-            raise item.error("RescaleSlope", "makes CT numbers that are not finite")
+            raise item.error("RescaleSlope makes CT numbers that are not finite")
         absent, padded = hu < NO_DATA_HU, 0
         if self.padding is not None:
             low, high = (_as_stored(end, stored) for end in self.padding)
@@ -132,50 +140,39 @@ def _as_stored(value: float, stored: Array) -> float:
 
 
 def _describe(item: Item) -> None:
-    """Fill in what a header does not say about its pixels.
+    """Fill in what a header does not say about its pixels and other readers of pixels do not assume.
 
     Numbers whose topmost allocated bit is set are negative: as unsigned ones they would be above 30000 HU.
     """
-    data = item.data
-    if item.value("BitsAllocated") is None and isinstance(content := item.value("PixelData"), bytes):
+    content = item.value("PixelData")
+    if item.value("BitsAllocated") is None and isinstance(content, bytes):
         pixels = item.required_count("Rows") * item.required_count("Columns")
-        data.BitsAllocated = 8 if len(content) < 2 * pixels else 16 if len(content) < 4 * pixels else 32
-    if not (bits := item.count("BitsAllocated")):
-        return
-    if item.value("PixelRepresentation") is None:
-        content = item.value("PixelData")
+        item.data.BitsAllocated = 8 if len(content) < 2 * pixels else 16 if len(content) < 4 * pixels else 32
+    bits = item.count("BitsAllocated")
+    if bits and item.value("PixelRepresentation") is None:
+        size = bits // 8
         negative = False
-        if isinstance(content, bytes) and bits in (16, 32) and len(content) >= bits // 8:
+        if isinstance(content, bytes) and size in (2, 4):
             # Explicit big endian has been turned by no one yet, and is too old to lack the element.
-            whole = content[: len(content) // (bits // 8) * (bits // 8)]
-            negative = bool((np.frombuffer(whole, f"<u{bits // 8}") >> (bits - 1)).any())
-        data.PixelRepresentation = int(negative)
-    for keyword, value in (
-        ("SamplesPerPixel", 1),
-        ("PhotometricInterpretation", "MONOCHROME2"),
-        ("BitsStored", bits),
-    ):
-        if item.value(keyword) is None:
-            setattr(data, keyword, value)
-    if item.value("HighBit") is None:
-        data.HighBit = max(0, (item.count("BitsStored") or bits) - 1)
+            negative = bool((np.frombuffer(content[: len(content) // size * size], f"<u{size}") >> (bits - 1)).any())
+        item.data.PixelRepresentation = int(negative)
 
 
 def _optional(item: Item, keyword: str) -> float | None:
     """The number of an element that the image does not depend on: one that cannot be read counts as missing."""
     try:
         return item.number(keyword)
-    except InputError as error:
-        item.warnings.append(f"CT: {str(error).removeprefix(f'{item.path}: ')}: left out")
+    except FileError as error:
+        item.notes.warn(f"CT: {error.args[1]}: left out")
         return None
 
 
 def _kilovolts(item: Item) -> float | None:
     """Tube voltage in kV. Some write 0 for unknown, and some volts."""
     kvp = _optional(item, "KVP") or None
-    if kvp is None or kvp <= HIGHEST_KVP:
+    if kvp is None or kvp <= _HIGHEST_KVP:
         return kvp
-    item.warnings.append(f"CT: {name_of('KVP')} is {kvp:g}: taken for volts, {kvp / 1000:g} kV")
+    item.notes.warn(f"CT: {name_of('KVP')} is {kvp:g}: taken for volts, {kvp / 1000:g} kV")
     return kvp / 1000
 
 
@@ -185,16 +182,7 @@ def _needed(item: Item, keyword: str, count: int) -> list[float]:
     if len(values) != count:
         problem = "is missing" if not values else f"needs {count} number(s), it holds {len(values)}"
         raise item.error(
-            keyword,
-            f"{problem}: without it the CT cannot be used; export the series from the scanner again, or give a mu-map",
+            f"{keyword} {problem}: without it the CT cannot be used; export the series from the scanner again, or give "
+            "a mu-map"
         )
     return values
-
-
-def shown(text: str) -> str:
-    """A file's text as a message may show it: one line, printable, not long."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:80]
-
-
-def _ordered(one: float, other: float) -> tuple[float, float]:
-    return min(one, other), max(one, other)

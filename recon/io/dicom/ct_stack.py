@@ -1,167 +1,167 @@
 """A stack of CT slices laid on an even grid whose axes are at right angles."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from spectac.recon.errors import InputError
-from spectac.recon.io.dicom.ct_slice import AIR_HU, Slice, shown
-from spectac.recon.io.dicom.file import name_of
+from spectac.recon.errors import FileError
+from spectac.recon.io.dicom.ct_slice import AIR_HU, Slice
+from spectac.recon.io.dicom.elements import Notes, name_of, shown
+from spectac.recon.io.dicom.upright import upright
 from spectac.recon.types import Array, Grid
 
-EVEN_MM = 0.05
+_EVEN_MM = 0.05
 """Slices that lie this near to even positions are even: vendors write positions in steps of 0.01 to 0.1 mm."""
-SAME_MM = 0.01
-MISSING = 1.9
+
+_SAME_MM = 0.01
+"""Slices that lie this near to each other are at one position."""
+
+_MISSING = 1.9
 """A step of this many times the median is a gap: one lost slice makes exactly 2."""
-LARGEST_GAP_MM = 20.0
-SMALLEST_STEP_MM = 0.5
-GROWTH = 4
+
+_LARGEST_GAP_MM = 20.0
+"""A gap between slices that can be bridged."""
+
+_SMALLEST_STEP_MM = 0.5
+"""An even grid has no finer step."""
+
+_GROWTH = 4
 """An even grid has at most this many times as many slices as the series."""
-TISSUE_HU = (-900.0, 3000.0)
+
+_TISSUE_HU = (-900.0, 3000.0)
+"""CT numbers that tissue and bone may have."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """A series as a volume: `hu` (z, y, x), its grid, where it holds data (None: everywhere), and what was done."""
+    """A series as a volume: `hu` (z, y, x), its grid, and where it holds data (None: everywhere)."""
 
     hu: Array
     grid: Grid
     covered: Array | None
-    history: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
-@dataclass
-class _Notes:
-    history: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-def stack(slices: Sequence[Slice]) -> Stack:
+def stack(slices: Sequence[Slice], notes: Notes) -> Stack:
     """Volume of at least two slices in any order, on an even grid whose axes are at right angles.
 
     Slices are ordered by their position along their common normal. Where the table moved along another line than the
     normal (tilted gantry) each slice is put where it was taken, on a larger canvas with air around it; where steps are
     uneven, values are interpolated linearly between the neighbouring slices. Only two slices are held besides the
     result.
-    Raises InputError for slices that do not belong together, two different ones at one place, and gaps above 20 mm.
+    `notes` get what was done. Raises InputError for slices that do not belong together, two different ones at one
+    place, and gaps above 20 mm.
     """
-    notes = _Notes()
     first = slices[0]
     _check_alike(slices)
     normal = first.normal
     ordered = sorted(slices, key=lambda one: float(one.position_mm @ normal))
     ordered = _without_copies(ordered, normal, notes)
     if len(ordered) < 2:
-        raise InputError(f"{first.path}: one slice only: a CT needs at least two at different positions")
+        raise FileError(first.path, "one slice only: a CT needs at least two at different positions")
     first = ordered[0]
     offsets = np.array([one.position_mm - first.position_mm for one in ordered])
     heights, across_y, across_x = offsets @ normal, offsets @ first.along_y, offsets @ first.along_x
     _check_gaps(ordered, heights, notes)
     _check_lean(ordered, heights, across_y, across_x, notes)
     wanted = _even_heights(heights, notes)
-    grid, places = _canvas(first, wanted, heights, across_y, across_x)
+    grid, places = _canvas(first, wanted, across_y, across_x)
     hu, absent = _filled(ordered, heights, wanted, places, grid.shape, notes)
-    covered = np.broadcast_to(~absent, grid.shape) if absent.any() else None
-    return _turned(hu, covered, grid, notes)
+    turned, (hu, covered) = upright(grid.affine_lps, grid.voxel_mm, hu, np.broadcast_to(~absent, grid.shape))
+    return Stack(np.ascontiguousarray(hu), turned, covered if absent.any() else None)
 
 
 def _check_alike(slices: Sequence[Slice]) -> None:
+    """InputError where slices differ in what those of one volume have in common."""
     # Compared with slices that say it, where some say it.
     said = [one for one in slices if one.kvp is not None and one.frame_of_reference_uid is not None]
     first = (said or slices)[0]
     for one in slices:
-        unlike = [
-            (one.size != first.size, "Rows", f"{one.size[0]} x {one.size[1]}"),
-            (not np.allclose(one.pixel_mm, first.pixel_mm, rtol=1e-4), "PixelSpacing", str(one.pixel_mm)),
-            (
-                not np.allclose([one.along_x, one.along_y], [first.along_x, first.along_y], atol=2e-3),
-                "ImageOrientationPatient",
-                str(np.round([one.along_x, one.along_y], 4).tolist()),
-            ),
+        frames, voltages = ({one.frame_of_reference_uid, first.frame_of_reference_uid}, {one.kvp, first.kvp})
+        axes, wanted = ([each.along_x, each.along_y] for each in (one, first))
+        for keyword, alike, value in (
+            ("Rows", one.size == first.size, f"{one.size[0]} x {one.size[1]}"),
+            ("PixelSpacing", np.allclose(one.pixel_mm, first.pixel_mm, rtol=1e-4), str(one.pixel_mm)),
+            ("ImageOrientationPatient", np.allclose(axes, wanted, atol=2e-3), str(np.round(axes, 4).tolist())),
             # What one slice leaves out another one may say.
-            (None not in (one.kvp, first.kvp) and one.kvp != first.kvp, "KVP", str(one.kvp)),
-            (
-                None not in (one.frame_of_reference_uid, first.frame_of_reference_uid)
-                and one.frame_of_reference_uid != first.frame_of_reference_uid,
-                "FrameOfReferenceUID",
-                shown(str(one.frame_of_reference_uid)),
-            ),
-        ]
-        for differs, keyword, value in unlike:
-            if differs:
+            ("KVP", len(voltages - {None}) < 2, str(one.kvp)),
+            ("FrameOfReferenceUID", len(frames - {None}) < 2, shown(str(one.frame_of_reference_uid))),
+        ):
+            if not alike:
                 option = ", or the voltage of all with --tube-voltage-kv" if keyword == "KVP" else ""
-                raise InputError(
-                    f"{one.path}: {name_of(keyword)} is {value}, unlike {first.path.name} of the same series: "
-                    f"give only the files of one volume{option}"
+                raise FileError(
+                    one.path,
+                    f"{name_of(keyword)} is {value}, unlike {first.path.name} of the same series: give only the files "
+                    f"of one volume{option}",
                 )
 
 
-def _without_copies(ordered: list[Slice], normal: Array, notes: _Notes) -> list[Slice]:
+def _without_copies(ordered: list[Slice], normal: Array, notes: Notes) -> list[Slice]:
     """Slices without those that repeat the one before, pixel by pixel."""
     kept = ordered[:1]
     for one in ordered[1:]:
         step = one.position_mm - kept[-1].position_mm
-        if abs(float(step @ normal)) > SAME_MM:
+        if abs(float(step @ normal)) > _SAME_MM:
             kept.append(one)
-        elif np.linalg.norm(step) > SAME_MM or not np.array_equal(one.hu()[0], kept[-1].hu()[0]):
-            raise InputError(
-                f"{one.path} and {kept[-1].path.name} are two different images at one position "
-                f"({name_of('ImagePositionPatient')}): give the files of one phase of the series only"
+        elif np.linalg.norm(step) > _SAME_MM or not np.array_equal(one.hu()[0], kept[-1].hu()[0]):
+            raise FileError(
+                one.path,
+                f"and {kept[-1].path.name} are two different images at one position "
+                f"({name_of('ImagePositionPatient')}): give the files of one phase of the series only",
             )
     if len(kept) < len(ordered):
         notes.history.append(f"{len(ordered) - len(kept)} repeated slices left out")
     return kept
 
 
-def _check_gaps(ordered: Sequence[Slice], heights: Array, notes: _Notes) -> None:
+def _check_gaps(ordered: Sequence[Slice], heights: Array, notes: Notes) -> None:
     steps = np.diff(heights)
-    for index in np.flatnonzero((steps > LARGEST_GAP_MM) | (steps >= MISSING * np.median(steps))).tolist():
-        where = f"between {ordered[index].path.name} and {ordered[index + 1].path.name}"
-        if steps[index] > LARGEST_GAP_MM:
-            raise InputError(
-                f"{ordered[index].path.parent}: {steps[index]:.1f} mm without a slice {where}: slices are missing "
-                f"(at most {LARGEST_GAP_MM:g} mm can be bridged)"
+    for index in np.flatnonzero((steps > _LARGEST_GAP_MM) | (steps >= _MISSING * np.median(steps))).tolist():
+        before, after = ordered[index].path, ordered[index + 1].path
+        gap = f"{steps[index]:.1f} mm without a slice between {before.name} and {after.name}"
+        if steps[index] > _LARGEST_GAP_MM:
+            raise FileError(
+                before.parent,
+                f"{gap}: slices are missing (at most {_LARGEST_GAP_MM:g} mm can be bridged)",
             )
-        notes.warnings.append(
-            f"CT: {steps[index]:.1f} mm without a slice {where}, the usual step is {np.median(steps):.1f} mm: slices "
-            "may be missing, the gap was interpolated"
+        notes.warn(
+            f"CT: {gap}, the usual step is {np.median(steps):.1f} mm: slices may be missing, the gap was interpolated"
         )
 
 
-def _check_lean(ordered: Sequence[Slice], heights: Array, across_y: Array, across_x: Array, notes: _Notes) -> None:
+def _check_lean(ordered: Sequence[Slice], heights: Array, across_y: Array, across_x: Array, notes: Notes) -> None:
     """Note a shear between the slices, and refuse one that no gantry makes."""
     first = ordered[0]
     drift = np.hypot(across_y, across_x)
-    if np.any(np.hypot(np.diff(across_y), np.diff(across_x)) > np.diff(heights) + SAME_MM):
-        raise InputError(
-            f"{first.path.parent}: {name_of('ImagePositionPatient')} moves more along the slices than across them: "
-            "these are not the slices of one volume"
+    if np.any(np.hypot(np.diff(across_y), np.diff(across_x)) > np.diff(heights) + _SAME_MM):
+        raise FileError(
+            first.path.parent,
+            f"{name_of('ImagePositionPatient')} moves more along the slices than across them: these are not the slices "
+            "of one volume",
         )
-    if drift.max() > EVEN_MM:
+    if drift.max() > _EVEN_MM:
         lean = np.degrees(np.arctan2(drift[-1], heights[-1]))
         notes.history.append(
             f"CT slices shifted in their plane by up to {drift.max():.1f} mm (gantry tilt {lean:.1f} deg), put straight"
         )
-    upright = np.abs(first.normal).max() > np.cos(np.deg2rad(0.1))
-    if first.tilt_deg and abs(first.tilt_deg) > 0.5 and upright:
-        notes.warnings.append(
+    along_axis = np.abs(first.normal).max() > np.cos(np.deg2rad(0.1))
+    if first.tilt_deg and abs(first.tilt_deg) > 0.5 and along_axis:
+        notes.warn(
             f"CT: {name_of('GantryDetectorTilt')} is {first.tilt_deg:g} deg but ImageOrientationPatient shows no tilt: "
             "the orientation was used"
         )
 
 
-def _even_heights(heights: Array, notes: _Notes) -> Array:
+def _even_heights(heights: Array, notes: Notes) -> Array:
     """Evenly spaced heights from the first to the last slice; the slices' own where these are even."""
     even = np.linspace(heights[0], heights[-1], heights.size)
-    if np.abs(heights - even).max() <= EVEN_MM:
+    if np.abs(heights - even).max() <= _EVEN_MM:
         return even
     steps = np.diff(heights)
     # Nearly the finest step, so that finely sampled parts keep their detail; the lowest tenth may be chance overlaps.
-    step = max(float(np.quantile(steps, 0.1, method="lower")), SMALLEST_STEP_MM)
-    count = min(max(2, round(heights[-1] / step) + 1), GROWTH * heights.size)
+    step = max(float(np.quantile(steps, 0.1, method="lower")), _SMALLEST_STEP_MM)
+    count = min(max(2, round(heights[-1] / step) + 1), _GROWTH * heights.size)
     even = np.linspace(heights[0], heights[-1], count)
     notes.history.append(
         f"uneven CT slices, {steps.min():.2f} to {steps.max():.2f} mm apart: interpolated to {even[1]:.2f} mm"
@@ -169,7 +169,7 @@ def _even_heights(heights: Array, notes: _Notes) -> Array:
     return even
 
 
-def _canvas(first: Slice, wanted: Array, heights: Array, across_y: Array, across_x: Array) -> tuple[Grid, Array]:
+def _canvas(first: Slice, wanted: Array, across_y: Array, across_x: Array) -> tuple[Grid, Array]:
     """Grid that holds all slices where they lie, and the place (n, 2) of each slice's first pixel on it, in pixels."""
     places = np.stack([across_y / first.pixel_mm[0], across_x / first.pixel_mm[1]], axis=-1)
     low = np.floor(places.min(axis=0) + 1e-3).astype(int)
@@ -185,34 +185,30 @@ def _canvas(first: Slice, wanted: Array, heights: Array, across_y: Array, across
 
 
 def _filled(
-    ordered: Sequence[Slice], heights: Array, wanted: Array, places: Array, shape: tuple[int, int, int], notes: _Notes
+    ordered: Sequence[Slice], heights: Array, wanted: Array, places: Array, shape: tuple[int, int, int], notes: Notes
 ) -> tuple[Array, Array]:
     """CT numbers at the wanted heights, read slice by slice in order, and pixels (y, x) without data in any slice."""
-    cache: dict[int, Array] = {}
     padded = 0
     never = np.ones(shape[1:], bool)
 
+    @lru_cache(maxsize=2)
     def laid(index: int) -> Array:
         nonlocal padded
-        if index not in cache:
-            hu, absent, count = ordered[index].hu()
-            padded += count
-            cache[index] = _laid(hu, places[index], shape[1:])
-            row, column = np.floor(places[index] + 1e-3).astype(int).tolist()
-            # The last row and column may share a pixel of the canvas with what lies beyond the slice.
-            never[row : row + hu.shape[0], column : column + hu.shape[1]] &= absent
-        for old in [key for key in cache if key < index - 1]:
-            del cache[old]
-        return cache[index]
+        hu, absent, count = ordered[index].hu()
+        padded += count
+        row, column = np.floor(places[index] + 1e-3).astype(int).tolist()
+        # The last row and column may share a pixel of the canvas with what lies beyond the slice.
+        never[row : row + hu.shape[0], column : column + hu.shape[1]] &= absent
+        return _laid(hu, places[index], shape[1:])
 
     laid(0)  # before the volume is made: a file that lies about its size fails here
     volume = np.empty(shape, np.float32)
     for z, height in enumerate(wanted):
         below = int(np.clip(np.searchsorted(heights, height, side="right") - 1, 0, heights.size - 2))
         weight = float((height - heights[below]) / (heights[below + 1] - heights[below]))
-        if weight * (heights[below + 1] - heights[below]) <= EVEN_MM:
+        if weight * (heights[below + 1] - heights[below]) <= _EVEN_MM:
             volume[z] = laid(below)
-        elif (1 - weight) * (heights[below + 1] - heights[below]) <= EVEN_MM:
+        elif (1 - weight) * (heights[below + 1] - heights[below]) <= _EVEN_MM:
             volume[z] = laid(below + 1)
         else:
             volume[z] = (1 - weight) * laid(below) + weight * laid(below + 1)
@@ -220,8 +216,8 @@ def _filled(
         notes.history.append(f"{padded} padded CT pixels (PixelPaddingValue) set to {AIR_HU:g} HU")
         one = ordered[0]
         ends = [end * one.slope + one.intercept for end in one.padding or ()]
-        if any(TISSUE_HU[0] < end < TISSUE_HU[1] for end in ends):
-            notes.warnings.append(
+        if any(_TISSUE_HU[0] < end < _TISSUE_HU[1] for end in ends):
+            notes.warn(
                 f"CT: {name_of('PixelPaddingValue')} stands for {ends[0]:g} HU, as tissue may have: {padded} pixels "
                 "were set to air"
             )
@@ -240,27 +236,3 @@ def _laid(hu: Array, place: Array, shape: tuple[int, ...]) -> Array:
             # The canvas ends at least one pixel beyond the slice on this side, so that only air is rolled over.
             out = np.float32(1 - part[axis]) * out + np.float32(part[axis]) * np.roll(out, 1, axis=axis)
     return out
-
-
-def _turned(hu: Array, covered: Array | None, grid: Grid, notes: _Notes) -> Stack:
-    """Volume with its axes in the order and direction nearest to z superior, y posterior, x left."""
-    cosines = grid.affine_lps[:3, :3] / np.array(grid.voxel_mm)
-    strength = np.abs(cosines)
-    # Rows of `order`: which of our axes is nearest to z, y and x; a greedy choice suffices for orthogonal axes.
-    order: list[int] = []
-    for world in (2, 1, 0):
-        free = [axis for axis in range(3) if axis not in order]
-        order.append(max(free, key=lambda axis: strength[world, axis]))
-    affine = np.array(grid.affine_lps)[:, [*order, 3]]
-    turned = hu.transpose(order)
-    there = None if covered is None else covered.transpose(order)
-    for axis, world in enumerate((2, 1, 0)):
-        if affine[world, axis] < 0:
-            affine[:3, 3] += affine[:3, axis] * (turned.shape[axis] - 1)
-            affine[:3, axis] *= -1
-            turned = np.flip(turned, axis)
-            there = None if there is None else np.flip(there, axis)
-    voxel = [grid.voxel_mm[axis] for axis in order]
-    size = turned.shape
-    upright = Grid((size[0], size[1], size[2]), (voxel[0], voxel[1], voxel[2]), affine)
-    return Stack(np.ascontiguousarray(turned), upright, there, tuple(notes.history), tuple(notes.warnings))

@@ -1,14 +1,21 @@
-"""What each frame of a DICOM NM TOMO file is: window, detector, rotation and view, from the vectors of the header."""
+"""Frames of a DICOM NM TOMO file: the window, detector, rotation and view of each, from the vectors of the header."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from pydicom.datadict import keyword_for_tag
 
-from spectac.recon.io.dicom.file import Item, name_of
+from spectac.recon.io.dicom.elements import Item, name_of
 from spectac.recon.types import Array
 
-_POINTED = ("EnergyWindowVector", "DetectorVector", "RotationVector", "AngularViewVector")
+_POINTED = {
+    "EnergyWindowVector": "NumberOfEnergyWindows",
+    "DetectorVector": "NumberOfDetectors",
+    "RotationVector": "NumberOfRotations",
+    "AngularViewVector": None,
+}
+"""The vectors of raw projections, and where the header says how many of a kind there are."""
+
 _REFUSED_VECTORS = {
     "TimeSlotVector": "a gated series",
     "RRIntervalVector": "a gated series",
@@ -18,30 +25,23 @@ _REFUSED_VECTORS = {
 }
 
 
-@dataclass
-class Notes:
-    """Lines for the user, gathered while a file is read."""
-
-    history: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def warn(self, text: str) -> None:
-        """Add a warning once."""
-        if text not in self.warnings:
-            self.warnings.append(text)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frames:
-    """For every frame of the file its window, detector, rotation and view, all counted from 0."""
+    """Frames of a file: number in the file, window, detector, rotation and view of each (f,), all counted from 0."""
 
+    number: Array
     window: Array
     detector: Array
     rotation: Array
     view: Array
 
+    def where(self, chosen: Array) -> "Frames":
+        """Some of the frames, by a mask or by their places."""
+        columns = (self.number, self.window, self.detector, self.rotation, self.view)
+        return Frames(*(column[chosen] for column in columns))
 
-def read_frames(item: Item, frames: int, notes: Notes) -> Frames:
+
+def read_frames(item: Item) -> Frames:
     """What each frame is, from the vectors that FrameIncrementPointer names; the order of the frames means nothing.
 
     Where AngularViewVector is missing or gives every frame the same number, the views of each window, head and rotation
@@ -49,49 +49,44 @@ def read_frames(item: Item, frames: int, notes: Notes) -> Frames:
     Raises InputError for gated and dynamic series, other missing vectors, lengths that differ from NumberOfFrames, and
     for two frames that claim to be the same view.
     """
+    frames = item.required_count("NumberOfFrames")
     pointed = _pointer(item)
     for keyword, meaning in _REFUSED_VECTORS.items():
         values = item.numbers(keyword)
         if len(set(values)) > 1 or (keyword == "SliceVector" and keyword in pointed):
-            raise item.error(keyword, f"numbers the frames: this is {meaning}, which is not supported as raw input")
+            raise item.error(f"{keyword} numbers the frames: this is {meaning}, which is not supported as raw input")
     unknown = [word for word in pointed if word not in _POINTED and word not in _REFUSED_VECTORS]
     if unknown:
         item.warn(
-            "FrameIncrementPointer", f"names {', '.join(unknown)}, which raw SPECT projections do not have: not used"
+            f"FrameIncrementPointer names {', '.join(unknown)}, which raw SPECT projections do not have: not used"
         )
-    window = _vector(item, "EnergyWindowVector", "NumberOfEnergyWindows", frames)
-    detector = _vector(item, "DetectorVector", "NumberOfDetectors", frames)
-    rotation = _vector(item, "RotationVector", "NumberOfRotations", frames)
-    one = np.zeros(frames, np.int64)
-    window, detector, rotation = (one if vector is None else vector for vector in (window, detector, rotation))
-    view = _vector(item, "AngularViewVector", None, frames)
+    *kinds, view = [_vector(item, keyword, number, frames) for keyword, number in _POINTED.items()]
+    groups = np.stack([np.zeros(frames, np.int64) if vector is None else vector for vector in kinds], axis=1)
     if view is None or (view.max() == view.min() and frames > 1):
-        view = _in_order(item, window, detector, rotation, view is None, notes)
-    keys = np.stack([window, detector, rotation, view], axis=1)
+        view = _in_order(item, groups, view is None)
+    keys = np.column_stack([groups, view])
     _, index, times = np.unique(keys, axis=0, return_index=True, return_counts=True)
     if (times > 1).any():
         w, d, r, v = keys[index[times > 1][0]] + 1
         raise item.error(
-            "AngularViewVector", f"has two frames for window {w}, detector {d}, rotation {r}, view {v}: one is needed"
+            f"AngularViewVector has two frames for window {w}, detector {d}, rotation {r}, view {v}: one is needed"
         )
-    return Frames(window, detector, rotation, view)
+    return Frames(np.arange(frames), *keys.T)
 
 
-def _in_order(item: Item, window: Array, detector: Array, rotation: Array, missing: bool, notes: Notes) -> Array:
+def _in_order(item: Item, groups: Array, missing: bool) -> Array:
     """View numbers (frame,) that count the frames of each window, detector and rotation in the order of the file."""
-    groups = np.stack([window, detector, rotation], axis=1)
-    view = np.empty(window.size, np.int64)
+    view = np.empty(len(groups), np.int64)
     for group in np.unique(groups, axis=0):
-        own = np.flatnonzero((groups == group).all(axis=1))
-        view[own] = np.arange(own.size)
-    if view.max() == 0:
-        # One frame each: a single view of every head.
-        return view
-    what = "is missing" if missing else "gives every frame the same number"
-    notes.warn(
-        f"{name_of('AngularViewVector')} {what}: the views of each window and head were taken in the order of the "
-        "file; check left and right, front and back"
-    )
+        members = np.flatnonzero((groups == group).all(axis=1))
+        view[members] = np.arange(members.size)
+    # With one frame each there is a single view of every head.
+    if view.max() > 0:
+        what = "is missing" if missing else "gives every frame the same number"
+        item.warn(
+            f"AngularViewVector {what}: the views of each window and head were taken in the order of the file; check "
+            "left and right, front and back"
+        )
     return view
 
 
@@ -106,17 +101,15 @@ def _vector(item: Item, keyword: str, number: str | None, frames: int) -> Array 
     """One vector counted from 0, None where it is absent and there is only one of its kind."""
     values = item.numbers(keyword)
     if not values:
-        many = item.count(number) if number else None
-        if many is not None and many > 1:
-            assert number is not None
-            raise item.error(keyword, f"is missing, but {name_of(number)} is {many}")
+        if number is not None and (many := item.count(number) or 0) > 1:
+            raise item.error(f"{keyword} is missing, but {name_of(number)} is {many}")
         return None
     if len(values) != frames:
-        raise item.error(keyword, f"has {len(values)} values for {frames} frames ({name_of('NumberOfFrames')})")
+        raise item.error(f"{keyword} has {len(values)} values for {frames} frames ({name_of('NumberOfFrames')})")
     vector = np.array(values)
     if vector.min() == 0:
-        item.warn(keyword, "counts from 0, not from 1 as DICOM has it")
+        item.warn(f"{keyword} counts from 0, not from 1 as DICOM has it")
         vector = vector + 1
     if (vector < 1).any() or (vector != np.floor(vector)).any():
-        raise item.error(keyword, f"must count from 1, it holds {vector.min():g} to {vector.max():g}")
+        raise item.error(f"{keyword} must count from 1, it holds {vector.min():g} to {vector.max():g}")
     return vector.astype(np.int64) - 1

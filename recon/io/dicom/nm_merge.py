@@ -1,15 +1,17 @@
 """Several NM TOMO files of one acquisition become one study: windows or heads in separate files."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spectac.recon.errors import InputError
-from spectac.recon.io.dicom.nm_position import Axis, AxisPosition
+from spectac.recon.errors import FileError
+from spectac.recon.geometry import signed_deg
+from spectac.recon.io.dicom.elements import name_of
+from spectac.recon.io.dicom.nm_axis_position import Axis, AxisPosition
 from spectac.recon.io.energy_windows import with_own_names
 from spectac.recon.patient import differences, doubts
 from spectac.recon.types import Array, EnergyWindow, Study
@@ -20,10 +22,13 @@ _AT_ONCE_S = 60.0
 _APART_MM = 10.0
 """Heads turn about one axis; readings of their positions agree within a pixel where they are right."""
 
+_SAME = {"view_angles_deg": 0.05, "radii_mm": 1.0, "view_seconds": 1e-3, "view_start_s": 1.0, "u_offset_mm": 0.01}
+"""Differences of deg, mm and s that two files of one acquisition may have by rounding."""
+
 
 @dataclass(frozen=True)
 class Part:
-    """What one file of an acquisition holds."""
+    """What one file of an acquisition holds; `study` does not have the axis's history and doubts yet."""
 
     path: Path
     study: Study
@@ -55,47 +60,53 @@ def _is_copy(one: Study, other: Study) -> bool:
 
 def with_one_axis(parts: Sequence[Part]) -> list[Study]:
     """The files' studies; where a position can be read in several ways, by the one that gives all files one axis."""
-    studies = [part.study for part in parts]
-    options = [list(part.axis.possible.values()) for part in parts]
-    taken = [part.axis.taken for part in parts]
-    if len(parts) < 2 or not all(options):
-        return studies
-    if _one_axis(taken):
+    studies = []
+    for part, axis in zip(parts, _settled([part.axis for part in parts], parts), strict=True):
+        study = part.study
+        studies.append(
+            replace(
+                study,
+                acquisition=replace(study.acquisition, axis_lps_mm=axis.taken),
+                history=(*study.history, *axis.history),
+                warnings=(*study.warnings, *axis.doubts),
+            )
+        )
+    return studies
+
+
+def _settled(axes: Sequence[Axis], parts: Sequence[Part]) -> Sequence[Axis]:
+    """The files' axes, without the doubts that the other files settle."""
+    if len(axes) < 2 or not all(axis.possible for axis in axes):
+        return axes
+    taken = axes[0].taken
+    if taken is not None and all(_beside(axis.taken, taken) for axis in axes):
         # Heads at different angles that agree show that the position was read rightly.
-        return [_undoubted(part) for part in parts] if _apart(studies) else studies
+        starts = np.array([part.study.acquisition.view_angles_deg[0] for part in parts])
+        apart = np.abs(signed_deg(starts - starts[0])).max() > 5.0
+        return [replace(axis, doubts=()) for axis in axes] if apart else axes
     shared = [
-        [next((other for other in of_part if math.dist(one[:2], other[:2]) <= _APART_MM), None) for of_part in options]
-        for one in options[0]
+        [next((other for other in axis.possible.values() if _beside(other, one)), None) for axis in axes]
+        for one in axes[0].possible.values()
     ]
-    together = [axes for axes in shared if None not in axes]
+    together = [positions for positions in shared if None not in positions]
     if len(together) != 1:
-        return studies
-    settled = []
-    for part, study, axis in zip(parts, studies, together[0], strict=True):
-        assert axis is not None
-        x, y, _ = axis
-        line = f"ImagePositionPatient read so that all files have one rotation axis: x = {x:.1f}, y = {y:.1f} mm"
-        acquisition = replace(study.acquisition, axis_lps_mm=axis)
-        history = (*(one for one in study.history if one != part.axis.reading), line)
-        settled.append(replace(_undoubted(part), acquisition=acquisition, history=history))
-    return settled
+        return axes
+    return [
+        Axis(
+            position,
+            history=(
+                "ImagePositionPatient read so that all files have one rotation axis: "
+                f"x = {position[0]:.1f}, y = {position[1]:.1f} mm",
+            ),
+        )
+        for position in together[0]
+        if position is not None
+    ]
 
 
-def _undoubted(part: Part) -> Study:
-    """The study of a file without the warnings that the other files settle."""
-    doubts = part.axis.doubts
-    return replace(part.study, warnings=tuple(line for line in part.study.warnings if line not in doubts))
-
-
-def _apart(studies: Sequence[Study]) -> bool:
-    """Tell whether the files begin at different angles."""
-    starts = [one.acquisition.view_angles_deg[0] for one in studies]
-    return bool(np.abs((np.array(starts) - starts[0] + 180.0) % 360.0 - 180.0).max() > 5.0)
-
-
-def _one_axis(axes: Sequence[AxisPosition | None]) -> bool:
-    first = axes[0]
-    return first is not None and all(one is not None and math.dist(first[:2], one[:2]) <= _APART_MM for one in axes)
+def _beside(one: AxisPosition | None, other: AxisPosition) -> bool:
+    """True where two files may mean one axis, whatever their heights."""
+    return one is not None and math.dist(one[:2], other[:2]) <= _APART_MM
 
 
 def merged(paths: Sequence[Path], studies: Sequence[Study], notes: Sequence[str] = ()) -> Study:
@@ -105,80 +116,87 @@ def merged(paths: Sequence[Path], studies: Sequence[Study], notes: Sequence[str]
     Raises InputError, listing the files, where they are several acquisitions, beds, patients or nuclides.
     """
     if len(studies) == 1:
-        return replace(studies[0], warnings=(*studies[0].warnings, *notes)) if notes else studies[0]
+        return replace(studies[0], warnings=(*studies[0].warnings, *notes))
     studies = _completed(studies)
-    _refuse_others(paths, studies)
-    heads: list[list[int]] = []
-    for index, study in enumerate(studies):
-        fitting = next((head for head in heads if _same_views(studies[head[0]], study)), None)
-        if fitting is None:
-            heads.append([index])
-        else:
-            fitting.append(index)
-    parts = [_with_all_windows([studies[i] for i in head], paths, studies) for head in heads]
-    study = parts[0] if len(parts) == 1 else _with_all_heads(parts, paths, studies)
-    corrections = frozenset.intersection(*(one.acquisition.corrections for one in studies))
-    told = _odd_corrections(studies)
+    first = studies[0]
+    reasons = (reason for other in studies[1:] for reason in _reasons_apart(first, other))
+    reason = next(reasons, None)
+    if reason is None:
+        heads: list[list[Study]] = []
+        for study in studies:
+            fitting = next((head for head in heads if _same_views(head[0], study)), None)
+            if fitting is None:
+                heads.append([study])
+            else:
+                fitting.append(study)
+        parts = [_with_all_windows(head) for head in heads]
+        reason = next(_reasons_not_to_join(parts), None)
+    if reason is not None:
+        raise _refusal(paths, studies, reason)
+    study = _with_all_heads(parts)
+    terms = [one.acquisition.corrections for one in studies]
+    everywhere = frozenset.intersection(*terms)
+    warnings = dict.fromkeys(line for one in studies for line in one.warnings)
+    if somewhere := frozenset.union(*terms) - everywhere:
+        line = f"only some of the files say {', '.join(sorted(somewhere))}: taken as not corrected"
+        warnings[f"{name_of('CorrectedImage')}: {line}"] = None
     for path, other in zip(paths[1:], studies[1:], strict=True):
-        told += doubts(studies[0].patient, other.patient, f"{path.name} and {paths[0].name}")
-    study = replace(study, acquisition=replace(study.acquisition, corrections=corrections))
-    history = tuple(dict.fromkeys(line for one in studies for line in one.history))
-    patient = dict(studies[0].patient)
+        warnings |= dict.fromkeys(doubts(first.patient, other.patient, f"{path.name} and {paths[0].name}"))
+    patient = dict(first.patient)
     if sources := [uid for one in studies if (uid := one.patient.get("SOPInstanceUID"))]:
         patient["SOPInstanceUID"] = "\\".join(sources)
     what = f"{len(parts)} heads" if len(parts) > 1 else f"{len(study.windows)} windows"
+    history = dict.fromkeys(line for one in studies for line in one.history)
     return replace(
         study,
+        acquisition=replace(study.acquisition, corrections=everywhere),
         patient=patient,
         history=(*history, f"{len(studies)} files taken as {what} of one acquisition"),
-        warnings=(*dict.fromkeys(line for one in studies for line in one.warnings), *told, *notes),
+        warnings=(*warnings, *notes),
     )
 
 
 def _completed(studies: Sequence[Study]) -> list[Study]:
     """The studies, each with what it does not say taken from the first that does."""
-
-    def first(name: str) -> Any:
-        values = (getattr(one.acquisition, name) for one in studies)
-        return next((value for value in values if value is not None), None)
-
+    acquisitions = [one.acquisition for one in studies]
     names = ("collimator", "patient_position", "frame_of_reference_uid")
-    starts = [one.acquisition.start for one in studies if one.acquisition.start is not None]
-    start = next((one for one in starts if one.tzinfo is not None), starts[0] if starts else None)
-    known = [one.acquisition.view_seconds for one in studies if one.acquisition.times_known]
+    first: dict[str, Any] = {name: _first(getattr(one, name) for one in acquisitions) for name in names}
+    starts = [one.start for one in acquisitions if one.start is not None]
+    first["start"] = _first([*(start for start in starts if start.tzinfo is not None), *starts])
+    seconds = _first(one.view_seconds for one in acquisitions if one.times_known)
     patient = {key: text for one in reversed(studies) for key, text in one.patient.items() if text}
-    injection = next((one.injection for one in studies if one.injection is not None), None)
-    found = []
-    for one in studies:
-        acquisition = one.acquisition
-        changes = {name: first(name) for name in names if getattr(acquisition, name) is None}
-        if acquisition.start is None:
-            changes["start"] = start
-        elif acquisition.start.tzinfo is None and start is not None:
-            changes["start"] = acquisition.start.replace(tzinfo=start.tzinfo)
-        if not acquisition.times_known and known and np.ptp(known[0]) == 0:
-            changes |= {"view_seconds": np.full(acquisition.views, known[0][0]), "view_start_s": None}
-        own = {key: text for key, text in one.patient.items() if text}
-        complete = replace(one, patient=patient | own, injection=one.injection or injection)
-        found.append(replace(complete, acquisition=replace(acquisition, **changes)))
-    return found
+    injection = _first(one.injection for one in studies)
+    completed = []
+    for study in studies:
+        acquisition = study.acquisition
+        changes = {name: value for name, value in first.items() if getattr(acquisition, name) is None}
+        if acquisition.start is not None and acquisition.start.tzinfo is None:
+            changes["start"] = acquisition.start.replace(tzinfo=first["start"].tzinfo)
+        if not acquisition.times_known and seconds is not None and np.ptp(seconds) == 0:
+            changes |= {"view_seconds": np.full(acquisition.views, seconds[0]), "view_start_s": None}
+        completed.append(
+            replace(
+                study,
+                acquisition=replace(acquisition, **changes),
+                patient=patient | {key: text for key, text in study.patient.items() if text},
+                injection=study.injection or injection,
+            )
+        )
+    return completed
 
 
-def _odd_corrections(studies: Sequence[Study]) -> list[str]:
-    """A warning on the terms of CorrectedImage that some files have and others not."""
-    terms = [one.acquisition.corrections for one in studies]
-    odd = frozenset.union(*terms) - frozenset.intersection(*terms)
-    if not odd:
-        return []
-    return [f"(0028,0051) CorrectedImage: only some of the files say {', '.join(sorted(odd))}: taken as not corrected"]
+def _first(values: Iterable[Any]) -> Any:
+    """The first value that is not None."""
+    return next((value for value in values if value is not None), None)
 
 
-def _refusal(paths: Sequence[Path], studies: Sequence[Study], reason: str) -> InputError:
+def _refusal(paths: Sequence[Path], studies: Sequence[Study], reason: str) -> FileError:
     listed = [_described(path, study) for path, study in zip(paths, studies, strict=True)]
     more = f"; and {len(listed) - 8} more" if len(listed) > 8 else ""
-    return InputError(
-        f"{paths[0].parent}: {len(paths)} files are not one acquisition: {reason}. Give the files of one acquisition: "
-        f"{'; '.join(listed[:8])}{more}"
+    return FileError(
+        paths[0].parent,
+        f"{len(paths)} files are not one acquisition: {reason}. Give the files of one acquisition: "
+        f"{'; '.join(listed[:8])}{more}",
     )
 
 
@@ -193,89 +211,73 @@ def _described(path: Path, study: Study) -> str:
     )
 
 
-def _refuse_others(paths: Sequence[Path], studies: Sequence[Study]) -> None:
-    """InputError where two files differ in what heads and windows of one acquisition have in common."""
-    first = studies[0]
-    for other in studies[1:]:
-        if "PatientID" in differences(first.patient, other.patient):
-            raise _refusal(paths, studies, "PatientID differs")
-        if first.patient.get("StudyInstanceUID") != other.patient.get("StudyInstanceUID"):
-            raise _refusal(paths, studies, "StudyInstanceUID differs")
-        if ("DECY" in first.acquisition.corrections) != ("DECY" in other.acquisition.corrections):
-            raise _refusal(paths, studies, "only some are corrected for decay (CorrectedImage)")
-        if not np.allclose(first.acquisition.pixel_mm, other.acquisition.pixel_mm, rtol=1e-3):
-            raise _refusal(paths, studies, "pixel_mm differs")
-        for name in ("nuclide", "matrix", "collimator", "patient_position"):
-            if getattr(first.acquisition, name) != getattr(other.acquisition, name):
-                raise _refusal(paths, studies, f"{name} differs")
-        if first.acquisition.frame_of_reference_uid != other.acquisition.frame_of_reference_uid:
-            raise _refusal(paths, studies, "FrameOfReferenceUID differs")
-        one, two = first.acquisition.axis_lps_mm, other.acquisition.axis_lps_mm
-        if one is not None and two is not None and abs(one[2] - two[2]) > 0.5 * first.acquisition.pixel_mm[0]:
-            raise _refusal(paths, studies, "their rows lie at different heights: several bed positions are not read")
-        if one is not None and two is not None and math.hypot(one[0] - two[0], one[1] - two[1]) > _APART_MM:
-            raise _refusal(paths, studies, "their rotation axes lie apart")
-        begun, began = first.acquisition.start, other.acquisition.start
-        if begun is not None and began is not None and abs((begun - began).total_seconds()) > _AT_ONCE_S:
-            raise _refusal(paths, studies, "they start more than a minute apart")
+def _reasons_apart(one: Study, other: Study) -> Iterator[str]:
+    """In what two files differ that heads and windows of one acquisition have in common."""
+    mine, theirs = one.acquisition, other.acquisition
+    if "PatientID" in differences(one.patient, other.patient):
+        yield "PatientID differs"
+    if one.patient.get("StudyInstanceUID") != other.patient.get("StudyInstanceUID"):
+        yield "StudyInstanceUID differs"
+    if ("DECY" in mine.corrections) != ("DECY" in theirs.corrections):
+        yield "only some are corrected for decay (CorrectedImage)"
+    if not np.allclose(mine.pixel_mm, theirs.pixel_mm, rtol=1e-3):
+        yield "pixel_mm differs"
+    for name in ("nuclide", "matrix", "collimator", "patient_position"):
+        if getattr(mine, name) != getattr(theirs, name):
+            yield f"{name} differs"
+    if mine.frame_of_reference_uid != theirs.frame_of_reference_uid:
+        yield "FrameOfReferenceUID differs"
+    here, there = mine.axis_lps_mm, theirs.axis_lps_mm
+    if here is not None and there is not None and abs(here[2] - there[2]) > 0.5 * mine.pixel_mm[0]:
+        yield "their rows lie at different heights: several bed positions are not read"
+    if here is not None and there is not None and not _beside(here, there):
+        yield "their rotation axes lie apart"
+    begun, began = mine.start, theirs.start
+    if begun is not None and began is not None and abs((begun - began).total_seconds()) > _AT_ONCE_S:
+        yield "they start more than a minute apart"
+
+
+def _reasons_not_to_join(heads: Sequence[Study]) -> Iterator[str]:
+    """What keeps the windows of a head, and the heads, from being those of one acquisition."""
+    if any(len(set(_limits(head.windows))) < len(head.windows) for head in heads):
+        yield "two of them have the same views and the same energy window"
+    for number, head in enumerate(heads):
+        if _limits(head.windows) != _limits(heads[0].windows):
+            yield "they differ in their views and in their energy windows"
+        start_deg = head.acquisition.view_angles_deg[0]
+        for other in heads[:number]:
+            if abs(signed_deg(start_deg - other.acquisition.view_angles_deg[0])) < 0.5:
+                yield f"two have the same energy window and start at {start_deg:g} deg (beds, repeats?)"
 
 
 def _same_views(one: Study, other: Study) -> bool:
     """Tell whether two files hold the same views; the same angles with other radii or times are refused elsewhere."""
-    mine, theirs = one.acquisition, other.acquisition
-    return all(_close(getattr(mine, name), getattr(theirs, name), within) for name, within in _SAME.items())
-
-
-_SAME = {"view_angles_deg": 0.05, "radii_mm": 1.0, "view_seconds": 1e-3, "view_start_s": 1.0, "u_offset_mm": 0.01}
-"""Differences of deg, mm and s that two files of one acquisition may have by rounding."""
-
-
-def _close(one: Array | None, other: Array | None, within: float) -> bool:
-    a, b = np.asarray(one), np.asarray(other)
-    return a.shape == b.shape and bool(np.allclose(a, b, rtol=0, atol=within, equal_nan=True))
+    for name, within in _SAME.items():
+        mine, theirs = (np.asarray(getattr(study.acquisition, name)) for study in (one, other))
+        if mine.shape != theirs.shape or not np.allclose(mine, theirs, rtol=0, atol=within, equal_nan=True):
+            return False
+    return True
 
 
 def _limits(windows: Sequence[EnergyWindow]) -> list[tuple[float, float]]:
     return [(window.lower_kev, window.upper_kev) for window in windows]
 
 
-def _with_all_windows(group: list[Study], paths: Sequence[Path], studies: Sequence[Study]) -> Study:
-    """One head's study with the windows of all its files."""
-    windows = with_own_names([window for study in group for window in study.windows])
-    if len(set(_limits(windows))) < len(windows):
-        raise _refusal(paths, studies, "two of them have the same views and the same energy window")
-    counts = group[0].counts if len(group) == 1 else np.concatenate([study.counts for study in group])
+def _with_all_windows(files: Sequence[Study]) -> Study:
+    """One head's study with the windows of all its files, by their limits."""
+    windows = with_own_names([window for study in files for window in study.windows])
+    counts = files[0].counts if len(files) == 1 else np.concatenate([study.counts for study in files])
     order = sorted(range(len(windows)), key=lambda w: _limits(windows)[w])
-    return replace(group[0], windows=tuple(windows[w] for w in order), counts=counts[order])
+    return replace(files[0], windows=tuple(windows[w] for w in order), counts=counts[order])
 
 
-def _with_all_heads(parts: list[Study], paths: Sequence[Path], studies: Sequence[Study]) -> Study:
-    """One study with the views of all heads; they must stand at different angles and have the same windows."""
-    for i, part in enumerate(parts):
-        if _limits(part.windows) != _limits(parts[0].windows):
-            raise _refusal(paths, studies, "they differ in their views and in their energy windows")
-        for other in parts[:i]:
-            mine, theirs = part.acquisition.view_angles_deg[0], other.acquisition.view_angles_deg[0]
-            if abs((mine - theirs + 180.0) % 360.0 - 180.0) < 0.5:
-                raise _refusal(
-                    paths, studies, f"two have the same energy window and start at {mine:g} deg (beds, repeats?)"
-                )
-    detector, heads = [], 0
-    for part in parts:
-        _, own = np.unique(np.asarray(part.acquisition.detector), return_inverse=True)
-        detector.append(own + heads)
-        heads += int(own.max()) + 1
-
-    def joined(name: str) -> Array:
-        return np.concatenate([getattr(part.acquisition, name) for part in parts])
-
-    acquisition = replace(
-        parts[0].acquisition,
-        view_angles_deg=joined("view_angles_deg"),
-        radii_mm=joined("radii_mm"),
-        view_seconds=joined("view_seconds"),
-        view_start_s=joined("view_start_s"),
-        u_offset_mm=joined("u_offset_mm"),
-        detector=np.concatenate(detector),
-    )
-    return replace(parts[0], acquisition=acquisition, counts=np.concatenate([part.counts for part in parts], axis=1))
+def _with_all_heads(heads: Sequence[Study]) -> Study:
+    """One study with the views of all heads, which are numbered one after the other."""
+    acquisitions = [head.acquisition for head in heads]
+    detector: list[Array] = []
+    for acquisition in acquisitions:
+        _, numbers = np.unique(np.asarray(acquisition.detector), return_inverse=True)
+        detector.append(numbers + (detector[-1].max() + 1 if detector else 0))
+    joined: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in acquisitions]) for name in _SAME}
+    acquisition = replace(acquisitions[0], **joined, detector=np.concatenate(detector))
+    return replace(heads[0], acquisition=acquisition, counts=np.concatenate([head.counts for head in heads], axis=1))

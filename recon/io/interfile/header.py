@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 
 from spectac.recon.errors import InputError
-from spectac.recon.io.dicom.values import decimal_comma
+from spectac.recon.io.dicom.allowed_values import decimal_comma
 from spectac.recon.io.packed import refuse_packed
 from spectac.recon.types import Array
 

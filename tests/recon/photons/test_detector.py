@@ -22,7 +22,7 @@ def test_geometric_efficiency_is_the_solid_angle_of_the_holes():
     ("entry", "kev", "message"),
     [
         (Collimator.from_line(1.5, 0.02), 140.5, "has no holes"),
-        (COLLIMATORS["philips-lehr"], 2000.0, "septa are transparent at 2000 keV"),
+        (Collimator("thin", 2.0, 0.5, 0.2, 3.8), 140.5, "thin: its septa are transparent at 140.5 keV"),
     ],
 )
 def test_a_collimator_without_holes_has_no_efficiency(entry, kev, message):

@@ -1,0 +1,92 @@
+"""`spectac reconstruct`: one study into a folder of results."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from spectac.app.options import Output, StudyPaths
+from spectac.app.progress import progress_bar
+from spectac.app.record import parameters_of, record
+from spectac.recon import AttenuationModel, InputError, ReconstructionSettings, Result, Study, StudySettings, Update
+from spectac.recon.io import read_study
+from spectac.recon.io.atomic import written_folder
+from spectac.recon.io.dicom import nm as dicom_nm
+from spectac.recon.io.nifti import write_image, write_mu_map
+from spectac.recon.io.sidecar import bids_keys
+from spectac.recon.pipeline import StudySolver
+from spectac.recon.settings import AttenuationSettings
+
+
+def reconstruct(
+    study: StudyPaths,
+    output: Output,
+    given: StudySettings,
+    attenuation: AttenuationSettings,
+    settings: ReconstructionSettings,
+) -> list[str]:
+    """Reconstruct and write image.nii.gz, image.dcm, mu_map.nii.gz (where a map was used), record.json into `output`.
+
+    Where a map was estimated mu_spread.nii.gz is there as well. They appear when all are written, record.json last.
+    Returns lines for the user.
+    """
+    model = attenuation.model()
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: give a folder for the results with -o")
+    opened = read_study(study, given)
+    dicom_nm.check_header(opened)
+    solver = StudySolver(opened, settings)
+    inputs = [*study, *attenuation.files(attenuation.attenuation)]
+    if settings.calibration is not None:
+        inputs.append(settings.calibration)
+    parameters = parameters_of(given, attenuation, settings)
+    # The folder is made first: a place that cannot be written to is found before the long work.
+    with written_folder(output) as folder:
+        began = time.perf_counter()
+        result = with_progress(solver, model)
+        seconds = time.perf_counter() - began
+        _write(folder, opened, result, parameters)
+        content = record(inputs, parameters, opened, result, seconds)
+        (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        names = sorted(path.name for path in folder.iterdir())
+    # The map of an earlier run would pass for this image's.
+    for stale in {f"{map_}{end}" for map_ in ("mu_map", "mu_spread") for end in (".nii.gz", ".json")} - set(names):
+        (output / stale).unlink(missing_ok=True)
+    lines = [f"note: {note}" for note in result.notes]
+    return [*lines, f"{output}: {', '.join(names)} ({seconds:.1f} s)"]
+
+
+def _write(folder: Path, study: Study, result: Result, parameters: Mapping[str, Any]) -> None:
+    """The image as NIfTI and DICOM, and the maps."""
+    write_image(folder / "image.nii.gz", result.image, bids_keys(study, result, parameters))
+    dicom_nm.write_image(
+        folder / "image.dcm",
+        result.image,
+        study=study,
+        description=f"spectac {parameters['algorithm']}, attenuation {parameters['attenuation']}",
+        corrected=_corrected(study, result),
+        photopeak=None if result.projections is None else result.projections.photopeak,
+    )
+    for name, mu in (("mu_map", result.mu), ("mu_spread", result.mu_spread)):
+        if mu is not None:
+            write_mu_map(folder / f"{name}.nii.gz", mu)
+
+
+def with_progress(solver: StudySolver, model: AttenuationModel, also: Callable[[Update], None] | None = None) -> Result:
+    """Result of a model with a progress bar; `also` is called after every subset's update."""
+    with progress_bar(f"{solver.settings.algorithm}, attenuation {model.name}") as move:
+
+        def on_update(update: Update) -> None:
+            move(update)
+            if also is not None:
+                also(update)
+
+        return solver.corrected(model, on_update)
+
+
+def _corrected(study: Study, result: Result) -> list[str]:
+    """DICOM's terms (CorrectedImage) for what the reconstruction corrected."""
+    scattered = result.projections is not None and result.projections.scatter is not None
+    done = {"ATTN": result.mu is not None, "SCAT": scattered, "DECY": study.acquisition.times_known}
+    return [term for term, corrected in done.items() if corrected]

@@ -1,0 +1,40 @@
+"""Commands of the report that make its images again."""
+
+import shlex
+from pathlib import Path
+
+from spectac.app.anonymous import hidden
+from spectac.app.comparison import Comparison, MethodResult
+from spectac.app.options import arguments
+from spectac.recon import ReconstructionSettings, StudySettings
+
+
+def commands(comparison: Comparison) -> dict[str, str]:
+    """For each method the command that makes its image again, and a division that follows it."""
+    return {name: _command(comparison, name, method) for name, method in comparison.methods.items()}
+
+
+def _command(comparison: Comparison, name: str, method: MethodResult) -> str:
+    request = comparison.request
+    parameters = request.parameters(method.attenuation)
+    if request.comparison.anonymous:
+        parameters = hidden(parameters)
+    elif parameters["calibration"] is not None:
+        parameters["calibration"] = str(Path(parameters["calibration"]).resolve())
+    # An image without attenuation correction is refused by --calibration.
+    calibrated = parameters["calibration"] is not None and name != "none"
+    words = ["spectac", "reconstruct", *comparison.sources, "--attenuation", name]
+    for key, value in parameters["attenuation_options"].items():
+        words += ["--attenuation-option", f"{key}={_absolute(key, value)}"]
+    if not calibrated:
+        parameters["calibration"] = None
+    words += [*arguments(parameters, ReconstructionSettings), *arguments(parameters["given"], StudySettings)]
+    command = shlex.join([*words, "-o", f"result_{name}"])
+    if comparison.scale is None or calibrated:
+        return command
+    return f"{command}   # then divided by {comparison.scale.cps_per_kbq:.6g} cps per kBq"
+
+
+def _absolute(key: str, value: str) -> str:
+    """Value of an option; a path in full, for the command may be run elsewhere."""
+    return str(Path(value).resolve()) if key in ("path", "file") and Path(value).exists() else value

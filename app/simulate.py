@@ -1,0 +1,118 @@
+"""`spectac simulate`: one virtual patient's projections in a folder, with the truth beside them."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import typer
+from pydantic import Field
+
+from spectac.app.progress import counting_bar
+from spectac.app.record import versions
+from spectac.recon import Image, InputError
+from spectac.recon.io import hdf5
+from spectac.recon.io.atomic import is_result, written_folder
+from spectac.recon.io.dicom import nm as dicom_nm
+from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
+from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.settings import Positive, as_options, setting, settings
+from spectac.simulate.acquire import Expected, Patient, expected_counts
+from spectac.simulate.cohort.run import seeds
+from spectac.simulate.head import draw_head
+from spectac.simulate.regions import LABEL
+from spectac.simulate.scanner import SCANNERS, Scanner
+from spectac.simulate.uptake import draw_uptake
+
+StudyOutput = Annotated[Path, typer.Option("--output", "-o", help="Folder for the study and its truth.")]
+
+
+@settings
+class SimulationSettings:
+    """Which virtual patient is simulated, and how."""
+
+    tracer: Literal["dat", "perfusion", "randomised"] = setting("dat", "dat, perfusion or randomised.")
+    nuclide: str | None = setting(None, "Nuclide, where not the tracer's own.")
+    scanner: str = setting("siemens-intevo-lehr", "Camera; a wrong name lists them.")
+    counts: Positive | None = setting(None, "Counts in the photopeak, by longer or shorter views.")
+    seed: Annotated[int, Field(ge=0)] = setting(1, "Seed of patient and noise.")
+    monte_carlo: bool = setting(False, "All photons by Monte Carlo, or only the scattered ones.", off="--fast")
+    histories: Annotated[int, Field(ge=1000)] | None = setting(None, "Photon histories of the Monte Carlo.")
+    format: Literal["dicom", "hdf5"] = setting("dicom", "dicom or hdf5.")
+
+    def __post_init__(self) -> None:
+        if self.scanner not in SCANNERS:
+            raise InputError(f"--scanner must be one of {', '.join(SCANNERS)}, not {self.scanner!r}")
+        if self.nuclide is not None:
+            nuclide_by_name(self.nuclide)
+
+
+def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
+    """Write projections.dcm or study.h5, truth/ and patient.json of one virtual patient into `output`.
+
+    Seeds of head, uptake and noise are those of patient 0 of a cohort; but the head is drawn from the usual ranges, not
+    from training's wider ones, and the scanner is the preset.
+    Files appear when all are written. Returns lines for the user.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: give a folder for the study with -o")
+    began = time.perf_counter()
+    streams = seeds(chosen.seed, 0)
+    repeated = is_result(output)
+    with written_folder(output) as folder:
+        patient, scanner, expected = _expected(chosen, streams)
+        study = expected.study(np.random.default_rng(streams["noise"]))
+        if chosen.format == "dicom":
+            name = "projections.dcm"
+            dicom_nm.write_study(folder / name, study)
+        else:
+            name = "study.h5"
+            hdf5.write_study(folder / name, study)
+        write_truth(folder / "truth", patient)
+        content = {
+            "parameters": as_options(chosen),
+            "scanner": asdict(scanner),
+            "view_seconds": float(study.acquisition.view_seconds[0]),
+            "nuclide": patient.uptake.nuclide,
+            "cps_per_kbq": expected.cps_per_kbq,
+            "head": dict(patient.head.parameters),
+            "uptake": dict(patient.uptake.parameters),
+            "versions": versions(),
+        }
+        (folder / "patient.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    # The projections of an earlier run in the other format would pass for this patient's.
+    for stale in {"projections.dcm", "study.h5"} - {name} if repeated else ():
+        (output / stale).unlink(missing_ok=True)
+    counts = study.counts.sum(axis=(1, 2, 3), dtype=np.float64)
+    listed = ", ".join(f"{window.name} {total:.3g}" for window, total in zip(study.windows, counts, strict=True))
+    return [
+        f"counts: {listed}",
+        f"{output}: {name}, patient.json, truth ({time.perf_counter() - began:.1f} s)",
+    ]
+
+
+def _expected(
+    chosen: SimulationSettings, streams: Mapping[str, np.random.SeedSequence]
+) -> tuple[Patient, Scanner, Expected]:
+    """Patient, scanner and expected counts, with a progress bar."""
+    with counting_bar(f"simulating, seed {chosen.seed}") as move:
+        head = draw_head(np.random.default_rng(streams["head"]))
+        uptake = draw_uptake(chosen.tracer, head, np.random.default_rng(streams["uptake"]), nuclide=chosen.nuclide)
+        patient = Patient(head, uptake)
+        scanner = SCANNERS[chosen.scanner].around(head)
+        expected = expected_counts(
+            patient, scanner, streams["photons"], full=chosen.monte_carlo, histories=chosen.histories, on_batch=move
+        )
+    return patient, scanner, expected if chosen.counts is None else expected.with_counts(chosen.counts)
+
+
+def write_truth(folder: Path, patient: Patient) -> None:
+    """activity.nii.gz in kBq/mL, mu_map.nii.gz at the imaged line, labels.nii.gz with names in labels.json."""
+    head, uptake = patient.head, patient.uptake
+    folder.mkdir()
+    write_image(folder / "activity.nii.gz", Image(uptake.kbq_per_ml, head.grid, "kBq/mL"))
+    write_mu_map(folder / "mu_map.nii.gz", head.mu(nuclide_by_name(uptake.nuclide).main_kev))
+    write_labels(folder / "labels.nii.gz", head.labels, head.grid, {label: name for name, label in LABEL.items()})

@@ -1,0 +1,41 @@
+"""`spectac train`: the network that estimates attenuation maps, from cohorts of virtual patients."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spectac.app.progress import counting_bar
+from spectac.recon.errors import InputError
+
+
+def train(
+    config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TOML file: cohorts, network, steps.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for weights, checkpoint and logs.")],
+) -> list[str]:
+    """Train as a TOML file says, its folders relative to the working directory; lines for the user.
+
+    Raises InputError for a bad configuration, and KeyboardInterrupt with a line on how to go on.
+    """
+    from spectac.learned.training_settings import TrainingSettings
+
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: give a folder for the weights with -o")
+    settings = TrainingSettings.read(config)
+    try:
+        from spectac.learned.train import train as train_network
+    except ImportError as error:
+        raise InputError(f"training needs {error.name}: pip install 'spectac[train]'") from None
+    with counting_bar(f"training a {settings.target}, seed {settings.seed}") as move:
+
+        def show(done: int, total: int, measured: Mapping[str, float]) -> None:
+            move(done, total)
+
+        try:
+            weights = train_network(settings, Path(), output, on_step=show, on_load=move)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted: the same command goes on from the last checkpoint in {output}, if there is one"
+            ) from None
+    return [f"{weights}: use it with --attenuation predicted --attenuation-option weights={weights}"]

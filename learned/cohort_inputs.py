@@ -1,0 +1,63 @@
+"""Network inputs of the patients of a cohort, and the camera that their parameters describe."""
+
+from spectac.learned.inputs import NetworkInput, energy_loss, normalised
+from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
+from spectac.simulate.scanner import Scanner
+
+SIDE_WINDOWS = ("scatter", "lower")
+"""Windows that can fill the scatter channel, the widest first, as in `inputs.side_windows`."""
+
+
+def scanner_of(patient: PatientArrays) -> Scanner:
+    """Camera and protocol of a cohort's patient.
+
+    Parameters
+    ----------
+    patient
+        Patient of a cohort.
+
+    Examples
+    --------
+    >>> from dataclasses import asdict
+    >>> from types import SimpleNamespace
+    >>> patient = SimpleNamespace(parameters={"scanner": asdict(Scanner("tiny", "siemens-lehr", views=64))})
+    >>> scanner_of(patient).views
+    64
+    """
+    fields = dict(patient.parameters["scanner"])
+    return Scanner(**{**fields, "matrix": tuple(fields["matrix"])})
+
+
+def patient_input(patient: PatientArrays) -> NetworkInput:
+    """Network input of a cohort's patient: that of a study of the same patient.
+
+    Parameters
+    ----------
+    patient
+        Patient of a cohort.
+
+    Raises
+    ------
+    InputError
+        If a preview shows no head.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dataclasses import asdict
+    >>> from types import SimpleNamespace
+    >>> grid, preview = SimpleNamespace(voxel_ml=8.0), np.ones((4, 8, 8, 8))
+    >>> parameters = {"nuclide": "I-123", "scanner": asdict(Scanner("tiny", "siemens-lehr", scheme="tew"))}
+    >>> patient = SimpleNamespace(grid=grid, preview=preview, energy_kev=158.97, parameters=parameters)
+    >>> round(patient_input(patient).energy_loss, 3)
+    0.135
+    """
+    voxel_ml = patient.grid.voxel_ml
+    photopeak = normalised(patient.preview[0], voxel_ml)
+    windows = {window.name: window for window in scanner_of(patient).windows(str(patient.parameters["nuclide"]))}
+    for name in SIDE_WINDOWS:
+        image = patient.preview[WINDOWS.index(name)]
+        if name in windows and image.max() > 0:
+            loss = energy_loss(windows["photopeak"], windows[name])
+            return NetworkInput(photopeak, patient.energy_kev, normalised(image, voxel_ml), loss)
+    return NetworkInput(photopeak, patient.energy_kev)

@@ -1,0 +1,175 @@
+"""Elements that every DICOM NM file of ours has: patient, study, equipment, nuclide, windows, posture, pixels."""
+
+import os
+from datetime import datetime
+
+import numpy as np
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, NuclearMedicineImageStorage, generate_uid
+
+from spectac.recon.io.atomic import written
+from spectac.recon.io.dicom.allowed_values import decimal, fitted, unique_identifier
+from spectac.recon.io.dicom.nm_nuclide import NUCLIDE_CODES
+from spectac.recon.io.dicom.patient_elements import BODY, EQUIPMENT, GANTRY, MUST_EXIST, PERSON, PLACE, POSTURE, STUDY
+from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.types import Acquisition, Array, EnergyWindow, Injection, Study
+
+
+def common_dataset(study: Study, image_type: list[str], description: str) -> Dataset:
+    """Patient, study, series, equipment, dates, nuclide, windows and posture, which both kinds of file have."""
+    acquisition, (patient, _) = study.acquisition, fitted(study.patient)
+    start = acquisition.start
+    now = datetime.now(None if start is None else start.tzinfo)
+    data = dataset(
+        SpecificCharacterSet="ISO_IR 192",
+        ImageType=image_type,
+        SOPClassUID=NuclearMedicineImageStorage,
+        SOPInstanceUID=generate_uid(prefix=None),
+        Modality="NM",
+        StudyInstanceUID=patient.get("StudyInstanceUID") or generate_uid(prefix=None),
+        SeriesInstanceUID=generate_uid(prefix=None),
+        SeriesNumber=1,
+        InstanceNumber=1,
+        SeriesDescription=text_for("SeriesDescription", description),
+        SoftwareVersions="spectac",
+        AcquisitionDate="" if start is None else f"{start:%Y%m%d}",
+        AcquisitionTime="" if start is None else f"{start:%H%M%S.%f}",
+        PatientOrientation="",
+        ReferringPhysicianName="",
+        CountsAccumulated="",
+        EnergyWindowInformationSequence=Sequence([window_item(window) for window in study.windows]),
+        RadiopharmaceuticalInformationSequence=Sequence([_agent(study)]),
+        **{f"{what}Date": f"{now:%Y%m%d}" for what in ("Series", "Content", "InstanceCreation")},
+        **{f"{what}Time": f"{now:%H%M%S}" for what in ("Series", "Content", "InstanceCreation")},
+        **dict.fromkeys(MUST_EXIST, ""),
+        # The maker of raw projections is the camera's: its collimators go by the same names at every vendor.
+        **{word: patient.get(word, "spectac") if image_type[2] == "TOMO" else "spectac" for word in EQUIPMENT},
+    )
+    for keyword in {*PERSON, *BODY, *STUDY, *PLACE} & patient.keys() - {"StudyInstanceUID"}:
+        setattr(data, keyword, patient[keyword])
+    if start is not None and start.tzinfo is not None:
+        data.TimezoneOffsetFromUTC = f"{start:%z}"[:5]
+    if acquisition.frame_of_reference_uid:
+        data.FrameOfReferenceUID = unique_identifier(acquisition.frame_of_reference_uid)
+        data.PositionReferenceIndicator = ""
+    if acquisition.corrections:
+        data.CorrectedImage = sorted(acquisition.corrections)
+    _put_posture(data, acquisition.patient_position or "")
+    return data
+
+
+def window_item(window: EnergyWindow) -> Dataset:
+    """Item of EnergyWindowInformationSequence."""
+    limits = dataset(EnergyWindowLowerLimit=decimal(window.lower_kev), EnergyWindowUpperLimit=decimal(window.upper_kev))
+    return dataset(
+        EnergyWindowName=text_for("EnergyWindowName", window.name), EnergyWindowRangeSequence=Sequence([limits])
+    )
+
+
+def text_for(keyword: str, text: str) -> str:
+    """Text as DICOM allows it in an element: cut where it is too long, no backslash."""
+    return fitted({keyword: text.replace("\\", "/")})[0].get(keyword, "")
+
+
+def _agent(study: Study) -> Dataset:
+    """Nuclide, agent, dose in MBq (as the NM module has it) and time of injection."""
+    symbol = nuclide_by_name(study.acquisition.nuclide).symbol
+    element, mass = symbol.split("-")
+    # A nuclide that the user described has no code of ours.
+    scheme = "SCT" if symbol in NUCLIDE_CODES else "99SPECTAC"
+    nuclide_code = code(NUCLIDE_CODES.get(symbol, (symbol,))[0], scheme, f"^{mass}^{element}")
+    item = dataset(RadionuclideCodeSequence=Sequence([nuclide_code]))
+    injection = study.injection or Injection()
+    if injection.agent:
+        item.Radiopharmaceutical = text_for("Radiopharmaceutical", injection.agent)
+    if injection.activity_mbq is not None:
+        item.RadionuclideTotalDose = decimal(injection.activity_mbq)
+    if injection.at is not None:
+        item.RadiopharmaceuticalStartTime = f"{injection.at:%H%M%S.%f}"
+    if isinstance(injection.at, datetime):
+        item.RadiopharmaceuticalStartDateTime = f"{injection.at:%Y%m%d%H%M%S.%f}"
+    return item
+
+
+def _put_posture(data: Dataset, position: str) -> None:
+    """Position "HFS" and the like as the two code sequences of the NM orientation module (no PatientPosition)."""
+    entry, posture = [
+        [code(table[word][1], "SCT", table[word][0])] if word in table else []
+        for table, word in ((GANTRY, position[:2]), (POSTURE, position[2:]))
+    ]
+    recumbent = code("102538003", "SCT", "recumbent")
+    recumbent.PatientOrientationModifierCodeSequence = Sequence(posture)
+    data.PatientOrientationCodeSequence = Sequence([recumbent] if entry and posture else [])
+    data.PatientGantryRelationshipCodeSequence = Sequence(entry if posture else [])
+
+
+def put_rotation(data: Dataset, acquisition: Acquisition, views: Array, step_deg: float, radius_mm: float) -> None:
+    """The rotation item of one head's views in the order of time; `step_deg` is below 0 clockwise."""
+    milliseconds = 1000.0 * float(np.nan_to_num(acquisition.view_seconds[views]).mean())
+    rotation = dataset(
+        StartAngle=decimal(acquisition.view_angles_deg[views[0]]),
+        AngularStep=decimal(abs(step_deg)),
+        RotationDirection="CW" if step_deg < 0 else "CC",
+        ScanArc=decimal(abs(step_deg) * len(views)),
+        ActualFrameDuration=round(milliseconds),
+        NumberOfFramesInRotation=len(views),
+        RadialPosition=decimal(radius_mm),
+    )
+    data.NumberOfRotations = 1
+    data.RotationInformationSequence = Sequence([rotation])
+
+
+def put_directions(item: Dataset, columns: Array, rows: Array, position_mm: Array | None) -> None:
+    """Directions (3,) of columns and rows, and the position (3,) of the first pixel, in LPS mm."""
+    item.ImageOrientationPatient = [decimal(value) for value in (*columns, *rows)]
+    item.ImagePositionPatient = None if position_mm is None else [decimal(value) for value in position_mm]
+
+
+def collimator_item(acquisition: Acquisition) -> Dataset:
+    """Detector item that names the collimator."""
+    collimator = acquisition.collimator
+    item = dataset(CollimatorType="UNKN" if collimator is None else "PARA")
+    # A measured line has no holes; its name is no collimator's.
+    if collimator is not None and collimator.line is None and len(collimator.name) <= 16:
+        item.CollimatorGridName = collimator.name
+    return item
+
+
+def put_pixels(data: Dataset, stored: Array, pixel_mm: tuple[float, float]) -> None:
+    """Image pixel and multi-frame elements of (frame, row, column) 16-bit integers."""
+    data.NumberOfFrames, data.Rows, data.Columns = stored.shape
+    data.PixelSpacing = [decimal(length) for length in pixel_mm]
+    put_format(data, signed=stored.dtype.kind == "i")
+    little = np.ascontiguousarray(stored, dtype=stored.dtype.newbyteorder("<"))
+    data.add_new("PixelData", "OW", little.tobytes())
+
+
+def put_format(data: Dataset, *, signed: bool) -> None:
+    """Elements on the format of 16-bit pixels."""
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, int(signed)
+
+
+def save(path: str | os.PathLike[str], data: Dataset) -> None:
+    """Write a file in explicit little endian, whole or not at all."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationVersionName = "spectac"
+    with written(path) as temporary:
+        file = FileDataset(str(temporary), data, file_meta=meta, preamble=bytes(128))
+        file.save_as(temporary, enforce_file_format=True)
+
+
+def dataset(**values: object) -> Dataset:
+    """Dataset with the values given by keyword."""
+    data = Dataset()
+    for keyword, value in values.items():
+        setattr(data, keyword, value)
+    return data
+
+
+def code(value: str, scheme: str, meaning: str) -> Dataset:
+    """Item of a code sequence."""
+    return dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)

@@ -1,0 +1,574 @@
+"""A user's settings: the name, type, default, range and help of each, declared once.
+
+The command line, TOML files, tables of studies, record.json, reports and the Python interface read them from here. A
+new setting is a new field: `setting` gives its default and help, the annotation its type and range.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
+
+import pydantic.dataclasses
+from pydantic import BeforeValidator, Field, InstanceOf, ValidationError
+
+from spectac.recon.collimator import Collimator, parse_psf
+from spectac.recon.collimator import collimator as collimator_of_name
+from spectac.recon.errors import InputError
+from spectac.recon.nuclides import nuclide as nuclide_of_name
+
+if TYPE_CHECKING:
+    from spectac.recon.attenuation import AttenuationModel
+    from spectac.recon.backprojection import RampWindow
+    from spectac.recon.bsrem import RelativeDifferencePrior
+    from spectac.recon.filters import PostFilter
+
+_Class = TypeVar("_Class", bound=type)
+_Settings = TypeVar("_Settings")
+
+AtLeast1 = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_REQUIREMENTS = {
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "finite_number": "must be a finite number",
+    "literal_error": "must be one of {expected}",
+    "int_parsing": "needs a whole number",
+    "int_from_float": "needs a whole number",
+    "float_parsing": "needs a number",
+    "bool_parsing": "needs yes or no",
+}
+"""What a field needs, in words, by the kind of pydantic's error; its limits fill the braces."""
+
+
+def setting(
+    default: Any,
+    description: str,
+    *,
+    metavar: str | None = None,
+    option: str | None = None,
+    short: str | None = None,
+    off: str | None = None,
+    model_option: tuple[str, str] | None = None,
+) -> Any:
+    """Default and help of a field.
+
+    Parameters
+    ----------
+    default
+        Value where the user gives none; ... where one must be given.
+    description
+        One sentence for the command line's help.
+    metavar
+        What stands for the value in the help.
+    option
+        Name of the option, where it is not the field's.
+    short
+        Second name of the option, such as -n.
+    off
+        Flag that turns a switch off, where it is not --no-NAME.
+    model_option
+        Attenuation model that the setting belongs to, and the name of that model's option which it sets.
+    """
+    about = {"metavar": metavar, "option": option, "short": short, "off": off, "model_option": model_option}
+    return Field(default, description=description, json_schema_extra=about)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(setting,))
+def settings(cls: _Class) -> _Class:
+    """Make a class of settings a frozen dataclass that is checked at construction.
+
+    A wrong value raises InputError with the option's name, what it needs and what it got.
+    """
+    made = pydantic.dataclasses.dataclass(frozen=True)(cls)
+    construct = made.__init__
+
+    def __init__(self: Any, *values: Any, **named: Any) -> None:  # noqa: N807 - replaces the dataclass's own
+        try:
+            construct(self, *values, **named)
+        except ValidationError as error:
+            raise InputError(_requirement(made, error)) from None
+
+    made.__init__ = __init__
+    return made
+
+
+def _requirement(cls: type, error: ValidationError) -> str:
+    """The first fault that pydantic found, in words; a validator's own InputError as it stands."""
+    first = error.errors()[0]
+    context = first.get("ctx", {})
+    if first["type"] == "value_error":
+        return str(context["error"])
+    names = [name for name in first["loc"] if name in cls.__dataclass_fields__]
+    if not names:
+        return f"{cls.__name__}: {first['msg']}"
+    about = next(one for one in options(cls) if one.field == names[0])
+    if "expected" in context:
+        context = context | {"expected": context["expected"].replace("'", "").replace(" or ", ", ")}
+    needed = _REQUIREMENTS.get(first["type"], first["msg"]).format_map(context)
+    return f"--{about.name.replace('_', '-')} {needed}, not {_shown(first['input'])}"
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A field as the command line, TOML files and tables show it.
+
+    Attributes
+    ----------
+    name
+        Name with underscores.
+    field
+        Name of the field.
+    kind
+        bool, int, float, str or Path; list for a repeatable text.
+    default, description, metavar, short, off, model_option
+        As given to `setting`.
+    """
+
+    name: str
+    field: str
+    kind: type
+    default: Any
+    description: str
+    metavar: str | None
+    short: str | None
+    off: str | None
+    model_option: tuple[str, str] | None
+
+
+def options(cls: type) -> tuple[Option, ...]:
+    """Options of a class of settings, in the order of its fields.
+
+    Examples
+    --------
+    >>> from spectac.recon.settings import StudySettings, options
+    >>> [option.name for option in options(StudySettings)][:3]
+    ['nuclide', 'collimator', 'psf']
+    """
+    found = []
+    for name, info in cls.__pydantic_fields__.items():  # type: ignore[attr-defined]
+        about = dict(info.json_schema_extra)
+        named = about.pop("option") or name
+        default = ... if info.is_required() else info.default
+        found.append(Option(named, name, _kind(info.annotation), default, info.description, **about))
+    return tuple(found)
+
+
+def _kind(annotation: Any) -> type:
+    """Type that the command line reads; a text where the field has a parser of its own."""
+    if get_origin(annotation) in (Union, UnionType):
+        annotation = next(one for one in get_args(annotation) if one is not type(None))
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if annotation == tuple[str, ...]:
+        return list
+    return annotation if annotation in (bool, int, float, str, Path) else str
+
+
+def from_options(cls: type[_Settings], values: Mapping[str, object]) -> _Settings:
+    """Settings from values by the options' names; texts are read as those of the command line.
+
+    Raises InputError for a value that the setting cannot have. Other names are left out.
+
+    Examples
+    --------
+    >>> from spectac.recon.settings import StudySettings, from_options
+    >>> from_options(StudySettings, {"head_angles": "0,180"}).head_angles_deg
+    (0.0, 180.0)
+    """
+    return cls(**{one.field: values[one.name] for one in options(cls) if values.get(one.name) is not None})
+
+
+def as_options(chosen: object, *, changed: bool = False) -> dict[str, Any]:
+    """Values by the options' names as JSON takes them; `changed`: only those that are not the default.
+
+    Examples
+    --------
+    >>> from spectac.recon.settings import ReconstructionSettings, as_options
+    >>> as_options(ReconstructionSettings(iterations=4), changed=True)
+    {'iterations': 4}
+    """
+    values = {one: getattr(chosen, one.field) for one in options(type(chosen))}
+    return {one.name: _plain(value) for one, value in values.items() if not (changed and value == one.default)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Collimator):
+        return value.name.removeprefix("psf ")
+    return str(value) if isinstance(value, Path) else value
+
+
+def merged(general: _Settings, particular: _Settings) -> _Settings:
+    """The general settings with those that the particular ones change."""
+    own = {one.field: getattr(particular, one.field) for one in options(type(particular))}
+    changed = {one.field: own[one.field] for one in options(type(particular)) if own[one.field] != one.default}
+    return dataclasses.replace(general, **changed)  # type: ignore[type-var]
+
+
+def _text(parse: Callable[[str], Any]) -> BeforeValidator:
+    """Reader of a text; a value that is none is taken as it is."""
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
+def _numbers(option: str, example: str) -> Callable[[str], tuple[float, ...]]:
+    """Reader of "A,B"."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            return tuple(float(part) for part in text.split(","))
+        except ValueError:
+            raise InputError(f"{option} needs numbers with commas, e.g. {example}, not {text!r}") from None
+
+    return parse
+
+
+def _sizes(text: str) -> tuple[float, ...]:
+    sizes = _numbers("--pixel-mm", "4.8 or 4.8,4.8")(text)
+    return sizes * 2 if len(sizes) == 1 else sizes
+
+
+def date_and_time(option: str) -> Callable[[str], datetime]:
+    """Reader of a date with a time of day: a date alone is no midnight."""
+
+    def parse(text: str) -> datetime:
+        try:
+            if ":" in text:
+                return datetime.fromisoformat(text)
+        except ValueError:
+            pass
+        raise InputError(f"{option} needs a date and time, e.g. 2026-11-02T09:30, not {text!r}")
+
+    return parse
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+@settings
+class StudySettings:
+    """Values that replace or complete what a study's files say; None (False for `apply_cor`) leaves it to the files.
+
+    Angles are in degrees of docs/conventions.md (0 = detector at the patient's back, growing counter-clockwise seen
+    from the feet). `psf` takes the place of `collimator`.
+
+    Raises
+    ------
+    InputError
+        Names the option whose value no study can have.
+
+    Examples
+    --------
+    >>> from spectac.recon import StudySettings
+    >>> StudySettings(nuclide="i123", radius_mm=140).nuclide
+    'I-123'
+    """
+
+    nuclide: Annotated[str | None, _text(lambda name: nuclide_of_name(name).name)] = setting(
+        None, "Nuclide, e.g. I-123; one that the table lacks as NAME:KEV:HALFLIFE_H."
+    )
+    collimator: Annotated[InstanceOf[Collimator] | None, _text(collimator_of_name)] = setting(
+        None, "Collimator, e.g. siemens-lehr; a wrong name lists them."
+    )
+    psf: Annotated[InstanceOf[Collimator] | None, _text(parse_psf)] = setting(
+        None, "Measured resolution: sigma = SIGMA0 + SLOPE * distance.", metavar="SIGMA0_MM:SLOPE"
+    )
+    radius_mm: Positive | None = setting(
+        None, "Axis to collimator face, for all views; replaces the orbit.", metavar="MM"
+    )
+    head_angles_deg: Annotated[tuple[float, ...] | None, _text(_numbers("--head-angles", "0,180"))] = setting(
+        None, "Angle of each head's first view in degrees, e.g. 0,180.", metavar="A,B", option="head_angles"
+    )
+    rotation: Annotated[Literal["cc", "cw"] | None, _text(str.lower)] = setting(
+        None, "Sense of rotation seen from the feet: cc or cw.", metavar="cc|cw"
+    )
+    step_deg: Annotated[float, Field(gt=0, le=180)] | None = setting(
+        None, "Angle between views in degrees; --rotation gives the sense.", metavar="DEG"
+    )
+    view_seconds: Positive | None = setting(None, "Time of each view in seconds.", metavar="S")
+    start: Annotated[datetime | None, _text(date_and_time("--start"))] = setting(
+        None, "When the acquisition began, e.g. 2026-11-02T09:30.", metavar="TIME"
+    )
+    pixel_mm: Annotated[tuple[Positive, Positive] | None, _text(_sizes)] = setting(
+        None, "Pixel size in mm: one number, or Z,U.", metavar="MM"
+    )
+    apply_cor: bool = setting(False, "Shift the views by DICOM's CenterOfRotationOffset.")
+
+    def __post_init__(self) -> None:
+        if self.psf is not None and self.collimator is not None:
+            raise InputError("give --collimator or --psf, not both")
+        if self.head_angles_deg is not None and not all(abs(angle) <= 360 for angle in self.head_angles_deg):
+            listed = ",".join(f"{angle:g}" for angle in self.head_angles_deg)
+            raise InputError(f"--head-angles needs angles from -360 to 360 deg, not {listed}")
+
+    @property
+    def response(self) -> Collimator | None:
+        """The collimator, by its name or by its measured resolution."""
+        return self.psf or self.collimator
+
+    def history(self) -> Iterator[str]:
+        """Lines on what was given."""
+        for one in options(StudySettings):
+            value = getattr(self, one.field)
+            if one.name == "apply_cor" or value is None:
+                continue
+            if isinstance(value, tuple):
+                value = ", ".join(f"{part:g}" for part in value)
+            elif isinstance(value, float):
+                value = f"{value:g}"
+            name = "collimator" if one.name == "psf" else one.field
+            yield f"given by the user: {name} = {getattr(value, 'name', value)}"
+
+
+@settings
+class ProjectionSettings:
+    """Which window is the photopeak, and how its scatter is estimated (scatter.projections)."""
+
+    photopeak: str | None = setting(None, "Name of the photopeak window, as spectac info shows it.")
+    scatter: Literal["auto", "none", "dew", "tew"] = setting("auto", "auto, none, dew or tew.")
+    dew_k: Positive | None = setting(None, "Factor of the lower window for dew.")
+    scatter_windows: str | tuple[str, ...] | None = setting(
+        None, "Names of the windows for tew, or of the lower one alone for dew.", metavar="LOWER,UPPER"
+    )
+
+    def __post_init__(self) -> None:
+        if self.dew_k is not None and self.scatter not in ("auto", "dew"):
+            raise InputError(f"the DEW factor k belongs to scatter methods dew and auto, not to {self.scatter}")
+        if self.scatter_windows is not None and self.scatter == "none":
+            raise InputError("--scatter-windows belongs to scatter methods auto, tew and dew, not to none")
+
+
+@settings
+class ReconstructionSettings(ProjectionSettings):
+    """How an image is reconstructed.
+
+    Raises
+    ------
+    InputError
+        Names the option whose value cannot be, or that does not fit another.
+
+    Examples
+    --------
+    >>> from spectac.recon import ReconstructionSettings
+    >>> ReconstructionSettings(iterations=4, post_filter="gaussian:8").subsets
+    10
+    """
+
+    algorithm: Literal["osem", "mlem", "map", "fbp"] = setting("osem", "osem, mlem, map or fbp.")
+    iterations: AtLeast1 = setting(10, "Iterations.")
+    subsets: AtLeast1 = setting(10, "Subsets.")
+    prior_beta: float | None = setting(None, "Weight of the relative-difference prior for map.")
+    fbp_filter: str | None = setting(
+        None, "ramp, hann:CUTOFF or butterworth:CUTOFF:ORDER, cut-off of Nyquist.", metavar="FILTER"
+    )
+    resolution: bool = setting(True, "Model the collimator's blur.")
+    post_filter: str | None = setting(None, "gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.", metavar="FILTER")
+    calibration: Path | None = setting(None, "Calibration of spectac calibrate: images in kBq/mL.", metavar="FILE")
+    device: str = setting("auto", "auto (the GPU where one works), cpu or cuda.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.algorithm == "map") != (self.prior_beta is not None):
+            raise InputError("algorithm map needs a prior (--prior-beta), and no other algorithm takes one")
+        if self.fbp_filter is not None and self.algorithm != "fbp":
+            raise InputError("an FBP filter belongs to algorithm fbp")
+        # Their texts and numbers are checked where they are understood.
+        _ = self.prior, self.ramp_window, self.smoothing
+
+    @property
+    def prior(self) -> "RelativeDifferencePrior | None":
+        """The prior of MAP."""
+        from spectac.recon.bsrem import RelativeDifferencePrior
+
+        return None if self.prior_beta is None else RelativeDifferencePrior(self.prior_beta)
+
+    @property
+    def ramp_window(self) -> "RampWindow":
+        """The window on the ramp filter of FBP."""
+        from spectac.recon.backprojection import RampWindow, parse_filter
+
+        return RampWindow() if self.fbp_filter is None else parse_filter(self.fbp_filter)
+
+    @property
+    def smoothing(self) -> "PostFilter | None":
+        """The filter of the finished image."""
+        from spectac.recon.filters import parse_post_filter
+
+        return None if self.post_filter is None else parse_post_filter(self.post_filter)
+
+    def used(self) -> dict[str, Any]:
+        """Values by the options' names for record.json; those that the algorithm does not use are None."""
+        values = as_options(self)
+        if self.algorithm == "fbp":
+            values |= {"iterations": None, "subsets": None, "resolution": None, "fbp_filter": self.ramp_window.name}
+        if self.algorithm == "mlem":
+            values["subsets"] = 1
+        return values
+
+
+@settings
+class MapSettings:
+    """The mu-map or CT of a patient, and how it is read. Each setting belongs to one attenuation model."""
+
+    mu_map: Path | None = setting(
+        None, "NIfTI, Interfile or DICOM NM map in 1/cm.", metavar="FILE", model_option=("map", "file")
+    )
+    mu_map_kev: Annotated[float, Field(ge=30, le=800)] | None = setting(
+        None,
+        "Photon energy of the mu-map; default: its side-car's, else the photopeak.",
+        metavar="KEV",
+        model_option=("map", "energy_kev"),
+    )
+    ct: Path | None = setting(None, "Folder of the CT series.", metavar="DIR", model_option=("ct", "path"))
+    tube_voltage_kv: float | None = setting(
+        None,
+        "Tube voltage of the CT, 70 to 150 kV; replaces the files' KVP.",
+        metavar="KV",
+        model_option=("ct", "tube_voltage_kv"),
+    )
+    extend_ct: bool = setting(
+        False, "Fill the head's outline with soft tissue where the CT ends or is cut.", model_option=("ct", "extend")
+    )
+    assume_aligned: bool = setting(
+        False,
+        "Take the CT where its headers place it, without registration.",
+        model_option=("ct", "assume_aligned"),
+    )
+
+    def of_models(self) -> Iterator[tuple[str, str, str, str]]:
+        """Option, attenuation model, the model's option and its text, of every setting that was given."""
+        for one in options(type(self)):
+            value = getattr(self, one.field)
+            if one.model_option is not None and value != one.default:
+                yield (
+                    f"--{one.name.replace('_', '-')}",
+                    *one.model_option,
+                    "yes" if value is True else str(value),
+                )
+
+    def model_options(self, model: str) -> dict[str, str]:
+        """Options of one attenuation model."""
+        return {key: text for _, of, key, text in self.of_models() if of == model}
+
+    def files(self, model: str) -> list[Path]:
+        """Files and folders that an attenuation model reads."""
+        named = {"map": self.mu_map, "ct": self.ct}.get(model)
+        return [] if named is None else [named]
+
+
+@settings
+class AttenuationSettings(MapSettings):
+    """Which attenuation model is used, and its options.
+
+    Examples
+    --------
+    >>> from spectac.recon.settings import AttenuationSettings
+    >>> AttenuationSettings(attenuation="uniform", uniform_mu=0.15).chosen_options()
+    {'mu': '0.15'}
+    """
+
+    attenuation: str = setting("none", "none, chang, uniform, predicted, map, ct, or a plug-in.")
+    attenuation_option: tuple[str, ...] = setting((), "Option of the model; repeatable.", metavar="K=V")
+    uniform_mu: float | None = setting(None, "Coefficient in 1/cm for chang and uniform.")
+
+    def chosen_options(self) -> dict[str, str]:
+        """Options of the model, from K=V texts and from the options of their own.
+
+        Raises InputError for an option that belongs to another model, and for one that is given twice.
+        """
+        chosen: dict[str, str] = {}
+        for text in self.attenuation_option:
+            key, separator, value = text.partition("=")
+            if not separator or not key:
+                raise InputError(f"--attenuation-option needs K=V, not {text!r}")
+            chosen[key.strip()] = value.strip()
+        named = list(self.of_models())
+        if self.uniform_mu is not None:
+            if self.attenuation not in ("chang", "uniform"):
+                raise InputError("--uniform-mu belongs to --attenuation chang or uniform")
+            named.append(("--uniform-mu", self.attenuation, "mu", repr(self.uniform_mu)))
+        for option, model, key, value in named:
+            if model != self.attenuation:
+                raise InputError(f"{option} belongs to --attenuation {model}")
+            if key in chosen:
+                raise InputError(f"{option} and --attenuation-option {key}= say the same: give one of them")
+            chosen[key] = value
+        return chosen
+
+    def model(self) -> "AttenuationModel":
+        """The attenuation model; InputError as the model's own checks say."""
+        from spectac.recon.attenuation_plugins import attenuation_model
+
+        return attenuation_model(self.attenuation, self.chosen_options())
+
+
+METHODS = ("none", "chang", "uniform", "predicted", "ct", "map")
+"""Attenuation models that a comparison takes by itself; "ct" and "map" where their files are given."""
+
+
+@settings
+class ComparisonSettings(MapSettings):
+    """Methods, ground truth, VOIs and healthy subjects of a comparison.
+
+    `methods` None: all that can be. `truth`: an image of the activity, or the folder that `spectac simulate` wrote.
+    """
+
+    methods: Annotated[tuple[str, ...] | None, _text(_names)] = setting(
+        None, "Methods to compare, e.g. none,chang,predicted; default: all.", metavar="A,B"
+    )
+    truth: Path | None = setting(None, "NIfTI image of the true activity, or the folder truth of spectac simulate.")
+    labels: Path | None = setting(
+        None, "Label image (NIfTI) for the VOIs; default: the truth's, or placed by a template."
+    )
+    normals: Path | None = setting(
+        None, "Folder of a spectac batch of healthy subjects, or a CSV like comparison.csv: z-scores."
+    )
+    tracer: Literal["dat", "perfusion"] | None = setting(None, "dat or perfusion; default: by what the image shows.")
+    anonymous: bool = setting(False, "Leave patient, dates and names of files out of reports, tables and images.")
+
+    def models(self) -> dict[str, AttenuationSettings]:
+        """Settings of the attenuation model of each method, in the order of the report.
+
+        Raises InputError for methods that are not installed, named twice or without their files, and for settings of a
+        model that is not compared.
+        """
+        from spectac.recon.attenuation_plugins import check_installed
+
+        if self.methods == ():
+            raise InputError("no method to compare: name some, e.g. --methods none,uniform,predicted")
+        names = self.methods or tuple(name for name in METHODS if name not in ("ct", "map") or self.files(name))
+        if len(set(names)) < len(names):
+            raise InputError(f"--methods names one twice: {', '.join(names)}")
+        for name, needed in (("ct", "the folder of the CT series: --ct DIR"), ("map", "a mu-map: --mu-map FILE")):
+            if name in names and not self.files(name):
+                raise InputError(f"method {name} needs {needed}")
+        for option, model, _, _ in self.of_models():
+            if model not in names:
+                raise InputError(f"{option} belongs to method {model}, which is not among those to compare")
+        for name in names:
+            check_installed(name)
+        return {name: AttenuationSettings(attenuation=name, **self._of(name)) for name in names}
+
+    def _of(self, model: str) -> dict[str, Any]:
+        """Values of the settings that belong to an attenuation model, by field."""
+        return {
+            one.field: getattr(self, one.field)
+            for one in options(MapSettings)
+            if one.model_option is not None and one.model_option[0] == model
+        }
+
+    def without(self, model: str) -> "ComparisonSettings":
+        """The same with the defaults of the settings that belong to an attenuation model."""
+        return dataclasses.replace(self, **{one: getattr(MapSettings(), one) for one in self._of(model)})

@@ -1,0 +1,80 @@
+"""Limits of a network's use from validation patients: one outlier does not set them, a few patients are not enough."""
+
+import math
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+torch = pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
+
+from spectac.learned.doubt_limits import LEAST_PATIENTS, coverage_of, doubt_limit, measured_coverage  # noqa: E402
+from spectac.learned.estimate import TrainedNetwork, shipped_weights  # noqa: E402
+from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork  # noqa: E402
+from spectac.learned.outline_distance import outline_distance_mm  # noqa: E402
+from spectac.recon import Grid, Image, InputError, MuMap  # noqa: E402
+from spectac.recon.tissues import water_per_cm  # noqa: E402
+from spectac.simulate.cohort.patient_arrays import PatientArrays  # noqa: E402
+from spectac.simulate.cohort.shards import write_shard  # noqa: E402
+from spectac.simulate.scanner import Scanner  # noqa: E402
+
+KEV = 140.5
+
+
+def test_the_limit_lies_a_margin_above_the_95_percent_quantile():
+    """41 patients: the 95 % quantile is the 39th in order, whatever the last two are."""
+    values = [0.01 + 0.001 * n for n in range(41)]
+    limit = doubt_limit(values, 1.25, "an uncertainty")
+    assert limit == pytest.approx(1.25 * (0.01 + 0.001 * 38))
+    assert doubt_limit([*values[:-1], 900.0], 1.25, "an uncertainty") == limit
+
+
+def test_patients_that_show_nothing_are_left_out():
+    """No head and no outline are NaN; an outline that shares no slice with the map's is infinitely far."""
+    values = [*[2.0] * LEAST_PATIENTS, math.nan, np.inf]
+    assert doubt_limit(values, 2.0, "an outline's distance") == 4.0
+
+
+def test_too_few_patients_are_refused():
+    values = [*[2.0] * (LEAST_PATIENTS - 1), math.nan]
+    with pytest.raises(InputError, match=r"9 validation patients gave an uncertainty.*larger validation cohort") as few:
+        doubt_limit(values, 1.25, "an uncertainty")
+    assert "\n" not in str(few.value)
+
+
+def test_heads_too_small_for_an_outline_give_an_uncertainty_alone(tiny_cohorts):
+    """The tiny cohorts' balls have 0.1 to 0.6 L; a validation cohort of 4 is too small for any limit."""
+    network = TrainedNetwork.read(shipped_weights()).network
+    with pytest.raises(InputError, match="4 validation patients gave an uncertainty, limits need 10"):
+        measured_coverage(network, tiny_cohorts / "training", tiny_cohorts / "validation")
+
+
+def head_patient() -> PatientArrays:
+    """An ellipsoid of 76 x 95 x 95 mm, uniform and blurred, on 32^3 voxels of 8 mm; photopeak and a window below it."""
+    grid = Grid.upright((32, 32, 32), (8.0, 8.0, 8.0), (-124.0, -124.0, -124.0))
+    z, y, x = np.meshgrid(*grid.centres_mm(), indexing="ij")
+    head = ((x / 76.0) ** 2 + (y / 95.0) ** 2 + (z / 95.0) ** 2 <= 1.0).astype(np.float32)
+    blurred = gaussian_filter(head, 0.7)
+    preview = np.stack([blurred, 0.0 * head, 0.0 * head, gaussian_filter(head, 1.5)])
+    scanner = Scanner("test", "siemens-lehr", matrix=(32, 32), pixel_mm=8.0, views=30, radius_mm=140.0, scheme="dew")
+    parameters = {"scanner": asdict(scanner), "nuclide": "Tc-99m", "counts": {"photopeak": 1e6, "scatter": 5e5}}
+    return PatientArrays(
+        grid, preview, np.array([True, False, False, True]), np.float32(water_per_cm(KEV)) * head, head,
+        head.astype(np.uint8), 1.0 + head, np.ones((30, 32, 32), np.float32), KEV, parameters,
+    )  # fmt: skip
+
+
+def test_a_network_that_gives_water_everywhere_is_as_sure_as_it_is_far_from_the_outline(tmp_path):
+    """Its passes agree, so that the limit of their spread is 0; the limit of the outline is twice the mean distance."""
+    network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
+    torch.nn.init.zeros_(network.last.weight)
+    torch.nn.init.constant_(network.last.bias, -math.log(LARGEST["map"] - 1.0))
+    patient = head_patient()
+    write_shard(tmp_path / "shard-00000.h5", {"seed": 1}, 10, [(index, patient) for index in range(10)])
+    coverage = measured_coverage(network, tmp_path, tmp_path)
+    assert coverage.uncertainty == pytest.approx(0.0, abs=1e-6)
+    photopeak, scatter = (Image(patient.preview[row], patient.grid, "cps/mL") for row in (0, 3))
+    water = MuMap(np.full(patient.grid.shape, water_per_cm(KEV)), patient.grid, KEV)
+    assert coverage.outline_mm == pytest.approx(2.0 * outline_distance_mm(photopeak, scatter, water), rel=1e-3)
+    assert coverage == coverage_of([patient], uncertainty=coverage.uncertainty, outline_mm=coverage.outline_mm)

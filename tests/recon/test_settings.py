@@ -1,0 +1,117 @@
+"""Settings: each is declared once, wrong values name their option, and texts are read as the command line's."""
+
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from spectac.recon import COLLIMATORS, InputError, ReconstructionSettings, StudySettings
+from spectac.recon.settings import (
+    AttenuationSettings,
+    ComparisonSettings,
+    MapSettings,
+    ProjectionSettings,
+    as_options,
+    from_options,
+    merged,
+    options,
+)
+
+ALL = (StudySettings, ProjectionSettings, ReconstructionSettings, AttenuationSettings, ComparisonSettings)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_every_setting_has_a_help_a_kind_and_a_default_that_is_valid(cls):
+    for option in options(cls):
+        assert option.description.endswith("."), option.name
+        assert option.kind.__name__ in ("bool", "int", "float", "str", "Path", "list"), option.name
+    assert as_options(cls(), changed=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("cls", "given", "message"),
+    [
+        (StudySettings, {"radius_mm": -3}, "--radius-mm must be above 0, not -3"),
+        (StudySettings, {"radius_mm": "wide"}, "--radius-mm needs a number, not 'wide'"),
+        (StudySettings, {"radius_mm": float("nan")}, "--radius-mm must be a finite number"),
+        (StudySettings, {"step_deg": 200}, "--step-deg must be at most 180, not 200"),
+        (StudySettings, {"rotation": "left"}, "--rotation must be one of cc, cw, not 'left'"),
+        (StudySettings, {"head_angles_deg": "a,b"}, "--head-angles needs numbers with commas"),
+        (StudySettings, {"head_angles_deg": (0, 400)}, "--head-angles needs angles from -360 to 360 deg, not 0,400"),
+        (StudySettings, {"pixel_mm": "0"}, "--pixel-mm must be above 0, not 0"),
+        (StudySettings, {"start": "2026-11-02"}, "--start needs a date and time"),
+        (StudySettings, {"collimator": "ge-lehr", "psf": "1:0.02"}, "give --collimator or --psf, not both"),
+        (StudySettings, {"nuclide": "Xx-1"}, "nuclide 'Xx-1' is not known"),
+        (ProjectionSettings, {"scatter": "magic"}, "--scatter must be one of auto, none, dew, tew, not 'magic'"),
+        (ProjectionSettings, {"dew_k": 0.5, "scatter": "none"}, "belongs to scatter methods dew and auto"),
+        (ReconstructionSettings, {"iterations": 0}, "--iterations must be at least 1, not 0"),
+        (ReconstructionSettings, {"iterations": 2.5}, "--iterations needs a whole number, not 2.5"),
+        (ReconstructionSettings, {"algorithm": "map"}, "--prior-beta"),
+        (ReconstructionSettings, {"algorithm": "fbp", "fbp_filter": "box"}, "box"),
+        (ReconstructionSettings, {"post_filter": "gaussian"}, "gaussian:8"),
+        (MapSettings, {"mu_map_kev": 5}, "--mu-map-kev must be at least 30, not 5"),
+        (ComparisonSettings, {"tracer": "fdg"}, "--tracer must be one of dat, perfusion, not 'fdg'"),
+    ],
+)
+def test_a_wrong_value_names_its_option(cls, given, message):
+    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+        cls(**given)
+
+
+def test_texts_are_read_as_those_of_the_command_line():
+    given = {"head_angles": "0,180", "pixel_mm": "4.8", "start": "2026-11-02T09:30", "rotation": "CC", "psf": "1:0.02"}
+    read = from_options(StudySettings, {**given, "radius_mm": "140", "nuclide": "i123"})
+    assert read.head_angles_deg == (0.0, 180.0)
+    assert read.pixel_mm == (4.8, 4.8)
+    assert read.start == datetime(2026, 11, 2, 9, 30)
+    assert (read.rotation, read.radius_mm, read.nuclide) == ("cc", 140.0, "I-123")
+    assert read.response is not None
+    assert read.response.line == (1.0, 0.02)
+
+
+def test_plain_values_make_the_same_settings_again():
+    """What record.json holds is enough to repeat a reconstruction."""
+    study = StudySettings(
+        nuclide="I-123",
+        psf="1.5:0.016",
+        head_angles_deg=(0, 120, 240),
+        start=datetime(2026, 1, 2, 3, 4),
+        pixel_mm="4,5",
+    )
+    assert from_options(StudySettings, as_options(study)) == study
+    named = StudySettings(collimator=COLLIMATORS["ge-lehr"])
+    assert from_options(StudySettings, as_options(named, changed=True)) == named
+    chosen = ReconstructionSettings(algorithm="map", prior_beta=0.3, scatter_windows="low,high", resolution=False)
+    assert from_options(ReconstructionSettings, as_options(chosen)) == chosen
+
+
+def test_particular_settings_replace_the_general_ones():
+    general = StudySettings(nuclide="I-123", radius_mm=140)
+    assert merged(general, StudySettings(radius_mm=150, rotation="cw")) == StudySettings(
+        nuclide="I-123", radius_mm=150, rotation="cw"
+    )
+
+
+def test_settings_are_frozen_and_checked_again_when_replaced():
+    chosen = ReconstructionSettings()
+    with pytest.raises(AttributeError):
+        chosen.iterations = 3  # type: ignore[misc]
+    with pytest.raises(InputError, match="--subsets"):
+        replace(chosen, subsets=0)
+
+
+def test_options_of_a_model_belong_to_it():
+    given = AttenuationSettings(attenuation="map", mu_map="mu.nii.gz", mu_map_kev=511)
+    assert given.chosen_options() == {"file": "mu.nii.gz", "energy_kev": "511.0"}
+    with pytest.raises(InputError, match="--ct belongs to --attenuation ct"):
+        AttenuationSettings(attenuation="map", ct="folder").chosen_options()
+    with pytest.raises(InputError, match="say the same"):
+        AttenuationSettings(attenuation="uniform", uniform_mu=0.1, attenuation_option=("mu=0.2",)).chosen_options()
+    with pytest.raises(InputError, match="K=V"):
+        AttenuationSettings(attenuation_option=("mu",)).chosen_options()
+
+
+def test_settings_that_the_algorithm_does_not_use_are_recorded_as_none():
+    fbp = ReconstructionSettings(algorithm="fbp").used()
+    assert (fbp["iterations"], fbp["subsets"], fbp["fbp_filter"]) == (None, None, "hann:1")
+    assert ReconstructionSettings(algorithm="mlem").used()["subsets"] == 1
