@@ -21,7 +21,7 @@ from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.settings import Positive, as_options, setting, settings
 from spectac.simulate.acquire import Expected, Patient, expected_counts
-from spectac.simulate.cohort.run import seeds
+from spectac.simulate.cohort.patient import seeds
 from spectac.simulate.head import draw_head
 from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import SCANNERS, Scanner

@@ -19,8 +19,8 @@ MAY_IMPORT = {
 # Third-party package -> the places that may import it (a folder ends with a slash).
 HOMES = {
     "h5py": ("recon/io/", "simulate/cohort/"),
-    "dask": ("recon/workers.py",),
-    "distributed": ("recon/workers.py",),
+    "dask": ("recon/queue/workers.py",),
+    "distributed": ("recon/queue/",),
     "nibabel": ("recon/io/",),
     "pydicom": ("recon/io/",),
     "skimage": ("recon/quantify.py", "app/compare.py"),
@@ -31,7 +31,7 @@ HOMES = {
     "parallelproj": ("recon/parallelproj_operator.py",),
     "typer": ("app/",),
     "rich": ("app/",),
-    "jinja2": ("app/report/", "app/batch_index.py"),
+    "jinja2": ("app/report/", "app/batch/overview.py"),
     "markupsafe": ("app/report/",),
     "matplotlib": ("app/", "benchmarks/"),
 }

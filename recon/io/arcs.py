@@ -1,6 +1,9 @@
-"""The angle between views from the arc that a file names, where the file does not say what the arc counts."""
+"""Angles of views where a file leaves a doubt: the step from an arc, and the heads' starts that the user gives."""
 
 import math
+from collections.abc import Sequence
+
+from spectac.recon.errors import InputError
 
 _FITS_DEG = 0.05
 """A step divides the full turn where so many whole steps miss 360 deg by no more: headers round arcs to 0.01 deg."""
@@ -8,9 +11,15 @@ _FITS_DEG = 0.05
 _FEWEST_VIEWS = 16
 """A round step proves little where views are fewer, and no camera takes fewer."""
 
-
 _CAMERA_VIEWS = (32, 36, 40, 48, 60, 64, 72, 80, 90, 96, 100, 120, 128, 144, 180, 192, 240, 256, 360)
 """Views on a full turn that cameras offer."""
+
+
+def head_starts_deg(given_deg: Sequence[float], heads: int) -> list[float]:
+    """The angles that --head-angles gives for the first view of each head; InputError for another number of heads."""
+    if len(given_deg) != heads:
+        raise InputError(f"--head-angles needs one angle for each of the {heads} heads, got {len(given_deg)}")
+    return list(given_deg)
 
 
 def step_from_arc(arc_deg: float, views: int) -> tuple[float, str | None]:

@@ -15,9 +15,29 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Temporary path in the folder of `path`, moved to `path` when the block ends well and removed when it does not.
 
     The temporary name ends as the target does, so that writers which look at the ending (".nii.gz") see the same.
-    An existing target stays as it is until the new file is complete. It gets the mode of a file that open() makes, for
+    An existing target stays as it is until the new file is complete. The file gets the mode of one that open() makes:
     some writers (safetensors) leave one that only its owner may read.
-    Raises OSError as the file system does (disk full, no permission, no such folder); nothing half-written stays.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write.
+
+    Raises
+    ------
+    OSError
+        As the file system does (disk full, no permission, no such folder); nothing half-written stays.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp(), "notes.txt")
+    >>> with written(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    ...     target.exists()
+    False
+    >>> target.read_text()
+    'whole'
     """
     target = Path(path)
     # File names are limited to 255 bytes; the ending is what matters, so a long name loses its beginning.
@@ -53,15 +73,33 @@ def _flush_to_disk(path: Path) -> None:
 def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Temporary folder inside `path` whose files and folders are moved up into `path` when the block ends well.
 
-    `path` is made where it does not exist. A folder in it is replaced only where an earlier run made it (is_result).
-    When the block fails nothing is left behind: no file, no new folder.
-    Raises OSError as the file system does.
+    A folder in it is replaced only where an earlier run made it (is_result). When the block fails nothing is left
+    behind: no file, no new folder.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder of the results, which is made where it does not exist.
+
+    Raises
+    ------
+    OSError
+        As the file system does, and where something that is not of an earlier run is in the way.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> results = Path(tempfile.mkdtemp(), "results")
+    >>> with written_folder(results) as folder:
+    ...     _ = (folder / "record.json").write_text("{}")
+    >>> is_result(results)
+    True
     """
     target = Path(path)
     for folder in (target, *target.parents):
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "a file, no folder: give another -o", str(folder))
-    made = [folder for folder in (target, *target.parents) if not folder.exists()]
+    new_folders = [folder for folder in (target, *target.parents) if not folder.exists()]
     temporary = target / f".{secrets.token_hex(6)}"
     try:
         temporary.mkdir(parents=True)
@@ -81,7 +119,7 @@ def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.rmdir()
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        for folder in made:
+        for folder in new_folders:
             with suppress(OSError):
                 folder.rmdir()
         raise

@@ -16,9 +16,9 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from spectac.recon.errors import InputError
+from spectac.recon.errors import FileError, InputError, naming
 from spectac.recon.io.atomic import written
-from spectac.recon.io.packed import refuse_packed
+from spectac.recon.io.content import nifti_side_car, refuse_packed
 from spectac.recon.types import Array, Grid, Image, MuMap
 
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -28,42 +28,85 @@ _ZYX = [2, 1, 0, 3]
 _MM_PER = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """By the lowest three bits of xyzt_units: unknown, metres, millimetres, microns."""
 
-_NEAREST_CODES = (1, 2, 5, 3, 4)
-"""NIfTI's codes of a transform from the scanner's own millimetres outwards: scanner, aligned to something, another
-template, Talairach, MNI."""
-_CODES = {1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI", 5: "another template"}
-_PER_CM = {"1CM": 1.0, "/cm": 1.0, "cm-1": 1.0, "1/cm": 1.0, "cm^-1": 1.0, "/mm": 10.0, "mm-1": 10.0, "1/mm": 10.0}
+_CODES = {1: "scanner", 2: "aligned", 5: "another template", 3: "Talairach", 4: "MNI"}
+"""NIfTI's codes of a transform, from the scanner's own millimetres outwards."""
+
+_PER_CM = {"1cm": 1.0, "/cm": 1.0, "cm-1": 1.0, "1/cm": 1.0, "cm^-1": 1.0, "/mm": 10.0, "mm-1": 10.0, "1/mm": 10.0}
 """Side-cars' units, DICOM's Units and UCUM codes of attenuation coefficients, and what makes them 1/cm."""
+
 ROUNDED_PER_CM = 1e-3
 """Values of a map less than this below 0 are air after interpolation or rounding: 1 % of water at 511 keV."""
+
 _SAME_MM = 0.1
 """sform and qform that place every voxel within this are the same: a qform's float32 quaternion rounds."""
 
 
 def write_image(path: str | os.PathLike[str], image: Image, about: Mapping[str, object] | None = None) -> None:
-    """Write an image as .nii or .nii.gz (float32), with unit and history in a JSON side-car of the same name.
+    """Write an image as NIfTI (float32), with unit and history in a JSON side-car of the same name.
 
-    `about`: further keys of the side-car, ready for JSON (see sidecar.bids_keys); Units and History are the image's.
-    The affine is exact to NIfTI-1's float32. Raises InputError for another ending, OSError as the file system does.
+    Parameters
+    ----------
+    path : path-like
+        The file, .nii or .nii.gz.
+    image : Image
+        Values (z, y, x). The affine is exact to NIfTI-1's float32.
+    about : mapping
+        Further keys of the side-car, ready for JSON (see sidecar.bids_keys). Units and History are the image's.
+
+    Raises
+    ------
+    InputError
+        For another ending.
+    OSError
+        As the file system does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> grid = Grid.upright((2, 2, 2), (4, 4, 4), (0, 0, 0))
+    >>> file = tempfile.mkdtemp() + "/image.nii.gz"
+    >>> write_image(file, Image(np.ones(grid.shape), grid, "cps/mL"))
+    >>> read_image(file).unit
+    'cps/mL'
     """
     notes = {**(about or {}), "Units": image.unit, "History": list(image.history)}
-    _write(path, image.values, image.grid, notes, image.unit)
+    _write(path, image.values.astype(np.float32), image.grid, notes, image.unit)
 
 
 def write_mu_map(path: str | os.PathLike[str], mu: MuMap, notes: Sequence[str] = ()) -> None:
-    """Write a mu-map in 1/cm as .nii or .nii.gz (float32), with its energy in a JSON side-car of the same name.
+    """Write a mu-map in 1/cm as NIfTI (float32), with its energy in a JSON side-car of the same name.
 
-    `notes` on where it came from go into the side-car.
+    Parameters
+    ----------
+    path : path-like
+        The file, .nii or .nii.gz.
+    mu : MuMap
+        Values (z, y, x) in 1/cm.
+    notes : sequence of str
+        Where the map came from, for the side-car.
     """
-    about = f"mu 1/cm at {mu.energy_kev:g} keV"
-    more = {"Notes": list(notes)} if notes else {}
-    _write(path, mu.per_cm, mu.grid, {"Units": "1/cm", "EnergyKeV": mu.energy_kev, **more}, about)
+    about: dict[str, Any] = {"Units": "1/cm", "EnergyKeV": mu.energy_kev}
+    if notes:
+        about["Notes"] = list(notes)
+    _write(path, mu.per_cm.astype(np.float32), mu.grid, about, f"mu 1/cm at {mu.energy_kev:g} keV")
 
 
 def write_labels(path: str | os.PathLike[str], labels: Array, grid: Grid, names: Mapping[int, str]) -> None:
-    """Write labels (z, y, x), 0 to 255, as .nii or .nii.gz (uint8), with the regions' names in a JSON side-car."""
+    """Write labels as NIfTI (uint8), with the regions' names in a JSON side-car.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, .nii or .nii.gz.
+    labels : array (z, y, x)
+        Whole numbers from 0 to 255.
+    grid : Grid
+        Where the voxels lie.
+    names : mapping
+        Name of the region of each label.
+    """
     notes = {"Units": "label", "Names": {str(label): name for label, name in names.items()}}
-    _write(path, labels, grid, notes, "labels", np.uint8)
+    _write(path, labels.astype(np.uint8), grid, notes, "labels")
 
 
 def read_mu_map(path: str | os.PathLike[str], energy_kev: float) -> MuMap:
@@ -74,39 +117,49 @@ def read_mu_map(path: str | os.PathLike[str], energy_kev: float) -> MuMap:
 def read_noted_mu_map(
     path: str | os.PathLike[str], energy_kev: float, *, given_kev: float | None = None
 ) -> tuple[MuMap, tuple[str, ...]]:
-    """Mu-map in 1/cm, at `energy_kev` unless the side-car's "EnergyKeV" says otherwise, and notes for the user.
+    """Mu-map in 1/cm, and notes for the user.
 
-    With `given_kev` a side-car whose energy is no number is at that energy.
-    Raises InputError for what is not a 3-D NIfTI with a position, for NaN and negative values, and for another unit.
+    Parameters
+    ----------
+    path : path-like
+        A NIfTI file, .nii or .nii.gz.
+    energy_kev : float
+        Photon energy of the map unless the side-car's "EnergyKeV" says otherwise.
+    given_kev : float
+        Photon energy of the map where the side-car's is no number.
+
+    Raises
+    ------
+    InputError
+        For what is not a 3-D NIfTI with a position, for NaN and negative values, and for another unit.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
-        values, grid, about, notes = _read(path)
+    source = Path(path)
+    values, grid, about, notes = _read(source)
     unit = about.get("Units", "1/cm")
     factor = per_cm_factor(unit) if isinstance(unit, str) else None
     if factor is None:
-        raise InputError(f"{_side_car(Path(path))}: 'Units' is {unit!r}: a mu-map must be in 1/cm")
+        raise FileError(_side_car(source), f"'Units' is {unit!r}: a mu-map must be in 1/cm")
     if factor != 1.0:
         values = values * np.float32(factor)
-        notes.append(f"{Path(path).name}: its values in {unit} were converted to 1/cm")
+        notes.append(f"{source.name}: its values in {unit} were converted to 1/cm")
     energy = about.get("EnergyKeV", energy_kev)
     if isinstance(energy, bool) or not isinstance(energy, (int, float)) or not 0 < energy < 1e30:
         if given_kev is None:
-            raise InputError(
-                f"{_side_car(Path(path))}: 'EnergyKeV' must be a number above 0, got {energy!r}: correct it, or give "
-                "the energy with --mu-map-kev"
+            raise FileError(
+                _side_car(source),
+                f"'EnergyKeV' must be a number above 0, got {energy!r}: correct it, or give the energy with "
+                "--mu-map-kev",
             )
         energy = given_kev
-    values, clipped = without_rounding(values, Path(path).name)
-    try:
+    values, clipped = without_rounding(values, source.name)
+    with naming(path):
         return MuMap(values, grid, float(energy)), (*notes, *clipped)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def per_cm_factor(unit: str) -> float | None:
     """What makes values of a unit 1/cm, None for a unit that is none of attenuation coefficients."""
     # UCUM codes are told apart by case, DICOM's defined terms are capitals.
-    return next((factor for code, factor in _PER_CM.items() if code.lower() == unit.strip().lower()), None)
+    return _PER_CM.get(unit.strip().lower())
 
 
 def without_rounding(values: Array, name: str) -> tuple[Array, tuple[str, ...]]:
@@ -119,60 +172,71 @@ def without_rounding(values: Array, name: str) -> tuple[Array, tuple[str, ...]]:
 
 
 def read_image(path: str | os.PathLike[str], unit: str = "relative") -> Image:
-    """Image in `unit` unless the side-car's "Units" says otherwise; its "History" is kept.
+    """Image (z, y, x) of a NIfTI file, with the history that its side-car holds.
 
-    Raises InputError for what is not a 3-D NIfTI with a position, and for NaN.
+    Parameters
+    ----------
+    path : path-like
+        A NIfTI file, .nii or .nii.gz.
+    unit : str
+        Unit of the values unless the side-car's "Units" says otherwise.
+
+    Raises
+    ------
+    InputError
+        For what is not a 3-D NIfTI with a position, and for NaN.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
-        values, grid, about, notes = _read(path)
+    source = Path(path)
+    values, grid, about, notes = _read(source)
     history = about.get("History", [])
     if not isinstance(history, list) or not all(isinstance(line, str) for line in history):
-        raise InputError(f"{_side_car(Path(path))}: 'History' must be a list of texts")
-    try:
+        raise FileError(_side_car(source), "'History' must be a list of texts")
+    with naming(path):
         return Image(values, grid, about.get("Units", unit), history=(*history, *notes))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def placement_notes(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """A note where a file's sform and qform place it differently: which was taken, and how far apart they are.
 
-    Raises InputError as reading the file does.
+    Raises
+    ------
+    InputError
+        As reading the file does.
     """
-    with _quiet(path):
-        return tuple(_affine_ras(_load(path), path)[1])
+    with _quiet(Path(path)):
+        return tuple(_affine_ras(_load(Path(path)), Path(path))[1])
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[int, str]]:
     """Labels (z, y, x) int64, their grid, and the names that the side-car gives them.
 
-    Raises InputError for what is not a 3-D NIfTI with a position, and for values that are no labels.
+    Raises
+    ------
+    InputError
+        For what is not a 3-D NIfTI with a position, and for values that are no labels.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        values, grid, about, _ = _read(path)
+    source = Path(path)
+    values, grid, about, _ = _read(source)
     if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and (values == np.rint(values)).all()):
-        raise InputError(f"{path}: labels must be whole numbers of at least 0")
+        raise FileError(source, "labels must be whole numbers of at least 0")
     names = about.get("Names", {})
     if not isinstance(names, dict) or not all(str(label).isdigit() for label in names):
-        raise InputError(f"{_side_car(Path(path))}: 'Names' must give a name to each label's number")
+        raise FileError(_side_car(source), "'Names' must give a name to each label's number")
     return values.astype(np.int64), grid, {int(label): str(name) for label, name in names.items()}
 
 
 def _side_car(path: Path) -> Path:
-    """Name of the JSON file that belongs to a NIfTI file; InputError for another ending."""
-    for ending in (".nii.gz", ".nii"):
-        if path.name.lower().endswith(ending) and len(path.name) > len(ending):
-            return path.with_name(path.name[: -len(ending)] + ".json")
-    raise InputError(f"{path}: a NIfTI file must end in .nii or .nii.gz")
+    side_car = nifti_side_car(path)
+    if side_car is None:
+        raise FileError(path, "a NIfTI file must end in .nii or .nii.gz")
+    return side_car
 
 
-def _write(
-    path: str | os.PathLike[str], values: Array, grid: Grid, notes: dict[str, Any], about: str, dtype: type = np.float32
-) -> None:
+def _write(path: str | os.PathLike[str], values: Array, grid: Grid, notes: dict[str, Any], about: str) -> None:
     target = Path(path)
     side_car = _side_car(target)
     affine_ras = _LPS_FROM_RAS @ grid.affine_lps[:, _ZYX]
-    file = nibabel.Nifti1Image(np.ascontiguousarray(values.transpose(2, 1, 0), dtype=dtype), affine_ras)
+    file = nibabel.Nifti1Image(np.ascontiguousarray(values.transpose(2, 1, 0)), affine_ras)
     file.set_sform(affine_ras, code="scanner")
     file.set_qform(affine_ras, code="scanner")
     file.header.set_xyzt_units("mm", "sec")
@@ -182,33 +246,33 @@ def _write(
         temporary_notes.write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8")
 
 
-def _load(path: str | os.PathLike[str]) -> nibabel.Nifti1Image:
+def _load(path: Path) -> nibabel.Nifti1Image:
     """The file opened; InputError for another of nibabel's formats."""
     file = nibabel.load(path)
     if not isinstance(file, nibabel.Nifti1Image):
-        raise InputError(f"{path}: {type(file).__name__}, not a NIfTI file")
+        raise FileError(path, f"{type(file).__name__}, not a NIfTI file")
     return file
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[str, Any], list[str]]:
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is refused where it is used
+def _read(path: Path) -> tuple[Array, Grid, dict[str, Any], list[str]]:
     """Values (z, y, x) float32, z nearest to superior, y to posterior, x to left; their grid; side-car; notes."""
-    source = Path(path)
-    if not source.is_file():
-        raise InputError(f"{path}: no such file")
-    about = _read_side_car(_side_car(source))
-    if not source.name.lower().endswith(".gz"):
-        refuse_packed(source)
+    if not path.is_file():
+        raise FileError(path, "no such file")
+    about = _read_side_car(_side_car(path))
+    if not path.name.lower().endswith(".gz"):
+        refuse_packed(path)
     with _quiet(path):
-        file = _load(source)
-        _check_length(file, source)
+        file = _load(path)
+        _check_length(file, path)
         data = np.asanyarray(file.dataobj)
     shape = data.shape
     if len(shape) > 3 and all(length == 1 for length in shape[3:]):
         data = data.reshape(shape[:3])
     if data.ndim != 3:
-        raise InputError(f"{path}: one 3-D image is needed, it holds an array of shape {shape}")
+        raise FileError(path, f"one 3-D image is needed, it holds an array of shape {shape}")
     if data.dtype.kind not in "fiu":
-        raise InputError(f"{path}: real numbers are needed, it holds {data.dtype}")
+        raise FileError(path, f"real numbers are needed, it holds {data.dtype}")
     affine, notes = _affine_ras(file, path)
     nearest = nibabel.orientations.io_orientation(affine)
     turn = nibabel.orientations.ornt_transform(nearest, nibabel.orientations.axcodes2ornt("LPS"))
@@ -223,7 +287,7 @@ def _check_length(file: nibabel.Nifti1Image, path: Path) -> None:
     """InputError where the file holds less than its header promises: nibabel reserves memory for it beforehand."""
     promised = int(file.header.get_data_offset()) + math.prod(file.shape) * int(file.header.get_data_dtype().itemsize)
     if min(file.shape, default=0) < 1:
-        raise InputError(f"{path}: its header gives an array of shape {file.shape}: it is damaged or holds no image")
+        raise FileError(path, f"its header gives an array of shape {file.shape}: it is damaged or holds no image")
     held = 0
     if path.name.lower().endswith(".gz"):
         with gzip.open(path) as content:
@@ -232,28 +296,28 @@ def _check_length(file: nibabel.Nifti1Image, path: Path) -> None:
     else:
         held = path.stat().st_size
     if held < promised:
-        raise InputError(
-            f"{path}: holds {held} bytes, its header promises {promised} for shape {file.shape}: damaged or cut short"
+        raise FileError(
+            path, f"holds {held} bytes, its header promises {promised} for shape {file.shape}: damaged or cut short"
         )
 
 
 @contextmanager
-def _quiet(path: str | os.PathLike[str]) -> Iterator[None]:
+def _quiet(path: Path) -> Iterator[None]:
     """What nibabel raises as one InputError; what it logs about a header that it mends stays out of the terminal."""
     logger = nibabel.imageglobals.logger
     before, logger.disabled = logger.disabled, True
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is used
-            yield
+        yield
     except InputError:
         raise
     except (ImageFileError, HeaderDataError, OSError, EOFError, OverflowError, zlib.error, ValueError) as error:
-        raise InputError(f"{path}: not a NIfTI file, damaged or cut short ({' '.join(str(error).split())})") from error
+        raise FileError(path, f"not a NIfTI file, damaged or cut short ({' '.join(str(error).split())})") from error
     finally:
         logger.disabled = before
 
 
-def _affine_ras(file: nibabel.Nifti1Image, path: str | os.PathLike[str]) -> tuple[Array, list[str]]:
+@np.errstate(over="ignore", invalid="ignore")
+def _affine_ras(file: nibabel.Nifti1Image, path: Path) -> tuple[Array, list[str]]:
     """Affine in mm, and a note where sform and qform differ or one of them is unfit.
 
     Where both are set and fit the one whose code lies nearer to the scanner's millimetres is taken, of equals the
@@ -261,56 +325,51 @@ def _affine_ras(file: nibabel.Nifti1Image, path: str | os.PathLike[str]) -> tupl
     """
     unit = int(file.header["xyzt_units"]) & 7
     if unit not in _MM_PER:
-        raise InputError(f"{path}: xyzt_units holds {unit} as unit of length; NIfTI knows 0 to 3")
-    forms: list[tuple[str, int, Array]] = []
-    unfit = []
-    for name, read in (("sform", file.get_sform), ("qform", file.get_qform)):
-        try:
-            affine, code = read(coded=True)
-        except (HeaderDataError, ValueError, ArithmeticError) as error:
-            affine, code, wrong = None, int(file.header[f"{name}_code"]), f"cannot be read ({error})"
-        else:
-            if affine is None or not code:
-                continue
-            affine = np.array(affine, dtype=np.float64)
-            affine[:3] *= _MM_PER[unit]
-            wrong = _unfit(affine)
-        if wrong:
-            unfit.append(f"its {name} {wrong}")
-        elif affine is not None:
-            forms.append((name, int(code), affine))
-    if not forms:
-        if unfit:
-            raise InputError(f"{path}: {' and '.join(unfit)}: resample it to a plain grid first")
-        raise InputError(f"{path}: neither sform nor qform is set, so where the image lies is unknown: set one")
-    rank = {code: place for place, code in enumerate(_NEAREST_CODES)}
-    (name, code, affine), *others = sorted(forms, key=lambda form: rank.get(form[1], len(rank)))
-    source = Path(path).name
-    notes = [f"{source}: {wrong}: the {name} was used" for wrong in unfit]
-    for other, other_code, there in others:
-        apart_mm, turn_deg = _apart(affine, there, file.shape)
+        raise FileError(path, f"xyzt_units holds {unit} as unit of length; NIfTI knows 0 to 3")
+    fit, unfit = [], []
+    for name in ("sform", "qform"):
+        affine, code, fault = _form(file, name, _MM_PER[unit])
+        if fault:
+            unfit.append(f"its {name} {fault}")
+        elif code:
+            fit.append((name, code, affine))
+    if not fit and unfit:
+        raise FileError(path, f"{' and '.join(unfit)}: resample it to a plain grid first")
+    if not fit:
+        raise FileError(path, "neither sform nor qform is set, so where the image lies is unknown: set one")
+    rank = [*_CODES]
+    (name, code, affine), *others = sorted(fit, key=lambda form: rank.index(form[1]) if form[1] in rank else len(rank))
+    notes = [f"{path.name}: {fault}: the {name} was used" for fault in unfit]
+    for other, other_code, other_affine in others:
+        apart_mm, turn_deg = _apart(affine, other_affine, file.shape)
         if apart_mm > _SAME_MM:
-            codes = [_CODES.get(number, "unknown") for number in (code, other_code)]
             notes.append(
-                f"{source}: its {name} (code {code}, {codes[0]}) and {other} (code {other_code}, {codes[1]}) place it "
-                f"up to {apart_mm:.1f} mm and {turn_deg:.1f} deg apart: the {name} was used; if that is wrong copy the "
-                f"{other} over it"
+                f"{path.name}: its {name} (code {code}, {_CODES.get(code, 'unknown')}) and {other} (code {other_code}, "
+                f"{_CODES.get(other_code, 'unknown')}) place it up to {apart_mm:.1f} mm and {turn_deg:.1f} deg apart: "
+                f"the {name} was used; if that is wrong copy the {other} over it"
             )
     return affine, notes
 
 
-def _unfit(affine: Array) -> str:
-    """Why an affine cannot place an image, "" where it can."""
+def _form(file: nibabel.Nifti1Image, name: str, mm: float) -> tuple[Array, int, str]:
+    """Affine in mm of a file's "sform" or "qform", its code (0: not set), and why it cannot place an image ("")."""
+    try:
+        affine, code = getattr(file, f"get_{name}")(coded=True)
+    except (HeaderDataError, ValueError, ArithmeticError) as error:
+        return np.eye(4), 0, f"cannot be read ({error})"
+    if affine is None or not code:
+        return np.eye(4), 0, ""
+    affine = np.array(affine, dtype=np.float64)
+    affine[:3] *= mm
     if not np.isfinite(affine).all():
-        return "holds NaN or infinity"
+        return affine, int(code), "holds NaN or infinity"
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if lengths.min() <= 0:
-        return "has an axis of length 0"
+        return affine, int(code), "has an axis of length 0"
     cosines = affine[:3, :3] / lengths
     # 1e-3 is a shear of a tenth of a millimetre across a voxel row of 10 cm; float32 affines are good to 1e-6.
-    if np.abs(cosines.T @ cosines - np.eye(3)).max() > 1e-3:
-        return "has axes that are not at right angles (shear)"
-    return ""
+    sheared = np.abs(cosines.T @ cosines - np.eye(3)).max() > 1e-3
+    return affine, int(code), "has axes that are not at right angles (shear)" if sheared else ""
 
 
 def _apart(one: Array, other: Array, shape: tuple[int, ...]) -> tuple[float, float]:
@@ -330,7 +389,7 @@ def _read_side_car(path: Path) -> dict[str, Any]:
     try:
         notes = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+        raise FileError(path, f"not JSON ({error})") from error
     if not isinstance(notes, dict):
-        raise InputError(f"{path}: a JSON object is needed, it holds a {type(notes).__name__}")
+        raise FileError(path, f"a JSON object is needed, it holds a {type(notes).__name__}")
     return notes

@@ -24,10 +24,21 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 @contextmanager
 def sealed(path: str | os.PathLike[str], label: str) -> Iterator[h5py.File]:
-    """HDF5 file to fill; when the block ends well it is at `path` with its digest, else nothing is.
+    """HDF5 file to fill, which appears at `path` with its digest when the block ends well.
 
     It is put together in memory: HDF5 does not survive a disk that fills up while it writes.
-    Raises OSError as the file system does.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    label : str
+        Kind of file, ASCII.
+
+    Raises
+    ------
+    OSError
+        As the file system does.
     """
     # HDF5 refuses one name twice, in memory too: several threads may write at the same time.
     name = f"{Path(path).name}-{secrets.token_hex(8)}"
@@ -43,7 +54,14 @@ def sealed(path: str | os.PathLike[str], label: str) -> Iterator[h5py.File]:
 def flaw(path: Path, label: str, *, seal_needed: bool = False) -> str | None:
     """What is wrong with a file that should be sealed with this label; None where its digest fits.
 
-    Unless `seal_needed`, a file without user block or with one of zeros (made or changed by other programs) passes.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    label : str
+        Kind of file that is wanted.
+    seal_needed : bool
+        False lets a file without user block, or with one of zeros (made or changed by other programs), pass.
     """
     with path.open("rb") as file:
         block = file.read(BLOCK)

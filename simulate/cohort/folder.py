@@ -1,46 +1,60 @@
-"""The folder of a cohort: what was asked, which shards are there and whole, and the manifest that lists them.
+"""The folder of a cohort: its settings, its shards, and the manifest that lists their patients.
 
-Everything can be told from the shards alone: the manifest is their facts put together, and it is written again whenever
-a run ends. So a run that was killed at any moment leaves nothing that the next one has to repair.
+The shards hold all that is needed. The manifest is made from them, and written again whenever a run ends.
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-import spectac.recon
-from spectac.recon import workers
+from spectac.recon.code_digest import code_digest
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
 from spectac.recon.settings import AtLeast1, setting, settings
-from spectac.simulate.cohort.shards import DamagedShard, ShardFacts, read_facts
+from spectac.simulate.cohort.shards import ShardFacts, read_facts
 
 FORMAT = "spectac-cohort"
 VERSION = 1
 MANIFEST = "manifest.json"
-SIMULATION = "spectac.simulate.cohort.run:simulate_patient"
+SIMULATION = "spectac.simulate.cohort.patient:simulate_patient"
 MOST_IN_A_SHARD = 64
 
 _SHARD = re.compile(r"shard-(\d{5,})\.h5")
-_STALE = re.compile(r"\.[0-9a-f]{12}-(shard-\d{5,}\.h5|manifest\.json)")
-"""Temporary names of io.atomic.written that a killed run leaves behind."""
 
 
 @settings
 class CohortSettings:
-    """What a cohort is: `patients` from `seed`, with one tracer or a mixture, `shard_patients` in each file.
+    """What the patients of a cohort follow from: these settings and the code of the simulation.
 
-    `simulation` names the function (seed, index, settings) -> PatientArrays as "package.module:function". Patient
-    `index` follows from it, `seed`, `tracer` and the code of spectac, and from nothing else.
+    Parameters
+    ----------
+    patients
+        Number of patients.
+    seed
+        Seed of the cohort.
+    tracer
+        "mixed", or one tracer of TRACERS.
+    shard_patients
+        Patients in each file.
+    simulation
+        Function (seed, index, settings) -> PatientArrays, as "package.module:function".
+
+    Raises
+    ------
+    InputError
+        A setting is out of its range.
+
+    Examples
+    --------
+    >>> from spectac.simulate.cohort.folder import CohortSettings
+    >>> CohortSettings(20, shard_patients=16).indices(1)
+    range(16, 20)
     """
 
     patients: AtLeast1 = setting(..., "Number of patients.", short="-n")
@@ -52,10 +66,10 @@ class CohortSettings:
     simulation: str = setting(SIMULATION, "Another simulation of a patient.", metavar="MODULE:FUNCTION")
 
     def identity(self) -> dict[str, Any]:
-        """All that must be the same for patients of one folder: the settings but their number, version and code."""
+        """What is the same for all patients of a folder: settings but their number, version, digest of the code."""
         values = asdict(self)
         del values["patients"]
-        return {**values, "spectac": version("spectac"), "code": code_digest()}
+        return {**values, "spectac": version("spectac"), "code": code_digest(self.simulation.partition(":")[0])}
 
     @property
     def shards(self) -> range:
@@ -68,99 +82,93 @@ class CohortSettings:
         return range(first, min(first + self.shard_patients, self.patients))
 
 
-@cache
-def code_digest() -> str:
-    """Digest of the Python files of spectac.simulate and spectac.recon, the code that patients follow from."""
-    digest = hashlib.sha256()
-    for folder in (Path(__file__).parents[1], Path(str(spectac.recon.__file__)).parent):
-        for path in sorted(folder.rglob("*.py")):
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
-            digest.update(content)
-    return digest.hexdigest()[:16]
-
-
 def shard_path(folder: Path, shard: int) -> Path:
     """File of a shard."""
     return folder / f"shard-{shard:05d}.h5"
 
 
-def locked(folder: Path) -> AbstractContextManager[None]:
-    """The cohort's folder, made where it is missing, for this process alone; InputError where another run has it."""
-    return workers.locked(folder, "cohort")
-
-
-def remove_stale(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed."""
-    for path in folder.iterdir():
-        if _STALE.fullmatch(path.name):
-            with suppress(FileNotFoundError):
-                path.unlink()
-
-
-def check_settings(folder: Path, settings: CohortSettings) -> None:
-    """InputError where the folder's manifest says another cohort, or one with more patients."""
+def check_folder(folder: Path, settings: CohortSettings) -> None:
+    """InputError where the folder holds another cohort, by its manifest, or more patients than the settings."""
     path = folder / MANIFEST
-    if not path.is_file():
-        return
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        found, patients = dict(manifest["cohort"]), int(manifest["patients"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: no manifest of a spectac cohort, or damaged ({error!r}): delete it and run again, the shards "
-            "hold all that is needed"
-        ) from None
-    check_cohort(path, found, settings)
-    if patients > settings.patients:
-        raise InputError(f"{path}: the cohort has {patients} patients, -n {settings.patients} would lose some")
+    if path.is_file():
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            cohort, patients = dict(manifest["cohort"]), int(manifest["patients"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: no manifest of a spectac cohort, or damaged ({error!r}): delete it and run again, the shards "
+                "hold all that is needed"
+            ) from None
+        check_cohort(path, cohort, settings)
+        if patients > settings.patients:
+            raise InputError(f"{path}: the cohort has {patients} patients, -n {settings.patients} would lose some")
+    for path in sorted(folder.iterdir()):
+        number = _SHARD.fullmatch(path.name)
+        if number is not None and int(number[1]) not in settings.shards:
+            raise InputError(
+                f"{path}: lies beyond the {settings.patients} patients that are asked for: give more, or -o"
+            )
 
 
-def check_cohort(path: Path, found: Mapping[str, Any], settings: CohortSettings) -> None:
-    """InputError where a file's settings, or the code that made it, are not those that are asked for."""
+def check_cohort(path: Path, cohort: Mapping[str, Any], settings: CohortSettings) -> None:
+    """InputError where the settings in a file, or the code that made it, are not those that are asked for."""
     asked = settings.identity()
-    other = [f"{name} {found.get(name)!r}, not {asked[name]!r}" for name in asked if found.get(name) != asked[name]]
+    other = [f"{name} {cohort.get(name)!r}, not {asked[name]!r}" for name in asked if cohort.get(name) != asked[name]]
     if other:
         raise InputError(
             f"{path}: holds a cohort with {'; '.join(other)}: give the same settings to go on with it, or another -o"
         )
 
 
-def whole_shards(
-    folder: Path, settings: CohortSettings, on_shard: Callable[[int], None] | None = None
-) -> tuple[dict[int, ShardFacts], list[str]]:
-    """Facts of the shards that are there, undamaged and complete, and a line for each that must be made again.
+def read_whole_shard(folder: Path, settings: CohortSettings, shard: int) -> ShardFacts | None:
+    """Facts of a shard; None where there is none, or where a cohort of another size cut it short.
 
-    `on_shard` is called with the number of patients of every whole shard. A shard that another number of patients had
-    cut short is made again. Raises InputError where a shard belongs to another cohort, or lies beyond this one.
+    Parameters
+    ----------
+    folder
+        Folder of the cohort.
+    settings
+        The cohort.
+    shard
+        Number of the shard.
+
+    Raises
+    ------
+    DamagedShard
+        The bytes of the shard are not those that were written.
+    InputError
+        It belongs to another cohort.
     """
-    whole: dict[int, ShardFacts] = {}
-    notes: list[str] = []
-    there = sorted(int(match[1]) for path in folder.iterdir() if (match := _SHARD.fullmatch(path.name)))
-    for shard in there:
-        path = shard_path(folder, shard)
-        if shard not in settings.shards:
-            raise InputError(
-                f"{path}: lies beyond the {settings.patients} patients that are asked for: give more, or -o"
-            )
-        try:
-            facts = read_facts(path)
-        except DamagedShard as error:
-            notes.append(f"{error}; made again")
-            continue
-        check_cohort(path, facts.cohort, settings)
-        if facts.indices == tuple(settings.indices(shard)):
-            whole[shard] = facts
-            if on_shard is not None:
-                on_shard(len(facts.indices))
-    return whole, notes
+    path = shard_path(folder, shard)
+    if not path.is_file():
+        return None
+    facts = read_facts(path)
+    check_cohort(path, facts.cohort, settings)
+    return facts if facts.indices == tuple(settings.indices(shard)) else None
 
 
 def write_manifest(folder: Path, settings: CohortSettings, shards: Mapping[int, ShardFacts]) -> None:
     """Write manifest.json: the cohort, each patient with digest and shard, failures with reasons, missing shards.
 
-    Raises OSError as the file system does; the old manifest stays until the new one is complete.
+    Without any shard the folder belongs to no cohort yet, and the manifest is removed.
+
+    Parameters
+    ----------
+    folder
+        Folder of the cohort.
+    settings
+        The cohort.
+    shards
+        Facts of the shards that are there, by their numbers.
+
+    Raises
+    ------
+    OSError
+        As the file system does; the old manifest stays until the new one is complete.
     """
+    if not shards:
+        (folder / MANIFEST).unlink(missing_ok=True)
+        return
     patients, failures = [], []
     for shard, facts in sorted(shards.items()):
         name = shard_path(folder, shard).name

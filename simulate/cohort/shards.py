@@ -1,7 +1,7 @@
-"""Shards of a cohort: HDF5 files of some virtual patients each, whole or absent, that hold their own digests.
+"""Shards of a cohort: HDF5 files with some virtual patients each.
 
-A shard begins as a study file does, with the digest of all that follows (recon/io/sealed_hdf5.py). The layout is in
-docs/formats.md.
+A shard is written whole or not at all. It begins with the digest of all that follows, as a study file does
+(recon/io/sealed_hdf5.py). The layout is in docs/formats.md.
 """
 
 import json
@@ -25,13 +25,23 @@ _LABEL = "spectac-cohort"
 _GZIP = 4
 
 
-class DamagedShard(InputError):  # noqa: N818 - named after what it is about
+class DamagedShard(InputError):  # noqa: N818 - named after the thing
     """The bytes of a shard are not those that were written."""
 
 
 @dataclass(frozen=True)
 class ShardFacts:
-    """What the manifest needs to know of a shard: digests and reasons of failure by the patients' indices, in order."""
+    """Content of a shard without its arrays, as the manifest lists it.
+
+    Parameters
+    ----------
+    cohort
+        Settings that the patients follow from.
+    sha256
+        Digest of each patient's arrays by its index, in the order of the rows.
+    failures
+        Reason by the index of each patient whose simulation failed.
+    """
 
     cohort: Mapping[str, Any]
     sha256: Mapping[int, str]
@@ -46,11 +56,43 @@ class ShardFacts:
 def write_shard(
     path: Path, cohort: Mapping[str, Any], patients: int, outcomes: Iterable[tuple[int, PatientArrays | str]]
 ) -> ShardFacts:
-    """Write up to `patients` outcomes (index, arrays or the reason of a failure), one after the other, to `path`.
+    """Write the patients of a shard one after the other; facts of the shard.
 
-    `cohort` are the settings that the patients follow from, kept as JSON. Only one patient's arrays are held at a time,
-    beside the compressed file, which is put together in memory.
-    Raises OSError as the file system does; nothing half-written stays.
+    Only one patient's arrays are held at a time, beside the compressed file, which is put together in memory.
+
+    Parameters
+    ----------
+    path
+        File of the shard.
+    cohort
+        Settings that the patients follow from, kept as JSON.
+    patients
+        Largest number of outcomes.
+    outcomes
+        Index and arrays of each patient, or the reason why its simulation failed.
+
+    Returns
+    -------
+    ShardFacts
+        As `read_facts` gives them.
+
+    Raises
+    ------
+    OSError
+        As the file system does; nothing half-written stays.
+    InputError
+        The arrays of two patients have different shapes.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from spectac.simulate.cohort.shards import read_facts, write_shard
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "shard-00000.h5")
+    ...     facts = write_shard(path, {"seed": 1}, 1, [(0, "the head does not fit the field")])
+    ...     read_facts(path).failures
+    {0: 'the head does not fit the field'}
     """
     digests: dict[int, str] = {}
     failures: dict[int, str] = {}
@@ -71,19 +113,17 @@ def write_shard(
                 dataset.resize(len(digests), axis=0)
         file["index"] = np.asarray(list(digests), np.int64)
         file["failed_index"] = np.asarray(list(failures), np.int64)
-        for name, texts in (
-            ("sha256", digests.values()),
-            ("parameters", parameters),
-            ("failed_reason", failures.values()),
-        ):
-            file.create_dataset(name, data=list(texts), dtype=h5py.string_dtype())
+        texts = {"sha256": digests.values(), "parameters": parameters, "failed_reason": failures.values()}
+        for name, values in texts.items():
+            file.create_dataset(name, data=list(values), dtype=h5py.string_dtype())
     return ShardFacts(dict(cohort), digests, failures)
 
 
 def _put(file: h5py.File, row: int, rows: int, patient: PatientArrays) -> None:
     """Store one patient's arrays as row `row` of every dataset; the datasets are made for the first patient."""
+    packed = {"compression": "gzip", "compression_opts": _GZIP, "shuffle": True}
     # Every camera has another matrix: one dataset a patient.
-    file.create_dataset(f"counts/{row}", data=patient.counts, compression="gzip", compression_opts=_GZIP, shuffle=True)
+    file.create_dataset(f"counts/{row}", data=patient.counts, **packed)
     values = {name: getattr(patient, name) for name in ARRAYS if name != "counts"}
     values |= {"affine_lps": patient.grid.affine_lps, "energy_kev": np.float64(patient.energy_kev)}
     for name, value in values.items():
@@ -96,9 +136,7 @@ def _put(file: h5py.File, row: int, rows: int, patient: PatientArrays) -> None:
                 dtype=array.dtype,
                 chunks=(1,) * (1 + array.ndim - len(volume)) + volume,
                 maxshape=(rows, *array.shape),
-                compression="gzip" if array.ndim > 2 else None,
-                compression_opts=_GZIP if array.ndim > 2 else None,
-                shuffle=array.ndim > 2,
+                **(packed if array.ndim > 2 else {}),
             )
         if file[name].shape[1:] != array.shape:
             raise InputError(
@@ -108,10 +146,21 @@ def _put(file: h5py.File, row: int, rows: int, patient: PatientArrays) -> None:
 
 
 def read_facts(path: Path) -> ShardFacts:
-    """Facts of a shard whose bytes are what `write_shard` wrote.
+    """Facts of a shard.
 
-    Raises DamagedShard for a file that is damaged, cut short or something else, InputError for another version of the
-    format, OSError as the file system does.
+    Parameters
+    ----------
+    path
+        File of the shard.
+
+    Raises
+    ------
+    DamagedShard
+        The file is damaged, cut short or no shard.
+    InputError
+        The file has another version of the format.
+    OSError
+        As the file system does.
     """
     with _opened(path) as file:
         return ShardFacts(
@@ -122,9 +171,22 @@ def read_facts(path: Path) -> ShardFacts:
 
 
 def read_patients(path: Path) -> Iterator[tuple[int, PatientArrays]]:
-    """Index and arrays of each patient of a shard, one after the other; failed patients are not among them.
+    """Index and arrays of each patient of a shard whose simulation did not fail, one after the other.
 
-    Raises InputError as `read_facts` does.
+    Parameters
+    ----------
+    path
+        File of the shard.
+
+    Yields
+    ------
+    tuple of int and PatientArrays
+        Index and arrays.
+
+    Raises
+    ------
+    InputError
+        As `read_facts` does.
     """
     with _opened(path) as file:
         for row, index in enumerate(file["index"][:].tolist()):

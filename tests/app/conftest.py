@@ -9,7 +9,7 @@ from spectac.app.compare import compare
 from spectac.app.comparison import CompareRequest
 from spectac.app.demo import SCANNER, demo_patient, simulate
 from spectac.app.run import Request
-from spectac.app.virtual import write_truth
+from spectac.app.simulate import write_truth
 from spectac.recon.io import hdf5
 
 

@@ -18,7 +18,7 @@ from spectac.recon import open_study
 from spectac.recon.io.nifti import read_image, read_labels, read_mu_map
 from spectac.recon.system import view_weights_s
 from spectac.simulate import acquire
-from spectac.simulate.cohort.run import seeds
+from spectac.simulate.cohort.patient import seeds
 from spectac.simulate.uptake import draw_uptake
 
 Done = subprocess.CompletedProcess[str]

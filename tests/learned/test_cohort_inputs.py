@@ -14,7 +14,7 @@ from spectac.recon import Study
 from spectac.recon.pipeline import Settings, StudySolver
 from spectac.recon.scatter import projections
 from spectac.simulate.cohort.folder import CohortSettings
-from spectac.simulate.cohort.run import simulate_patient
+from spectac.simulate.cohort.patient import simulate_patient
 from spectac.simulate.scanner import SCANNERS
 
 

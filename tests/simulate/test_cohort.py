@@ -16,13 +16,16 @@ import numpy as np
 import pytest
 
 from spectac.recon import Acquisition, Collimator, EnergyWindow, InputError, MuMap, Study, SystemModel
+from spectac.recon.code_digest import digest_of, imported_modules
 from spectac.recon.device import cpu_threads
 from spectac.recon.geometry import default_grid
 from spectac.recon.io import sealed_hdf5
+from spectac.recon.queue.store import locked
 from spectac.recon.types import Grid
-from spectac.simulate.cohort.folder import MANIFEST, CohortSettings, locked, shard_path
+from spectac.simulate.cohort.folder import MANIFEST, CohortSettings, shard_path
+from spectac.simulate.cohort.patient import seeds
 from spectac.simulate.cohort.patient_arrays import WINDOWS, nearest, previewed
-from spectac.simulate.cohort.run import make_shard, run_cohort, seeds
+from spectac.simulate.cohort.run import ShardWork, run_cohort
 from spectac.simulate.cohort.shards import DamagedShard, read_facts, read_patients
 
 FAKE = '''
@@ -98,23 +101,35 @@ def undisturbed(fake_folder, tmp_path_factory) -> dict[int, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(fake_folder)
         run_cohort(folder, settings(40), workers=0)
-    found = digests(folder)
-    assert sorted(found) == list(range(40))
-    assert len(set(found.values())) == 40
-    return found
+    made = digests(folder)
+    assert sorted(made) == list(range(40))
+    assert len(set(made.values())) == 40
+    return made
 
 
-def first(known: dict[int, str], patients: int) -> dict[int, str]:
-    return {index: known[index] for index in range(patients)}
+def first(digests_of: dict[int, str], patients: int) -> dict[int, str]:
+    return {index: digests_of[index] for index in range(patients)}
 
 
 def test_seeds_are_numpys_spawned_ones():
     """Literal spawn keys: another derivation would silently make other patients of every cohort."""
-    own = seeds(7, 3)
-    assert list(own) == ["tracer", "head", "uptake", "scanner", "photons", "noise"]
-    for step, name in enumerate(own):
+    streams = seeds(7, 3)
+    assert list(streams) == ["tracer", "head", "uptake", "scanner", "photons", "noise"]
+    for step, name in enumerate(streams):
         expected = np.random.SeedSequence(7, spawn_key=(3, step))
-        np.testing.assert_array_equal(own[name].generate_state(4), expected.generate_state(4))
+        np.testing.assert_array_equal(streams[name].generate_state(4), expected.generate_state(4))
+
+
+def test_the_code_of_the_simulation_is_part_of_a_cohort(fake_folder):
+    """Not that of the queue, the shards or the commands: they change no patient."""
+    files = imported_modules("fake_patients")
+    assert files["fake_patients"] == fake_folder / "fake_patients.py"
+    assert "spectac.simulate.cohort.patient_arrays" in files
+    assert settings().identity()["code"] == digest_of(files)
+    real = imported_modules(CohortSettings(1).simulation.partition(":")[0])
+    assert {"spectac.simulate.head", "spectac.simulate.scanner", "spectac.recon.system"} <= set(real)
+    assert not [name for name in real if "queue" in name or name.startswith("spectac.app")]
+    assert not {"spectac.simulate.cohort.run", "spectac.simulate.cohort.shards"} & set(real)
 
 
 def test_the_same_patients_in_shards_of_any_size(tmp_path, undisturbed):
@@ -137,7 +152,7 @@ def test_what_is_stored_comes_back(tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_BAD", "2")
     import fake_patients
 
-    make_shard(str(tmp_path), settings(), 0)
+    ShardWork(tmp_path, settings()).do(0)
     found = dict(read_patients(shard_path(tmp_path, 0)))
     assert list(found) == [0, 1, 3]
     for index, patient in found.items():
@@ -283,7 +298,7 @@ def test_another_cohorts_folder_is_refused(tmp_path, monkeypatch, manifest):
         ((name, value),) = other.items()
         with pytest.raises(InputError, match=rf"{name} .*, not {value!r}"):
             run_cohort(tmp_path, settings(4, **other), workers=0)
-    monkeypatch.setattr("spectac.simulate.cohort.folder.code_digest", lambda: "changed")
+    monkeypatch.setattr("spectac.simulate.cohort.folder.code_digest", lambda *_: "changed")
     with pytest.raises(InputError, match=r"code .*, not 'changed'"):
         run_cohort(tmp_path, settings(4), workers=0)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -301,7 +316,7 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(tmp_path):
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     pytest.importorskip("fcntl", reason="this system has no locks on files")
-    with locked(tmp_path), pytest.raises(InputError, match="another spectac cohort is running"):
+    with locked(tmp_path, "cohort"), pytest.raises(InputError, match="another spectac cohort is running"):
         run_cohort(tmp_path, settings(4), workers=0)
 
 
@@ -499,7 +514,7 @@ def test_ctrl_c_gives_one_line_and_the_next_run_goes_on(tmp_path, undisturbed):
     code, _, err = ended(process)
     assert code == 130
     assert len(err.splitlines()) == 1, err
-    assert "of 40 patients are in" in err
+    assert "of 40 patients are done in" in err
     assert ended(start(tmp_path))[0] == 0
     assert digests(tmp_path) == undisturbed
 
@@ -519,7 +534,7 @@ def test_a_disk_that_fills_up(tmp_path, undisturbed):
         assert code == 2
         assert len(err.splitlines()) == 1, err
         assert "No space left on device" in err
-        assert "of 40 patients are there" in err
+        assert "of 40 patients are done in" in err
         before = len(list((disk / "cohort").glob("shard-*.h5")))
         assert 1 <= before <= 3
         subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)

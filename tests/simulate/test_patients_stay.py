@@ -17,7 +17,7 @@ import pytest
 
 from spectac.simulate.anatomy.ranges import TRAINING, draw_shape
 from spectac.simulate.cohort.folder import CohortSettings
-from spectac.simulate.cohort.run import seeds, simulate_patient
+from spectac.simulate.cohort.patient import seeds, simulate_patient
 from spectac.simulate.scanner import SCANNERS, draw_scanner
 
 DRAWN = ("@0", "@1", "@2", "@3")

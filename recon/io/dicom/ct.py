@@ -12,12 +12,12 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedE
 
 from spectac.recon.ct import CTVolume, check_kvp
 from spectac.recon.errors import FileError, InputError
+from spectac.recon.io.content import refuse_packed
 from spectac.recon.io.dicom.ct_slice import Slice
 from spectac.recon.io.dicom.ct_stack import stack
 from spectac.recon.io.dicom.ct_write import write_series
 from spectac.recon.io.dicom.elements import Item, Notes, is_dicomdir, looks_like_dicom, name_of, open_dicom, shown
 from spectac.recon.io.dicom.patient_elements import PERSON, STUDY
-from spectac.recon.io.packed import refuse_packed
 
 __all__ = ["read_series", "write_series"]
 

@@ -5,8 +5,7 @@ from itertools import pairwise
 
 from spectac.recon.errors import FileError
 from spectac.recon.io.dicom.elements import Item, name_of
-from spectac.recon.io.energy_units import in_kev
-from spectac.recon.io.energy_windows import with_own_names
+from spectac.recon.io.energy_windows import in_kev, with_own_names
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import EnergyWindow
 

@@ -1,11 +1,13 @@
 """The collimator that an Interfile header names: a row of our table, or the holes that SIMIND writes beside its code.
 
 SIMIND's keys are ";# Collimator", "Collimator hole diameter", "Collimator hole septa", "Collimator thickness" and
-"Intrinsic FWHM for the camera", in cm up to version 7 and in mm from version 8 on. Which of the two is seen by their
-size: no hole is wider than 7 mm, and none narrower than 0.7 mm.
+"Intrinsic FWHM for the camera", in cm up to version 7 and in mm from version 8 on. Their size tells the unit: no hole
+is wider than 7 mm, and none narrower than 0.7 mm.
 """
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -41,141 +43,161 @@ _CODED = MappingProxyType(
 )  # fmt: skip
 """Hole, septa and length in mm of further codes (SIMIND 7.0.3, collim.col), for headers that give the code alone."""
 
-_SQUARE = {"GZ-LEHR", "HH-LEHR", "HH-LEHS", "ED-MEHS", "ED-MEHR", "SI-HEGP"}
-_ROUND = {"GE-HEGP", "HH-MEGP"}
+_SHAPES = {
+    **dict.fromkeys(("GZ-LEHR", "HH-LEHR", "HH-LEHS", "ED-MEHS", "ED-MEHR", "SI-HEGP"), "square"),
+    **dict.fromkeys(("GE-HEGP", "HH-MEGP"), "round"),
+}
 """Codes whose holes are not hexagonal (collim.col)."""
 
 _FAN_BEAM = {"PR-APFB", "PR-HRFB", "PR-URFB", "GV-LEUR", "SE-LEFB"}
 
-_NOT_PARALLEL = re.compile(r"PIN[ -]?HOLE|\bFAN|\bCONE|CONVERG|DIVERG|SLANT|ASTIG")
+_NOT_PARALLEL = re.compile(r"PIN[ -]?HOLE|\bFAN|\bCONE|CONVERG|DIVERG|SLANT|ASTIG|FB$")
 """Words for holes that are not parallel, in capitals."""
 
-_CAMERA = (3.8, 4.75)
-"""Intrinsic FWHM at 140.5 keV and the middle of a 9.5 mm crystal in mm, where the header gives neither."""
+_NO_NAME = ("NONE", "NO", "0", "UNKNOWN")
+
+_NAME_KEYS = ("collimator", "collimator type", "collimator name")
+_HOLE_KEYS = (
+    ("collimator hole diameter", "collimator hole size", "hole diameter"),
+    ("collimator hole septa", "collimator septa", "collimator septal thickness", "septal thickness"),
+    ("collimator thickness", "collimator hole length", "collimator length"),
+)
+_LIMITS_MM = ((0.5, 7.0), (0.05, 5.0), (8.0, 150.0))
+"""Smallest and largest hole, septa and length of collimators."""
+
+_WIDEST_HOLE_CM = 0.7
+_WIDEST_INTRINSIC_CM = 1.0
+_THICKEST_CRYSTAL_CM = 4.0
+"""A size below the largest that there is in cm is in cm."""
+
+_INTRINSIC_MM = 3.8
+"""Intrinsic FWHM at 140.5 keV where the header does not give it."""
+_GAP_MM = 4.75
+"""The middle of a 9.5 mm crystal, where the header does not give its thickness."""
 
 
-def read_collimator(
-    header: Header, dialect: str, wanted: Collimator | None, warnings: list[str], history: list[str]
-) -> Collimator | None:
+def read_collimator(header: Header, wanted: Collimator | None) -> Collimator | None:
     """Collimator: the caller's, else the one that the header names or describes, else None with a warning.
 
     Raises InputError for fan beams, pinholes and others whose holes are not parallel.
     """
     if wanted is not None:
         return wanted
-    comments = dialect == "SIMIND" or "simind-specific parameters" in header.comments
-    name = header.text("collimator", "collimator type", "collimator name", comments=comments, needed=False)
-    code = (name or "").strip().upper().replace("_", "-")
-    for key in ("collimator", "collimator type", "collimator name"):
-        for text in header.texts(key, comments=comments):
-            own = text.strip().upper().replace("_", "-")
-            if own in _FAN_BEAM or own.endswith("FB") or _NOT_PARALLEL.search(own):
-                raise header.error(
-                    f"its collimator {text} has holes that are not parallel: not supported; give --collimator if they "
-                    "were"
-                )
-    holes = _holes_mm(header, comments, warnings)
-    coded = COLLIMATORS.get(_SAME_AS.get(code, ""))
-    if coded is None and name is not None:
-        try:
-            coded = collimator_by_name(name)
-        except InputError:
-            coded = None
-    if holes is not None:
-        found = _of_holes(header, comments, code, name, coded, holes)
-        history.append(
-            f"collimator from the header: {found.name}, holes of {found.hole_mm:g} mm ({found.hole_shape}), septa of "
-            f"{found.septa_mm:g} mm, {found.length_mm:g} mm long, intrinsic resolution {found.intrinsic_fwhm_mm:g} mm"
+    comments = header.dialect.comments or "simind-specific parameters" in header.comments
+    name = header.text(*_NAME_KEYS, comments=comments, lenient=True)
+    for text in [text for key in _NAME_KEYS for text in header.texts(key, comments)]:
+        if _code(text) in _FAN_BEAM or _NOT_PARALLEL.search(_code(text)):
+            raise header.error(
+                f"its collimator {text} has holes that are not parallel: not supported; give --collimator if they were"
+            )
+    code = _code(name or "")
+    row = _row(code, name)
+    if (holes := _holes_mm(header, comments)) is not None:
+        collimator = _of_holes(header, comments, name, holes) if row is None or not _fits(row, holes) else row
+        intrinsic_mm = _intrinsic_mm(header, comments)
+        if intrinsic_mm is not None:
+            collimator = replace(collimator, intrinsic_fwhm_mm=intrinsic_mm)
+        header.history.append(
+            f"collimator from the header: {collimator.name}, holes of {collimator.hole_mm:g} mm "
+            f"({collimator.hole_shape}), septa of {collimator.septa_mm:g} mm, {collimator.length_mm:g} mm long, "
+            f"intrinsic resolution {collimator.intrinsic_fwhm_mm:g} mm"
         )
-        return found
-    if coded is not None:
+        return collimator
+    if row is not None:
         if code in _SAME_AS:
-            history.append(f"SIMIND's collimator {name} is {coded.name} of the table")
-        return coded
+            header.history.append(f"SIMIND's collimator {name} is {row.name} of the table")
+        return row
     if code in _CODED:
         hole, septa, length = _CODED[code]
-        found = _built(code, name or code, (hole, septa, length), _CAMERA)
-        history.append(f"SIMIND's collimator {name}: hole {hole:g}, septa {septa:g}, length {length:g} mm (collim.col)")
-        return found
-    if name is not None and code not in ("NONE", "NO", "0", "UNKNOWN"):
-        warnings.append(
-            f"the header's collimator '{name}' is not in the table: name one with --collimator or give --psf"
+        header.history.append(
+            f"SIMIND's collimator {name}: hole {hole:g}, septa {septa:g}, length {length:g} mm (collim.col)"
+        )
+        return _built(name or code, _CODED[code], _GAP_MM)
+    if name is not None and code not in _NO_NAME:
+        header.warn(f"the header's collimator '{name}' is not in the table: name one with --collimator or give --psf")
+    return None
+
+
+def _code(name: str) -> str:
+    """Name as SIMIND's codes are spelled."""
+    return name.strip().upper().replace("_", "-")
+
+
+def _row(code: str, name: str | None) -> Collimator | None:
+    """Row of our table that a code or a name means."""
+    if code in _SAME_AS or name is None:
+        return COLLIMATORS.get(_SAME_AS.get(code, ""))
+    try:
+        return collimator_by_name(name)
+    except InputError:
+        return None
+
+
+def _fits(row: Collimator, holes_mm: tuple[float, ...]) -> bool:
+    """True where a row of the table has these holes to 1 %."""
+    sizes = (row.hole_mm, row.septa_mm, row.length_mm)
+    return all(abs(mine - theirs) <= 0.01 * theirs for mine, theirs in zip(holes_mm, sizes, strict=True))
+
+
+def _holes_mm(header: Header, comments: bool) -> tuple[float, ...] | None:
+    """Hole, septa and length in mm; None where the header does not give all three, or no collimator has them."""
+    stated = [_size(header, keys, comments) for keys in _HOLE_KEYS]
+    sizes = [size for size in stated if size is not None]
+    if len(sizes) < len(stated):
+        return None
+    factor = _factor(sizes[0], _WIDEST_HOLE_CM)
+    hole, septa, length = holes = tuple(round(factor * size, 6) for size in sizes)
+    if all(low <= size <= high for size, (low, high) in zip(holes, _LIMITS_MM, strict=True)):
+        return holes
+    if any(holes):
+        header.warn(
+            f"the header's collimator has holes of {hole:g}, septa of {septa:g} and a length of {length:g} mm, as none "
+            "has: not used (--collimator)"
         )
     return None
 
 
-def _holes_mm(header: Header, comments: bool, warnings: list[str]) -> tuple[float, float, float] | None:
-    """Hole, septa and length in mm; None where the header does not give all three, or no collimator has them."""
-    keys = (
-        ("collimator hole diameter", "collimator hole size", "hole diameter"),
-        ("collimator hole septa", "collimator septa", "collimator septal thickness", "septal thickness"),
-        ("collimator thickness", "collimator hole length", "collimator length"),
-    )
-    sizes = [_size(header, names, comments) for names in keys]
-    if any(size is None for size in sizes):
-        return None
-    hole, septa, length = (size or 0.0 for size in sizes)
-    unit = _in_mm(hole, _WIDEST_HOLE_CM)
-    hole, septa, length = (round(unit * size, 6) for size in (hole, septa, length))
-    if not (0.5 <= hole <= 7.0 and 0.05 <= septa <= 5.0 and 8.0 <= length <= 150.0):
-        if any((hole, septa, length)):
-            warnings.append(
-                f"the header's collimator has holes of {hole:g}, septa of {septa:g} and a length of {length:g} mm, as "
-                "none has: not used (--collimator)"
-            )
-        return None
-    return hole, septa, length
-
-
-_WIDEST_HOLE_CM, _WIDEST_INTRINSIC_CM, _THICKEST_CRYSTAL_CM = 0.7, 1.0, 4.0
-
-
-def _in_mm(size: float, largest_cm: float) -> float:
-    """Factor to mm of a size whose unit its magnitude tells: below the largest that there is in cm, it is in cm."""
+def _factor(size: float, largest_cm: float) -> float:
+    """Factor to mm of a size whose unit its magnitude tells."""
     return 10.0 if size < largest_cm else 1.0
 
 
-def _size(header: Header, names: tuple[str, ...], comments: bool) -> float | None:
+def _size(header: Header, names: Sequence[str], comments: bool) -> float | None:
     """Number as it stands under one of these keys, in mm where it names its unit; None without one."""
     for name in names:
-        try:
-            if found := header.measures(name, "mm", comments):
-                key, text, factor = found[0]
-                return factor * header.as_number(key, text, "mm")
-        except InputError:
-            continue
+        with suppress(InputError):
+            for numbers in header.lists(name, "mm", (1,), comments)[:1]:
+                if len(numbers) == 1:
+                    return numbers[0]
     return None
 
 
-def _of_holes(
-    header: Header,
-    comments: bool,
-    code: str,
-    name: str | None,
-    coded: Collimator | None,
-    holes: tuple[float, float, float],
-) -> Collimator:
-    """The table's row where it has these holes to 1 %, else one of these holes; the header's intrinsic resolution."""
-    intrinsic = _size(header, ("intrinsic fwhm for the camera", "intrinsic resolution"), comments)
-    if intrinsic is not None:
-        intrinsic *= _in_mm(intrinsic, _WIDEST_INTRINSIC_CM)
-        intrinsic = round(intrinsic, 6) if 0.0 <= intrinsic <= 12.0 else None
+def _intrinsic_mm(header: Header, comments: bool) -> float | None:
+    """Intrinsic FWHM of the header, None for one that no camera has."""
+    size = _size(header, ("intrinsic fwhm for the camera", "intrinsic resolution"), comments)
+    if size is None:
+        return None
+    intrinsic_mm = size * _factor(size, _WIDEST_INTRINSIC_CM)
+    return round(intrinsic_mm, 6) if 0.0 <= intrinsic_mm <= 12.0 else None
+
+
+def _of_holes(header: Header, comments: bool, name: str | None, holes_mm: tuple[float, ...]) -> Collimator:
+    """Collimator of these holes, in front of the crystal that the header gives."""
     crystal = _size(header, ("crystal thickness",), comments)
-    if crystal is not None:
-        crystal *= _in_mm(crystal, _THICKEST_CRYSTAL_CM)
-    if coded is not None and all(
-        abs(mine - theirs) <= 0.01 * theirs
-        for mine, theirs in zip(holes, (coded.hole_mm, coded.septa_mm, coded.length_mm), strict=True)
-    ):
-        return coded if intrinsic is None else replace(coded, intrinsic_fwhm_mm=intrinsic)
-    camera = (
-        _CAMERA[0] if intrinsic is None else intrinsic,
-        0.5 * crystal if crystal is not None and 3.0 <= crystal <= 60.0 else _CAMERA[1],
+    crystal_mm = 0.0 if crystal is None else crystal * _factor(crystal, _THICKEST_CRYSTAL_CM)
+    gap_mm = 0.5 * crystal_mm if 3.0 <= crystal_mm <= 60.0 else _GAP_MM
+    return _built(re.sub(r"\s+", " ", name or "collimator of the header"), holes_mm, gap_mm)
+
+
+def _built(name: str, holes_mm: tuple[float, ...], gap_mm: float) -> Collimator:
+    hole_mm, septa_mm, length_mm = holes_mm
+    return Collimator(
+        name,
+        hole_mm,
+        length_mm,
+        septa_mm,
+        _INTRINSIC_MM,
+        gap_mm=gap_mm,
+        hole_shape=_SHAPES.get(_code(name), "hexagonal"),
+        source="Interfile header",
     )
-    return _built(code, re.sub(r"\s+", " ", name or "collimator of the header"), holes, camera)
-
-
-def _built(code: str, name: str, holes: tuple[float, float, float], camera: tuple[float, float]) -> Collimator:
-    hole_mm, septa_mm, length_mm = holes
-    shape = "square" if code in _SQUARE else "round" if code in _ROUND else "hexagonal"
-    return Collimator(name, hole_mm, length_mm, septa_mm, *camera, hole_shape=shape, source="Interfile header")

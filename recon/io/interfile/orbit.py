@@ -1,4 +1,4 @@
-"""How far from the axis the detector stood, and where the axis falls on it, from an Interfile header and SIMIND's .cor.
+"""The detector's distance from the axis, and where the axis falls on it, from a header and SIMIND's orbit file (.cor).
 
 SIMIND counts the columns of a projection from 1 and calls half of the matrix + 1 the middle. What a header, or the
 second column of an orbit file, says about the axis is compared with the counts: around the axis, the centre of gravity
@@ -7,13 +7,16 @@ of the projections follows a sine of the view angle.
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from spectac.recon.errors import InputError
-from spectac.recon.io.interfile.geometry import Layout, once_a_head
-from spectac.recon.io.interfile.header import Header, beside, canonical_key, distinct
+from spectac.recon.io.interfile.data import beside
+from spectac.recon.io.interfile.dialect import SIMIND
+from spectac.recon.io.interfile.geometry import Layout
+from spectac.recon.io.interfile.header import Header, canonical_key, distinct, once_a_head
 from spectac.recon.types import LARGEST_RADIUS_MM, Array, Study
 
 SMALLEST_RADIUS_MM = 60.0
@@ -22,61 +25,67 @@ SMALLEST_RADIUS_MM = 60.0
 _RADIUS_KEYS = ("radii", "radius", "radius of rotation", "rotation radius", "radial position")
 
 _FEWEST_VIEWS = 8
+"""Views with counts below which the counts do not tell."""
+
 _SURE = 3.0
 """Standard errors by which the counts must differ from the opposite."""
+
 _HALF = 0.5
 """A shift is there where the counts show more than half of it, and less than half too much."""
 
 
 @dataclass(frozen=True)
 class OrbitFile:
-    """SIMIND's text file of an orbit: first column the radius, second (None: not there) the centre of rotation."""
+    """SIMIND's text file of an orbit.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the header.
+    radii : list of float
+        First column: the radius, in the header's unit.
+    centres : list of float or None
+        Second column: the centre of rotation; None where it is not there for every view.
+    """
 
     name: str
     radii: list[float]
     centres: list[float] | None
 
 
-@dataclass(frozen=True)
-class AxisClaim:
-    """Where something says that the axis falls on the detector: (v,) columns from the middle, towards growing u.
-
-    `each_view`: stated view by view, in an orbit file, which is believed where the counts cannot tell.
-    """
-
-    source: str
-    columns: Array
-    each_view: bool
+def orbit_file_name(header: Header) -> str | None:
+    """Name of the file that a header of SIMIND gives for a non-circular orbit."""
+    return header.text("non-uniform orbit file", comments=True) if header.dialect is SIMIND else None
 
 
-def orbit_file(header: Header, dialect: str, views: Layout, warnings: list[str]) -> OrbitFile | None:
-    """The file that a header of SIMIND names for a non-circular orbit; None where it names none or it is not there."""
-    name = header.text("non-uniform orbit file", comments=True) if dialect == "SIMIND" else None
+def orbit_file(header: Header, views: Layout) -> OrbitFile | None:
+    """The orbit file that a header names; None where it names none or the file is not there."""
+    name = orbit_file_name(header)
     path = None if name is None else beside(header, name)
     if name is None or path is None:
         return None
-    rows = []
     lines = [line.strip() for line in path.read_text(encoding="latin-1").splitlines()]
     lines = [line for line in lines if line and not line.startswith(("#", ";", "!"))]
     if len(lines) > 1 and not re.match(r"[-+.,]*\d", lines[0]):
         lines = lines[1:]  # names of the columns
-    if whole := _second_column(lines, header.count("matrix size[1]") or 0):
-        warnings.append(
-            f"{name}: the comma of '{lines[0]}' was taken to part two columns, for all have {whole} behind it"
-        )
+    if second := _second_column(lines, header.count("matrix size[1]") or 0):
+        header.warn(f"{name}: the comma of '{lines[0]}' was taken to part two columns, for all have {second} behind it")
         lines = [line.replace(",", " ") for line in lines]
+    rows = []
     for line in lines:
         words = re.split(r"[,;\s]+" if "." in line else r"[;\s]+", line)
         if words[0]:
-            rows.append((header.as_number(f"first column of {name}", words[0]), _optional(header, words[1:2])))
-    total = sum(views.views)
-    if len(rows) > total:
-        warnings.append(f"{name} has {len(rows)} lines for {total} projections: the first {total} were used")
-        rows = rows[:total]
-    if len(set(views.views)) == 1 and len(rows) == views.views[0]:
+            centre = None
+            with suppress(InputError, IndexError):
+                centre = header.as_number("second column", words[1])
+            rows.append((header.as_number(f"first column of {name}", words[0]), centre))
+    if len(rows) > views.total:
+        header.warn(f"{name} has {len(rows)} lines for {views.total} projections: the first {views.total} were used")
+        rows = rows[: views.total]
+    if {len(rows)} == set(views.views):
         rows *= views.heads
     centres = [centre for _, centre in rows if centre is not None]
-    return OrbitFile(name, [radius for radius, _ in rows], centres if len(centres) == total else None)
+    return OrbitFile(name, [radius for radius, _ in rows], centres if len(centres) == views.total else None)
 
 
 def _second_column(lines: list[str], columns: int) -> str | None:
@@ -84,139 +93,144 @@ def _second_column(lines: list[str], columns: int) -> str | None:
 
     It is one number in all lines: the middle of so many columns, or behind three radii at least.
     """
-    pairs = [re.fullmatch(r"(\d+),(\d+)", line) for line in lines]
-    found = {(pair[1], pair[2]) for pair in pairs if pair}
-    seconds = {second for _, second in found}
-    if not all(pairs) or len(seconds) != 1 or (len(found) < 3 and seconds != {str(columns // 2 + 1)}):
+    pairs = [pair.groups() for line in lines if (pair := re.fullmatch(r"(\d+),(\d+)", line))]
+    seconds = {second for _, second in pairs}
+    if len(pairs) < len(lines) or len(seconds) != 1:
         return None
-    return seconds.pop()
+    return seconds.pop() if len(set(pairs)) >= 3 or seconds == {str(columns // 2 + 1)} else None
 
 
-def _optional(header: Header, words: list[str]) -> float | None:
-    """Number of a column that may be missing or hold something else."""
-    try:
-        return header.as_number("second column", words[0]) if words else None
-    except InputError:
-        return None
-
-
-def orbit_radii_mm(
-    header: Header, dialect: str, views: Layout, radius_mm: float | None, file: OrbitFile | None, warnings: list[str]
-) -> Array:
+def orbit_radii_mm(header: Header, views: Layout, radius_mm: float | None, file: OrbitFile | None) -> Array:
     """Distance (v,) from the axis to the collimator face in mm."""
-    total = sum(views.views)
     if radius_mm is not None:
-        return np.full(total, float(radius_mm))
-    simind = dialect == "SIMIND"
-    orbit = canonical_key(header.text("orbit", needed=False) or "").replace("-", "").replace(" ", "")
+        return np.full(views.total, float(radius_mm))
+    orbit = canonical_key(header.text("orbit", lenient=True) or "").replace("-", "").replace(" ", "")
     if orbit not in ("", "circular", "noncircular"):
-        warnings.append(f"'orbit := {orbit}' is neither circular nor non-circular: read by its radii")
-    named = header.text("non-uniform orbit file", comments=True) if simind else None
-    radii = _radii_in_header(header, views, simind)
-    if orbit != "circular" and named is not None and (radii is None or len(radii) == 1):
+        header.warn(f"'orbit := {orbit}' is neither circular nor non-circular: read by its radii")
+    name = orbit_file_name(header)
+    radii = _radii_in_header(header, views)
+    if orbit != "circular" and name is not None and len(radii) <= 1:
         if file is None:
-            raise header.error(f"the orbit file '{named}' is not there: put it beside the header or give --radius-mm")
+            raise header.error(f"the orbit file '{name}' is not there: put it beside the header or give --radius-mm")
         radii = file.radii
-        if len(radii) != total:
-            raise header.error(
-                f"{len(radii)} radii for {total} projections: one is needed for each, or give --radius-mm"
-            )
+        if len(radii) != views.total:
+            raise _wrong_number(header, radii, views)
     if not radii:
         raise header.error(
             f"no radius for the {orbit or 'circular'} orbit: give --radius-mm, from the axis to the collimator face"
         )
-    if orbit == "noncircular" and len(radii) == 1 and total > 1:
-        warnings.append(f"one radius, {radii[0]:g}, for a non-circular orbit: used for all views (--radius-mm)")
-    values = _spread(np.array(radii, np.float64), views)
-    if values is None:
-        raise header.error(f"{len(radii)} radii for {total} projections: one is needed for each, or give --radius-mm")
-    if values.min() <= 0:
-        raise header.error(f"a radius is {values.min():g}: radii_mm must be above 0: give --radius-mm")
-    if simind and values.max() < SMALLEST_RADIUS_MM:
-        warnings.append(f"SIMIND's radius of up to {values.max():g} was taken as cm")
-        values *= 10.0
-    elif values.min() < SMALLEST_RADIUS_MM:
-        warnings.append(f"a radius of {values.min():g} mm is nearer than any camera goes: is it in cm? (--radius-mm)")
-    if values.max() > LARGEST_RADIUS_MM:
-        raise header.error(
-            f"a radius is {values.max():g} mm, at most {LARGEST_RADIUS_MM:g} are possible: is it in other units? Give "
-            "--radius-mm"
-        )
+    if orbit == "noncircular" and len(radii) == 1 < views.total:
+        header.warn(f"one radius, {radii[0]:g}, for a non-circular orbit: used for all views (--radius-mm)")
+    return _checked_mm(header, _of_each_view(header, radii, views))
+
+
+def _radii_in_header(header: Header, views: Layout) -> list[float]:
+    """Radii in mm under whatever key has them, as one value, a list, or one or a list for each head; else none."""
+    lengths = {1, views.heads, views.total, *views.views}
+    for key in _RADIUS_KEYS:
+        lists = once_a_head(header.lists(key, "mm", lengths, header.dialect.comments), views.heads)
+        if len(set(map(len, lists))) == 1 and all(len(distinct(same)) == 1 for same in zip(*lists, strict=True)):
+            lists = lists[:1]
+        if lists and len(lists) not in (1, views.heads, views.total):
+            raise header.error(f"key '{key}' is given {len(lists)} times with different values: keep one")
+        radii = [value for one in lists for value in one]
+        if radii and (any(radii) or key != "radii"):
+            return radii
+    return []
+
+
+def _of_each_view(header: Header, radii: list[float], views: Layout) -> Array:
+    """One radius for each view (v,) from one for all, for each head, or for each view of every head."""
+    values = np.array(radii, np.float64)
+    if values.size == 1:
+        return np.full(views.total, values[0])
+    if values.size == views.heads < views.total:
+        return np.repeat(values, views.views)
+    if set(views.views) == {values.size}:
+        return np.tile(values, views.heads)
+    if values.size != views.total:
+        raise _wrong_number(header, radii, views)
     return values
 
 
-def _radii_in_header(header: Header, views: Layout, simind: bool) -> list[float] | None:
-    """Radii in mm under whatever key has them, as one value, a list, or one or a list for each head."""
-    lengths = {1, views.heads, sum(views.views), *views.views}
-    for key in _RADIUS_KEYS:
-        found = [
-            [factor * value for value in header.as_numbers(name, text, "mm", lengths)]
-            for name, text, factor in header.measures(key, "mm", comments=simind)
-        ]
-        found = once_a_head(found, views.heads)
-        if (
-            all(len(distinct(same)) == 1 for same in zip(*found, strict=False))
-            and len({len(one) for one in found}) == 1
-        ):
-            found = found[:1]
-        if found and len(found) not in (1, views.heads, sum(views.views)):
-            raise header.error(f"key '{key}' is given {len(found)} times with different values: keep one")
-        radii = [value for one in found for value in one]
-        if radii and (any(radii) or key != "radii"):
-            return radii
-    return None
+def _wrong_number(header: Header, radii: list[float], views: Layout) -> InputError:
+    return header.error(
+        f"{len(radii)} radii for {views.total} projections: one is needed for each, or give --radius-mm"
+    )
 
 
-def _spread(radii: Array, views: Layout) -> Array | None:
-    """One radius for each view (v,) from one for all, for each head, or for each view of every head; else None."""
-    if radii.size == 1:
-        return np.full(sum(views.views), radii[0])
-    if radii.size == views.heads < sum(views.views):
-        return np.repeat(radii, views.views)
-    if set(views.views) == {radii.size}:
-        return np.tile(radii, views.heads)
-    return radii if radii.size == sum(views.views) else None
+def _checked_mm(header: Header, radii: Array) -> Array:
+    """Radii in mm; SIMIND's are in cm where no camera goes as near."""
+    if radii.min() <= 0:
+        raise header.error(f"a radius is {radii.min():g}: radii_mm must be above 0: give --radius-mm")
+    if header.dialect is SIMIND and radii.max() < SMALLEST_RADIUS_MM:
+        header.warn(f"SIMIND's radius of up to {radii.max():g} was taken as cm")
+        return radii * 10.0
+    if radii.min() < SMALLEST_RADIUS_MM:
+        header.warn(f"a radius of {radii.min():g} mm is nearer than any camera goes: is it in cm? (--radius-mm)")
+    if radii.max() > LARGEST_RADIUS_MM:
+        raise header.error(
+            f"a radius is {radii.max():g} mm, at most {LARGEST_RADIUS_MM:g} are possible: is it in other units? Give "
+            "--radius-mm"
+        )
+    return radii
 
 
-def axis_claims(
-    header: Header, dialect: str, columns: int, views: int, file: OrbitFile | None, warnings: list[str]
-) -> list[AxisClaim]:
+@dataclass(frozen=True)
+class AxisClaim:
+    """Where something says that the axis falls on the detector.
+
+    Parameters
+    ----------
+    source : str
+        What says it.
+    columns : array (v,)
+        Columns from the middle of the matrix, towards growing u.
+    each_view : bool
+        Stated view by view, in an orbit file, which is believed where the counts cannot tell.
+    """
+
+    source: str
+    columns: Array
+    each_view: bool
+
+
+def axis_claims(header: Header, columns: int, views: int, file: OrbitFile | None) -> list[AxisClaim]:
     """What header and orbit file say about an axis that is not in the middle of the matrix."""
-    simind = dialect == "SIMIND"
-    centre = _lenient(header, ("center of rotation", "centre of rotation"), simind)
-    shift = _lenient(header, ("x offset",), simind)
-    if shift:
-        warnings.append(
+    centre = _lenient(header, "center of rotation", "centre of rotation")
+    if shift := _lenient(header, "x offset"):
+        header.warn(
             f"the header's X_offset {shift:g} says that the centre of rotation is not the middle of the matrix: not "
             "applied, for its sense is not known"
         )
-    if not simind:
+    if header.dialect is not SIMIND:
         # Programs count columns from 0 or 1, at their edges or their middles.
         if centre is not None and abs(centre - (columns + 1) / 2) > 0.6:
-            warnings.append(
+            header.warn(
                 f"the header's centre of rotation {centre:g} is not the middle of {columns} columns: not applied"
             )
         return []
-    stated: list[tuple[str, Array, bool]] = []
+    stated: list[AxisClaim] = []
     if file is not None and file.centres is not None:
-        stated.append((f"the second column of {file.name} (centre of rotation)", np.array(file.centres), True))
+        source = f"the second column of {file.name} (centre of rotation)"
+        stated.append(AxisClaim(source, np.array(file.centres), each_view=True))
     if centre is not None:
-        stated.append(("the header's centre of rotation", np.full(views, centre), False))
+        stated.append(AxisClaim("the header's centre of rotation", np.full(views, centre), each_view=False))
     claims = []
-    for source, centres, each_view in stated:
-        offset = centres - (columns / 2 + 1)
-        if np.abs(offset).max() > columns / 2:
-            warnings.append(
-                f"{source} has {centres[np.abs(offset).argmax()]:g}, beyond the {columns} columns: not used"
-            )
-        elif np.abs(offset).max() > 1e-3:
-            claims.append(AxisClaim(source, offset, each_view))
+    for claim in stated:
+        offset = claim.columns - (columns / 2 + 1)
+        largest = np.abs(offset).max()
+        if largest > columns / 2:
+            beyond = claim.columns[np.abs(offset).argmax()]
+            header.warn(f"{claim.source} has {beyond:g}, beyond the {columns} columns: not used")
+        elif largest > 1e-3:
+            claims.append(replace(claim, columns=offset))
     return claims
 
 
-def _lenient(header: Header, names: tuple[str, ...], comments: bool) -> float | None:
+def _lenient(header: Header, *names: str) -> float | None:
     """Number under one of these keys; None without it and for words ("Corrected")."""
-    text = header.text(*names, comments=comments, needed=False)
+    text = header.text(*names, comments=header.dialect.comments, lenient=True)
     try:
         return None if text is None else header.as_number(names[0], text, "mm")
     except InputError:
@@ -231,33 +245,29 @@ def with_axis(study: Study, claims: list[AxisClaim]) -> Study:
     if not claims:
         return study
     shares = [_share_of_shift(study, claim.columns) for claim in claims]
-    told = [
+    lines = [
         f"{claim.source}, {_shown(claim.columns)} columns from the middle of the matrix (the counts show "
         f"{share:.2f} +- {error:.2f} of that shift)"
         for claim, (share, error) in zip(claims, shares, strict=True)
     ]
-    for claim, line, (share, error) in zip(claims, told, shares, strict=True):
+    for claim, line, (share, error) in zip(claims, lines, shares, strict=True):
         if abs(share - 1.0) < _HALF and share > _SURE * error:
-            return _shifted(study, claim, history=f"axis placed by {line}")
+            return replace(_shifted(study, claim), history=(*study.history, f"axis placed by {line}"))
     claim, (share, error) = claims[0], shares[0]
     refuted = abs(share - 1.0) >= _HALF and abs(share - 1.0) > _SURE * error
     agreed = any(np.allclose(claim.columns, one.columns, atol=0.01) for one in claims[1:])
     if not refuted and (claim.each_view or agreed):
-        return _shifted(study, claim, warning=f"applied: {told[0]}")
-    return replace(study, warnings=(*study.warnings, *(f"not applied: {line}" for line in told)))
+        return replace(_shifted(study, claim), warnings=(*study.warnings, f"applied: {lines[0]}"))
+    return replace(study, warnings=(*study.warnings, *(f"not applied: {line}" for line in lines)))
 
 
 def _shown(columns: Array) -> str:
     return f"{columns[0]:+g}" if np.ptp(columns) == 0 else f"{columns.min():+g} to {columns.max():+g}"
 
 
-def _shifted(study: Study, claim: AxisClaim, *, history: str | None = None, warning: str | None = None) -> Study:
-    return replace(
-        study,
-        acquisition=replace(study.acquisition, u_offset_mm=claim.columns * study.acquisition.pixel_mm[1]),
-        history=study.history if history is None else (*study.history, history),
-        warnings=study.warnings if warning is None else (*study.warnings, warning),
-    )
+def _shifted(study: Study, claim: AxisClaim) -> Study:
+    offset_mm = claim.columns * study.acquisition.pixel_mm[1]
+    return replace(study, acquisition=replace(study.acquisition, u_offset_mm=offset_mm))
 
 
 def _share_of_shift(study: Study, columns: Array) -> tuple[float, float]:

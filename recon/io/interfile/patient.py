@@ -2,121 +2,109 @@
 
 import re
 from datetime import datetime
-from types import MappingProxyType
+from itertools import product
 
-from spectac.recon.given import NOTHING_GIVEN, Given
+from spectac.recon.given import Given
+from spectac.recon.io.interfile.dialect import SIMIND
 from spectac.recon.io.interfile.header import Header, canonical_key
+from spectac.recon.io.interfile.keys import PATIENT
 
-PATIENT_KEYS = MappingProxyType(
-    {
-        "patient name": "PatientName",
-        "patient id": "PatientID",
-        "patient sex": "PatientSex",
-        "patient dob": "PatientBirthDate",
-        "patient weight": "PatientWeight",
-        "patient age": "PatientAge",
-        "study id": "StudyID",
-        "original institution": "InstitutionName",
-    }
-)
-"""Keys on patient and study, and DICOM's keywords for them."""
-
-
-def read_patient(header: Header) -> dict[str, str]:
-    """Patient and study as text by DICOM keyword, of what is there."""
-    return {
-        tag: _of_patient(key, text) for key, tag in PATIENT_KEYS.items() if (text := header.text(key, needed=False))
-    }
-
-
-def _of_patient(key: str, text: str) -> str:
-    """The key's text; a weight without its unit, for DICOM has it in kg; 31.12.1970 with the year first."""
-    if day_first := re.fullmatch(r"(\d{1,2})[.:](\d{1,2})[.:](\d{4})", text) if key == "patient dob" else None:
-        return f"{day_first[3]}{int(day_first[2]):02d}{int(day_first[1]):02d}"
-    found = re.fullmatch(r"([\d.,]+)\s*kg", text, re.IGNORECASE) if key == "patient weight" else None
-    return found[1] if found else text
-
-
-def read_start(header: Header, warnings: list[str]) -> datetime | None:
-    """Beginning of the study, None where date or time is missing or not a date."""
-    date, time = (
-        header.text(f"study {what}", f"study {what} ({form})", needed=False)
-        for what, form in (("date", "dd:mm:yryr"), ("time", "hh:mm:ss"))
-    )
-    if date is None and time is None:
-        return None
-    start = None if date is None or time is None else _moment(date, time)
-    if date is None:
-        told = "'study date' is missing"
-    elif time is None:
-        told = "'study time' is missing"
-    elif start is None:
-        told = f"'study time' and date are {time!r} and {date!r}, which is no time"
-    elif start.year < _FIRST_YEAR:
-        told = f"'study date' is {date}, before there was SPECT"
-    else:
-        if re.fullmatch(r"\d{1,2}/\d{1,2}/\d{4}", date) and start.day <= 12 and start.day != start.month:
-            warnings.append(f"'study date' {date} was read with the day first, as {start:%Y-%m-%d} (--start)")
-        return start
-    warnings.append(f"{told}: the start of the acquisition is unknown (--start)")
-    return None
-
+_POSITION_KEYS = ("patient orientation", "patient rotation", "patient position")
+_SIDES = {"supine": "S", "prone": "P", "left": "DL", "right": "DR"}
+"""Words for the side that is down, and DICOM's letters."""
+_UNSAID = ("unknown", "other", "none", "n/a")
 
 _FIRST_YEAR = 1960
+"""There was no SPECT before."""
+
 _DAYS = ("%Y:%m:%d", "%d:%m:%Y", "%m:%d:%Y", "%Y%m%d")
 _CLOCKS = ("%H:%M:%S", "%H:%M:%S.%f", "%H:%M", "%H%M%S", "%H%M%S.%f", "%H%M")
 
 
-def _moment(date: str, time: str) -> datetime | None:
-    """Date and time, which may name its zone ("10:11:12+01:00"); None for what is none."""
-    for day in _DAYS:
-        for clock in _CLOCKS:
-            for zone in ("", "%z"):
-                try:
-                    return datetime.strptime(f"{re.sub(r'[-./]', ':', date)} {time}", f"{day} {clock}{zone}")
-                except ValueError:
-                    continue
+def read_patient(header: Header) -> dict[str, str]:
+    """Patient and study as text by DICOM keyword, of what is there."""
+    texts = {key: header.text(key, lenient=True) for key in PATIENT}
+    return {PATIENT[key]: _for_dicom(key, text) for key, text in texts.items() if text}
+
+
+def _for_dicom(key: str, text: str) -> str:
+    """The key's text; a weight without its unit, for DICOM has it in kg; 31.12.1970 with the year first."""
+    if key == "patient dob" and (day_first := re.fullmatch(r"(\d{1,2})[.:](\d{1,2})[.:](\d{4})", text)):
+        return f"{day_first[3]}{int(day_first[2]):02d}{int(day_first[1]):02d}"
+    return re.sub(r"\s*kg$", "", text, flags=re.IGNORECASE) if key == "patient weight" else text
+
+
+def read_start(header: Header) -> datetime | None:
+    """Beginning of the study, None where date or time is missing or not a date."""
+    date, time = (
+        header.text(f"study {what}", f"study {what} ({form})", lenient=True)
+        for what, form in (("date", "dd:mm:yryr"), ("time", "hh:mm:ss"))
+    )
+    start = _moment(date, time) if date and time else None
+    if date and start is not None and start.year >= _FIRST_YEAR:
+        if re.fullmatch(r"\d{1,2}/\d{1,2}/\d{4}", date) and start.day <= 12 and start.day != start.month:
+            header.warn(f"'study date' {date} was read with the day first, as {start:%Y-%m-%d} (--start)")
+        return start
+    if date or time:
+        header.warn(
+            f"'study date' is {date or 'missing'}, 'study time' {time or 'missing'}: no time of a SPECT scan, so the "
+            "start of the acquisition is unknown (--start)"
+        )
     return None
 
 
-def patient_position(header: Header, dialect: str, warnings: list[str], given: Given = NOTHING_GIVEN) -> str | None:
-    """How the patient lies, "HFS" for example; None where the header does not tell.
+def _moment(date: str, time: str) -> datetime | None:
+    """Date and time, which may name its zone ("10:11:12+01:00"); None for what is none."""
+    text = f"{re.sub(r'[-./]', ':', date)} {time}"
+    for day, clock, zone in product(_DAYS, _CLOCKS, ("", "%z")):
+        try:
+            return datetime.strptime(text, f"{day} {clock}{zone}")
+        except ValueError:
+            continue
+    return None
+
+
+def patient_position(header: Header, given: Given) -> str | None:
+    """DICOM's term for the patient's position ("HFS"), None where the header does not say it whole.
 
     Interfile does not say whether angles are the gantry's or the patient's. SIMIND's are the phantom's, whatever its
-    header says; for others, feet first or prone, the user must give the angles.
+    header says. For others, feet first or prone, the user must give the angles.
     """
-    keys = ("patient orientation", "patient rotation", "patient position")
-    texts = [text for key in keys if (text := header.text(key, needed=False))]
+    texts = [text for key in _POSITION_KEYS if (text := header.text(key, lenient=True))]
     words = [canonical_key(text).replace("-", " ") for text in texts]
-    ends = {end for word in words if (end := _end_first(word))}
-    lies = {side for word in words if (side := _side_down(word))}
+    positions = [(_end_first(word), _side_down(word)) for word in words]
     unknown = [
         text
-        for text, word in zip(texts, words, strict=True)
-        if not (_end_first(word) or _side_down(word) or word in ("unknown", "other", "none", "n/a"))
+        for text, word, position in zip(texts, words, positions, strict=True)
+        if not any(position) and word not in _UNSAID
     ]
-    if unknown or len(ends) > 1 or len(lies) > 1:
-        listed = ", ".join(unknown or texts)
-        warnings.append(f"the patient's position '{listed}' is not understood: angles were taken as a supine patient's")
+    ends, sides = ({position[part] for position in positions} - {None} for part in (0, 1))
+    if unknown or len(ends) > 1 or len(sides) > 1:
+        said = ", ".join(unknown or texts)
+        header.warn(f"the patient's position '{said}' is not understood: angles were taken as a supine patient's")
         return None
-    end, side = next(iter(ends), None), next(iter(lies), None)
+    end, side = next(iter(ends), None), next(iter(sides), None)
     if end == "FF" or side not in (None, "S"):
-        told = f"'{', '.join(texts)}'"
-        if dialect == "SIMIND":
-            warnings.append(
-                f"{told}: SIMIND's angles and rows are those of its phantom, so nothing was turned; if they are the "
-                "gantry's, give --head-angles and --rotation; check left and right, front and back"
-            )
-        else:
-            asked = ["--head-angles", "--rotation"] if end == "FF" else ["--head-angles"]
-            if given.head_angles_deg is None or (end == "FF" and given.rotation is None):
-                raise header.error(
-                    f"{told}: only head_in and supine are read, because Interfile does not say whether angles are the "
-                    f"gantry's or the patient's: give {' and '.join(asked)} as the patient sees them (0 = at the back, "
-                    "growing counter-clockwise seen from the feet)"
-                )
-            warnings.append(f"{told}: angles are those given; file row 0 was taken as superior: check head and feet")
+        _check_angles(header, ", ".join(texts), given, feet_first=end == "FF")
     return end + side if end and side else None
+
+
+def _check_angles(header: Header, said: str, given: Given, *, feet_first: bool) -> None:
+    """Refuse a patient who is not head first and supine without the user's angles; a warning where they are there."""
+    if header.dialect is SIMIND:
+        header.warn(
+            f"'{said}': SIMIND's angles and rows are those of its phantom, so nothing was turned; if they are the "
+            "gantry's, give --head-angles and --rotation; check left and right, front and back"
+        )
+    elif given.head_angles_deg is None or (feet_first and given.rotation is None):
+        asked = "--head-angles and --rotation" if feet_first else "--head-angles"
+        raise header.error(
+            f"'{said}': only head_in and supine are read, because Interfile does not say whether angles are the "
+            f"gantry's or the patient's: give {asked} as the patient sees them (0 = at the back, growing "
+            "counter-clockwise seen from the feet)"
+        )
+    else:
+        header.warn(f"'{said}': angles are those given; file row 0 was taken as superior: check head and feet")
 
 
 def _end_first(word: str) -> str | None:
@@ -129,9 +117,6 @@ def _end_first(word: str) -> str | None:
 
 def _side_down(word: str) -> str | None:
     """Return "S", "P", "DL" or "DR" from supine, prone, head first prone, HFDR ...; None for other words."""
-    if found := re.match(r"[hf]f(s|p|dl|dr)\b", word):
-        return found[1].upper()
-    for name, side in (("supine", "S"), ("prone", "P"), ("left", "DL"), ("right", "DR")):
-        if name in word:
-            return side
-    return None
+    if match := re.match(r"[hf]f(s|p|dl|dr)\b", word):
+        return match[1].upper()
+    return next((side for name, side in _SIDES.items() if name in word), None)

@@ -13,7 +13,17 @@ EVEN_DEG = 0.01
 
 @dataclass(frozen=True)
 class Sweep:
-    """One even sweep of all views: `order` (v,) of the study's views, angle of the first, step (< 0: clockwise)."""
+    """One even sweep of all views.
+
+    Parameters
+    ----------
+    order : array (v,)
+        The study's views in the order of the sweep.
+    start_deg : float
+        Angle of the first view.
+    step_deg : float
+        Angle between views, below 0 for a clockwise sweep.
+    """
 
     order: Array
     start_deg: float
@@ -21,10 +31,21 @@ class Sweep:
 
 
 def even_sweep(acquisition: Acquisition, *, clockwise: bool | None = None) -> Sweep:
-    """All views, of whatever head, as one sweep of equal steps; `clockwise` None: the first head's sense of rotation.
+    """All views, of whatever head, as one sweep of equal steps.
 
     A full turn begins with the study's first view, an arc at its end.
-    Raises InputError where the views of all heads together are not evenly spaced.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        The views.
+    clockwise : bool
+        Sense of the sweep; None: the first head's sense of rotation.
+
+    Raises
+    ------
+    InputError
+        Where the views of all heads together are not evenly spaced.
     """
     angles = np.mod(acquisition.view_angles_deg, 360.0)
     views = angles.size
@@ -54,6 +75,6 @@ def even_sweep(acquisition: Acquisition, *, clockwise: bool | None = None) -> Sw
 
 def _turns_clockwise(acquisition: Acquisition) -> bool:
     detector = np.asarray(acquisition.detector)
-    own = np.asarray(acquisition.view_angles_deg)[detector == detector[0]]
-    steps = np.mod(np.diff(own) + 180.0, 360.0) - 180.0
+    of_first_head = np.asarray(acquisition.view_angles_deg)[detector == detector[0]]
+    steps = np.mod(np.diff(of_first_head) + 180.0, 360.0) - 180.0
     return bool(steps.size and np.median(steps) < 0)

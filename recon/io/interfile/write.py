@@ -1,15 +1,10 @@
 """Interfile out, as the readers of STIR and SIMIND's users take it: projections of one even sweep, and mu-maps.
 
-One header and one float32 file for each energy window. Angles and rows are mapped as geometry.py reads them.
-STIR's mu-map lies as its SPECT projector (SPECTUB) takes it: the file's x grows to the patient's right, y to posterior,
-z to inferior. That follows from STIR's source: at the angle t the distance to the detector is R + x sin t - y cos t and
-the bin x cos t + y sin t, with t the header's angle and slice k belonging to projection row k, and the map is copied as
-it is stored. SIMIND's lies as its own headers say it: x to left, y to posterior ("Image Orientation 1 0 0 0 1 0"), the
-first slice at +z.
+One header and one float32 file for each energy window. Angles, rows and the axes of maps are mapped as dialect.py says.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,47 +12,73 @@ import numpy as np
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid
 from spectac.recon.io.atomic import written
+from spectac.recon.io.interfile.dialect import SIMIND, STIR, Dialect
 from spectac.recon.io.interfile.orbit import SMALLEST_RADIUS_MM
 from spectac.recon.io.interfile.sweep import Sweep, even_sweep
 from spectac.recon.nuclides import nuclide
 from spectac.recon.types import Acquisition, Array, EnergyWindow, MuMap, Study
 
 _ELEMENTS = {
-    "Tc": "Technetium",
-    "I": "Iodine",
-    "In": "Indium",
-    "Tl": "Thallium",
-    "Lu": "Lutetium",
-    "Xe": "Xenon",
-    "Ga": "Gallium",
-    "Sm": "Samarium",
-}
+    "Tc": "Technetium", "I": "Iodine", "In": "Indium", "Tl": "Thallium", "Lu": "Lutetium", "Xe": "Xenon",
+    "Ga": "Gallium", "Sm": "Samarium",
+}  # fmt: skip
 
 
 def write_stir_study(folder: str | os.PathLike[str], study: Study, name: str = "projections") -> list[Path]:
-    """Write NAME_w1.hs and .s, NAME_w2.hs ... for the windows in the study's order; returns the headers.
+    """Write NAME_w1.hs and .s, NAME_w2.hs ... for STIR, and return the headers in the order of the study's windows.
 
-    Raises InputError for what such a header cannot say: uneven views, unequal view times, an axis that is not in the
-    middle of the detector.
+    Parameters
+    ----------
+    folder : path-like
+        Where the files go.
+    study : Study
+        One even sweep of views.
+    name : str
+        Beginning of the files' names.
+
+    Raises
+    ------
+    InputError
+        For what such a header cannot say: uneven views, unequal view times, an axis that is not in the middle of the
+        detector.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> acquisition = Acquisition([0, 90, 180, 270], [150] * 4, (2, 3), (4, 4), [20] * 4, "Tc-99m", None)
+    >>> study = Study(acquisition, (EnergyWindow("peak", 126, 154),), np.ones((1, 4, 2, 3)))
+    >>> [path.name for path in write_stir_study(tempfile.mkdtemp(), study)]
+    ['projections_w1.hs']
     """
     acquisition = study.acquisition
     _refuse_unsayable(acquisition, "STIR's Interfile")
     sweep = even_sweep(acquisition)
-    paths = []
-    for number, (window, stem) in enumerate(_named(study, f"{name}_w")):
-        path = Path(folder) / f"{stem}.hs"
-        keys = _stir_header(acquisition, sweep, window, f"{stem}.s")
-        _write(path, f"{stem}.s", keys, study.counts[number][sweep.order, ::-1])
-        paths.append(path)
-    return paths
+
+    def header(window: EnergyWindow, frames: Array, data: str) -> str:
+        return _stir_header(acquisition, sweep, window, data)
+
+    return _write_windows(Path(folder) / f"{name}_w", (".hs", ".s"), study, sweep, header)
 
 
 def write_simind_study(folder: str | os.PathLike[str], study: Study, name: str = "projections") -> list[Path]:
-    """Write NAME_tot_w1.h00 and .a00, ... for the windows in the study's order, and NAME.cor; returns the headers.
+    """Write NAME_tot_w1.h00 and .a00, ... and NAME.cor for SIMIND's users; return the headers.
 
     Lengths are in mm, as in SIMIND's version 8, but for the orbit file, which is in cm in all versions. The sweep is
     counter-clockwise whatever the camera's, for readers disagree on where a clockwise one of SIMIND begins.
-    Raises InputError as write_stir_study, and for radii that a reader would take for the other unit.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where the files go.
+    study : Study
+        One even sweep of views.
+    name : str
+        Beginning of the files' names.
+
+    Raises
+    ------
+    InputError
+        As write_stir_study, and for radii that a reader would take for the other unit.
     """
     acquisition = study.acquisition
     _refuse_unsayable(acquisition, "SIMIND's Interfile")
@@ -68,16 +89,34 @@ def write_simind_study(folder: str | os.PathLike[str], study: Study, name: str =
             f"{10 * SMALLEST_RADIUS_MM:g} mm, got {radii.min():g} to {radii.max():g} mm"
         )
     sweep = even_sweep(acquisition, clockwise=False)
-    orbit = None
+    orbit = f"orbit := circular\n;#Radius := {_exact(radii[0])}"
     if np.ptp(radii) > 0:
-        orbit = f"{name}.cor"
-        with written(Path(folder) / orbit) as temporary:
+        orbit = f"orbit := noncircular\n;# Non-Uniform Orbit File := {name}.cor"
+        with written(Path(folder) / f"{name}.cor") as temporary:
             temporary.write_text("".join(f"{_exact(radius / 10.0)}\n" for radius in radii[sweep.order].tolist()))
+
+    def header(window: EnergyWindow, frames: Array, data: str) -> str:
+        views = _simind_views(acquisition, sweep, frames, orbit)
+        return _simind_header(acquisition, window, data) + views + _simind_specific(acquisition)
+
+    return _write_windows(Path(folder) / f"{name}_tot_w", (".h00", ".a00"), study, sweep, header)
+
+
+def _write_windows(
+    stem: Path,
+    endings: tuple[str, str],
+    study: Study,
+    sweep: Sweep,
+    header: Callable[[EnergyWindow, Array, str], str],
+) -> list[Path]:
+    """Write a header and a data file for each window; their names sort in the order of the windows."""
+    width = len(str(len(study.windows)))
     paths = []
-    for number, (window, stem) in enumerate(_named(study, f"{name}_tot_w")):
-        path = Path(folder) / f"{stem}.h00"
+    for number, window in enumerate(study.windows):
+        path = stem.with_name(f"{stem.name}{number + 1:0{width}d}{endings[0]}")
+        data = path.stem + endings[1]
         frames = study.counts[number][sweep.order, ::-1]
-        _write(path, f"{stem}.a00", _simind_header(acquisition, sweep, window, frames, orbit, f"{stem}.a00"), frames)
+        _write(path, data, header(window, frames, data), frames)
         paths.append(path)
     return paths
 
@@ -85,12 +124,23 @@ def write_simind_study(folder: str | os.PathLike[str], study: Study, name: str =
 def write_stir_mu_map(path: str | os.PathLike[str], mu: MuMap, acquisition: Acquisition) -> None:
     """Write a mu-map in 1/cm as STIR's Interfile image (.hv and .v) for projections written by write_stir_study.
 
-    Raises InputError where it does not lie on the reconstruction's grid (geometry.default_grid), for STIR's projector
-    takes no other.
+    Parameters
+    ----------
+    path : path-like
+        The header, .hv.
+    mu : MuMap
+        Values on the reconstruction's grid (geometry.default_grid).
+    acquisition : Acquisition
+        How the projections were taken.
+
+    Raises
+    ------
+    InputError
+        For another grid: STIR's projector takes no other.
     """
-    values, data = _on_default_grid(mu, acquisition)[::-1, :, ::-1], f"{Path(path).stem}.v"
+    values, data = _map_values(mu, acquisition, STIR), f"{Path(path).stem}.v"
     nz, ny, nx = values.shape
-    dz, dy, dx = mu.grid.voxel_mm
+    dz, dy, dx = map(_exact, mu.grid.voxel_mm)
     keys = f"""!INTERFILE  :=
 !imaging modality := nucmed
 name of data file := {data}
@@ -108,13 +158,13 @@ process status := Reconstructed
 number of dimensions := 3
 matrix axis label [1] := x
 !matrix size [1] := {nx}
-scaling factor (mm/pixel) [1] := {_exact(dx)}
+scaling factor (mm/pixel) [1] := {dx}
 matrix axis label [2] := y
 !matrix size [2] := {ny}
-scaling factor (mm/pixel) [2] := {_exact(dy)}
+scaling factor (mm/pixel) [2] := {dy}
 matrix axis label [3] := z
 !matrix size [3] := {nz}
-scaling factor (mm/pixel) [3] := {_exact(dz)}
+scaling factor (mm/pixel) [3] := {dz}
 number of time frames := 1
 !END OF INTERFILE :=
 """
@@ -124,22 +174,24 @@ number of time frames := 1
 def write_simind_mu_map(path: str | os.PathLike[str], mu: MuMap, acquisition: Acquisition) -> None:
     """Write a mu-map in 1/cm as SIMIND's aligned map (.hct and .ict, "mu") for projections of write_simind_study.
 
-    Raises InputError where it does not lie on the reconstruction's grid (geometry.default_grid).
+    Parameters
+    ----------
+    path : path-like
+        The header, .hct.
+    mu : MuMap
+        Values on the reconstruction's grid (geometry.default_grid).
+    acquisition : Acquisition
+        How the projections were taken.
+
+    Raises
+    ------
+    InputError
+        For another grid.
     """
-    values, data = _on_default_grid(mu, acquisition)[::-1], f"{Path(path).stem}.ict"
+    values, data = _map_values(mu, acquisition, SIMIND), f"{Path(path).stem}.ict"
     nz, ny, nx = values.shape
     dz, dy, dx = mu.grid.voxel_mm
-    keys = f"""!INTERFILE :=
-!imaging modality := nucmed
-!originating system := simind
-!version of keys := 3.3
-program author := written by spectac, not by SIMIND
-program version := V8.0
-
-!GENERAL DATA :=
-!data offset in bytes := 0
-!name of data file := {data}
-!study ID := Aligned CT Map
+    keys = f"""{_simind_program(data)}!study ID := Aligned CT Map
 exam type := CT DATA
 
 !GENERAL IMAGE DATA :=
@@ -167,14 +219,15 @@ maximum pixel count := {float(values.max()):.6f}
     _write(Path(path), data, keys, values)
 
 
-def _on_default_grid(mu: MuMap, acquisition: Acquisition) -> Array:
+def _map_values(mu: MuMap, acquisition: Acquisition, dialect: Dialect) -> Array:
+    """Values of a map on the reconstruction's grid in the order of the file; InputError for another grid."""
     grid = default_grid(acquisition)
     if not mu.grid.same_as(grid):
         raise InputError(
             f"the mu-map's grid {mu.grid.shape} of {mu.grid.voxel_mm} mm is not that of the reconstruction, "
             f"{grid.shape} of {grid.voxel_mm} mm around the axis: put it there with attenuation.map_on_grid"
         )
-    return np.asarray(mu.per_cm)
+    return dialect.mu_values(np.asarray(mu.per_cm))
 
 
 def _refuse_unsayable(acquisition: Acquisition, dialect: str) -> None:
@@ -191,12 +244,6 @@ def _refuse_unsayable(acquisition: Acquisition, dialect: str) -> None:
             f"view times go from {seconds.min():g} to {seconds.max():g} s, but {dialect} has one for all views, and "
             "counts are not scaled silently: reconstruct with spectac, or write HDF5"
         )
-
-
-def _named(study: Study, stem: str) -> list[tuple[EnergyWindow, str]]:
-    """Windows with the names of their files, which sort in the order of the windows."""
-    width = len(str(len(study.windows)))
-    return [(window, f"{stem}{number:0{width}d}") for number, window in enumerate(study.windows, 1)]
 
 
 def _write(path: Path, data: str, keys: str, values: Array) -> None:
@@ -219,19 +266,36 @@ def _plain(window: EnergyWindow) -> str:
     return " ".join(window.name.replace("{", "(").replace("}", ")").replace(":=", "=").split())
 
 
+def _exact(value: float) -> str:
+    """Number that reads back to the bit, whatever its type."""
+    return repr(float(value))
+
+
+def _short(value: float) -> str:
+    """Number to 1e-10: 360 where a product of thirds came to 360.00000000000006."""
+    return repr(round(value, 10))
+
+
+def _arc(sweep: Sweep, dialect: Dialect) -> tuple[str, str]:
+    """Extent of rotation and start angle as a dialect has them."""
+    start = dialect.start_deg(sweep.start_deg) % 360.0
+    return _short(abs(sweep.step_deg) * len(sweep.order)), _short(start)
+
+
 def _stir_header(acquisition: Acquisition, sweep: Sweep, window: EnergyWindow, data: str) -> str:
     element, mass = nuclide(acquisition.nuclide).symbol.split("-")
     rows, columns = acquisition.matrix
-    pitch_z, pitch_u = acquisition.pixel_mm
-    radii = acquisition.radii_mm[sweep.order].tolist()
-    circular = max(radii) == min(radii)
-    orbit = f"orbit := circular\nradius := {_exact(radii[0])}" if circular else _radii(radii)
+    pitch_z, pitch_u = map(_exact, acquisition.pixel_mm)
+    extent, start = _arc(sweep, STIR)
+    radii = [*map(_exact, acquisition.radii_mm[sweep.order])]
+    orbit = f"orbit := non-circular\nradii := {{{', '.join(radii)}}}"
+    if len(set(radii)) == 1:
+        orbit = f"orbit := circular\nradius := {radii[0]}"
     times = ""
     if acquisition.times_known:
         total = float(acquisition.view_seconds[0]) * acquisition.views
         times = f"number of time frames := 1\n!image duration (sec)[1] := {_exact(total)}\n"
         times += "image relative start time (sec)[1] := 0\n"
-    extent = abs(sweep.step_deg) * acquisition.views
     return f"""!INTERFILE  :=
 !imaging modality := nucmed
 !version of keys := 3.3
@@ -251,53 +315,24 @@ energy window upper level[1] := {_exact(window.upper_kev)}
 
 !SPECT STUDY (General) :=
 {_placed(acquisition)}!matrix size [2] := {rows}
-!scaling factor (mm/pixel) [2] := {_exact(pitch_z)}
+!scaling factor (mm/pixel) [2] := {pitch_z}
 !matrix size [1] := {columns}
-!scaling factor (mm/pixel) [1] := {_exact(pitch_u)}
+!scaling factor (mm/pixel) [1] := {pitch_u}
 !number of projections := {acquisition.views}
-{times}!extent of rotation := {_short(extent)}
+{times}!extent of rotation := {extent}
 !process status := acquired
 
 !SPECT STUDY (acquired data) :=
 !direction of rotation := {"CW" if sweep.step_deg < 0 else "CCW"}
-start angle := {_short(sweep.start_deg)}
+start angle := {start}
 {orbit}
 
 !END OF INTERFILE :=
 """
 
 
-def _radii(radii: list[float]) -> str:
-    return f"orbit := non-circular\nradii := {{{', '.join(map(_exact, radii))}}}"
-
-
-def _exact(value: float) -> str:
-    """Number that reads back to the bit, whatever its type."""
-    return repr(float(value))
-
-
-def _short(value: float) -> str:
-    """Number to 1e-10: 360 where a product of thirds came to 360.00000000000006."""
-    return repr(round(value, 10))
-
-
-def _simind_header(
-    acquisition: Acquisition, sweep: Sweep, window: EnergyWindow, frames: Array, orbit: str | None, data: str
-) -> str:
-    rows, columns = acquisition.matrix
-    pitch_z, pitch_u = acquisition.pixel_mm
-    views = acquisition.views
-    times = ""
-    if acquisition.times_known:
-        seconds = float(acquisition.view_seconds[0])
-        times = f"!time per projection (sec) := {_exact(seconds)}\nimage duration (sec) := {_exact(seconds * views)}\n"
-    start = acquisition.start
-    date = "" if start is None else f"study date := {start:%Y:%m:%d}\nstudy time := {start:%H:%M:%S}\n"
-    if orbit is None:
-        path = f"orbit := circular\n;#Radius := {_exact(acquisition.radii_mm[0])}"
-    else:
-        path = f"orbit := noncircular\n;# Non-Uniform Orbit File := {orbit}"
-    specific = "".join(f";# {key} := {value}\n" for key, value in _simind_specific(acquisition).items())
+def _simind_program(data: str) -> str:
+    """Beginning of a header in SIMIND's form."""
     return f"""!INTERFILE :=
 !imaging modality := nucmed
 !originating system := simind
@@ -308,8 +343,15 @@ program version := V8.0
 !GENERAL DATA :=
 !data offset in bytes := 0
 !name of data file := {data}
-data description := EMISSION
-;# Radionuclide := {_simind_nuclide(nuclide(acquisition.nuclide).symbol)}
+"""
+
+
+def _simind_header(acquisition: Acquisition, window: EnergyWindow, data: str) -> str:
+    """Nuclide (in SIMIND's spelling, "i123"), date and energy window."""
+    start = acquisition.start
+    date = "" if start is None else f"study date := {start:%Y:%m:%d}\nstudy time := {start:%H:%M:%S}\n"
+    return f"""{_simind_program(data)}data description := EMISSION
+;# Radionuclide := {nuclide(acquisition.nuclide).symbol.replace("-", "").lower()}
 exam type := EMISSION
 
 !GENERAL IMAGE DATA :=
@@ -318,21 +360,34 @@ exam type := EMISSION
 ;energy window[1] := {_plain(window)}
 ;energy window lower level := {_exact(window.lower_kev)}
 ;energy window upper level := {_exact(window.upper_kev)}
-!total number of images := {views}
+!total number of images := {acquisition.views}
 !number of energy windows := 1
 ;# Image Orientation := 1.000 0.000 0.000 0.000 0.000 -1.000
 ;# Units of data (ECT) := counts
 
-!SPECT STUDY (General) :=
+"""
+
+
+def _simind_views(acquisition: Acquisition, sweep: Sweep, frames: Array, orbit: str) -> str:
+    """Matrix, views, times and orbit."""
+    rows, columns = acquisition.matrix
+    pitch_z, pitch_u = map(_exact, acquisition.pixel_mm)
+    extent, start = _arc(sweep, SIMIND)
+    views = acquisition.views
+    times = ""
+    if acquisition.times_known:
+        seconds = float(acquisition.view_seconds[0])
+        times = f"!time per projection (sec) := {_exact(seconds)}\nimage duration (sec) := {_exact(seconds * views)}\n"
+    return f"""!SPECT STUDY (General) :=
 number of detector heads := 1
 !matrix size [1] := {columns}
 !matrix size [2] := {rows}
 !number format := short float
 !number of bytes per pixel := 4
-scaling factor (mm/pixel) [1] := {_exact(pitch_u)}
-scaling factor (mm/pixel) [2] := {_exact(pitch_z)}
-;# scaling factor (mm/pixel) [3] := {_exact(pitch_u)}
-!extent of rotation := {_short(abs(sweep.step_deg) * views)}
+scaling factor (mm/pixel) [1] := {pitch_u}
+scaling factor (mm/pixel) [2] := {pitch_z}
+;# scaling factor (mm/pixel) [3] := {pitch_u}
+!extent of rotation := {extent}
 !process status := acquired
 !number of projections := {views}
 !number of images/energy window := {views}
@@ -341,34 +396,27 @@ scaling factor (mm/pixel) [2] := {_exact(pitch_z)}
 ;# Center of Rotation := {columns / 2 + 1:.3f}
 
 !SPECT STUDY (acquired data) :=
-{path}
+{orbit}
 acquisition mode := stepped
 !direction of rotation := CCW
-start angle := {_short((180.0 - sweep.start_deg) % 360.0)}
+start angle := {start}
 ;#X_offset := 0.000
 
-;# SIMIND-SPECIFIC PARAMETERS :=
-{specific}
-!END OF INTERFILE :=
 """
 
 
-def _simind_nuclide(name: str) -> str:
-    """SIMIND's spelling: "i123", "tc99m"."""
-    return name.replace("-", "").lower()
-
-
-def _simind_specific(acquisition: Acquisition) -> Mapping[str, object]:
-    """SIMIND's keys of collimator (in mm) and photon energy; a measured line has no holes."""
+def _simind_specific(acquisition: Acquisition) -> str:
+    """SIMIND's keys of collimator (in mm) and photon energy, and the end; a measured line has no holes."""
     collimator = acquisition.collimator
-    energy = {"SIMIND: Photon Energy": nuclide(acquisition.nuclide).main_kev}
-    if collimator is None or collimator.line is not None:
-        return energy
-    return {
-        "Intrinsic FWHM for the camera": collimator.intrinsic_fwhm_mm,
-        "Collimator": collimator.name,
-        "Collimator hole diameter": collimator.hole_mm,
-        "Collimator hole septa": collimator.septa_mm,
-        "Collimator thickness": collimator.length_mm,
-        **energy,
-    }
+    keys: dict[str, object] = {}
+    if collimator is not None and collimator.line is None:
+        keys = {
+            "Intrinsic FWHM for the camera": collimator.intrinsic_fwhm_mm,
+            "Collimator": collimator.name,
+            "Collimator hole diameter": collimator.hole_mm,
+            "Collimator hole septa": collimator.septa_mm,
+            "Collimator thickness": collimator.length_mm,
+        }
+    keys["SIMIND: Photon Energy"] = nuclide(acquisition.nuclide).main_kev
+    lines = "".join(f";# {key} := {value}\n" for key, value in keys.items())
+    return f";# SIMIND-SPECIFIC PARAMETERS :=\n{lines}\n!END OF INTERFILE :=\n"

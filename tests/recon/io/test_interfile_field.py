@@ -706,7 +706,7 @@ def test_two_windows_of_the_same_limits_in_one_header(read):
     again = (
         "number of energy windows := 2\nenergy window lower level[2] := 126.45\nenergy window upper level[2] := 154.55"
     )
-    with pytest.raises(InputError, match=r"p\.hs: two of its energy windows go from 126\.45 to 154\.55 keV"):
+    with pytest.raises(InputError, match=r"p\.hs: two of the energy windows go from 126\.45 to 154\.55 keV"):
         read(HEADER.replace("orbit", f"{again}\norbit"), images=24)
 
 
@@ -756,3 +756,19 @@ def test_packed_data_beside_a_header_are_named(tmp_path, pack):
     (tmp_path / "p.hs").write_text(HEADER)
     with pytest.raises(InputError, match=r"p\.s: this is a (gzip|bzip2) archive: unpack it"):
         open_study(tmp_path / "p.hs")
+
+
+@pytest.mark.parametrize("line", ["time per projection (sec) := 25,5", "time per projection := 25,5 sec"])
+def test_comma_of_a_time_is_a_decimal_one_with_two_heads_too(read, line):
+    """Only angles may be a list for the heads: 25,5 s are no 25 s of one head and 5 s of the other."""
+    text = _with("start angle", "start angle := 0, 180", _with("time per", line))
+    text = _with("extent of rotation", "extent of rotation := 360,0", text)
+    study = read(text.replace("orbit", "number of detector heads := 2\norbit"), images=24)
+    assert study.acquisition.view_seconds.tolist() == [25.5] * 24
+    assert study.acquisition.view_angles_deg[:2].tolist() == [0, 30]
+
+
+def test_start_angle_with_its_unit_is_one_number_with_two_heads_too(read):
+    text = _with("start angle", "start angle[1] := 0 deg\nstart angle[2] := 180 deg")
+    study = read(text.replace("orbit", "number of detector heads := 2\norbit"), images=24)
+    assert study.acquisition.view_angles_deg[::12].tolist() == [0, 180]

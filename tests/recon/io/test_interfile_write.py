@@ -130,7 +130,7 @@ def test_hot_spot_lies_where_the_dialect_says_and_comes_back(tmp_path, dialect, 
     (path,) = WRITERS[dialect](tmp_path, study)
     header = read_header(path)
     frames = np.fromfile(path.with_name(header.required("name of data file")), "<f4").reshape(4, 9, 17)
-    start = header.required_number("start angle")
+    start = header.as_number("start angle", header.required("start angle"))
     step = 90.0 * {"CCW": 1, "CW": -1}[header.required("direction of rotation")]
     for view, frame in enumerate(frames):
         row, column = np.unravel_index(np.argmax(frame), frame.shape)

@@ -7,7 +7,7 @@ import pytest
 
 from spectac.recon import COLLIMATORS, EnergyWindow, Study
 from spectac.recon.errors import InputError
-from spectac.recon.io import open_study
+from spectac.recon.io import files_of, open_study
 from spectac.recon.io.hdf5 import write_study
 
 
@@ -54,3 +54,20 @@ def test_a_collimator_may_be_given_by_its_name(tmp_path, make_acquisition):
     assert open_study(tmp_path / "study.h5", collimator="ge-lehr").acquisition.collimator == COLLIMATORS["ge-lehr"]
     with pytest.raises(InputError, match="ge-lerh"):
         open_study(tmp_path / "study.h5", collimator="ge-lerh")
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [(b"\x1f\x8b", "gzip"), (b"PK\x03\x04", "zip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"), (b"Rar!", "rar")],
+)
+def test_an_archive_is_named_and_to_be_unpacked(tmp_path, start, kind):
+    (tmp_path / "study").write_bytes(start + bytes(100))
+    with pytest.raises(InputError, match=f"study: this is a {kind} archive: unpack it"):
+        open_study(tmp_path / "study")
+
+
+def test_files_of_a_nifti_file_are_its_own_and_the_side_car_that_is_there(tmp_path):
+    (tmp_path / "map.NII.GZ").write_bytes(b"\x1f\x8b")
+    assert files_of(tmp_path / "map.NII.GZ") == [tmp_path / "map.NII.GZ"]
+    (tmp_path / "map.json").write_text("{}")
+    assert files_of(tmp_path / "map.NII.GZ") == [tmp_path / "map.NII.GZ", tmp_path / "map.json"]

@@ -19,7 +19,7 @@ def work(study: Path, request: object, output: Path) -> None:
     """Write what a comparison writes: "none" with the number in the study's file as the brain's mean, "ct" refused.
 
     A JSON object in the file says more: "brain", "true brain" (its reference value), "asymmetry" (value and reference
-    value), "warnings", "notes" on method none, "refused" (methods and reasons).
+    value), "warnings", "notes" on method none, "refused" (methods and reasons), "missing_extras" (methods and extras).
     """
     if "FAKE_LOG" in os.environ:
         with open(os.environ["FAKE_LOG"], "a", encoding="utf-8") as log:
@@ -60,5 +60,5 @@ def work(study: Path, request: object, output: Path) -> None:
         (folder / "report.html").write_text(f"<p>{text} " + "x" * int(os.environ.get("FAKE_BYTES", "0")))
         methods = {"none": {"seconds": 0.25, "notes": facts.get("notes", [])}}
         record = {"text": text, "methods": methods, "refused": refused, "asked": str(request)}
-        record["warnings"] = facts.get("warnings", [])
+        record |= {"warnings": facts.get("warnings", []), "missing_extras": facts.get("missing_extras", {})}
         (folder / "record.json").write_text(json.dumps(record))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spectac.app.batch_list import read_list
+from spectac.app.batch.study_list import read_list
 from spectac.recon import InputError
 
 NO_STUDIES = tuple(

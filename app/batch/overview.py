@@ -1,32 +1,33 @@
-"""What a batch tells of all studies: summary.csv, and index.html with a link to each report."""
+"""The overview of a batch: summary.csv, and index.html with a link to each report."""
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from spectac.app.batch_list import ListedStudy
+from spectac.app.batch.study_list import ListedStudy
 from spectac.app.measures import MAIN
-from spectac.recon import InputError
+from spectac.recon.errors import MissingExtraError
 from spectac.recon.io.atomic import written
+from spectac.recon.queue.work_queue import Entry, Failure
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 SUMMARY, INDEX, AGREEMENT = "summary.csv", "index.html", "agreement.csv"
 STATES = ("failed", "done", "waiting")
-"""In the order of the page: what needs a person comes first."""
+"""In the order of the page: studies that need a person come first."""
 
 _SIDES = ("right striatum", "left striatum")
 _MEASURES = {
     **{("SBR", region): f"SBR {region}" for region in _SIDES},
     **{("mean", region): f"mean {region}" for region in MAIN},
 }
-"""Measures and regions of comparison.csv that the summary has, and its columns."""
+"""Columns of the summary, by measure and region of comparison.csv."""
 _LIKENESS = ("NRMSE", "SSIM")
 """Measures of a whole image: their region is the head or the brain, whichever was found."""
 
@@ -38,7 +39,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class StudyState:
-    """Where a study of the queue stands: "waiting", "done" or "failed", and rows of the summary, one for a method.
+    """State of a study in the overview: "waiting", "done" or "failed", and a row of the summary for each method.
 
     `warnings` are those of the study and its comparison; `notes` are on single methods, and begin with their names.
     """
@@ -57,8 +58,15 @@ class StudyState:
         return tuple(f"{row['method']}: {row['reason']}" for row in self.rows if row["status"] == "failed")
 
 
+def state_of(entry: Entry[ListedStudy, StudyState]) -> StudyState:
+    """State of a study in the queue; one that failed in an earlier run counts as failed until it is done."""
+    if isinstance(entry.outcome, Failure):
+        return StudyState(entry.item, "failed", entry.outcome.reason, getattr(entry.outcome, "seconds", None))
+    return entry.outcome or StudyState(entry.item)
+
+
 def state_done(folder: Path, study: ListedStudy, seconds: float) -> StudyState:
-    """State of a study whose comparison lies in `folder`."""
+    """State of a study whose comparison is in `folder`."""
     target = folder / study.name
     try:
         with (target / "comparison.csv").open(newline="", encoding="utf-8") as stream:
@@ -70,39 +78,41 @@ def state_done(folder: Path, study: ListedStudy, seconds: float) -> StudyState:
             _row(compared, method, methods) | {"warnings": str(len(warnings))}
             for method in dict.fromkeys(row["method"] for row in compared)
         )
-        noted = {name: [note for note in of.get("notes", ()) if note not in warnings] for name, of in methods.items()}
+        notes = {
+            name: [note for note in method.get("notes", ()) if note not in warnings] for name, method in methods.items()
+        }
     except (FileNotFoundError, ValueError, KeyError, AttributeError, TypeError, csv.Error):
         return StudyState(study, "done", "", seconds)  # another work than `spectac compare`
-    return StudyState(study, "done", "", seconds, rows, warnings, _by_note(noted))
+    return StudyState(study, "done", "", seconds, rows, warnings, _by_note(notes))
 
 
-def _by_note(noted: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+def _by_note(notes_of: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Each note once, after the names of the methods that it is about."""
-    names: dict[str, list[str]] = {}
-    for name, notes in noted.items():
+    methods: dict[str, list[str]] = {}
+    for method, notes in notes_of.items():
         for note in notes:
-            names.setdefault(note, []).append(name)
-    return tuple(f"{', '.join(about)}: {note}" for note, about in names.items())
+            methods.setdefault(note, []).append(method)
+    return tuple(f"{', '.join(names)}: {note}" for note, names in methods.items())
 
 
 def _row(compared: Sequence[dict[str, str]], method: str, methods: Mapping[str, Any]) -> dict[str, str]:
     """Row of the summary from the rows of one method in comparison.csv."""
-    own = [row for row in compared if row["method"] == method]
-    found = {"method": method, "status": own[0]["status"], "reason": own[0]["reason"]}
-    found["seconds"] = str(methods.get(method, {}).get("seconds", ""))
-    for row in own:
+    measured = [row for row in compared if row["method"] == method]
+    summary = {"method": method, "status": measured[0]["status"], "reason": measured[0]["reason"]}
+    summary["seconds"] = str(methods.get(method, {}).get("seconds", ""))
+    for row in measured:
         column = _MEASURES.get((row["measure"], row["region"]))
         if row["measure"] in _LIKENESS:
-            found |= {row["measure"]: row["value"], "reference": row["reference"]}
+            summary |= {row["measure"]: row["value"], "reference": row["reference"]}
         elif column is not None:
-            found[column] = row["value"]
+            summary[column] = row["value"]
         if row["measure"] == "mean":
-            found["unit"] = row["unit"]
-    return found
+            summary["unit"] = row["unit"]
+    return summary
 
 
 def _place(study: ListedStudy) -> str:
-    """Path of a study as people read it; what is no text in a file's name becomes a question mark."""
+    """Path of a study for people; bytes of a file's name that are no text become question marks."""
     path = study.path.resolve() if ".." in study.path.parts else study.path
     return str(path).encode(errors="replace").decode()
 
@@ -118,18 +128,23 @@ def summary_rows(states: Sequence[StudyState]) -> Iterator[dict[str, str]]:
             yield fixed | row
 
 
-def write_results(folder: Path, states: Sequence[StudyState], template: "Template") -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+    """Write a CSV, which appears whole; what is no text in a file's name becomes a question mark."""
+    with (
+        written(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="replace") as stream,
+    ):
+        writer = csv.DictWriter(stream, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_overview(folder: Path, states: Sequence[StudyState], template: "Template") -> None:
     """Write summary.csv and index.html; each appears whole, in place of the one before.
 
     Raises OSError as the file system does.
     """
-    with (
-        written(folder / SUMMARY) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="replace") as stream,
-    ):
-        writer = csv.DictWriter(stream, COLUMNS, restval="")
-        writer.writeheader()
-        writer.writerows(summary_rows(states))
+    write_table(folder / SUMMARY, COLUMNS, summary_rows(states))
     with written(folder / INDEX) as temporary:
         temporary.write_text(page(folder, states, template), encoding="utf-8", errors="replace")
 
@@ -141,6 +156,10 @@ def page(folder: Path, states: Sequence[StudyState], template: "Template") -> st
     def urgency(state: StudyState) -> tuple[int, bool]:
         return STATES.index(state.status), not state.refused
 
+    def link(state: StudyState) -> str:
+        report = folder / state.study.name / "report.html"
+        return f"{quote(state.study.name)}/report.html" if state.status == "done" and report.is_file() else ""
+
     lines = [
         {
             "name": state.study.name,
@@ -150,7 +169,7 @@ def page(folder: Path, states: Sequence[StudyState], template: "Template") -> st
             "seconds": "" if state.seconds is None else f"{state.seconds:.1f}",
             "study": _place(state.study),
             "said": {"warning": state.warnings, "note": state.notes},
-            "link": _link(folder, state),
+            "link": link(state),
         }
         for state in sorted(states, key=urgency)
     ]
@@ -158,18 +177,11 @@ def page(folder: Path, states: Sequence[StudyState], template: "Template") -> st
     return template.render(title=folder.name, counts=counts, total=len(states), lines=lines, agreement=agreement)
 
 
-def _link(folder: Path, state: StudyState) -> str:
-    report = folder / state.study.name / "report.html"
-    return f"{quote(state.study.name)}/report.html" if state.status == "done" and report.is_file() else ""
-
-
 def index_template() -> "Template":
     """Template of index.html, in which everything is escaped; InputError without jinja2."""
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError:
-        raise InputError("the index page needs jinja2: pip install 'spectac[report]'") from None
-    text = (files("spectac.app") / "report" / "index.html.j2").read_text(encoding="utf-8")
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        text
-    )
+        raise MissingExtraError("the index page needs jinja2", "report") from None
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string((files("spectac.app") / "report" / "index.html.j2").read_text(encoding="utf-8"))

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectac.app.batch import run_batch
-from spectac.app.batch_list import read_list
-from spectac.app.compare import CompareRequest
+from spectac.app.batch.request import BatchRequest
+from spectac.app.batch.run import run_batch
+from spectac.app.batch.study_list import read_list
 from spectac.recon import Acquisition, Collimator, EnergyWindow, Study, SystemModel, default_grid
 from spectac.recon.io.hdf5 import write_study
 
@@ -237,7 +237,7 @@ def test_an_existing_scheduler_with_threads_in_one_worker(listed, tmp_path):
         address = json.loads(told.read_text())["address"]
         dask("worker", "--nthreads", "2")
         studies, _ = read_list(listed, tmp_path / "out")
-        run_batch(studies, CompareRequest(), tmp_path / "out", scheduler=address, work="fake_batch:work")
+        run_batch(studies, BatchRequest(work="fake_batch:work"), tmp_path / "out", scheduler=address)
     finally:
         for process in processes:
             process.kill()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from spectac.app.batch import run_batch
-from spectac.app.batch_agreement import write_agreement
-from spectac.app.batch_index import AGREEMENT, StudyState
-from spectac.app.batch_list import ListedStudy
-from spectac.app.compare import CompareRequest
+from spectac.app.batch.agreement import write_agreement
+from spectac.app.batch.overview import AGREEMENT, StudyState
+from spectac.app.batch.request import BatchRequest
+from spectac.app.batch.run import run_batch
+from spectac.app.batch.study_list import ListedStudy
 from spectac.app.measures import Row
 
 
@@ -103,7 +103,7 @@ def test_a_batch_writes_it_when_all_is_done_and_links_it(tmp_path, monkeypatch):
         studies.append(ListedStudy(name, tmp_path / name))
 
     def run(count: int) -> None:
-        run_batch(studies[:count], CompareRequest(), tmp_path / "out", workers=0, work="fake_batch:work")
+        run_batch(studies[:count], BatchRequest(work="fake_batch:work"), tmp_path / "out", workers=0)
 
     run(2)
     assert "agreement.csv" not in (tmp_path / "out" / "index.html").read_text()

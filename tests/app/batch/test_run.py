@@ -10,23 +10,23 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from spectac.app import batch, batch_index, batch_study
-from spectac.app.batch import BatchProgress, run_batch
-from spectac.app.batch_list import ListedStudy, read_list
-from spectac.app.batch_study import DONE, FAILURE
+from spectac.app.batch import overview, resume
+from spectac.app.batch.request import BatchRequest
+from spectac.app.batch.resume import DONE, FAILURE
+from spectac.app.batch.run import make_batch, run_batch
+from spectac.app.batch.study_list import ListedStudy, read_list
 from spectac.app.cli import main
 from spectac.app.compare import CompareRequest
 from spectac.app.run import Request
 from spectac.recon import EnergyWindow, InputError
 from spectac.recon.calibration import Calibration, write_calibration
-from spectac.recon.workers import locked, share, visible_gpus
+from spectac.recon.queue.store import locked
+from spectac.recon.queue.work_queue import Progress
 
 pytest.importorskip("jinja2", reason="the index page needs jinja2")
 
@@ -75,6 +75,11 @@ def refused(done: subprocess.CompletedProcess[str], text: str, code: int = 2) ->
 def summary(folder: Path) -> list[dict[str, str]]:
     with (folder / "summary.csv").open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
+
+
+def run_here(studies, folder: Path, **options):
+    """States after a run with the stand-in work in this process."""
+    return run_batch(studies, BatchRequest(work="fake_batch:work"), folder, workers=0, **options)
 
 
 def worked_on(tmp_path: Path) -> list[str]:
@@ -165,7 +170,7 @@ def test_a_study_that_is_missing_or_unreadable_stops_no_other(tmp_path, monkeypa
     (tmp_path / "list.csv").write_text("study,truth\na,\nmissing,\nb,\nc,no_truth\n")
     monkeypatch.setenv("FAKE_UNREADABLE", "closed")
     studies, _ = read_list(tmp_path / "list.csv", tmp_path / "out")
-    states = run_batch(studies, CompareRequest(), tmp_path / "out", workers=0, work="fake_batch:work")
+    states = run_here(studies, tmp_path / "out")
     assert [(state.study.name, state.status) for state in states] == [
         ("a", "done"), ("missing", "failed"), ("b", "failed"), ("c", "failed"),
     ]  # fmt: skip
@@ -185,75 +190,53 @@ def test_a_stopped_batch_says_how_to_go_on(here, tmp_path, monkeypatch):
     assert worked_on(tmp_path) == [f"case-{place:02d}" for place in (3, 7, *range(10, 20))]
 
 
-def test_an_interrupt_while_earlier_results_are_checked_says_nothing_about_how_many_are_done(here, monkeypatch):
-    here()
-    whole = batch.done_before
-    seen = []
-
-    def interrupted(folder, study, *more):
-        if study.name == "case-10":
-            raise KeyboardInterrupt
-        seen.append(study.name)
-        return whole(folder, study, *more)
-
-    monkeypatch.setattr(batch, "done_before", interrupted)
-    done = here()
-    refused(done, "were being checked, the same command goes on", code=130)
-    assert "of 20" not in done.stderr
-    assert len(seen) == 10
-
-
 def test_progress_counts_the_earlier_results_first(listed, tmp_path):
     studies, _ = read_list(listed, tmp_path / "out")
-    told: list[BatchProgress] = []
+    seen: list[Progress] = []
     for _ in range(2):
-        told.clear()
-        run_batch(
-            studies, CompareRequest(), tmp_path / "out", workers=0, work="fake_batch:work", on_progress=told.append
-        )
-    assert [progress.checked for progress in told] == [*range(20), 20, 20, 20, 20]
-    assert [(progress.kept, progress.done, progress.failed) for progress in told[20:]] == [
+        seen.clear()
+        run_here(studies, tmp_path / "out", on_progress=seen.append)
+    assert [progress.checked for progress in seen] == [*range(21), 20, 20, 20]
+    assert {progress.total for progress in seen} == {20}
+    assert [(progress.kept, progress.done, progress.failed) for progress in seen[20:]] == [
         (17, 17, failed) for failed in range(4)
     ]
 
 
 def test_something_else_in_the_place_of_one_studys_results_stops_no_other(here, listed, tmp_path, monkeypatch):
-    """A folder of the user, a folder called as a file of ours, and a file that came after the run began."""
+    """A folder of the user, and a folder called as a file of ours."""
     monkeypatch.setenv("FAKE_IN_THE_WAY", "5")
     (tmp_path / "out" / "case-06" / DONE).mkdir(parents=True)
-    (tmp_path / "out" / "case-08").write_text("x")
-    monkeypatch.setattr(batch, "check_places", lambda *_: None)
     done = here()
     assert done.returncode == 0, done.stderr
-    assert "14 studies done, 6 failed" in done.stdout
+    assert "15 studies done, 5 failed" in done.stdout
     reasons = {row["name"]: row["reason"] for row in summary(tmp_path / "out") if row["status"] == "failed"}
     place = tmp_path / "out"
     assert reasons["case-05"] == f"{place / 'case-05' / 'images'}: this folder was not made by spectac"
     assert reasons["case-06"].startswith(f"{place / 'case-06' / DONE}: ")
-    assert reasons["case-08"] == f"{place / 'case-08'}: File exists"
+
+
+def test_a_file_that_takes_the_place_of_a_study_during_the_run_stops_no_other(listed, tmp_path):
+    """It comes after the places were checked."""
+    studies, _ = read_list(listed, tmp_path / "out")
+    target = tmp_path / "out" / "case-08"
+
+    def put_there(progress: Progress) -> None:
+        if progress.checked == 20 and not target.exists():
+            target.write_text("x")
+
+    states = run_here(studies, tmp_path / "out", on_progress=put_there)
+    reasons = {state.study.name: state.reason for state in states if state.status == "failed"}
+    assert sorted(reasons) == sorted({*BAD, "case-08"})
+    assert reasons["case-08"] == f"{target}: File exists"
 
 
 def test_a_name_that_a_file_system_refuses_stops_no_other(tmp_path):
     (tmp_path / "study").write_text("1")
     names = ("a", "x" * 300, "b")
-    states = run_batch(
-        [ListedStudy(name, tmp_path / "study") for name in names], CompareRequest(), tmp_path / "out", workers=0,
-        work="fake_batch:work",
-    )  # fmt: skip
+    states = run_here([ListedStudy(name, tmp_path / "study") for name in names], tmp_path / "out")
     assert [state.status for state in states] == ["done", "failed", "done"]
     assert "name too long" in states[1].reason
-
-
-def test_a_place_that_cannot_be_written_to_is_not_promised_to_go_on(here, monkeypatch):
-    """A read-only disk; the same command would end as this one."""
-
-    def closed(*_: object) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "summary.csv")
-
-    monkeypatch.setattr(batch, "write_results", closed)
-    done = here()
-    refused(done, "Read-only file system; 0 of 20 studies are done in ")
-    assert "goes on" not in done.stderr
 
 
 def test_results_that_are_gone_or_cut_short_are_made_again(here, listed, tmp_path):
@@ -276,14 +259,10 @@ def test_results_that_are_gone_or_cut_short_are_made_again(here, listed, tmp_pat
 def test_a_method_refused_for_want_of_an_extra_is_tried_when_it_is_installed(here, listed, tmp_path, monkeypatch):
     for path in listed.iterdir():
         path.unlink()
-    for name, reason in (
-        ("learned", "attenuation predicted needs torch: pip install 'spectac[learned]'"),
-        ("registered", "registering a CT needs SimpleITK: pip install 'spectac[ct]'"),
-        ("chin", "the CT ends below the chin"),
-    ):
-        (listed / name).write_text(json.dumps({"brain": 1.0, "refused": {"predicted": reason}}))
+    for name, extras in (("learned", {"predicted": "learned"}), ("registered", {"ct": "ct"}), ("chin", {})):
+        (listed / name).write_text(json.dumps({"brain": 1.0, "missing_extras": extras}))
     installed: set[str] = set()
-    monkeypatch.setattr(batch_study, "find_spec", lambda name: name if name in installed else None)
+    monkeypatch.setattr(resume, "find_spec", lambda name: name if name in installed else None)
     for now, again in (
         ((), ["chin", "learned", "registered"]),
         ((), []),
@@ -347,22 +326,12 @@ def test_options_for_all_studies_reach_each_comparison(here, listed, tmp_path):
     assert worked_on(tmp_path) == ["a", "b", "ct"]
 
 
-def test_of_healthy_subjects_only_the_measures_are_read(tmp_path):
-    for name in ("a/comparison.csv", "a/images/none.nii.gz", "b/comparison.csv"):
-        (tmp_path / "normals" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "normals" / name).write_text("x")
-    (tmp_path / "study").write_text("1")
-    request = CompareRequest(normals=tmp_path / "normals")
-    asked = batch_study.asked_of(ListedStudy("s", tmp_path / "study"), request, "work")
-    assert sorted(asked["inputs_sha256"]["normals"]) == ["a/comparison.csv", "b/comparison.csv"]
-
-
 def test_the_summary_shows_plain_paths(tmp_path):
     (tmp_path / "here").mkdir()
     (tmp_path / "study").write_text("1")
     (tmp_path / "here" / "list.csv").write_text("study\n../study\n")
     studies, _ = read_list(tmp_path / "here" / "list.csv", tmp_path / "out")
-    run_batch(studies, CompareRequest(), tmp_path / "out", workers=0, work="fake_batch:work")
+    run_here(studies, tmp_path / "out")
     assert summary(tmp_path / "out")[0]["study"] == str((tmp_path / "study").resolve())
 
 
@@ -377,7 +346,7 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(here, tmp_path, monkeypat
 
 @pytest.mark.parametrize("place", [DONE, FAILURE, "summary.csv"])
 def test_a_disk_that_fills_up_while_the_batch_writes(here, tmp_path, monkeypatch, place):
-    whole = batch_study.written
+    whole = resume.written
 
     @contextmanager
     def full(path):
@@ -386,19 +355,11 @@ def test_a_disk_that_fills_up_while_the_batch_writes(here, tmp_path, monkeypatch
             if path.name == place:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    for module in (batch_study, batch_index):
+    for module in (resume, overview):
         monkeypatch.setattr(module, "written", full)
     refused(here(), "No space left on device; ")
     monkeypatch.undo()
     assert not [path for path in (tmp_path / "out").rglob(".*") if path.name != ".lock"]
-
-
-def test_no_memory_for_the_summary_ends_the_run(here, monkeypatch):
-    def none(*_: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(batch, "write_results", none)
-    refused(here(), "not enough memory: the results do not fit; 0 of 20 studies are done in")
 
 
 def test_leftovers_of_killed_writers_are_removed_and_nothing_else(here, tmp_path):
@@ -435,21 +396,22 @@ def test_bad_requests_are_refused_in_one_line(here, tmp_path):
 
 def test_a_scheduler_that_does_not_answer(tmp_path, listed, monkeypatch):
     pytest.importorskip("distributed", reason="needs the extra cluster")
-    monkeypatch.setattr("spectac.recon.workers._SECONDS_TO_CONNECT", 0.2)
+    monkeypatch.setattr("spectac.recon.queue.workers.SECONDS_TO_CONNECT", 0.2)
     studies, _ = read_list(listed, tmp_path / "out")
+    request = BatchRequest(work="fake_batch:work")
     with pytest.raises(InputError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1: "):
-        run_batch(studies, CompareRequest(), tmp_path / "out", scheduler="tcp://127.0.0.1:1", work="fake_batch:work")
+        run_batch(studies, request, tmp_path / "out", scheduler="tcp://127.0.0.1:1")
     assert len(summary(tmp_path / "out")) == 20
 
 
 def test_workers_in_other_folders_get_whole_paths(tmp_path, monkeypatch):
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "a").write_text("1")
-    known = Calibration(80.0, "Tc-99m", "siemens-lehr", EnergyWindow("peak", 126.0, 154.0), "none")
-    write_calibration(tmp_path / "calibration.json", known)
+    calibration = Calibration(80.0, "Tc-99m", "siemens-lehr", EnergyWindow("peak", 126.0, 154.0), "none")
+    write_calibration(tmp_path / "calibration.json", calibration)
     monkeypatch.chdir(tmp_path)
-    request = CompareRequest(Request(calibration="calibration.json"))
-    batch.make_batch(Path("studies"), request, None, Path("out"), scheduler=None, workers=0, work="fake_batch:work")
+    request = BatchRequest(CompareRequest(Request(calibration="calibration.json")), work="fake_batch:work")
+    make_batch(Path("studies"), request, Path("out"), scheduler=None, workers=0)
     asked = json.loads((tmp_path / "out" / "a" / "record.json").read_text())["asked"]
     assert str(tmp_path / "calibration.json") in asked
     assert summary(tmp_path / "out")[0]["study"] == str(tmp_path / "studies" / "a")
@@ -460,48 +422,6 @@ def test_when_all_fail_the_run_fails(here, listed, tmp_path):
         path.write_text("corrupt")
     refused(here(), "all 20 studies failed; case-00: ")
     assert len(summary(tmp_path / "out")) == 20
-
-
-def test_a_study_has_its_own_options_on_top_of_the_batchs(tmp_path):
-    base = Request(iterations=3, given={"nuclide": "I-123", "psf": "1:0.02"})
-    study = ListedStudy("a", tmp_path, ("none", "ct"), {"ct": tmp_path}, {"collimator": "siemens-lehr"})
-    own = batch_study.request_of(study, CompareRequest(base))
-    assert (own.methods, own.ct, own.base.iterations) == (("none", "ct"), tmp_path, 3)
-    # A study's own collimator takes the place of the batch's measured line: both together would be refused.
-    assert own.base.given == {"nuclide": "I-123", "collimator": "siemens-lehr"}
-    plain = batch_study.request_of(replace(study, methods=None, given={}), CompareRequest(base))
-    assert (plain.methods, plain.base.given) == (None, base.given)
-
-
-def test_every_input_and_option_shows_in_what_was_asked(tmp_path):
-    """A virtual patient's calibration and labels are read with its truth; where a study lies does not matter."""
-    (tmp_path / "truth").mkdir()
-    files = {name: tmp_path / name for name in ("a.h5", "ct", "truth/activity.nii.gz", "truth/labels.nii.gz")}
-    files["patient.json"] = tmp_path / "patient.json"
-    files["calibration"] = tmp_path / "calibration.json"
-    for path in files.values():
-        path.write_text("x")
-    study = ListedStudy("a", files["a.h5"], None, {"ct": files["ct"], "truth": tmp_path / "truth"})
-
-    def asked(request: CompareRequest) -> str:
-        return json.dumps(batch_study.asked_of(study, request, "work"))
-
-    request = CompareRequest(Request(calibration=str(files["calibration"])))
-    known = {
-        asked(request),
-        asked(replace(request, base=replace(request.base, iterations=3))),
-        asked(replace(request, tracer="dat")),
-    }
-    for path in files.values():
-        path.write_text("y")
-        known.add(asked(request))
-    assert len(known) == 9
-    moved = tmp_path / "moved"
-    moved.mkdir()
-    (moved / "a.h5").write_text("y")
-    last = asked(request)
-    study = replace(study, path=moved / "a.h5")
-    assert asked(request) == last
 
 
 class Page(HTMLParser):
@@ -546,61 +466,11 @@ def test_the_index_shows_bad_studies_first_and_links_reports_that_are_there(here
 def test_the_index_escapes_what_comes_from_files(tmp_path):
     nasty = "<script>alert('&')</script>"
     states = (
-        batch_index.StudyState(ListedStudy("a", Path(f"/{nasty}")), "failed", nasty),
-        batch_index.StudyState(
+        overview.StudyState(ListedStudy("a", Path(f"/{nasty}")), "failed", nasty),
+        overview.StudyState(
             ListedStudy("b", Path("b")), "done", "", None, ({"method": nasty, "status": "done"},), (nasty,), (nasty,)
         ),
     )
-    text = batch_index.page(tmp_path, states, batch_index.index_template())
+    text = overview.page(tmp_path, states, overview.index_template())
     assert "<script" not in text
     assert text.count("&lt;script&gt;alert(&#39;&amp;&#39;)") == 5
-
-
-def test_workers_share_all_cores_and_gpus():
-    cores = list(range(8))
-    assert [list(share(cores, number, 3)) for number in range(3)] == [[0, 1], [2, 3, 4], [5, 6, 7]]
-    assert [list(share(cores, number, 2)) for number in (0, 1, 2)] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]]
-    for workers in range(1, 20):
-        given = [set(share(cores, number, workers)) for number in range(workers)]
-        assert set().union(*given) == set(cores)
-        assert all(given)
-        sizes = np.array([len(part) for part in given])
-        assert np.ptp(sizes) <= 1
-    gpus = ("GPU-a", "GPU-b")
-    assert [list(share(gpus, number, 2)) for number in range(2)] == [["GPU-a"], ["GPU-b"]]
-    assert [list(share(gpus, number, 4)) for number in range(4)] == [["GPU-a"], ["GPU-b"], ["GPU-a"], ["GPU-b"]]
-    assert list(share((), 1, 4)) == []
-
-
-def test_gpus_that_may_be_used(monkeypatch):
-    monkeypatch.setattr("spectac.recon.workers.find_spec", lambda name: object())
-    for value, names in (("", ()), ("-1", ()), ("2, GPU-5", ("2", "GPU-5")), ("1,-1,0", ("1",))):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-        assert visible_gpus() == names
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setenv("PATH", "")  # no nvidia-smi
-    assert visible_gpus() == ()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    monkeypatch.setattr("spectac.recon.workers.find_spec", lambda name: None)
-    assert visible_gpus() == ()
-
-
-@pytest.mark.parametrize(("loaded", "before"), [(False, "0,1"), (True, "GPU-b"), (True, "0,1")])
-def test_a_worker_takes_its_gpu_before_cupy_is_loaded(monkeypatch, loaded, before):
-    """The second of two workers; afterwards CuPy sees that GPU alone, or the worker refuses to go on."""
-    from spectac.recon import workers
-
-    monkeypatch.setattr(workers, "worker_number", lambda: 1)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
-    if loaded:
-        monkeypatch.setitem(sys.modules, "cupy", object())
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    if loaded and before != "GPU-b":
-        with pytest.raises(RuntimeError, match="CuPy is loaded already"), workers.own_share(2, ("GPU-a", "GPU-b")):
-            pass
-        return
-    with workers.own_share(2, ("GPU-a", "GPU-b")):
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-b"
-        if allowed is not None:
-            assert os.sched_getaffinity(0) == set(workers.share(sorted(allowed), 1, 2))
-    assert allowed is None or os.sched_getaffinity(0) == allowed

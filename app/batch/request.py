@@ -1,0 +1,50 @@
+"""Settings of a batch, and the settings for the comparison of each study that follow from them."""
+
+from dataclasses import dataclass, field, replace
+
+from spectac.app.batch.study_list import ListedStudy
+from spectac.app.comparison import CompareRequest
+from spectac.recon.settings import merged
+
+WORK = "spectac.app.batch.study:compare_one"
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """Settings of all studies of a batch.
+
+    Its settings of maps are for the studies that have a CT or a mu-map. `work` names the function (study, request,
+    output) that is run on each study, as "package.module:function".
+    """
+
+    compare: CompareRequest = field(default_factory=CompareRequest)
+    work: str = WORK
+
+    def with_absolute_paths(self) -> "BatchRequest":
+        """The same for workers that were started in another folder."""
+        reconstruction, comparison = self.compare.reconstruction, self.compare.comparison
+        if reconstruction.calibration is not None:
+            reconstruction = replace(reconstruction, calibration=reconstruction.calibration.absolute())
+        if comparison.normals is not None:
+            comparison = replace(comparison, normals=comparison.normals.absolute())
+        return replace(self, compare=replace(self.compare, reconstruction=reconstruction, comparison=comparison))
+
+    def of_study(self, study: ListedStudy) -> CompareRequest:
+        """Settings for one study: what the list says of it comes before the settings of the batch.
+
+        CT and map are left out where no method of the study uses them.
+        """
+        general, comparison = self.compare.study, self.compare.comparison
+        if study.given.response is not None:  # a collimator replaces a measured line and the other way round
+            general = replace(general, collimator=None, psf=None)
+        comparison = replace(
+            comparison,
+            methods=study.methods or comparison.methods,
+            tracer=study.tracer or comparison.tracer,
+            **study.files,
+        )
+        for model in ("ct", "map"):
+            used = comparison.methods is None or model in comparison.methods
+            if not used or not comparison.files(model):
+                comparison = comparison.without(model)
+        return CompareRequest(merged(general, study.given), self.compare.reconstruction, comparison)
