@@ -64,7 +64,7 @@ class Ancillary:
 
 
 def read_ancillary(
-    solver: StudySolver, truth_path: Path | None, labels: Path | None, calibration: str | None
+    solver: StudySolver, truth_path: Path | None, labels: Path | None, calibration: Path | None
 ) -> Ancillary:
     """Ancillary data from files, on the grid of a solver; None for a file that is not given.
 

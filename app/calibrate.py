@@ -17,12 +17,12 @@ from spectac.recon.calibration import calibrate as calibration_of
 from spectac.recon.calibration import concentration_kbq_per_ml, write_calibration
 from spectac.recon.contour_preview import largest
 from spectac.recon.filters import gaussian
-from spectac.recon.io import read_study
+from spectac.recon.io import open_study
 from spectac.recon.io.nifti import read_labels
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import coefficient_of_variation
 from spectac.recon.resample import resample
-from spectac.recon.settings import AttenuationSettings, date_and_time, setting, settings
+from spectac.recon.settings import AttenuationSettings, Setting, date_and_time, settings
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array
 
@@ -38,7 +38,7 @@ LEAST_ML = 50.0
 class PhantomSettings(AttenuationSettings):
     """Attenuation of a phantom: as a patient's, but uniform by default."""
 
-    attenuation: Literal["uniform", "ct", "map"] = setting("uniform", "uniform (of water), ct or map.")
+    attenuation: Annotated[Literal["uniform", "ct", "map"], Setting("uniform (of water), ct or map.")] = "uniform"
 
 
 def calibrate(
@@ -74,9 +74,12 @@ def calibrate(
         raise InputError(f"--wall-mm must lie between 0 and {EDGE_MM:g} mm, not {wall_mm:g}")
     if voi is not None and not voi.is_file():
         raise InputError(f"{voi}: no such file")
-    opened = read_study(study, given)
-    when, notes = _time_of_assay(assayed, opened.acquisition.start)
-    concentration_kbq_per_ml(activity_mbq, volume_ml, when, opened.acquisition.nuclide, opened.acquisition.start)
+    opened = open_study(study, given)
+    start = opened.acquisition.start
+    if start is None:
+        raise InputError("the study does not say when it began, so that the activity then is unknown: give --start")
+    when, notes = _time_of_assay(assayed, start)
+    concentration_kbq_per_ml(activity_mbq, volume_ml, when, opened.acquisition.nuclide, start)
     solver = StudySolver(opened, settings)
     if attenuation.attenuation == "uniform" and attenuation.uniform_mu is None and solver.scatter_corrected:
         attenuation = replace(attenuation, uniform_mu=water_per_cm(solver.energy_kev))
@@ -95,10 +98,8 @@ def calibrate(
     ]
 
 
-def _time_of_assay(text: str, start: datetime | None) -> tuple[datetime, list[str]]:
+def _time_of_assay(text: str, start: datetime) -> tuple[datetime, list[str]]:
     """Time of the activity in the time zone of the study's start, with a note where it names none."""
-    if start is None:
-        raise InputError("the study does not say when it began, so that the activity then is unknown: give --start")
     when = date_and_time("--assayed")(text)
     if when.tzinfo is None and start.tzinfo is not None:
         note = f"--assayed names no time zone: the study's ({start:%z}) was taken"

@@ -19,7 +19,7 @@ from spectac.app.record import sha256_of
 from spectac.app.regions import Regions, find_regions
 from spectac.recon import InputError, ReconstructionSettings, Study, StudySettings, Update
 from spectac.recon.errors import MissingExtraError
-from spectac.recon.io import read_study
+from spectac.recon.io import open_study
 from spectac.recon.io.atomic import is_result, written_folder
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.settings import ComparisonSettings
@@ -73,7 +73,7 @@ def compare_study(path: Path | Sequence[Path], request: CompareRequest, output: 
         raise InputError(f"{output / IMAGES} is there and no result of spectac: give another folder with -o")
     began = time.perf_counter()
     paths = (path,) if isinstance(path, Path) else tuple(path)
-    study = read_study(paths, request.study)
+    study = open_study(paths, request.study)
     with written_folder(output) as folder:
         comparison = comparison_of(study, paths, request)
         write_comparison(folder, comparison)

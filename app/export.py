@@ -11,7 +11,7 @@ from spectac.app.anonymous import anonymised
 from spectac.app.options import Only, StudyPaths
 from spectac.recon import Acquisition, InputError, MuMap, Study, StudySettings, default_grid
 from spectac.recon.attenuation import map_on_grid
-from spectac.recon.io import read_study
+from spectac.recon.io import open_study
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom.nm_write_pytomography import write_for_pytomography, write_mu_array
 from spectac.recon.io.interfile.write import (
@@ -41,7 +41,7 @@ def export(
     """Write a study as another program reads it; lines for the user (see export_study)."""
     if maps.mu_map_kev is not None and maps.mu_map is None:
         raise InputError("--mu-map-kev belongs to --mu-map")
-    return export_study(read_study(study, given), to, output, maps, anonymous=sharing.anonymous)
+    return export_study(open_study(study, given), to, output, maps, anonymous=sharing.anonymous)
 
 
 def export_study(

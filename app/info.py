@@ -7,7 +7,7 @@ import typer
 
 from spectac.app.describe import describe, in_words
 from spectac.app.options import StudyPaths
-from spectac.recon.io import read_study
+from spectac.recon.io import open_study
 from spectac.recon.scatter import projections
 from spectac.recon.settings import ProjectionSettings, StudySettings
 
@@ -19,7 +19,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> list[str]:
     """Lines about a study: windows, views, orbit, counts, scatter correction, warnings."""
-    opened = read_study(study, given)
+    opened = open_study(study, given)
     used = None if chosen == ProjectionSettings() else projections(opened, chosen)
     facts = describe(opened, used)
     return [json.dumps(facts, indent=2)] if as_json else in_words(facts)

@@ -94,12 +94,12 @@ def _chosen(cls: type, marks: list[Any]) -> list[Option]:
 def _parameter(option: Option) -> inspect.Parameter:
     """The option as typer's parameter."""
     name = f"--{option.name.replace('_', '-')}"
-    names = [name] if option.short is None else [name, option.short]
+    names = [name] if option.shown.short is None else [name, option.shown.short]
     kind: Any = list[str] if option.kind is list else option.kind
     default = None if option.default == () else option.default
-    if kind is bool and (off := option.off or (f"--no-{name[2:]}" if default else None)):
+    if kind is bool and (off := option.shown.off or (f"--no-{name[2:]}" if default else None)):
         names = [f"{name}/{off}"]
-    shown = typer.Option(*names, metavar=option.metavar, help=option.description)
+    shown = typer.Option(*names, metavar=option.shown.metavar, help=option.shown.description)
     return inspect.Parameter(
         option.name,
         inspect.Parameter.KEYWORD_ONLY,

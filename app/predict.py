@@ -7,10 +7,9 @@ import typer
 
 from spectac.app.options import Only, StudyPaths
 from spectac.recon import InputError, ReconstructionSettings
-from spectac.recon.io import read_study
+from spectac.recon.io import open_study
 from spectac.recon.io.nifti import write_mu_map
 from spectac.recon.pipeline import StudySolver
-from spectac.recon.scatter import projections
 from spectac.recon.settings import ProjectionSettings, StudySettings
 
 
@@ -32,9 +31,9 @@ def predict(
     if not output.parent.is_dir():
         raise InputError(f"{output.parent}: no such folder: make it, or give another name with -o")
     options = {"fallback": "yes" if fallback else "no"} | ({} if weights is None else {"weights": str(weights)})
-    opened = read_study(study, given)
+    opened = open_study(study, given)
     model: Any = build(options)
-    solver = StudySolver(opened, projections(opened, chosen), ReconstructionSettings())
+    solver = StudySolver(opened, ReconstructionSettings(photopeak=chosen.photopeak))
     mu, spread, model_notes = model.estimate(solver)
     notes = tuple(dict.fromkeys((*opened.warnings, *solver.notes, *model_notes)))
     stem, ending = output.name.split(".nii")

@@ -10,7 +10,7 @@ from spectac.app.options import Output, StudyPaths
 from spectac.app.progress import progress_bar
 from spectac.app.record import parameters_of, record
 from spectac.recon import AttenuationModel, InputError, ReconstructionSettings, Result, Study, StudySettings, Update
-from spectac.recon.io import read_study
+from spectac.recon.io import open_study
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_mu_map
@@ -34,7 +34,7 @@ def reconstruct(
     model = attenuation.model()
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: give a folder for the results with -o")
-    opened = read_study(study, given)
+    opened = open_study(study, given)
     dicom_nm.check_header(opened)
     solver = StudySolver(opened, settings)
     inputs = [*study, *attenuation.files(attenuation.attenuation)]

@@ -19,7 +19,7 @@ from spectac.recon.io.atomic import is_result, written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.nuclides import nuclide as nuclide_by_name
-from spectac.recon.settings import Positive, as_options, setting, settings
+from spectac.recon.settings import Positive, Setting, as_options, settings
 from spectac.simulate.acquire import Expected, Patient, expected_counts
 from spectac.simulate.cohort.patient import seeds
 from spectac.simulate.head import draw_head
@@ -34,14 +34,16 @@ StudyOutput = Annotated[Path, typer.Option("--output", "-o", help="Folder for th
 class SimulationSettings:
     """Which virtual patient is simulated, and how."""
 
-    tracer: Literal["dat", "perfusion", "randomised"] = setting("dat", "dat, perfusion or randomised.")
-    nuclide: str | None = setting(None, "Nuclide, where not the tracer's own.")
-    scanner: str = setting("siemens-intevo-lehr", "Camera; a wrong name lists them.")
-    counts: Positive | None = setting(None, "Counts in the photopeak, by longer or shorter views.")
-    seed: Annotated[int, Field(ge=0)] = setting(1, "Seed of patient and noise.")
-    monte_carlo: bool = setting(False, "All photons by Monte Carlo, or only the scattered ones.", off="--fast")
-    histories: Annotated[int, Field(ge=1000)] | None = setting(None, "Photon histories of the Monte Carlo.")
-    format: Literal["dicom", "hdf5"] = setting("dicom", "dicom or hdf5.")
+    tracer: Annotated[Literal["dat", "perfusion", "randomised"], Setting("dat, perfusion or randomised.")] = "dat"
+    nuclide: Annotated[str | None, Setting("Nuclide, where not the tracer's own.")] = None
+    scanner: Annotated[str, Setting("Camera; a wrong name lists them.")] = "siemens-intevo-lehr"
+    counts: Annotated[Positive | None, Setting("Counts in the photopeak, by longer or shorter views.")] = None
+    seed: Annotated[int, Field(ge=0), Setting("Seed of patient and noise.")] = 1
+    monte_carlo: Annotated[bool, Setting("All photons by Monte Carlo, or only the scattered ones.", off="--fast")] = (
+        False
+    )
+    histories: Annotated[Annotated[int, Field(ge=1000)] | None, Setting("Photon histories of the Monte Carlo.")] = None
+    format: Annotated[Literal["dicom", "hdf5"], Setting("dicom or hdf5.")] = "dicom"
 
     def __post_init__(self) -> None:
         if self.scanner not in SCANNERS:

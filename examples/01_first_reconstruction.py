@@ -14,7 +14,7 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 
 from spectac.app.demo import SCANNER, demo_patient, simulate
-from spectac.recon import Chang, GivenMap, NoAttenuation, UniformMap, reconstruct
+from spectac.recon import Chang, GivenMap, NoAttenuation, ReconstructionSettings, UniformMap, reconstruct
 from spectac.recon.quantify import voi_mean
 
 # %%
@@ -34,7 +34,7 @@ print(f"{study.counts[0].sum():.3g} counts in {study.acquisition.views} views of
 true_mean = voi_mean(truth.activity, truth.regions["brain"])
 images = {}
 for model in (NoAttenuation(), Chang(), UniformMap(), GivenMap(truth.mu)):
-    result = reconstruct(study, model, iterations=8, subsets=6)
+    result = reconstruct(study, model, ReconstructionSettings(iterations=8, subsets=6))
     images[model.name] = result.image.values / cps_per_kbq
     mean = voi_mean(images[model.name], truth.regions["brain"])
     print(f"{model.name:8} brain {mean:.3f} kBq/mL, truth {true_mean:.3f}, error {mean / true_mean - 1:+.1%}")

@@ -17,7 +17,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from spectac.app.demo import SCANNER, demo_patient, simulate
-from spectac.recon import Chang, CTMap, GivenMap, InputError, NoAttenuation, UniformMap, attenuation_model, reconstruct
+from spectac.recon import (
+    Chang,
+    CTMap,
+    GivenMap,
+    InputError,
+    NoAttenuation,
+    ReconstructionSettings,
+    UniformMap,
+    attenuation_model,
+    reconstruct,
+)
 from spectac.recon.io.dicom.ct import write_series
 from spectac.recon.quantify import striatal_binding_ratio, voi_mean
 from spectac.simulate.ct_scan import ct_scan
@@ -63,7 +73,7 @@ print("{:10} {:>8} {:10.2f} {:10.2f}".format("truth", "", *ratios(truth.activity
 true_mean = voi_mean(truth.activity, truth.regions["brain"])
 results = {}
 for model in models:
-    results[model.name] = result = reconstruct(study, model, iterations=8, subsets=6)
+    results[model.name] = result = reconstruct(study, model, ReconstructionSettings(iterations=8, subsets=6))
     values = result.image.values / cps_per_kbq
     error = voi_mean(values, truth.regions["brain"]) / true_mean - 1
     print("{:10} {:+8.1%} {:10.2f} {:10.2f}".format(model.name, error, *ratios(values)))

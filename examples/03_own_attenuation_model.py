@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from spectac.app.demo import SCANNER, demo_patient, simulate
-from spectac.recon import MuMap, Result, Solver, UniformMap, head_outline, reconstruct
+from spectac.recon import MuMap, ReconstructionSettings, Result, Solver, UniformMap, head_outline, reconstruct
 from spectac.recon.quantify import voi_mean
 
 # %%
@@ -55,7 +55,7 @@ study, truth, cps_per_kbq = simulate(demo_patient(), scanner, counts=3e6, seed=1
 true_mean = voi_mean(truth.activity, truth.regions["brain"])
 results = {}
 for model in (UniformMap(), SkullShell()):
-    results[model.name] = result = reconstruct(study, model, iterations=8, subsets=6)
+    results[model.name] = result = reconstruct(study, model, ReconstructionSettings(iterations=8, subsets=6))
     mean = voi_mean(result.image.values, truth.regions["brain"]) / cps_per_kbq
     print(f"{model.name:8} brain error {mean / true_mean - 1:+.1%}")
 

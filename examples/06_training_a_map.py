@@ -18,7 +18,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from spectac.recon import UniformMap, attenuation_model, reconstruct
+from spectac.recon import ReconstructionSettings, UniformMap, attenuation_model, reconstruct
 from spectac.recon.resample import resample
 from spectac.simulate.acquire import Patient, expected_counts
 from spectac.simulate.cohort.folder import CohortSettings
@@ -84,7 +84,7 @@ if not tiny:
     study = expected_counts(patient, scanner, seed=4).study(rng)
     true_mu = head.mu(158.97)
     for model in (UniformMap(), attenuation_model("predicted", {"weights": str(weights)})):
-        result = reconstruct(study, model, iterations=4, subsets=6)
+        result = reconstruct(study, model, ReconstructionSettings(iterations=4, subsets=6))
         inside = resample(true_mu.per_cm, true_mu.grid, result.mu.grid)
         error = np.abs(result.mu.per_cm - inside)[inside > 0.05].mean() / inside[inside > 0.05].mean()
         panels[model.name] = result.mu.per_cm

@@ -18,7 +18,15 @@ import numpy as np
 
 from spectac.app.demo import SCANNER, demo_patient, simulate
 from spectac.app.export import export
-from spectac.recon import COLLIMATORS, InputError, UniformMap, open_study, reconstruct
+from spectac.recon import (
+    COLLIMATORS,
+    InputError,
+    ReconstructionSettings,
+    StudySettings,
+    UniformMap,
+    open_study,
+    reconstruct,
+)
 
 tiny = "--tiny" in sys.argv
 scanner = replace(SCANNER, heads=1, orbit="circular")
@@ -54,7 +62,9 @@ for line in header.read_text().splitlines():
 # for STIR's, without which there would be no resolution recovery.
 
 for target in ("simind", "stir"):
-    read = open_study(root / target, collimator=COLLIMATORS["siemens-lehr"] if target == "stir" else None)
+    read = open_study(
+        root / target, StudySettings(collimator=COLLIMATORS["siemens-lehr"] if target == "stir" else None)
+    )
     print(
         f"--- {target}: {len(read.windows)} windows, {read.acquisition.views} views of {read.acquisition.matrix} pixels"
     )
@@ -78,7 +88,7 @@ except InputError as error:
 # %%
 # The three windows give scatter correction by TEW.
 
-result = reconstruct(read, UniformMap(), iterations=8, subsets=6)
+result = reconstruct(read, UniformMap(), ReconstructionSettings(iterations=8, subsets=6))
 for note in result.notes:
     print(f"note: {note}")
 folder.cleanup()

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import matplotlib.pyplot as plt
 import numpy as np
 
-from spectac.recon import GivenMap, Grid, InputError, reconstruct
+from spectac.recon import GivenMap, Grid, InputError, ReconstructionSettings, reconstruct
 from spectac.recon.calibration import calibrate, decayed
 from spectac.recon.filters import GaussianFilter
 from spectac.recon.quantify import voi_mean
@@ -58,7 +58,7 @@ def scanned(patient, counts, seed):
 
 study, true_factor = scanned(filling, 1e7, seed=1)
 settings = {"iterations": 8, "subsets": 6, "post_filter": GaussianFilter(10.0)}
-result = reconstruct(study, GivenMap(water.mu(140.511)), **settings)
+result = reconstruct(study, GivenMap(water.mu(140.511)), ReconstructionSettings(**settings))
 image = result.image
 
 # %%
@@ -78,7 +78,7 @@ print(f"{calibration.cps_per_kbq:.5f} cps per kBq, {calibration.cps_per_kbq / tr
 head = draw_head(np.random.default_rng(3), voxel_mm=4.0 if tiny else 2.0)
 uptake = draw_uptake("perfusion", head, np.random.default_rng(4), nuclide="Tc-99m")
 patient_study, _ = scanned(Patient(head, uptake), 5e6, seed=2)
-raw = reconstruct(patient_study, GivenMap(head.mu(140.511)), **settings)
+raw = reconstruct(patient_study, GivenMap(head.mu(140.511)), ReconstructionSettings(**settings))
 activity = calibration.applied(raw, patient_study)
 
 true_activity = resample(uptake.kbq_per_ml, head.grid, activity.grid)
@@ -89,7 +89,7 @@ for region in ("brain", "cortex", "white matter"):
     print(f"{region:13} {found:6.2f} {activity.unit}, truth {truth:6.2f}, {found / truth - 1:+.1%}")
 
 try:
-    hot = reconstruct(patient_study, GivenMap(head.mu(140.511)), scatter="none", **settings)
+    hot = reconstruct(patient_study, GivenMap(head.mu(140.511)), ReconstructionSettings(scatter="none", **settings))
     calibration.applied(hot, patient_study)
 except InputError as error:
     print(f"refused: {error}")

@@ -2,14 +2,16 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 
 from spectac.recon.errors import InputError
 
 Text = Annotated[str, Field(description="a text")]
+OptionalText = Annotated[str | None, Field(description="a text")]
 Count = Annotated[int, Field(ge=1, description="a whole number, at least 1")]
 Natural = Annotated[int, Field(ge=0, description="a whole number that is not negative")]
 Share = Annotated[float, Field(ge=0, lt=1, description="a number in [0, 1)")]
@@ -80,7 +82,7 @@ class TrainingSettings:
     training: Text
     validation: Text
     target: Target = "map"
-    begin_with: Text | None = None
+    begin_with: OptionalText = None
     widths: Widths = (32, 64, 96, 128)
     dropout: Share = 0.1
     epochs: Count = 30
@@ -122,13 +124,14 @@ class TrainingSettings:
             values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not a TOML file: {error}") from None
-        known = cls.__pydantic_fields__
+        known: dict[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
         if unknown := sorted(set(values) - set(known)):
             raise InputError(f"{path}: unknown key {', '.join(unknown)}; known keys: {', '.join(sorted(known))}")
         if missing := sorted({"training", "validation"} - set(values)):
             raise InputError(f"{path}: {' and '.join(missing)} missing: name the folders of two cohorts")
+        given: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in values.items()}
         try:
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+            return cls(**given)
         except ValidationError as error:
             key = str(error.errors()[0]["loc"][0])
             raise InputError(f"{path}: {key} = {values[key]!r}, it needs {known[key].description}") from None

@@ -1,7 +1,7 @@
 """A user's settings: the name, type, default, range and help of each, declared once.
 
 The command line, TOML files, tables of studies, record.json, reports and the Python interface read them from here. A
-new setting is a new field: `setting` gives its default and help, the annotation its type and range.
+new setting is a new field: its annotation holds type, range and help (`Setting`).
 """
 
 import dataclasses
@@ -9,7 +9,18 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
 
 import pydantic.dataclasses
 from pydantic import BeforeValidator, Field, InstanceOf, ValidationError
@@ -25,7 +36,6 @@ if TYPE_CHECKING:
     from spectac.recon.bsrem import RelativeDifferencePrior
     from spectac.recon.filters import PostFilter
 
-_Class = TypeVar("_Class", bound=type)
 _Settings = TypeVar("_Settings")
 
 AtLeast1 = Annotated[int, Field(ge=1)]
@@ -45,22 +55,12 @@ _REQUIREMENTS = {
 """What a field needs, in words, by the kind of pydantic's error; its limits fill the braces."""
 
 
-def setting(
-    default: Any,
-    description: str,
-    *,
-    metavar: str | None = None,
-    option: str | None = None,
-    short: str | None = None,
-    off: str | None = None,
-    model_option: tuple[str, str] | None = None,
-) -> Any:
-    """Default and help of a field.
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What the command line shows of a field, beside its name, type and default; stands in the field's `Annotated`.
 
     Parameters
     ----------
-    default
-        Value where the user gives none; ... where one must be given.
     description
         One sentence for the command line's help.
     metavar
@@ -74,17 +74,22 @@ def setting(
     model_option
         Attenuation model that the setting belongs to, and the name of that model's option which it sets.
     """
-    about = {"metavar": metavar, "option": option, "short": short, "off": off, "model_option": model_option}
-    return Field(default, description=description, json_schema_extra=about)
+
+    description: str
+    metavar: str | None = None
+    option: str | None = None
+    short: str | None = None
+    off: str | None = None
+    model_option: tuple[str, str] | None = None
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(setting,))
-def settings(cls: _Class) -> _Class:
+@dataclass_transform(frozen_default=True)
+def settings(cls: type[_Settings]) -> type[_Settings]:
     """Make a class of settings a frozen dataclass that is checked at construction.
 
     A wrong value raises InputError with the option's name, what it needs and what it got.
     """
-    made = pydantic.dataclasses.dataclass(frozen=True)(cls)
+    made: Any = pydantic.dataclasses.dataclass(frozen=True)(cls)
     construct = made.__init__
 
     def __init__(self: Any, *values: Any, **named: Any) -> None:  # noqa: N807 - replaces the dataclass's own
@@ -94,7 +99,7 @@ def settings(cls: _Class) -> _Class:
             raise InputError(_requirement(made, error)) from None
 
     made.__init__ = __init__
-    return made
+    return cast("type[_Settings]", made)
 
 
 def _requirement(cls: type, error: ValidationError) -> str:
@@ -103,14 +108,13 @@ def _requirement(cls: type, error: ValidationError) -> str:
     context = first.get("ctx", {})
     if first["type"] == "value_error":
         return str(context["error"])
-    names = [name for name in first["loc"] if name in cls.__dataclass_fields__]
+    names = [option for option in options(cls) if option.field in first["loc"]]
     if not names:
         return f"{cls.__name__}: {first['msg']}"
-    about = next(one for one in options(cls) if one.field == names[0])
     if "expected" in context:
         context = context | {"expected": context["expected"].replace("'", "").replace(" or ", ", ")}
     needed = _REQUIREMENTS.get(first["type"], first["msg"]).format_map(context)
-    return f"--{about.name.replace('_', '-')} {needed}, not {_shown(first['input'])}"
+    return f"--{names[0].name.replace('_', '-')} {needed}, not {_shown(first['input'])}"
 
 
 def _shown(value: object) -> str:
@@ -129,19 +133,17 @@ class Option:
         Name of the field.
     kind
         bool, int, float, str or Path; list for a repeatable text.
-    default, description, metavar, short, off, model_option
-        As given to `setting`.
+    default
+        Value where the user gives none; ... where one must be given.
+    shown
+        Help and what else the command line shows.
     """
 
     name: str
     field: str
     kind: type
     default: Any
-    description: str
-    metavar: str | None
-    short: str | None
-    off: str | None
-    model_option: tuple[str, str] | None
+    shown: Setting
 
 
 def options(cls: type) -> tuple[Option, ...]:
@@ -153,13 +155,12 @@ def options(cls: type) -> tuple[Option, ...]:
     >>> [option.name for option in options(StudySettings)][:3]
     ['nuclide', 'collimator', 'psf']
     """
-    found = []
+    declared = []
     for name, info in cls.__pydantic_fields__.items():  # type: ignore[attr-defined]
-        about = dict(info.json_schema_extra)
-        named = about.pop("option") or name
+        shown = next(mark for mark in info.metadata if isinstance(mark, Setting))
         default = ... if info.is_required() else info.default
-        found.append(Option(named, name, _kind(info.annotation), default, info.description, **about))
-    return tuple(found)
+        declared.append(Option(shown.option or name, name, _kind(info.annotation), default, shown))
+    return tuple(declared)
 
 
 def _kind(annotation: Any) -> type:
@@ -276,35 +277,48 @@ class StudySettings:
     'I-123'
     """
 
-    nuclide: Annotated[str | None, _text(lambda name: nuclide_of_name(name).name)] = setting(
-        None, "Nuclide, e.g. I-123; one that the table lacks as NAME:KEV:HALFLIFE_H."
-    )
-    collimator: Annotated[InstanceOf[Collimator] | None, _text(collimator_of_name)] = setting(
-        None, "Collimator, e.g. siemens-lehr; a wrong name lists them."
-    )
-    psf: Annotated[InstanceOf[Collimator] | None, _text(parse_psf)] = setting(
-        None, "Measured resolution: sigma = SIGMA0 + SLOPE * distance.", metavar="SIGMA0_MM:SLOPE"
-    )
-    radius_mm: Positive | None = setting(
-        None, "Axis to collimator face, for all views; replaces the orbit.", metavar="MM"
-    )
-    head_angles_deg: Annotated[tuple[float, ...] | None, _text(_numbers("--head-angles", "0,180"))] = setting(
-        None, "Angle of each head's first view in degrees, e.g. 0,180.", metavar="A,B", option="head_angles"
-    )
-    rotation: Annotated[Literal["cc", "cw"] | None, _text(str.lower)] = setting(
-        None, "Sense of rotation seen from the feet: cc or cw.", metavar="cc|cw"
-    )
-    step_deg: Annotated[float, Field(gt=0, le=180)] | None = setting(
-        None, "Angle between views in degrees; --rotation gives the sense.", metavar="DEG"
-    )
-    view_seconds: Positive | None = setting(None, "Time of each view in seconds.", metavar="S")
-    start: Annotated[datetime | None, _text(date_and_time("--start"))] = setting(
-        None, "When the acquisition began, e.g. 2026-11-02T09:30.", metavar="TIME"
-    )
-    pixel_mm: Annotated[tuple[Positive, Positive] | None, _text(_sizes)] = setting(
-        None, "Pixel size in mm: one number, or Z,U.", metavar="MM"
-    )
-    apply_cor: bool = setting(False, "Shift the views by DICOM's CenterOfRotationOffset.")
+    nuclide: Annotated[
+        str | None,
+        _text(lambda name: nuclide_of_name(name).name),
+        Setting("Nuclide, e.g. I-123; one that the table lacks as NAME:KEV:HALFLIFE_H."),
+    ] = None
+    collimator: Annotated[
+        InstanceOf[Collimator] | None,
+        _text(collimator_of_name),
+        Setting("Collimator, e.g. siemens-lehr; a wrong name lists them."),
+    ] = None
+    psf: Annotated[
+        InstanceOf[Collimator] | None,
+        _text(parse_psf),
+        Setting("Measured resolution: sigma = SIGMA0 + SLOPE * distance.", metavar="SIGMA0_MM:SLOPE"),
+    ] = None
+    radius_mm: Annotated[
+        Positive | None, Setting("Axis to collimator face, for all views; replaces the orbit.", metavar="MM")
+    ] = None
+    head_angles_deg: Annotated[
+        tuple[float, ...] | None,
+        _text(_numbers("--head-angles", "0,180")),
+        Setting("Angle of each head's first view in degrees, e.g. 0,180.", metavar="A,B", option="head_angles"),
+    ] = None
+    rotation: Annotated[
+        Literal["cc", "cw"] | None,
+        _text(str.lower),
+        Setting("Sense of rotation seen from the feet: cc or cw.", metavar="cc|cw"),
+    ] = None
+    step_deg: Annotated[
+        Annotated[float, Field(gt=0, le=180)] | None,
+        Setting("Angle between views in degrees; --rotation gives the sense.", metavar="DEG"),
+    ] = None
+    view_seconds: Annotated[Positive | None, Setting("Time of each view in seconds.", metavar="S")] = None
+    start: Annotated[
+        datetime | None,
+        _text(date_and_time("--start")),
+        Setting("When the acquisition began, e.g. 2026-11-02T09:30.", metavar="TIME"),
+    ] = None
+    pixel_mm: Annotated[
+        tuple[Positive, Positive] | None, _text(_sizes), Setting("Pixel size in mm: one number, or Z,U.", metavar="MM")
+    ] = None
+    apply_cor: Annotated[bool, Setting("Shift the views by DICOM's CenterOfRotationOffset.")] = False
 
     def __post_init__(self) -> None:
         if self.psf is not None and self.collimator is not None:
@@ -336,12 +350,13 @@ class StudySettings:
 class ProjectionSettings:
     """Which window is the photopeak, and how its scatter is estimated (scatter.projections)."""
 
-    photopeak: str | None = setting(None, "Name of the photopeak window, as spectac info shows it.")
-    scatter: Literal["auto", "none", "dew", "tew"] = setting("auto", "auto, none, dew or tew.")
-    dew_k: Positive | None = setting(None, "Factor of the lower window for dew.")
-    scatter_windows: str | tuple[str, ...] | None = setting(
-        None, "Names of the windows for tew, or of the lower one alone for dew.", metavar="LOWER,UPPER"
-    )
+    photopeak: Annotated[str | None, Setting("Name of the photopeak window, as spectac info shows it.")] = None
+    scatter: Annotated[Literal["auto", "none", "dew", "tew"], Setting("auto, none, dew or tew.")] = "auto"
+    dew_k: Annotated[Positive | None, Setting("Factor of the lower window for dew.")] = None
+    scatter_windows: Annotated[
+        str | tuple[str, ...] | None,
+        Setting("Names of the windows for tew, or of the lower one alone for dew.", metavar="LOWER,UPPER"),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.dew_k is not None and self.scatter not in ("auto", "dew"):
@@ -366,17 +381,21 @@ class ReconstructionSettings(ProjectionSettings):
     10
     """
 
-    algorithm: Literal["osem", "mlem", "map", "fbp"] = setting("osem", "osem, mlem, map or fbp.")
-    iterations: AtLeast1 = setting(10, "Iterations.")
-    subsets: AtLeast1 = setting(10, "Subsets.")
-    prior_beta: float | None = setting(None, "Weight of the relative-difference prior for map.")
-    fbp_filter: str | None = setting(
-        None, "ramp, hann:CUTOFF or butterworth:CUTOFF:ORDER, cut-off of Nyquist.", metavar="FILTER"
-    )
-    resolution: bool = setting(True, "Model the collimator's blur.")
-    post_filter: str | None = setting(None, "gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.", metavar="FILTER")
-    calibration: Path | None = setting(None, "Calibration of spectac calibrate: images in kBq/mL.", metavar="FILE")
-    device: str = setting("auto", "auto (the GPU where one works), cpu or cuda.")
+    algorithm: Annotated[Literal["osem", "mlem", "map", "fbp"], Setting("osem, mlem, map or fbp.")] = "osem"
+    iterations: Annotated[AtLeast1, Setting("Iterations.")] = 10
+    subsets: Annotated[AtLeast1, Setting("Subsets.")] = 10
+    prior_beta: Annotated[float | None, Setting("Weight of the relative-difference prior for map.")] = None
+    fbp_filter: Annotated[
+        str | None, Setting("ramp, hann:CUTOFF or butterworth:CUTOFF:ORDER, cut-off of Nyquist.", metavar="FILTER")
+    ] = None
+    resolution: Annotated[bool, Setting("Model the collimator's blur.")] = True
+    post_filter: Annotated[
+        str | None, Setting("gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.", metavar="FILTER")
+    ] = None
+    calibration: Annotated[
+        Path | None, Setting("Calibration of spectac calibrate: images in kBq/mL.", metavar="FILE")
+    ] = None
+    device: Annotated[str, Setting("auto (the GPU where one works), cpu or cuda.")] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -422,39 +441,43 @@ class ReconstructionSettings(ProjectionSettings):
 class MapSettings:
     """The mu-map or CT of a patient, and how it is read. Each setting belongs to one attenuation model."""
 
-    mu_map: Path | None = setting(
-        None, "NIfTI, Interfile or DICOM NM map in 1/cm.", metavar="FILE", model_option=("map", "file")
-    )
-    mu_map_kev: Annotated[float, Field(ge=30, le=800)] | None = setting(
-        None,
-        "Photon energy of the mu-map; default: its side-car's, else the photopeak.",
-        metavar="KEV",
-        model_option=("map", "energy_kev"),
-    )
-    ct: Path | None = setting(None, "Folder of the CT series.", metavar="DIR", model_option=("ct", "path"))
-    tube_voltage_kv: float | None = setting(
-        None,
-        "Tube voltage of the CT, 70 to 150 kV; replaces the files' KVP.",
-        metavar="KV",
-        model_option=("ct", "tube_voltage_kv"),
-    )
-    extend_ct: bool = setting(
-        False, "Fill the head's outline with soft tissue where the CT ends or is cut.", model_option=("ct", "extend")
-    )
-    assume_aligned: bool = setting(
-        False,
-        "Take the CT where its headers place it, without registration.",
-        model_option=("ct", "assume_aligned"),
-    )
+    mu_map: Annotated[
+        Path | None, Setting("NIfTI, Interfile or DICOM NM map in 1/cm.", metavar="FILE", model_option=("map", "file"))
+    ] = None
+    mu_map_kev: Annotated[
+        Annotated[float, Field(ge=30, le=800)] | None,
+        Setting(
+            "Photon energy of the mu-map; default: its side-car's, else the photopeak.",
+            metavar="KEV",
+            model_option=("map", "energy_kev"),
+        ),
+    ] = None
+    ct: Annotated[Path | None, Setting("Folder of the CT series.", metavar="DIR", model_option=("ct", "path"))] = None
+    tube_voltage_kv: Annotated[
+        float | None,
+        Setting(
+            "Tube voltage of the CT, 70 to 150 kV; replaces the files' KVP.",
+            metavar="KV",
+            model_option=("ct", "tube_voltage_kv"),
+        ),
+    ] = None
+    extend_ct: Annotated[
+        bool,
+        Setting("Fill the head's outline with soft tissue where the CT ends or is cut.", model_option=("ct", "extend")),
+    ] = False
+    assume_aligned: Annotated[
+        bool,
+        Setting("Take the CT where its headers place it, without registration.", model_option=("ct", "assume_aligned")),
+    ] = False
 
     def of_models(self) -> Iterator[tuple[str, str, str, str]]:
         """Option, attenuation model, the model's option and its text, of every setting that was given."""
         for one in options(type(self)):
             value = getattr(self, one.field)
-            if one.model_option is not None and value != one.default:
+            if one.shown.model_option is not None and value != one.default:
                 yield (
                     f"--{one.name.replace('_', '-')}",
-                    *one.model_option,
+                    *one.shown.model_option,
                     "yes" if value is True else str(value),
                 )
 
@@ -479,9 +502,9 @@ class AttenuationSettings(MapSettings):
     {'mu': '0.15'}
     """
 
-    attenuation: str = setting("none", "none, chang, uniform, predicted, map, ct, or a plug-in.")
-    attenuation_option: tuple[str, ...] = setting((), "Option of the model; repeatable.", metavar="K=V")
-    uniform_mu: float | None = setting(None, "Coefficient in 1/cm for chang and uniform.")
+    attenuation: Annotated[str, Setting("none, chang, uniform, predicted, map, ct, or a plug-in.")] = "none"
+    attenuation_option: Annotated[tuple[str, ...], Setting("Option of the model; repeatable.", metavar="K=V")] = ()
+    uniform_mu: Annotated[float | None, Setting("Coefficient in 1/cm for chang and uniform.")] = None
 
     def chosen_options(self) -> dict[str, str]:
         """Options of the model, from K=V texts and from the options of their own.
@@ -525,18 +548,26 @@ class ComparisonSettings(MapSettings):
     `methods` None: all that can be. `truth`: an image of the activity, or the folder that `spectac simulate` wrote.
     """
 
-    methods: Annotated[tuple[str, ...] | None, _text(_names)] = setting(
-        None, "Methods to compare, e.g. none,chang,predicted; default: all.", metavar="A,B"
-    )
-    truth: Path | None = setting(None, "NIfTI image of the true activity, or the folder truth of spectac simulate.")
-    labels: Path | None = setting(
-        None, "Label image (NIfTI) for the VOIs; default: the truth's, or placed by a template."
-    )
-    normals: Path | None = setting(
-        None, "Folder of a spectac batch of healthy subjects, or a CSV like comparison.csv: z-scores."
-    )
-    tracer: Literal["dat", "perfusion"] | None = setting(None, "dat or perfusion; default: by what the image shows.")
-    anonymous: bool = setting(False, "Leave patient, dates and names of files out of reports, tables and images.")
+    methods: Annotated[
+        tuple[str, ...] | None,
+        _text(_names),
+        Setting("Methods to compare, e.g. none,chang,predicted; default: all.", metavar="A,B"),
+    ] = None
+    truth: Annotated[
+        Path | None, Setting("NIfTI image of the true activity, or the folder truth of spectac simulate.")
+    ] = None
+    labels: Annotated[
+        Path | None, Setting("Label image (NIfTI) for the VOIs; default: the truth's, or placed by a template.")
+    ] = None
+    normals: Annotated[
+        Path | None, Setting("Folder of a spectac batch of healthy subjects, or a CSV like comparison.csv: z-scores.")
+    ] = None
+    tracer: Annotated[
+        Literal["dat", "perfusion"] | None, Setting("dat or perfusion; default: by what the image shows.")
+    ] = None
+    anonymous: Annotated[
+        bool, Setting("Leave patient, dates and names of files out of reports, tables and images.")
+    ] = False
 
     def models(self) -> dict[str, AttenuationSettings]:
         """Settings of the attenuation model of each method, in the order of the report.
@@ -566,7 +597,7 @@ class ComparisonSettings(MapSettings):
         return {
             one.field: getattr(self, one.field)
             for one in options(MapSettings)
-            if one.model_option is not None and one.model_option[0] == model
+            if one.shown.model_option is not None and one.shown.model_option[0] == model
         }
 
     def without(self, model: str) -> "ComparisonSettings":

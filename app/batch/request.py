@@ -1,6 +1,7 @@
 """Settings of a batch, and the settings for the comparison of each study that follow from them."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from spectac.app.batch.study_list import ListedStudy
 from spectac.app.comparison import CompareRequest
@@ -37,12 +38,8 @@ class BatchRequest:
         general, comparison = self.compare.study, self.compare.comparison
         if study.given.response is not None:  # a collimator replaces a measured line and the other way round
             general = replace(general, collimator=None, psf=None)
-        comparison = replace(
-            comparison,
-            methods=study.methods or comparison.methods,
-            tracer=study.tracer or comparison.tracer,
-            **study.files,
-        )
+        listed: dict[str, Any] = {"methods": study.methods, "tracer": study.tracer, **study.files}
+        comparison = replace(comparison, **{name: value for name, value in listed.items() if value is not None})
         for model in ("ct", "map"):
             used = comparison.methods is None or model in comparison.methods
             if not used or not comparison.files(model):

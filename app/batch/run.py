@@ -80,16 +80,24 @@ def batch(
     ] = None,
     work: Annotated[str, typer.Option(hidden=True, metavar="MODULE:FUNCTION")] = WORK,
 ) -> list[str]:
+    """Compare the methods on many studies (see make_batch); lines for the user."""
+    if scheduler is not None and workers is not None:
+        raise InputError("give --scheduler or --workers, not both")
+    request = BatchRequest(CompareRequest(given, settings, comparison), work)
+    return make_batch(listed, request, output, scheduler=scheduler, workers=workers)
+
+
+def make_batch(
+    listed: Path, request: BatchRequest, output: Path, *, scheduler: str | None, workers: int | None
+) -> list[str]:
     """Read the list and run or complete the batch in `output`; lines for the user.
 
     Raises InputError where the list or an option is wrong or every study failed, and OSError, MemoryError and
     KeyboardInterrupt with a line that says how many are done, and how to go on where that is possible.
     """
-    if scheduler is not None and workers is not None:
-        raise InputError("give --scheduler or --workers, not both")
     began = time.perf_counter()
     studies, notes = read_list(listed.absolute(), output)
-    request = BatchRequest(CompareRequest(given, settings, comparison), work).with_absolute_paths()
+    request = request.with_absolute_paths()
     check_options(request, studies)
     with queue_bar(f"batch of {len(studies)} studies", "studies", len(studies), output) as show:
         states = run_batch(studies, request, output, scheduler=scheduler, workers=workers, on_progress=show)

@@ -13,7 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.provenance import provenance, write_csv
-from spectac.recon import NoAttenuation, Result, Study, SystemModel, UniformMap, open_study, reconstruct
+from spectac.recon import (
+    NoAttenuation,
+    Result,
+    Study,
+    StudySettings,
+    SystemModel,
+    UniformMap,
+    open_study,
+    reconstruct,
+)
 from spectac.recon.collimator import parse_psf
 
 ROWS = slice(46, 54)
@@ -28,7 +37,7 @@ def main() -> None:
     parser.add_argument("header", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     options = parser.parse_args()
-    study = open_study(options.header, nuclide="Tc-99m", collimator=parse_psf("1.466:0.0163"))
+    study = open_study(options.header, StudySettings(nuclide="Tc-99m", collimator=parse_psf("1.466:0.0163")))
     rows = []
     for name, model in (("none", NoAttenuation()), ("uniform 0.091 /cm", UniformMap(0.091))):
         result = reconstruct(study, model)

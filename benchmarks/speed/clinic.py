@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.provenance import load_average, provenance, write_csv
 from benchmarks.speed.problem import KEV, SIGMA0_MM, SLOPE, Problem, head
 from benchmarks.speed.rows import PEERS
-from spectac.recon import GivenMap, MuMap, ReconstructionSettings, SystemModel, default_grid, reconstruct
+from spectac.recon import GivenMap, MuMap, ReconstructionSettings, StudySettings, SystemModel, default_grid, reconstruct
 from spectac.recon.collimator import Collimator
 from spectac.recon.device import cpu_threads
 from spectac.recon.io import open_study
@@ -128,7 +128,7 @@ def _queue(folder: Path, options: argparse.Namespace) -> list[tuple[str, str, fl
 
     def one(number: int) -> float:
         began = time.perf_counter()
-        study = open_study(folder / "study.dcm", collimator=Collimator.from_line(SIGMA0_MM, SLOPE))
+        study = open_study(folder / "study.dcm", StudySettings(collimator=Collimator.from_line(SIGMA0_MM, SLOPE)))
         model = GivenMap(read_mu_map(folder / "mu.nii.gz", KEV))
         result = reconstruct(study, model, ReconstructionSettings(device=options.device))
         dicom_nm.write_image(folder / f"{number}.dcm", result.image, study=study, description="queue", corrected=[])

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spectac.recon.io.open import files_of, open_study, read_study
+    from spectac.recon.io.open import files_of, open_study
 
-__all__ = ["files_of", "open_study", "read_study"]
+__all__ = ["files_of", "open_study"]
 
 
 def __getattr__(name: str) -> Any:

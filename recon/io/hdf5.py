@@ -12,9 +12,9 @@ import numpy as np
 
 from spectac.recon.collimator import Collimator
 from spectac.recon.errors import FileError, InputError, naming
-from spectac.recon.given import NOTHING_GIVEN, Given
 from spectac.recon.io.arcs import head_starts_deg
 from spectac.recon.io.sealed_hdf5 import flaw, sealed
+from spectac.recon.settings import StudySettings
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Injection, Study
 
 FORMAT = "spectac-study"
@@ -78,7 +78,9 @@ def write_study(path: str | os.PathLike[str], study: Study) -> None:
             raise FileError(path, f"a text of the study cannot be stored: {error}") from error
 
 
-def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: Given = NOTHING_GIVEN) -> Study:
+def read_study(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: StudySettings | None = None
+) -> Study:
     """Study from a file that `write_study` made.
 
     Assumes: a file without user block, or with one of zeros (made or changed by other programs), is undamaged.
@@ -87,7 +89,7 @@ def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     ----------
     path : path-like, or a list with one
         The file.
-    given : Given
+    given : StudySettings
         Replaces what the file says, with a line of history for each.
 
     Raises
@@ -110,7 +112,7 @@ def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
                 study = _read(file)
         except (OSError, RuntimeError, KeyError) as error:
             raise InputError(f"cannot be read as HDF5, it is damaged or cut short ({error})") from error
-    return _with_given(study, given)
+    return study if given is None else _with_given(study, given)
 
 
 def _write(file: h5py.File, study: Study) -> None:
@@ -247,7 +249,7 @@ def _group(parent: h5py.Group, name: str) -> h5py.Group:
     return group
 
 
-def _with_given(study: Study, given: Given) -> Study:
+def _with_given(study: Study, given: StudySettings) -> Study:
     """Study with the user's values in place of the file's, and a line of history for each."""
     acquisition, views = study.acquisition, study.acquisition.views
     for name in ("rotation", "step_deg"):
@@ -255,7 +257,8 @@ def _with_given(study: Study, given: Given) -> Study:
             raise InputError(
                 f"--{name.replace('_', '-')} cannot change a study in HDF5, which has an angle for each view"
             )
-    changes: dict[str, Any] = {name: getattr(given, name) for name in ("nuclide", "collimator", "start", "pixel_mm")}
+    changes: dict[str, Any] = {name: getattr(given, name) for name in ("nuclide", "start", "pixel_mm")}
+    changes["collimator"] = given.response
     if given.radius_mm is not None:
         changes["radii_mm"] = np.full(views, given.radius_mm)
     if given.head_angles_deg is not None:

@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectac.recon.errors import FileError, InputError
-from spectac.recon.given import Given
 from spectac.recon.io.content import first_bytes, nifti_side_car, refuse_packed
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.dicom.allowed_values import fitted
 from spectac.recon.io.dicom.elements import is_dicomdir, looks_like_dicom
 from spectac.recon.io.interfile.data import beside
 from spectac.recon.io.interfile.header import is_header, looks_like_interfile, read_header
+from spectac.recon.settings import StudySettings
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from spectac.recon.collimator import Collimator
     from spectac.recon.types import Study
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -46,47 +43,17 @@ _UNDERSTOOD = (
 
 
 def open_study(
-    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    nuclide: str | None = None,
-    collimator: "Collimator | str | None" = None,
-    radius_mm: float | None = None,
-    head_angles_deg: Sequence[float] | None = None,
-    rotation: str | None = None,
-    step_deg: float | None = None,
-    view_seconds: float | None = None,
-    start: "datetime | None" = None,
-    pixel_mm: tuple[float, float] | None = None,
-    apply_cor: bool = False,
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], settings: StudySettings | None = None
 ) -> "Study":
     """Study from a file, the files of one acquisition or their folder, told apart by content, not by name.
 
-    The keywords replace or complete what the files say; a line of the study's history names each.
-
     Parameters
     ----------
-    path : path-like, or sequence of them
-        DICOM NM (raw TOMO), spectac's HDF5, Interfile headers of STIR or SIMIND, or one folder.
-    nuclide : str
-        Name, e.g. "I-123"; one that the table lacks as "NAME:KEV:HALFLIFE_H".
-    collimator : Collimator or str
-        Collimator, or its name in the table.
-    radius_mm : float
-        Axis to collimator face, for all views.
-    head_angles_deg : sequence of float
-        Angle of each head's first view: 0 = at the patient's back, growing counter-clockwise seen from the feet.
-    rotation : str
-        Sense of rotation seen from the feet, "cc" or "cw".
-    step_deg : float
-        Angle between views.
-    view_seconds : float
-        Time of each view in s.
-    start : datetime
-        Beginning of the acquisition.
-    pixel_mm : tuple of float
-        Pixel (z, u).
-    apply_cor : bool
-        Shift the views by DICOM's CenterOfRotationOffset.
+    path
+        DICOM NM (raw TOMO), spectac's HDF5, Interfile headers of STIR or SIMIND, or one folder; several paths are the
+        files of one acquisition.
+    settings
+        Values that replace or complete what the files say; a line of the study's history names each.
 
     Returns
     -------
@@ -101,44 +68,16 @@ def open_study(
     Examples
     --------
     >>> import tempfile
-    >>> from spectac.recon import Acquisition, EnergyWindow, Study
+    >>> from spectac.recon import Acquisition, EnergyWindow, Study, StudySettings
     >>> from spectac.recon.io.hdf5 import write_study
     >>> acquisition = Acquisition([0, 90], [200, 200], (1, 2), (4, 4), [20, 20], "I-123", None)
     >>> file = tempfile.mkdtemp() + "/study.h5"
     >>> write_study(file, Study(acquisition, (EnergyWindow("peak", 143, 175),), [[[[1, 2]], [[3, 4]]]]))
-    >>> open_study(file, radius_mm=150.0).acquisition.radii_mm
+    >>> open_study(file, StudySettings(radius_mm=150.0)).acquisition.radii_mm
     array([150., 150.])
     """
-    if isinstance(collimator, str):
-        from spectac.recon.collimator import collimator as by_name
-
-        collimator = by_name(collimator)
-    given = Given(
-        nuclide=nuclide,
-        collimator=collimator,
-        radius_mm=radius_mm,
-        head_angles_deg=None if head_angles_deg is None else tuple(head_angles_deg),
-        rotation=rotation,
-        step_deg=step_deg,
-        view_seconds=view_seconds,
-        start=start,
-        pixel_mm=pixel_mm,
-        apply_cor=apply_cor,
-    )
-    return read_study([path] if isinstance(path, (str, os.PathLike)) else path, given)
-
-
-def read_study(paths: Sequence[str | os.PathLike[str]], given: Given) -> "Study":
-    """Study as `open_study` reads it, with what the user says in one object.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        One file or folder, or the files of one acquisition.
-    given : Given
-        What replaces or completes what the files say.
-    """
-    sources = [Path(path) for path in paths]
+    given = StudySettings() if settings is None else settings
+    sources = [Path(path)] if isinstance(path, (str, os.PathLike)) else [Path(one) for one in path]
     if not sources:
         raise InputError("a study needs at least one file, got an empty list")
     for source in sources:

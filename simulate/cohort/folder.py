@@ -16,7 +16,7 @@ from pydantic import Field
 from spectac.recon.code_digest import code_digest
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
-from spectac.recon.settings import AtLeast1, setting, settings
+from spectac.recon.settings import AtLeast1, Setting, settings
 from spectac.simulate.cohort.shards import ShardFacts, read_facts
 
 FORMAT = "spectac-cohort"
@@ -57,13 +57,13 @@ class CohortSettings:
     range(16, 20)
     """
 
-    patients: AtLeast1 = setting(..., "Number of patients.", short="-n")
-    seed: Annotated[int, Field(ge=0)] = setting(1, "Seed of the cohort.")
-    tracer: Literal["mixed", "dat", "perfusion", "randomised"] = setting(
-        "mixed", "mixed, dat, perfusion or randomised."
-    )
-    shard_patients: Annotated[int, Field(ge=1, le=MOST_IN_A_SHARD)] = setting(16, "Patients in a file.")
-    simulation: str = setting(SIMULATION, "Another simulation of a patient.", metavar="MODULE:FUNCTION")
+    patients: Annotated[AtLeast1, Setting("Number of patients.", short="-n")]
+    seed: Annotated[int, Field(ge=0), Setting("Seed of the cohort.")] = 1
+    tracer: Annotated[
+        Literal["mixed", "dat", "perfusion", "randomised"], Setting("mixed, dat, perfusion or randomised.")
+    ] = "mixed"
+    shard_patients: Annotated[int, Field(ge=1, le=MOST_IN_A_SHARD), Setting("Patients in a file.")] = 16
+    simulation: Annotated[str, Setting("Another simulation of a patient.", metavar="MODULE:FUNCTION")] = SIMULATION
 
     def identity(self) -> dict[str, Any]:
         """What is the same for all patients of a folder: settings but their number, version, digest of the code."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectac.recon import ReconstructionSettings
 from spectac.recon.errors import InputError
-from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.preview import preview_image
 from spectac.recon.resample import resample
-from spectac.recon.scatter import projections
 from spectac.recon.types import Acquisition, Array, Grid, MuMap, Study
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def previewed(patient: "Patient", study: Study, primary: Array, about: Mapping[s
         Parameters that come before the others.
     """
     head, uptake = patient.head, patient.uptake
-    solver = StudySolver(study, projections(study, "none", WINDOWS[0]), Settings(device="cpu"))
+    solver = StudySolver(study, ReconstructionSettings(scatter="none", photopeak=WINDOWS[0], device="cpu"))
     grid = solver.preview().grid
     there = np.array([any(window.name == name for window in study.windows) for name in WINDOWS])
     preview = np.zeros((len(WINDOWS), *grid.shape), np.float32)

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from spectac.app.compare import compare
+from spectac.app.compare import compare_study
 from spectac.app.comparison import CompareRequest
 from spectac.app.demo import SCANNER, demo_patient, simulate
-from spectac.app.run import Request
 from spectac.app.simulate import write_truth
+from spectac.recon import ReconstructionSettings
 from spectac.recon.io import hdf5
+from spectac.recon.settings import ComparisonSettings
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +40,9 @@ def result(place):
     """The comparison of four methods, one of which cannot be used."""
     pytest.importorskip("skimage", reason="the report needs scikit-image: pip install 'spectac[report]'")
     request = CompareRequest(
-        Request(iterations=3, subsets=6),
-        methods=("none", "chang", "uniform", "ct"),
-        ct=place / "no_ct",
-        truth=place / "truth",
+        reconstruction=ReconstructionSettings(iterations=3, subsets=6),
+        comparison=ComparisonSettings(
+            methods=("none", "chang", "uniform", "ct"), ct=place / "no_ct", truth=place / "truth"
+        ),
     )
-    return compare(place / "study.h5", request, place / "out"), place / "out"
+    return compare_study(place / "study.h5", request, place / "out"), place / "out"

@@ -127,7 +127,7 @@ def test_a_calibration_of_other_corrections_is_refused_before_the_work(
     window = EnergyWindow("photopeak", 126.45, 154.55)
     write_calibration(tmp_path / "c.json", Calibration(0.08, "Tc-99m", "siemens-lehr", window, scatter))
     worked = []
-    monkeypatch.setattr("spectac.app.run.solve", lambda *_: worked.append(1))
+    monkeypatch.setattr("spectac.recon.pipeline.osem", lambda *_, **__: worked.append(1))
     code, _, err = run(
         "reconstruct", phantom.path, "-o", tmp_path / "out", "--attenuation", attenuation,
         "--calibration", tmp_path / "c.json",

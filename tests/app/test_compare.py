@@ -16,24 +16,24 @@ import pytest
 
 from spectac.app.anonymous import hider
 from spectac.app.cli import main
-from spectac.app.compare import compare
+from spectac.app.compare import compare_study
 from spectac.app.comparison import CompareRequest
 from spectac.app.demo import demo_patient
 from spectac.app.regions import placement_warnings
-from spectac.app.run import Request
-from spectac.recon import Grid, InputError, Study, default_grid
+from spectac.recon import Grid, InputError, ReconstructionSettings, Study, default_grid
 from spectac.recon.calibration import Calibration, write_calibration
 from spectac.recon.geometry import axis_position_mm
 from spectac.recon.io import hdf5
 from spectac.recon.io.dicom.ct_write import write_series
 from spectac.recon.io.nifti import read_image, read_labels, write_image
 from spectac.recon.resample import resample
+from spectac.recon.settings import ComparisonSettings
 from spectac.recon.voi import Vois
 from spectac.simulate.ct_scan import ct_scan
 
 pytest.importorskip("skimage", reason="the report needs scikit-image: pip install 'spectac[report]'")
 
-QUICK = Request(iterations=3, subsets=6)
+QUICK = ReconstructionSettings(iterations=3, subsets=6)
 
 
 def rows_of(folder):
@@ -83,9 +83,11 @@ def test_a_method_that_cannot_be_used_stops_no_other(result):
 
 
 def test_where_no_method_can_be_used_nothing_is_left(place):
-    request = CompareRequest(QUICK, methods=("ct",), ct=place / "no_ct", truth=place / "truth")
+    request = CompareRequest(
+        reconstruction=QUICK, comparison=ComparisonSettings(methods=("ct",), ct=place / "no_ct", truth=place / "truth")
+    )
     with pytest.raises(InputError, match=r"no method could be used: ct: .*no_ct"):
-        compare(place / "study.h5", request, place / "nothing")
+        compare_study(place / "study.h5", request, place / "nothing")
     assert not (place / "nothing").exists()
 
 
@@ -95,8 +97,10 @@ def test_no_scatter_window_and_a_bad_header_stand_first_and_nothing_is_invented(
     bare = replace(study.acquisition, collimator=None, view_seconds=np.full(study.acquisition.views, np.nan))
     poor = Study(bare, study.windows[:1], study.counts[:1], warnings=("the header's nuclide was replaced",))
     hdf5.write_study(tmp_path / "study.h5", poor)
-    request = CompareRequest(replace(QUICK, resolution=False), methods=("none", "uniform"))
-    compared = compare(tmp_path / "study.h5", request, tmp_path / "out")
+    request = CompareRequest(
+        reconstruction=replace(QUICK, resolution=False), comparison=ComparisonSettings(methods=("none", "uniform"))
+    )
+    compared = compare_study(tmp_path / "study.h5", request, tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
     first, rest = text.split('id="read"', 1)
     for words in (
@@ -137,13 +141,12 @@ def test_anonymous_leaves_no_name_anywhere(tmp_path, patient, place):
     known = Calibration(0.08, "I-123", camera, study.windows[0], "tew, side windows smoothed by 12 mm")
     write_calibration(tmp_path / "Doe_calibration.json", known)
     request = CompareRequest(
-        replace(QUICK, calibration=str(tmp_path / "Doe_calibration.json")),
-        methods=("none", "ct"),
-        ct=place / "no_ct",
-        labels=tmp_path / "Doe_labels.nii.gz",
-        anonymous=True,
+        reconstruction=replace(QUICK, calibration=str(tmp_path / "Doe_calibration.json")),
+        comparison=ComparisonSettings(
+            methods=("none", "ct"), ct=place / "no_ct", labels=tmp_path / "Doe_labels.nii.gz", anonymous=True
+        ),
     )
-    compared = compare(folder / "Doe_Jane_4711.h5", request, tmp_path / "out")
+    compared = compare_study(folder / "Doe_Jane_4711.h5", request, tmp_path / "out")
     texts = {path: path.read_text() for path in (tmp_path / "out").rglob("*.[hjc][tso]*") if path.is_file()}
     texts |= {path: str(nibabel.load(path).header) for path in (tmp_path / "out").rglob("*.nii.gz")}
     texts["lines"] = "\n".join(line for line in compared.lines if not line.startswith(str(tmp_path / "out")))
@@ -168,8 +171,10 @@ def test_a_ct_of_another_person_is_told_without_a_name(tmp_path, patient):
     )
     scan = ct_scan(demo_patient().head, np.random.default_rng(1), frame_of_reference_uid=frame)
     write_series(tmp_path / "ct", scan, patient={"PatientName": "Roe^Jim", "PatientID": "Q0815"})
-    request = CompareRequest(QUICK, methods=("none", "ct"), ct=tmp_path / "ct", anonymous=True)
-    compared = compare(tmp_path / "study.h5", request, tmp_path / "out")
+    request = CompareRequest(
+        reconstruction=QUICK, comparison=ComparisonSettings(methods=("none", "ct"), ct=tmp_path / "ct", anonymous=True)
+    )
+    compared = compare_study(tmp_path / "study.h5", request, tmp_path / "out")
     doubt = "the CT and the projections differ in PatientID and PatientName: are they of one person?"
     record, report = ((tmp_path / "out" / name).read_text() for name in ("record.json", "report.html"))
     for text in ("\n".join(compared.lines), record, report):
@@ -178,10 +183,12 @@ def test_a_ct_of_another_person_is_told_without_a_name(tmp_path, patient):
 
 
 def test_an_earlier_run_s_images_do_not_stay(result, place):
-    request = CompareRequest(QUICK, methods=("none",), labels=place / "truth" / "labels.nii.gz")
-    compare(place / "study.h5", request, place / "again")
+    request = CompareRequest(
+        reconstruction=QUICK, comparison=ComparisonSettings(methods=("none",), labels=place / "truth" / "labels.nii.gz")
+    )
+    compare_study(place / "study.h5", request, place / "again")
     before = {path.name for path in (place / "again" / "images").iterdir()}
-    compare(place / "study.h5", replace(request, methods=("uniform",)), place / "again")
+    compare_study(place / "study.h5", replace(request, methods=("uniform",)), place / "again")
     after = {path.name for path in (place / "again" / "images").iterdir()}
     assert "none.nii.gz" in before
     assert "none.nii.gz" not in after
@@ -190,9 +197,13 @@ def test_an_earlier_run_s_images_do_not_stay(result, place):
 
 def test_a_folder_that_somebody_else_made_is_refused_before_the_work(place, tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
-    monkeypatch.setattr("spectac.app.compare.open_given", lambda *given, **more: pytest.fail("the work began"))
+    monkeypatch.setattr("spectac.app.compare.open_study", lambda *given, **more: pytest.fail("the work began"))
     with pytest.raises(InputError, match="images is there and no result of spectac"):
-        compare(place / "study.h5", CompareRequest(QUICK, methods=("none",)), tmp_path)
+        compare_study(
+            place / "study.h5",
+            CompareRequest(reconstruction=QUICK, comparison=ComparisonSettings(methods=("none",))),
+            tmp_path,
+        )
 
 
 @pytest.mark.parametrize(
@@ -205,14 +216,12 @@ def test_a_folder_that_somebody_else_made_is_refused_before_the_work(place, tmp_
         ({"methods": ("none", "unifrom")}, "attenuation model 'unifrom' is not installed: use one of chang, ct"),
         ({"extend_ct": True}, "--extend-ct belongs to method ct"),
         ({"methods": ("none",), "ct": Path("ct")}, "--ct belongs to method ct"),
-        ({"base": Request(algorithm="map")}, "algorithm map needs a prior"),
-        ({"base": Request(post_filter="gauss:3")}, "gauss"),
-        ({"tracer": "fdg"}, "--tracer 'fdg' is not one of dat, perfusion"),
+        ({"tracer": "fdg"}, "--tracer must be one of dat, perfusion, not 'fdg'"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(wrong, says):
     with pytest.raises(InputError, match=re.escape(says)):
-        CompareRequest(**wrong)
+        ComparisonSettings(**wrong).models()
 
 
 def test_a_truth_without_a_calibration_compares_shapes_alone(tmp_path, patient, place):
@@ -222,8 +231,10 @@ def test_a_truth_without_a_calibration_compares_shapes_alone(tmp_path, patient, 
     (tmp_path / "truth").mkdir()  # without the patient.json that lies beside
     for path in (place / "truth").iterdir():
         (tmp_path / "truth" / path.name).write_bytes(path.read_bytes())
-    request = CompareRequest(QUICK, methods=("none", "uniform"), truth=Path(tmp_path / "truth"))
-    compared = compare(tmp_path / "study.h5", request, tmp_path / "out")
+    request = CompareRequest(
+        reconstruction=QUICK, comparison=ComparisonSettings(methods=("none", "uniform"), truth=Path(tmp_path / "truth"))
+    )
+    compared = compare_study(tmp_path / "study.h5", request, tmp_path / "out")
     assert any("it was scaled to the brain's mean of uniform" in line for line in compared.comparison.all_warnings)
     rows = {(row["method"], row["measure"], row["region"]): row for row in rows_of(tmp_path / "out")}
     assert rows["none", "mean", "brain"]["reference_value"] == ""
@@ -237,9 +248,11 @@ def test_a_truth_at_another_place_is_refused_before_the_work(tmp_path, place):
     far = np.array(truth.grid.affine_lps)
     far[:3, 3] += 600.0
     write_image(tmp_path / "far.nii.gz", replace(truth, grid=Grid(truth.grid.shape, truth.grid.voxel_mm, far)))
-    request = CompareRequest(QUICK, methods=("none",), truth=tmp_path / "far.nii.gz")
+    request = CompareRequest(
+        reconstruction=QUICK, comparison=ComparisonSettings(methods=("none",), truth=tmp_path / "far.nii.gz")
+    )
     with pytest.raises(InputError, match="holds no activity in the study's field"):
-        compare(place / "study.h5", request, tmp_path / "out")
+        compare_study(place / "study.h5", request, tmp_path / "out")
 
 
 def test_the_truth_stands_beside_on_its_own_voxels(result, place):
@@ -257,7 +270,11 @@ def test_a_calibration_of_another_scatter_correction_is_refused_before_the_work(
     write_calibration(tmp_path / "calibration.json", known)
     base = replace(QUICK, scatter="none", calibration=str(tmp_path / "calibration.json"))
     with pytest.raises(InputError, match=r"made with scatter: tew.*the image with scatter: none"):
-        compare(place / "study.h5", CompareRequest(base, methods=("none",)), tmp_path / "out")
+        compare_study(
+            place / "study.h5",
+            CompareRequest(reconstruction=base, comparison=ComparisonSettings(methods=("none",))),
+            tmp_path / "out",
+        )
 
 
 def test_commands_make_the_images_again(tmp_path, patient, place, monkeypatch):
@@ -268,8 +285,11 @@ def test_commands_make_the_images_again(tmp_path, patient, place, monkeypatch):
     )
     write_calibration(tmp_path / "calibration.json", known)
     base = replace(QUICK, calibration=str(tmp_path / "calibration.json"), post_filter="gaussian:9")
-    request = CompareRequest(base, methods=("none", "uniform"), labels=place / "truth" / "labels.nii.gz")
-    compare(place / "study.h5", request, tmp_path / "out")
+    request = CompareRequest(
+        reconstruction=base,
+        comparison=ComparisonSettings(methods=("none", "uniform"), labels=place / "truth" / "labels.nii.gz"),
+    )
+    compare_study(place / "study.h5", request, tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
     monkeypatch.chdir(tmp_path)
     for name in ("none", "uniform"):
@@ -290,8 +310,11 @@ def test_commands_make_the_images_again(tmp_path, patient, place, monkeypatch):
 def test_a_predicted_map_that_is_the_uniform_one_is_told_first(tmp_path, place):
     """9 mm pixels lie outside of what training had: the uniform map takes the predicted one's place."""
     pytest.importorskip("torch", reason="the predicted map needs torch: pip install 'spectac[learned]'")
-    request = CompareRequest(QUICK, methods=("uniform", "predicted"), labels=place / "truth" / "labels.nii.gz")
-    compared = compare(place / "study.h5", request, tmp_path / "out")
+    request = CompareRequest(
+        reconstruction=QUICK,
+        comparison=ComparisonSettings(methods=("uniform", "predicted"), labels=place / "truth" / "labels.nii.gz"),
+    )
+    compared = compare_study(place / "study.h5", request, tmp_path / "out")
     assert any(line.startswith("predicted used the uniform map here") for line in compared.comparison.all_warnings)
     first = (tmp_path / "out" / "report.html").read_text().split('id="read"', 1)[0]
     assert "predicted used the uniform map here" in first
@@ -331,8 +354,10 @@ def test_a_calibration_that_cannot_be_used_is_not_claimed(tmp_path, patient, pla
     study, _ = patient
     timeless = replace(study.acquisition, view_seconds=np.full(study.acquisition.views, np.nan))
     hdf5.write_study(tmp_path / "study.h5", replace(study, acquisition=timeless))
-    compared = compare(
-        tmp_path / "study.h5", CompareRequest(QUICK, methods=("none",), truth=place / "truth"), tmp_path / "out"
+    compared = compare_study(
+        tmp_path / "study.h5",
+        CompareRequest(reconstruction=QUICK, comparison=ComparisonSettings(methods=("none",), truth=place / "truth")),
+        tmp_path / "out",
     )
     assert any("the calibration could not be used" in line for line in compared.comparison.all_warnings)
     text = (tmp_path / "out" / "report.html").read_text()

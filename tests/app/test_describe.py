@@ -10,12 +10,13 @@ import pytest
 
 from spectac.app.cli import main
 from spectac.app.describe import describe, in_words
-from spectac.app.run import Request, run
-from spectac.recon import EnergyWindow, Study
+from spectac.app.reconstruct import reconstruct
+from spectac.recon import EnergyWindow, ReconstructionSettings, Study, StudySettings
 from spectac.recon.io import hdf5
 from spectac.recon.scatter import projections
+from spectac.recon.settings import AttenuationSettings, ProjectionSettings
 
-QUICK = Request(iterations=1, subsets=2, resolution=False, device="cpu")
+QUICK = ReconstructionSettings(iterations=1, subsets=2, resolution=False, device="cpu")
 LUTETIUM = {
     "low peak": (101.7, 124.3),
     "low below": (90.4, 101.7),
@@ -41,11 +42,12 @@ def study(make_acquisition):
 
 @pytest.fixture
 def made(tmp_path):
-    """Function (study, request) -> record.json, the image's side-car, image.dcm and the lines for the user."""
+    """Function (study, settings, attenuation) -> record.json, the image's side-car, image.dcm, lines for the user."""
 
-    def make(study, request):
+    def make(study, settings, attenuation="none"):
         hdf5.write_study(tmp_path / "study.h5", study)
-        lines = run(study, request, tmp_path / "out", [tmp_path / "study.h5"])
+        model = AttenuationSettings(attenuation=attenuation)
+        lines = reconstruct([tmp_path / "study.h5"], tmp_path / "out", StudySettings(), model, settings)
         record, beside = (json.loads((tmp_path / "out" / name).read_text()) for name in ("record.json", "image.json"))
         return record, beside, pydicom.dcmread(tmp_path / "out" / "image.dcm"), lines
 
@@ -153,6 +155,9 @@ def test_info_takes_the_options_that_its_warnings_name(study, tmp_path, info):
 
 
 def test_described_projections_keep_their_own_window(study):
-    facts = describe(study, projections(study, "dew", "peak", dew_k=0.5, scatter_windows="low below"))
+    facts = describe(
+        study,
+        projections(study, ProjectionSettings(scatter="dew", photopeak="peak", dew_k=0.5, scatter_windows="low below")),
+    )
     assert facts["scatter"].startswith("dew, k = 0.5")
     assert [window["name"] for window in facts["windows"] if window["scatter"]] == ["low below"]

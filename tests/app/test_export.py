@@ -13,7 +13,17 @@ import pytest
 
 from spectac.app.cli import main
 from spectac.app.export import export
-from spectac.recon import Acquisition, EnergyWindow, InputError, MuMap, Study, SystemModel, default_grid, reconstruct
+from spectac.recon import (
+    Acquisition,
+    EnergyWindow,
+    InputError,
+    MuMap,
+    ReconstructionSettings,
+    Study,
+    SystemModel,
+    default_grid,
+    reconstruct,
+)
 from spectac.recon.attenuation import GivenMap, MapFile
 from spectac.recon.collimator import collimator
 from spectac.recon.io import open_study
@@ -107,14 +117,20 @@ def test_an_exported_map_corrects_as_the_nifti_does(tmp_path, files, study, targ
     export(study, target, tmp_path, mu_map=files / "mu.nii.gz")
     name = {"stir": "mu_map.hv", "simind": "mu_map.hct"}[target]
     mu = MapFile(str(files / "mu.nii.gz"))
-    given = reconstruct(study, mu, iterations=2, subsets=4, resolution=False, device="cpu")
-    back = reconstruct(study, MapFile(str(tmp_path / name)), iterations=2, subsets=4, resolution=False, device="cpu")
+    given = reconstruct(study, mu, ReconstructionSettings(iterations=2, subsets=4, resolution=False, device="cpu"))
+    back = reconstruct(
+        study,
+        MapFile(str(tmp_path / name)),
+        ReconstructionSettings(iterations=2, subsets=4, resolution=False, device="cpu"),
+    )
     assert np.array_equal(back.mu.per_cm, given.mu.per_cm)
     assert np.array_equal(back.image.values, given.image.values)
     assert any("centred on the rotation axis" in note for note in back.notes)
     # The test can fail: the mirrored map gives another image.
     turned = GivenMap(replace(given.mu, per_cm=given.mu.per_cm[:, :, ::-1]))
-    mirrored = reconstruct(study, turned, iterations=2, subsets=4, resolution=False, device="cpu")
+    mirrored = reconstruct(
+        study, turned, ReconstructionSettings(iterations=2, subsets=4, resolution=False, device="cpu")
+    )
     assert np.abs(mirrored.image.values - given.image.values).max() > 0.05 * given.image.values.max()
 
 
@@ -284,7 +300,9 @@ def test_pytomography_makes_the_same_image_of_it(tmp_path, files, study, figure,
     assert done.returncode == 0, done.stderr
     theirs = np.load(tmp_path / "image.npy")
     mu = MapFile(str(files / "mu.nii.gz"))
-    ours = reconstruct(study, mu, iterations=4, subsets=4, resolution=False, scatter="none", device="cpu").image.values
+    ours = reconstruct(
+        study, mu, ReconstructionSettings(iterations=4, subsets=4, resolution=False, scatter="none", device="cpu")
+    ).image.values
     inside = _disc(default_grid(study.acquisition)) > 0
 
     def alike(image):

@@ -11,18 +11,18 @@ import pytest
 
 pytest.importorskip("jinja2", reason="the report needs jinja2: pip install 'spectac[report]'")
 
-from spectac.app.compare import compare
+from spectac.app.compare import compare_study
 from spectac.app.comparison import CompareRequest
 from spectac.app.report import page
 from spectac.app.report.charts import orbit
 from spectac.app.report.projections import strip
 from spectac.app.report.slices import Pack, display_grid, volumes
-from spectac.app.run import Request
-from spectac.recon import EnergyWindow, Grid, Image, Outline
+from spectac.recon import EnergyWindow, Grid, Image, Outline, ReconstructionSettings
 from spectac.recon.io import hdf5
 from spectac.recon.resample import resample
+from spectac.recon.settings import ComparisonSettings
 
-QUICK = Request(iterations=3, subsets=6)
+QUICK = ReconstructionSettings(iterations=3, subsets=6)
 
 
 def unpacked(text):
@@ -79,7 +79,11 @@ def test_what_a_file_says_cannot_become_part_of_the_page(tmp_path, patient, plac
         EnergyWindow(f"{name}{n}", window.lower_kev, window.upper_kev) for n, window in enumerate(study.windows)
     )))  # fmt: skip
     labels = place / "truth" / "labels.nii.gz"
-    compare(tmp_path / "study.h5", CompareRequest(QUICK, methods=("none",), labels=labels), tmp_path / "out")
+    compare_study(
+        tmp_path / "study.h5",
+        CompareRequest(reconstruction=QUICK, comparison=ComparisonSettings(methods=("none",), labels=labels)),
+        tmp_path / "out",
+    )
     text = (tmp_path / "out" / "report.html").read_text()
     assert name not in text
     assert text.count("</script>") == 3

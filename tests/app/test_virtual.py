@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from spectac.app import virtual
+from spectac.app import simulate as virtual
 from spectac.app.cli import main
 from spectac.recon import open_study
 from spectac.recon.io.nifti import read_image, read_labels, read_mu_map

@@ -10,9 +10,8 @@ pytest.importorskip("torch", reason="the learned map needs torch: pip install 's
 from spectac.learned.cohort_inputs import SIDE_WINDOWS, patient_input, scanner_of
 from spectac.learned.estimate import network_input
 from spectac.learned.inputs import side_windows
-from spectac.recon import Study
-from spectac.recon.pipeline import Settings, StudySolver
-from spectac.recon.scatter import projections
+from spectac.recon import ReconstructionSettings, Study
+from spectac.recon.pipeline import StudySolver
 from spectac.simulate.cohort.folder import CohortSettings
 from spectac.simulate.cohort.patient import simulate_patient
 from spectac.simulate.scanner import SCANNERS
@@ -40,7 +39,7 @@ def test_training_sees_what_predicting_sees():
     acquisition = scanner.acquisition(str(patient.parameters["nuclide"]))
     peak = scanner.windows(acquisition.nuclide)[:1]
     study = Study(acquisition, peak, patient.counts[None])
-    solver = StudySolver(study, projections(study, "none", "photopeak"), Settings(device="cpu"))
+    solver = StudySolver(study, ReconstructionSettings(scatter="none", photopeak="photopeak", device="cpu"))
     assert solver.preview().grid.same_as(patient.grid)
     np.testing.assert_allclose(solver.preview().values, patient.preview[0], atol=1e-5 * patient.preview[0].max())
     seen, trained = network_input(solver), patient_input(patient)

@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="the learned map needs torch: pip install 's
 
 from spectac.learned.estimate import shipped_weights
 from spectac.learned.predict import PredictedMap
-from spectac.recon import InputError, Study, reconstruct
+from spectac.recon import InputError, ReconstructionSettings, Study, reconstruct
 from spectac.recon.geometry import detector_rights
 from spectac.simulate.acquire import Patient, expected_counts
 from spectac.simulate.head import draw_head
@@ -42,7 +42,9 @@ def study() -> Study:
 
 
 def corrected(study: Study, **options: bool):
-    return reconstruct(study, PredictedMap(**options), iterations=1, subsets=4, resolution=False)
+    return reconstruct(
+        study, PredictedMap(**options), ReconstructionSettings(iterations=1, subsets=4, resolution=False)
+    )
 
 
 def with_counts(study: Study, counts: np.ndarray, **header: object) -> Study:

@@ -17,11 +17,12 @@ from spectac.learned.coverage import Coverage  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.predict import PredictedMap  # noqa: E402
 from spectac.learned.weights_file import save_weights  # noqa: E402
-from spectac.recon import EnergyWindow, InputError, MuMap, Study  # noqa: E402
+from spectac.recon import EnergyWindow, InputError, MuMap, ReconstructionSettings, Study  # noqa: E402
 from spectac.recon.attenuation import uniform_map  # noqa: E402
-from spectac.recon.pipeline import Settings, StudySolver  # noqa: E402
+from spectac.recon.pipeline import StudySolver  # noqa: E402
 from spectac.recon.resample import on_field, resample  # noqa: E402
 from spectac.recon.scatter import projections  # noqa: E402
+from spectac.recon.settings import ProjectionSettings  # noqa: E402
 from spectac.recon.tissues import water_per_cm  # noqa: E402
 from spectac.simulate.cohort.patient_arrays import LEAST_SHARE  # noqa: E402
 
@@ -51,8 +52,8 @@ def solver_of(head, *others):
     system, counts, _ = head
     windows = (PEAK, *(window for window, _ in others))
     study = Study(system.acquisition, windows, np.stack([counts, *(np.float32(share) * counts for _, share in others)]))
-    settings = Settings(device="cpu", iterations=1, subsets=4, resolution=False)
-    return StudySolver(study, projections(study, "none", "photopeak"), settings)
+    settings = ReconstructionSettings(device="cpu", iterations=1, subsets=4, resolution=False)
+    return StudySolver(study, projections(study, ProjectionSettings(scatter="none", photopeak="photopeak")), settings)
 
 
 @pytest.fixture(scope="module")

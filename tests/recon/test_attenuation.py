@@ -16,6 +16,7 @@ from spectac.recon import (
     MuMap,
     NoAttenuation,
     Outline,
+    ReconstructionSettings,
     Study,
     SystemModel,
     UniformMap,
@@ -118,10 +119,12 @@ def test_models_on_a_uniform_cylinder(cylinder, figure):
     """
     study, outline, mask = cylinder
     settings = {"iterations": 20, "subsets": 10}
-    given = rois(reconstruct(study, GivenMap(MuMap(0.15 * mask, outline.grid, 140.5)), **settings).image)
-    uniform = rois(reconstruct(study, UniformMap(0.15, outline), **settings).image)
-    chang = rois(reconstruct(study, Chang(0.15, outline), **settings).image)
-    none = rois(reconstruct(study, NoAttenuation(), **settings).image)
+    given = rois(
+        reconstruct(study, GivenMap(MuMap(0.15 * mask, outline.grid, 140.5)), ReconstructionSettings(**settings)).image
+    )
+    uniform = rois(reconstruct(study, UniformMap(0.15, outline), ReconstructionSettings(**settings)).image)
+    chang = rois(reconstruct(study, Chang(0.15, outline), ReconstructionSettings(**settings)).image)
+    none = rois(reconstruct(study, NoAttenuation(), ReconstructionSettings(**settings)).image)
     for name, (centre, annulus) in {"map": given, "uniform": uniform, "chang": chang, "none": none}.items():
         figure(f"cylinder, {name}: centre", centre, "1 % for map and uniform")
         figure(f"cylinder, {name}: annulus", annulus, "1 % for map and uniform")
@@ -139,7 +142,7 @@ def test_chang_order_one_comes_closer_than_order_zero(cylinder):
     system = SystemModel(study.acquisition, outline.grid, mu=true_map, resolution=False)
     misfit = []
     for order in (0, 1):
-        result = reconstruct(study, Chang(0.15, outline, order=order), algorithm="fbp")
+        result = reconstruct(study, Chang(0.15, outline, order=order), ReconstructionSettings(algorithm="fbp"))
         difference = system.forward(np.asarray(result.image.values)) - study.counts[0]
         misfit.append(float(np.square(difference[:, 2:-2]).sum()))
     assert misfit[1] < 0.5 * misfit[0]
@@ -148,15 +151,15 @@ def test_chang_order_one_comes_closer_than_order_zero(cylinder):
 def test_chang_order_one_of_unattenuated_data_without_mu_changes_nothing_much(cylinder):
     """mu near 0: C = 1, and the residual of FBP's own projections is that of its window, small in the smooth inside."""
     study, outline, _ = cylinder
-    none = reconstruct(study, NoAttenuation(), algorithm="fbp")
-    zero = reconstruct(study, Chang(1e-6, outline, order=1), algorithm="fbp")
+    none = reconstruct(study, NoAttenuation(), ReconstructionSettings(algorithm="fbp"))
+    zero = reconstruct(study, Chang(1e-6, outline, order=1), ReconstructionSettings(algorithm="fbp"))
     np.testing.assert_allclose(rois(zero.image), rois(none.image), rtol=0.01)
     assert not np.array_equal(zero.image.values, none.image.values)
 
 
 def test_the_outline_is_found_when_none_is_given(cylinder):
     study, outline, _ = cylinder
-    found = reconstruct(study, UniformMap(0.15), iterations=10, subsets=10)
+    found = reconstruct(study, UniformMap(0.15), ReconstructionSettings(iterations=10, subsets=10))
     assert found.mu is not None
     middle = found.mu.per_cm[2:-2] / 0.15
     # Area to radius: within 4 mm of 100 mm.
@@ -168,9 +171,11 @@ def test_given_map_on_another_grid_is_resampled(cylinder):
     """2 x 2 samples in each of 4 fine voxels are the 4 x 4 samples of the coarse one: the mean must be the same map."""
     study, outline, mask = cylinder
     fine = default_grid(acquisition(size=96, pixel_mm=2.75, rows=16))
-    here = reconstruct(study, GivenMap(MuMap(0.15 * mask, outline.grid, 140.5)), iterations=2).image.values
+    here = reconstruct(
+        study, GivenMap(MuMap(0.15 * mask, outline.grid, 140.5)), ReconstructionSettings(iterations=2)
+    ).image.values
     there = reconstruct(
-        study, GivenMap(MuMap(0.15 * disc(fine, 100.0, samples=2), fine, 140.5)), iterations=2
+        study, GivenMap(MuMap(0.15 * disc(fine, 100.0, samples=2), fine, 140.5)), ReconstructionSettings(iterations=2)
     ).image.values
     np.testing.assert_allclose(there, here, atol=1e-4 * here.max())
 
@@ -192,7 +197,9 @@ def test_map_at_another_energy_is_refused(cylinder):
 def test_narrow_beam_maps_alone_are_told_to_over_correct(cylinder, per_cm, told):
     """Without scatter correction 0.78 of water is what a map should hold."""
     study, outline, mask = cylinder
-    result = reconstruct(study, GivenMap(MuMap(per_cm * mask, outline.grid, 140.5)), iterations=1, scatter="none")
+    result = reconstruct(
+        study, GivenMap(MuMap(per_cm * mask, outline.grid, 140.5)), ReconstructionSettings(iterations=1, scatter="none")
+    )
     assert any("over-corrects" in note for note in result.notes) is told
 
 
@@ -210,7 +217,7 @@ def test_a_map_of_half_the_field_is_noted(cylinder):
     study, outline, mask = cylinder
     half = mask.copy()
     half[:4] = 0
-    result = reconstruct(study, GivenMap(MuMap(0.15 * half, outline.grid, 140.5)), iterations=1)
+    result = reconstruct(study, GivenMap(MuMap(0.15 * half, outline.grid, 140.5)), ReconstructionSettings(iterations=1))
     assert any("covers only 5" in note for note in result.notes)
 
 
@@ -224,14 +231,16 @@ def test_a_map_in_another_unit_is_refused(cylinder, factor, unit):
 def test_the_result_holds_the_map_that_was_used(cylinder):
     study, outline, mask = cylinder
     fine = default_grid(acquisition(size=96, pixel_mm=2.75, rows=16))
-    result = reconstruct(study, GivenMap(MuMap(0.15 * disc(fine, 100.0, samples=2), fine, 140.5)), iterations=1)
+    result = reconstruct(
+        study, GivenMap(MuMap(0.15 * disc(fine, 100.0, samples=2), fine, 140.5)), ReconstructionSettings(iterations=1)
+    )
     assert result.mu.grid.same_as(result.image.grid)
     np.testing.assert_allclose(result.mu.per_cm, 0.15 * mask, atol=1e-6)
 
 
 def test_chang_leaves_what_lies_outside_the_outline(cylinder):
     study, outline, _ = cylinder
-    result = reconstruct(study, Chang(0.15, outline), iterations=2)
+    result = reconstruct(study, Chang(0.15, outline), ReconstructionSettings(iterations=2))
     outside = outline.mask == 0
     np.testing.assert_array_equal(result.image.values[outside], result.uncorrected.values[outside])
 
@@ -243,14 +252,16 @@ def test_the_default_coefficient_is_that_of_the_photopeak_in_use():
     body = disc(grid, 80.0)
     counts = SystemModel(given, grid, mu=MuMap(0.1 * body, grid, 171.28)).forward(body)
     windows = (EnergyWindow("low", 154, 188), EnergyWindow("high", 221, 269))
-    result = reconstruct(Study(given, windows, np.stack([counts, counts])), UniformMap(), photopeak="high")
+    result = reconstruct(
+        Study(given, windows, np.stack([counts, counts])), UniformMap(), ReconstructionSettings(photopeak="high")
+    )
     assert result.mu.energy_kev == pytest.approx(245.35)
     assert result.mu.per_cm.max() == pytest.approx(0.78 * 0.1277, rel=0.005)
 
 
 def test_narrow_beam_map_without_scatter_correction_warns(cylinder):
     study, outline, mask = cylinder
-    result = reconstruct(study, GivenMap(MuMap(0.15 * mask, outline.grid, 140.5)), iterations=1)
+    result = reconstruct(study, GivenMap(MuMap(0.15 * mask, outline.grid, 140.5)), ReconstructionSettings(iterations=1))
     assert any("over-corrects" in note for note in result.notes)
 
 

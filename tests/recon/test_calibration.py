@@ -16,6 +16,7 @@ from spectac.recon import (
     InputError,
     MuMap,
     Projections,
+    ReconstructionSettings,
     Result,
     Study,
     default_grid,
@@ -79,7 +80,7 @@ def phantom(make_acquisition, closed_form):
         grid = default_grid(acquisition)
         per_cm = closed_form.voxelise([water], grid, 4)
         model = GivenMap(MuMap(per_cm, grid, 140.511))
-        result = reconstruct(study, model, iterations=10, subsets=6, scatter="none")
+        result = reconstruct(study, model, ReconstructionSettings(iterations=10, subsets=6, scatter="none"))
         z, y, x = grid.centres_mm()
         return study, result, np.broadcast_to(np.hypot(y[:, None], x[None, :]) < 50.0, grid.shape)
 

@@ -19,14 +19,13 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter, zoom
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from spectac.recon import geometry
+from spectac.recon import ReconstructionSettings, geometry
 from spectac.recon.collimator import Collimator
 from spectac.recon.contour import Outline, head_outline
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide
-from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.resample import resample
-from spectac.recon.scatter import projections
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, EnergyWindow, Grid, Image, MuMap, Study
 from spectac.simulate.acquire import Patient, expected_counts
@@ -161,7 +160,7 @@ def look(head, rng, counts, *, background=0.0, scatter=False):
 
 
 def previews(study, inside):
-    solver = StudySolver(study, projections(study, "none", photopeak="peak"), Settings())
+    solver = StudySolver(study, ReconstructionSettings(scatter="none", photopeak="peak"))
     photopeak = solver.preview()
     fine = geometry.default_grid(study.acquisition)
     measured = resample(np.ones(fine.shape), fine, photopeak.grid).max(axis=(1, 2)) > 0.999
@@ -534,7 +533,7 @@ def test_virtual_heads_on_a_camera_with_thin_septa(tracer, figure):
         for scale in (0.0, 0.5, 1.0):
             counts = replace(expected, high_energy=scale * expected.high_energy).with_counts(3e6)
             study = counts.study(np.random.default_rng([199, seed]))
-            solver = StudySolver(study, projections(study), Settings())
+            solver = StudySolver(study)
             photopeak = solver.preview()
             height = photopeak.grid.centres_mm()[0]
             inside = resample(patient, head.grid, photopeak.grid)
@@ -567,7 +566,7 @@ def test_preview_of_the_same_patient_moves_by_less_than_a_voxel_with_the_noise(f
         counts = replace(expected, high_energy=scale * expected.high_energy).with_counts(3e6)
         for seed in range(4):
             study = counts.study(np.random.default_rng([201, seed]))
-            places.append(StudySolver(study, projections(study), Settings()).preview().grid.centres_mm()[0][-1])
+            places.append(StudySolver(study).preview().grid.centres_mm()[0][-1])
     moved = np.abs(np.array(places) - np.mean(places))
     figure("preview: mean shift along z with noise and penetration, mm", moved.mean(), "4")
     assert moved.mean() <= 4.0

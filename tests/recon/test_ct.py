@@ -10,12 +10,12 @@ import pydicom
 import pytest
 import scipy.ndimage
 
-from spectac.recon import ct, filters, scatter
+from spectac.recon import ct, filters
 from spectac.recon.ct import CTVolume
 from spectac.recon.ct_register import register
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom import ct as dicom_ct
-from spectac.recon.pipeline import Settings, StudySolver
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.resample import resample
 from spectac.recon.rigid import RigidShift
 from spectac.recon.types import Grid, Image, MuMap
@@ -302,7 +302,7 @@ def misplaced(found, motion):
 def preview(analytic):
     """The analytic head's study (its scanner, 3e6 counts) as the uncorrected preview shows it."""
     study, _, _ = analytic.study(analytic.acquisition(), 3e6, seed=1)
-    return StudySolver(study, scatter.projections(study, "auto"), Settings()).preview()
+    return StudySolver(study).preview()
 
 
 def demo_ct(lowest_mm=-134.0, highest_mm=134.0):

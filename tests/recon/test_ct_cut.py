@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from spectac.recon import CTMap, Grid, InputError, reconstruct
+from spectac.recon import CTMap, Grid, InputError, ReconstructionSettings, reconstruct
 from spectac.recon.ct import CTVolume, coarse_factors, covered_on, mu_map
 from spectac.recon.ct_cut import sides_of
 from spectac.recon.io.dicom.ct import read_series
@@ -137,13 +137,13 @@ def test_a_cut_ct_is_told_or_filled(scan, volume, tmp_path, figure):
     study, _, _ = scan
     write_series(tmp_path / "whole", volume)
     write_series(tmp_path / "cut", circle(volume, 83.0))
-    whole = reconstruct(study, CTMap(str(tmp_path / "whole")), **SETTINGS)
+    whole = reconstruct(study, CTMap(str(tmp_path / "whole")), ReconstructionSettings(**SETTINGS))
     assert not any("sides" in note for note in whole.notes)
-    told = reconstruct(study, CTMap(str(tmp_path / "cut")), **SETTINGS)
+    told = reconstruct(study, CTMap(str(tmp_path / "cut")), ReconstructionSettings(**SETTINGS))
     (note,) = [note for note in told.notes if "sides" in note]
     assert "cut at its sides by a circle" in note
     assert "--extend-ct fills it" in note
-    filled = reconstruct(study, CTMap(str(tmp_path / "cut"), extend=True), **SETTINGS)
+    filled = reconstruct(study, CTMap(str(tmp_path / "cut"), extend=True), ReconstructionSettings(**SETTINGS))
     assert any("filled with soft tissue" in note for note in filled.notes)
     sums = [float(one.image.values.sum()) for one in (whole, told, filled)]
     figure("CT cut by a circle, sum of the image over the whole CT's: air", sums[1] / sums[0], "-")
@@ -157,4 +157,4 @@ def test_a_ct_cut_far_inside_the_head_is_refused(scan, volume, tmp_path):
     study, _, _ = scan
     write_series(tmp_path, circle(volume, 60.0))
     with pytest.raises(InputError, match=r"cut at its sides by a circle.*--extend-ct"):
-        reconstruct(study, CTMap(str(tmp_path)), **SETTINGS)
+        reconstruct(study, CTMap(str(tmp_path)), ReconstructionSettings(**SETTINGS))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from spectac.recon import CTMap, GivenMap, Grid, InputError, attenuation_model, reconstruct
+from spectac.recon import CTMap, GivenMap, Grid, InputError, ReconstructionSettings, attenuation_model, reconstruct
 from spectac.recon.io.dicom.ct_write import write_series
 
 SETTINGS = {"iterations": 4, "subsets": 6}
@@ -23,7 +23,7 @@ def volume(analytic):
 @pytest.fixture(scope="module")
 def brain_with_true_map(scan):
     study, truth, _ = scan
-    return brain(reconstruct(study, GivenMap(truth.mu), **SETTINGS), truth)
+    return brain(reconstruct(study, GivenMap(truth.mu), ReconstructionSettings(**SETTINGS)), truth)
 
 
 def brain(result, truth):
@@ -41,7 +41,7 @@ def cut(volume, millimetres):
 def test_a_shared_frame_of_reference_places_the_ct(scan, volume, brain_with_true_map, tmp_path):
     study, truth, _ = scan
     write_series(tmp_path, volume)
-    result = reconstruct(study, CTMap(str(tmp_path)), **SETTINGS)
+    result = reconstruct(study, CTMap(str(tmp_path)), ReconstructionSettings(**SETTINGS))
     assert any("share their frame of reference" in note for note in result.notes)
     assert brain(result, truth) == pytest.approx(brain_with_true_map, rel=0.02)
     assert result.mu.grid.same_as(result.image.grid)
@@ -55,7 +55,7 @@ def test_another_frame_of_reference_is_registered(scan, volume, brain_with_true_
     affine[0, 3] += 12.0
     grid = Grid(volume.grid.shape, volume.grid.voxel_mm, affine)
     write_series(tmp_path, replace(volume, grid=grid, frame_of_reference_uid="1.2.3"))
-    result = reconstruct(study, CTMap(str(tmp_path)), **SETTINGS)
+    result = reconstruct(study, CTMap(str(tmp_path)), ReconstructionSettings(**SETTINGS))
     assert any("the CT was registered" in note for note in result.notes)
     assert any("look at it" in note for note in result.notes)
     assert brain(result, truth) == pytest.approx(brain_with_true_map, rel=0.02)
@@ -64,7 +64,7 @@ def test_another_frame_of_reference_is_registered(scan, volume, brain_with_true_
 def test_assume_aligned_takes_the_ct_as_it_lies(scan, volume, brain_with_true_map, tmp_path):
     study, truth, _ = scan
     write_series(tmp_path, replace(volume, frame_of_reference_uid="1.2.3"))
-    result = reconstruct(study, CTMap(str(tmp_path), assume_aligned=True), **SETTINGS)
+    result = reconstruct(study, CTMap(str(tmp_path), assume_aligned=True), ReconstructionSettings(**SETTINGS))
     assert any("assumed to be aligned, as asked" in note for note in result.notes)
     assert brain(result, truth) == pytest.approx(brain_with_true_map, rel=0.02)
 
@@ -72,7 +72,7 @@ def test_assume_aligned_takes_the_ct_as_it_lies(scan, volume, brain_with_true_ma
 def test_a_ct_that_ends_just_inside_the_head_is_continued(scan, volume, tmp_path):
     study, _, _ = scan
     write_series(tmp_path, cut(volume, 16.0))
-    result = reconstruct(study, CTMap(str(tmp_path)), iterations=1, subsets=6)
+    result = reconstruct(study, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1, subsets=6))
     assert any("its last slice was continued" in note for note in result.notes)
     # The blurred cut itself holds a little less than brain; air would be seen as 0 and dilution as a third less.
     z, _, _ = result.mu.grid.centres_mm()
@@ -85,8 +85,8 @@ def test_a_ct_that_ends_far_inside_the_head_is_refused_or_extended(scan, volume,
     study, truth, _ = scan
     write_series(tmp_path, cut(volume, 60.0))
     with pytest.raises(InputError, match="inside the head that the SPECT shows: --extend-ct"):
-        reconstruct(study, CTMap(str(tmp_path)), iterations=1, subsets=6)
-    result = reconstruct(study, CTMap(str(tmp_path), extend=True), **SETTINGS)
+        reconstruct(study, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1, subsets=6))
+    result = reconstruct(study, CTMap(str(tmp_path), extend=True), ReconstructionSettings(**SETTINGS))
     assert any("filled with soft tissue" in note for note in result.notes)
     # The skull of a quarter of the head is missing from the map: some per cent of the brain's mean.
     assert 0.93 < brain(result, truth) / brain_with_true_map < 1.01
@@ -96,10 +96,13 @@ def test_a_ct_of_another_person_is_told(scan, volume, tmp_path):
     study, _, _ = scan
     named = replace(study, patient={"PatientID": "7", "PatientBirthDate": "19500203", "PatientSex": "F"})
     write_series(tmp_path, volume, patient={"PatientID": "8", "PatientBirthDate": "19500203", "PatientSex": "M"})
-    notes = reconstruct(named, CTMap(str(tmp_path)), iterations=1, subsets=6).notes
+    notes = reconstruct(named, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1, subsets=6)).notes
     assert "the CT and the projections differ in PatientID and PatientSex: are they of one person?" in notes
     alike = replace(study, patient={"PatientBirthDate": "19500203"})
-    assert not any("one person" in note for note in reconstruct(alike, CTMap(str(tmp_path)), iterations=1).notes)
+    assert not any(
+        "one person" in note
+        for note in reconstruct(alike, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1)).notes
+    )
 
 
 def test_options_are_checked():

@@ -6,11 +6,10 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from spectac.recon import NoAttenuation, device, pipeline
+from spectac.recon import NoAttenuation, ReconstructionSettings, device, pipeline
 from spectac.recon.device import no_gpu
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.pipeline import reconstruct
-from spectac.recon.scatter import projections
 from spectac.recon.system import SystemModel
 from spectac.recon.types import EnergyWindow, Result, Study
 
@@ -94,8 +93,8 @@ def failing_gpu(monkeypatch):
 
 def test_auto_falls_back_to_the_cpu_and_says_so(study, failing_gpu):
     settings = {"iterations": 1, "subsets": 2, "resolution": False}
-    wanted = reconstruct(study, device="cpu", **settings)
-    result = reconstruct(study, device="auto", **settings)
+    wanted = reconstruct(study, settings=ReconstructionSettings(device="cpu", **settings))
+    result = reconstruct(study, settings=ReconstructionSettings(device="auto", **settings))
     assert failing_gpu == ["cpu", "cuda", "cpu"]
     np.testing.assert_array_equal(result.image.values, wanted.image.values)
     assert result.device == wanted.device == "cpu"
@@ -105,12 +104,14 @@ def test_auto_falls_back_to_the_cpu_and_says_so(study, failing_gpu):
         "projections"
     ]
     with pytest.raises(DeviceError, match="memory does not suffice"):
-        reconstruct(study, device="cuda", **settings)
+        reconstruct(study, settings=ReconstructionSettings(device="cuda", **settings))
 
 
 def test_the_fallback_is_noted_for_every_model_that_uses_its_image(study, failing_gpu):
     """The image without a map is computed once, on the CPU; a model that does not ask for it has no note."""
-    solver = pipeline.StudySolver(study, projections(study), pipeline.Settings("osem", 1, 2, resolution=False))
+    solver = pipeline.StudySolver(
+        study, ReconstructionSettings(algorithm="osem", iterations=1, subsets=2, resolution=False)
+    )
 
     class Backprojected:
         name = "backprojected"
@@ -128,5 +129,5 @@ def test_a_device_that_is_not_there_is_refused_whatever_the_algorithm(study, gpu
     gpu("no driver")
     for name in ("tpu", "cuda"):
         with pytest.raises(InputError, match=f"device '{name}' is not available"):
-            reconstruct(study, algorithm="fbp", device=name)
-    assert reconstruct(study, algorithm="fbp", device="auto").device == "cpu"
+            reconstruct(study, settings=ReconstructionSettings(algorithm="fbp", device=name))
+    assert reconstruct(study, settings=ReconstructionSettings(algorithm="fbp", device="auto")).device == "cpu"

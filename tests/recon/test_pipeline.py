@@ -13,6 +13,7 @@ from spectac.recon import (
     Grid,
     InputError,
     MuMap,
+    ReconstructionSettings,
     RelativeDifferencePrior,
     Result,
     Study,
@@ -22,8 +23,7 @@ from spectac.recon import (
 )
 from spectac.recon.backprojection import RampWindow
 from spectac.recon.filters import parse_post_filter
-from spectac.recon.pipeline import Settings, StudySolver
-from spectac.recon.scatter import projections
+from spectac.recon.pipeline import StudySolver
 
 FINEST_MM = 2.2
 
@@ -79,19 +79,19 @@ def roi_means(result: Result) -> np.ndarray:
 def test_true_map_gives_the_true_activity_whatever_time_and_voxel(figure):
     """cps/mL of a uniform cylinder is 1; twice the view time or half the voxel moves ROI means by less than 0.5 %."""
     study, mu = cylinder_study(4.4, 10.0)
-    reference = roi_means(reconstruct(study, GivenMap(mu), iterations=20, subsets=10))
+    reference = roi_means(reconstruct(study, GivenMap(mu), ReconstructionSettings(iterations=20, subsets=10)))
     figure("cylinder 4.4 mm, true map: centre", reference[0], "1 +- 0.01")
     figure("cylinder 4.4 mm, true map: annulus", reference[1], "1 +- 0.01")
     np.testing.assert_allclose(reference, 1.0, atol=0.01)
 
     longer, _ = cylinder_study(4.4, 20.0)
     np.testing.assert_allclose(longer.counts.sum(), 2 * study.counts.sum(), rtol=1e-5)
-    twice = roi_means(reconstruct(longer, GivenMap(mu), iterations=20, subsets=10))
+    twice = roi_means(reconstruct(longer, GivenMap(mu), ReconstructionSettings(iterations=20, subsets=10)))
     figure("view time doubled: largest change of an ROI mean", np.abs(twice / reference - 1).max(), "0.005")
     np.testing.assert_allclose(twice, reference, rtol=0.005)
 
     finer, fine_mu = cylinder_study(2.2, 10.0)
-    half = roi_means(reconstruct(finer, GivenMap(fine_mu), iterations=20, subsets=10))
+    half = roi_means(reconstruct(finer, GivenMap(fine_mu), ReconstructionSettings(iterations=20, subsets=10)))
     figure("voxels halved: largest change of an ROI mean", np.abs(half / reference - 1).max(), "0.005")
     np.testing.assert_allclose(half, reference, rtol=0.005)
 
@@ -119,30 +119,34 @@ def small_study(**changes) -> Study:
 
 def test_post_filter_is_applied_once_to_the_result():
     study = small_study()
-    plain = reconstruct(study, iterations=2, subsets=4)
+    plain = reconstruct(study, settings=ReconstructionSettings(iterations=2, subsets=4))
     post_filter = parse_post_filter("gaussian:16")
-    filtered = reconstruct(study, iterations=2, subsets=4, post_filter=post_filter)
+    filtered = reconstruct(study, settings=ReconstructionSettings(iterations=2, subsets=4, post_filter=post_filter))
     np.testing.assert_array_equal(filtered.image.values, post_filter(plain.image).values)
     assert filtered.image.values.std() < plain.image.values.std()
 
 
 def test_history_tells_how_the_image_was_made():
-    history = " | ".join(reconstruct(small_study(), iterations=2, subsets=4).image.history)
+    history = " | ".join(
+        reconstruct(small_study(), settings=ReconstructionSettings(iterations=2, subsets=4)).image.history
+    )
     assert "osem 2 x 4, with resolution recovery, scatter: none" in history
     assert history.endswith("attenuation: none")
 
 
 def test_mlem_is_osem_with_one_subset():
     study = small_study()
-    mlem = reconstruct(study, algorithm="mlem", iterations=3).image.values
-    np.testing.assert_array_equal(mlem, reconstruct(study, iterations=3, subsets=1).image.values)
+    mlem = reconstruct(study, settings=ReconstructionSettings(algorithm="mlem", iterations=3)).image.values
+    np.testing.assert_array_equal(
+        mlem, reconstruct(study, settings=ReconstructionSettings(iterations=3, subsets=1)).image.values
+    )
 
 
 def test_map_is_smoother_than_osem():
     study = small_study()
-    osem = reconstruct(study, iterations=8, subsets=4).image.values
+    osem = reconstruct(study, settings=ReconstructionSettings(iterations=8, subsets=4)).image.values
     smooth = reconstruct(
-        study, algorithm="map", iterations=8, subsets=4, prior=RelativeDifferencePrior(3.0)
+        study, settings=ReconstructionSettings(algorithm="map", iterations=8, subsets=4, prior_beta=3.0)
     ).image.values
     centre = np.s_[2:4, 8:16, 8:16]
     assert smooth[centre].std() < 0.5 * osem[centre].std()
@@ -151,18 +155,18 @@ def test_map_is_smoother_than_osem():
 
 def test_fbp_and_osem_agree_on_the_mean():
     study = small_study(collimator=Collimator.from_line(0.5, 0.0))
-    osem = reconstruct(study, iterations=8, subsets=4).image.values
-    fbp = reconstruct(study, algorithm="fbp").image.values
+    osem = reconstruct(study, settings=ReconstructionSettings(iterations=8, subsets=4)).image.values
+    fbp = reconstruct(study, settings=ReconstructionSettings(algorithm="fbp")).image.values
     # Poisson noise of the ROI: 128 voxels of some 30 counts each seen by all views, far below 2 %.
     assert fbp[2:4, 8:16, 8:16].mean() == pytest.approx(osem[2:4, 8:16, 8:16].mean(), rel=0.02)
 
 
 def test_the_preview_does_not_depend_on_the_user_s_settings():
     study = small_study()
-    peak = projections(study)
-    one = StudySolver(study, peak, Settings()).preview()
+    one = StudySolver(study, ReconstructionSettings()).preview()
     other = StudySolver(
-        study, peak, Settings("map", 3, 2, resolution=False, prior=RelativeDifferencePrior(9.0))
+        study,
+        ReconstructionSettings(algorithm="map", iterations=3, subsets=2, resolution=False, prior_beta=9.0),
     ).preview()
     np.testing.assert_array_equal(one.values, other.values)
     assert one.grid.shape == (64, 64, 64)
@@ -171,13 +175,18 @@ def test_the_preview_does_not_depend_on_the_user_s_settings():
 
 def test_uncovered_angles_and_unknown_times_are_noted():
     study = small_study(view_angles_deg=np.arange(24) * 7.5, view_seconds=np.full(24, np.nan))
-    notes = " ".join(reconstruct(study, iterations=1, subsets=2).notes)
+    notes = " ".join(reconstruct(study, settings=ReconstructionSettings(iterations=1, subsets=2)).notes)
     assert "leave 188 deg uncovered" in notes
     assert "relative units" in notes
 
 
 def test_unknown_times_give_relative_units():
-    assert reconstruct(small_study(view_seconds=np.full(24, np.nan)), iterations=1, subsets=4).image.unit == "relative"
+    assert (
+        reconstruct(
+            small_study(view_seconds=np.full(24, np.nan)), settings=ReconstructionSettings(iterations=1, subsets=4)
+        ).image.unit
+        == "relative"
+    )
 
 
 @pytest.mark.parametrize(
@@ -194,14 +203,16 @@ def test_unknown_times_give_relative_units():
 )
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
-        reconstruct(small_study(), **settings)
+        reconstruct(small_study(), settings=ReconstructionSettings(**settings))
 
 
 def test_fbp_refuses_a_map():
     study = small_study()
     grid = default_grid(study.acquisition)
     with pytest.raises(InputError, match="cannot use a mu-map"):
-        reconstruct(study, GivenMap(MuMap(np.full(grid.shape, 0.1), grid, 140.5)), algorithm="fbp")
+        reconstruct(
+            study, GivenMap(MuMap(np.full(grid.shape, 0.1), grid, 140.5)), ReconstructionSettings(algorithm="fbp")
+        )
 
 
 @pytest.mark.parametrize("term", ["ATTN", "SCAT"])
@@ -235,4 +246,9 @@ def test_an_unknown_collimator_is_refused_with_the_ways_out():
     unknown = replace(study, acquisition=replace(study.acquisition, collimator=None))
     with pytest.raises(InputError, match=r"--collimator, give --psf .* --no-resolution"):
         reconstruct(unknown)
-    assert reconstruct(unknown, resolution=False, iterations=1, subsets=4).image.values.max() > 0
+    assert (
+        reconstruct(
+            unknown, settings=ReconstructionSettings(resolution=False, iterations=1, subsets=4)
+        ).image.values.max()
+        > 0
+    )

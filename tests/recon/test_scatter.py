@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from spectac.recon import Acquisition, EnergyWindow, InputError, Study
 from spectac.recon.scatter import photopeak_index, projections
+from spectac.recon.settings import ProjectionSettings
 
 PEAK = EnergyWindow("peak", 126.0, 154.0)
 LOWER = EnergyWindow("lower", 116.0, 126.0)
@@ -61,9 +62,9 @@ def test_one_sided_tew_is_refused_for_iodine():
     given = study(windows, [100, 20], "I-123")
     assert projections(given).scatter is None
     with pytest.raises(InputError, match=r"TEW needs .* none above it, and it cannot be taken as empty for I-123; "):
-        projections(given, "tew")
+        projections(given, ProjectionSettings(scatter="tew"))
     with pytest.raises(InputError, match="names no window above"):
-        projections(given, "tew", scatter_windows="lower")
+        projections(given, ProjectionSettings(scatter="tew", scatter_windows="lower"))
 
 
 def line(window, height, slope):
@@ -140,9 +141,9 @@ def test_an_overlap_that_holds_a_fifth_of_the_primary_is_refused():
     """A lower window up to 136 keV holds Phi((136 - 140.511) / 5.85) = 22 % of the line, the photopeak 98 %."""
     given = study([PEAK, EnergyWindow("lower", 110.0, 136.0), UPPER], [100, 50, 4])
     with pytest.raises(InputError, match=r"lower \(110-136 keV\) holds 22% as many unscattered .* --scatter none"):
-        projections(given, "tew")
+        projections(given, ProjectionSettings(scatter="tew"))
     with pytest.raises(InputError, match="holds 22% as many unscattered photons"):
-        projections(given, scatter_windows="lower,upper")
+        projections(given, ProjectionSettings(scatter_windows="lower,upper"))
     found = projections(given)
     assert found.scatter is None
     assert found.notes[0].startswith("no scatter correction: TEW needs a window on either side of the photopeak peak")
@@ -164,7 +165,7 @@ def test_an_overlap_that_holds_a_fifth_of_the_primary_is_refused():
 )
 def test_windows_that_hold_primary_are_no_scatter_windows(windows, nuclide, photopeak):
     given = study(windows, [100] * len(windows), nuclide)
-    found = projections(given, photopeak=photopeak)
+    found = projections(given, ProjectionSettings(photopeak=photopeak))
     assert found.scatter is None
     assert "no scatter correction" in found.notes[0]
     assert "--scatter none" in found.notes[0]
@@ -192,7 +193,7 @@ def test_six_windows_of_lutetium_serve_both_peaks():
     upper = projections(given)
     assert [window.name for window in upper.scatter_windows] == ["sc1", "sc2"]
     np.testing.assert_allclose(upper.scatter, (5.0 + 1.0) * 41.6 / 2, rtol=1e-6)
-    lower = projections(given, photopeak="113")
+    lower = projections(given, ProjectionSettings(photopeak="113"))
     assert [window.name for window in lower.scatter_windows] == ["sc3", "sc4"]
     np.testing.assert_allclose(lower.scatter, (10.0 + 5.0) * 22.6 / 2, rtol=1e-6)
     assert lower.energy_kev == pytest.approx(112.95)
@@ -208,10 +209,10 @@ def test_a_gap_of_more_than_a_tenth_of_the_energy_needs_the_windows_names():
     assert "--scatter-windows 'far, Tc,upper' takes them all the same" in found.notes[0]
     assert "16 keV below it, more than 10% of 140.5 keV" in found.notes[0]
     for names in ("far, Tc,upper", " UPPER ,far, tc", ("upper", "far, Tc"), ["far, Tc", "upper"]):
-        by_name = projections(given, scatter_windows=names)
+        by_name = projections(given, ProjectionSettings(scatter_windows=names))
         np.testing.assert_allclose(by_name.scatter, line(PEAK, 10.0, -0.1), rtol=1e-6)
         assert [window.name for window in by_name.scatter_windows] == ["far, Tc", "upper"]
-    dew = projections(given, "dew", dew_k=0.5, scatter_windows="far, Tc")
+    dew = projections(given, ProjectionSettings(scatter="dew", dew_k=0.5, scatter_windows="far, Tc"))
     np.testing.assert_allclose(dew.scatter, 0.5 * given.counts[0], rtol=1e-6)
 
 
@@ -233,7 +234,9 @@ def test_a_gap_of_more_than_a_tenth_of_the_energy_needs_the_windows_names():
 def test_names_that_make_no_scatter_windows_are_refused(names, method, message):
     given = study([PEAK, LOWER, UPPER, FAR], [100, 20, 4, 30])
     with pytest.raises(InputError, match=message):
-        projections(given, method, scatter_windows=names, dew_k=0.5 if method == "dew" else None)
+        projections(
+            given, ProjectionSettings(scatter=method, scatter_windows=names, dew_k=0.5 if method == "dew" else None)
+        )
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,7 @@ def test_auto_says_when_it_corrects_nothing_and_an_asked_none_does_not(windows, 
     assert note.startswith("no scatter correction: TEW needs a window on either side of the photopeak")
     assert words in note
     assert "--scatter none says that no correction is wanted" in note
-    assert projections(given, "none").notes == ()
+    assert projections(given, ProjectionSettings(scatter="none")).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -272,7 +275,7 @@ def test_an_estimate_that_eats_the_photopeak_is_told_with_its_number(levels, nuc
     (note,) = projections(study([PEAK, LOWER, UPPER], levels, nuclide)).notes
     assert re.search(share, note)
     assert "--scatter none" in note
-    (note,) = projections(study([PEAK, FAR], [100, 80]), "dew", dew_k=1.0).notes
+    (note,) = projections(study([PEAK, FAR], [100, 80]), ProjectionSettings(scatter="dew", dew_k=1.0)).notes
     assert "takes 80% of the photopeak counts" in note
 
 
@@ -296,8 +299,8 @@ def test_an_upper_window_without_counts_is_never_taken_as_empty_for_iodine():
     assert found.scatter is None
     assert re.search(r"no scatter correction: .*hi \(175-186 keV\) above it holds no counts", found.notes[0])
     with pytest.raises(InputError, match="holds no counts"):
-        projections(given, "tew")
-    named = projections(given, "tew", scatter_windows="lo,hi")
+        projections(given, ProjectionSettings(scatter="tew"))
+    named = projections(given, ProjectionSettings(scatter="tew", scatter_windows="lo,hi"))
     assert any("hi (175-186 keV) holds no counts" in note for note in named.notes)
     # No photon of Tc-99m has more energy than the photopeak's: an empty window above is no fault.
     assert projections(study([PEAK, LOWER, UPPER], [100, 20, 0])).notes == ()
@@ -306,16 +309,18 @@ def test_an_upper_window_without_counts_is_never_taken_as_empty_for_iodine():
 def test_dew_with_an_overlapping_window_tells_the_primary_that_it_takes():
     """A window that reaches 4 keV into the photopeak counts unscattered photons: k times their share is subtracted."""
     window = EnergyWindow("over", 110.0, 130.0)
-    (note,) = projections(study([PEAK, window], [100, 20]), "dew", dew_k=0.5, scatter_windows="over").notes
+    (note,) = projections(
+        study([PEAK, window], [100, 20]), ProjectionSettings(scatter="dew", dew_k=0.5, scatter_windows="over")
+    ).notes
     share = 0.5 * gaussian(window, 140.511) / gaussian(PEAK, 140.511)
     assert f"by 4 keV: DEW takes some {share:.1%} of the unscattered photons" in note
-    assert projections(study([PEAK, LOWER], [100, 20]), "dew", dew_k=0.5).notes == ()
+    assert projections(study([PEAK, LOWER], [100, 20]), ProjectionSettings(scatter="dew", dew_k=0.5)).notes == ()
 
 
 def test_a_factor_k_that_tew_has_no_use_for_is_told():
     """The user who gives k expects DEW; "auto" prefers TEW where both windows are there."""
     given = study([PEAK, LOWER, UPPER], [100, 20, 4])
-    found = projections(given, dew_k=0.5)
+    found = projections(given, ProjectionSettings(dew_k=0.5))
     assert found.notes == ("k = 0.5 was not used: TEW has its windows; DEW is --scatter dew",)
     assert np.array_equal(found.scatter, projections(given).scatter)
 
@@ -329,14 +334,14 @@ def test_a_narrow_photopeak_whose_side_windows_hold_primary_is_told():
 
 
 def test_dew_takes_the_window_below_times_k():
-    found = projections(study([PEAK, FAR], [100, 30]), "dew", dew_k=0.5)
+    found = projections(study([PEAK, FAR], [100, 30]), ProjectionSettings(scatter="dew", dew_k=0.5))
     np.testing.assert_allclose(found.scatter, 15.0, rtol=1e-6)
 
 
 def test_auto_uses_dew_only_with_an_explicit_k():
     given = study([PEAK, FAR], [100, 30])
     assert projections(given).scatter is None
-    np.testing.assert_allclose(projections(given, dew_k=0.5).scatter, 15.0, rtol=1e-6)
+    np.testing.assert_allclose(projections(given, ProjectionSettings(dew_k=0.5)).scatter, 15.0, rtol=1e-6)
 
 
 def test_smoothing_keeps_counts_and_has_the_stated_width():
@@ -344,7 +349,9 @@ def test_smoothing_keeps_counts_and_has_the_stated_width():
     given = study([PEAK, FAR], [0, 0], shape=(1, 41, 41))
     counts = given.counts.copy()
     counts[1, 0, 20, 20] = 1000.0
-    found = projections(Study(given.acquisition, given.windows, counts), "dew", dew_k=1.0).scatter[0]
+    found = projections(
+        Study(given.acquisition, given.windows, counts), ProjectionSettings(scatter="dew", dew_k=1.0)
+    ).scatter[0]
     assert found.sum() == pytest.approx(1000.0, rel=1e-5)
     place = (np.arange(41) - 20) * 4.0
     for profile in (found.sum(axis=0), found.sum(axis=1)):
@@ -357,7 +364,9 @@ def test_views_do_not_mix():
     given = study([PEAK, FAR], [0, 0], shape=(3, 8, 8))
     counts = given.counts.copy()
     counts[1, 1] = 7.0
-    found = projections(Study(given.acquisition, given.windows, counts), "dew", dew_k=1.0).scatter
+    found = projections(
+        Study(given.acquisition, given.windows, counts), ProjectionSettings(scatter="dew", dew_k=1.0)
+    ).scatter
     np.testing.assert_allclose(found.max(axis=(1, 2)), [0, 7, 0], atol=1e-5)
 
 
@@ -378,8 +387,8 @@ def test_photopeak_by_name_ignores_case():
 def test_a_named_window_sets_the_energy_of_the_line_that_it_holds():
     windows = [EnergyWindow("171", 154.0, 188.0), EnergyWindow("245", 221.0, 269.0)]
     given = study(windows, [1, 2], "In-111")
-    assert projections(given, "none", "245").energy_kev == pytest.approx(245.35)
-    assert projections(given, "none").energy_kev == pytest.approx(171.28)
+    assert projections(given, ProjectionSettings(scatter="none", photopeak="245")).energy_kev == pytest.approx(245.35)
+    assert projections(given, ProjectionSettings(scatter="none")).energy_kev == pytest.approx(171.28)
 
 
 @pytest.mark.parametrize(
@@ -398,4 +407,4 @@ def test_a_named_window_sets_the_energy_of_the_line_that_it_holds():
 def test_impossible_requests_say_what_to_do(windows, arguments, message):
     given = study(windows, [1] * len(windows))
     with pytest.raises(InputError, match=message):
-        projections(given, **arguments)
+        projections(given, ProjectionSettings(**arguments))

@@ -23,7 +23,7 @@ ALL = (StudySettings, ProjectionSettings, ReconstructionSettings, AttenuationSet
 @pytest.mark.parametrize("cls", ALL)
 def test_every_setting_has_a_help_a_kind_and_a_default_that_is_valid(cls):
     for option in options(cls):
-        assert option.description.endswith("."), option.name
+        assert option.shown.description.endswith("."), option.name
         assert option.kind.__name__ in ("bool", "int", "float", "str", "Path", "list"), option.name
     assert as_options(cls(), changed=True) == {}
 

@@ -5,10 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from spectac.recon import EnergyWindow, MuMap, NoAttenuation, Result, Study, SystemModel, default_grid, reconstruct
+from spectac.recon import (
+    EnergyWindow,
+    MuMap,
+    NoAttenuation,
+    ReconstructionSettings,
+    Result,
+    Study,
+    SystemModel,
+    default_grid,
+    reconstruct,
+)
 from spectac.recon.filters import parse_post_filter
-from spectac.recon.pipeline import Settings, StudySolver
-from spectac.recon.scatter import projections
+from spectac.recon.pipeline import StudySolver
 
 QUICK = {"iterations": 2, "subsets": 4, "resolution": False}
 
@@ -43,11 +52,11 @@ def study(make_acquisition):
 
 def test_results_do_not_depend_on_the_models_before(study):
     """Images to the last bit, notes and history, in an order in which each kept image is asked for twice."""
-    solver = StudySolver(study, projections(study, "none"), Settings(**QUICK))
+    solver = StudySolver(study, ReconstructionSettings(scatter="none", **QUICK))
     post_filter = parse_post_filter("gaussian:10")
     for model in (Twice(0.1), NoAttenuation(), Twice(0.15), NoAttenuation()):
         shared = solver.corrected(model, post_filter)
-        single = reconstruct(study, model, scatter="none", post_filter=post_filter, **QUICK)
+        single = reconstruct(study, model, ReconstructionSettings(scatter="none", post_filter=post_filter, **QUICK))
         np.testing.assert_array_equal(shared.image.values, single.image.values)
         assert shared.notes == single.notes
         assert shared.image.history == single.image.history
@@ -56,7 +65,7 @@ def test_results_do_not_depend_on_the_models_before(study):
 
 
 def test_the_image_without_a_map_is_computed_once_and_its_time_is_charged_to_every_model(study):
-    solver = StudySolver(study, projections(study, "none"), Settings(**QUICK))
+    solver = StudySolver(study, ReconstructionSettings(scatter="none", **QUICK))
     updates = []
     solver.corrected(NoAttenuation(), None, updates.append)
     assert len(updates) == 8

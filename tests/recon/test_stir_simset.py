@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spectac.recon import NoAttenuation, SystemModel, UniformMap, open_study, reconstruct
+from spectac.recon import NoAttenuation, StudySettings, SystemModel, UniformMap, open_study, reconstruct
 from spectac.recon.collimator import parse_psf
 
 HEADER = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "stir_simset" / "input.hs"
@@ -20,7 +20,7 @@ ROWS = slice(46, 54)
 
 @pytest.fixture(scope="module")
 def study():
-    return open_study(HEADER, nuclide="Tc-99m", collimator=parse_psf("1.466:0.0163"))
+    return open_study(HEADER, StudySettings(nuclide="Tc-99m", collimator=parse_psf("1.466:0.0163")))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from spectac.recon.errors import FileError, InputError
-from spectac.recon.given import NOTHING_GIVEN, Given
 from spectac.recon.io.dicom.elements import Item, looks_like_dicom, open_dicom
 from spectac.recon.io.dicom.nm_energy_windows import UnfitWindowsError
 from spectac.recon.io.dicom.nm_kind import kind_of
@@ -20,19 +19,22 @@ from spectac.recon.io.dicom.nm_read_projections import read_projections
 from spectac.recon.io.dicom.nm_write_image import check_header, write_image
 from spectac.recon.io.dicom.nm_write_projections import write_study
 from spectac.recon.nuclides import NUCLIDES
+from spectac.recon.settings import StudySettings
 from spectac.recon.types import Study
 
 __all__ = ["check_header", "read_image", "read_study", "write_image", "write_study"]
 
 
-def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: Given = NOTHING_GIVEN) -> Study:
+def read_study(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: StudySettings | None = None
+) -> Study:
     """Study (w, v, z, u) from an NM TOMO file, from the files of one acquisition, or from a folder that holds them.
 
     Parameters
     ----------
     path : path-like or sequence of path-like
         Several files may hold windows or heads of one acquisition.
-    given : Given
+    given : StudySettings
         Goes before what the files say; for several files it applies to each.
 
     Raises
@@ -46,7 +48,7 @@ def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
         raise InputError("a DICOM study needs at least one file, got an empty list")
     if len(paths) == 1 and paths[0].is_dir():
         paths, notes = _raw_files_in(paths[0])
-    parts = without_copies(_read_all(paths, given, notes), notes)
+    parts = without_copies(_read_all(paths, given or StudySettings(), notes), notes)
     return merged([part.path for part in parts], with_one_axis(parts), notes)
 
 
@@ -92,7 +94,7 @@ def _raw_files_in(folder: Path) -> tuple[list[Path], list[str]]:
     return raw, [f"left out of {folder.name}: {listed}"] if others else []
 
 
-def _read_all(paths: Sequence[Path], given: Given, notes: list[str]) -> list[Part]:
+def _read_all(paths: Sequence[Path], given: StudySettings, notes: list[str]) -> list[Part]:
     """Every file by itself; of several those without a usable energy window are left out, with a note."""
     if len(paths) == 1:
         return [read_projections(paths[0], given, None)]

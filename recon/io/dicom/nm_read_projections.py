@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from spectac.recon.errors import naming
-from spectac.recon.given import Given
 from spectac.recon.io.dicom.elements import Item, name_of, open_dicom
 from spectac.recon.io.dicom.nm_axis_position import axis_position
 from spectac.recon.io.dicom.nm_collimator import read_collimator
@@ -25,10 +24,11 @@ from spectac.recon.io.dicom.nm_rescale import COUNT_UNITS, read_rescale
 from spectac.recon.io.dicom.nm_start_and_injection import read_injection, read_start
 from spectac.recon.io.dicom.nm_view_angles import Head, Views, read_views
 from spectac.recon.io.dicom.patient_elements import read_patient, read_posture
+from spectac.recon.settings import StudySettings
 from spectac.recon.types import Acquisition, Array, Study
 
 
-def read_projections(path: Path, given: Given, shared_nuclide: str | None) -> Part:
+def read_projections(path: Path, given: StudySettings, shared_nuclide: str | None) -> Part:
     """Study of one file, and what is known of the position of its axis.
 
     `shared_nuclide`: what the other files of the acquisition name, for a file that names none.
@@ -59,7 +59,7 @@ def read_projections(path: Path, given: Given, shared_nuclide: str | None) -> Pa
             pixels,
             views.seconds,
             nuclide,
-            read_collimator(item, [head.item for head in views.heads if head.item is not None], given.collimator),
+            read_collimator(item, [head.item for head in views.heads if head.item is not None], given.response),
             start=start,
             view_start_s=views.start_s,
             detector=views.detector,

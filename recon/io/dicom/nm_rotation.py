@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
-from spectac.recon.given import Given
 from spectac.recon.io.arcs import step_from_arc
 from spectac.recon.io.dicom.elements import Item, name_of
 from spectac.recon.io.dicom.nm_frames import Frames
+from spectac.recon.settings import StudySettings
 
 _SENSES = {
     "CC": "cc", "CCW": "cc", "COUNTERCLOCKWISE": "cc", "COUNTER-CLOCKWISE": "cc", "ANTICLOCKWISE": "cc",
@@ -92,7 +92,7 @@ class HeadArc:
         return self.rotation.sign * self.step_deg
 
 
-def read_rotations(item: Item, detectors: Mapping[int, Item], given: Given) -> list[Rotation]:
+def read_rotations(item: Item, detectors: Mapping[int, Item], given: StudySettings) -> list[Rotation]:
     """Every item of RotationInformationSequence; one without elements where the user gives all that it would say."""
     sequence = item.items("RotationInformationSequence")
     if not sequence:
@@ -114,7 +114,7 @@ def read_rotations(item: Item, detectors: Mapping[int, Item], given: Given) -> l
     return [_rotation(one, item, given) for one in sequence]
 
 
-def _rotation(item: Item, whole: Item, given: Given) -> Rotation:
+def _rotation(item: Item, whole: Item, given: StudySettings) -> Rotation:
     """One item; `whole` is the file's dataset."""
     step = item.optional_number("AngularStep")
     if given.step_deg is not None:
@@ -157,7 +157,7 @@ def _sign(item: Item, whole: Item, given: str | None, step: float | None) -> flo
     return 1.0 if direction == "cc" else -1.0
 
 
-def _seconds(item: Item, whole: Item, given: Given) -> float:
+def _seconds(item: Item, whole: Item, given: StudySettings) -> float:
     """Seconds of a view, NaN where they are unknown."""
     if given.view_seconds is not None:
         return given.view_seconds

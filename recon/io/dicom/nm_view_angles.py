@@ -13,11 +13,11 @@ import numpy as np
 
 from spectac.recon.errors import FileError
 from spectac.recon.geometry import signed_deg
-from spectac.recon.given import Given
 from spectac.recon.io.dicom.elements import Item, name_of
 from spectac.recon.io.dicom.nm_frames import Frames
 from spectac.recon.io.dicom.nm_radii import read_radii
 from spectac.recon.io.dicom.nm_rotation import HeadArc, detector_items, head_arcs, read_rotations, refuse_beds
+from spectac.recon.settings import StudySettings
 from spectac.recon.types import Array
 
 _SAME_DEG = 0.5
@@ -54,7 +54,7 @@ class Views:
     heads: tuple[Head, ...]
 
 
-def read_views(item: Item, frames: Frames, reference_window: int, given: Given) -> Views:
+def read_views(item: Item, frames: Frames, reference_window: int, given: StudySettings) -> Views:
     """Views of all heads and rotations, the same for every window; `reference_window` gives times where they differ.
 
     Raises InputError where angles or radii are missing, two heads stand at one angle, beds differ, or windows do not

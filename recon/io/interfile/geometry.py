@@ -10,10 +10,10 @@ from itertools import combinations
 
 import numpy as np
 
-from spectac.recon.given import Given
 from spectac.recon.io.arcs import head_starts_deg, step_from_arc
 from spectac.recon.io.interfile.header import Header, listed, once_a_head
 from spectac.recon.io.interfile.sweep import EVEN_DEG
+from spectac.recon.settings import StudySettings
 from spectac.recon.types import Array
 
 _CLOCKWISE = {"cw": -1, "clockwise": -1, "ccw": 1, "cc": 1, "counterclockwise": 1, "anticlockwise": 1}
@@ -108,7 +108,7 @@ def _of_each_head(header: Header, key: str, heads: int) -> list[str]:
     return texts if len(texts) == heads > 1 else [header.required(key)] * heads
 
 
-def view_angles_deg(header: Header, views: Layout, given: Given) -> Array:
+def view_angles_deg(header: Header, views: Layout, given: StudySettings) -> Array:
     """View angles (v,) in our convention, the views of each head one after the other."""
     senses = _senses(header, views.heads, given)
     starts = _starts_deg(header, senses, given)
@@ -133,7 +133,7 @@ def view_angles_deg(header: Header, views: Layout, given: Given) -> Array:
     return np.mod(np.concatenate(angles), 360.0)
 
 
-def _senses(header: Header, heads: int, given: Given) -> list[int]:
+def _senses(header: Header, heads: int, given: StudySettings) -> list[int]:
     """+1 for a head whose angles grow, -1 for the other sense."""
     if given.rotation is not None:
         return [_CLOCKWISE[given.rotation]] * heads
@@ -146,7 +146,7 @@ def _senses(header: Header, heads: int, given: Given) -> list[int]:
     return senses
 
 
-def _steps_deg(header: Header, views: Layout, given: Given) -> list[_Steps]:
+def _steps_deg(header: Header, views: Layout, given: StudySettings) -> list[_Steps]:
     """Readings of each head's step: the arc over the projections that the header counts, else over a head's own."""
     if given.step_deg is not None:
         return [[(given.step_deg, None)] * views.heads]
@@ -168,7 +168,7 @@ def _steps_deg(header: Header, views: Layout, given: Given) -> list[_Steps]:
     return [[step_from_arc(abs(arc), n) for arc, n in zip(arcs, counts, strict=True)] for counts in readings]
 
 
-def _starts_deg(header: Header, senses: list[int], given: Given) -> list[float]:
+def _starts_deg(header: Header, senses: list[int], given: StudySettings) -> list[float]:
     """Angle of each head's first view in our convention."""
     heads = len(senses)
     if given.head_angles_deg is not None:
@@ -227,7 +227,7 @@ def _check_heads(header: Header, angles: list[Array], step_deg: float) -> None:
         )
 
 
-def view_seconds(header: Header, views: Layout, given: Given) -> Array:
+def view_seconds(header: Header, views: Layout, given: StudySettings) -> Array:
     """Seconds (v,) of each view, NaN when the header does not say (or says 0)."""
     if given.view_seconds is not None:
         return np.full(views.total, given.view_seconds)

@@ -4,10 +4,10 @@ import re
 from datetime import datetime
 from itertools import product
 
-from spectac.recon.given import Given
 from spectac.recon.io.interfile.dialect import SIMIND
 from spectac.recon.io.interfile.header import Header, canonical_key
 from spectac.recon.io.interfile.keys import PATIENT
+from spectac.recon.settings import StudySettings
 
 _POSITION_KEYS = ("patient orientation", "patient rotation", "patient position")
 _SIDES = {"supine": "S", "prone": "P", "left": "DL", "right": "DR"}
@@ -64,7 +64,7 @@ def _moment(date: str, time: str) -> datetime | None:
     return None
 
 
-def patient_position(header: Header, given: Given) -> str | None:
+def patient_position(header: Header, given: StudySettings) -> str | None:
     """DICOM's term for the patient's position ("HFS"), None where the header does not say it whole.
 
     Interfile does not say whether angles are the gantry's or the patient's. SIMIND's are the phantom's, whatever its
@@ -89,7 +89,7 @@ def patient_position(header: Header, given: Given) -> str | None:
     return end + side if end and side else None
 
 
-def _check_angles(header: Header, said: str, given: Given, *, feet_first: bool) -> None:
+def _check_angles(header: Header, said: str, given: StudySettings, *, feet_first: bool) -> None:
     """Refuse a patient who is not head first and supine without the user's angles; a warning where they are there."""
     if header.dialect is SIMIND:
         header.warn(

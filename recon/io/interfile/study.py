@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from spectac.recon.errors import FileError, InputError, naming
-from spectac.recon.given import NOTHING_GIVEN, Given
 from spectac.recon.io.energy_windows import with_own_names
 from spectac.recon.io.interfile.collimator import read_collimator
 from spectac.recon.io.interfile.data import beside, data_file, read_values
@@ -24,6 +23,7 @@ from spectac.recon.io.interfile.orbit import AxisClaim, axis_claims, orbit_file,
 from spectac.recon.io.interfile.patient import patient_position, read_patient, read_start
 from spectac.recon.io.interfile.windows import read_nuclide, read_windows
 from spectac.recon.patient import doubts
+from spectac.recon.settings import StudySettings
 from spectac.recon.types import LARGEST_PIXEL_MM, SMALLEST_PIXEL_MM, Acquisition, Injection, Study
 
 _FIT = {
@@ -53,7 +53,9 @@ _SMALLEST_FIELD_MM = 100.0
 """A field of so many columns is larger than this."""
 
 
-def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: Given = NOTHING_GIVEN) -> Study:
+def read_study(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], given: StudySettings | None = None
+) -> Study:
     """Study from an Interfile header, from several of one acquisition (a window each), or from a folder of headers.
 
     In a folder SIMIND's partial images (`*_sca_*`, `*_air_*`, `*_pri_*`) are left out where others are there.
@@ -62,7 +64,7 @@ def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     ----------
     path : path-like, or sequence of them
         Headers, or one folder.
-    given : Given
+    given : StudySettings
         Replaces what the headers say or leave out. Its head angles are needed where a header names several heads and
         not a start angle for each.
 
@@ -97,7 +99,7 @@ def read_study(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     claims: list[list[AxisClaim]] = []
     for one in paths:
         with naming(one):
-            study, claimed = _read_one(one, given)
+            study, claimed = _read_one(one, given or StudySettings())
         studies.append(study)
         claims.append(claimed)
     merged = _merged(paths, studies, notes)
@@ -134,7 +136,8 @@ def _merged(paths: list[Path], studies: list[Study], notes: list[str]) -> Study:
     is_copy = [any(_is_copy(study, other) for other in studies[:n]) for n, study in enumerate(studies)]
     if any(is_copy):
         notes.append(f"left out as copies of other headers: {', '.join(p.name for p in compress(paths, is_copy))}")
-        paths, studies = ([*compress(items, (not one for one in is_copy))] for items in (paths, studies))
+        kept = [not one for one in is_copy]
+        paths, studies = [*compress(paths, kept)], [*compress(studies, kept)]
     first = studies[0]
     for path, other in zip(paths[1:], studies[1:], strict=True):
         if difference := _difference(first.acquisition, other.acquisition):
@@ -173,7 +176,7 @@ def _difference(one: Acquisition, other: Acquisition) -> str | None:
     return next((name for name in alike if getattr(one, name) != getattr(other, name)), None)
 
 
-def _read_one(path: Path, given: Given) -> tuple[Study, list[AxisClaim]]:
+def _read_one(path: Path, given: StudySettings) -> tuple[Study, list[AxisClaim]]:
     """Study of one header, and what it says about the place of the axis on the detector."""
     header = read_header(path)
     if header.dialect_doubt:
@@ -193,7 +196,7 @@ def _read_one(path: Path, given: Given) -> tuple[Study, list[AxisClaim]]:
         given.pixel_mm or _pixel_mm(header, columns),
         view_seconds(header, views, given),
         nuclide,
-        read_collimator(header, given.collimator),
+        read_collimator(header, given.response),
         start=given.start or read_start(header),
         detector=views.detector,
         patient_position=patient_position(header, given),

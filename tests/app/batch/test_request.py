@@ -6,27 +6,30 @@ from pathlib import Path
 from spectac.app.batch.request import BatchRequest
 from spectac.app.batch.study_list import ListedStudy
 from spectac.app.compare import CompareRequest
-from spectac.app.run import Request
+from spectac.recon import ReconstructionSettings, StudySettings
+from spectac.recon.settings import ComparisonSettings
 
 
 def test_a_study_has_its_own_options_on_top_of_the_batchs(tmp_path):
-    base = Request(iterations=3, given={"nuclide": "I-123", "psf": "1:0.02"})
-    request = BatchRequest(CompareRequest(base, tracer="dat"), ("none",))
-    study = ListedStudy("a", tmp_path, ("none", "ct"), {"ct": tmp_path}, {"collimator": "siemens-lehr"}, "perfusion")
-    asked = request.of_study(study)
-    assert (asked.methods, asked.ct, asked.base.iterations, asked.tracer) == (("none", "ct"), tmp_path, 3, "perfusion")
+    general = StudySettings(nuclide="I-123", psf="1:0.02")
+    comparison = ComparisonSettings(tracer="dat", methods=("none",))
+    request = BatchRequest(CompareRequest(general, ReconstructionSettings(iterations=3), comparison))
+    listed = StudySettings(collimator="siemens-lehr")
+    asked = request.of_study(ListedStudy("a", tmp_path, ("none", "ct"), {"ct": tmp_path}, listed, "perfusion"))
+    assert asked.comparison == ComparisonSettings(methods=("none", "ct"), ct=tmp_path, tracer="perfusion")
+    assert asked.reconstruction.iterations == 3
     # A study's own collimator takes the place of the batch's measured line: both together would be refused.
-    assert asked.base.given == {"nuclide": "I-123", "collimator": "siemens-lehr"}
-    plain = request.of_study(ListedStudy("b", tmp_path))
-    assert (plain.methods, plain.base.given, plain.tracer) == (("none",), base.given, "dat")
+    assert asked.study == StudySettings(nuclide="I-123", collimator="siemens-lehr")
+    assert request.of_study(ListedStudy("b", tmp_path)) == request.compare
 
 
 def test_options_for_a_ct_or_a_map_are_for_studies_that_have_one_and_use_it():
-    request = BatchRequest(extend_ct=True, assume_aligned=True, tube_voltage_kv=80.0, mu_map_kev=511.0)
+    maps = ComparisonSettings(extend_ct=True, assume_aligned=True, tube_voltage_kv=80.0, mu_map_kev=511.0)
+    request = BatchRequest(CompareRequest(comparison=maps))
     both = ListedStudy("a", Path("a"), None, {"ct": Path("ct"), "mu_map": Path("map")})
 
     def asked(study: ListedStudy) -> tuple[object, ...]:
-        one = request.of_study(study)
+        one = request.of_study(study).comparison
         return one.ct, one.extend_ct, one.assume_aligned, one.tube_voltage_kv, one.mu_map, one.mu_map_kev
 
     of_ct, of_map = (Path("ct"), True, True, 80.0), (Path("map"), 511.0)
@@ -38,8 +41,11 @@ def test_options_for_a_ct_or_a_map_are_for_studies_that_have_one_and_use_it():
 
 def test_paths_become_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    compare = CompareRequest(Request(calibration="calibration.json"), normals=Path("normals"))
+    compare = CompareRequest(
+        reconstruction=ReconstructionSettings(calibration="calibration.json"),
+        comparison=ComparisonSettings(normals=Path("normals")),
+    )
     request = BatchRequest(compare).with_absolute_paths()
-    assert request.compare.base.calibration == str(tmp_path / "calibration.json")
-    assert request.compare.normals == tmp_path / "normals"
+    assert request.compare.reconstruction.calibration == tmp_path / "calibration.json"
+    assert request.compare.comparison.normals == tmp_path / "normals"
     assert BatchRequest().with_absolute_paths() == BatchRequest()

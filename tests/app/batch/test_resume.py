@@ -13,7 +13,8 @@ from spectac.app.batch.request import BatchRequest
 from spectac.app.batch.resume import asked_of, earlier_failure, seconds_of_done, write_done, write_failure
 from spectac.app.batch.study_list import ListedStudy
 from spectac.app.compare import CompareRequest
-from spectac.app.run import Request
+from spectac.recon import ReconstructionSettings
+from spectac.recon.settings import ComparisonSettings
 
 
 def test_every_input_and_option_shows_in_what_was_asked(tmp_path):
@@ -29,11 +30,11 @@ def test_every_input_and_option_shows_in_what_was_asked(tmp_path):
     def asked(compare: CompareRequest) -> str:
         return json.dumps(asked_of(study, BatchRequest(compare)))
 
-    compare = CompareRequest(Request(calibration=str(files["calibration"])))
+    compare = CompareRequest(reconstruction=ReconstructionSettings(calibration=str(files["calibration"])))
     seen = {
         asked(compare),
-        asked(replace(compare, base=replace(compare.base, iterations=3))),
-        asked(replace(compare, tracer="dat")),
+        asked(replace(compare, reconstruction=replace(compare.reconstruction, iterations=3))),
+        asked(replace(compare, comparison=ComparisonSettings(tracer="dat"))),
         json.dumps(asked_of(study, BatchRequest(compare, work="another:work"))),
     }
     for path in files.values():
@@ -53,7 +54,7 @@ def test_of_healthy_subjects_only_the_measures_are_read(tmp_path):
         (tmp_path / "normals" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "normals" / name).write_text("x")
     (tmp_path / "study").write_text("1")
-    request = BatchRequest(CompareRequest(normals=tmp_path / "normals"))
+    request = BatchRequest(CompareRequest(comparison=ComparisonSettings(normals=tmp_path / "normals")))
     asked = asked_of(ListedStudy("s", tmp_path / "study"), request)
     assert sorted(asked["inputs_sha256"]["normals"]) == ["a/comparison.csv", "b/comparison.csv"]
 

@@ -22,8 +22,7 @@ from spectac.app.batch.run import make_batch, run_batch
 from spectac.app.batch.study_list import ListedStudy, read_list
 from spectac.app.cli import main
 from spectac.app.compare import CompareRequest
-from spectac.app.run import Request
-from spectac.recon import EnergyWindow, InputError
+from spectac.recon import EnergyWindow, InputError, ReconstructionSettings
 from spectac.recon.calibration import Calibration, write_calibration
 from spectac.recon.queue.store import locked
 from spectac.recon.queue.work_queue import Progress
@@ -410,7 +409,9 @@ def test_workers_in_other_folders_get_whole_paths(tmp_path, monkeypatch):
     calibration = Calibration(80.0, "Tc-99m", "siemens-lehr", EnergyWindow("peak", 126.0, 154.0), "none")
     write_calibration(tmp_path / "calibration.json", calibration)
     monkeypatch.chdir(tmp_path)
-    request = BatchRequest(CompareRequest(Request(calibration="calibration.json")), work="fake_batch:work")
+    request = BatchRequest(
+        CompareRequest(reconstruction=ReconstructionSettings(calibration="calibration.json")), work="fake_batch:work"
+    )
     make_batch(Path("studies"), request, Path("out"), scheduler=None, workers=0)
     asked = json.loads((tmp_path / "out" / "a" / "record.json").read_text())["asked"]
     assert str(tmp_path / "calibration.json") in asked

@@ -25,10 +25,10 @@ from pydicom.uid import (
 from spectac.recon.collimator import collimator
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid
-from spectac.recon.given import Given
 from spectac.recon.io import open_study
 from spectac.recon.io.dicom.nm import read_image, read_study
 from spectac.recon.scatter import photopeak_index
+from spectac.recon.settings import StudySettings
 from spectac.recon.types import EnergyWindow
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "nm_dicom"
@@ -251,12 +251,12 @@ def test_trap_02_two_heads_at_one_angle_are_refused_and_head_angles_tells_them_a
         InputError, match=r"\(0054,0200\) StartAngle puts heads 1 and 2 both at 0 deg: give --head-angles"
     ):
         read_study(tomo(one_angle))
-    study = read_study(tomo(one_angle), Given(head_angles_deg=[0, 180]))
+    study = read_study(tomo(one_angle), StudySettings(head_angles_deg=[0, 180]))
     assert study.acquisition.view_angles_deg.tolist() == [0, 22.5, 45, 67.5, 180, 202.5, 225, 247.5]
     assert np.array_equal(study.counts[0, 4], expected(1, 2, 1, 1))
     assert has(study.history, "given by the user: head_angles_deg = 0, 180")
     with pytest.raises(InputError, match=r"--head-angles needs one angle for each of the 2 heads, got 1"):
-        read_study(tomo(), Given(head_angles_deg=[0]))
+        read_study(tomo(), StudySettings(head_angles_deg=[0]))
 
 
 def test_trap_02_the_heads_own_start_angle_goes_before_the_rotations(tomo):
@@ -319,7 +319,7 @@ def test_trap_03_missing_radius_is_refused_and_given_one_is_taken(tomo, zero):
 
     with pytest.raises(InputError, match=r"\(0018,1142\) RadialPosition.* is missing or 0.*give --radius-mm"):
         read_study(tomo(edit))
-    assert read_study(tomo(edit), Given(radius_mm=222)).acquisition.radii_mm.tolist() == [222] * 8
+    assert read_study(tomo(edit), StudySettings(radius_mm=222)).acquisition.radii_mm.tolist() == [222] * 8
 
 
 def test_trap_03_ge_private_offsets_are_added_last_of_each_triplet(tomo):
@@ -521,7 +521,7 @@ def test_trap_07_centre_of_rotation_is_applied_only_on_demand(tomo):
     study = read_study(tomo(edit))
     assert not study.acquisition.u_offset_mm.any()
     assert has(study.warnings, "(0018,1145) CenterOfRotationOffset of head 2 is 1.5 mm", "not applied", "--apply-cor")
-    applied = open_study(tomo(edit), apply_cor=True)
+    applied = open_study(tomo(edit), StudySettings(apply_cor=True))
     assert applied.acquisition.u_offset_mm.tolist() == [0] * 4 + [1.5] * 4
     assert has(applied.history, "CenterOfRotationOffset", "applied")
 
@@ -568,10 +568,12 @@ def test_trap_08_an_orientation_against_the_start_angle_is_refused_unless_the_us
         InputError, match=r"\(0020,0037\) ImageOrientationPatient.* contradicts \(0054,0200\) StartAngle"
     ):
         read_study(tomo(swapped))
-    study = read_study(tomo(swapped), Given(head_angles_deg=[180, 0]))
+    study = read_study(tomo(swapped), StudySettings(head_angles_deg=[180, 0]))
     assert study.acquisition.view_angles_deg[[0, 4]].tolist() == [180, 0]
     assert has(
-        read_study(tomo(swapped), Given(head_angles_deg=[0, 180])).warnings, "contradicts", "the user were followed"
+        read_study(tomo(swapped), StudySettings(head_angles_deg=[0, 180])).warnings,
+        "contradicts",
+        "the user were followed",
     )
 
 
@@ -762,7 +764,7 @@ def test_trap_09_missing_manufacturer_and_unknown_collimator_only_warn(tomo):
     study = read_study(tomo(without("Manufacturer")))
     assert study.acquisition.collimator is None
     assert has(study.warnings, "the collimator 'LEHR' of an unnamed manufacturer", "give --collimator or --psf")
-    given = read_study(tomo(without("Manufacturer")), Given(collimator=collimator("ge-lehr")))
+    given = read_study(tomo(without("Manufacturer")), StudySettings(collimator=collimator("ge-lehr")))
     assert given.acquisition.collimator.name == "ge-lehr"
 
 
@@ -898,8 +900,8 @@ def test_nuclide_argument_replaces_what_the_file_says(tomo):
 
     with pytest.raises(InputError, match=r"names no nuclide \(only the radiopharmaceutical DaTSCAN\): give --nuclide"):
         read_study(tomo(agent_only))
-    assert read_study(tomo(agent_only), Given(nuclide="I123")).acquisition.nuclide == "I-123"
-    assert has(read_study(tomo(), Given(nuclide="I-123")).warnings, "nuclide Tc-99m was replaced by I-123")
+    assert read_study(tomo(agent_only), StudySettings(nuclide="I123")).acquisition.nuclide == "I-123"
+    assert has(read_study(tomo(), StudySettings(nuclide="I-123")).warnings, "nuclide Tc-99m was replaced by I-123")
 
     def two(data):
         data.RadiopharmaceuticalInformationSequence.append(nuclide_item("C-138A9", "^201^Thallium"))

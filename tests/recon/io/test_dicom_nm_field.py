@@ -23,10 +23,9 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from spectac.recon import Acquisition, EnergyWindow, Injection, Study, open_study
 from spectac.recon.collimator import collimator
 from spectac.recon.errors import InputError
-from spectac.recon.given import Given
-from spectac.recon.io import read_study
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.scatter import photopeak_index
+from spectac.recon.settings import StudySettings
 
 VIEWS, ROWS, COLUMNS, PIXEL_MM, RADIUS_MM = 30, 4, 6, 6.6, 140.0
 VECTORS = ("EnergyWindowVector", "DetectorVector", "RotationVector", "AngularViewVector")
@@ -279,7 +278,7 @@ def test_a_date_without_a_time_is_no_midnight(changed):
     study = open_study(changed(alone))
     assert study.acquisition.start is None
     assert told(study, "AcquisitionDate", "--start gives it", "ContentDate and ContentTime")
-    given = open_study(changed(alone), start=datetime(2026, 2, 3, 10, 11))
+    given = open_study(changed(alone), StudySettings(start=datetime(2026, 2, 3, 10, 11)))
     assert given.acquisition.start == datetime(2026, 2, 3, 10, 11)
     assert not told(given, "--start")
 
@@ -296,7 +295,7 @@ def test_times_that_no_view_has_are_told_and_can_be_given(changed, scan, stored,
     study = open_study(path)
     assert study.acquisition.view_seconds[0] == seconds
     assert told(study, "(0018,1242) ActualFrameDuration", f"views of {seconds:g} s", "--view-seconds")
-    given = open_study(path, view_seconds=11.0)
+    given = open_study(path, StudySettings(view_seconds=11.0))
     assert same_numbers(given, scan)
     assert not told(given, "ActualFrameDuration")
 
@@ -343,7 +342,7 @@ def test_a_camera_with_six_windows_of_which_two_share_a_name(changed):
     path = changed(edit)
     with pytest.raises(InputError, match=r"give --nuclide \(the windows hold the line of Lu-177\)"):
         open_study(path)
-    study = open_study(path, nuclide="Lu-177")
+    study = open_study(path, StudySettings(nuclide="Lu-177"))
     assert [(w.lower_kev, w.upper_kev) for w in study.windows] == list(limits.values())
     assert [w.name for w in study.windows[4:]] == ["sc3_SC 90.4-101.7 keV", "sc3_SC 124.3-135.6 keV"]
     assert photopeak_index(study) == 0
@@ -361,7 +360,7 @@ def test_windows_in_files_of_their_own_may_share_a_name(changed, scan, tmp_path)
                 data.CorrectedImage = ["COR"]
 
         paths.append(changed(edit, f"files/w{window}.dcm"))
-    for study in (open_study(tmp_path / "files"), open_study(paths), read_study(paths, Given())):
+    for study in (open_study(tmp_path / "files"), open_study(paths), open_study(paths, StudySettings())):
         assert [w.lower_kev for w in study.windows] == [131.0, 143.0, 175.0]
         assert np.array_equal(study.counts[1], open_study(scan).counts[0])
         assert study.acquisition.corrections == {"COR"}
@@ -421,7 +420,7 @@ def test_a_nuclide_that_the_table_lacks_can_be_described(changed, tmp_path):
     path = changed(edit)
     with pytest.raises(InputError, match=r"names Ho-166, .* --nuclide Ho-166:KEV:HALFLIFE_H"):
         open_study(path)
-    study = open_study(path, nuclide="Ho-166:160:26.8")
+    study = open_study(path, StudySettings(nuclide="Ho-166:160:26.8"))
     assert study.acquisition.nuclide == "Ho-166:160:26.8"
     assert photopeak_index(study) == 0
     dicom_nm.write_study(tmp_path / "out.dcm", study)
@@ -507,9 +506,9 @@ def test_the_rotation_can_be_given_where_the_file_has_none(changed, scan):
         InputError, match=r"RotationInformationSequence is missing.*--rotation, --step-deg in its place"
     ):
         open_study(path)
-    study = open_study(path, rotation="cc", step_deg=6.0, view_seconds=11.0)
+    study = open_study(path, StudySettings(rotation="cc", step_deg=6.0, view_seconds=11.0))
     assert same_numbers(study, scan)
-    backwards = open_study(path, rotation="cw", step_deg=6.0).acquisition
+    backwards = open_study(path, StudySettings(rotation="cw", step_deg=6.0)).acquisition
     assert backwards.view_angles_deg[1] == 354.0
     assert not backwards.times_known
 
@@ -524,7 +523,7 @@ def test_a_missing_direction_or_step_names_its_option(changed, scan, keyword):
     option = {"RotationDirection": "--rotation", "AngularStep": "--step-deg"}[keyword]
     with pytest.raises(InputError, match=f"{keyword}.* is missing.*{option}"):
         open_study(path)
-    assert same_numbers(open_study(path, rotation="cc", step_deg=6.0), scan)
+    assert same_numbers(open_study(path, StudySettings(rotation="cc", step_deg=6.0)), scan)
 
 
 def test_one_detector_item_for_two_heads_needs_their_angles(changed, scan):
@@ -535,7 +534,7 @@ def test_one_detector_item_for_two_heads_needs_their_angles(changed, scan):
     path = changed(edit)
     with pytest.raises(InputError, match=r"has 1 item for 2 heads.*--head-angles 0,180"):
         open_study(path)
-    assert same_numbers(open_study(path, head_angles_deg=[0, 180]), scan)
+    assert same_numbers(open_study(path, StudySettings(head_angles_deg=[0, 180])), scan)
 
 
 def test_one_head_without_vectors_is_read_in_the_order_of_the_file(changed, scan):
@@ -620,7 +619,7 @@ def test_a_short_list_of_a_circle_is_a_circle_and_of_an_ellipse_is_refused(chang
     path = changed(lambda data: radii(data, lambda _: [str(140 + n) for n in range(29)]))
     with pytest.raises(InputError, match=r"has 29 values for 30 views.*--radius-mm"):
         open_study(path)
-    assert open_study(path, radius_mm=150.0).acquisition.radii_mm.max() == 150.0
+    assert open_study(path, StudySettings(radius_mm=150.0)).acquisition.radii_mm.max() == 150.0
 
 
 def test_an_unfit_list_gives_way_to_the_rotations_radius(changed, scan):
@@ -731,7 +730,7 @@ def test_the_pixel_size_from_whereever_it_stands(changed, scan):
 
     with pytest.raises(InputError, match="PixelSpacing is missing: give --pixel-mm"):
         open_study(changed(missing))
-    assert same_numbers(open_study(changed(missing), pixel_mm=(6.6, 6.6)), scan)
+    assert same_numbers(open_study(changed(missing), StudySettings(pixel_mm=(6.6, 6.6))), scan)
 
 
 # Files and folders.

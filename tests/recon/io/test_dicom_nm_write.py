@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from spectac.recon import StudySettings
 from spectac.recon.collimator import Collimator, collimator
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid
@@ -175,7 +176,7 @@ def test_counts_that_16_bits_cannot_hold_are_refused(tmp_path, value, message):
 def test_centre_of_rotation_goes_through_the_file(tmp_path):
     study = study_of(u_offset_mm=np.repeat([1.25, -0.5], 5))
     write_study(tmp_path / "a.dcm", study)
-    back = open_study(tmp_path / "a.dcm", apply_cor=True)
+    back = open_study(tmp_path / "a.dcm", StudySettings(apply_cor=True))
     assert np.array_equal(back.acquisition.u_offset_mm, study.acquisition.u_offset_mm)
 
 
@@ -289,4 +290,4 @@ def test_apply_cor_needs_dicom(tmp_path):
 
     write_hdf5(tmp_path / "a.h5", study_of())
     with pytest.raises(InputError, match="--apply-cor needs DICOM's CenterOfRotationOffset, which HDF5 does not have"):
-        open_study(tmp_path / "a.h5", apply_cor=True)
+        open_study(tmp_path / "a.h5", StudySettings(apply_cor=True))

@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
+from spectac.recon import StudySettings
 from spectac.recon.collimator import Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.io import open_study
@@ -213,7 +214,9 @@ def test_files_of_other_programs_carry_no_digest_and_are_read(saved):
 
 def test_arguments_replace_the_values_of_the_file_and_the_history_says_so(saved):
     line = Collimator.from_line(1.0, 0.02)
-    study = open_study(saved, nuclide="tc99m", collimator=line, radius_mm=180.0, head_angles_deg=[0.0, 90.0])
+    study = open_study(
+        saved, StudySettings(nuclide="tc99m", collimator=line, radius_mm=180.0, head_angles_deg=[0.0, 90.0])
+    )
     acquisition = study.acquisition
     assert acquisition.nuclide == "Tc-99m"
     assert acquisition.collimator == line
@@ -223,4 +226,4 @@ def test_arguments_replace_the_values_of_the_file_and_the_history_says_so(saved)
     assert len(study.history) == 2 + 4
     assert study.history[2] == "given by the user: nuclide = Tc-99m"
     with pytest.raises(InputError, match="--head-angles needs one angle for each of the 2 heads, got 1"):
-        open_study(saved, head_angles_deg=[0.0])
+        open_study(saved, StudySettings(head_angles_deg=[0.0]))

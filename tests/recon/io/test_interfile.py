@@ -5,10 +5,10 @@ import pytest
 
 from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.errors import InputError
-from spectac.recon.given import Given
 from spectac.recon.io import open_study
 from spectac.recon.io.interfile.image import read_image
 from spectac.recon.io.interfile.study import read_study
+from spectac.recon.settings import StudySettings
 from spectac.recon.types import Injection
 
 STIR = """!INTERFILE  :=
@@ -274,7 +274,7 @@ def test_what_the_header_lacks_comes_from_the_arguments(saved):
     with pytest.raises(InputError, match=r"names no nuclide: name it with --nuclide"):
         read_study(path)
     line = Collimator.from_line(1.466, 0.0163)
-    study = open_study(path, nuclide="i123", radius_mm=140.0, collimator=line, head_angles_deg=[45.0])
+    study = open_study(path, StudySettings(nuclide="i123", radius_mm=140.0, collimator=line, head_angles_deg=[45.0]))
     acquisition = study.acquisition
     assert acquisition.nuclide == "I-123"
     assert acquisition.radii_mm.tolist() == [140] * 4
@@ -290,7 +290,7 @@ def test_what_the_header_lacks_comes_from_the_arguments(saved):
 
 
 def test_arguments_go_before_the_header(saved):
-    study = read_study(saved(STIR), Given(nuclide="I-123", radius_mm=200.0))
+    study = read_study(saved(STIR), StudySettings(nuclide="I-123", radius_mm=200.0))
     assert study.acquisition.nuclide == "I-123"
     assert study.acquisition.radii_mm.tolist() == [200] * 4
     assert any("^99m^Technetium was replaced by I-123" in warning for warning in study.warnings)
@@ -336,13 +336,13 @@ def test_heads_with_projections_of_each(saved):
     path = saved(HEADS, np.concatenate([COUNTS, COUNTS + 100]).astype("<f4"))
     with pytest.raises(InputError, match="names 2 detector heads but 1 start angles: give --head-angles"):
         read_study(path)
-    acquisition = read_study(path, Given(head_angles_deg=[180, 0])).acquisition
+    acquisition = read_study(path, StudySettings(head_angles_deg=[180, 0])).acquisition
     assert acquisition.view_angles_deg.tolist() == [180, 90, 0, 270, 0, 270, 180, 90]
     assert acquisition.detector.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     # The heads measure at the same time.
     assert acquisition.view_start_s.tolist() == [0, 25, 50, 75, 0, 25, 50, 75]
     with pytest.raises(InputError, match="one angle for each of the 2 heads, got 3"):
-        read_study(path, Given(head_angles_deg=[0, 90, 180]))
+        read_study(path, StudySettings(head_angles_deg=[0, 90, 180]))
 
 
 def test_heads_that_share_the_projections(saved):
@@ -472,7 +472,7 @@ def test_image_with_fortran_numbers(tmp_path):
     assert voxel_mm == (2.0, 1.5, 1.25)
     assert read_image(tmp_path / "a.h33", slices_in_pixels=True)[1] == (2.5, 1.5, 1.25)
     with pytest.raises(InputError, match="key 'number of projections' is missing"):
-        read_study(tmp_path / "a.h33", Given(nuclide="Tc-99m"))
+        read_study(tmp_path / "a.h33", StudySettings(nuclide="Tc-99m"))
 
 
 def test_projections_are_not_read_as_an_image(saved):

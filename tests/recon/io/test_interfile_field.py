@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from spectac.recon.errors import InputError
-from spectac.recon.given import Given
 from spectac.recon.io import open_study
 from spectac.recon.io.interfile.study import read_study
+from spectac.recon.settings import StudySettings
 
 VIEWS = 12
 
@@ -89,7 +89,7 @@ def read(tmp_path):
     def save_and_read(text, images=VIEWS, **given):
         (tmp_path / "p.hs").write_bytes(text if isinstance(text, bytes) else text.encode())
         np.arange(images * 6, dtype="<f4").tofile(tmp_path / "p.s")
-        return open_study(tmp_path / "p.hs", **given)
+        return open_study(tmp_path / "p.hs", StudySettings(**given))
 
     return save_and_read
 
@@ -576,7 +576,7 @@ def test_counts_of_0_are_not_known_counts(read):
 def test_copy_of_a_header_is_left_out(read, tmp_path):
     read(HEADER)
     (tmp_path / "copy.hs").write_text(HEADER)
-    study = read_study(tmp_path, Given())
+    study = read_study(tmp_path, StudySettings())
     assert len(study.windows) == 1
     assert any("left out as copies" in warning for warning in study.warnings)
 
@@ -699,7 +699,7 @@ def test_folder_with_different_numbers_of_views_a_head(read, tmp_path):
     text = GATE.format(described="", heads=heads, geometry="")
     (tmp_path / "p.hs").write_text(text)
     np.arange(72, dtype="<f4").tofile(tmp_path / "p.s")
-    assert np.bincount(open_study(tmp_path, nuclide="Tc-99m").acquisition.detector).tolist() == [7, 5]
+    assert np.bincount(open_study(tmp_path, StudySettings(nuclide="Tc-99m")).acquisition.detector).tolist() == [7, 5]
 
 
 def test_two_windows_of_the_same_limits_in_one_header(read):

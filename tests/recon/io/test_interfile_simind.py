@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from spectac.recon import StudySettings
 from spectac.recon.collimator import COLLIMATORS
 from spectac.recon.errors import InputError
 from spectac.recon.io import open_study
@@ -184,7 +185,7 @@ def test_orbit_file_of_many_forms(write, sources, tmp_path):
 
 def test_given_radius_leaves_the_axis_to_the_orbit_file(write, sources):
     shift = SHIFTS["constant"]
-    acquisition = open_study(write(_moved(sources, shift), MIDDLE + shift), radius_mm=140.0).acquisition
+    acquisition = open_study(write(_moved(sources, shift), MIDDLE + shift), StudySettings(radius_mm=140.0)).acquisition
     assert acquisition.radii_mm.tolist() == [140] * VIEWS
     assert acquisition.u_offset_mm.tolist() == [10.0] * VIEWS
 
@@ -250,7 +251,7 @@ def test_holes_of_a_header_rewritten_for_stir(write, sources):
     path = write(sources, specific=HOLES.format(code="gv-lehr", hole=0.15, septa=0.02, length=3.5, intrinsic=0.36))
     text = path.read_text().replace(";energy window", "energy window").replace("short float", "float")
     path.write_text(text.replace(";# Non-Uniform", "Radius := 150\n;# Non-Uniform").replace("noncircular", "circular"))
-    study = open_study(path, nuclide="Tc-99m")
+    study = open_study(path, StudySettings(nuclide="Tc-99m"))
     assert (study.acquisition.collimator.name, study.acquisition.collimator.intrinsic_fwhm_mm) == ("ge-lehr", 3.6)
     assert any("rewritten for STIR" in warning for warning in study.warnings)
 
@@ -273,7 +274,7 @@ def test_collimators_that_cannot_be_used(write, sources):
     path = write(sources, specific=fan)
     with pytest.raises(InputError, match=r"pr-hrfb has holes that are not parallel.*--collimator"):
         open_study(path)
-    assert open_study(path, collimator="ge-lehr").acquisition.collimator.name == "ge-lehr"
+    assert open_study(path, StudySettings(collimator="ge-lehr")).acquisition.collimator.name == "ge-lehr"
 
 
 def test_posture_of_the_phantom(write, sources):

@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from spectac.recon import COLLIMATORS, EnergyWindow, Study
+from spectac.recon import COLLIMATORS, EnergyWindow, Study, StudySettings
 from spectac.recon.errors import InputError
 from spectac.recon.io import files_of, open_study
 from spectac.recon.io.hdf5 import write_study
@@ -51,9 +51,12 @@ def test_a_collimator_may_be_given_by_its_name(tmp_path, make_acquisition):
     write_study(
         tmp_path / "study.h5", Study(make_acquisition([0.0, 90.0], (2, 3), 8.0), (window,), np.ones((1, 2, 2, 3)))
     )
-    assert open_study(tmp_path / "study.h5", collimator="ge-lehr").acquisition.collimator == COLLIMATORS["ge-lehr"]
+    assert (
+        open_study(tmp_path / "study.h5", StudySettings(collimator="ge-lehr")).acquisition.collimator
+        == COLLIMATORS["ge-lehr"]
+    )
     with pytest.raises(InputError, match="ge-lerh"):
-        open_study(tmp_path / "study.h5", collimator="ge-lerh")
+        open_study(tmp_path / "study.h5", StudySettings(collimator="ge-lerh"))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from spectac.recon import Grid, InputError, MuMap, attenuation, open_study, reconstruct
+from spectac.recon import Grid, InputError, MuMap, ReconstructionSettings, attenuation, open_study, reconstruct
 from spectac.recon.io import nifti
 from spectac.recon.io.dicom import nm as dicom_nm
 
@@ -393,7 +393,7 @@ def _reconstructed(path: Path, mu: MuMap | None):
     """
     study = open_study(path)
     model = None if mu is None else attenuation.GivenMap(mu)
-    return study, reconstruct(study, model, iterations=8, subsets=2, resolution=False).image
+    return study, reconstruct(study, model, ReconstructionSettings(iterations=8, subsets=2, resolution=False)).image
 
 
 ON_AXIS = (0.0, 0.0, 415.0)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spectac.recon import StudySettings
 from spectac.recon.collimator import Collimator
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid
@@ -26,7 +27,7 @@ needs_heads = pytest.mark.skipif(not HEADS.is_dir(), reason="../shared/data/head
 def test_stir_simset_projections():
     with pytest.raises(InputError, match="names no nuclide: name it with --nuclide"):
         open_study(SIMSET)
-    study = open_study(SIMSET, nuclide="Tc-99m")
+    study = open_study(SIMSET, StudySettings(nuclide="Tc-99m"))
     assert study.counts.shape == (1, 120, 64, 128)
     # The README of the data: 2.516e7 counts, circular orbit of 150 mm, clockwise from 180 deg.
     assert study.counts.sum(dtype=np.float64) == pytest.approx(2.516e7, rel=2e-4)
@@ -74,7 +75,7 @@ def _chi2_per_bin(study, sign):
 @needs_simset
 def test_only_the_mapped_sense_of_rotation_explains_the_simset_projections(figure):
     """Poisson noise alone gives 1; the rods' unmodelled scatter adds some; the wrong sense leaves many times that."""
-    study = open_study(SIMSET, nuclide="Tc-99m")
+    study = open_study(SIMSET, StudySettings(nuclide="Tc-99m"))
     mapped = np.sign(np.diff(study.acquisition.view_angles_deg)[0])
     right, wrong = _chi2_per_bin(study, mapped), _chi2_per_bin(study, -mapped)
     figure("chi^2 per bin, SimSET rods, sense of rotation as mapped", right, "1.6")

@@ -15,6 +15,7 @@ from spectac.recon import (
     Injection,
     MuMap,
     Projections,
+    ReconstructionSettings,
     Result,
     Study,
     default_grid,
@@ -208,7 +209,9 @@ def test_attenuation_and_scatter_are_those_of_the_reconstruction(make_acquisitio
     grid = default_grid(study.acquisition)
     model = GivenMap(MuMap(np.full(grid.shape, 0.1), grid, 140.511))
     smooth = parse_post_filter("gaussian:8")
-    result = reconstruct(study, model, iterations=1, subsets=1, scatter="tew", post_filter=smooth)
+    result = reconstruct(
+        study, model, ReconstructionSettings(iterations=1, subsets=1, scatter="tew", post_filter=smooth)
+    )
     keys = bids_keys(study, result, {"algorithm": "osem", "iterations": 1, "subsets": 1})
     assert keys["TracerRadionuclide"] == "Tc99m"
     assert keys["AttenuationCorrection"] == "map"
