@@ -21,7 +21,7 @@ ORBIT_MARGIN_MM = 60.0
 
 They take up counts that no energy window explains, such as septal penetration. Without them these counts come nearer to
 the head, and a region of the brain reads up to 0.3 % more. With 60 mm regions keep their value to 0.1 %
-(benchmarks/crop_to_orbit.py).
+(benchmarks/images/crop_to_orbit.py).
 """
 
 

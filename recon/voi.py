@@ -68,7 +68,7 @@ LEVELS: dict[str, dict[str, float]] = {
 """Uptake of a typical patient over that of the cortex, the middle of the ranges in simulate/tracers."""
 
 LEAST_CORRELATION = 0.85
-"""Below this a template does not fit: of virtual patients none comes under 0.9 (benchmarks/voi_placement.py)."""
+"""Below this a template does not fit: of virtual patients none comes under 0.9 (benchmarks/images/voi_placement.py)."""
 _SAMPLE_MM = 6.0
 """Distance of the samples that the search compares."""
 _FWHM_MM = 12.0

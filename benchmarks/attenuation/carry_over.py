@@ -2,8 +2,9 @@
 
     python -m benchmarks.attenuation.carry_over -o FOLDER [--phantom FOLDER] [--direct-weights FILE] [--sample 3]
 
-MINUTES on 2 cores. Adds to attenuation_carried.csv one row for each set and method, and gives the rows that carry over
-the digest of the new code, in attenuation_methods.csv and attenuation_tuning.csv.
+15 to 25 minutes on 2 idle cores (estimated from CPU seconds of one patient; --sample 2 takes two thirds). Adds to
+attenuation_carried.csv one row for each set and method, and gives the rows that carry over the digest of the new code,
+in attenuation_methods.csv and attenuation_tuning.csv.
 
 The sample of a set are its first patients; of each tuned method it has the lowest, the chosen and the highest value.
 Rows of one set, method, seed and older code carry over together, where all numbers of the sample agree in every digit

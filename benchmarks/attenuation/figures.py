@@ -25,11 +25,11 @@ from benchmarks.attenuation.files import (
     row_code,
     rows_of,
 )
-from benchmarks.attenuation.methods import METHODS, TUNED, Choice, SharingSolver, model_of
+from benchmarks.attenuation.methods import METHODS, TUNED, Choice, model_of
 from benchmarks.attenuation.patients import Case, rebuilt
 from benchmarks.attenuation.table import GOALS, differences, numbers, shared, table, tuning_table
 from benchmarks.attenuation.tuning import tuned_values
-from spectac.recon import InputError
+from spectac.recon import InputError, reconstruct
 from spectac.recon.filters import gaussian
 from spectac.recon.types import Array
 
@@ -198,7 +198,7 @@ def draw_worst(path: Path, worst: Sequence[Row], choice: Choice, phantom: Path |
 def _panel(case: Case, method: str, choice: Choice) -> tuple[Array, Array] | str:
     """Image in kBq/mL, smoothed for the eye, and map of a method; the reason where it is refused."""
     try:
-        result = model_of(method, case, choice).correct(SharingSolver(case))
+        result = reconstruct(case.study, model_of(method, case, choice))
     except InputError as error:
         return f"refused: {error}"
     assert result.mu is not None

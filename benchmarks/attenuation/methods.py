@@ -1,31 +1,16 @@
-"""Methods of the attenuation study: the attenuation model of each, and the solver that they share on one patient."""
+"""Methods of the attenuation study: the attenuation model of each, tuned coefficients and weights."""
 
 import hashlib
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.attenuation.patients import Case
-from spectac.recon import (
-    AttenuationModel,
-    Chang,
-    GivenMap,
-    Image,
-    InputError,
-    MuMap,
-    NoAttenuation,
-    ReconstructionSettings,
-    Result,
-    UniformMap,
-)
+from spectac.recon import AttenuationModel, Chang, GivenMap, InputError, MuMap, NoAttenuation, Result, UniformMap
 from spectac.recon.attenuation import Solver
-from spectac.recon.pipeline import StudySolver
 from spectac.recon.resample import down_to, resample
-from spectac.recon.scatter import projections
-from spectac.recon.settings import ProjectionSettings
 from spectac.simulate.cohort.patient_arrays import correction
 
 TUNED = ("chang best, true outline", "uniform tuned, data outline", "uniform tuned, true outline")
@@ -38,47 +23,6 @@ METHODS = (
     "none", "chang", TUNED[0], "uniform", *TUNED[1:], "ct", USUAL_BONE, *LEARNED, DIRECT, ORACLE,
 )  # fmt: skip
 NUCLIDES = ("I-123", "Tc-99m")
-
-
-class SharingSolver(StudySolver):
-    """Solver of one study for all methods: the uncorrected image and the previews without a map are made once.
-
-    `borrowed_s` is the time in seconds that another method spent on images which this method uses. An image is charged
-    once a method.
-    """
-
-    def __init__(self, case: Case) -> None:
-        super().__init__(
-            case.study, projections(case.study, ProjectionSettings(scatter="auto")), ReconstructionSettings()
-        )
-        self._images: dict[str, tuple[Image, float]] = {}
-        self._charged: set[str] = set()
-        self.borrowed_s = 0.0
-
-    def begin_method(self) -> None:
-        """Charge the next method for every image that it uses."""
-        self._charged.clear()
-        self.borrowed_s = 0.0
-
-    def __call__(self, mu: MuMap | None) -> Image:
-        """As of StudySolver."""
-        solve = super().__call__
-        return solve(mu) if mu is not None else self._once("uncorrected", lambda: solve(None))
-
-    def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
-        """As of StudySolver."""
-        preview = super().preview
-        return preview(window, mu) if mu is not None else self._once(f"preview {window}", lambda: preview(window))
-
-    def _once(self, name: str, make: Callable[[], Image]) -> Image:
-        if name not in self._images:
-            began = time.perf_counter()
-            image = make()
-            self._images[name] = image, time.perf_counter() - began
-        elif name not in self._charged:
-            self.borrowed_s += self._images[name][1]
-        self._charged.add(name)
-        return self._images[name][0]
 
 
 @dataclass(frozen=True, eq=False)

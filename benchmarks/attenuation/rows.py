@@ -9,27 +9,28 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from benchmarks.attenuation.measures import image_measures, map_measures, means
-from benchmarks.attenuation.methods import LEARNED, Choice, SharingSolver, model_of
+from benchmarks.attenuation.methods import LEARNED, Choice, model_of
 from benchmarks.attenuation.patients import Case
 from spectac.recon import GivenMap, InputError
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.types import Array
 
 
 def measured(case: Case, methods: Iterable[str], choice: Choice) -> Iterator[dict[str, object]]:
     """One row of measures for each method on a patient, without the columns that name the patient."""
-    solver = SharingSolver(case)
+    solver = StudySolver(case.study)
     scale = np.float32(1.0 / case.cps_per_kbq)
-    reference = GivenMap(case.mu).correct(solver).image.values * scale
+    reference = solver.corrected(GivenMap(case.mu)).image.values * scale
     for method in methods:
-        solver.begin_method()
         began = time.perf_counter()
         row: dict[str, object] = {"method": method, "settings": choice.settings(method, str(case.about["nuclide"]))}
         row |= {**case.about, "scatter": solver.projections.scatter_method, "compared": len(case.compared)}
         try:
-            result = model_of(method, case, choice).correct(solver)
+            result = solver.corrected(model_of(method, case, choice))
         except InputError as error:
             yield row | {"notes": f"refused: {error}"}
             continue
+        # An image that an earlier method had computed is charged to each method.
         seconds = time.perf_counter() - began + solver.borrowed_s
         values: Array = result.image.values * scale
         for name, other in (("ct", reference), ("truth", case.activity)):
@@ -47,7 +48,7 @@ def measured(case: Case, methods: Iterable[str], choice: Choice) -> Iterator[dic
 
 def tried(case: Case, values_per_cm: Mapping[str, Iterable[float]]) -> Iterator[dict[str, object]]:
     """One row of measures for each coefficient of each tuned method; without measures where a method refuses it."""
-    solver = SharingSolver(case)
+    solver = StudySolver(case.study)
     scale = np.float32(1.0 / case.cps_per_kbq)
     reference = solver(case.mu).values * scale
     nuclide = str(case.about["nuclide"])
@@ -56,7 +57,7 @@ def tried(case: Case, values_per_cm: Mapping[str, Iterable[float]]) -> Iterator[
             row: dict[str, object] = {"method": method, "mu_per_cm": value}
             row |= {name: case.about[name] for name in ("nuclide", "tracer")}
             try:  # an outline may reach beyond the detector
-                result = model_of(method, case, Choice({(method, nuclide): value})).correct(solver)
+                result = solver.corrected(model_of(method, case, Choice({(method, nuclide): value})))
             except InputError as error:
                 yield row | {"notes": f"refused: {error}"}
                 continue

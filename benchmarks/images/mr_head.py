@@ -99,11 +99,8 @@ def main() -> None:
         pictures[tracer] = {"truth": truth}
         ideal: dict[str, float] = {}
         for way in ways(head, expected_energy(expected)):
-            result = reconstruct(
-                study_of(expected, way.primary_only),
-                way.model,
-                ReconstructionSettings(scatter=way.scatter, resolution=way.resolution),
-            )
+            settings = ReconstructionSettings(scatter=way.scatter, resolution=way.resolution)
+            result = reconstruct(study_of(expected, way.primary_only), way.model, settings)
             values = result.image.values / expected.cps_per_kbq
             pictures[tracer][way.name] = values
             means = {name: voi_mean(values, weights) for name, weights in regions.items()}

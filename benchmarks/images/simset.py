@@ -15,7 +15,6 @@ import numpy as np
 from benchmarks.provenance import provenance, write_csv
 from spectac.recon import (
     NoAttenuation,
-    ReconstructionSettings,
     Result,
     Study,
     StudySettings,
@@ -41,7 +40,7 @@ def main() -> None:
     study = open_study(options.header, StudySettings(nuclide="Tc-99m", collimator=parse_psf("1.466:0.0163")))
     rows = []
     for name, model in (("none", NoAttenuation()), ("uniform 0.091 /cm", UniformMap(0.091))):
-        result = reconstruct(study, model, ReconstructionSettings(iterations=10, subsets=10))
+        result = reconstruct(study, model)
         figures = compare(study, result)
         origin = {**provenance(0), "attenuation": name}
         rows += [{**origin, "quantity": key, "value": f"{value:.5g}"} for key, value in figures.items()]

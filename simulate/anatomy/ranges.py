@@ -176,7 +176,7 @@ _SMALLER_IN_CHILDREN = {
 """Share that a child of 5 years lacks; in proportion to the years up to 18, and never below 0."""
 
 _SMALLER_IN_WOMEN = {"size": 0.955, "face_height": 0.965, "neck": 0.88}
-"""Factors. Head breadth and length of women are 94 to 95 % of men's (ANSUR II, see benchmarks/heads.py)."""
+"""Factors. Head breadth and length of women are 94 to 95 % of men's (ANSUR II, see benchmarks/simulation/heads.py)."""
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,10 @@ def test_results_are_named_by_the_script_that_writes_them():
     assert [name for name in results if name not in texts] == []
 
 
-def test_paths_of_benchmarks_in_pages_exist():
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
-    texts = [page.read_text(encoding="utf-8") for page in pages]
+def test_paths_of_benchmarks_in_pages_and_code_exist():
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    files += [path for name in ("recon", "learned", "simulate", "app") for path in (ROOT / name).rglob("*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in files]
     named = {name for text in texts for name in re.findall(r"benchmarks/[\w/.-]+\.(?:py|csv|md|png)", text)}
     assert len(named) > 20
     assert sorted(name for name in named if not (ROOT / name).is_file()) == []
