@@ -39,8 +39,6 @@ def export(
     sharing: Annotated[ComparisonSettings, Only(("anonymous",))],
 ) -> list[str]:
     """Write a study as another program reads it; lines for the user (see export_study)."""
-    if maps.mu_map_kev is not None and maps.mu_map is None:
-        raise InputError("--mu-map-kev belongs to --mu-map")
     return export_study(open_study(study, given), to, output, maps, anonymous=sharing.anonymous)
 
 
@@ -57,6 +55,8 @@ def export_study(
     """
     if target not in TARGETS:
         raise InputError(f"--to {target} is not known: use one of {', '.join(TARGETS)}")
+    if maps is not None and maps.mu_map_kev is not None and maps.mu_map is None:
+        raise InputError("--mu-map-kev belongs to --mu-map")
     if output.is_dir() and any(output.iterdir()):
         raise InputError(f"{output} holds files already: give an empty folder, so that nothing older is read with it")
     mu, notes = (None, []) if maps is None or maps.mu_map is None else _on_grid(maps.mu_map, study, maps.mu_map_kev)

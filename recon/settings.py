@@ -120,7 +120,11 @@ def _requirement(cls: type, error: ValidationError) -> str:
 
 
 def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else repr(value)
+    """A value as the user gave it: numbers without quotes, texts within."""
+    try:
+        return f"{float(value):g}"  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return repr(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,12 +165,14 @@ def options(cls: type) -> tuple[Option, ...]:
     for name, info in cls.__pydantic_fields__.items():  # type: ignore[attr-defined]
         shown = next(mark for mark in info.metadata if isinstance(mark, Setting))
         default = ... if info.is_required() else info.default
-        declared.append(Option(shown.option or name, name, _kind(info.annotation), default, shown))
+        parsed = any(isinstance(mark, BeforeValidator) for mark in info.metadata)
+        kind = str if parsed else _kind(info.annotation)
+        declared.append(Option(shown.option or name, name, kind, default, shown))
     return tuple(declared)
 
 
 def _kind(annotation: Any) -> type:
-    """Type that the command line reads; a text where the field has a parser of its own."""
+    """Type that the command line reads."""
     if get_origin(annotation) in (Union, UnionType):
         annotation = next(one for one in get_args(annotation) if one is not type(None))
     if get_origin(annotation) is Annotated:

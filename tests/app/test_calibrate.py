@@ -142,11 +142,11 @@ def test_a_calibration_of_other_corrections_is_refused_before_the_work(
     [
         ({"assayed": "yesterday"}, "--assayed needs a date and time, e.g. 2026-11-02T09:30, not 'yesterday'"),
         ({"volume-ml": 0.1}, "are less than a voxel of 0.343 mL"),
-        ({"volume-ml": 0}, "a volume in mL above 0, got 0"),
-        ({"volume-ml": "nan"}, "a volume in mL above 0, got nan"),
+        ({"volume-ml": 0}, "volume in mL must be above 0 and finite, got 0"),
+        ({"volume-ml": "nan"}, "volume in mL must be above 0 and finite, got nan"),
         ({"volume-ml": 1e5}, "do not fit into the field of view"),
         ({"wall-mm": -1}, "--wall-mm must lie between 0 and 30 mm"),
-        ({"activity-mbq": -1}, "an activity in MBq above 0"),
+        ({"activity-mbq": -1}, "activity in MBq must be above 0"),
         ({"voi": "nowhere.nii.gz"}, "no such file"),
     ],
 )

@@ -145,7 +145,7 @@ def test_bad_requests_are_refused_in_one_line(here, coarse, tmp_path):
         (("--format", "nifti"), "--format must be one of dicom, hdf5, not 'nifti'"),
         (("--nuclide", "F-18"), "F-18"),
         (("--counts", "0"), "--counts must be above 0"),
-        (("--counts", "nan"), "--counts must be above 0"),
+        (("--counts", "nan"), "--counts must be a finite number"),
         (("--seed", "-1"), "--seed"),
         (("--histories", "5"), "--histories"),
     ):

@@ -31,7 +31,9 @@ def test_auto_takes_the_gpu_where_one_works(gpu):
     assert [device.select_device(name) for name in ("auto", "cpu")] == ["cpu", "cpu"]
     with pytest.raises(InputError, match="'cuda' is not available: the driver is too old; use --device auto or cpu"):
         device.select_device("cuda")
-    with pytest.raises(InputError, match="device 'tpu' is not available: use --device auto, cpu or cuda"):
+    with pytest.raises(
+        InputError, match="--device must be one of auto, cpu, cuda, not 'tpu': use --device auto, cpu or cuda"
+    ):
         device.select_device("tpu")
 
 
