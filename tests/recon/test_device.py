@@ -31,9 +31,7 @@ def test_auto_takes_the_gpu_where_one_works(gpu):
     assert [device.select_device(name) for name in ("auto", "cpu")] == ["cpu", "cpu"]
     with pytest.raises(InputError, match="'cuda' is not available: the driver is too old; use --device auto or cpu"):
         device.select_device("cuda")
-    with pytest.raises(
-        InputError, match="--device must be one of auto, cpu, cuda, not 'tpu': use --device auto, cpu or cuda"
-    ):
+    with pytest.raises(InputError, match="device 'tpu' is not available: use --device auto, cpu or cuda"):
         device.select_device("tpu")
 
 
@@ -129,7 +127,6 @@ def test_the_fallback_is_noted_for_every_model_that_uses_its_image(study, failin
 
 def test_a_device_that_is_not_there_is_refused_whatever_the_algorithm(study, gpu):
     gpu("no driver")
-    for name in ("tpu", "cuda"):
-        with pytest.raises(InputError, match=f"device '{name}' is not available"):
-            reconstruct(study, settings=ReconstructionSettings(algorithm="fbp", device=name))
+    with pytest.raises(InputError, match="device 'cuda' is not available"):
+        reconstruct(study, settings=ReconstructionSettings(algorithm="fbp", device="cuda"))
     assert reconstruct(study, settings=ReconstructionSettings(algorithm="fbp", device="auto")).device == "cpu"
