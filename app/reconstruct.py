@@ -37,7 +37,7 @@ def reconstruct(
     opened = open_study(study, given)
     dicom_nm.check_header(opened)
     solver = StudySolver(opened, settings)
-    inputs = [*study, *attenuation.files(attenuation.attenuation)]
+    inputs = [*study, *attenuation.inputs()]
     if settings.calibration is not None:
         inputs.append(settings.calibration)
     parameters = parameters_of(given, attenuation, settings)

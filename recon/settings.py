@@ -538,6 +538,11 @@ class AttenuationSettings(MapSettings):
             chosen[key] = value
         return chosen
 
+    def inputs(self) -> list[Path]:
+        """Files and folders that the model reads, by an option of their own or by K=V."""
+        named = {"map": "file", "ct": "path"}.get(self.attenuation)
+        return [Path(value) for key, value in self.chosen_options().items() if key == named]
+
     def model(self) -> "AttenuationModel":
         """The attenuation model; InputError as the model's own checks say."""
         from spectac.recon.attenuation_plugins import attenuation_model

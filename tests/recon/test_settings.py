@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +104,8 @@ def test_settings_are_frozen_and_checked_again_when_replaced():
 def test_options_of_a_model_belong_to_it():
     given = AttenuationSettings(attenuation="map", mu_map="mu.nii.gz", mu_map_kev=511)
     assert given.chosen_options() == {"file": "mu.nii.gz", "energy_kev": "511.0"}
+    assert given.inputs() == [Path("mu.nii.gz")]
+    assert AttenuationSettings(attenuation="ct", attenuation_option=("path=folder",)).inputs() == [Path("folder")]
     with pytest.raises(InputError, match="--ct belongs to --attenuation ct"):
         AttenuationSettings(attenuation="map", ct="folder").chosen_options()
     with pytest.raises(InputError, match="say the same"):
