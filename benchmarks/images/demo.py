@@ -67,7 +67,7 @@ def read_errors(path: Path) -> Errors:
     errors: Errors = {"truth": {"brain_error_percent": 0.0}}
     for key, (measure, region, column) in MEASURES.items():
         for row in table:
-            if (row["measure"], row["region"]) == (measure, region):
+            if (row["measure"], row["region"], row["reference"]) == (measure, region, "truth"):
                 errors.setdefault(row["method"], {})[key] = float(row[column])
                 errors["truth"].setdefault(key, float(row["reference_value"]))
     return errors
