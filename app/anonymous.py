@@ -92,14 +92,12 @@ def hider(paths: Iterable[Path], study: Study) -> Callable[[str], str]:
 
 
 def hidden(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by the options' names with "given" in place of every path, and of the options of attenuation models."""
-    paths = {
-        option.name
-        for cls in (ComparisonSettings, ReconstructionSettings)
-        for option in options(cls)
-        if option.kind is Path
-    }
-    shown = {name: "given" if name in paths and value is not None else value for name, value in values.items()}
+    """Settings by the options' names with "given" in place of paths, dates and options of attenuation models."""
+    declared = (*options(ComparisonSettings), *options(ReconstructionSettings))
+    secret = {option.name for option in declared if option.kind is Path} | {"start"}
+    shown = {name: "given" if name in secret and value is not None else value for name, value in values.items()}
     if "attenuation_options" in values:
         shown["attenuation_options"] = dict.fromkeys(values["attenuation_options"], "given")
+    if "given" in values:
+        shown["given"] = hidden(values["given"])
     return shown

@@ -133,13 +133,16 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     del known["config"]
     written = {key.replace("-", "_"): value for key, value in values.items()}
     plain: dict[str, Any] = {}
+    unknown = [key for key in written if key not in known and key.removeprefix("no_") not in known]
+    if unknown:
+        raise InputError(f"{path}: unknown key {', '.join(unknown)}; known keys: {', '.join(sorted(known))}")
     for key, value in written.items():
         name = key.removeprefix("no_")
         if key not in known and name in known and isinstance(value, bool) and known[name].secondary_opts:
             plain[name] = not value
             continue
         if key not in known:
-            raise InputError(f"{path}: unknown key {key}; known keys: {', '.join(sorted(known))}")
+            raise InputError(f"{path}: unknown key {key}: write {name} = {value!r}")
         if isinstance(value, bool) is not getattr(known[key], "is_flag", False):
             raise InputError(f"{path}: {key} = {value!r} has the wrong type")
         if isinstance(value, list) and not getattr(known[key], "multiple", False):

@@ -16,7 +16,20 @@ from spectac.recon import device as devices
 from spectac.recon.io import files_of
 from spectac.recon.settings import AttenuationSettings, as_options
 
-_PACKAGES = ("spectac", "numpy", "scipy", "numba", "h5py", "nibabel", "pydicom", "SimpleITK", "xraylib")
+_PACKAGES = (
+    "spectac",
+    "numpy",
+    "scipy",
+    "numba",
+    "h5py",
+    "nibabel",
+    "pydicom",
+    "SimpleITK",
+    "xraylib",
+    "torch",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+)
 
 
 def versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from spectac.app.progress import counting_bar
-from spectac.recon.errors import InputError
+from spectac.recon.errors import InputError, MissingExtraError
 
 
 def train(
@@ -26,7 +26,7 @@ def train(
     try:
         from spectac.learned.train import train as train_network
     except ImportError as error:
-        raise InputError(f"training needs {error.name}: pip install 'spectac[train]'") from None
+        raise MissingExtraError(f"training needs {error.name}", "train") from None
     with counting_bar(f"training a {settings.target}, seed {settings.seed}") as move:
 
         def show(done: int, total: int, measured: Mapping[str, float]) -> None:

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from spectac.app.demo import SCANNER, demo_patient, simulate
-from spectac.app.export import export
+from spectac.app.export import export_study
 from spectac.recon import (
     COLLIMATORS,
     InputError,
@@ -42,7 +42,7 @@ folder = tempfile.TemporaryDirectory()
 root = Path(folder.name)
 for target in ("simind", "stir"):
     print(f"--- {target}")
-    for line in export(study, target, root / target):
+    for line in export_study(study, target, root / target):
         print(line.replace(f"{root}/", ""))
 
 # %%

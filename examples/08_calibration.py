@@ -17,7 +17,6 @@ import numpy as np
 
 from spectac.recon import GivenMap, Grid, InputError, ReconstructionSettings, reconstruct
 from spectac.recon.calibration import calibrate, decayed
-from spectac.recon.filters import GaussianFilter
 from spectac.recon.quantify import voi_mean
 from spectac.recon.resample import resample
 from spectac.simulate.acquire import Patient, expected_counts
@@ -57,7 +56,7 @@ def scanned(patient, counts, seed):
 
 
 study, true_factor = scanned(filling, 1e7, seed=1)
-settings = {"iterations": 8, "subsets": 6, "post_filter": GaussianFilter(10.0)}
+settings = {"iterations": 8, "subsets": 6, "post_filter": "gaussian:10"}
 result = reconstruct(study, GivenMap(water.mu(140.511)), ReconstructionSettings(**settings))
 image = result.image
 

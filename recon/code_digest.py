@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import threading
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -173,10 +174,15 @@ def _source(name: str) -> Path | None:
     return next((file for file in files if file.suffix == ".py" and file.is_file()), None)
 
 
+_PARSING = threading.Lock()
+"""Two threads of a worker that parse at once end in a SystemError of Python 3.11 (python/cpython#106905)."""
+
+
 @cache
 def _parsed(path: Path) -> tuple[ast.Module, dict[str, str]]:
     """Syntax tree without texts that are statements and imports for type checkers; modules of the latter by name."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    with _PARSING:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
     lazy: dict[str, str] = {}
     for node in ast.walk(tree):
         for field, parts in ast.iter_fields(node):
@@ -203,7 +209,12 @@ def _is_for_checkers(part: object) -> bool:
 
 
 def _plain(node: Any) -> Any:
-    """Names and values of a syntax tree without places and empty fields, which differ between versions of Python."""
+    """Names and values of a syntax tree without places and empty fields, which differ between versions of Python.
+
+    Help of the command line (settings.Setting) changes no number and is left out.
+    """
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Setting":
+        return "Setting"
     if isinstance(node, ast.AST):
         fields = {name: _plain(value) for name, value in ast.iter_fields(node) if value not in (None, [])}
         return type(node).__name__, fields

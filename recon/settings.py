@@ -89,17 +89,17 @@ def settings(cls: type[_Settings]) -> type[_Settings]:
 
     A wrong value raises InputError with the option's name, what it needs and what it got.
     """
-    made: Any = pydantic.dataclasses.dataclass(frozen=True)(cls)
-    construct = made.__init__
+    checked: Any = pydantic.dataclasses.dataclass(frozen=True, config={"extra": "forbid"})(cls)
+    construct = checked.__init__
 
     def __init__(self: Any, *values: Any, **named: Any) -> None:  # noqa: N807 - replaces the dataclass's own
         try:
             construct(self, *values, **named)
         except ValidationError as error:
-            raise InputError(_requirement(made, error)) from None
+            raise InputError(_requirement(checked, error)) from None
 
-    made.__init__ = __init__
-    return cast("type[_Settings]", made)
+    checked.__init__ = __init__
+    return cast("type[_Settings]", checked)
 
 
 def _requirement(cls: type, error: ValidationError) -> str:
@@ -110,6 +110,8 @@ def _requirement(cls: type, error: ValidationError) -> str:
         return str(context["error"])
     declared = options(cls)
     place = first["loc"][0]
+    if first["type"] == "unexpected_keyword_argument":
+        return f"{cls.__name__} has no setting {place!r}: it has {', '.join(option.field for option in declared)}"
     names = [declared[place]] if isinstance(place, int) else [option for option in declared if option.field == place]
     if not names:
         return f"{cls.__name__}: {first['msg']}"
@@ -205,8 +207,11 @@ def as_options(chosen: object, *, changed: bool = False) -> dict[str, Any]:
     >>> as_options(ReconstructionSettings(iterations=4), changed=True)
     {'iterations': 4}
     """
-    values = {one: getattr(chosen, one.field) for one in options(type(chosen))}
-    return {one.name: _plain(value) for one, value in values.items() if not (changed and value == one.default)}
+    values = {one.name: getattr(chosen, one.field) for one in options(type(chosen))}
+    if getattr(values.get("collimator"), "line", None) is not None:  # a measured line has no name of the table
+        values |= {"collimator": None, "psf": values["collimator"]}
+    defaults = {one.name: one.default for one in options(type(chosen))}
+    return {name: _plain(value) for name, value in values.items() if not (changed and value == defaults[name])}
 
 
 def _plain(value: Any) -> Any:
@@ -215,7 +220,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Collimator):
-        return value.name.removeprefix("psf ")
+        return value.name if value.line is None else "{!r}:{!r}".format(*value.line)
     return str(value) if isinstance(value, Path) else value
 
 
@@ -245,6 +250,8 @@ def _numbers(option: str, example: str) -> Callable[[str], tuple[float, ...]]:
 
 def _sizes(text: str) -> tuple[float, ...]:
     sizes = _numbers("--pixel-mm", "4.8 or 4.8,4.8")(text)
+    if len(sizes) > 2:
+        raise InputError(f"--pixel-mm needs one size, or two for z and u, not {text!r}")
     return sizes * 2 if len(sizes) == 1 else sizes
 
 
@@ -314,7 +321,7 @@ class StudySettings:
         Setting("Sense of rotation seen from the feet: cc or cw.", metavar="cc|cw"),
     ] = None
     step_deg: Annotated[
-        Annotated[float, Field(gt=0, le=180)] | None,
+        Annotated[float, Field(gt=0, le=180, allow_inf_nan=False)] | None,
         Setting("Angle between views in degrees; --rotation gives the sense.", metavar="DEG"),
     ] = None
     view_seconds: Annotated[Positive | None, Setting("Time of each view in seconds.", metavar="S")] = None
@@ -489,10 +496,6 @@ class MapSettings:
                     "yes" if value is True else str(value),
                 )
 
-    def model_options(self, model: str) -> dict[str, str]:
-        """Options of one attenuation model."""
-        return {key: text for _, of, key, text in self.of_models() if of == model}
-
     def files(self, model: str) -> list[Path]:
         """Files and folders that an attenuation model reads."""
         named = {"map": self.mu_map, "ct": self.ct}.get(model)
@@ -524,6 +527,8 @@ class AttenuationSettings(MapSettings):
             key, separator, value = text.partition("=")
             if not separator or not key:
                 raise InputError(f"--attenuation-option needs K=V, not {text!r}")
+            if key.strip() in chosen:
+                raise InputError(f"--attenuation-option {key.strip()}= is given twice: give one of them")
             chosen[key.strip()] = value.strip()
         named = list(self.of_models())
         if self.uniform_mu is not None:
@@ -540,7 +545,7 @@ class AttenuationSettings(MapSettings):
 
     def inputs(self) -> list[Path]:
         """Files and folders that the model reads, by an option of their own or by K=V."""
-        named = {"map": "file", "ct": "path"}.get(self.attenuation)
+        named = {"map": "file", "ct": "path", "predicted": "weights"}.get(self.attenuation)
         return [Path(value) for key, value in self.chosen_options().items() if key == named]
 
     def model(self) -> "AttenuationModel":

@@ -19,8 +19,8 @@ def check_options(request: BatchRequest, studies: Sequence[ListedStudy]) -> None
     """
     comparison, calibration = request.compare.comparison, request.compare.reconstruction.calibration
     for option, model, _, _ in comparison.of_models():
-        column, file = {"ct": ("ct", "CT"), "map": ("mu_map", "mu-map")}[model]
-        if not any(column in study.files for study in studies):
+        column, file = {"ct": ("ct", "CT"), "map": ("mu_map", "mu-map")}.get(model, ("study", "study"))
+        if column != "study" and not any(column in study.files for study in studies):
             raise InputError(f"{option} needs the {file} of at least one study: give a CSV with a column {column}")
     if calibration is not None:
         read_calibration(calibration)
@@ -29,7 +29,7 @@ def check_options(request: BatchRequest, studies: Sequence[ListedStudy]) -> None
     if comparison.methods is not None:
         # The files of each study come later: here the names count.
         ct, mu_map = (Path() if name in comparison.methods else None for name in ("ct", "map"))
-        replace(comparison, ct=ct, mu_map=mu_map).models()
+        replace(comparison.without("ct").without("map"), ct=ct, mu_map=mu_map).models()
 
 
 def check_places(folder: Path, studies: Sequence[ListedStudy], request: BatchRequest) -> None:

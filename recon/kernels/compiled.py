@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ def _save_one_at_a_time(kernel: Any) -> None:
     processes that compile two signatures at once both take the same number, and a later process runs the code of the
     one for arrays of the other: wrong images, without an error.
     """
+    if not hasattr(kernel, "_cache"):  # NUMBA_DISABLE_JIT: nothing is compiled
+        return
     cache = kernel._cache
     save = cache.save_overload
 
@@ -85,5 +87,6 @@ def _locked(folder: Path) -> Iterator[None]:
         return
     with stream:
         if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(stream, fcntl.LOCK_EX)
         yield

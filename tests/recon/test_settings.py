@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spectac.recon import COLLIMATORS, InputError, ReconstructionSettings, StudySettings
+from spectac.recon import COLLIMATORS, Collimator, InputError, ReconstructionSettings, StudySettings
 from spectac.recon.settings import (
     AttenuationSettings,
     ComparisonSettings,
@@ -39,6 +39,7 @@ def test_every_setting_has_a_help_a_kind_and_a_default_that_is_valid(cls):
         (StudySettings, {"rotation": "left"}, "--rotation must be one of cc, cw, not 'left'"),
         (StudySettings, {"head_angles_deg": "a,b"}, "--head-angles needs numbers with commas"),
         (StudySettings, {"head_angles_deg": (0, 400)}, "--head-angles needs angles from -360 to 360 deg, not 0,400"),
+        (StudySettings, {"pixel_mm": "8,8,8"}, "--pixel-mm needs one size, or two"),
         (StudySettings, {"pixel_mm": "0"}, "--pixel-mm must be above 0, not 0"),
         (StudySettings, {"start": "2026-11-02"}, "--start needs a date and time"),
         (StudySettings, {"collimator": "ge-lehr", "psf": "1:0.02"}, "give --collimator or --psf, not both"),
@@ -118,3 +119,18 @@ def test_settings_that_the_algorithm_does_not_use_are_recorded_as_none():
     fbp = ReconstructionSettings(algorithm="fbp").used()
     assert (fbp["iterations"], fbp["subsets"], fbp["fbp_filter"]) == (None, None, "hann:1")
     assert ReconstructionSettings(algorithm="mlem").used()["subsets"] == 1
+
+
+def test_a_misspelt_setting_is_refused():
+    with pytest.raises(InputError, match="ReconstructionSettings has no setting 'iteration': it has photopeak"):
+        ReconstructionSettings(iteration=4)
+
+
+def test_a_measured_line_keeps_its_digits():
+    line = StudySettings(psf="1.4660001:0.01630005")
+    assert from_options(StudySettings, as_options(line)).response.line == (1.4660001, 0.01630005)
+
+
+def test_a_measured_line_given_as_a_collimator_is_recorded_as_such():
+    line = Collimator.from_line(1.5, 0.016)
+    assert as_options(StudySettings(collimator=line), changed=True) == {"psf": "1.5:0.016"}
