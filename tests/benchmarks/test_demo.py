@@ -19,8 +19,17 @@ def test_errors_are_those_of_the_rows_against_the_truth(tmp_path):
         ("SBR asymmetry %", "putamen", 35.5, 24.5),
     ]
     rows = [
-        Row(method="none", status="done", measure=measure, region=region, value=value, reference_value=truth)
-        for measure, region, value, truth in numbers
+        Row(
+            method="none",
+            status="done",
+            measure=measure,
+            region=region,
+            value=value,
+            reference=reference,
+            reference_value=expected * scale,
+        )
+        for reference, scale in [("true_map", 0.5), ("truth", 1.0)]
+        for measure, region, value, expected in numbers
     ]
     rows.append(Row(method="ct", status="refused", reason="no CT"))
     with (tmp_path / "comparison.csv").open("w", newline="", encoding="utf-8") as stream:
