@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,8 @@ def _save_one_at_a_time(kernel: Any) -> None:
 
     Numba numbers the files of a function's signatures by an index that it reads and writes without a lock. Of two
     processes that compile two signatures at once both take the same number, and a later process runs the code of the
-    one for arrays of the other: wrong images, without an error.
+    one for arrays of the other: wrong images, without an error. It also writes the index before the code: a process
+    that is killed in between would leave a new index on the code of an earlier source, which is removed first.
     """
     if not hasattr(kernel, "_cache"):  # NUMBA_DISABLE_JIT: nothing is compiled
         return
@@ -70,7 +72,12 @@ def _save_one_at_a_time(kernel: Any) -> None:
     save = cache.save_overload
 
     def save_overload(signature: Any, code: Any) -> None:
-        with _locked(Path(cache.cache_path)):
+        folder, files = Path(cache.cache_path), cache._cache_file
+        with _locked(folder):
+            if not files._load_index():
+                for stale in folder.glob(f"{escape(Path(files._index_name).stem)}.*.nbc"):
+                    with suppress(OSError):  # where it cannot be removed nothing can be saved: numba itself tells
+                        stale.unlink()
             save(signature, code)
 
     cache.save_overload = save_overload

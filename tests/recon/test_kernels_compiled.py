@@ -150,6 +150,41 @@ def test_every_kernel_has_cache_files_of_its_own():
     assert len(set(names)) == len(names)
 
 
+_KILLED_BETWEEN = """
+import os
+import sys
+from numba.core.caching import IndexDataCacheFile
+import numpy as np
+from spectac.recon.kernels.compiled import compiled
+
+if len(sys.argv) > 1:
+    IndexDataCacheFile._save_data = lambda *_: os._exit(9)
+
+@compiled
+def scaled(values):
+    return 2 * values.sum()
+
+print(scaled(np.ones(3)))
+"""
+
+
+def test_a_killed_process_leaves_no_index_on_the_code_of_an_earlier_source(tmp_path):
+    """Numba writes the index before the code, both of which keep their names when the source changes."""
+    script = tmp_path / "kernel.py"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(script), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    script.write_text(_KILLED_BETWEEN)
+    assert run().stdout.split() == ["6.0"]
+    script.write_text(_KILLED_BETWEEN.replace("2 * values", "5 * values") + "# another size\n")
+    assert run("killed").returncode == 9
+    assert run().stdout.split() == ["15.0"]
+    assert len(list((tmp_path / "cache").rglob("*.nbc"))) == 1
+
+
 _TWO_TYPES = """
 import sys
 import numpy as np
