@@ -211,10 +211,11 @@ class WorkQueue(Generic[Item, Outcome]):
                 raise InputError(f"{key}: the queue is closed")
             if key in self._entries and self._entries[key].state in ("waiting", "running"):
                 raise InputError(f"{key}: this item waits or runs already")
+            known = key in self._entries
             self._put(entry)
-            if entry.state == "done":
+            if entry.state == "done" and not known:
                 self._kept += size
-            else:
+            if entry.state != "done":
                 self._waiting.append(key)
                 self._start_some()
             self._changed.notify_all()
@@ -241,7 +242,8 @@ class WorkQueue(Generic[Item, Outcome]):
         InputError
             Dask is missing, or the scheduler does not answer or is lost.
         BaseException
-            What `Work.do`, `Work.arrived`, `overview` or a signal raises; the queue can be resumed by a new one.
+            What `Work.do`, `Work.arrived`, `overview` or a signal raises; the queue is closed then, and a new one
+            resumes it.
         """
         overview()
         try:
@@ -254,6 +256,7 @@ class WorkQueue(Generic[Item, Outcome]):
             with self._workers.started() as pool:
                 self._work_on(pool, overview)
         except BaseException:
+            self.close()
             with suppress(OSError):  # what ended the run is the better message
                 remove_leftovers(self._work.folder, self._work.leftovers)
                 for entry in [self._entries[key] for key in self._running]:

@@ -149,6 +149,39 @@ def test_a_failed_item_may_be_added_again(squares):
     assert queue.entries["study"].outcome == 9
 
 
+def test_an_item_that_is_done_counts_once_when_it_is_added_again(squares):
+    done = threading.Event()
+    with open_queue(squares, Workers(), lambda progress: progress.done and done.set()) as queue:
+        queue.add("study", 3)
+        running = threading.Thread(target=queue.run, args=(lambda: None,))
+        running.start()
+        assert done.wait(30)
+        assert queue.add("study", 3).outcome == 9
+        assert queue.progress() == Progress(kept=0, done=1, failed=0, total=1, checked=1)
+        queue.close()
+        running.join(30)
+    with open_queue(squares, Workers()) as queue:
+        queue.add("study", 3)
+        queue.add("study", 3)
+        assert queue.progress() == Progress(kept=1, done=1, failed=0, total=1, checked=1)
+
+
+def test_a_run_that_was_ended_accepts_no_more_items(squares):
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with open_queue(squares, Workers()) as queue:
+        queue.add(2, 2)
+        calls = iter([lambda: None, full])
+        squares_overview = lambda: next(calls, full)()  # noqa: E731
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("spectac.recon.queue.work_queue.SECONDS_BETWEEN_OVERVIEWS", -1.0)
+            with pytest.raises(OSError, match="full"):
+                queue.run(squares_overview)
+        with pytest.raises(InputError, match="the queue is closed"):
+            queue.add(3, 3)
+
+
 @pytest.mark.parametrize(
     ("error", "raised"), [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(errno.ENOSPC, "full"), OSError)]
 )
