@@ -59,6 +59,14 @@ def compare(
     return compare_study(study, CompareRequest(given, settings, comparison), output).lines
 
 
+def check_place(output: Path) -> None:
+    """InputError where the results cannot go: a file, or a folder whose images are no result of spectac."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: give a folder for the results with -o")
+    if (output / IMAGES).exists() and not is_result(output):
+        raise InputError(f"{output / IMAGES} is there and no result of spectac: give another folder with -o")
+
+
 def compare_study(path: Path | Sequence[Path], request: CompareRequest, output: Path) -> Compared:
     """Reconstruct a study with every method and write report.html, comparison.csv, images/ and record.json.
 
@@ -67,10 +75,7 @@ def compare_study(path: Path | Sequence[Path], request: CompareRequest, output: 
     """
     check_packages()
     request.comparison.models()
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: give a folder for the results with -o")
-    if (output / IMAGES).exists() and not is_result(output):
-        raise InputError(f"{output / IMAGES} is there and no result of spectac: give another folder with -o")
+    check_place(output)
     began = time.perf_counter()
     paths = (path,) if isinstance(path, Path) else tuple(path)
     study = open_study(paths, request.study)

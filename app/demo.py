@@ -1,6 +1,7 @@
 """`spectac demo`: a virtual patient, every attenuation model and the report, with nothing but the package."""
 
 import json
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +12,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from spectac.app.compare import check_packages, compare_study
+from spectac.app.compare import check_packages, check_place, compare_study
+from spectac.app.compare_files import IMAGES
 from spectac.app.comparison import CompareRequest
 from spectac.app.measures import Row
 from spectac.app.record import versions
 from spectac.app.simulate import write_truth
-from spectac.recon import InputError, MuMap, ReconstructionSettings, Study, default_grid
+from spectac.recon import MuMap, ReconstructionSettings, Study, default_grid
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom.ct_write import write_series
 from spectac.recon.io.dicom.nm import write_study
@@ -95,11 +97,10 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
     """Write a virtual patient with CT and truth as DICOM and NIfTI, then compare every model on it; lines for the user.
 
     Where torch is missing the model `predicted` is left out, with a line.
-    Raises InputError where the packages of the report are missing or `output` is a file.
+    Raises InputError where the packages of the report are missing, and for an `output` that compare_study refuses.
     """
     check_packages()
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: give a folder with -o")
+    check_place(output)
     began = time.perf_counter()
     patient = demo_patient()
     study, _, cps_per_kbq = simulate(patient, scanner, counts, seed)
@@ -120,6 +121,7 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
     # Results of an earlier run would belong to another patient.
     for stale in ("report.html", "comparison.csv", "record.json"):
         (output / stale).unlink(missing_ok=True)
+    shutil.rmtree(output / IMAGES, ignore_errors=True)
     compared = compare_study(
         output / "projections.dcm",
         CompareRequest(

@@ -147,6 +147,8 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
             raise InputError(f"{path}: {key} = {value!r} has the wrong type")
         if isinstance(value, list) and not getattr(known[key], "multiple", False):
             value = ",".join(str(part) for part in value)
+        elif isinstance(value, str) and getattr(known[key], "multiple", False):
+            value = [value]
         elif isinstance(value, (date, time)):
             value = value.isoformat()
         plain[key] = value

@@ -33,7 +33,7 @@ HOMES = {
     "rich": ("app/",),
     "jinja2": ("app/report/", "app/batch/overview.py"),
     "markupsafe": ("app/report/",),
-    "matplotlib": ("app/", "benchmarks/"),
+    "matplotlib": ("benchmarks/",),
 }
 
 

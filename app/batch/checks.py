@@ -22,6 +22,11 @@ def check_options(request: BatchRequest, studies: Sequence[ListedStudy]) -> None
         column, file = {"ct": ("ct", "CT"), "map": ("mu_map", "mu-map")}.get(model, ("study", "study"))
         if column != "study" and not any(column in study.files for study in studies):
             raise InputError(f"{option} needs the {file} of at least one study: give a CSV with a column {column}")
+    for name, column, file in (("ct", "ct", "CT"), ("map", "mu_map", "mu-map")):
+        if name not in (comparison.methods or ()):
+            continue
+        if not any(study.methods is not None or column in study.files for study in studies):
+            raise InputError(f"method {name} needs the {file} of each study: give a CSV with a column {column}")
     if calibration is not None:
         read_calibration(calibration)
     if comparison.normals is not None:

@@ -34,7 +34,7 @@ DONE, FAILURE, RECORD = "batch.json", "failure.json", "record.json"
 OBSTACLES = frozenset((errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR))
 """Numbers of errors that mean: something of another kind stands where the results of one study go."""
 
-_EXTRAS = {"ct": ("SimpleITK",), "learned": ("torch", "safetensors"), "report": ("matplotlib", "skimage")}
+_EXTRAS = {"ct": ("SimpleITK",), "learned": ("torch", "safetensors")}
 """Packages that the extras of spectac install and that methods import when they are used."""
 
 

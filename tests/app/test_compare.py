@@ -124,17 +124,17 @@ def test_no_scatter_window_and_a_bad_header_stand_first_and_nothing_is_invented(
 def test_anonymous_leaves_no_name_anywhere(tmp_path, patient, place):
     """Named in the header, in the file's name, its folder's, the history and a warning; scanned on a day."""
     study, _ = patient
-    about = {"PatientName": "Doe^Jane", "PatientID": "4711-X", "PatientBirthDate": "19500203", "Manufacturer": "ACME"}
+    about = {"PatientName": "Doe^Jane", "PatientID": "Q4711-X", "PatientBirthDate": "19500203", "Manufacturer": "ACME"}
     named = replace(
         study,
         patient=about,
         acquisition=replace(study.acquisition, start=datetime(2031, 7, 19, 8, 30)),
-        history=("read from DICOM NM Doe_Jane_4711.dcm", "injected 2031-07-19"),
-        warnings=("left out of Clinic_Doe: Doe_Jane_4711.txt",),
+        history=("read from DICOM NM Doe_Jane_Q4711.dcm", "injected 2031-07-19"),
+        warnings=("left out of Clinic_Doe: Doe_Jane_Q4711.txt",),
     )
     folder = tmp_path / "Clinic_Doe"
     folder.mkdir()
-    hdf5.write_study(folder / "Doe_Jane_4711.h5", named)
+    hdf5.write_study(folder / "Doe_Jane_Q4711.h5", named)
     for end in (".nii.gz", ".json"):
         (tmp_path / f"Doe_labels{end}").write_bytes((place / "truth" / f"labels{end}").read_bytes())
     camera = study.acquisition.collimator.name
@@ -146,14 +146,14 @@ def test_anonymous_leaves_no_name_anywhere(tmp_path, patient, place):
             methods=("none", "ct"), ct=place / "no_ct", labels=tmp_path / "Doe_labels.nii.gz", anonymous=True
         ),
     )
-    compared = compare_study(folder / "Doe_Jane_4711.h5", request, tmp_path / "out")
+    compared = compare_study(folder / "Doe_Jane_Q4711.h5", request, tmp_path / "out")
     texts = {path: path.read_text() for path in (tmp_path / "out").rglob("*.[hjc][tso]*") if path.is_file()}
     texts |= {path: str(nibabel.load(path).header) for path in (tmp_path / "out").rglob("*.nii.gz")}
     texts["lines"] = "\n".join(line for line in compared.lines if not line.startswith(str(tmp_path / "out")))
     assert len(texts) >= 7
     for path, text in texts.items():
         text = re.sub(r'id="pack">.*?</script>', "", text, flags=re.S)
-        assert not re.search("Doe|4711|19500203|2031|07-19|08:30|no_ct", text), path
+        assert not re.search("Doe|Q4711|19500203|2031-|20310719|07-19|08:30|no_ct", text), path
     report = (tmp_path / "out" / "report.html").read_text()
     assert "Left out, as asked." in report
     assert "spectac reconstruct study --attenuation none" in report
@@ -167,7 +167,7 @@ def test_a_ct_of_another_person_is_told_without_a_name(tmp_path, patient):
     axis = replace(study.acquisition, frame_of_reference_uid=frame, axis_lps_mm=axis_position_mm(study.acquisition))
     hdf5.write_study(
         tmp_path / "study.h5",
-        replace(study, acquisition=axis, patient={"PatientName": "Doe^Jane", "PatientID": "4711"}),
+        replace(study, acquisition=axis, patient={"PatientName": "Doe^Jane", "PatientID": "Q4711"}),
     )
     scan = ct_scan(demo_patient().head, np.random.default_rng(1), frame_of_reference_uid=frame)
     write_series(tmp_path / "ct", scan, patient={"PatientName": "Roe^Jim", "PatientID": "Q0815"})

@@ -5,13 +5,14 @@ import html
 import json
 import sys
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from spectac.app.demo import SCANNER, demo_patient, run_demo, table
 from spectac.app.measures import Row
-from spectac.recon import open_study, pipeline
+from spectac.recon import InputError, open_study, pipeline
 from spectac.recon.io.nifti import read_image
 from spectac.recon.preview import preview_image
 from spectac.recon.quantify import voi_mean
@@ -187,3 +188,21 @@ def test_at_full_size_the_network_s_map_is_used_and_serves_as_the_true_one_does(
     for side in ("right", "left"):
         predicted, true_map = (float(rows[name]["SBR", f"{side} striatum"]["value"]) for name in ("predicted", "map"))
         assert predicted == pytest.approx(true_map, rel=0.05)
+
+
+def test_a_folder_with_images_of_another_s_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "holiday.png").write_text("mine")
+    with pytest.raises(InputError, match="images is there and no result of spectac"):
+        run_demo(tmp_path, seed=1, counts=3e6)
+    assert [path.name for path in tmp_path.rglob("*")] == ["images", "holiday.png"]
+
+
+def test_images_of_an_earlier_run_do_not_stay_beside_another_patient(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    for name in ("record.json", "images/none.nii.gz"):
+        (tmp_path / name).write_text("{}")
+    monkeypatch.setattr("spectac.app.demo.compare_study", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path, seed=2, counts=1e5, scanner=replace(SCANNER, matrix=(24, 24), pixel_mm=12.0, views=12))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ct", "patient.json", "projections.dcm", "truth"]

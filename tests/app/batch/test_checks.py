@@ -102,6 +102,8 @@ def test_a_file_in_the_place_of_results_is_refused(refusal, data, tmp_path):
         (("--methods", "none,none"), "names one twice"),
         (("--methods", ""), "no method to compare"),
         (("--extend-ct",), "--extend-ct needs the CT of at least one study"),
+        (("--methods", "none,ct"), "method ct needs the CT of each study: give a CSV with a column ct"),
+        (("--methods", "map"), "method map needs the mu-map of each study: give a CSV with a column mu_map"),
         (("--assume-aligned",), "--assume-aligned needs the CT of at least one study"),
     ],
 )
