@@ -51,6 +51,9 @@ _REQUIREMENTS = {
     "int_from_float": "needs a whole number",
     "float_parsing": "needs a number",
     "bool_parsing": "needs yes or no",
+    "too_long": "takes at most {max_length} values",
+    "tuple_type": "needs several values",
+    "path_type": "needs a path",
 }
 """What a field needs, in words, by the kind of pydantic's error; its limits fill the braces."""
 
