@@ -121,11 +121,12 @@ def carry_methods(rows: Sequence[Row], options: argparse.Namespace) -> Iterator[
         for method in dict.fromkeys(row["method"] for row in group):
             sample = Sample([pair for pair in pairs if pair[0]["method"] == method], METHODS_NUMBERS, failure)
             of_method = rows_of(group, method=method)
-            yield sample.record(METHODS_CSV, set_name, of_method)
+            record = sample.record(METHODS_CSV, set_name, of_method)
             for row in of_method if sample.identical else ():
                 row["code"] = row_code()
                 if method not in TUNED:
                     row["settings"] = choice.settings(method, row["nuclide"])
+            yield record
 
 
 def methods_again(rows: Sequence[Row], options: argparse.Namespace) -> list[Pair]:
@@ -147,23 +148,31 @@ def carry_tuning(rows: Sequence[Row], options: argparse.Namespace) -> Iterator[d
     for code, seed in dict.fromkeys((row["code"], row["seed"]) for row in stale):
         group = rows_of(stale, code=code, seed=seed)
         patients = list(dict.fromkeys(row["patient"] for row in group))[: options.sample]
-        pairs = [pair for patient in patients for pair in tuning_again(group, patient)]
+        pairs: list[Pair] = []
+        failure = ""
+        try:
+            for patient in patients:
+                pairs += tuning_again(group, patient)
+        except InputError as error:
+            failure = f"patient {patient} could not be made: {error}"
         for method in dict.fromkeys(row["method"] for row in group):
-            sample = Sample([pair for pair in pairs if pair[0]["method"] == method], TUNING_NUMBERS)
+            sample = Sample([pair for pair in pairs if pair[0]["method"] == method], TUNING_NUMBERS, failure)
             of_method = rows_of(group, method=method)
-            yield sample.record(TUNING_CSV, "tuning", of_method)
+            record = sample.record(TUNING_CSV, "tuning", of_method)
             for row in of_method if sample.identical else ():
                 row["code"] = row_code()
+            yield record
 
 
 def tuning_again(rows: Sequence[Row], patient: str) -> list[Pair]:
     """Rows of one patient with the same rows made again: lowest, chosen and highest value of each method."""
     best = chosen(rows)
     sample: dict[str, list[Row]] = {}
-    for method in TUNED:
+    for method in dict.fromkeys(row["method"] for row in rows_of(rows, patient=patient)):
         by_value = {float(row["mu_per_cm"]): row for row in rows_of(rows, patient=patient, method=method)}
         nuclide = next(iter(by_value.values()))["nuclide"]
-        values = sorted({min(by_value), best[method, nuclide].mu_per_cm, max(by_value)} & by_value.keys())
+        middle = {best[method, nuclide].mu_per_cm} if (method, nuclide) in best else set()
+        values = sorted(({min(by_value), max(by_value)} | middle) & by_value.keys())
         sample[method] = [by_value[value] for value in values]
     case = virtual_case(int(rows[0]["seed"]), SETS["tuning"], int(patient), 0)
     again = tried(case, {method: [float(row["mu_per_cm"]) for row in of] for method, of in sample.items()})
@@ -184,7 +193,11 @@ def main() -> None:
         (TUNING_CSV, TUNING_COLUMNS, carry_tuning),
         (METHODS_CSV, METHODS_COLUMNS, carry_methods),
     ):
-        rows = read_rows(options.output / name, columns)
+        path = options.output / name
+        rows = read_rows(path, columns)
+        if not rows:
+            print(f"{path}: " + ("its columns are those of other code, it stays" if path.exists() else "no such file"))
+            continue
         for record in carry(rows, options):
             records.append(record)
             print(
@@ -192,8 +205,8 @@ def main() -> None:
                 f"{record['carried_rows']} rows carry over {record['first_change']}",
                 flush=True,
             )
-        write_csv(options.output / name, rows, columns)
-        write_csv(options.output / CARRIED_CSV, records)
+            write_csv(path, rows, columns)
+            write_csv(options.output / CARRIED_CSV, records)
 
 
 if __name__ == "__main__":

@@ -133,4 +133,8 @@ def model_of(method: str, case: Case, choice: Choice) -> AttenuationModel:
             raise InputError("the density of this head's bones is not known")
         return GivenMap(case.usual_bone_mu, method)
     plain = {"none": NoAttenuation, "chang": Chang, "uniform": UniformMap}
-    return GivenMap(case.mu) if method == "ct" else plain[method]()
+    if method == "ct":
+        return GivenMap(case.mu)
+    if method not in plain:
+        raise InputError(f"there is no method {method!r}")
+    return plain[method]()

@@ -289,6 +289,8 @@ def _in_field(share: Array, grid: Grid, mask: Array, head_grid: Grid) -> bool:
 
 def rebuilt(set_name: str, patient: str, seed: int, histories: int, phantom: Path | None) -> Case:
     """The case that a row of the CSV names."""
+    if set_name not in (*SETS, "mr head"):
+        raise InputError(f"set {set_name!r} is drawn no more")
     if set_name != "mr head":
         return virtual_case(seed, SETS[set_name], int(patient), histories)
     if phantom is None:

@@ -1,13 +1,15 @@
 """Rows carry over to new code only where every number of the sample that was made again is the same."""
 
+import sys
 from argparse import Namespace
 
 import pytest
 
 from benchmarks.attenuation import carry_over
 from benchmarks.attenuation.carry_over import carry_methods, carry_tuning
-from benchmarks.attenuation.files import METHODS_COLUMNS, NO_CASE, TUNING_COLUMNS
+from benchmarks.attenuation.files import METHODS_COLUMNS, METHODS_CSV, NO_CASE, TUNING_COLUMNS, TUNING_CSV, read_rows
 from benchmarks.attenuation.methods import TUNED
+from benchmarks.provenance import write_csv
 from spectac.recon import InputError
 
 OPTIONS = Namespace(sample=3, weights=None, direct_weights=None, phantom=None)
@@ -90,6 +92,43 @@ def test_rows_stay_where_a_patient_or_a_method_cannot_be_made_again(monkeypatch,
     (record,) = carry_methods(rows, OPTIONS)
     assert rows[0]["code"] == "old"
     assert "weights" in record["first_change"]
+
+
+def test_files_of_other_code_stay_as_they_are(tmp_path, monkeypatch, again):
+    made = again(lambda _: {})
+    (tmp_path / TUNING_CSV).write_text("method,value\nchang,0.11\n")
+    monkeypatch.setattr(sys, "argv", ["carry_over", "-o", str(tmp_path)])
+    carry_over.main()
+    assert (tmp_path / TUNING_CSV).read_text() == "method,value\nchang,0.11\n"
+    assert [path.name for path in tmp_path.iterdir()] == [TUNING_CSV]
+    write_csv(tmp_path / METHODS_CSV, [row(patient) for patient in range(4)], METHODS_COLUMNS)
+    carry_over.main()
+    assert made == ["0", "1", "2"]
+    assert {one["code"] for one in read_rows(tmp_path / METHODS_CSV)} == {"new"}
+    (record,) = read_rows(tmp_path / carry_over.CARRIED_CSV, None)
+    assert record["carried_rows"] == "4"
+
+
+def test_of_a_tuned_method_lowest_chosen_and_highest_value_are_made_again(monkeypatch):
+    values = {"0.10": "5", "0.12": "2", "0.14": "3", "0.16": "6"}
+    about = {"code": "old", "seed": "5", "nuclide": "I-123", "patient": "0", "method": TUNED[0]}
+    rows = [
+        dict.fromkeys(TUNING_COLUMNS, "") | about | {"mu_per_cm": value, "raw_mean": error}
+        for value, error in values.items()
+    ]
+    asked = {}
+
+    def tried(_case, methods):
+        asked.update(methods)
+        return [{"mu_per_cm": value} for values in methods.values() for value in values]
+
+    monkeypatch.setattr(carry_over, "virtual_case", lambda *_: None)
+    monkeypatch.setattr(carry_over, "tried", tried)
+    pairs = carry_over.tuning_again(rows, "0")
+    assert asked == {TUNED[0]: [0.10, 0.12, 0.16]}
+    assert [(float(old["mu_per_cm"]), float(new["mu_per_cm"])) for old, new in pairs] == [
+        (v, v) for v in asked[TUNED[0]]
+    ]
 
 
 def test_tuned_coefficients_carry_over_by_method(monkeypatch, set_code):
