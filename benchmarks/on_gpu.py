@@ -2,9 +2,10 @@
 
     python benchmarks/on_gpu.py [--pytomography PYTHON] -o FOLDER
 
-Less than 8 minutes on an H100 or H200 with 16 cores. Writes speed_cuda.csv, clinic_cuda.csv, clinic_cuda_4.csv (four
-studies at a time), and the output of each step as text. Needs spectac with the extra of the driver
-(`pip install '.[cuda13,test]'`), and for the comparison an interpreter that has PyTomography with a torch for CUDA.
+Made to take less than 8 minutes on an H100 or H200 with 16 cores; it has never run on one. Writes speed_cuda.csv,
+clinic_cuda.csv, clinic_cuda_4.csv (four studies at a time), and the output of each step as text. Needs spectac with the
+extra of the driver (`pip install '.[cuda13,test]'`), and for the comparison an interpreter that has PyTomography with a
+torch for CUDA.
 """
 
 import argparse
