@@ -1,9 +1,10 @@
-"""Collimators: distance-dependent resolution of parallel-hole collimators, and its kernels on the pixel grid."""
+"""Collimators: distance-dependent resolution and the transaxial focus, and the blur's kernels on the pixel grid."""
 
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,70 @@ _HOLE_FACTOR = {"hexagonal": 1.05, "round": 1.0, "square": 1.13}
 """Diameter of the circle of equal area over the flat-to-flat width (square: 2/sqrt(pi))."""
 
 
+FocusFrom = Literal["face", "back", "crystal"]
+"""Plane from which a focal length counts: the collimator's face, its back, or the plane of interaction."""
+
+
+@dataclass(frozen=True)
+class Focus:
+    """Focal line of a fan-beam collimator, parallel to the rotation axis, on the far side of the patient.
+
+    Parameters
+    ----------
+    length_mm
+        Focal length in mm.
+    counted_from
+        Plane from which the focal length counts. Makers differ: "face", "back" or "crystal".
+    offset_mm
+        Where the focal line falls on the detector, from the centre of the matrix towards growing u, in mm.
+
+    Raises
+    ------
+    InputError
+        For a length that is not above 0, another plane, and an offset that is not finite.
+
+    Examples
+    --------
+    >>> Focus(350.0).distances_mm(Collimator("fan", 1.5, 40.0, 0.2, 3.8, 5.0))
+    (350.0, 395.0)
+    """
+
+    length_mm: float
+    counted_from: FocusFrom = "face"
+    offset_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.counted_from not in get_args(FocusFrom):
+            raise InputError(f"a focal length counts from face, back or crystal, not from {self.counted_from!r}")
+        if not 0 < self.length_mm < math.inf:
+            raise InputError(f"a focal length must be above 0 mm, not {self.length_mm:g}")
+        if not math.isfinite(self.offset_mm):
+            raise InputError(f"the offset of a focal line must be finite, not {self.offset_mm:g} mm")
+
+    def distances_mm(self, collimator: "Collimator | None") -> tuple[float, float]:
+        """Distances in mm from the focal line to the collimator's face and to the crystal's plane of interaction.
+
+        Raises InputError where the collimator's length is unknown, or leaves no focus before the face.
+        """
+        if collimator is None or collimator.length_mm == 0:
+            raise InputError(
+                "a fan-beam study needs the length of the collimator's holes: name the collimator (--collimator), or "
+                "give --psf SIGMA0_MM:SLOPE:LENGTH_MM"
+            )
+        thickness = collimator.length_mm + collimator.gap_mm
+        before_face = {"face": 0.0, "back": collimator.length_mm, "crystal": thickness}[self.counted_from]
+        face_mm = self.length_mm - before_face
+        if face_mm <= 0:
+            raise InputError(
+                f"a focal length of {self.length_mm:g} mm from the {self.counted_from} ends inside the collimator, "
+                f"which is {thickness:g} mm thick"
+            )
+        return face_mm, face_mm + thickness
+
+
 @dataclass(frozen=True)
 class Collimator:
-    """Parallel-hole collimator on a camera, or a measured line sigma = sigma0 + slope * distance.
+    """Collimator on a camera, or a measured line sigma = sigma0 + slope * distance; parallel holes but for `focus`.
 
     Parameters
     ----------
@@ -42,7 +104,10 @@ class Collimator:
     source
         Where the numbers come from.
     line
-        Measured (sigma0_mm, slope) in place of holes.
+        Measured (sigma0_mm, slope) in place of holes, in mm at the source. `length_mm` is then the distance from the
+        face to the plane of interaction, 0 where it is unknown.
+    focus
+        Transaxial focus of a fan-beam collimator; None: parallel holes.
     published_fwhm_mm
         Vendor's system resolution for Tc-99m at 10 cm, None where no figure was found.
 
@@ -67,13 +132,13 @@ class Collimator:
     source: str = ""
     line: tuple[float, float] | None = None
     published_fwhm_mm: float | None = None
+    focus: Focus | None = None
 
     def __post_init__(self) -> None:
         if self.line is not None:
-            if not all(math.isfinite(number) and number >= 0 for number in self.line):
-                raise InputError(
-                    f"a PSF line needs sigma0 >= 0 mm and slope >= 0, not {self.line[0]:g}:{self.line[1]:g}"
-                )
+            if not all(math.isfinite(number) and number >= 0 for number in (*self.line, self.length_mm)):
+                given = ":".join(f"{number:g}" for number in (*self.line, self.length_mm))
+                raise InputError(f"a PSF line needs sigma0 >= 0 mm and slope >= 0 (and a length >= 0 mm), not {given}")
             return
         if self.hole_shape not in _HOLE_FACTOR:
             raise InputError(f"hole_shape {self.hole_shape!r} is not one of {', '.join(_HOLE_FACTOR)}")
@@ -84,15 +149,19 @@ class Collimator:
             raise InputError(f"collimator {self.name}: intrinsic_fwhm_mm and gap_mm must not be negative")
 
     @classmethod
-    def from_line(cls, sigma0_mm: float, slope: float) -> "Collimator":
+    def from_line(cls, sigma0_mm: float, slope: float, length_mm: float = 0.0) -> "Collimator":
         """Collimator whose sigma is measured: sigma_mm = sigma0_mm + slope * distance_mm, at every energy."""
-        return cls(f"psf {sigma0_mm:g}:{slope:g}", 0.0, 0.0, 0.0, 0.0, source="given", line=(sigma0_mm, slope))
+        name = f"psf {sigma0_mm:g}:{slope:g}" + (f":{length_mm:g}" if length_mm else "")
+        return cls(name, 0.0, length_mm, 0.0, 0.0, source="given", line=(sigma0_mm, slope))
 
-    def sigma_mm(self, distance_mm: NDArray[np.floating] | float, energy_kev: float) -> NDArray[np.float64]:
-        """Standard deviation of the system's point response.
+    def sigma_mm(
+        self, distance_mm: NDArray[np.floating] | float, energy_kev: float, focus_mm: float | None = None
+    ) -> NDArray[np.float64]:
+        """Standard deviation of the system's point response on the crystal.
 
-        sigma^2 = [(d (L + distance + gap)/L)^2 + intrinsic^2 * 140.5/E] / (8 ln 2), with the effective length
-        L = length - 2/mu_lead(E) and d the diameter of the circle that has the hole's area [1]_.
+        sigma^2 = [(d (L + distance + gap)/L * F/(F - distance))^2 + intrinsic^2 * 140.5/E] / (8 ln 2), with the
+        effective length L = length - 2/mu_lead(E) and d the diameter of the circle that has the hole's area [1]_.
+        F is the distance from the focal line to the face: the factor is 1 along the axis, and for parallel holes [2]_.
 
         Parameters
         ----------
@@ -100,6 +169,8 @@ class Collimator:
             Distances from the collimator's face in mm, of any shape.
         energy_kev
             Energy of the photons in keV.
+        focus_mm
+            Distance F from the focal line to the face, for the transaxial response of a fan-beam collimator.
 
         Returns
         -------
@@ -114,15 +185,19 @@ class Collimator:
         References
         ----------
         .. [1] Anger, in Instrumentation in Nuclear Medicine vol. 1, Academic Press 1967, ch. 19.
+        .. [2] Tsui & Gullberg, Phys Med Biol 1990;35:81-93.
         """
         distance = np.asarray(distance_mm, dtype=np.float64)
         if self.line is not None:
-            return self.line[0] + self.line[1] * distance
+            sigma = self.line[0] + self.line[1] * distance
+            return sigma if focus_mm is None else sigma * (focus_mm + self.length_mm) / (focus_mm - distance)
         length = self.length_mm - 20.0 / lead_per_cm(energy_kev)
         if length <= 0:
             raise InputError(f"collimator {self.name}: its septa are transparent at {energy_kev:g} keV: use --psf")
         hole = self.hole_mm * _HOLE_FACTOR[self.hole_shape]
         geometric = hole * (length + distance + self.gap_mm) / length
+        if focus_mm is not None:
+            geometric = geometric * focus_mm / (focus_mm - distance)
         return np.sqrt(geometric**2 + self.intrinsic_fwhm_mm**2 * INTRINSIC_KEV / energy_kev) / FWHM_PER_SIGMA
 
 
@@ -265,7 +340,8 @@ def parse_psf(text: str) -> Collimator:
     Parameters
     ----------
     text
-        "SIGMA0_MM:SLOPE".
+        "SIGMA0_MM:SLOPE", or "SIGMA0_MM:SLOPE:LENGTH_MM" with the distance from the face to the plane of interaction,
+        which a fan-beam study needs.
 
     Returns
     -------
@@ -283,7 +359,9 @@ def parse_psf(text: str) -> Collimator:
     (1.466, 0.0163)
     """
     try:
-        sigma0_mm, slope = (float(part) for part in text.split(":"))
+        sigma0_mm, slope, *length_mm = (float(part) for part in text.split(":"))
+        if len(length_mm) > 1:
+            raise ValueError
     except ValueError:
-        raise InputError(f"--psf needs SIGMA0_MM:SLOPE, e.g. 1.466:0.0163, not {text!r}") from None
-    return Collimator.from_line(sigma0_mm, slope)
+        raise InputError(f"--psf needs SIGMA0_MM:SLOPE[:LENGTH_MM], e.g. 1.466:0.0163, not {text!r}") from None
+    return Collimator.from_line(sigma0_mm, slope, *length_mm)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spectac.recon.checks import check_above_zero, check_finite, numbers, sizes
-from spectac.recon.collimator import Collimator
+from spectac.recon.collimator import Collimator, Focus
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 
@@ -208,7 +208,10 @@ class Acquisition:
     frame_of_reference_uid
         DICOM's FrameOfReferenceUID of `axis_lps_mm`.
     u_offset_mm
-        Where the axis falls on the detector (v,), from the centre of the matrix towards growing u; by default 0.
+        Where the normal through the axis meets the detector (v,), from the centre of the matrix towards growing u; by
+        default 0.
+    foci
+        Transaxial focus of each detector, by ascending number; empty for parallel holes. By default the collimator's.
     patient_position
         DICOM's PatientPosition, e.g. "HFS".
     corrections
@@ -244,6 +247,7 @@ class Acquisition:
     axis_lps_mm: tuple[float, float, float] | None = None
     frame_of_reference_uid: str | None = None
     u_offset_mm: Array | None = None
+    foci: tuple[Focus, ...] = ()
     patient_position: str | None = None
     corrections: frozenset[str] = frozenset()
 
@@ -267,6 +271,11 @@ class Acquisition:
             )
         seconds = _frozen(self.view_seconds, np.float64, angles.shape, "view_seconds", may_be_nan=True)
         detector = by_view("detector", dtype=np.int64)
+        heads, foci = np.unique(detector).size, tuple(self.foci)
+        if not foci and self.collimator is not None and self.collimator.focus is not None:
+            foci = (self.collimator.focus,) * heads
+        if foci and len(foci) != heads:
+            raise InputError(f"foci needs one focus for each of the {heads} detectors, got {len(foci)}")
         _set(
             self,
             view_angles_deg=angles,
@@ -279,6 +288,7 @@ class Acquisition:
             detector=detector,
             axis_lps_mm=None if self.axis_lps_mm is None else numbers(self.axis_lps_mm, "xyz", "axis_lps_mm"),
             u_offset_mm=by_view("u_offset_mm"),
+            foci=foci,
             corrections=frozenset(self.corrections),
         )
 
