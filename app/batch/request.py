@@ -36,8 +36,8 @@ class BatchRequest:
         CT and map are left out where no method of the study uses them.
         """
         general, comparison = self.compare.study, self.compare.comparison
-        if study.given.response is not None:  # a collimator replaces a measured line and the other way round
-            general = replace(general, collimator=None, psf=None)
+        if study.given.response is not None:  # one description of a collimator replaces another
+            general = replace(general, collimator=None, psf=None, holes=None)
         listed: dict[str, Any] = {"methods": study.methods, "tracer": study.tracer, **study.files}
         comparison = replace(comparison, **{name: value for name, value in listed.items() if value is not None})
         for model in ("ct", "map"):

@@ -27,10 +27,12 @@ _NOT_ZERO_MM = 0.001
 def write_for_pytomography(path: str | os.PathLike[str], study: Study) -> None:
     """Write raw projections as NM TOMO for pytomography.io.SPECT.dicom; where the axis is unknown it is the origin.
 
-    Raises InputError as dicom_nm.write_study, and for pixels that are not square or an axis beside the middle of the
-    detector.
+    Raises InputError as dicom_nm.write_study, and for fan beams, pixels that are not square or an axis beside the
+    middle of the detector.
     """
     acquisition = study.acquisition
+    if acquisition.foci:
+        raise InputError("PyTomography's DICOM reader does not know fan beams: reconstruct with spectac")
     pitch_z, pitch_u = acquisition.pixel_mm
     if abs(pitch_z / pitch_u - 1.0) > 1e-4:
         raise InputError(

@@ -49,7 +49,8 @@ _READ = {
     "number of projections", "total number of images", "matrix size[1]", "matrix size[2]", "extent of rotation",
     "direction of rotation", "start angle", "first projection angle in data set", "orbit", "radius of rotation",
     "rotation radius", "radial position", "center of rotation", "centre of rotation", "x offset", "isotope name",
-    "radionuclide", "radiopharmaceutical", "collimator", "intrinsic fwhm for the camera", *_WITH_UNIT, *PATIENT,
+    "radionuclide", "radiopharmaceutical", "collimator", "intrinsic fwhm for the camera", "focal length",
+    "focal distance", *_WITH_UNIT, *PATIENT,
 }  # fmt: skip
 
 _PASSED_OVER = {
