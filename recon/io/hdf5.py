@@ -293,7 +293,7 @@ def _with_given(study: Study, given: StudySettings) -> Study:
         changes |= {"view_seconds": np.full(views, given.view_seconds), "view_start_s": None}
     if not changes:
         return study
-    history = (*given.history(), *(settled.history if "foci" in changes else ()))
+    history = (*given.history(), *(settled.history if settled.foci != acquisition.foci else ()))
     return replace(study, acquisition=replace(acquisition, **changes), history=(*study.history, *history))
 
 

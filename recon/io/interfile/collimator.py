@@ -70,8 +70,8 @@ def read_collimator(header: Header, given: StudySettings, detectors: int) -> Set
         for text in names:
             if _REFUSED.search(simind_code(text)):
                 raise header.error(
-                    f"its collimator {text} has neither parallel holes nor a fan beam: not supported; give "
-                    "--collimator if it had"
+                    f"its collimator {text} has holes that are neither parallel nor a fan beam: not supported; give "
+                    "--collimator if they were"
                 )
         chosen = _of_header(header, comments)
     fan_beam = next((text for text in names if _is_fan_beam(text)), None)
@@ -79,9 +79,13 @@ def read_collimator(header: Header, given: StudySettings, detectors: int) -> Set
     stated: list[StatedFocus] = []
     if length or fan_beam is not None:
         stated = [_stated(fan_beam, length)] * detectors
-    return settled_foci(
-        stated, detectors, chosen, given, f"its collimator {fan_beam} has no focal length in the header"
-    )
+    missing = f"its collimator is {fan_beam}, and the header has no focal length"
+    return settled_foci(stated, detectors, chosen, given, missing)
+
+
+def _is_fan_beam(name: str) -> bool:
+    row = _row(name)
+    return _FAN_BEAM.search(simind_code(name)) is not None or (row is not None and row.focus is not None)
 
 
 def _stated(name: str | None, length: float | None) -> StatedFocus:

@@ -37,7 +37,17 @@ PATIENT = MappingProxyType(
 )
 """Keys on patient and study, and DICOM's keywords for them."""
 
-_WITH_UNIT = {"scaling factor", "radius", "radii", "time per projection", "image duration", "study date", "study time"}
+_WITH_UNIT = {
+    "scaling factor",
+    "radius",
+    "radii",
+    "time per projection",
+    "image duration",
+    "study date",
+    "study time",
+    "focal length",
+    "focal distance",
+}
 """Keys that may name their unit or form in brackets."""
 
 _READ = {
@@ -49,8 +59,7 @@ _READ = {
     "number of projections", "total number of images", "matrix size[1]", "matrix size[2]", "extent of rotation",
     "direction of rotation", "start angle", "first projection angle in data set", "orbit", "radius of rotation",
     "rotation radius", "radial position", "center of rotation", "centre of rotation", "x offset", "isotope name",
-    "radionuclide", "radiopharmaceutical", "collimator", "intrinsic fwhm for the camera", "focal length",
-    "focal distance", *_WITH_UNIT, *PATIENT,
+    "radionuclide", "radiopharmaceutical", "collimator", "intrinsic fwhm for the camera", *_WITH_UNIT, *PATIENT,
 }  # fmt: skip
 
 _PASSED_OVER = {
