@@ -406,6 +406,16 @@ SIMIND_CODES = MappingProxyType(
 def simind_code(name: str) -> str:
     """Name as SIMIND's codes are spelled.
 
+    Parameters
+    ----------
+    name
+        Name of a collimator.
+
+    Returns
+    -------
+    str
+        The name in capitals, with hyphens in place of underscores.
+
     Examples
     --------
     >>> simind_code("sy_lehr")
