@@ -75,8 +75,8 @@ class Focus:
         """
         if collimator is None or collimator.length_mm == 0:
             raise InputError(
-                "a fan-beam study needs the length of the collimator's holes: name the collimator (--collimator), or "
-                "give --psf SIGMA0_MM:SLOPE:LENGTH_MM"
+                "a fan-beam study needs the length of the collimator's holes: give --collimator, --holes or "
+                "--psf SIGMA0_MM:SLOPE:LENGTH_MM"
             )
         thickness = collimator.length_mm + collimator.gap_mm
         before_face = {"face": 0.0, "back": collimator.length_mm, "crystal": thickness}[self.counted_from]

@@ -96,7 +96,8 @@ def _stated(head: Head, orientation: Orientation) -> StatedFocus:
         detector.warn("YFocusCenter is not 0: not used, a focal line runs parallel to the axis")
     if any(detector.optional_numbers("ZoomCenter")):
         detector.warn("ZoomCenter is not 0: XFocusCenter was taken from the centre of the matrix, see --focus-offset")
-    offset_mm = None if not offsets else -offsets[0] if orientation.mirrored else offsets[0]
+    along_u = -1.0 if orientation.mirrored else 1.0
+    offset_mm = along_u * offsets[0] + 0.0 if offsets else None  # + 0.0: no minus before 0
     return StatedFocus(lengths[0] if lengths else None, None, offset_mm)
 
 

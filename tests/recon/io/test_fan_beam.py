@@ -168,6 +168,8 @@ def test_the_file_alone_counts_from_the_face_and_says_so(fan):
     study = read_study(fan())
     assert study.acquisition.foci == (Focus(400.0, "face", 6.0), Focus(380.0), Focus(420.0, "face", -9.0))
     assert study.acquisition.collimator is None
+    turned = read_study(fan(turned=True))
+    assert any("380 mm from the face, offset 0 mm" in line for line in turned.history)
     assert any("length of the file, plane by default: makers differ, --focus-from" in line for line in study.history)
     assert any("the fan-beam collimator 'FANHR' of TOSHIBA is not in the table" in line for line in study.warnings)
 
