@@ -73,7 +73,7 @@ def test_measured_line():
     for sigma0, slope in ((-1.0, 0.01), (1.0, -0.01), (math.nan, 0.0), (1.0, math.inf)):
         with pytest.raises(InputError, match="a PSF line needs sigma0 >= 0 mm and slope >= 0, not"):
             Collimator.from_line(sigma0, slope)
-    for text in ("1.466", "a:b", "1:2:3", ""):
+    for text in ("1.466", "a:b", "1:2:3:4", ""):
         with pytest.raises(InputError, match=r"--psf needs SIGMA0_MM:SLOPE\[:LENGTH_MM\], e\.g\. 1\.466:0\.0163, not"):
             parse_psf(text)
 
