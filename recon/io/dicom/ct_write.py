@@ -45,6 +45,11 @@ def write_series(
     series_number : int
         SeriesNumber.
 
+    Returns
+    -------
+    list of Path
+        Files in the order of the first axis.
+
     Raises
     ------
     InputError

@@ -28,6 +28,11 @@ def check_header(study: Study) -> None:
 
     Called before long work: what `Study.patient` holds comes from files of any kind.
 
+    Parameters
+    ----------
+    study : Study
+        Study that may have been read from a file of any kind.
+
     Raises
     ------
     InputError

@@ -48,6 +48,12 @@ class Layout:
         Energy windows.
     counted : tuple of int
         Projections over which the header's arc goes, for each head: its own, or those of all heads.
+
+    Examples
+    --------
+    >>> views = Layout(views=(2, 2), windows=1, counted=(2, 2))
+    >>> views.total, views.detector.tolist()
+    (4, [0, 0, 1, 1])
     """
 
     views: tuple[int, ...]
@@ -74,6 +80,23 @@ def layout(header: Header, held_images: int) -> Layout:
     """Heads, views of each head, and windows in a data file of so many images.
 
     'number of projections' is that of one head or of all. The total number of images tells, else the data file.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    held_images : int
+        Whole images in the data file.
+
+    Returns
+    -------
+    Layout
+        Order of the images.
+
+    Raises
+    ------
+    InputError
+        No reading of the header fits its own total number of images and the data file.
     """
     heads = header.count("number of detector heads", least=0) or 1
     if heads > _MOST_HEADS:
@@ -109,7 +132,27 @@ def _of_each_head(header: Header, key: str, heads: int) -> list[str]:
 
 
 def view_angles_deg(header: Header, views: Layout, given: StudySettings) -> Array:
-    """View angles (v,) in our convention, the views of each head one after the other."""
+    """View angles (v,) in our convention, the views of each head one after the other.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    views : Layout
+        Views of each head.
+    given : StudySettings
+        The user's values, which go before those of the header.
+
+    Returns
+    -------
+    array
+        float64 (v,) in degrees, from 0 to below 360.
+
+    Raises
+    ------
+    InputError
+        A key that is needed is missing, or two heads start at one angle.
+    """
     senses = _senses(header, views.heads, given)
     starts = _starts_deg(header, senses, given)
 
@@ -228,7 +271,27 @@ def _check_heads(header: Header, angles: list[Array], step_deg: float) -> None:
 
 
 def view_seconds(header: Header, views: Layout, given: StudySettings) -> Array:
-    """Seconds (v,) of each view, NaN when the header does not say (or says 0)."""
+    """Seconds (v,) of each view, NaN when the header does not say (or says 0).
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    views : Layout
+        Views of each head.
+    given : StudySettings
+        The user's values, which go before those of the header.
+
+    Returns
+    -------
+    array
+        float64 (v,) in s.
+
+    Raises
+    ------
+    InputError
+        A time is below 0.
+    """
     if given.view_seconds is not None:
         return np.full(views.total, given.view_seconds)
     key = "time per projection"
