@@ -340,6 +340,15 @@ def compton_cosine(rng, kev, incoherent):  # type: ignore[no-untyped-def]
     -------
     float
         Cosine, from -1 to 1.
+
+    Examples
+    --------
+    >>> from spectac.recon.photons.cross_sections import cross_sections
+    >>> from spectac.recon.tissues import INDEX
+    >>> rng, row = np.random.default_rng(1), cross_sections(140.511).incoherent[INDEX["water"]]
+    >>> forward = np.mean([compton_cosine(rng, 140.0, row) > 0.0 for _ in range(2000)])
+    >>> bool(0.5 < forward < 0.7)
+    True
     """
     k = kev / ELECTRON_KEV
     smallest = 1.0 / (1.0 + 2.0 * k)
@@ -378,6 +387,15 @@ def rayleigh_cosine(rng, kev, quantiles):  # type: ignore[no-untyped-def]
     -------
     float
         Cosine, from -1 to 1.
+
+    Examples
+    --------
+    >>> from spectac.recon.photons.cross_sections import cross_sections
+    >>> from spectac.recon.tissues import INDEX
+    >>> tables = cross_sections(140.511)
+    >>> rng, row = np.random.default_rng(1), tables.rayleigh_x2[INDEX["water"], -1]
+    >>> bool(np.mean([rayleigh_cosine(rng, 140.0, row) for _ in range(2000)]) > 0.9)
+    True
     """
     scale = 2.0 * (HC_KEV_ANGSTROM / kev) ** 2
     while True:

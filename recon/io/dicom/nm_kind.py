@@ -63,6 +63,15 @@ def image_type(item: Item) -> list[str]:
     -------
     list of str
         Empty where the element is absent.
+
+    Examples
+    --------
+    >>> from pydicom import Dataset
+    >>> from pathlib import Path
+    >>> data = Dataset()
+    >>> data.ImageType = ["ORIGINAL", "PRIMARY", "TOMO"]
+    >>> image_type(Item(data, Path("scan.dcm")))
+    ['ORIGINAL', 'PRIMARY', 'TOMO']
     """
     return [value.upper() for value in item.texts("ImageType")]
 

@@ -112,8 +112,8 @@ def read_values(header: Header, shape: tuple[int, ...]) -> Array:
     Raises
     ------
     InputError
-        For data in the header's own file, compressed data, number formats that are not listed in docs/formats.md, and a
-        file that holds less than the header promises.
+        For data in the header's own file, compressed data, and number formats that are not listed in docs/formats.md.
+        For a file that holds less than the header promises.
     """
     for key in ("data compression", "data encode"):
         if (header.text(key) or "none").lower() not in ("none", "off", "0"):
@@ -192,6 +192,15 @@ def beside(header: Header, name: str) -> Path | None:
     -------
     Path or None
         File that exists.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "scan.s").touch()
+    >>> beside(Header(folder / "scan.hs", {}, {}, STIR, None, ()), "/data/elsewhere/scan.s").name
+    'scan.s'
     """
     try:
         path = header.path.parent / name.strip('"').replace("\\", "/")

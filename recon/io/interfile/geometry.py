@@ -97,6 +97,14 @@ def layout(header: Header, held_images: int) -> Layout:
     ------
     InputError
         No reading of the header fits its own total number of images and the data file.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> keys = {"number of projections": ("60",), "number of detector heads": ("2",)}
+    >>> layout(Header(Path("scan.hs"), keys, {}, STIR, None, ()), held_images=60).views
+    (30, 30)
     """
     heads = header.count("number of detector heads", least=0) or 1
     if heads > _MOST_HEADS:
@@ -152,6 +160,15 @@ def view_angles_deg(header: Header, views: Layout, given: StudySettings) -> Arra
     ------
     InputError
         A key that is needed is missing, or two heads start at one angle.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import SIMIND
+    >>> keys = {"start angle": ("0",), "direction of rotation": ("CCW",), "extent of rotation": ("360",)}
+    >>> header = Header(Path("scan.h00"), keys, {}, SIMIND, None, ())
+    >>> view_angles_deg(header, Layout((4,), 1, (4,)), StudySettings()).tolist()
+    [180.0, 270.0, 0.0, 90.0]
     """
     senses = _senses(header, views.heads, given)
     starts = _starts_deg(header, senses, given)
@@ -291,6 +308,14 @@ def view_seconds(header: Header, views: Layout, given: StudySettings) -> Array:
     ------
     InputError
         A time is below 0.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> header = Header(Path("scan.hs"), {"time per projection (msec)": ("20000",)}, {}, STIR, None, ())
+    >>> view_seconds(header, Layout((2,), 1, (2,)), StudySettings()).tolist()
+    [20.0, 20.0]
     """
     if given.view_seconds is not None:
         return np.full(views.total, given.view_seconds)

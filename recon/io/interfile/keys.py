@@ -76,6 +76,14 @@ def unknown_keys(header: "Header") -> list[str]:
     -------
     list of str
         Keys and lines in alphabetical order.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> from spectac.recon.io.interfile.header import Header
+    >>> unknown_keys(Header(Path("scan.hs"), {"colour of the room": ("green",)}, {}, STIR, None, ()))
+    ['colour of the room']
     """
 
     def is_known(key: str) -> bool:

@@ -152,6 +152,14 @@ def orbit_radii_mm(header: Header, views: Layout, radius_mm: float | None, file:
     ------
     InputError
         There is no radius, their number is not that of the views, or the orbit file is not there.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> header = Header(Path("scan.hs"), {"orbit": ("circular",), "radius": ("150",)}, {}, STIR, None, ())
+    >>> orbit_radii_mm(header, Layout((3,), 1, (3,)), None, None).tolist()
+    [150.0, 150.0, 150.0]
     """
     if radius_mm is not None:
         return np.full(views.total, float(radius_mm))

@@ -33,6 +33,13 @@ def read_patient(header: Header) -> dict[str, str]:
     -------
     dict of str to str
         Texts in DICOM's form where they can be converted.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> read_patient(Header(Path("scan.hs"), {"patient name": ("Doe^Jane",)}, {}, STIR, None, ()))
+    {'PatientName': 'Doe^Jane'}
     """
     texts = {key: header.text(key, lenient=True) for key in PATIENT}
     return {PATIENT[key]: _for_dicom(key, text) for key, text in texts.items() if text}
@@ -57,6 +64,14 @@ def read_start(header: Header) -> datetime | None:
     -------
     datetime or None
         Study date and study time.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> keys = {"study date": ("2026:11:02",), "study time": ("09:30:00",)}
+    >>> read_start(Header(Path("scan.hs"), keys, {}, STIR, None, ()))
+    datetime.datetime(2026, 11, 2, 9, 30)
     """
     date, time = (
         header.text(f"study {what}", f"study {what} ({form})", lenient=True)
@@ -108,6 +123,14 @@ def patient_position(header: Header, given: StudySettings) -> str | None:
     ------
     InputError
         The patient lies feet first or not supine, and the user did not give the angles.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> keys = {"patient orientation": ("head_in",), "patient rotation": ("supine",)}
+    >>> patient_position(Header(Path("scan.hs"), keys, {}, STIR, None, ()), StudySettings())
+    'HFS'
     """
     texts = [text for key in _POSITION_KEYS if (text := header.text(key, lenient=True))]
     words = [canonical_key(text).replace("-", " ") for text in texts]

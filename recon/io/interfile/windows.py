@@ -31,6 +31,13 @@ def read_nuclide(header: Header, wanted: str | None) -> str:
     ------
     InputError
         The header names none, several, or one that is not in the table.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> read_nuclide(Header(Path("scan.hs"), {"isotope name": ("i123",)}, {}, STIR, None, ()), None)
+    'I-123'
     """
     texts = [text for key in ("isotope name", "radionuclide") for text in header.texts(key, header.dialect.comments)]
     in_table = {entry.name for text in texts if (entry := _in_table(text)) is not None}
@@ -98,6 +105,14 @@ def read_windows(header: Header, held: int, nuclide: str) -> dict[int, EnergyWin
     ------
     InputError
         None of several windows has limits.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> window = read_windows(Header(Path("scan.hs"), {}, {}, STIR, None, ()), held=1, nuclide="Tc-99m")[0]
+    >>> round(window.lower_kev, 1), round(window.upper_kev, 1)
+    (126.5, 154.6)
     """
     windows = {}
     for number in range(1, held + 1):
