@@ -52,7 +52,13 @@ class ThisProcess:
 
 
 class DaskWorkers:
-    """Tasks of a Dask client; at most two for each thread of its workers are known to the scheduler."""
+    """Tasks of a Dask client; at most two for each thread of its workers are known to the scheduler.
+
+    Parameters
+    ----------
+    client
+        Client of the scheduler.
+    """
 
     def __init__(self, client: "Client") -> None:
         from distributed import as_completed

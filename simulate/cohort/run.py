@@ -61,6 +61,13 @@ class CohortResult:
 class ShardWork(Work[int, ShardFacts]):
     """Making the shards of a cohort, known by their numbers.
 
+    Parameters
+    ----------
+    folder
+        Folder of the cohort.
+    settings
+        Settings of the cohort.
+
     Examples
     --------
     >>> from pathlib import Path
