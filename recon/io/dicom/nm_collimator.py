@@ -25,6 +25,16 @@ _NOT_PARALLEL = ("PINH", "FANB", "CONE", "SLNT", "ASTG", "DIVG")
 def maker_of(manufacturer: str) -> str | None:
     """The table's name of a manufacturer, None for one that it lacks.
 
+    Parameters
+    ----------
+    manufacturer : str
+        Text of Manufacturer.
+
+    Returns
+    -------
+    str or None
+        First part of the names of this maker's collimators in the table.
+
     Examples
     --------
     >>> maker_of("GE MEDICAL SYSTEMS")
@@ -36,7 +46,24 @@ def maker_of(manufacturer: str) -> str | None:
 def read_collimator(item: Item, detectors: Collection[Item], given: Collimator | None) -> Collimator | None:
     """Collimator of the table: the user's, else by manufacturer and name; None with a warning where it is not clear.
 
-    Raises InputError for fan beams, pinholes and other collimators whose holes are not parallel.
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+    detectors : collection of Item
+        Detector items of the heads.
+    given : Collimator or None
+        The user's.
+
+    Returns
+    -------
+    Collimator or None
+        Collimator of all heads.
+
+    Raises
+    ------
+    InputError
+        For fan beams, pinholes and other collimators whose holes are not parallel.
     """
     for detector in detectors:
         kind = (detector.text("CollimatorType") or "").upper()

@@ -17,7 +17,22 @@ from spectac.recon.types import Acquisition, Array, EnergyWindow, Injection, Stu
 
 
 def common_dataset(study: Study, image_type: list[str], description: str) -> Dataset:
-    """Patient, study, series, equipment, dates, nuclide, windows and posture, which both kinds of file have."""
+    """Patient, study, series, equipment, dates, nuclide, windows and posture, which both kinds of file have.
+
+    Parameters
+    ----------
+    study : Study
+        Whose elements are written.
+    image_type : list of str
+        Values of ImageType; the third is the kind.
+    description : str
+        SeriesDescription, cut to 64 characters.
+
+    Returns
+    -------
+    Dataset
+        Elements with new UIDs of series and instance.
+    """
     acquisition, (patient, _) = study.acquisition, fitted(study.patient)
     start = acquisition.start
     now = datetime.now(None if start is None else start.tzinfo)
@@ -60,7 +75,23 @@ def common_dataset(study: Study, image_type: list[str], description: str) -> Dat
 
 
 def window_item(window: EnergyWindow) -> Dataset:
-    """Item of EnergyWindowInformationSequence."""
+    """Item of EnergyWindowInformationSequence.
+
+    Parameters
+    ----------
+    window : EnergyWindow
+        Limits in keV and name.
+
+    Returns
+    -------
+    Dataset
+        Item with the name, cut to 16 characters, and one range.
+
+    Examples
+    --------
+    >>> window_item(EnergyWindow("Tc-99m photopeak of the head", 126, 154)).EnergyWindowName
+    'Tc-99m photopeak'
+    """
     limits = dataset(EnergyWindowLowerLimit=decimal(window.lower_kev), EnergyWindowUpperLimit=decimal(window.upper_kev))
     return dataset(
         EnergyWindowName=text_for("EnergyWindowName", window.name), EnergyWindowRangeSequence=Sequence([limits])
@@ -68,7 +99,25 @@ def window_item(window: EnergyWindow) -> Dataset:
 
 
 def text_for(keyword: str, text: str) -> str:
-    """Text as DICOM allows it in an element: cut where it is too long, no backslash."""
+    """Text as DICOM allows it in an element: cut where it is too long, no backslash.
+
+    Parameters
+    ----------
+    keyword : str
+        Keyword of the element.
+    text : str
+        Text to write.
+
+    Returns
+    -------
+    str
+        "" where DICOM allows nothing of it.
+
+    Examples
+    --------
+    >>> text_for("EnergyWindowName", "Tc-99m photopeak of the head")
+    'Tc-99m photopeak'
+    """
     return fitted({keyword: text.replace("\\", "/")})[0].get(keyword, "")
 
 
@@ -105,7 +154,21 @@ def _put_posture(data: Dataset, position: str) -> None:
 
 
 def put_rotation(data: Dataset, acquisition: Acquisition, views: Array, step_deg: float, radius_mm: float) -> None:
-    """The rotation item of one head's views in the order of time; `step_deg` is below 0 clockwise."""
+    """Write the rotation item of one head's views in the order of time.
+
+    Parameters
+    ----------
+    data : Dataset
+        Gets the item.
+    acquisition : Acquisition
+        How the projections were taken.
+    views : array
+        Numbers of the head's views.
+    step_deg : float
+        Angle between views in degrees, below 0 clockwise.
+    radius_mm : float
+        Distance from the axis to the collimator face in mm.
+    """
     milliseconds = 1000.0 * float(np.nan_to_num(acquisition.view_seconds[views]).mean())
     rotation = dataset(
         StartAngle=decimal(acquisition.view_angles_deg[views[0]]),
@@ -121,13 +184,34 @@ def put_rotation(data: Dataset, acquisition: Acquisition, views: Array, step_deg
 
 
 def put_directions(item: Dataset, columns: Array, rows: Array, position_mm: Array | None) -> None:
-    """Directions (3,) of columns and rows, and the position (3,) of the first pixel, in LPS mm."""
+    """Write the directions of columns and rows, and the position of the first pixel.
+
+    Parameters
+    ----------
+    item : Dataset
+        Gets the elements.
+    columns, rows : array (3,)
+        Unit vectors along which the column index and the row index grow.
+    position_mm : array (3,) or None
+        Centre of the first pixel in LPS mm; None writes an empty element.
+    """
     item.ImageOrientationPatient = [decimal(value) for value in (*columns, *rows)]
     item.ImagePositionPatient = None if position_mm is None else [decimal(value) for value in position_mm]
 
 
 def collimator_item(acquisition: Acquisition) -> Dataset:
-    """Detector item that names the collimator."""
+    """Detector item that names the collimator.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        Whose collimator is named.
+
+    Returns
+    -------
+    Dataset
+        Without a name for a measured line, and for names beyond 16 characters.
+    """
     collimator = acquisition.collimator
     item = dataset(CollimatorType="UNKN" if collimator is None else "PARA")
     # A measured line has no holes; its name is no collimator's.
@@ -137,7 +221,17 @@ def collimator_item(acquisition: Acquisition) -> Dataset:
 
 
 def put_pixels(data: Dataset, stored: Array, pixel_mm: tuple[float, float]) -> None:
-    """Image pixel and multi-frame elements of (frame, row, column) 16-bit integers."""
+    """Write pixels, with the elements on their number and size.
+
+    Parameters
+    ----------
+    data : Dataset
+        Gets the elements.
+    stored : array (frame, row, column)
+        uint16 or int16.
+    pixel_mm : tuple of float
+        Pixel (row distance, column distance) in mm.
+    """
     data.NumberOfFrames, data.Rows, data.Columns = stored.shape
     data.PixelSpacing = [decimal(length) for length in pixel_mm]
     put_format(data, signed=stored.dtype.kind == "i")
@@ -146,13 +240,41 @@ def put_pixels(data: Dataset, stored: Array, pixel_mm: tuple[float, float]) -> N
 
 
 def put_format(data: Dataset, *, signed: bool) -> None:
-    """Elements on the format of 16-bit pixels."""
+    """Write the elements on the format of 16-bit pixels.
+
+    Parameters
+    ----------
+    data : Dataset
+        Gets the elements.
+    signed : bool
+        True for int16, False for uint16.
+
+    Examples
+    --------
+    >>> data = Dataset()
+    >>> put_format(data, signed=True)
+    >>> data.PixelRepresentation, data.HighBit
+    (1, 15)
+    """
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, int(signed)
 
 
 def save(path: str | os.PathLike[str], data: Dataset) -> None:
-    """Write a file in explicit little endian, whole or not at all."""
+    """Write a file in explicit little endian, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, which is replaced where it exists.
+    data : Dataset
+        Elements, with SOPClassUID and SOPInstanceUID.
+
+    Raises
+    ------
+    OSError
+        As the file system does.
+    """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -163,7 +285,23 @@ def save(path: str | os.PathLike[str], data: Dataset) -> None:
 
 
 def dataset(**values: object) -> Dataset:
-    """Dataset with the values given by keyword."""
+    """Dataset with the values given by keyword.
+
+    Parameters
+    ----------
+    **values
+        Values by keyword.
+
+    Returns
+    -------
+    Dataset
+        Dataset of these elements alone.
+
+    Examples
+    --------
+    >>> dataset(Modality="NM", Rows=128).Rows
+    128
+    """
     data = Dataset()
     for keyword, value in values.items():
         setattr(data, keyword, value)
@@ -171,5 +309,21 @@ def dataset(**values: object) -> Dataset:
 
 
 def code(value: str, scheme: str, meaning: str) -> Dataset:
-    """Item of a code sequence."""
+    """Item of a code sequence.
+
+    Parameters
+    ----------
+    value, scheme, meaning : str
+        Code, name of the coding scheme, and the meaning in words.
+
+    Returns
+    -------
+    Dataset
+        Item.
+
+    Examples
+    --------
+    >>> code("Bq/ml", "UCUM", "Becquerels/milliliter").CodeValue
+    'Bq/ml'
+    """
     return dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)

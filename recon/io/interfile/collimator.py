@@ -79,7 +79,22 @@ _GAP_MM = 4.75
 def read_collimator(header: Header, wanted: Collimator | None) -> Collimator | None:
     """Collimator: the caller's, else the one that the header names or describes, else None with a warning.
 
-    Raises InputError for fan beams, pinholes and others whose holes are not parallel.
+    Parameters
+    ----------
+    header : Header
+        Header, which gets history and warnings.
+    wanted : Collimator or None
+        The caller's.
+
+    Returns
+    -------
+    Collimator or None
+        Row of the table, or one with the header's holes.
+
+    Raises
+    ------
+    InputError
+        For fan beams, pinholes and others whose holes are not parallel.
     """
     if wanted is not None:
         return wanted
