@@ -25,6 +25,12 @@ the head, and a region of the brain reads up to 0.3 % more. With 60 mm regions k
 """
 
 
+WIDEST_STEP = 1.25
+"""Largest distance in voxels between the rays that sample a plane of a fan beam; wider columns take several rays.
+
+With 1, columns near the axis, which lie a voxel apart, would be averages of two rays: exact projections of a head are
+then missed by 1.53 % instead of 1.46 % (tests/recon/test_fan_beam.py); with 1.5 by 1.48 %.
+"""
 NEAREST_TO_FOCUS = 0.15
 """Share of a focal length, from the focal line on, where a fan beam's projector has no points.
 
@@ -369,7 +375,7 @@ class CameraFrames:
     distance_mm
         Distances (v, d) from the plane of voxel centres to the collimator face, at least 0.
     rays
-        Number (v, d) of sub-rays over which a column is averaged: 1 where columns are at most a voxel apart.
+        Number (v, d) of sub-rays over which a column is averaged: 1 where columns are at most WIDEST_STEP voxels apart.
 
     Examples
     --------
@@ -454,7 +460,7 @@ def camera_frames(acquisition: Acquisition, grid: Grid, inside: NDArray[np.bool_
         ends[1] = np.where(step == 0, np.where(within, np.inf, -np.inf), ends[1])
         low, high = np.maximum(low, ends[0]), np.minimum(high, ends[1])
     columns = acquisition.matrix[1]
-    rays = np.maximum(1, np.ceil(np.where(exists, magnified, 1.0) - 1e-6)).astype(np.int64)
+    rays = np.maximum(1, np.ceil(np.where(exists, magnified, 1.0) / WIDEST_STEP - 1e-6)).astype(np.int64)
     beside = 0.5 * (rays - 1) / rays
     first = np.clip(np.floor(low - beside + 1e-9) + 1, 0, columns).astype(np.int64) * exists
     last = np.clip(np.ceil(high + beside - 1e-9), 0, columns).astype(np.int64) * exists

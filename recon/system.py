@@ -58,8 +58,8 @@ class SystemModel:
     counts per second and mL, projections (v, z, u) in counts. Both are plain arrays on the system's device, stored z
     fastest, so that results that are fed back are not copied. Subnormal numbers count as 0 (docs/performance.md).
 
-    Assumes: parallel holes, or holes that converge transaxially; a point response that depends on distance alone; no activity beside the detector's edge,
-    because its blur into the detector is left out.
+    Assumes: holes that are parallel or converge transaxially; a point response that depends on distance alone; no
+    activity beside the detector's edge, because its blur into the detector is left out.
 
     Parameters
     ----------

@@ -145,9 +145,9 @@ class CudaProjector:
             start, factors = self._kept_or_made(batch)
             self._launch(
                 "gradient_columns", self._column_grid(batch.views.size), 0,
-                image, self._inside, self._lattice, self._rays, self._gain, self._step_cm, self._first, self._last, start,
-                factors, int(factors is not None), batch.index, batch.place, self._depths, self._bins[0], ny, nx, nz,
-                turned,
+                image, self._inside, self._lattice, self._rays, self._gain, self._step_cm, self._first, self._last,
+                start, factors, int(factors is not None), batch.index, batch.place, self._depths, self._bins[0], ny,
+                nx, nz, turned,
             )  # fmt: skip
             self._gather(turned, batch, None, gradient)
         return gradient
@@ -309,8 +309,8 @@ class CudaProjector:
         self._launch(
             "forward", (self._tiles(), chunks, views), self._shared_bytes(self._tile),
             image, self._inside, self._lattice, self._rays, self._gain, self._first, self._last, start, factors,
-            int(factors is not None), self._kernel_u, self._half_u, self._kernel_z, self._half_z, self._taps, batch.index, views, self._depths,
-            batch.chunk, columns, ny, nx, nz, parts,
+            int(factors is not None), self._kernel_u, self._half_u, self._kernel_z, self._half_z, self._taps,
+            batch.index, views, self._depths, batch.chunk, columns, ny, nx, nz, parts,
         )  # fmt: skip
         bins = columns * rows
         self._launch(
