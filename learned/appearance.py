@@ -119,6 +119,11 @@ def columns_mm(columns: int, pixel_mm: float) -> Array:
     pixel_mm
         Width of a column in mm.
 
+    Returns
+    -------
+    Array
+        float64 (u,) in mm; positions rise, and their mean is 0.
+
     Examples
     --------
     >>> columns_mm(2, 4.0).tolist()
@@ -134,6 +139,11 @@ def preview_pixel_mm(pixel_mm: tuple[float, float]) -> float:
     ----------
     pixel_mm
         Pixel (z, u) of the camera in mm.
+
+    Returns
+    -------
+    float
+        Side in mm, after the camera's pixels were added up.
 
     Examples
     --------

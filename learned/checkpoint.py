@@ -34,6 +34,11 @@ def new_state(fabric: Fabric, settings: TrainingSettings, root: Path) -> dict[st
     root
         Folder to which `settings.begin_with` is relative.
 
+    Returns
+    -------
+    dict[str, Any]
+        Objects and plain values by name, which a checkpoint holds. "loss" is NaN and "best" infinite.
+
     Raises
     ------
     InputError
@@ -102,6 +107,11 @@ def description(
         Folder to which `settings.begin_with` is relative.
     training, validation
         The two cohorts.
+
+    Returns
+    -------
+    dict[str, Any]
+        Plain values that JSON can hold. Only a run with an equal description continues a checkpoint.
 
     Examples
     --------

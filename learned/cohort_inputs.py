@@ -16,6 +16,11 @@ def scanner_of(patient: PatientArrays) -> Scanner:
     patient
         Patient of a cohort.
 
+    Returns
+    -------
+    Scanner
+        With the numbers that were drawn for this patient.
+
     Examples
     --------
     >>> from dataclasses import asdict
@@ -35,6 +40,11 @@ def patient_input(patient: PatientArrays) -> NetworkInput:
     ----------
     patient
         Patient of a cohort.
+
+    Returns
+    -------
+    NetworkInput
+        Images on the patient's grid. Scatter is that of the first of SIDE_WINDOWS whose preview holds activity.
 
     Raises
     ------

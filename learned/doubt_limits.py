@@ -60,6 +60,11 @@ def measured_coverage(network: VolumeNetwork, training: Path, validation: Path) 
     training, validation
         Folders of the two cohorts.
 
+    Returns
+    -------
+    Coverage
+        Ranges and limits that belong into the weights file.
+
     Raises
     ------
     InputError
@@ -95,6 +100,11 @@ def doubt_limit(values: Iterable[float], margin: float, name: str) -> float:
     name
         What the values are, for the error.
 
+    Returns
+    -------
+    float
+        Limit in the unit of the values.
+
     Raises
     ------
     InputError
@@ -126,6 +136,11 @@ def coverage_of(patients: Iterable[PatientArrays], *, uncertainty: float, outlin
         Patients of the training cohort.
     uncertainty, outline_mm
         Limits of the Coverage.
+
+    Returns
+    -------
+    Coverage
+        Each range leaves out the share RARE of the patients at both ends; a one-sided limit leaves it out at its own.
 
     Raises
     ------

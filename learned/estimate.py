@@ -31,6 +31,11 @@ SIDE_COUNTS_SHARE = 0.5
 def shipped_weights() -> Path:
     """Path of the weights that come with spectac.
 
+    Returns
+    -------
+    Path
+        Safetensors file in the installed package.
+
     Examples
     --------
     >>> shipped_weights().name
@@ -122,6 +127,11 @@ def scatter_window(solver: Solver, coverage: Coverage | None = None) -> int | No
     coverage
         Range of energy losses and counts of training; None: no limit.
 
+    Returns
+    -------
+    int | None
+        Index into the windows of the study.
+
     Examples
     --------
     >>> from types import SimpleNamespace
@@ -155,6 +165,11 @@ def network_input(solver: Solver, coverage: Coverage | None = None) -> NetworkIn
         Solver of the study.
     coverage
         Limits of the scatter window, see `scatter_window`.
+
+    Returns
+    -------
+    NetworkInput
+        Images (z, y, x) on the grid of the preview. Without a scatter window of any activity the scatter is absent.
 
     Raises
     ------
@@ -196,6 +211,11 @@ def estimate_map(solver: Solver, trained: TrainedNetwork) -> Estimate:
     trained
         Network of a map.
 
+    Returns
+    -------
+    Estimate
+        Mean map in 1/cm at the photopeak's energy on the grid of the preview, its spread, and the uncertainty.
+
     Raises
     ------
     InputError
@@ -229,6 +249,11 @@ def uncertainty(volumes: Array, seen: NetworkInput, energy_kev: float) -> float:
         Network input: its rows without activity were not measured.
     energy_kev
         Energy of the maps in keV.
+
+    Returns
+    -------
+    float
+        Ratio. The head is where the mean map exceeds half of water.
 
     Examples
     --------

@@ -87,6 +87,11 @@ def head_level(values: Array, voxel_ml: float) -> float:
     voxel_ml
         Volume of a voxel in mL.
 
+    Returns
+    -------
+    float
+        Level in the unit of the image, above 0.
+
     Raises
     ------
     InputError
@@ -170,6 +175,11 @@ def energy_loss(peak: EnergyWindow, side: EnergyWindow) -> float:
         Window of the photopeak.
     side
         Window below it.
+
+    Returns
+    -------
+    float
+        Ratio; 0 for two windows with the same middle.
 
     Examples
     --------

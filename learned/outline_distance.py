@@ -31,6 +31,11 @@ def outline_distance_mm(photopeak: Image, scatter: Image | None, mu: MuMap) -> f
     mu
         Map on the grid of the previews.
 
+    Returns
+    -------
+    float | None
+        Distance in mm. None too where the photopeak's preview shows no head of LEAST_HEAD_ML to MOST_HEAD_ML.
+
     Raises
     ------
     InputError
@@ -135,6 +140,11 @@ def surface_mm(shares: Array, voxel_mm: tuple[float, float, float]) -> Array:
         Shares (z, y, x) from 0 to 1.
     voxel_mm
         Voxel (z, y, x) in mm.
+
+    Returns
+    -------
+    Array
+        float64 (n, 3): (z, y, x) in mm from the corner voxel of a grid that is padded by one voxel along y and x.
 
     Examples
     --------

@@ -14,6 +14,11 @@ def build(options: Mapping[str, str]) -> AttenuationModel:
     options
         See `predict.build_predicted`.
 
+    Returns
+    -------
+    AttenuationModel
+        `predict.PredictedMap` with these options.
+
     Raises
     ------
     InputError

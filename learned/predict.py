@@ -140,6 +140,11 @@ def build_predicted(options: Mapping[str, str]) -> PredictedMap:
     options
         "weights" (file) and "fallback" (yes or no).
 
+    Returns
+    -------
+    PredictedMap
+        Model; its weights are read when it corrects a study.
+
     Raises
     ------
     InputError

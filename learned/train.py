@@ -56,7 +56,7 @@ def train(
     on_step: Report | None = None,
     on_load: Progress | None = None,
 ) -> Path:
-    """Train a network; returns the path of its weights.
+    """Train a network.
 
     Files in `output`: weights.safetensors (best validation), checkpoint.ckpt, log.jsonl, and TensorBoard's events. A
     checkpoint there is continued if its settings, cohorts and first weights are the same.
@@ -73,6 +73,11 @@ def train(
         Called with (steps done, all steps, measures) after every step.
     on_load
         Called with (patients read, all patients), for one cohort after the other.
+
+    Returns
+    -------
+    Path
+        File of the weights, `output`/weights.safetensors.
 
     Raises
     ------
@@ -266,6 +271,11 @@ def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
         Number of the step from 0, and of all steps.
     settings
         Learning rate and warm-up.
+
+    Returns
+    -------
+    float
+        Rate in the unit of `settings.learning_rate`, which is its largest value.
 
     Examples
     --------

@@ -55,6 +55,11 @@ def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
     path
         Safetensors file from `save_weights`.
 
+    Returns
+    -------
+    tuple[VolumeNetwork, Mapping[str, Any]]
+        Network with float32 weights, and the description.
+
     Raises
     ------
     InputError

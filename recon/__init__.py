@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from spectac.recon.bsrem import RelativeDifferencePrior as RelativeDifferencePrior
     from spectac.recon.collimator import COLLIMATORS as COLLIMATORS
     from spectac.recon.collimator import Collimator as Collimator
+    from spectac.recon.collimator import Focus as Focus
     from spectac.recon.contour import Outline as Outline
     from spectac.recon.contour import head_outline as head_outline
     from spectac.recon.em import Update as Update
@@ -43,7 +44,7 @@ _HOMES = {
     "attenuation": "AttenuationModel CTMap Chang GivenMap NoAttenuation Solver UniformMap",
     "attenuation_plugins": "attenuation_model",
     "bsrem": "RelativeDifferencePrior",
-    "collimator": "COLLIMATORS Collimator",
+    "collimator": "COLLIMATORS Collimator Focus",
     "contour": "Outline head_outline",
     "em": "Update osem",
     "errors": "InputError",

@@ -252,9 +252,8 @@ def _columns(acquisition: Acquisition, grid: Grid) -> tuple[Array, int]:
     The margin is as many columns as the voxels farthest outside the detector need. The camera lattice of geometry.py
     is orthonormal, so the column is the voxel's component along the lattice's u.
     """
-    frames = geometry.camera_frames(acquisition, grid).lattice
-    along_x, along_y = frames[:, 2], frames[:, 5]
-    origin = -(frames[:, 0] * along_x + frames[:, 3] * along_y)
+    x0, along_x, y0, along_y = geometry.camera_frames(acquisition, grid).rows[:, 0].T
+    origin = -(x0 * along_x + y0 * along_y)
     _, ny, nx = grid.shape
     corners = np.stack([origin + y * along_y + x * along_x for y in (0, ny - 1) for x in (0, nx - 1)])
     beyond = max(0.0, -corners.min(), corners.max() - (acquisition.matrix[1] - 1))

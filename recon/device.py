@@ -115,6 +115,11 @@ def device_name(device: str) -> str:
 def device_errors() -> Iterator[None]:
     """Context in which errors of CuPy become a DeviceError of one line.
 
+    Yields
+    ------
+    None
+        The block runs as it would without the context.
+
     Raises
     ------
     DeviceError
@@ -149,6 +154,11 @@ def own_stream(device: str) -> Iterator[None]:
     ----------
     device
         "cpu" (no stream) or "cuda".
+
+    Yields
+    ------
+    None
+        On a GPU the stream is CuPy's current one inside the block, and synchronised where the block ends well.
 
     Examples
     --------

@@ -82,6 +82,11 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     path : path-like
         The file or folder.
 
+    Yields
+    ------
+    None
+        The block runs as it would without the context.
+
     Raises
     ------
     FileError

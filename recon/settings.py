@@ -77,6 +77,11 @@ class Setting:
         Flag that turns a switch off, where it is not --no-NAME.
     model_option
         Attenuation model that the setting belongs to, and the name of that model's option which it sets.
+
+    Examples
+    --------
+    >>> options(ProjectionSettings)[0].shown.description
+    'Name of the photopeak window, as spectac info shows it.'
     """
 
     description: str
@@ -91,7 +96,24 @@ class Setting:
 def settings(cls: type[_Settings]) -> type[_Settings]:
     """Make a class of settings a frozen dataclass that is checked at construction.
 
-    A wrong value raises InputError with the option's name, what it needs and what it got.
+    Parameters
+    ----------
+    cls
+        Class whose fields are annotated with their type, range and `Setting`.
+
+    Returns
+    -------
+    type
+        Dataclass of the same name. A wrong value raises InputError with the option's name, the need and the value.
+
+    Examples
+    --------
+    >>> @settings
+    ... class Protocol:
+    ...     views: Annotated[AtLeast1, Setting("Number of views.")] = 60
+    >>> Protocol(views=0)
+    Traceback (most recent call last):
+    spectac.recon.errors.InputError: --views must be at least 1, not 0
     """
     checked: Any = pydantic.dataclasses.dataclass(frozen=True, config={"extra": "forbid"})(cls)
     construct = checked.__init__
@@ -149,6 +171,12 @@ class Option:
         Value where the user gives none; ... where one must be given.
     shown
         Help and what else the command line shows.
+
+    Examples
+    --------
+    >>> scatter = options(ProjectionSettings)[1]
+    >>> scatter.name, scatter.kind, scatter.default
+    ('scatter', <class 'str'>, 'auto')
     """
 
     name: str
@@ -160,6 +188,16 @@ class Option:
 
 def options(cls: type) -> tuple[Option, ...]:
     """Options of a class of settings, in the order of its fields.
+
+    Parameters
+    ----------
+    cls
+        Class made by `settings`.
+
+    Returns
+    -------
+    tuple of Option
+        One for each field.
 
     Examples
     --------
@@ -191,7 +229,22 @@ def _kind(annotation: Any) -> type:
 def from_options(cls: type[_Settings], values: Mapping[str, object]) -> _Settings:
     """Settings from values by the options' names; texts are read as those of the command line.
 
-    Raises InputError for a value that the setting cannot have. Other names are left out.
+    Parameters
+    ----------
+    cls
+        Class made by `settings`.
+    values
+        Values by the options' names. None leaves the default; names that `cls` does not have are left out.
+
+    Returns
+    -------
+    instance of cls
+        Settings, checked.
+
+    Raises
+    ------
+    InputError
+        A setting cannot have its value.
 
     Examples
     --------
@@ -203,7 +256,19 @@ def from_options(cls: type[_Settings], values: Mapping[str, object]) -> _Setting
 
 
 def as_options(chosen: object, *, changed: bool = False) -> dict[str, Any]:
-    """Values by the options' names as JSON takes them; `changed`: only those that are not the default.
+    """Values of settings by the options' names, as JSON takes them.
+
+    Parameters
+    ----------
+    chosen
+        Instance of a class made by `settings`.
+    changed
+        Leave out those that are the default.
+
+    Returns
+    -------
+    dict of str to object
+        Tuples become lists; times, paths and collimators become texts that `from_options` reads.
 
     Examples
     --------
@@ -241,7 +306,27 @@ def _described(collimator: Collimator) -> str:
 
 
 def merged(general: _Settings, particular: _Settings) -> _Settings:
-    """The general settings with those that the particular ones change."""
+    """The general settings with those that the particular ones change.
+
+    Parameters
+    ----------
+    general
+        Settings that hold where the particular ones are the default.
+    particular
+        Settings of the same class, e.g. those of one study of a batch.
+
+    Returns
+    -------
+    instance of the same class
+        A new object; a default among the particular settings never replaces a general one.
+
+    Examples
+    --------
+    >>> general = StudySettings(nuclide="I-123", radius_mm=140)
+    >>> both = merged(general, StudySettings(radius_mm=150))
+    >>> both.nuclide, both.radius_mm
+    ('I-123', 150.0)
+    """
     own = {one.field: getattr(particular, one.field) for one in options(type(particular))}
     changed = {one.field: own[one.field] for one in options(type(particular)) if own[one.field] != one.default}
     return dataclasses.replace(general, **changed)  # type: ignore[type-var]
@@ -272,7 +357,23 @@ def _sizes(text: str) -> tuple[float, ...]:
 
 
 def date_and_time(option: str) -> Callable[[str], datetime]:
-    """Reader of a date with a time of day: a date alone is no midnight."""
+    """Reader of a date with a time of day; a date alone is refused, for it does not mean midnight.
+
+    Parameters
+    ----------
+    option
+        Name of the option, for the message.
+
+    Returns
+    -------
+    callable
+        Function from a text in ISO 8601 to a datetime. It raises InputError for any other text.
+
+    Examples
+    --------
+    >>> date_and_time("--start")("2026-11-02T09:30")
+    datetime.datetime(2026, 11, 2, 9, 30)
+    """
 
     def parse(text: str) -> datetime:
         try:
@@ -399,7 +500,19 @@ class StudySettings:
 
 @settings
 class ProjectionSettings:
-    """Which window is the photopeak, and how its scatter is estimated (scatter.projections)."""
+    """Which window is the photopeak, and how its scatter is estimated (scatter.projections).
+
+    Raises
+    ------
+    InputError
+        Names the option whose value cannot be, or that does not fit another.
+
+    Examples
+    --------
+    >>> ProjectionSettings(scatter="tew", dew_k=0.5)
+    Traceback (most recent call last):
+    spectac.recon.errors.InputError: the DEW factor k belongs to scatter methods dew and auto, not to tew
+    """
 
     photopeak: Annotated[str | None, Setting("Name of the photopeak window, as spectac info shows it.")] = None
     scatter: Annotated[Literal["auto", "none", "dew", "tew"], Setting("auto, none, dew or tew.")] = "auto"
@@ -490,7 +603,18 @@ class ReconstructionSettings(ProjectionSettings):
 
 @settings
 class MapSettings:
-    """The mu-map or CT of a patient, and how it is read. Each setting belongs to one attenuation model."""
+    """The mu-map or CT of a patient, and how it is read. Each setting belongs to one attenuation model.
+
+    Raises
+    ------
+    InputError
+        Names the option whose value cannot be.
+
+    Examples
+    --------
+    >>> list(MapSettings(mu_map_kev=140.5).of_models())
+    [('--mu-map-kev', 'map', 'energy_kev', '140.5')]
+    """
 
     mu_map: Annotated[
         Path | None, Setting("NIfTI, Interfile or DICOM NM map in 1/cm.", metavar="FILE", model_option=("map", "file"))
@@ -600,6 +724,16 @@ class ComparisonSettings(MapSettings):
     """Methods, ground truth, VOIs and healthy subjects of a comparison.
 
     `methods` None: all that can be. `truth`: an image of the activity, or the folder that `spectac simulate` wrote.
+
+    Raises
+    ------
+    InputError
+        Names the option whose value cannot be.
+
+    Examples
+    --------
+    >>> list(ComparisonSettings(methods="none,chang").models())
+    ['none', 'chang']
     """
 
     methods: Annotated[

@@ -52,20 +52,21 @@ def view_weights_s(acquisition: Acquisition) -> Array:
 class SystemModel:
     """Linear model of a SPECT acquisition: p = w * voxel_mL * sum_d B_d[T_d * (R f)_d] for every view.
 
-    R turns the grid into the camera frame by bilinear interpolation, T attenuates, counting half of the voxel itself,
-    and B blurs by the collimator's Gaussian integrated over the pixels (docs/physics.md). Images (z, y, x) are in
+    R samples the grid along the camera's rays by bilinear interpolation, T attenuates, counting half of the voxel
+    itself, and B blurs by the collimator's Gaussian integrated over the pixels (docs/physics.md). The rays of a fan
+    beam meet in its focal line; each weighs F/Fc cos^3(theta) (geometry.ray_tables). Images (z, y, x) are in
     counts per second and mL, projections (v, z, u) in counts. Both are plain arrays on the system's device, stored z
     fastest, so that results that are fed back are not copied. Subnormal numbers count as 0 (docs/performance.md).
 
-    Assumes: parallel holes; a point response that depends on distance alone; no activity beside the detector's edge,
-    because its blur into the detector is left out.
+    Assumes: holes that are parallel or converge transaxially; a point response that depends on distance alone; no
+    activity beside the detector's edge, because its blur into the detector is left out.
 
     Parameters
     ----------
     acquisition
         Geometry, times and camera.
     grid
-        Upright voxel grid whose voxels are the projections' pixels.
+        Upright voxel grid; for parallel holes its voxels are the projections' pixels.
     mu
         Map on the same grid; None: no attenuation.
     energy_kev
@@ -140,7 +141,7 @@ class SystemModel:
         frames = geometry.camera_frames(acquisition, grid, inside)
         if mu is not None:
             self._check_map(mu)
-        sigma_mm = self._sigma_mm(frames.distance_mm, resolution)
+        sigma_mm = self._sigma_mm(frames, resolution)
         tables = ViewTables.of(acquisition, grid, inside, frames, sigma_mm, view_weights_s(acquisition))
         self.projector: Projector = projector(self.device, tables, self.dtype, factor_memory_bytes, half_factors)
         self._views = np.arange(acquisition.views)
@@ -292,22 +293,36 @@ class SystemModel:
             raise InputError(f"{name} needs shape {shape}, got {array.shape}")
         return self.projector.contiguous(array.transpose(axes))
 
-    def _sigma_mm(self, distance_mm: Array, resolution: bool) -> Array:
+    def _sigma_mm(self, frames: geometry.CameraFrames, resolution: bool) -> tuple[Array, Array]:
+        """Standard deviations (v, d) of the planes' blur on the crystal, along z and along u."""
         if not resolution:
-            return np.zeros_like(distance_mm)
-        if self.acquisition.collimator is None:
+            return (np.zeros_like(frames.distance_mm),) * 2
+        collimator = self.acquisition.collimator
+        if collimator is None:
             raise InputError(
                 "the collimator is unknown: name it with --collimator, give --psf SIGMA0_MM:SLOPE, "
                 "or switch resolution recovery off with --no-resolution"
             )
-        sigma_mm = np.asarray(self.acquisition.collimator.sigma_mm(distance_mm, self.energy_kev))
+        distance_mm = frames.distance_mm
+        axial = transaxial = np.asarray(collimator.sigma_mm(distance_mm, self.energy_kev))
+        lines = geometry.focal_lines(self.acquisition)
+        if lines is not None:
+            # A plane at the focus has no points; the blur of those beside it is not used either.
+            distance_mm = np.where(frames.first < frames.last, distance_mm, 0.0)
+            transaxial = np.stack(
+                [
+                    collimator.sigma_mm(distance, self.energy_kev, focus_mm=float(face))
+                    for distance, face in zip(distance_mm, lines.face_mm, strict=True)
+                ]
+            )
         widest_mm = max(np.multiply(self.acquisition.matrix, self.acquisition.pixel_mm))
-        if sigma_mm.max() > widest_mm:
+        largest_mm = max(axial.max(), transaxial.max())
+        if largest_mm > widest_mm:
             raise InputError(
-                f"a blur of sigma {sigma_mm.max():.3g} mm is wider than the detector ({widest_mm:g} mm): check --psf, "
+                f"a blur of sigma {largest_mm:.3g} mm is wider than the detector ({widest_mm:g} mm): check --psf, "
                 "the collimator and --radius-mm"
             )
-        return sigma_mm
+        return axial, transaxial
 
     def _check_map(self, mu: MuMap) -> None:
         if not mu.grid.same_as(self.grid):

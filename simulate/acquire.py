@@ -49,6 +49,14 @@ class Patient:
         Labels, densities and attenuation.
     uptake
         Activity on the head's grid.
+
+    Examples
+    --------
+    >>> from spectac.simulate.head import draw_head
+    >>> from spectac.simulate.uptake import draw_uptake
+    >>> head = draw_head(np.random.default_rng(7), voxel_mm=4.0)
+    >>> Patient(head, draw_uptake("dat", head, np.random.default_rng(8))).uptake.tracer
+    'dat'
     """
 
     head: Head
@@ -168,6 +176,11 @@ def expected_counts(
     on_batch
         Called as on_batch(done, batches) during the Monte Carlo; may raise to stop.
 
+    Returns
+    -------
+    Expected
+        Counts of every window before noise, for the scanner's view times.
+
     Raises
     ------
     InputError
@@ -233,6 +246,11 @@ def projected_primary(
         Views and detector.
     windows
         Energy windows, the photopeak first.
+
+    Returns
+    -------
+    Array
+        Counts (w, v, z, u).
 
     Raises
     ------

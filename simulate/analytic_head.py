@@ -33,6 +33,12 @@ class Ellipsoid:
         Name in recon.tissues.
     turn_deg
         Turn about z, from x to y.
+
+    Examples
+    --------
+    >>> ball = Ellipsoid("ball", (10.0, 0.0, 0.0), (5.0, 5.0, 5.0), activity=1.0, material="water")
+    >>> ball.contains(np.array([0.0, 12.0]), np.zeros(2), np.zeros(2)).tolist()
+    [False, True]
     """
 
     name: str
@@ -53,6 +59,11 @@ class Ellipsoid:
             See x.
         z
             See x.
+
+        Returns
+        -------
+        Array
+            Mask in the shape that x, y and z broadcast to.
         """
         cosine, sine = math.cos(math.radians(self.turn_deg)), math.sin(math.radians(self.turn_deg))
         dx, dy, dz = x - self.centre_mm[0], y - self.centre_mm[1], z - self.centre_mm[2]
@@ -86,6 +97,13 @@ class HeadOnGrid:
         Attenuation map.
     fractions
         Share (z, y, x) of every voxel inside each region, by name.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 1, 1), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
+    >>> left_of_0 = Ellipsoid("ball", (1000.0, 0.0, 0.0), (1000.0,) * 3, activity=1.0, material="water")
+    >>> on_grid(grid, 159.0, (left_of_0,), subsamples=2).fractions["ball"].tolist()
+    [[[0.5]]]
     """
 
     activity: Array
@@ -108,6 +126,11 @@ def on_grid(
         Bodies; later ones replace earlier ones.
     subsamples
         Points along each axis of a voxel.
+
+    Returns
+    -------
+    HeadOnGrid
+        Activity, map in 1/cm and shares on the grid.
 
     Raises
     ------

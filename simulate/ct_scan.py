@@ -28,6 +28,11 @@ def ct_scan(head: Head, rng: np.random.Generator, *, frame_of_reference_uid: str
     frame_of_reference_uid
         DICOM's UID of the coordinates.
 
+    Returns
+    -------
+    CTVolume
+        CT numbers (z, y, x) float32 in HU on the grid of the head.
+
     Examples
     --------
     >>> from spectac.simulate.head import draw_head

@@ -18,6 +18,11 @@ def between(rng: np.random.Generator, low: float, high: float) -> float:
     low, high
         Limits.
 
+    Returns
+    -------
+    float
+        Number from `low` on and below `high`.
+
     Examples
     --------
     >>> 2.0 <= between(np.random.default_rng(1), 2.0, 3.0) < 3.0
@@ -38,6 +43,11 @@ def around(rng: np.random.Generator, mean: float, sd: float, low: float, high: f
     low, high
         Limits.
 
+    Returns
+    -------
+    float
+        Number; what lies beyond a limit becomes that limit.
+
     Examples
     --------
     >>> around(np.random.default_rng(1), 0.0, 100.0, -1.0, 1.0)
@@ -55,6 +65,11 @@ def one_of(rng: np.random.Generator, choices: Iterable[tuple[Choice, float]]) ->
         Generator.
     choices
         (value, share) pairs; the shares need not add up to 1.
+
+    Returns
+    -------
+    value
+        The value of a pair.
 
     Examples
     --------

@@ -65,6 +65,14 @@ class Head:
         (z, y, x) float32 in g/cm3.
     parameters
         All draws as plain values.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> brain = np.full(grid.shape, LABEL["left white matter"], np.uint8)
+    >>> head = Head(grid, brain, np.full(grid.shape, 1.04, np.float32), {})
+    >>> round(float(head.mu(140.5).per_cm[0, 0, 0]), 2)
+    0.16
     """
 
     grid: Grid
@@ -84,6 +92,11 @@ class Head:
         ----------
         energy_kev
             Photon energy in keV.
+
+        Returns
+        -------
+        MuMap
+            Map in 1/cm on the head's grid.
         """
         per_gram = np.array([cm2_per_g(MATERIALS[m].name, energy_kev) for m in MATERIAL_OF_LABEL], np.float32)
         return MuMap(self.density * per_gram[self.labels], self.grid, energy_kev)
@@ -103,6 +116,11 @@ def draw_head(rng: np.random.Generator, *, voxel_mm: float = 2.0, ranges: HeadRa
         Edge of a voxel, 0.5 to 4 mm.
     ranges
         What to draw from.
+
+    Returns
+    -------
+    Head
+        Head on a grid with cubic voxels.
 
     Raises
     ------

@@ -28,6 +28,11 @@ def elliptical_radii_mm(view_angles_deg: ArrayLike, lateral_mm: float, front_bac
     front_back_mm
         Semi-axis along y.
 
+    Returns
+    -------
+    array
+        float64 (v,) in mm.
+
     Examples
     --------
     >>> elliptical_radii_mm([0.0, 90.0], 140.0, 160.0).round(6).tolist()
@@ -48,6 +53,20 @@ def reach_mm(head: "Head", view_angles_deg: ArrayLike) -> NDArray[np.float64]:
         Virtual head.
     view_angles_deg
         (v,) angles of the views in degrees.
+
+    Returns
+    -------
+    array
+        float64 (v,) in mm; minus infinity for a head without a voxel.
+
+    Examples
+    --------
+    >>> from spectac.recon.types import Grid
+    >>> from spectac.simulate.head import Head
+    >>> grid = Grid.upright((1, 2, 2), (10.0, 10.0, 10.0), (-5.0, -5.0, 0.0))
+    >>> cube = Head(grid, np.full(grid.shape, LABEL["skin"], np.uint8), np.ones(grid.shape, np.float32), {})
+    >>> reach_mm(cube, [0.0, 45.0]).round(2).tolist()
+    [10.0, 14.14]
     """
     _, y, x = head.grid.centres_mm()
     rows, columns = _edge(np.any(head.labels != LABEL["outside"], axis=0))
@@ -83,12 +102,26 @@ def contour_radii_mm(
         Distance from the head.
     lowest_mm
         Least distance from the axis.
+
+    Returns
+    -------
+    array
+        float64 (v,) in mm.
+
+    Examples
+    --------
+    >>> from spectac.recon.types import Grid
+    >>> from spectac.simulate.head import Head
+    >>> grid = Grid.upright((1, 2, 2), (10.0, 10.0, 10.0), (-5.0, -5.0, 0.0))
+    >>> cube = Head(grid, np.full(grid.shape, LABEL["skin"], np.uint8), np.ones(grid.shape, np.float32), {})
+    >>> contour_radii_mm(cube, [0.0, 45.0], clearance_mm=8.0, lowest_mm=20.0).round(2).tolist()
+    [20.0, 22.14]
     """
     return np.maximum(reach_mm(head, view_angles_deg) + clearance_mm, lowest_mm)
 
 
 def check_clear(head: "Head", view_angles_deg: ArrayLike, radii_mm: ArrayLike) -> None:
-    """InputError, naming the worst view, where the collimator would touch the head.
+    """Check that the collimator does not touch the head in any view.
 
     Parameters
     ----------
@@ -103,6 +136,16 @@ def check_clear(head: "Head", view_angles_deg: ArrayLike, radii_mm: ArrayLike) -
     ------
     InputError
         Where the collimator would touch the head; the message names the worst view.
+
+    Examples
+    --------
+    >>> from spectac.recon.types import Grid
+    >>> from spectac.simulate.head import Head
+    >>> grid = Grid.upright((1, 2, 2), (10.0, 10.0, 10.0), (-5.0, -5.0, 0.0))
+    >>> cube = Head(grid, np.full(grid.shape, LABEL["skin"], np.uint8), np.ones(grid.shape, np.float32), {})
+    >>> check_clear(cube, [0.0, 45.0], [12.0, 12.0])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    spectac.recon.errors.InputError: the detector at 45 deg would hit the head: ...
     """
     angles, radii = np.asarray(view_angles_deg, dtype=np.float64), np.asarray(radii_mm, dtype=np.float64)
     overlap = reach_mm(head, angles) - radii

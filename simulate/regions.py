@@ -17,6 +17,11 @@ class Region:
         Name.
     material
         Name in recon.tissues.
+
+    Examples
+    --------
+    >>> REGIONS[LABEL["skull"]].material
+    'cranium'
     """
 
     name: str
@@ -62,12 +67,17 @@ MATERIAL_OF_LABEL = tuple(INDEX[region.material] for region in REGIONS)
 
 
 def labels(*names: str) -> tuple[int, ...]:
-    """Labels of regions by their names; a name without its side means both sides. InputError for unknown names.
+    """Labels of regions by their names.
 
     Parameters
     ----------
     names
         Names of regions; one without its side means both sides.
+
+    Returns
+    -------
+    tuple of int
+        Labels in the order of the names, right before left.
 
     Raises
     ------

@@ -415,6 +415,11 @@ def draw_scanner(rng: np.random.Generator, *, ranges: ScannerRanges = TRAINING) 
     ranges
         What to draw from.
 
+    Returns
+    -------
+    Scanner
+        Camera named "drawn".
+
     Examples
     --------
     >>> draw_scanner(np.random.default_rng(1)).views in (60, 90)

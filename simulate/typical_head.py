@@ -21,7 +21,18 @@ _AGE_YEARS = 60.0
 
 
 def typical_head() -> Head:
-    """A man of 60 years in the middle of every range of ADULT_AND_CHILD, without tilt, shift or deformation."""
+    """A man of 60 years in the middle of every range of ADULT_AND_CHILD, without tilt, shift or deformation.
+
+    Returns
+    -------
+    Head
+        Head with voxels of 2 mm.
+
+    Examples
+    --------
+    >>> typical_head().parameters["sex"]  # doctest: +SKIP
+    'male'
+    """
     middle: dict[str, float | tuple[float, float]] = {}
     for name, value in asdict(ADULT_AND_CHILD).items():
         # A number alone is a probability.
@@ -32,7 +43,21 @@ def typical_head() -> Head:
 
 
 def template() -> tuple[Array, Grid]:
-    """Labels (z, y, x) uint8 of the typical head's own tissue, on the smallest grid around it."""
+    """Labels (z, y, x) uint8 of the typical head's own tissue, on the smallest grid around it.
+
+    Returns
+    -------
+    Array
+        Labels (z, y, x) uint8 of regions.LABEL; 0 outside the head.
+    Grid
+        Where the voxels lie, in LPS mm.
+
+    Examples
+    --------
+    >>> labels, grid = template()  # doctest: +SKIP
+    >>> grid.shape  # doctest: +SKIP
+    (126, 107, 82)
+    """
     head = typical_head()
     labels = np.where(np.isin(head.labels, BESIDE), np.uint8(0), head.labels)
     inside = find_objects((labels > 0).astype(np.uint8))[0]

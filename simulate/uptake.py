@@ -39,6 +39,12 @@ class Uptake:
         Everything that was drawn, and the true numbers measured in the result ("sbr_...", "asymmetry_...", "mean_...").
     lesion
         (z, y, x) bool of a focal change, None where there is none.
+
+    Examples
+    --------
+    >>> uptake = Uptake(np.full((2, 2, 2), 5.0, np.float32), "I-123", "dat", parameters={})
+    >>> float(uptake.kbq_per_ml.mean())
+    5.0
     """
 
     kbq_per_ml: Array
@@ -70,6 +76,11 @@ def draw_uptake(
         Name of a nuclide; drawn among those of the tracer unless it is given.
     kind
         The patient's case, of dat.KINDS, perfusion.KINDS or randomised.KINDS; drawn unless it is given.
+
+    Returns
+    -------
+    Uptake
+        Activity at the beginning of the acquisition, and all that was drawn.
 
     Raises
     ------
@@ -142,6 +153,11 @@ def vois(labels: Array, lesion: Array | None = None) -> dict[str, Array]:
         (z, y, x) labels of a head.
     lesion
         (z, y, x) mask of a focal change.
+
+    Returns
+    -------
+    dict of str to Array
+        Masks (z, y, x) bool by name.
 
     Examples
     --------

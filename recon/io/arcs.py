@@ -16,7 +16,30 @@ _CAMERA_VIEWS = (32, 36, 40, 48, 60, 64, 72, 80, 90, 96, 100, 120, 128, 144, 180
 
 
 def head_starts_deg(given_deg: Sequence[float], heads: int) -> list[float]:
-    """The angles that --head-angles gives for the first view of each head; InputError for another number of heads."""
+    """The angles that --head-angles gives for the first view of each head.
+
+    Parameters
+    ----------
+    given_deg : sequence of float
+        Angles in degrees.
+    heads : int
+        Number of heads of the acquisition.
+
+    Returns
+    -------
+    list of float
+        Angle of each head's first view in degrees, unchanged.
+
+    Raises
+    ------
+    InputError
+        There are more or fewer angles than heads.
+
+    Examples
+    --------
+    >>> head_starts_deg((0.0, 180.0), heads=2)
+    [0.0, 180.0]
+    """
     if len(given_deg) != heads:
         raise InputError(f"--head-angles needs one angle for each of the {heads} heads, got {len(given_deg)}")
     return list(given_deg)
@@ -37,6 +60,13 @@ def step_from_arc(arc_deg: float, views: int) -> tuple[float, str | None]:
         Arc of one head in degrees, above 0.
     views : int
         Views on that arc, at least 1.
+
+    Returns
+    -------
+    float
+        Step in degrees.
+    str or None
+        Sentence with both readings where there is a doubt.
 
     Examples
     --------

@@ -23,6 +23,11 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
     path : path-like
         The file to write.
 
+    Yields
+    ------
+    Path
+        Temporary path, at which no file exists yet.
+
     Raises
     ------
     OSError
@@ -81,6 +86,11 @@ def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path : path-like
         The folder of the results, which is made where it does not exist.
 
+    Yields
+    ------
+    Path
+        Temporary folder, which is empty.
+
     Raises
     ------
     OSError
@@ -130,7 +140,24 @@ RECORDS = ("record.json", "patient.json")
 
 
 def is_result(folder: Path) -> bool:
-    """True for a folder that an earlier run wrote its results into."""
+    """True for a folder that an earlier run wrote its results into.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder that need not exist.
+
+    Returns
+    -------
+    bool
+        True where one of RECORDS is in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> is_result(Path(tempfile.mkdtemp()))
+    False
+    """
     return any((folder / name).is_file() for name in RECORDS)
 
 

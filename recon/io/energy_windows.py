@@ -25,6 +25,11 @@ def in_kev(lower: float, upper: float, what: str, warnings: list[str]) -> tuple[
     warnings : list of str
         Gets a line about a conversion.
 
+    Returns
+    -------
+    tuple of float
+        Lower and upper limit in keV.
+
     Examples
     --------
     >>> in_kev(0.126, 0.154, "window 1", [])
@@ -45,6 +50,16 @@ def with_own_names(windows: Sequence[EnergyWindow]) -> tuple[EnergyWindow, ...]:
     """The windows, each under a name of its own.
 
     Windows that share a name get their limits added to it. Those that are still alike get a number.
+
+    Parameters
+    ----------
+    windows : sequence of EnergyWindow
+        Windows of a study, in the order of its counts.
+
+    Returns
+    -------
+    tuple of EnergyWindow
+        In the same order; names that are not shared stay as they are.
 
     Examples
     --------

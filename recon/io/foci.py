@@ -40,7 +40,17 @@ class StatedFocus:
 
 @dataclass(frozen=True)
 class SettledFoci:
-    """Foci by ascending detector (none: parallel holes), the collimator that goes with them, and lines of history."""
+    """Focal lines of a study and the collimator that goes with them.
+
+    Parameters
+    ----------
+    foci
+        Focus of each detector, by ascending number; empty for parallel holes.
+    collimator
+        Collimator, None where it is unknown.
+    history
+        Lines on where the foci come from.
+    """
 
     foci: tuple[Focus, ...]
     collimator: Collimator | None
@@ -68,6 +78,11 @@ def settled_foci(
         The user's options.
     missing
         What is missing in a fan-beam file whose focal length nobody names; an error ends it with what to do.
+
+    Returns
+    -------
+    SettledFoci
+        Foci, the collimator (without focus for parallel data) and history.
 
     Raises
     ------
@@ -121,6 +136,16 @@ def _source(stated: Sequence[StatedFocus], row: Focus | None, given: StudySettin
 
 def in_words(foci: Sequence[Focus]) -> str:
     """Focal lengths, planes and offsets: one text where the detectors have one focus, else one for each.
+
+    Parameters
+    ----------
+    foci
+        Focus of each detector.
+
+    Returns
+    -------
+    str
+        Words for `spectac info` and the history.
 
     Examples
     --------

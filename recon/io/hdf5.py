@@ -97,11 +97,25 @@ def read_study(
     given : StudySettings
         Replaces what the file says, with a line of history for each.
 
+    Returns
+    -------
+    Study
+        What the file holds, with the user's values in place of its own.
+
     Raises
     ------
     InputError
         Names file and dataset of what is missing, damaged or contradictory, and for files of another kind or of a newer
         version.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> acquisition = Acquisition([0, 90], [200, 200], (1, 2), (4, 4), [20, 20], "I-123", None)
+    >>> file = tempfile.mkdtemp() + "/study.h5"
+    >>> write_study(file, Study(acquisition, (EnergyWindow("peak", 143, 175),), np.ones((1, 2, 1, 2))))
+    >>> read_study(file, StudySettings(radius_mm=150)).history
+    ('given by the user: radius_mm = 150',)
     """
     paths = [Path(one) for one in ([path] if isinstance(path, (str, os.PathLike)) else path)]
     if len(paths) > 1:

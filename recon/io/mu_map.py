@@ -45,6 +45,14 @@ class ReadMap:
         True where it lies about the rotation axis, wherever that is.
     patient : mapping
         Whose map it is, by DICOM keyword, where the file says so.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from spectac.recon.types import Grid
+    >>> grid = Grid.upright((2, 2, 2), (4, 4, 4), (0, 0, 0))
+    >>> ReadMap(MuMap(np.full(grid.shape, 0.15), grid, 140.5), notes=(), placed=False).mu.energy_kev
+    140.5
     """
 
     mu: MuMap
@@ -75,10 +83,27 @@ def read_mu_map(
     given_kev : float
         Energy of the map; without it what its file says, else the photopeak's.
 
+    Returns
+    -------
+    ReadMap
+        Map in 1/cm at the energy of the photopeak, on the grid of its file.
+
     Raises
     ------
     InputError
         For folders without a map or with several, for other files, and for other units.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from spectac.recon.types import Grid
+    >>> grid = Grid.upright((2, 2, 2), (4, 4, 4), (0, 0, 0))
+    >>> file = tempfile.mkdtemp() + "/mu.nii.gz"
+    >>> nifti.write_mu_map(file, MuMap(np.full(grid.shape, 0.1536), grid, 140.5))
+    >>> acquisition = Acquisition([0, 90], [200, 200], (1, 2), (4, 4), [20, 20], "I-123", None)
+    >>> round(float(read_mu_map(file, acquisition, 159.0).mu.per_cm.max()), 3)
+    0.148
     """
     source, notes = _file(Path(path))
     read = _read(source, acquisition, photopeak_kev, given_kev)

@@ -84,6 +84,22 @@ def write_mu_map(path: str | os.PathLike[str], mu: MuMap, notes: Sequence[str] =
         Values (z, y, x) in 1/cm.
     notes : sequence of str
         Where the map came from, for the side-car.
+
+    Raises
+    ------
+    InputError
+        For another ending.
+    OSError
+        As the file system does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> grid = Grid.upright((2, 2, 2), (4, 4, 4), (0, 0, 0))
+    >>> file = tempfile.mkdtemp() + "/mu.nii.gz"
+    >>> write_mu_map(file, MuMap(np.full(grid.shape, 0.15), grid, 159.0))
+    >>> read_mu_map(file, energy_kev=140.5).energy_kev
+    159.0
     """
     about: dict[str, Any] = {"Units": "1/cm", "EnergyKeV": mu.energy_kev}
     if notes:
@@ -104,13 +120,56 @@ def write_labels(path: str | os.PathLike[str], labels: Array, grid: Grid, names:
         Where the voxels lie.
     names : mapping
         Name of the region of each label.
+
+    Raises
+    ------
+    InputError
+        For another ending.
+    OSError
+        As the file system does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> grid = Grid.upright((2, 2, 2), (4, 4, 4), (0, 0, 0))
+    >>> file = tempfile.mkdtemp() + "/labels.nii.gz"
+    >>> write_labels(file, np.ones(grid.shape), grid, {1: "putamen"})
+    >>> read_labels(file)[2]
+    {1: 'putamen'}
     """
     notes = {"Units": "label", "Names": {str(label): name for label, name in names.items()}}
     _write(path, labels.astype(np.uint8), grid, notes, "labels")
 
 
 def read_mu_map(path: str | os.PathLike[str], energy_kev: float) -> MuMap:
-    """Mu-map as `read_noted_mu_map` reads it, without the notes."""
+    """Mu-map as `read_noted_mu_map` reads it, without the notes.
+
+    Parameters
+    ----------
+    path : path-like
+        A NIfTI file, .nii or .nii.gz.
+    energy_kev : float
+        Photon energy of the map in keV unless the side-car's "EnergyKeV" says otherwise.
+
+    Returns
+    -------
+    MuMap
+        Map in 1/cm.
+
+    Raises
+    ------
+    InputError
+        As `read_noted_mu_map` does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> grid = Grid.upright((2, 2, 2), (4, 4, 4), (0, 0, 0))
+    >>> file = tempfile.mkdtemp() + "/mu.nii.gz"
+    >>> write_mu_map(file, MuMap(np.full(grid.shape, 0.15), grid, 140.5))
+    >>> round(float(read_mu_map(file, energy_kev=140.5).per_cm.max()), 3)
+    0.15
+    """
     return read_noted_mu_map(path, energy_kev)[0]
 
 
@@ -128,10 +187,27 @@ def read_noted_mu_map(
     given_kev : float
         Photon energy of the map where the side-car's is no number.
 
+    Returns
+    -------
+    MuMap
+        Map in 1/cm.
+    tuple of str
+        Conversion of the unit, values set to 0, and what of the file's placement was taken.
+
     Raises
     ------
     InputError
         For what is not a 3-D NIfTI with a position, for NaN and negative values, and for another unit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> grid = Grid.upright((2, 2, 2), (4, 4, 4), (0, 0, 0))
+    >>> folder = tempfile.mkdtemp()
+    >>> write_mu_map(folder + "/mu.nii.gz", MuMap(np.full(grid.shape, 0.015), grid, 140.5))
+    >>> _ = Path(folder, "mu.json").write_text('{"Units": "1/mm"}')
+    >>> read_noted_mu_map(folder + "/mu.nii.gz", 140.5)[1]
+    ('mu.nii.gz: its values in 1/mm were converted to 1/cm',)
     """
     source = Path(path)
     values, grid, about, notes = _read(source)
@@ -157,13 +233,49 @@ def read_noted_mu_map(
 
 
 def per_cm_factor(unit: str) -> float | None:
-    """What makes values of a unit 1/cm, None for a unit that is none of attenuation coefficients."""
+    """Factor from a unit to 1/cm, None for a unit that is none of attenuation coefficients.
+
+    Parameters
+    ----------
+    unit : str
+        Text of a side-car, of DICOM's Units, or a UCUM code; capitals and blanks around it do not count.
+
+    Returns
+    -------
+    float or None
+        1 for 1/cm, 10 for 1/mm.
+
+    Examples
+    --------
+    >>> per_cm_factor("1/mm"), per_cm_factor("HU")
+    (10.0, None)
+    """
     # UCUM codes are told apart by case, DICOM's defined terms are capitals.
     return _PER_CM.get(unit.strip().lower())
 
 
 def without_rounding(values: Array, name: str) -> tuple[Array, tuple[str, ...]]:
-    """Values in 1/cm, those that lie less than ROUNDED_PER_CM below 0 set to 0, and a note about it."""
+    """Values in 1/cm, those that lie less than ROUNDED_PER_CM below 0 set to 0, and a note about it.
+
+    Parameters
+    ----------
+    values : array
+        Attenuation coefficients in 1/cm, in any shape.
+    name : str
+        Name of the file, for the note.
+
+    Returns
+    -------
+    array
+        The values. They stay as they are where the lowest is ROUNDED_PER_CM or more below 0.
+    tuple of str
+        The note; empty where no value was changed.
+
+    Examples
+    --------
+    >>> without_rounding(np.array([-0.0004, 0.15]), "mu.nii.gz")[1]
+    ('mu.nii.gz: 1 values below 0, the lowest -0.0004 /cm, were set to 0',)
+    """
     lowest = values.min(initial=0.0)
     if not -ROUNDED_PER_CM < lowest < 0:
         return values, ()
@@ -181,10 +293,24 @@ def read_image(path: str | os.PathLike[str], unit: str = "relative") -> Image:
     unit : str
         Unit of the values unless the side-car's "Units" says otherwise.
 
+    Returns
+    -------
+    Image
+        Values (z, y, x) float32 in the unit of the side-car.
+
     Raises
     ------
     InputError
         For what is not a 3-D NIfTI with a position, and for NaN.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> grid = Grid.upright((2, 2, 2), (4, 4, 4), (0, 0, 0))
+    >>> file = tempfile.mkdtemp() + "/image.nii.gz"
+    >>> write_image(file, Image(np.ones(grid.shape), grid, "cps/mL", history=("OSEM",)))
+    >>> read_image(file).history
+    ('OSEM',)
     """
     source = Path(path)
     values, grid, about, notes = _read(source)
@@ -198,22 +324,65 @@ def read_image(path: str | os.PathLike[str], unit: str = "relative") -> Image:
 def placement_notes(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """A note where a file's sform and qform place it differently: which was taken, and how far apart they are.
 
+    Parameters
+    ----------
+    path : path-like
+        A NIfTI file, .nii or .nii.gz.
+
+    Returns
+    -------
+    tuple of str
+        Also a note where one of the two cannot place an image. Empty where both agree, or one alone is set.
+
     Raises
     ------
     InputError
         As reading the file does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> image = nibabel.Nifti1Image(np.ones((2, 2, 2), np.float32), np.eye(4))
+    >>> image.set_qform(np.diag([3.0, 3.0, 3.0, 1.0]), code=1)
+    >>> file = tempfile.mkdtemp() + "/image.nii"
+    >>> nibabel.save(image, file)
+    >>> len(placement_notes(file))
+    1
     """
     with _quiet(Path(path)):
         return tuple(_affine_ras(_load(Path(path)), Path(path))[1])
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[int, str]]:
-    """Labels (z, y, x) int64, their grid, and the names that the side-car gives them.
+    """Labels of a NIfTI file, their grid, and the names that the side-car gives them.
+
+    Parameters
+    ----------
+    path : path-like
+        A NIfTI file, .nii or .nii.gz.
+
+    Returns
+    -------
+    array
+        Labels (z, y, x) int64.
+    Grid
+        Where the voxels lie.
+    dict of int to str
+        Name of each label; empty where the side-car has none.
 
     Raises
     ------
     InputError
         For what is not a 3-D NIfTI with a position, and for values that are no labels.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> grid = Grid.upright((1, 1, 2), (4, 4, 4), (0, 0, 0))
+    >>> file = tempfile.mkdtemp() + "/labels.nii.gz"
+    >>> write_labels(file, np.array([[[0, 7]]]), grid, {7: "caudate"})
+    >>> read_labels(file)[0].tolist()
+    [[[0, 7]]]
     """
     source = Path(path)
     values, grid, about, _ = _read(source)

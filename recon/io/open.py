@@ -152,7 +152,31 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def format_of(path: Path) -> str | None:
-    """Format that the first bytes of a file show: "HDF5", "Interfile", "DICOM", or None."""
+    """Format that the first bytes of a file show: "HDF5", "Interfile", "DICOM", or None.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str or None
+        None for a file of another format.
+
+    Raises
+    ------
+    OSError
+        As the file system does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "projections.txt")
+    >>> _ = file.write_text("!INTERFILE :=")
+    >>> format_of(file)
+    'Interfile'
+    """
     start = first_bytes(path)
     if any(start.startswith(_HDF5_SIGNATURE, place) for place in _HDF5_STARTS):
         return "HDF5"
@@ -193,6 +217,20 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     path : path-like
         A folder (its files), an Interfile header (with data and orbit file), a NIfTI file (with its side-car), or any
         other file.
+
+    Returns
+    -------
+    list of Path
+        Files that exist. Those of a folder are sorted, with those of its sub-folders.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("mu.nii", "mu.json", "other.json"):
+    ...     (folder / name).touch()
+    >>> [file.name for file in files_of(folder / "mu.nii")]
+    ['mu.nii', 'mu.json']
     """
     source = Path(path)
     if source.is_file() and is_dicomdir(source):

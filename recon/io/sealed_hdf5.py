@@ -35,10 +35,24 @@ def sealed(path: str | os.PathLike[str], label: str) -> Iterator[h5py.File]:
     label : str
         Kind of file, ASCII.
 
+    Yields
+    ------
+    h5py.File
+        Empty file in memory, open for writing.
+
     Raises
     ------
     OSError
         As the file system does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "counts.h5")
+    >>> with sealed(path, "demo") as file:
+    ...     file["counts"] = [1, 2]
+    >>> path.read_bytes()[:11]
+    b'demo sha256'
     """
     # HDF5 refuses one name twice, in memory too: several threads may write at the same time.
     name = f"{Path(path).name}-{secrets.token_hex(8)}"
@@ -62,6 +76,28 @@ def flaw(path: Path, label: str, *, seal_needed: bool = False) -> str | None:
         Kind of file that is wanted.
     seal_needed : bool
         False lets a file without user block, or with one of zeros (made or changed by other programs), pass.
+
+    Returns
+    -------
+    str or None
+        The fault in words that follow the file's name.
+
+    Raises
+    ------
+    OSError
+        As the file system does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "counts.h5")
+    >>> with sealed(path, "demo") as file:
+    ...     file["counts"] = [1, 2]
+    >>> flaw(path, "demo") is None
+    True
+    >>> _ = path.write_bytes(path.read_bytes()[:-1])
+    >>> flaw(path, "demo")
+    'is damaged or cut short: its SHA-256 differs from the one in its first 512 bytes'
     """
     with path.open("rb") as file:
         block = file.read(BLOCK)

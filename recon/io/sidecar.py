@@ -43,10 +43,25 @@ def bids_keys(study: Study, result: Result, parameters: Mapping[str, Any]) -> di
         Those of `reconstruct` as record.json has them, filters by name: algorithm, iterations, subsets, prior_beta,
         fbp_filter, resolution, post_filter. Those left out are not written about.
 
+    Returns
+    -------
+    dict of str to object
+        Values by key; a key whose value is unknown is absent.
+
     Raises
     ------
     InputError
         For parameters that `reconstruct` would not take.
+
+    Examples
+    --------
+    >>> from spectac.recon.types import Grid, Image
+    >>> acquisition = Acquisition([0, 90], [200, 200], (1, 2), (4, 4), [20, 20], "I-123", None)
+    >>> study = Study(acquisition, (EnergyWindow("peak", 143, 175),), np.ones((1, 2, 1, 2)))
+    >>> image = Image(np.ones((1, 1, 1)), Grid.upright((1, 1, 1), (4, 4, 4), (0, 0, 0)), "cps/mL")
+    >>> keys = bids_keys(study, Result(image), {"algorithm": "fbp", "post_filter": "gaussian:8"})
+    >>> keys["TracerRadionuclide"], keys["ReconMethodName"], keys["ReconFilterSize"]
+    ('I123', 'filtered backprojection, hann window', 8.0)
     """
     acquisition = study.acquisition
     keys = {

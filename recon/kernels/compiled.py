@@ -35,7 +35,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Examples
     --------
-    >>> @compiled
+    >>> @compiled  # doctest: +SKIP
     ... def half(number):
     ...     return 0.5 * number
     """

@@ -2,7 +2,10 @@
 
 Shared arguments
     inside       (y, x) 1 where the grid counts, 0 where images and maps are taken for 0
-    lattice      (6,) grid index of the camera lattice: x = l0 + l1 d + l2 u, y = l3 + l4 d + l5 u
+    rows         (d, 4) column u of a depth plane lies at the grid index x = r0 + r1 u, y = r2 + r3 u
+    rays         (d,) sub-rays over which a column is averaged
+    gain         (u,) weight of each column
+    step_cm      (u,) length of a ray between two planes
     first, last  (d,) columns first <= u < last of each depth plane that touch the grid
     start        (d,) where a plane's first column lies in `factors`, which holds one row of z for every lattice point
     kernel_u, half_u, kernel_z, half_z   half kernels (d, widest + 1) of the blur and their half-widths (d,)
@@ -85,19 +88,19 @@ def _widen(source, at, step, size, kernel, half, target, to):  # type: ignore[no
 
 
 @compiled
-def _corners(inside, lattice, d, u, weights):  # type: ignore[no-untyped-def]
+def _corners(inside, row, place, weights):  # type: ignore[no-untyped-def]
     """Grid indices of the four voxels around a lattice point; their bilinear weights go into `weights`, 0 outside."""
     ny, nx = inside.shape
-    x = lattice[0] + lattice[1] * d + lattice[2] * u
-    y = lattice[3] + lattice[4] * d + lattice[5] * u
+    x = row[0] + row[1] * place
+    y = row[2] + row[3] * place
     left, low = math.floor(x), math.floor(y)
     fx, fy = x - left, y - low
-    left_weight = 1.0 - fx if left >= 0 else 0.0
-    right_weight = fx if left + 1 < nx else 0.0
-    low_weight = 1.0 - fy if low >= 0 else 0.0
-    high_weight = fy if low + 1 < ny else 0.0
-    high, right = min(low + 1, ny - 1), min(left + 1, nx - 1)
-    low, left = max(low, 0), max(left, 0)
+    left_weight = 1.0 - fx if 0 <= left < nx else 0.0
+    right_weight = fx if -1 <= left < nx - 1 else 0.0
+    low_weight = 1.0 - fy if 0 <= low < ny else 0.0
+    high_weight = fy if -1 <= low < ny - 1 else 0.0
+    high, right = min(max(low + 1, 0), ny - 1), min(max(left + 1, 0), nx - 1)
+    low, left = min(max(low, 0), ny - 1), min(max(left, 0), nx - 1)
     weights[0] = low_weight * left_weight * inside[low, left]
     weights[1] = low_weight * right_weight * inside[low, right]
     weights[2] = high_weight * left_weight * inside[high, left]
@@ -106,7 +109,73 @@ def _corners(inside, lattice, d, u, weights):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def attenuation_paths(mu, inside, lattice, first, last, start, voxel_cm, factors):  # type: ignore[no-untyped-def]
+def _sub_ray(inside, row, u, k, rays, gain, weights):  # type: ignore[no-untyped-def]
+    """_corners of sub-ray k of column u, with weights of its share of the column's gain."""
+    corners = _corners(inside, row, u + ((k + 0.5) / rays - 0.5), weights)
+    share = weights.dtype.type(gain / rays)
+    for corner in range(4):
+        weights[corner] *= share
+    return corners
+
+
+@compiled
+def _sample(volume, inside, row, u, rays, gain, weights, line):  # type: ignore[no-untyped-def]
+    """Fill `line` (z,) with the mean of a volume (y, x, z) over the sub-rays of column u, times its gain."""
+    nz = volume.shape[2]
+    for k in range(rays):
+        low, high, left, right = _sub_ray(inside, row, u, k, rays, gain, weights)
+        a, b, c, e = weights[0], weights[1], weights[2], weights[3]
+        if k == 0:
+            for z in range(nz):
+                line[z] = (
+                    a * volume[low, left, z]
+                    + b * volume[low, right, z]
+                    + c * volume[high, left, z]
+                    + e * volume[high, right, z]
+                )
+        else:
+            for z in range(nz):
+                line[z] += (
+                    a * volume[low, left, z]
+                    + b * volume[low, right, z]
+                    + c * volume[high, left, z]
+                    + e * volume[high, right, z]
+                )
+
+
+@compiled
+def _add_to_voxels(image, low, high, left, right, weights, line):  # type: ignore[no-untyped-def]
+    """Add a line, weighted, to four voxels' lines."""
+    nz = image.shape[2]
+    a, b, c, e = weights[0], weights[1], weights[2], weights[3]
+    if low < high and left < right:
+        for z in range(nz):
+            image[low, left, z] += a * line[z]
+            image[low, right, z] += b * line[z]
+            image[high, left, z] += c * line[z]
+            image[high, right, z] += e * line[z]
+    else:
+        # At the grid's edge some of the four are the same voxel.
+        for z in range(nz):
+            image[low, left, z] += a * line[z]
+        for z in range(nz):
+            image[low, right, z] += b * line[z]
+        for z in range(nz):
+            image[high, left, z] += c * line[z]
+        for z in range(nz):
+            image[high, right, z] += e * line[z]
+
+
+@compiled
+def _add_sampled(volume, inside, row, u, rays, gain, weights, line):  # type: ignore[no-untyped-def]
+    """Transpose of _sample: add a line to the voxels of the column's sub-rays."""
+    for k in range(rays):
+        low, high, left, right = _sub_ray(inside, row, u, k, rays, gain, weights)
+        _add_to_voxels(volume, low, high, left, right, weights, line)
+
+
+@compiled
+def attenuation_paths(mu, inside, rows, rays, step_cm, first, last, start, factors):  # type: ignore[no-untyped-def]
     """Fill `factors` with -path: mu from each lattice point to the detector, counting half of the point's voxel.
 
     The caller takes the exponential: numpy's is vectorised, the compiler's is not. Where it would be subnormal, -path
@@ -114,26 +183,25 @@ def attenuation_paths(mu, inside, lattice, first, last, start, voxel_cm, factors
     """
     nz = mu.shape[2]
     path = np.zeros((last.max(), nz), mu.dtype)
+    here = np.empty(nz, mu.dtype)
     weights = np.empty(4, mu.dtype)
-    scale = mu.dtype.type(-voxel_cm)
     half = mu.dtype.type(0.5)
     longest = mu.dtype.type(-87.0 if mu.itemsize == 4 else -708.0)
     for d in range(first.size):
         for u in range(first[d], last[d]):
-            low, high, left, right = _corners(inside, lattice, d, u, weights)
-            a, b, c, e = weights[0], weights[1], weights[2], weights[3]
+            _sample(mu, inside, rows[d], u, rays[d], 1.0, weights, here)
+            scale = mu.dtype.type(-step_cm[u])
             row = start[d] + u - first[d]
             for z in range(nz):
-                here = a * mu[low, left, z] + b * mu[low, right, z] + c * mu[high, left, z] + e * mu[high, right, z]
-                exponent = scale * (path[u, z] + half * here)
+                exponent = scale * (path[u, z] + half * here[z])
                 factors[row, z] = exponent if exponent >= longest else -np.inf
-                path[u, z] += here
+                path[u, z] += here[z]
 
 
 @compiled
 def forward_view(  # type: ignore[no-untyped-def]
-    image, inside, lattice, first, last, start, factors, attenuated, kernel_u, half_u, kernel_z, half_z, weight,
-    projection,
+    image, inside, rows, rays, gain, first, last, start, factors, attenuated, kernel_u, half_u, kernel_z, half_z,
+    weight, projection,
 ):  # fmt: skip
     """Fill `projection` (u, z) with that of `image`, times the weight.
 
@@ -156,26 +224,12 @@ def forward_view(  # type: ignore[no-untyped-def]
         turned[border + last[d] : border + end] = 0
         begin, end = first[d], last[d]
         for u in range(begin, end):
-            low, high, left, right = _corners(inside, lattice, d, u, weights)
-            a, b, c, e = weights[0], weights[1], weights[2], weights[3]
             line = turned[border + u]
+            _sample(image, inside, rows[d], u, rays[d], gain[u], weights, line)
             if attenuated:
                 row = start[d] + u - begin
                 for z in range(nz):
-                    line[z] = factors[row, z] * (
-                        a * image[low, left, z]
-                        + b * image[low, right, z]
-                        + c * image[high, left, z]
-                        + e * image[high, right, z]
-                    )
-            else:
-                for z in range(nz):
-                    line[z] = (
-                        a * image[low, left, z]
-                        + b * image[low, right, z]
-                        + c * image[high, left, z]
-                        + e * image[high, right, z]
-                    )
+                    line[z] *= factors[row, z]
         u = max(0, begin - half_u[d])
         size = (min(columns, end + half_u[d]) - u) * pitch
         at = margin + u * pitch
@@ -224,32 +278,9 @@ def _spread_plane(padded, margin, pitch, columns, first, last, kernel_u, hu, ker
 
 
 @compiled
-def _add_to_voxels(image, low, high, left, right, weights, line):  # type: ignore[no-untyped-def]
-    """Add a line, weighted, to four voxels' lines."""
-    nz = image.shape[2]
-    a, b, c, e = weights[0], weights[1], weights[2], weights[3]
-    if low < high and left < right:
-        for z in range(nz):
-            image[low, left, z] += a * line[z]
-            image[low, right, z] += b * line[z]
-            image[high, left, z] += c * line[z]
-            image[high, right, z] += e * line[z]
-    else:
-        # At the grid's edge some of the four are the same voxel.
-        for z in range(nz):
-            image[low, left, z] += a * line[z]
-        for z in range(nz):
-            image[low, right, z] += b * line[z]
-        for z in range(nz):
-            image[high, left, z] += c * line[z]
-        for z in range(nz):
-            image[high, right, z] += e * line[z]
-
-
-@compiled
 def adjoint_view(  # type: ignore[no-untyped-def]
-    projection, inside, lattice, first, last, start, factors, attenuated, kernel_u, half_u, kernel_z, half_z, weight,
-    image,
+    projection, inside, rows, rays, gain, first, last, start, factors, attenuated, kernel_u, half_u, kernel_z, half_z,
+    weight, image,
 ):  # fmt: skip
     """Add the exact transpose of forward_view to `image` (y, x, z)."""
     nz = image.shape[2]
@@ -273,14 +304,13 @@ def adjoint_view(  # type: ignore[no-untyped-def]
                 row = start[d] + u - first[d]
                 for z in range(nz):
                     line[z] *= factors[row, z]
-            low, high, left, right = _corners(inside, lattice, d, u, weights)
-            _add_to_voxels(image, low, high, left, right, weights, line)
+            _add_sampled(image, inside, rows[d], u, rays[d], gain[u], weights, line)
 
 
 @compiled
 def gradient_mu_view(  # type: ignore[no-untyped-def]
-    image, residual, inside, lattice, first, last, start, factors, kernel_u, half_u, kernel_z, half_z, voxel_cm, weight,
-    gradient,
+    image, residual, inside, rows, rays, gain, step_cm, first, last, start, factors, kernel_u, half_u, kernel_z, half_z,
+    weight, gradient,
 ):  # fmt: skip
     """Add d<residual, projection>/d mu to `gradient` (y, x, z), per 1/cm."""
     nz = image.shape[2]
@@ -291,8 +321,8 @@ def gradient_mu_view(  # type: ignore[no-untyped-def]
     smooth = np.zeros((columns + 2 * border) * pitch, image.dtype)
     behind = np.zeros((columns, nz), image.dtype)
     lines = np.empty((columns, pitch), image.dtype)
+    turned = np.empty(nz, image.dtype)
     weights = np.empty(4, image.dtype)
-    factor = image.dtype.type(-voxel_cm)
     half = image.dtype.type(0.5)
     for d in range(first.size - 1, -1, -1):
         if first[d] == last[d]:
@@ -303,20 +333,14 @@ def gradient_mu_view(  # type: ignore[no-untyped-def]
         )  # fmt: skip
         for u in range(first[d], last[d]):
             line = lines[u]
-            low, high, left, right = _corners(inside, lattice, d, u, weights)
-            a, b, c, e = weights[0], weights[1], weights[2], weights[3]
+            _sample(image, inside, rows[d], u, rays[d], gain[u], weights, turned)
+            step = image.dtype.type(-step_cm[u])
             row = start[d] + u - first[d]
             for z in range(nz):
-                turned = (
-                    a * image[low, left, z]
-                    + b * image[low, right, z]
-                    + c * image[high, left, z]
-                    + e * image[high, right, z]
-                )
-                product = turned * factors[row, z] * line[z]
-                line[z] = factor * (half * product + behind[u, z])
+                product = turned[z] * factors[row, z] * line[z]
+                line[z] = step * (half * product + behind[u, z])
                 behind[u, z] += product
-            _add_to_voxels(gradient, low, high, left, right, weights, line)
+            _add_sampled(gradient, inside, rows[d], u, rays[d], 1.0, weights, line)
 
 
 @compiled

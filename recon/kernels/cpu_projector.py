@@ -95,13 +95,13 @@ class CpuProjector:
 
         def one(n: int, gradient: Array) -> None:
             view = int(views[n])
-            inside, lattice, first, last, start, factors, attenuated, *kernels = self._arguments(view)
+            inside, rows, rays, gain, first, last, start, factors, attenuated, *kernels = self._arguments(view)
             if not attenuated:
                 factors = np.ones((int(tables.points[view]), tables.shape[0]), self._dtype)
-            size, weight = tables.voxel_cm, tables.weights[view]
             cpu_loops.gradient_mu_view(
-                image, residual[n], inside, lattice, first, last, start, factors, *kernels, size, weight, gradient
-            )
+                image, residual[n], inside, rows, rays, gain, tables.step_cm[view], first, last, start, factors,
+                *kernels, tables.weights[view], gradient,
+            )  # fmt: skip
 
         return self._summed(one, views.size)
 
@@ -165,8 +165,9 @@ class CpuProjector:
         else:
             factors = self._factors_of(view) if self.factors is None else self.factors[view]
         return (
-            self._inside, frames.lattice[view], frames.first[view], frames.last[view], tables.starts[view], factors,
-            self.mu is not None, self._kernel_u[view], tables.half_u[view], self._kernel_z[view], tables.half_z[view],
+            self._inside, frames.rows[view], frames.rays[view], tables.column_weights[view], frames.first[view],
+            frames.last[view], tables.starts[view], factors, self.mu is not None, self._kernel_u[view],
+            tables.half_u[view], self._kernel_z[view], tables.half_z[view],
         )  # fmt: skip
 
     def _factors_of(self, view: int) -> Array:
@@ -175,11 +176,12 @@ class CpuProjector:
         cpu_loops.attenuation_paths(
             self.mu,
             self._inside,
-            frames.lattice[view],
+            frames.rows[view],
+            frames.rays[view],
+            tables.step_cm[view],
             frames.first[view],
             frames.last[view],
             tables.starts[view],
-            tables.voxel_cm,
             factors,
         )
         return np.exp(factors, out=factors)

@@ -5,6 +5,7 @@ sums in one order and so gives the same bits every time, except for lost counts.
 at once depends on the device and its free memory.
 """
 
+import math
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from spectac.recon.errors import DeviceError
+from spectac.recon.geometry import CameraFrames
 from spectac.recon.kernels.subnormal import FAINT
 from spectac.recon.kernels.view_tables import ViewTables
 from spectac.recon.types import Array
@@ -130,7 +132,8 @@ class CudaProjector:
         """Transpose of `forward`: an image."""
         image = self.engine.xp.zeros(self._image_shape, self._dtype)
         for batch in self.batches(views):
-            self._gather(self._spread(counts[batch.rows], batch, attenuated=self.mu is not None), batch, image)
+            turned = self._spread(counts[batch.rows], batch, attenuated=self.mu is not None)
+            self._gather(turned, batch, self._gain, image)
         return image
 
     def gradient_mu(self, image: Any, residual: Any, views: Array) -> Any:
@@ -142,10 +145,11 @@ class CudaProjector:
             start, factors = self._kept_or_made(batch)
             self._launch(
                 "gradient_columns", self._column_grid(batch.views.size), 0,
-                image, self._inside, self._lattice, self._first, self._last, start, factors, int(factors is not None),
-                batch.index, batch.place, self._depths, self._bins[0], ny, nx, nz, self.tables.voxel_cm, turned,
+                image, self._inside, self._lattice, self._rays, self._gain, self._step_cm, self._first, self._last,
+                start, factors, int(factors is not None), batch.index, batch.place, self._depths, self._bins[0], ny,
+                nx, nz, turned,
             )  # fmt: skip
-            self._gather(turned, batch, gradient)
+            self._gather(turned, batch, None, gradient)
         return gradient
 
     def em_backprojection(self, image: Any, measured: Any, scatter: Any, views: Array) -> tuple[Any, Any]:
@@ -188,7 +192,11 @@ class CudaProjector:
         self._start = self._rows(tables.starts + rows[:, None])
         self._inside = xp.asarray(tables.inside.astype(self._dtype))
         self._pixels = xp.asarray(np.flatnonzero(tables.inside).astype(np.int32))
-        self._lattice = xp.asarray(np.ascontiguousarray(frames.lattice, np.float64))
+        self._lattice = xp.asarray(np.ascontiguousarray(frames.rows, np.float64))
+        self._rays = xp.asarray(frames.rays.astype(np.int32))
+        self._gain = xp.asarray(tables.column_weights.astype(self._dtype))
+        self._step_cm = xp.asarray(tables.step_cm.astype(self._dtype))
+        self._across = _columns_within_reach(frames)
         self._first, self._last = (xp.asarray(edge.astype(np.int32)) for edge in (frames.first, frames.last))
         self._half_u, self._half_z = (xp.asarray(half.astype(np.int32)) for half in (tables.half_u, tables.half_z))
         self._kernel_u, self._kernel_z = (
@@ -277,8 +285,8 @@ class CudaProjector:
         factors = self.engine.xp.empty((points, nz), self._factor_type)
         self._launch(
             "attenuation_factors", self._column_grid(index.size), 0,
-            self.mu, self._inside, self._lattice, self._first, self._last, start, index, self._depths, self._bins[0],
-            ny, nx, nz, self.tables.voxel_cm, factors,
+            self.mu, self._inside, self._lattice, self._rays, self._step_cm, self._first, self._last, start, index,
+            self._depths, self._bins[0], ny, nx, nz, factors,
         )  # fmt: skip
         return factors
 
@@ -300,9 +308,9 @@ class CudaProjector:
         start, factors = self._kept_or_made(batch)
         self._launch(
             "forward", (self._tiles(), chunks, views), self._shared_bytes(self._tile),
-            image, self._inside, self._lattice, self._first, self._last, start, factors, int(factors is not None),
-            self._kernel_u, self._half_u, self._kernel_z, self._half_z, self._taps, batch.index, views, self._depths,
-            batch.chunk, columns, ny, nx, nz, parts,
+            image, self._inside, self._lattice, self._rays, self._gain, self._first, self._last, start, factors,
+            int(factors is not None), self._kernel_u, self._half_u, self._kernel_z, self._half_z, self._taps,
+            batch.index, views, self._depths, batch.chunk, columns, ny, nx, nz, parts,
         )  # fmt: skip
         bins = columns * rows
         self._launch(
@@ -324,14 +332,15 @@ class CudaProjector:
         )  # fmt: skip
         return turned
 
-    def _gather(self, turned: Any, batch: _Batch, image: Any) -> None:
-        """Add to the image what the rotation's transpose makes of a batch's lattice points."""
+    def _gather(self, turned: Any, batch: _Batch, gain: Any, image: Any) -> None:
+        """Add to the image what the rotation's transpose makes of a batch's lattice points; gain None: all weigh 1."""
         nz, _, nx = self.tables.shape
         tile_u, tile_z = self._tile
+        shared = 3 * self._across * tile_u * (self._dtype.itemsize + 8)
         self._launch(
-            "gather", (-(-self._pixels.size // tile_u), -(-nz // tile_z), 1), 9 * tile_u * (self._dtype.itemsize + 8),
-            turned, self._lattice, self._first, self._last, batch.index, batch.place, batch.views.size, self._pixels,
-            self._pixels.size, self._depths, nx, nz, image,
+            "gather", (-(-self._pixels.size // tile_u), -(-nz // tile_z), 1), shared,
+            turned, self._lattice, self._rays, gain, self._first, self._last, batch.index, batch.place,
+            batch.views.size, self._pixels, self._pixels.size, self._depths, self._bins[0], self._across, nx, nz, image,
         )  # fmt: skip
 
     def _launch(self, name: str, grid: tuple[int, int, int], shared: int, *arguments: Any) -> None:
@@ -379,6 +388,14 @@ class CupyEngine:
         kernel(
             grid, (LANES, ROWS, 1), tuple(np.uintp(0) if one is None else one for one in arguments), shared_mem=shared
         )
+
+
+def _columns_within_reach(frames: CameraFrames) -> int:
+    """Most columns of a plane, an odd number, whose bilinear footprint may hold a voxel: it reaches sqrt(2) voxels."""
+    full = frames.first < frames.last
+    apart = np.hypot(frames.rows[..., 1], frames.rows[..., 3])[full]
+    reach = math.sqrt(2.0) / apart + 0.5 * (1.0 - 1.0 / frames.rays[full])
+    return 2 * math.ceil(reach.max(initial=1.0) - 0.5) + 1
 
 
 def definitions(dtype: np.dtype, half: bool, tile: tuple[int, int]) -> tuple[str, ...]:

@@ -8,7 +8,10 @@
 //
 // Shared arguments
 //   inside (y, x)         1 where the grid counts, 0 where images and maps are taken for 0
-//   lattice (v, 6)        grid index of the camera lattice: x = l0 + l1 d + l2 u, y = l3 + l4 d + l5 u
+//   rows (v, d, 4)        column u of a depth plane lies at the grid index x = r0 + r1 u, y = r2 + r3 u
+//   rays (v, d)           sub-rays over which a column is averaged: 1 where columns are at most a voxel apart
+//   gain (v, u)           weight of each column
+//   step_cm (v, u)        length of a ray between two planes
 //   first, last (v, d)    columns first <= u < last of each depth plane that touch the grid
 //   kernel_u, half_u, kernel_z, half_z   half kernels (v, d, taps) of the blur and their half-widths (v, d)
 //   views (n,)            the views of this batch, indices into the tables above
@@ -40,6 +43,7 @@
 using std::exp;
 using std::floor;
 using std::fma;
+using std::sqrt;
 static int BLOCK_X, BLOCK_Y, BLOCK_Z;
 static double shared_memory[1 << 16];
 // Every block begins with memory that nobody wrote to.
@@ -125,20 +129,23 @@ struct Point {
     REAL weight[4];
 };
 
-// Grid index of a lattice point along one axis. With fma, so that every kernel gets the same bits: the transpose's too.
-DEVICE double index_at(READ(double) lattice, int d, int u) { return fma(lattice[2], u, fma(lattice[1], d, lattice[0])); }
+// Where sub-ray k of a column lies among the columns.
+DEVICE double place_of(int u, int k, int rays) { return u + ((k + 0.5) / rays - 0.5); }
 
-DEVICE Point point_at(READ(double) lattice, READ(REAL) inside, int d, int u, int ny, int nx) {
-    const double x = index_at(lattice, d, u), y = index_at(lattice + 3, d, u);
+// Grid index along one axis. With fma, so that every kernel gets the same bits: the transpose's too.
+DEVICE double index_at(READ(double) row, double place) { return fma(row[1], place, row[0]); }
+
+DEVICE Point point_at(READ(double) row, READ(REAL) inside, double place, REAL gain, int ny, int nx) {
+    const double x = index_at(row, place), y = index_at(row + 2, place);
     const double left = floor(x), low = floor(y);
-    const int column = static_cast<int>(left), row = static_cast<int>(low);
+    const int column = static_cast<int>(left), line = static_cast<int>(low);
     const REAL fx = static_cast<REAL>(x - left), fy = static_cast<REAL>(y - low);
     Point point;
     UNROLL for (int c = 0; c < 4; ++c) {
-        const int px = column + c % 2, py = row + c / 2;
+        const int px = column + c % 2, py = line + c / 2;
         const bool on_grid = px >= 0 && px < nx && py >= 0 && py < ny;
         point.pixel[c] = on_grid ? py * nx + px : 0;
-        point.weight[c] = on_grid ? (c % 2 ? fx : 1 - fx) * (c / 2 ? fy : 1 - fy) * inside[point.pixel[c]] : 0;
+        point.weight[c] = on_grid ? (c % 2 ? fx : 1 - fx) * (c / 2 ? fy : 1 - fy) * inside[point.pixel[c]] * gain : 0;
     }
     return point;
 }
@@ -147,6 +154,15 @@ DEVICE Point point_at(READ(double) lattice, READ(REAL) inside, int d, int u, int
 DEVICE REAL sample(READ(REAL) volume, const Point& point, int nz, int z) {
     REAL sum = 0;
     UNROLL for (int c = 0; c < 4; ++c) sum += point.weight[c] * volume[static_cast<long long>(point.pixel[c]) * nz + z];
+    return sum;
+}
+
+// Mean of a volume over the sub-rays of a column, times its gain.
+DEVICE REAL sample_column(
+    READ(REAL) volume, READ(double) row, READ(REAL) inside, int u, int rays, REAL gain, int ny, int nx, int nz, int z) {
+    REAL sum = 0;
+    for (int k = 0; k < rays; ++k)
+        sum += sample(volume, point_at(row, inside, place_of(u, k, rays), gain / rays, ny, nx), nz, z);
     return sum;
 }
 
@@ -218,8 +234,9 @@ DEVICE void blur_rows(const Tile& tile, READ(REAL) kernel, int half, int half_u)
 // Attenuation factors of the views: each thread walks one column of lattice points away from the detector.
 // Grid: (columns / ROWS, nz / LANES, n).
 KERNEL attenuation_factors(
-    READ(REAL) mu, READ(REAL) inside, READ(double) lattice, READ(int) first, READ(int) last, READ(long long) start,
-    READ(int) views, int depths, int columns, int ny, int nx, int nz, double voxel_cm, FACTOR* factors) {
+    READ(REAL) mu, READ(REAL) inside, READ(double) rows, READ(int) rays, READ(REAL) step_cm, READ(int) first,
+    READ(int) last, READ(long long) start, READ(int) views, int depths, int columns, int ny, int nx, int nz,
+    FACTOR* factors) {
     const int view = views[BLOCK_Z];
     const int row_base = BLOCK_X * ROWS, z_base = BLOCK_Y * LANES;
     EACH(row, least(ROWS, columns - row_base), z, z_base, least(z_base + LANES, nz)) {
@@ -228,9 +245,9 @@ KERNEL attenuation_factors(
         for (int d = 0; d < depths; ++d) {
             const int plane = view * depths + d, batch_plane = BLOCK_Z * depths + d;
             if (u < first[plane] || u >= last[plane]) continue;
-            const REAL mu_here = sample(mu, point_at(lattice + 6 * view, inside, d, u, ny, nx), nz, z);
+            const REAL mu_here = sample_column(mu, rows + 4 * plane, inside, u, rays[plane], 1, ny, nx, nz, z);
             factors[(start[batch_plane] + u - first[plane]) * nz + z] =
-                as_factor(exp(static_cast<REAL>(-voxel_cm) * (path + static_cast<REAL>(0.5) * mu_here)));
+                as_factor(exp(-step_cm[view * columns + u] * (path + static_cast<REAL>(0.5) * mu_here)));
             path += mu_here;
         }
     }
@@ -239,8 +256,8 @@ KERNEL attenuation_factors(
 // Parts (c, n, u, z) of the views' projections: part c sums the planes c * chunk <= d < (c + 1) * chunk.
 // Grid: (tiles of the detector, chunks, n). Shared memory: a Tile.
 KERNEL forward(
-    READ(REAL) image, READ(REAL) inside, READ(double) lattice, READ(int) first, READ(int) last,
-    READ(long long) start, READ(FACTOR) factors, int attenuated, READ(REAL) kernel_u, READ(int) half_u,
+    READ(REAL) image, READ(REAL) inside, READ(double) rows, READ(int) rays, READ(REAL) gain, READ(int) first,
+    READ(int) last, READ(long long) start, READ(FACTOR) factors, int attenuated, READ(REAL) kernel_u, READ(int) half_u,
     READ(REAL) kernel_z, READ(int) half_z, int taps, READ(int) views, int count, int depths, int chunk, int columns,
     int ny, int nx, int nz, REAL* parts) {
     SHARED(memory);
@@ -252,25 +269,29 @@ KERNEL forward(
     for (int d = BLOCK_Y * chunk; d < least(depths, (BLOCK_Y + 1) * chunk); ++d) {
         const int plane = view * depths + d, batch_plane = BLOCK_Z * depths + d;
         const int hu = half_u[plane], hz = half_z[plane];
-        const int from = tile.u0 - hu, rows = TILE_U + 2 * hu;
-        if (most(first[plane], from) >= least(last[plane], from + rows)) continue;
-        EACH(row, 1, n, 0, rows) {
-            const int u = from + n;
-            if (u >= first[plane] && u < last[plane])
-                tile.points[n] = point_at(lattice + 6 * view, inside, d, u, ny, nx);
-        }
-        BARRIER;
+        const int from = tile.u0 - hu, wide = TILE_U + 2 * hu;
+        if (most(first[plane], from) >= least(last[plane], from + wide)) continue;
         const long long at = start[batch_plane] - first[plane];
-        EACH(n, rows, m, 0, TILE_Z + 2 * hz) {
-            const int u = from + n, z = tile.z0 - hz + m;
-            REAL value = 0;
-            if (u >= first[plane] && u < last[plane] && z >= 0 && z < nz) {
-                value = sample(image, tile.points[n], nz, z);
-                if (attenuated) value *= as_real(factors[(at + u) * nz + z]);
+        for (int k = 0; k < rays[plane]; ++k) {
+            EACH(row, 1, n, 0, wide) {
+                const int u = from + n;
+                if (u >= first[plane] && u < last[plane])
+                    tile.points[n] = point_at(
+                        rows + 4 * plane, inside, place_of(u, k, rays[plane]), gain[view * columns + u] / rays[plane], ny, nx);
             }
-            tile.values[(tile.reach - hu + n) * tile.pitch + tile.reach - hz + m] = value;
+            BARRIER;
+            EACH(n, wide, m, 0, TILE_Z + 2 * hz) {
+                const int u = from + n, z = tile.z0 - hz + m;
+                REAL value = 0;
+                if (u >= first[plane] && u < last[plane] && z >= 0 && z < nz) {
+                    value = sample(image, tile.points[n], nz, z);
+                    if (attenuated) value *= as_real(factors[(at + u) * nz + z]);
+                }
+                REAL* const target = tile.values + (tile.reach - hu + n) * tile.pitch + tile.reach - hz + m;
+                *target = k ? *target + value : value;
+            }
+            BARRIER;
         }
-        BARRIER;
         blur_rows(tile, kernel_z + static_cast<long long>(plane) * taps, hz, hu);
         BARRIER;
         READ(REAL) kernel = kernel_u + static_cast<long long>(plane) * taps;
@@ -332,9 +353,9 @@ KERNEL spread(
 // In place, from turned = B^T residual to the derivative to mu in the camera frame; each thread walks one column of
 // lattice points towards the detector. Grid: (columns / ROWS, nz / LANES, n).
 KERNEL gradient_columns(
-    READ(REAL) image, READ(REAL) inside, READ(double) lattice, READ(int) first, READ(int) last,
-    READ(long long) start, READ(FACTOR) factors, int attenuated, READ(int) views, READ(long long) place, int depths,
-    int columns, int ny, int nx, int nz, double voxel_cm, REAL* turned) {
+    READ(REAL) image, READ(REAL) inside, READ(double) rows, READ(int) rays, READ(REAL) gain, READ(REAL) step_cm,
+    READ(int) first, READ(int) last, READ(long long) start, READ(FACTOR) factors, int attenuated, READ(int) views,
+    READ(long long) place, int depths, int columns, int ny, int nx, int nz, REAL* turned) {
     const int view = views[BLOCK_Z];
     const int row_base = BLOCK_X * ROWS, z_base = BLOCK_Y * LANES;
     EACH(row, least(ROWS, columns - row_base), z, z_base, least(z_base + LANES, nz)) {
@@ -344,58 +365,71 @@ KERNEL gradient_columns(
             const int plane = view * depths + d, batch_plane = BLOCK_Z * depths + d;
             if (u < first[plane] || u >= last[plane]) continue;
             REAL* const here = turned + (place[batch_plane] + u - first[plane]) * nz + z;
-            REAL product = sample(image, point_at(lattice + 6 * view, inside, d, u, ny, nx), nz, z) * *here;
+            const int column = view * columns + u;
+            REAL product =
+                sample_column(image, rows + 4 * plane, inside, u, rays[plane], gain[column], ny, nx, nz, z) * *here;
             if (attenuated) product *= as_real(factors[(start[batch_plane] + u - first[plane]) * nz + z]);
-            *here = static_cast<REAL>(-voxel_cm) * (static_cast<REAL>(0.5) * product + behind);
+            *here = -step_cm[column] * (static_cast<REAL>(0.5) * product + behind);
             behind += product;
         }
     }
 }
 
 // Transpose of the rotation, without collisions: every voxel of `pixels` (those inside) gathers from the lattice points
-// whose four pixels it is among, 3 x 3 candidates at most, and adds the sum to `image`.
-// Grid: (pixels / TILE_U, nz / TILE_Z, 1). Shared memory: 9 weights and rows of `turned` for each of TILE_U pixels.
+// among whose pixels it is, in 3 planes and `across` columns at most, and adds the sum to `image`. Without `gain` all
+// columns weigh 1.
+// Grid: (pixels / TILE_U, nz / TILE_Z, 1). Shared memory: 3 * across weights and rows of `turned` for each of TILE_U
+// pixels.
 KERNEL gather(
-    READ(REAL) turned, READ(double) lattice, READ(int) first, READ(int) last, READ(int) views, READ(long long) place,
-    int count, READ(int) pixels, int pixels_count, int depths, int nx, int nz, REAL* image) {
+    READ(REAL) turned, READ(double) rows, READ(int) rays, READ(REAL) gain, READ(int) first, READ(int) last,
+    READ(int) views, READ(long long) place, int count, READ(int) pixels, int pixels_count, int depths, int columns,
+    int across, int nx, int nz, REAL* image) {
     SHARED(memory);
+    const int candidates = 3 * across;
     long long* const origins = reinterpret_cast<long long*>(memory);
-    REAL* const weights = reinterpret_cast<REAL*>(origins + 9 * TILE_U);
+    REAL* const weights = reinterpret_cast<REAL*>(origins + candidates * TILE_U);
     const int base = BLOCK_X * TILE_U, z0 = BLOCK_Y * TILE_Z;
     REAL total[TILE_ITEMS];
     UNROLL for (int k = 0; k < TILE_ITEMS; ++k) total[k] = 0;
     for (int n = 0; n < count; ++n) {
         const int view = views[n];
-        READ(double) l = lattice + 6 * view;
+        READ(double) l = rows + 4ll * view * depths;
+        // Planes lie a voxel apart at right angles to their columns.
+        const double length = sqrt(l[1] * l[1] + l[3] * l[3]);
         BARRIER;
-        EACH(row, TILE_U, c, 0, 9) {
+        EACH(row, TILE_U, c, 0, candidates) {
             REAL weight = 0;
             long long origin = 0;
             if (base + row < pixels_count) {
                 const int y = pixels[base + row] / nx, x = pixels[base + row] % nx;
-                // The lattice's steps are unit vectors at right angles, so that its inverse is its transpose.
-                const double depth = l[1] * (x - l[0]) + l[4] * (y - l[3]);
-                const double column = l[2] * (x - l[0]) + l[5] * (y - l[3]);
-                const int d = static_cast<int>(floor(depth + 0.5)) + c / 3 - 1;
-                const int u = static_cast<int>(floor(column + 0.5)) + c % 3 - 1;
-                const int plane = view * depths + d, batch_plane = n * depths + d;
-                if (d >= 0 && d < depths && u >= first[plane] && u < last[plane]) {
-                    const double px = index_at(l, d, u), py = index_at(l + 3, d, u);
-                    const double left = floor(px), low = floor(py);
-                    const REAL fx = static_cast<REAL>(px - left), fy = static_cast<REAL>(py - low);
-                    const REAL wx = x == left ? 1 - fx : x == left + 1 ? fx : 0;
-                    const REAL wy = y == low ? 1 - fy : y == low + 1 ? fy : 0;
-                    weight = wy * wx;
-                    origin = (place[batch_plane] + u - first[plane]) * nz;
+                const double depth = (l[1] * (y - l[2]) - l[3] * (x - l[0])) / length;
+                const int d = static_cast<int>(floor(depth + 0.5)) + c / across - 1;
+                if (d >= 0 && d < depths) {
+                    const int plane = view * depths + d, many = rays[plane];
+                    READ(double) r = rows + 4 * plane;
+                    const double column = (r[1] * (x - r[0]) + r[3] * (y - r[2])) / (r[1] * r[1] + r[3] * r[3]);
+                    const int u = static_cast<int>(floor(column + 0.5)) + c % across - across / 2;
+                    if (u >= first[plane] && u < last[plane]) {
+                        const REAL share = (gain ? gain[view * columns + u] : 1) / many;
+                        for (int k = 0; k < many; ++k) {
+                            const double px = index_at(r, place_of(u, k, many)), py = index_at(r + 2, place_of(u, k, many));
+                            const double left = floor(px), low = floor(py);
+                            const REAL fx = static_cast<REAL>(px - left), fy = static_cast<REAL>(py - low);
+                            const REAL wx = x == left ? 1 - fx : x == left + 1 ? fx : 0;
+                            const REAL wy = y == low ? 1 - fy : y == low + 1 ? fy : 0;
+                            weight += wy * wx * share;
+                        }
+                        origin = (place[n * depths + d] + u - first[plane]) * nz;
+                    }
                 }
             }
-            weights[row * 9 + c] = weight;
-            origins[row * 9 + c] = origin;
+            weights[row * candidates + c] = weight;
+            origins[row * candidates + c] = origin;
         }
         BARRIER;
         ITEMS(k, row, z) {
             if (z0 + z < nz) {
-                for (int c = row * 9; c < row * 9 + 9; ++c) {
+                for (int c = row * candidates; c < (row + 1) * candidates; ++c) {
                     if (weights[c] != 0) total[k] += weights[c] * turned[origins[c] + z0 + z];
                 }
             }

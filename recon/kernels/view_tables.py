@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spectac.recon.collimator import pixel_kernel
-from spectac.recon.geometry import CameraFrames
+from spectac.recon.geometry import CameraFrames, ray_tables
 from spectac.recon.types import Acquisition, Array, Grid
 
 
@@ -19,8 +19,10 @@ class ViewTables:
         Shape (z, y, x) of images.
     matrix
         Shape (z, u) of projections.
-    voxel_cm
-        Transaxial voxel size in cm.
+    step_cm
+        Lengths (v, u) in cm of the rays between two planes.
+    column_weights
+        Weights (v, u) of the columns: 1 for parallel holes, F/Fc cos^3(theta) for a fan beam.
     inside
         True (y, x) where the grid counts; elsewhere images and maps are 0, and nothing is projected back.
     frames
@@ -34,12 +36,13 @@ class ViewTables:
     half_u, half_z
         Half-widths (v, d) of the kernels.
     weights
-        Seconds times mL (v,).
+        Seconds times mL (v,), the volume of a lattice point at the crystal.
     """
 
     shape: tuple[int, int, int]
     matrix: tuple[int, int]
-    voxel_cm: float
+    step_cm: Array
+    column_weights: Array
     inside: Array
     frames: CameraFrames
     starts: Array
@@ -57,19 +60,29 @@ class ViewTables:
         grid: Grid,
         inside: Array,
         frames: CameraFrames,
-        sigma_mm: Array,
+        sigma_mm: tuple[Array, Array],
         weights_s: Array,
     ) -> "ViewTables":
-        """Tables of camera frames whose planes are blurred by sigma_mm (v, d), views weighing weights_s (v,)."""
+        """Tables of camera frames whose planes are blurred by sigma_mm, (v, d) along z and along u.
+
+        Views weigh weights_s (v,).
+        """
         widths = frames.last - frames.first
         # A plane without points needs no blur, and the widest one decides how much memory the kernels touch.
-        sigma_mm = np.where(widths > 0, sigma_mm, 0.0)
-        kernel_z, half_z = pixel_kernel(sigma_mm, acquisition.pixel_mm[0])
-        kernel_u, half_u = pixel_kernel(sigma_mm, acquisition.pixel_mm[1])
+        (kernel_z, half_z), (kernel_u, half_u) = (
+            pixel_kernel(np.where(widths > 0, sigma, 0.0), pixel_mm)
+            for sigma, pixel_mm in zip(sigma_mm, acquisition.pixel_mm, strict=True)
+        )
+        cosine, gain = ray_tables(acquisition)
+        voxel_cm = grid.voxel_mm[2] / 10.0
+        point_ml = grid.voxel_ml
+        if acquisition.foci:
+            point_ml *= acquisition.pixel_mm[1] / grid.voxel_mm[2]
         return cls(
             shape=grid.shape,
             matrix=acquisition.matrix,
-            voxel_cm=grid.voxel_mm[2] / 10.0,
+            step_cm=voxel_cm / cosine,
+            column_weights=gain,
             inside=inside,
             frames=frames,
             starts=np.cumsum(widths, axis=1) - widths,
@@ -78,5 +91,5 @@ class ViewTables:
             half_u=half_u,
             kernel_z=kernel_z,
             half_z=half_z,
-            weights=weights_s * grid.voxel_ml,
+            weights=weights_s * point_ml,
         )

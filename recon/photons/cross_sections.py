@@ -53,6 +53,13 @@ class CrossSections(NamedTuple):
         (2, e) mass cross-sections of water and cortical bone in cm2/g.
     shares
         (m, 2) how each material's total is made of water and cortical bone.
+
+    Examples
+    --------
+    >>> tables = cross_sections(140.511)
+    >>> water = [material.name for material in MATERIALS].index("water")
+    >>> round(float(tables.total[water, round(140.0 / ENERGY_STEP_KEV)]), 3)
+    0.154
     """
 
     total: Array
@@ -73,6 +80,11 @@ def cross_sections(highest_kev: float) -> CrossSections:
     ----------
     highest_kev
         Highest photon energy in keV.
+
+    Returns
+    -------
+    CrossSections
+        Tables; those over energy begin at 0 keV and go in steps of ENERGY_STEP_KEV.
 
     Examples
     --------

@@ -47,6 +47,12 @@ class Response(NamedTuple):
         (e, w) probability that a photon of e * RESPONSE_STEP_KEV that reaches the crystal is counted in window w.
     counted
         (e,) whether photons up to the next step are counted in any window.
+
+    Examples
+    --------
+    >>> response = energy_response(Crystal(), (EnergyWindow("photopeak", 126.5, 154.5),), 140.511)
+    >>> round(float(response.table[round(140.5 / RESPONSE_STEP_KEV), 0]), 2)
+    0.9
     """
 
     table: Array
@@ -69,6 +75,11 @@ def energy_response(crystal: Crystal, windows: tuple[EnergyWindow, ...], highest
         Energy windows.
     highest_kev
         Highest photon energy in keV.
+
+    Returns
+    -------
+    Response
+        Response at energies from 0 keV on, in steps of RESPONSE_STEP_KEV.
 
     Examples
     --------
@@ -138,6 +149,18 @@ def view_frame(
         Largest distance of the body from the axis.
     z_mm
         Lowest and highest z of the body.
+
+    Returns
+    -------
+    ViewFrame
+        Frame; its part of the detector plane covers the body's shadow within the detector and the margin.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0, 90], [150, 150], (8, 8), (4, 4), [20, 20], "Tc-99m", None)
+    >>> frame = view_frame(acquisition, view=0, margin=(0, 0), reach_mm=10.0, z_mm=(-4.0, 4.0))
+    >>> frame.radius_mm, [round(one, 6) for one in frame.normal]
+    (150.0, [0.0, 1.0])
     """
     normal = geometry.view_normals(acquisition.view_angles_deg)[view]
     right = geometry.detector_rights(acquisition.view_angles_deg)[view]
@@ -205,6 +228,11 @@ def shield(basis: Array, grid: Grid, frame: ViewFrame) -> Shield:
         Upright grid of `basis`, with cubic voxels.
     frame
         View.
+
+    Returns
+    -------
+    Shield
+        Attenuation in g/cm2 on nodes as far apart as the voxels.
     """
     step = grid.voxel_mm[2]
     ny, nx, nz, _ = basis.shape
@@ -268,6 +296,11 @@ def detect(events, frame, cover, tables, response):  # type: ignore[no-untyped-d
         Cross-sections.
     response
         Energy response of the camera.
+
+    Returns
+    -------
+    array
+        float32 (layer, column, row, class, window).
     """
     gathered = np.zeros((frame.layers, frame.columns, frame.rows, ORDER_CLASSES, response.table.shape[1]), np.float32)
     column0, row0 = frame.column0 - frame.first_column, frame.row0 - frame.first_row
@@ -361,6 +394,11 @@ def blurred(gathered: Array, frame: ViewFrame, collimator: Collimator, energy_ke
         Collimator.
     energy_kev
         Energy in keV at which the collimator's response is taken.
+
+    Returns
+    -------
+    array
+        float32 (class, window, row, column) of the whole detector.
     """
     layers, columns, rows, classes, windows = gathered.shape
     sigma = np.asarray(collimator.sigma_mm((np.arange(layers) + 0.5) * LAYER_MM, energy_kev))

@@ -63,6 +63,13 @@ class Camera:
     cps_per_unit
         Counts per second in one view's photopeak window that one unit of activity (activity per mL times mL) gives in
         air: 1 for an image in cps/mL.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0, 90], [150, 150], (8, 8), (4, 4), [20, 20], "Tc-99m", None)
+    >>> peak = EnergyWindow("photopeak", 126.5, 154.5)
+    >>> Camera(acquisition, (peak,), Crystal(), peak).line_kev()
+    140.511
     """
 
     acquisition: Acquisition
@@ -190,6 +197,11 @@ def photon_counts(body: Body, activity: Array, camera: Camera, run: MonteCarloRu
         Acquisition, windows, crystal and calibration.
     run
         Number of histories and seed.
+
+    Returns
+    -------
+    PhotonCounts
+        Expected counts by order of scatter, the scatter's error, and the energy balance.
 
     Raises
     ------
@@ -328,6 +340,22 @@ def water_and_bone(body: Body, tables: CrossSections) -> tuple[Array, Grid]:
         Materials and densities.
     tables
         Cross-sections, which say how each material's attenuation is made of the two.
+
+    Returns
+    -------
+    array
+        float32 (y, x, z, 2) in g/cm3.
+    Grid
+        Grid (z, y, x) of these voxels.
+
+    Examples
+    --------
+    >>> from spectac.recon.photons.cross_sections import cross_sections
+    >>> from spectac.recon.tissues import INDEX
+    >>> grid = Grid.upright((4, 4, 4), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> water = Body(grid, np.full(grid.shape, INDEX["water"]), np.ones(grid.shape))
+    >>> (np.abs(water_and_bone(water, cross_sections(140.511))[0][0, 0, 0]).round(3)).tolist()
+    [1.0, 0.0]
     """
     voxel_mm = body.grid.voxel_mm[0]
     factor = max(1, round(SHIELD_MM / voxel_mm))

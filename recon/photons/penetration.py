@@ -55,6 +55,11 @@ def high_energy_kev(nuclide: str) -> float | None:
     nuclide
         Name of the nuclide.
 
+    Returns
+    -------
+    float or None
+        Energy in keV.
+
     Examples
     --------
     >>> high_energy_kev("I-123")
@@ -76,6 +81,11 @@ def high_energy_share(collimator: Collimator) -> float:
     ----------
     collimator
         Collimator with holes.
+
+    Returns
+    -------
+    float
+        Ratio of counts.
 
     References
     ----------
@@ -113,6 +123,11 @@ def relative_share(crystal: Crystal, photopeak_width: float) -> float:
     photopeak_width
         Width of the photopeak window over I-123's line.
 
+    Returns
+    -------
+    float
+        Factor; 1 for a crystal of 9.5 mm and a window of 20 %.
+
     Examples
     --------
     >>> relative_share(Crystal(), 0.20)
@@ -146,6 +161,11 @@ def high_energy_counts(
         Views and detector.
     windows
         Energy windows; `share` refers to the first.
+
+    Returns
+    -------
+    array
+        float32 (w, v, z, u); each window gets counts in proportion to its width.
 
     Raises
     ------

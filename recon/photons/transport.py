@@ -45,6 +45,11 @@ class Source(NamedTuple):
         (n,) flat indices of the active voxels.
     cumulated
         (n,) running share of the activity.
+
+    Examples
+    --------
+    >>> Source.of(np.array([[[0.0, 1.0, 3.0]]])).cumulated.tolist()
+    [0.25, 1.0]
     """
 
     voxels: Array
@@ -58,6 +63,11 @@ class Source(NamedTuple):
         ----------
         activity
             (z, y, x), positive somewhere.
+
+        Returns
+        -------
+        Source
+            Voxels in the order of the flat array.
         """
         flat = np.asarray(activity, np.float64).ravel()
         voxels = np.flatnonzero(flat > 0)
@@ -204,6 +214,24 @@ def trace(rng, block, source, medium, tables, limits):  # type: ignore[no-untype
         Cross-sections up to the energy of the births.
     limits
         Limits of a history.
+
+    Returns
+    -------
+    events
+        (n,) of EVENT: births, and interactions before their scatter.
+    balance
+        (4,) energy in keV that photons were born with, left in the body, carried out, and had when they were dropped.
+
+    Examples
+    --------
+    >>> from spectac.recon.photons.cross_sections import cross_sections
+    >>> from spectac.recon.tissues import INDEX
+    >>> grid = Grid.upright((8, 8, 8), (10.0, 10.0, 10.0), (0.0, 0.0, 0.0))
+    >>> body, tables = Body(grid, np.full(grid.shape, INDEX["water"]), np.ones(grid.shape)), cross_sections(140.511)
+    >>> source, limits = Source.of(np.ones(grid.shape)), Limits(140.511, lowest_kev=60.0, orders=3)
+    >>> _, balance = trace(np.random.default_rng(1), Block(0, 100, 100), source, body.medium(tables), tables, limits)
+    >>> bool(np.isclose(balance[0], balance[1:].sum()))
+    True
     """
     events = np.empty((block.last - block.first) * (limits.orders + 1), EVENT)
     balance = np.zeros(4)
@@ -307,6 +335,20 @@ def compton_cosine(rng, kev, incoherent):  # type: ignore[no-untyped-def]
         Energy before the scatter.
     incoherent
         (x,) row of `CrossSections.incoherent`.
+
+    Returns
+    -------
+    float
+        Cosine, from -1 to 1.
+
+    Examples
+    --------
+    >>> from spectac.recon.photons.cross_sections import cross_sections
+    >>> from spectac.recon.tissues import INDEX
+    >>> rng, row = np.random.default_rng(1), cross_sections(140.511).incoherent[INDEX["water"]]
+    >>> forward = np.mean([compton_cosine(rng, 140.0, row) > 0.0 for _ in range(2000)])
+    >>> bool(0.5 < forward < 0.7)
+    True
     """
     k = kev / ELECTRON_KEV
     smallest = 1.0 / (1.0 + 2.0 * k)
@@ -340,6 +382,20 @@ def rayleigh_cosine(rng, kev, quantiles):  # type: ignore[no-untyped-def]
         Photon energy.
     quantiles
         (q,) row of `CrossSections.rayleigh_x2`.
+
+    Returns
+    -------
+    float
+        Cosine, from -1 to 1.
+
+    Examples
+    --------
+    >>> from spectac.recon.photons.cross_sections import cross_sections
+    >>> from spectac.recon.tissues import INDEX
+    >>> tables = cross_sections(140.511)
+    >>> rng, row = np.random.default_rng(1), tables.rayleigh_x2[INDEX["water"], -1]
+    >>> bool(np.mean([rayleigh_cosine(rng, 140.0, row) for _ in range(2000)]) > 0.9)
+    True
     """
     scale = 2.0 * (HC_KEV_ANGSTROM / kev) ** 2
     while True:
@@ -361,6 +417,16 @@ def turned(dx, dy, dz, cosine, turn):  # type: ignore[no-untyped-def]
         Cosine of the angle between the old and the new direction.
     turn
         Azimuth in radians.
+
+    Returns
+    -------
+    tuple of float
+        New unit direction (x, y, z).
+
+    Examples
+    --------
+    >>> [round(one, 6) for one in turned(0.0, 0.0, 1.0, 0.0, 0.0)]
+    [1.0, 0.0, 0.0]
     """
     sine = math.sqrt(max(0.0, 1.0 - cosine * cosine))
     a, b = sine * math.cos(turn), sine * math.sin(turn)

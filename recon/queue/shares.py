@@ -17,6 +17,11 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 def worker_number() -> int | None:
     """Number of this process among the Dask workers of a LocalCluster, None elsewhere.
 
+    Returns
+    -------
+    int or None
+        Number from 0.
+
     Examples
     --------
     >>> from spectac.recon.queue.shares import worker_number
@@ -76,10 +81,24 @@ def limited_to_share(workers: int, gpus: Sequence[str]) -> Iterator[None]:
     gpus
         Names from `visible_gpus`.
 
+    Yields
+    ------
+    None
+        Inside the block this thread runs on the share of cores alone. The choice of GPU outlasts the block.
+
     Raises
     ------
     RuntimeError
         CuPy is loaded and sees other GPUs.
+
+    Examples
+    --------
+    >>> from spectac.recon.device import cpu_threads
+    >>> from spectac.recon.queue.shares import limited_to_share
+    >>> before = cpu_threads()
+    >>> with limited_to_share(workers=2, gpus=()):
+    ...     cpu_threads() == before
+    True
     """
     number = worker_number()
     if number is None:
@@ -102,6 +121,11 @@ def on_cores(choose: Callable[[list[int]], Iterable[int]]) -> Iterator[None]:
     ----------
     choose
         Cores from the sorted list of those that this thread may use now.
+
+    Yields
+    ------
+    None
+        After the block this thread may use the cores again that it could use before.
 
     Examples
     --------
@@ -127,6 +151,11 @@ def visible_gpus() -> tuple[str, ...]:
 
     They are those of the variable where it is set, else those of the driver (nvidia-smi). Whether they work is not
     tested: the test would hold memory of the first GPU for as long as this process lives.
+
+    Returns
+    -------
+    tuple of str
+        Indices or UUIDs, one for each GPU.
 
     Examples
     --------

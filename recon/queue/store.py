@@ -34,6 +34,11 @@ def locked(folder: Path, command: str) -> Iterator[None]:
     command
         Name of the command, for messages.
 
+    Yields
+    ------
+    None
+        Inside the block no other run of a queue can lock the folder (on Windows it can).
+
     Raises
     ------
     InputError
@@ -106,6 +111,14 @@ def check_visible(folder: Path, path: Path) -> None:
     ------
     InputError
         The file is not there: the worker wrote to a disk of its own.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.queue.store import check_visible
+    >>> check_visible(Path("cohort"), Path("cohort", "shard-00000.h5"))
+    Traceback (most recent call last):
+    spectac.recon.errors.InputError: cohort: the workers write to another disk: give a folder that all see
     """
     if not path.is_file():
         raise InputError(f"{folder}: the workers write to another disk: give a folder that all see")
@@ -120,6 +133,11 @@ def named_error(error: OSError, path: Path) -> OSError:
         As the file system raised it.
     path
         File that was being written.
+
+    Returns
+    -------
+    OSError
+        The same object where it names a file, else a new one of the same number.
 
     Examples
     --------
@@ -141,6 +159,11 @@ def can_resume(error: OSError) -> bool:
     ----------
     error
         Error that ended the run.
+
+    Returns
+    -------
+    bool
+        False also for errors that are none of a full disk, of memory or of too many open files.
 
     Examples
     --------

@@ -48,6 +48,12 @@ class Failure:
     ----------
     reason
         One line.
+
+    Examples
+    --------
+    >>> from spectac.recon.queue.work_queue import Failure
+    >>> Failure("scan.dcm: cut short").reason
+    'scan.dcm: cut short'
     """
 
     reason: str
@@ -71,6 +77,12 @@ class Entry(Generic[Item, Outcome]):
         How much it counts in `Progress`, e.g. the patients of a shard.
     retries
         How often it was tried again because its workers died.
+
+    Examples
+    --------
+    >>> from spectac.recon.queue.work_queue import Entry
+    >>> Entry("shard 3", 3, "waiting", size=16).outcome is None
+    True
     """
 
     key: Hashable
@@ -98,6 +110,13 @@ class Progress:
         are being looked at.
     checked
         Items that were added.
+
+    Examples
+    --------
+    >>> from spectac.recon.queue.work_queue import Progress
+    >>> progress = Progress(kept=16, done=48, failed=2, total=100, checked=100)
+    >>> progress.total - progress.done - progress.failed
+    50
     """
 
     kept: int
@@ -344,6 +363,11 @@ def open_queue(
     ----------
     work, workers, on_progress, expected
         As for `WorkQueue`.
+
+    Yields
+    ------
+    WorkQueue
+        Empty queue, whose folder stays locked until the block ends.
 
     Raises
     ------

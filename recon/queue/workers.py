@@ -25,7 +25,16 @@ SECONDS_TO_CONNECT = 10
 
 
 class ThisProcess:
-    """One task at a time, done when its result is asked for; `capacity` tasks may be started before that."""
+    """One task at a time, done when its result is asked for; `capacity` tasks may be started before that.
+
+    Examples
+    --------
+    >>> from spectac.recon.queue.workers import ThisProcess
+    >>> pool = ThisProcess()
+    >>> pool.start("half", pow, 2, -1)
+    >>> pool.finished()
+    ('half', (0.5,))
+    """
 
     capacity = 1
 
@@ -43,7 +52,13 @@ class ThisProcess:
 
 
 class DaskWorkers:
-    """Tasks of a Dask client; at most two for each thread of its workers are known to the scheduler."""
+    """Tasks of a Dask client; at most two for each thread of its workers are known to the scheduler.
+
+    Parameters
+    ----------
+    client
+        Client of the scheduler.
+    """
 
     def __init__(self, client: "Client") -> None:
         from distributed import as_completed
@@ -214,6 +229,11 @@ def named_function(kind: str, name: str) -> Callable[..., Any]:
     name
         Its dotted name.
 
+    Returns
+    -------
+    callable
+        The function, imported.
+
     Raises
     ------
     InputError
@@ -241,6 +261,11 @@ def one_line(error: BaseException) -> str:
     ----------
     error
         The exception, with its traceback.
+
+    Returns
+    -------
+    str
+        "Type: message (file:line)".
 
     Examples
     --------

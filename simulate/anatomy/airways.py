@@ -41,6 +41,22 @@ def sinuses(canvas: Canvas, case: Braincase, shape: HeadShape, cells: Array) -> 
         Draws of the head.
     cells
         (z, y, x) fine random field.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.placement import Placement, coarse_axes
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> from spectac.simulate.anatomy.skull import braincase
+    >>> from spectac.simulate.regions import LABEL
+    >>> rng = np.random.default_rng(1)
+    >>> shape = draw_shape(rng, HeadRanges(opaque_sinus_probability=0.0))
+    >>> canvas = Canvas.empty(Placement.draw(rng, shape), *coarse_axes())
+    >>> canvas.labels[:] = LABEL["fat"]
+    >>> even = np.zeros(canvas.labels.shape, np.float32)
+    >>> sinuses(canvas, braincase(canvas.points, shape, even), shape, even)
+    >>> air_ml = np.count_nonzero(canvas.labels == LABEL["air cavity"]) * 5.0**3 / 1000
+    >>> bool(20 < air_ml < 80)
+    True
     """
     deviation = shape["sinus_deviation_mm"]
     for sign, side in SIDES:
@@ -121,6 +137,22 @@ def nose_and_throat(canvas: Canvas, case: Braincase, shape: HeadShape) -> None:
         Braincase on the same points.
     shape
         Draws of the head.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.placement import Placement, coarse_axes
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> from spectac.simulate.anatomy.skull import braincase
+    >>> from spectac.simulate.regions import LABEL
+    >>> rng = np.random.default_rng(1)
+    >>> shape = draw_shape(rng, HeadRanges())
+    >>> canvas = Canvas.empty(Placement.draw(rng, shape), *coarse_axes())
+    >>> canvas.labels[:] = LABEL["fat"]
+    >>> even = np.zeros(canvas.labels.shape, np.float32)
+    >>> nose_and_throat(canvas, braincase(canvas.points, shape, even), shape)
+    >>> air_ml = np.count_nonzero(canvas.labels == LABEL["air cavity"]) * 5.0**3 / 1000
+    >>> bool(20 < air_ml < 80)
+    True
     """
     width = np.float32(shape["nasal_airway"])
     bend = np.float32(0.5 * shape["sinus_deviation_mm"])

@@ -39,6 +39,13 @@ class Folds:
         Generator.
     wavelength_mm
         Dominant wavelength in mm.
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(2).uniform(-50.0, 50.0, (3, 1000))
+    >>> distance = Folds(np.random.default_rng(1), wavelength_mm=20.0).sheet_distance(*points)
+    >>> bool(2.0 < distance.mean() < 4.0)
+    True
     """
 
     def __init__(self, rng: np.random.Generator, wavelength_mm: float) -> None:
@@ -64,6 +71,11 @@ class Folds:
             See x.
         z
             See x.
+
+        Returns
+        -------
+        Array
+            Distance in mm, in the shape of x, at least 0.
         """
         at = np.stack([z, y, x]) / np.float32(_MESH_MM)
         value = map_coordinates(self._field, at, order=2, mode="grid-wrap", prefilter=False)
@@ -82,6 +94,12 @@ class Inside:
         mm below the inner table.
     left
         True on the left side.
+
+    Examples
+    --------
+    >>> inside = Inside(Points(*np.float32([[12], [-12], [8]])), depth=np.float32([50]), left=np.array([True]))
+    >>> inside.depth.tolist()
+    [50.0]
     """
 
     p: Points
@@ -120,6 +138,20 @@ def paint_brain(inside: Inside, shape: HeadShape, folds: tuple[Folds, Folds]) ->
         Draws of the head.
     folds
         Sulci, and shallow secondary sulci.
+
+    Returns
+    -------
+    Array
+        uint8 (n,) of regions.LABEL, in the order of the voxels.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> inside = Inside(Points(*np.float32([[12], [-12], [8]])), depth=np.float32([50]), left=np.array([True]))
+    >>> rng = np.random.default_rng(1)
+    >>> labels = paint_brain(inside, draw_shape(rng, HeadRanges()), (Folds(rng, 19.0), Folds(rng, 24.0)))
+    >>> list(LABEL)[labels[0]]
+    'left caudate'
     """
     p, depth = inside.p, inside.depth
     labels = np.full(p.x.shape, LABEL["csf"], np.uint8)

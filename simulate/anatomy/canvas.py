@@ -29,6 +29,13 @@ class Part:
         Slices (z, y, x).
     labels
         View of the labels in the box.
+
+    Examples
+    --------
+    >>> part = Part((slice(None),) * 3, np.zeros((1, 1, 2), np.uint8))
+    >>> part.paint(np.array([[[True, False]]]), "skull")
+    >>> part.isin("skull").tolist()
+    [[[True, False]]]
     """
 
     box: tuple[slice, slice, slice]
@@ -71,6 +78,15 @@ class Canvas:
         Anatomical points of the voxels.
     labels
         (z, y, x) uint8 of regions.LABEL.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> rng = np.random.default_rng(1)
+    >>> placement = Placement.draw(rng, draw_shape(rng, HeadRanges()))
+    >>> axis = np.arange(-10.0, 11.0, 5.0)
+    >>> bool(Canvas.empty(placement, axis, axis, axis).whole.isin("outside").all())
+    True
     """
 
     placement: Placement
@@ -94,6 +110,11 @@ class Canvas:
             Voxel centres along y in mm.
         x
             Voxel centres along x in mm.
+
+        Returns
+        -------
+        Canvas
+            Canvas with the anatomical points of all voxels.
         """
         return cls(placement, z, y, x, placement.anatomical(z, y, x), np.zeros((z.size, y.size, x.size), np.uint8))
 
@@ -111,6 +132,11 @@ class Canvas:
             Lowest corner (x, y, z) in anatomical mm.
         high
             Highest corner.
+
+        Returns
+        -------
+        tuple of Part and Points
+            Part, whose labels are a view of the canvas, and the points of its voxels.
         """
         corners = np.array(list(product(*zip(low, high, strict=True))), float)
         # The face's stretch is undone here: lower points move up or down with it.
@@ -137,6 +163,11 @@ class Canvas:
             Lowest corner (x, y, z) in anatomical mm.
         high
             Highest corner.
+
+        Returns
+        -------
+        tuple of Part and Points
+            As `box` gives them; x of the points grows away from the midline.
         """
         if sign > 0:
             return self.box(low, high)

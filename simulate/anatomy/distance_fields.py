@@ -27,6 +27,12 @@ class Points:
         To posterior.
     z
         To superior.
+
+    Examples
+    --------
+    >>> points = Points(*np.float32([[-30.0, 30.0], [10.0, 10.0], [0.0, 0.0]]))
+    >>> points.mirrored.x.tolist()
+    [30.0, 30.0]
     """
 
     x: Array
@@ -44,6 +50,11 @@ class Points:
         ----------
         sign
             +1 left, -1 right.
+
+        Returns
+        -------
+        Points
+            Points with y and z as they were.
         """
         return self if sign > 0 else Points(-self.x, self.y, self.z)
 
@@ -71,6 +82,11 @@ def ellipsoid(
     pitch_deg
         Pitch about x from y to z.
 
+    Returns
+    -------
+    Array
+        Distance in mm, negative inside.
+
     Examples
     --------
     >>> p = Points(*np.float32([[20.0], [0.0], [0.0]]))
@@ -95,8 +111,6 @@ def ellipsoid(
 def tube(p: Points, path: Sequence[Sequence[float]], scale: Sequence[float] = (1.0, 1.0, 1.0)) -> Array:
     """Distance to a chain of rounded cones through `path` = (x, y, z, radius) of each corner.
 
-    `scale` stretches the section: 2 along y makes it twice as deep in y as it is wide (the path stays where it is).
-
     Parameters
     ----------
     p
@@ -105,6 +119,17 @@ def tube(p: Points, path: Sequence[Sequence[float]], scale: Sequence[float] = (1
         (x, y, z, radius) of each corner in mm.
     scale
         Stretch of the section: 2 along y makes it twice as deep in y as it is wide; the path stays where it is.
+
+    Returns
+    -------
+    Array
+        Distance in mm, negative inside; along a stretched axis it is divided by the stretch.
+
+    Examples
+    --------
+    >>> p = Points(*np.float32([[5.0], [0.0], [0.0]]))
+    >>> tube(p, ((0, 0, -10, 2), (0, 0, 10, 2))).tolist()
+    [3.0]
     """
     stretch = np.asarray(scale, np.float32)
     corners = np.asarray(path, np.float32)
@@ -139,6 +164,17 @@ def superellipse(x: Array, y: Array, half_x: Array, half_y: Array, power: float)
         Half depth in mm.
     power
         Power: 2 is an ellipse, more is boxier.
+
+    Returns
+    -------
+    Array
+        Distance in mm, negative inside.
+
+    Examples
+    --------
+    >>> x, y = np.float32([20.0, 0.0]), np.float32([0.0, 7.0])
+    >>> superellipse(x, y, np.float32(15.0), np.float32(10.0), power=2.0).round(3).tolist()
+    [5.0, -3.0]
     """
     u, v = np.abs(x) / half_x, np.abs(y) / half_y
     pu, pv = u ** np.float32(power - 1), v ** np.float32(power - 1)
@@ -158,6 +194,16 @@ def join(a: Array, b: Array, blend_mm: float) -> Array:
         Distances to the other.
     blend_mm
         Radius of the fillet in mm.
+
+    Returns
+    -------
+    Array
+        Distance in mm to the union. Where the two differ by more than `blend_mm` it is the smaller one.
+
+    Examples
+    --------
+    >>> join(np.array([2.0, 9.0]), np.array([2.0, 3.0]), blend_mm=4.0).tolist()
+    [1.0, 3.0]
     """
     h = np.maximum(np.float32(blend_mm) - np.abs(a - b), 0)
     return np.asarray(np.minimum(a, b) - h * h * np.float32(0.25 / blend_mm))
@@ -174,6 +220,16 @@ def cut(a: Array, b: Array, blend_mm: float) -> Array:
         Distances to the other.
     blend_mm
         Radius of the fillet in mm.
+
+    Returns
+    -------
+    Array
+        Distance in mm to the intersection. Where the two differ by more than `blend_mm` it is the larger one.
+
+    Examples
+    --------
+    >>> cut(np.array([2.0, 9.0]), np.array([2.0, 3.0]), blend_mm=4.0).tolist()
+    [3.0, 9.0]
     """
     return -join(-a, -b, blend_mm)
 
@@ -185,6 +241,11 @@ def step(t: Array) -> Array:
     ----------
     t
         Any numbers.
+
+    Returns
+    -------
+    Array
+        t^2 (3 - 2 t), without a change of slope at 0 and 1.
 
     Examples
     --------
@@ -206,6 +267,17 @@ def bump(p: Points, centre: Sequence[float], width: Sequence[float]) -> Array:
         Centre (x, y, z) in mm.
     width
         Standard deviations (x, y, z) in mm.
+
+    Returns
+    -------
+    Array
+        Height from 0 to 1.
+
+    Examples
+    --------
+    >>> p = Points(*np.float32([[0.0, 8.0], [0.0, 0.0], [0.0, 0.0]]))
+    >>> bump(p, (0, 0, 0), (8, 5, 5)).round(3).tolist()
+    [1.0, 0.6069999933242798]
     """
     exponent = sum(
         ((axis - np.float32(c)) / np.float32(w)) ** 2 for axis, c, w in zip((p.x, p.y, p.z), centre, width, strict=True)
@@ -228,6 +300,13 @@ class SmoothField:
         Generator.
     spacing_mm
         Spacing of the lattice in mm.
+
+    Examples
+    --------
+    >>> axis = np.arange(-200.0, 201.0, 10.0)
+    >>> values = SmoothField(np.random.default_rng(1), spacing_mm=20.0).on_axes(axis, axis, axis)
+    >>> round(float(values.std()), 1)
+    1.0
     """
 
     def __init__(self, rng: np.random.Generator, spacing_mm: float) -> None:
@@ -255,6 +334,11 @@ class SmoothField:
             Positions along y in mm.
         x
             Positions along x in mm.
+
+        Returns
+        -------
+        Array
+            float32 (z, y, x), with mean near 0 and standard deviation near 1.
         """
         part = np.einsum("ijk,xk->ijx", self._values, self._weights(x))
         part = np.einsum("ijx,yj->iyx", part, self._weights(y))

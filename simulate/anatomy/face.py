@@ -29,6 +29,20 @@ def bones(canvas: Canvas, shape: HeadShape) -> None:
         Canvas to paint on.
     shape
         Draws of the head.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.placement import Placement, coarse_axes
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> from spectac.simulate.regions import LABEL
+    >>> rng = np.random.default_rng(1)
+    >>> shape = draw_shape(rng, HeadRanges())
+    >>> canvas = Canvas.empty(Placement.draw(rng, shape), *coarse_axes())
+    >>> canvas.labels[:] = LABEL["fat"]
+    >>> bones(canvas, shape)
+    >>> eyes_ml = np.count_nonzero(canvas.labels == LABEL["eye"]) * 5.0**3 / 1000
+    >>> bool(8 < eyes_ml < 16)
+    True
     """
     for sign, _ in SIDES:
         part, p = canvas.side(sign, (0, -100, -100), (76, 20, -5))
@@ -68,6 +82,17 @@ def orbit_distance(p: Points) -> Array:
     ----------
     p
         Points of one side, x away from the midline.
+
+    Returns
+    -------
+    Array
+        Distance in mm, negative inside the cavity.
+
+    Examples
+    --------
+    >>> middle = Points(*np.float32([[31.0], [-62.0], [-37.0]]))
+    >>> bool(orbit_distance(middle)[0] < -10)
+    True
     """
     cone = ellipsoid(p, (31, -62, -37), (19, 19, 17.5), turn_deg=0)
     apex = tube(p, ((29, -58, -37, 15.5), (22, -38, -33, 9), (15, -22, -28, 3.5)))
@@ -141,6 +166,19 @@ def glands(canvas: Canvas) -> None:
     ----------
     canvas
         Canvas to paint on.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.placement import Placement, coarse_axes
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> from spectac.simulate.regions import LABEL
+    >>> rng = np.random.default_rng(1)
+    >>> canvas = Canvas.empty(Placement.draw(rng, draw_shape(rng, HeadRanges())), *coarse_axes())
+    >>> canvas.labels[:] = LABEL["fat"]
+    >>> glands(canvas)
+    >>> parotid_ml = np.count_nonzero(canvas.labels == LABEL["left parotid gland"]) * 5.0**3 / 1000
+    >>> bool(20 < parotid_ml < 40)
+    True
     """
     for sign, side in SIDES:
         part, p = canvas.side(sign, (10, -50, -140), (78, 36, -38))
@@ -157,6 +195,19 @@ def masticators(canvas: Canvas) -> None:
     ----------
     canvas
         Canvas to paint on.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.placement import Placement, coarse_axes
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> from spectac.simulate.regions import LABEL
+    >>> rng = np.random.default_rng(1)
+    >>> canvas = Canvas.empty(Placement.draw(rng, draw_shape(rng, HeadRanges())), *coarse_axes())
+    >>> canvas.labels[:] = LABEL["fat"]
+    >>> masticators(canvas)
+    >>> muscle_ml = np.count_nonzero(canvas.labels == LABEL["muscle"]) * 5.0**3 / 1000
+    >>> bool(100 < muscle_ml < 300)
+    True
     """
     for sign, _ in SIDES:
         part, p = canvas.side(sign, (0, -100, -140), (76, 30, -35))
@@ -182,6 +233,19 @@ def mouth_air(p: Points, shape: HeadShape) -> Array:
         Points in anatomical coordinates, in mm.
     shape
         Draws of the head.
+
+    Returns
+    -------
+    Array
+        Distance in mm, negative in the air.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> shape = draw_shape(np.random.default_rng(1), HeadRanges(mouth_air_mm=(0.0, 0.0)))
+    >>> palate_to_tongue = Points(*np.float32([[0.0] * 30, [-40.0] * 30, np.linspace(-90.0, -70.0, 30)]))
+    >>> bool((mouth_air(palate_to_tongue, shape) < 0).any())
+    False
     """
     gap = shape["mouth_air_mm"]
     roof = np.float32(-74.5)

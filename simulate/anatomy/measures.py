@@ -36,6 +36,18 @@ def analyse(head: Head) -> dict[str, float]:
     ----------
     head
         Virtual head.
+
+    Returns
+    -------
+    dict of str to float
+        Numbers by name; the ending of a name is its unit. height_mm is NaN where the grid holds no chin.
+
+    Examples
+    --------
+    >>> from spectac.simulate.head import draw_head
+    >>> measures = analyse(draw_head(np.random.default_rng(7), voxel_mm=4.0))
+    >>> round(measures["length_mm"]), round(measures["brain_ml"], -1)
+    (201, 1060.0)
     """
     x, y, z = straight(head)
     patient = ~np.isin(head.labels, BESIDE)
@@ -59,6 +71,20 @@ def straight(head: Head) -> tuple[Array, Array, Array]:
     ----------
     head
         Virtual head.
+
+    Returns
+    -------
+    tuple of Array
+        Three float64 arrays (z, y, x) in mm, in the order x, y, z. The deformation and the proportions stay in them.
+
+    Examples
+    --------
+    >>> from spectac.recon.types import Grid
+    >>> pose = dict.fromkeys(("pitch_deg", "yaw_deg", "roll_deg", "shift_x_mm", "shift_y_mm", "shift_z_mm"), 0.0)
+    >>> one = np.ones((1, 1, 1), np.uint8)
+    >>> head = Head(Grid.upright(one.shape, (4.0, 4.0, 4.0), (10.0, 0.0, 0.0)), one, one.astype(np.float32), pose)
+    >>> [float(axis[0, 0, 0]) for axis in straight(head)]
+    [10.0, 20.0, 9.0]
     """
     turn = rotation(*(float(head.parameters[f"{name}_deg"]) for name in ("pitch", "yaw", "roll")))
     shift = [float(head.parameters[f"shift_{axis}_mm"]) for axis in "xyz"]

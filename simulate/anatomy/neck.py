@@ -28,6 +28,18 @@ def muscles(canvas: Canvas, planes: Array) -> None:
         Canvas to paint on.
     planes
         (z, y, x) smooth random field.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.placement import Placement, coarse_axes
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> from spectac.simulate.regions import LABEL
+    >>> rng = np.random.default_rng(1)
+    >>> canvas = Canvas.empty(Placement.draw(rng, draw_shape(rng, HeadRanges())), *coarse_axes())
+    >>> canvas.labels[:] = LABEL["fat"]
+    >>> muscles(canvas, np.zeros(canvas.labels.shape, np.float32))
+    >>> set(np.unique(canvas.labels).tolist()) == {LABEL["fat"], LABEL["muscle"], LABEL["mucosa"]}
+    True
     """
     part, p = canvas.box((-80, -60, -225), (80, 110, -18))
     spine_y = np.interp(p.z, _AXIS_Z, _AXIS_Y).astype(np.float32)
@@ -56,6 +68,18 @@ def spine(canvas: Canvas, depth: Array) -> None:
         Canvas to paint on.
     depth
         (z, y, x) mm from the cavity of the braincase.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.placement import Placement, coarse_axes
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> from spectac.simulate.regions import LABEL
+    >>> rng = np.random.default_rng(1)
+    >>> canvas = Canvas.empty(Placement.draw(rng, draw_shape(rng, HeadRanges())), *coarse_axes())
+    >>> spine(canvas, np.full(canvas.labels.shape, 50.0))
+    >>> cord_ml = np.count_nonzero(canvas.labels == LABEL["spinal cord"]) * 5.0**3 / 1000
+    >>> bool(4 < cord_ml < 16)
+    True
     """
     part, p = canvas.box((-36, -6, -225), (36, 92, -50))
     outside = depth[part.box] > 2.0

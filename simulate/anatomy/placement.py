@@ -29,6 +29,11 @@ def rotation(pitch_deg: float, yaw_deg: float, roll_deg: float) -> Array:
     roll_deg
         About y.
 
+    Returns
+    -------
+    Array
+        float64 (3, 3) for columns (x, y, z).
+
     Examples
     --------
     >>> rotation(0.0, 0.0, 0.0).tolist()
@@ -51,6 +56,14 @@ class Placement:
         Draws of the head.
     fields
         Deformation (x, y, z).
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> rng = np.random.default_rng(1)
+    >>> placement = Placement.draw(rng, draw_shape(rng, HeadRanges()))
+    >>> bool(np.allclose(placement.camera([CENTRE]), placement.shift_mm))
+    True
     """
 
     shape: HeadShape
@@ -66,6 +79,11 @@ class Placement:
             Generator.
         shape
             Draws of the head.
+
+        Returns
+        -------
+        Placement
+            Placement of a head of this shape.
         """
         return cls(shape, (SmoothField(rng, 62.0), SmoothField(rng, 62.0), SmoothField(rng, 62.0)))
 
@@ -97,6 +115,11 @@ class Placement:
             Camera positions along y in mm.
         x
             Camera positions along x in mm.
+
+        Returns
+        -------
+        Points
+            Coordinates in mm, each (z, y, x).
         """
         turn, scale = self.turn, self.scale
         rows = []
@@ -128,6 +151,11 @@ class Placement:
         ----------
         points
             (n, 3) anatomical points (x, y, z) in mm.
+
+        Returns
+        -------
+        Array
+            float64 (n, 3) in LPS mm.
         """
         points = np.asarray(points, float)
         return np.asarray((points - CENTRE) * self.scale @ self.turn.T + self.shift_mm)
@@ -144,6 +172,16 @@ def axes_mm(low: Array, high: Array, voxel_mm: float) -> tuple[Array, Array, Arr
         Highest corner (x, y, z) in mm.
     voxel_mm
         Edge of a voxel in mm.
+
+    Returns
+    -------
+    tuple of Array
+        Centres in mm along z, y and x, so that voxel faces lie at multiples of `voxel_mm`.
+
+    Examples
+    --------
+    >>> [axis.tolist() for axis in axes_mm(np.array([-3.0, 0.0, -8.0]), np.array([3.0, 4.0, 8.0]), 4.0)]
+    [[-6.0, -2.0, 2.0, 6.0], [2.0], [-2.0, 2.0]]
     """
     axes = []
     for axis in (2, 1, 0):
@@ -165,6 +203,17 @@ def grid_of(z: Array, y: Array, x: Array, voxel_mm: float) -> Grid:
         Voxel centres along x in mm.
     voxel_mm
         Edge of a voxel in mm.
+
+    Returns
+    -------
+    Grid
+        Grid with cubic voxels.
+
+    Examples
+    --------
+    >>> grid = grid_of(np.array([-2.0, 2.0]), np.array([2.0]), np.array([-2.0, 2.0]), 4.0)
+    >>> grid.shape, grid.voxel_ml
+    ((2, 1, 2), 0.064)
     """
     return Grid.upright((z.size, y.size, x.size), (voxel_mm,) * 3, (x[0], y[0], z[0]))
 
@@ -174,7 +223,18 @@ COARSE_MM = 5.0
 
 
 def coarse_axes() -> tuple[Array, Array, Array]:
-    """Centres (z, y, x) of a coarse grid that any head fits in."""
+    """Centres (z, y, x) of a coarse grid that any head fits in.
+
+    Returns
+    -------
+    tuple of Array
+        Centres in mm along z, y and x, COARSE_MM apart.
+
+    Examples
+    --------
+    >>> [(float(axis[0]), float(axis[-1])) for axis in coarse_axes()]
+    [(-200.0, 135.0), (-170.0, 170.0), (-125.0, 125.0)]
+    """
     reach = FIELD_REACH_MM - 20
     axis = np.arange(-reach, reach + 1, COARSE_MM)
     return axis[axis < 140], axis[np.abs(axis) < 175], axis[np.abs(axis) < 130]

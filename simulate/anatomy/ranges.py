@@ -27,6 +27,12 @@ class HeadRanges:
         Share of the heads whose numbers named in UNUSUAL are drawn from there.
     opaque_sinus_probability, hyperostosis_probability, craniotomy_probability, edentulous_probability
         Shares of the heads; hyperostosis after 40 years, lost teeth after 60.
+
+    Examples
+    --------
+    >>> straight = HeadRanges(pitch_deg=(0.0, 0.0), child_probability=0.0)
+    >>> draw_shape(np.random.default_rng(1), straight)["pitch_deg"]
+    0.0
     """
 
     age_years: Range = (18.0, 90.0)
@@ -195,6 +201,12 @@ class HeadShape:
         "none", "missing", "thinned" or "re-set".
     opaque
         Names of the sinuses without air.
+
+    Examples
+    --------
+    >>> shape = draw_shape(np.random.default_rng(1), HeadRanges(child_probability=1.0))
+    >>> shape.child, 5.0 <= shape["age_years"] <= 17.0
+    (True, True)
     """
 
     numbers: dict[str, float]
@@ -229,6 +241,11 @@ def draw_shape(rng: np.random.Generator, ranges: HeadRanges) -> HeadShape:
         Generator.
     ranges
         What to draw from.
+
+    Returns
+    -------
+    HeadShape
+        Shape, a function of the generator's state and of the ranges.
 
     Examples
     --------

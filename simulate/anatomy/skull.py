@@ -124,6 +124,13 @@ class Braincase:
         Distance to the vault's inner surface alone.
     hole
         Distance to the foramen magnum and the space below it.
+
+    Examples
+    --------
+    >>> near_the_outer_table = np.float32([5.0])
+    >>> case = Braincase(depth=near_the_outer_table, wall=np.float32([6.0]), base=None, vault=None, hole=None)
+    >>> case.outside.tolist()
+    [-1.0]
     """
 
     depth: Array
@@ -166,6 +173,20 @@ def braincase(p: Points, shape: HeadShape, uneven: Array) -> Braincase:
         Draws of the head.
     uneven
         Smooth random field on the same points.
+
+    Returns
+    -------
+    Braincase
+        Arrays in the shape of the points.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> shape = draw_shape(np.random.default_rng(1), HeadRanges())
+    >>> p = Points(*np.float32([[0.0, 0.0], [16.0, 16.0], [40.0, 85.0]]))
+    >>> case = braincase(p, shape, uneven=np.zeros(2, np.float32))
+    >>> (case.depth < 0).tolist()
+    [True, False]
     """
     vault = _vault_distance(p, shape)
     table = np.empty((3, *p.x.shape), np.float32)
@@ -238,6 +259,20 @@ def layers(p: Points, case: Braincase, shape: HeadShape, uneven: Array, voxel_mm
         Smooth random field on the same points.
     voxel_mm
         Edge of a voxel in mm.
+
+    Returns
+    -------
+    Layers
+        Arrays in the shape of the points.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> shape, even = draw_shape(np.random.default_rng(1), HeadRanges()), np.zeros(2, np.float32)
+    >>> p = Points(*np.float32([[0.0, 0.0], [16.0, 16.0], [40.0, 83.0]]))
+    >>> wall = layers(p, braincase(p, shape, even), shape, even, voxel_mm=2.0)
+    >>> wall.bone.tolist(), wall.fraction.tolist()
+    ([False, True], [0.0, 1.0])
     """
     inner = case.depth + _inner_growth(p, shape, uneven)
     inside, outside = step(inner / voxel_mm + 0.5), step(-case.outside / voxel_mm + 0.5)
@@ -276,6 +311,21 @@ def flap(p: Points, case: Braincase, shape: HeadShape) -> tuple[Array, Array]:
         Braincase on the same points.
     shape
         Draws of the head.
+
+    Returns
+    -------
+    tuple of Array
+        Two masks in the shape of the points.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> drawn = draw_shape(np.random.default_rng(1), HeadRanges(craniotomy_probability=1.0))
+    >>> shape = replace(drawn, numbers={**drawn.numbers, "flap_elevation_deg": 90.0})
+    >>> p = Points(*np.float32([[0.0], [16.0], [83.0]]))
+    >>> flap(p, braincase(p, shape, np.zeros(1, np.float32)), shape)[0].tolist()
+    [True]
     """
     nothing = np.zeros(p.x.shape, bool)
     if shape.craniotomy == "none":

@@ -99,11 +99,26 @@ def head_distance(p: Points, case: Braincase, shape: HeadShape) -> Array:
     Parameters
     ----------
     p
-        Points in anatomical coordinates, in mm.
+        Points (z, y, x) in anatomical coordinates, in mm.
     case
         Braincase on the same points.
     shape
         Draws of the head.
+
+    Returns
+    -------
+    Array
+        Distance in mm.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> from spectac.simulate.anatomy.skull import braincase
+    >>> shape = draw_shape(np.random.default_rng(1), HeadRanges())
+    >>> commissure = Points(*np.zeros((3, 1, 1, 1), np.float32))
+    >>> case = braincase(commissure, shape, np.zeros((1, 1, 1), np.float32))
+    >>> bool(head_distance(commissure, case, shape).item() < -40)
+    True
     """
     cranium = case.vault - np.maximum(case.wall * (1 - case.base) + 6 * case.base, 3) - _scalp_thickness(p, shape)
     # The walls of the vault go on below the base only inwards: there face and neck make the outline.
@@ -137,23 +152,32 @@ def holder_distances(
 ) -> tuple[Array, Array]:
     """Distances to the head holder's shell and to the pillow in it, in the camera's frame.
 
-    The shell is a half cylinder behind the head, open in front, that ends `top_z` above; x, y, z in camera mm broadcast
-    against each other, `back_y` is the hindmost point of the head.
+    The shell is a half cylinder behind the head, open in front.
 
     Parameters
     ----------
-    x
-        Positions in the camera's frame in mm; x, y, z broadcast.
-    y
-        See x.
-    z
-        See x.
+    x, y, z
+        Positions in the camera's frame in mm, which broadcast against each other.
     back_y
         Hindmost y of the head in mm.
     top_z
-        Where the shell ends, in mm.
+        Where the pillow ends, in mm; the shell goes on for 15 mm.
     shape
         Draws of the head.
+
+    Returns
+    -------
+    tuple of Array
+        Distances in mm to shell and pillow, negative inside.
+
+    Examples
+    --------
+    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
+    >>> shape = draw_shape(np.random.default_rng(1), HeadRanges(holder_gap_mm=(10.0, 10.0), holder_mm=(3.0, 3.0)))
+    >>> y = np.array([101.0, 120.0])
+    >>> shell, _ = holder_distances(np.zeros(2), y, np.zeros(2), back_y=90.0, top_z=80.0, shape=shape)
+    >>> (shell < 0).tolist()
+    [True, False]
     """
     radius_x, radius_y = 112.0, 130.0
     inner_back = back_y + shape["holder_gap_mm"]

@@ -92,6 +92,11 @@ def shard_path(folder: Path, shard: int) -> Path:
     shard
         Number of the shard.
 
+    Returns
+    -------
+    Path
+        File, which need not exist.
+
     Examples
     --------
     >>> from pathlib import Path
@@ -116,6 +121,17 @@ def check_folder(folder: Path, settings: CohortSettings) -> None:
     ------
     InputError
         By its manifest the folder holds another cohort, or it has more patients than are asked for.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from spectac.simulate.cohort.folder import CohortSettings, check_folder
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "shard-00009.h5").touch()
+    ...     check_folder(Path(folder), CohortSettings(20))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    spectac.recon.errors.InputError: ...shard-00009.h5: lies beyond the 20 patients that are asked for: ...
     """
     path = folder / MANIFEST
     if path.is_file():
@@ -175,12 +191,26 @@ def read_whole_shard(folder: Path, settings: CohortSettings, shard: int) -> Shar
     shard
         Number of the shard.
 
+    Returns
+    -------
+    ShardFacts or None
+        Facts.
+
     Raises
     ------
     DamagedShard
         The bytes of the shard are not those that were written.
     InputError
         It belongs to another cohort.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from spectac.simulate.cohort.folder import CohortSettings, read_whole_shard
+    >>> with TemporaryDirectory() as folder:
+    ...     read_whole_shard(Path(folder), CohortSettings(20), shard=1) is None
+    True
     """
     path = shard_path(folder, shard)
     if not path.is_file():
@@ -208,6 +238,17 @@ def write_manifest(folder: Path, settings: CohortSettings, shards: Mapping[int, 
     ------
     OSError
         As the file system does; the old manifest stays until the new one is complete.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from spectac.simulate.cohort.folder import CohortSettings, write_manifest
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "manifest.json").touch()
+    ...     write_manifest(Path(folder), CohortSettings(20), shards={})
+    ...     list(Path(folder).iterdir())
+    []
     """
     if not shards:
         (folder / MANIFEST).unlink(missing_ok=True)

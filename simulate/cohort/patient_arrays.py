@@ -134,6 +134,11 @@ def previewed(patient: "Patient", study: Study, primary: Array, about: Mapping[s
         (v, z, u) expected counts of the photopeak without scatter.
     about
         Parameters that come before the others.
+
+    Returns
+    -------
+    PatientArrays
+        Arrays and parameters, ready for a shard.
     """
     head, uptake = patient.head, patient.uptake
     solver = StudySolver(study, ReconstructionSettings(scatter="none", photopeak=WINDOWS[0], device="cpu"))
@@ -179,6 +184,20 @@ def correction(acquisition: Acquisition, primary: Array, mu: MuMap) -> Array:
         (v, z, u) expected counts without scatter.
     mu
         True map.
+
+    Returns
+    -------
+    Array
+        float32 (z, y, x).
+
+    Examples
+    --------
+    >>> from spectac.simulate.scanner import Scanner
+    >>> acquisition = Scanner("tiny", "siemens-lehr", matrix=(8, 8), pixel_mm=16.0, views=16).acquisition("Tc-99m")
+    >>> air = MuMap(np.zeros((8, 8, 8)), Grid.upright((8, 8, 8), (16.0,) * 3, (-56.0,) * 3), 140.5)
+    >>> factors = correction(acquisition, np.ones((16, 8, 8), np.float32), air)
+    >>> float(factors.min()), float(factors.max())
+    (1.0, 1.0)
     """
     plain, corrected = (
         resample(image.values, image.grid, mu.grid)
@@ -199,6 +218,18 @@ def nearest(labels: Array, from_grid: Grid, to_grid: Grid) -> Array:
         Upright grid of the labels.
     to_grid
         Upright grid of the result.
+
+    Returns
+    -------
+    Array
+        uint8 (z, y, x) on the new grid.
+
+    Examples
+    --------
+    >>> coarse = Grid.upright((1, 1, 2), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> fine = Grid.upright((1, 1, 5), (4.0, 4.0, 2.0), (-1.0, 0.0, 0.0))
+    >>> nearest(np.array([[[3, 7]]], np.uint8), coarse, fine).tolist()
+    [[[3, 3, 7, 7, 0]]]
     """
     out = labels
     for axis, (old, new) in enumerate(zip(from_grid.centres_mm(), to_grid.centres_mm(), strict=True)):

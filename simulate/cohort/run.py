@@ -40,6 +40,14 @@ class CohortResult:
         Numbers of the shards whose workers died.
     notes
         A line for each damaged shard that was made again.
+
+    Examples
+    --------
+    >>> from spectac.simulate.cohort.folder import CohortSettings
+    >>> from spectac.simulate.cohort.run import CohortResult
+    >>> result = CohortResult(CohortSettings(20), 19, {4: "the head does not fit the field"}, (), ())
+    >>> result.patients + len(result.failures) == result.settings.patients
+    True
     """
 
     settings: CohortSettings
@@ -51,7 +59,24 @@ class CohortResult:
 
 @dataclass(frozen=True)
 class ShardWork(Work[int, ShardFacts]):
-    """Making the shards of a cohort, known by their numbers."""
+    """Making the shards of a cohort, known by their numbers.
+
+    Parameters
+    ----------
+    folder
+        Folder of the cohort.
+    settings
+        Settings of the cohort.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.simulate.cohort.folder import CohortSettings
+    >>> from spectac.simulate.cohort.run import ShardWork
+    >>> work = ShardWork(Path("no such folder"), CohortSettings(20))
+    >>> work.before(0) is None
+    True
+    """
 
     folder: Path
     settings: CohortSettings

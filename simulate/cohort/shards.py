@@ -26,7 +26,19 @@ _GZIP = 4
 
 
 class DamagedShard(InputError):  # noqa: N818 - named after the thing
-    """The bytes of a shard are not those that were written."""
+    """The bytes of a shard are not those that were written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from spectac.simulate.cohort.shards import read_facts
+    >>> with TemporaryDirectory() as folder:
+    ...     Path(folder, "shard-00000.h5").touch()
+    ...     read_facts(Path(folder, "shard-00000.h5"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    spectac.simulate.cohort.shards.DamagedShard: ...
+    """
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,12 @@ class ShardFacts:
         Digest of each patient's arrays by its index, in the order of the rows.
     failures
         Reason by the index of each patient whose simulation failed.
+
+    Examples
+    --------
+    >>> from spectac.simulate.cohort.shards import ShardFacts
+    >>> ShardFacts({"seed": 1}, {0: "9f2c", 2: "77ab"}, {1: "the head does not fit the field"}).indices
+    (0, 1, 2)
     """
 
     cohort: Mapping[str, Any]
@@ -153,6 +171,11 @@ def read_facts(path: Path) -> ShardFacts:
     path
         File of the shard.
 
+    Returns
+    -------
+    ShardFacts
+        Facts that `write_shard` returned.
+
     Raises
     ------
     DamagedShard
@@ -161,6 +184,17 @@ def read_facts(path: Path) -> ShardFacts:
         The file has another version of the format.
     OSError
         As the file system does.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from spectac.simulate.cohort.shards import read_facts, write_shard
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "shard-00000.h5")
+    ...     facts = write_shard(path, {"seed": 1}, 1, [(0, "the head does not fit the field")])
+    ...     read_facts(path) == facts
+    True
     """
     with _opened(path) as file:
         return ShardFacts(
@@ -187,6 +221,17 @@ def read_patients(path: Path) -> Iterator[tuple[int, PatientArrays]]:
     ------
     InputError
         As `read_facts` does.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from spectac.simulate.cohort.shards import read_patients, write_shard
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "shard-00000.h5")
+    ...     facts = write_shard(path, {"seed": 1}, 1, [(0, "the head does not fit the field")])
+    ...     list(read_patients(path))
+    []
     """
     with _opened(path) as file:
         for row, index in enumerate(file["index"][:].tolist()):

@@ -67,10 +67,27 @@ def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kin
     kind
         Case of KINDS, drawn unless it is given.
 
+    Returns
+    -------
+    Painted
+        Uptake whose parameters hold the levels over the occipital cortex's and the losses.
+
     Raises
     ------
     InputError
         For another nuclide and for an unknown kind.
+
+    Examples
+    --------
+    >>> from spectac.recon.types import Grid
+    >>> from spectac.simulate.head import Head
+    >>> from spectac.simulate.regions import LABEL
+    >>> grid = Grid.upright((2, 2, 2), (10.0, 10.0, 10.0), (-5.0, -5.0, -5.0))
+    >>> putamen = np.full(grid.shape, LABEL["left putamen"], np.uint8)
+    >>> head = Head(grid, putamen, np.ones(grid.shape, np.float32), {"age_years": 60.0})
+    >>> drawn = [draw(head, np.random.default_rng(1), kind=kind) for kind in ("healthy", "absent")]
+    >>> [round(one.parameters["level_left_putamen"], 1) for one in drawn]
+    [8.1, 1.4]
     """
     if nuclide is not None and nuclide_by_name(nuclide).name != "I-123":
         raise InputError(f"the DAT tracer here is I-123 ioflupane: there is none with {nuclide}")

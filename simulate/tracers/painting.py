@@ -58,10 +58,20 @@ def chosen_kind(rng: np.random.Generator, kinds: Mapping[str, float], kind: str 
     kind
         Given case, or None.
 
+    Returns
+    -------
+    str
+        A key of `kinds`.
+
     Raises
     ------
     InputError
         For a case that is not among them.
+
+    Examples
+    --------
+    >>> chosen_kind(np.random.default_rng(1), {"healthy": 1.0, "absent": 0.0}, None)
+    'healthy'
     """
     drawn = one_of(rng, kinds.items())
     if kind is not None and kind not in kinds:
@@ -84,7 +94,20 @@ def dose(
     nuclide
         Name of the nuclide, for its decay.
     injected_mbq, brain_share, hours
-        Limits of the injected activity, of the brain's share of it, and of the hours after injection.
+        Limits of the injected activity in MBq, of the brain's share of it, and of the hours after injection.
+
+    Returns
+    -------
+    float
+        Activity in kBq.
+    dict of str to float
+        Injected activity in MBq, share, and hours.
+
+    Examples
+    --------
+    >>> kbq, _ = dose(np.random.default_rng(1), "Tc-99m", (740.0, 740.0), (0.05, 0.05), (6.0072, 6.0072))
+    >>> round(kbq, -1)
+    18500.0
     """
     injected, share, after = (between(rng, *limits) for limits in (injected_mbq, brain_share, hours))
     decay = float(np.exp2(-after * 3600.0 / nuclide_by_name(nuclide).half_life_s))
@@ -101,6 +124,11 @@ def drawn_levels(rng: np.random.Generator, ranges: Mapping[str, Limits]) -> dict
         Generator.
     ranges
         Limits by region name.
+
+    Returns
+    -------
+    dict of str to float
+        Levels by region name.
 
     Examples
     --------
@@ -120,6 +148,11 @@ def named(prefix: str, values: Mapping[str, float]) -> dict[str, Parameter]:
     values
         Numbers by region name.
 
+    Returns
+    -------
+    dict of str to float
+        Numbers by name, blanks replaced by underscores.
+
     Examples
     --------
     >>> named("level", {"white matter": 0.5})
@@ -136,6 +169,17 @@ def table(levels: Mapping[str, float]) -> Array:
     levels
         Levels by region name. A name without its side sets both sides, and yields to the names of single sides; regions
         without a name stay 0.
+
+    Returns
+    -------
+    Array
+        float64, one level for each of REGIONS; 0 for those of COLD.
+
+    Examples
+    --------
+    >>> levels = table({"putamen": 4.0, "left putamen": 2.0})
+    >>> levels[[LABEL["right putamen"], LABEL["left putamen"]]].tolist()
+    [4.0, 2.0]
     """
     values = np.zeros(len(REGIONS), np.float64)
     for name, level in sorted(levels.items(), key=lambda item: item[0].split()[0] in SIDES):
@@ -157,6 +201,18 @@ def texture(rng: np.random.Generator, grid: Grid, sd: float, spacing_mm: float) 
         Standard deviation.
     spacing_mm
         Length over which the factors vary.
+
+    Returns
+    -------
+    Array
+        float32 (z, y, x).
+
+    Examples
+    --------
+    >>> grid = Grid.upright((16, 16, 16), (10.0, 10.0, 10.0), (-75.0, -75.0, -75.0))
+    >>> factors = texture(np.random.default_rng(1), grid, sd=0.05, spacing_mm=20.0)
+    >>> round(float(factors.mean()), 1), round(float(factors.std()), 2)
+    (1.0, 0.05)
     """
     field = SmoothField(rng, spacing_mm).on_axes(*grid.centres_mm())
     return np.maximum(1.0 + np.float32(sd) * field, np.float32(0.1))
@@ -173,6 +229,16 @@ def painted(head_labels: Array, values: Array, factors: Array) -> Array:
         (n,) value of every label.
     factors
         (z, y, x) relative variation.
+
+    Returns
+    -------
+    Array
+        Uptake in the unit of the values.
+
+    Examples
+    --------
+    >>> painted(np.array([[[1, 1]]]), np.array([0.0, 3.0]), np.array([[[0.5, 1.5]]])).tolist()
+    [[[1.5, 4.5]]]
     """
     count = np.bincount(head_labels.ravel(), minlength=values.size)
     total = np.bincount(head_labels.ravel(), weights=factors.ravel(), minlength=values.size)
@@ -189,6 +255,17 @@ def points_mm(mask: Array, grid: Grid) -> Array:
         (z, y, x) bool.
     grid
         Upright grid.
+
+    Returns
+    -------
+    Array
+        float64 (n, 3).
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 1, 2), (4.0, 4.0, 4.0), (-2.0, 30.0, 5.0))
+    >>> points_mm(np.array([[[False, True]]]), grid).tolist()
+    [[2.0, 30.0, 5.0]]
     """
     z, y, x = grid.centres_mm()
     k, j, i = np.nonzero(mask)
@@ -204,6 +281,17 @@ def front_to_back(mask: Array, grid: Grid) -> Array:
         (z, y, x) bool.
     grid
         Upright grid.
+
+    Returns
+    -------
+    Array
+        float64 (n,) from 0 to 1, in the order of a boolean index; 0 for a mask of fewer than two voxels.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 3, 1), (4.0, 4.0, 4.0), (0.0, -4.0, 0.0))
+    >>> front_to_back(np.ones(grid.shape, bool), grid).round(6).tolist()
+    [0.0, 0.5, 1.0]
     """
     points = points_mm(mask, grid)
     if len(points) < 2:
@@ -225,6 +313,17 @@ def ball(grid: Grid, centre_mm: Sequence[float] | Array, radius_mm: float) -> Ar
         (x, y, z) in LPS mm.
     radius_mm
         Radius in mm.
+
+    Returns
+    -------
+    Array
+        Values from 0 to 1.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 1, 4), (4.0, 4.0, 5.0), (0.0, 0.0, 0.0))
+    >>> ball(grid, (0.0, 0.0, 0.0), radius_mm=10.0).tolist()
+    [[[1.0, 1.0, 0.5, 0.0]]]
     """
     z, y, x = grid.centres_mm()
     cx, cy, cz = (float(c) for c in centre_mm)
@@ -244,6 +343,17 @@ def somewhere(rng: np.random.Generator, mask: Array, grid: Grid) -> Array:
         (z, y, x) bool.
     grid
         Upright grid.
+
+    Returns
+    -------
+    Array
+        Centre of the voxel in mm.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 1, 2), (4.0, 4.0, 4.0), (-2.0, 30.0, 5.0))
+    >>> somewhere(np.random.default_rng(1), np.array([[[False, True]]]), grid).tolist()
+    [2.0, 30.0, 5.0]
     """
     z, y, x = grid.centres_mm()
     flat = np.flatnonzero(mask)
@@ -262,6 +372,22 @@ def region(head_labels: Array, *names: str) -> Array:
         (z, y, x) labels.
     names
         Names of regions; a name without its side means both sides.
+
+    Returns
+    -------
+    Array
+        bool (z, y, x).
+
+    Raises
+    ------
+    InputError
+        For an unknown name.
+
+    Examples
+    --------
+    >>> head_labels = np.array([[[LABEL["left putamen"], LABEL["right putamen"], LABEL["skin"]]]])
+    >>> region(head_labels, "putamen").tolist()
+    [[[True, True, False]]]
     """
     wanted = np.zeros(len(LABEL), bool)
     wanted[list(labels(*names))] = True
@@ -269,12 +395,23 @@ def region(head_labels: Array, *names: str) -> Array:
 
 
 def soft_tissues(rng: np.random.Generator) -> dict[str, float]:
-    """Levels outside the skull, of the skull itself, and of the glands: small next to the brain but never 0.
+    """Levels of the tissues outside the skull, of its bone and of the glands, all above 0.
 
     Parameters
     ----------
     rng
         Generator.
+
+    Returns
+    -------
+    dict of str to float
+        Levels by region name, where the brain's are about 1. Mucosa and glands may exceed the brain.
+
+    Examples
+    --------
+    >>> levels = soft_tissues(np.random.default_rng(1))
+    >>> 0 < levels["skull"] < levels["muscle"]
+    True
     """
     tone = between(rng, 0.5, 1.5)
     glands = float(np.exp(rng.normal(0.5, 0.5)))

@@ -79,10 +79,27 @@ def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kin
     kind
         Case of KINDS, drawn unless it is given.
 
+    Returns
+    -------
+    Painted
+        Uptake whose parameters hold the agent, the levels and the deficits.
+
     Raises
     ------
     InputError
         For another nuclide and for an unknown kind.
+
+    Examples
+    --------
+    >>> from spectac.recon.types import Grid
+    >>> from spectac.simulate.head import Head
+    >>> from spectac.simulate.regions import LABEL
+    >>> grid = Grid.upright((2, 2, 2), (10.0, 10.0, 10.0), (-5.0, -5.0, -5.0))
+    >>> cortex = np.full(grid.shape, LABEL["left parietal cortex"], np.uint8)
+    >>> head = Head(grid, cortex, np.ones(grid.shape, np.float32), {})
+    >>> drawn = [draw(head, np.random.default_rng(1), kind=kind).relative.mean() for kind in ("normal", "alzheimer")]
+    >>> bool(drawn[0] > drawn[1])
+    True
     """
     kind = paint.chosen_kind(rng, KINDS, kind)
     drawn = one_of(rng, NUCLIDES.items())

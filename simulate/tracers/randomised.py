@@ -39,10 +39,26 @@ def draw(head: "Head", rng: np.random.Generator, nuclide: str | None = None, kin
     kind
         Case of KINDS, drawn unless it is given.
 
+    Returns
+    -------
+    Painted
+        Uptake whose mean over the patient, air left out, is the drawn mean_kbq_per_ml.
+
     Raises
     ------
     InputError
         For an unknown kind.
+
+    Examples
+    --------
+    >>> from spectac.recon.types import Grid
+    >>> from spectac.simulate.head import Head
+    >>> from spectac.simulate.regions import LABEL
+    >>> grid = Grid.upright((2, 2, 2), (10.0, 10.0, 10.0), (-5.0, -5.0, -5.0))
+    >>> head = Head(grid, np.full(grid.shape, LABEL["muscle"], np.uint8), np.ones(grid.shape, np.float32), {})
+    >>> drawn = draw(head, np.random.default_rng(1))
+    >>> round(drawn.kbq / 8.0, 6) == round(drawn.parameters["mean_kbq_per_ml"], 6)
+    True
     """
     kind = paint.chosen_kind(rng, KINDS, kind)
     drawn = one_of(rng, NUCLIDES.items())

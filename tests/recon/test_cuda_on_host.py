@@ -11,7 +11,7 @@ import pytest
 
 from spectac.recon import geometry, system
 from spectac.recon.bsrem import RelativeDifferencePrior
-from spectac.recon.collimator import Collimator
+from spectac.recon.collimator import Collimator, Focus
 from spectac.recon.em import osem
 from spectac.recon.errors import DeviceError
 from spectac.recon.kernels import cuda_projector
@@ -86,13 +86,14 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(cuda_projector, "FEWEST_PLANES", 2)
 
 
-# shape (z, y, x), columns u, offset of the grid's centre from the axis in mm (x, y), u_offset in mm
+# shape (z, y, x), columns u, offset of the grid's centre from the axis in mm (x, y), u_offset in mm, voxel in mm, focus
 CASES = {
-    "odd, centred": ((3, 5, 7), 7, (0.0, 0.0), 0.0),
-    "even, several tiles": ((18, 6, 4), 10, (0.0, 0.0), 0.0),
-    "mixed, detector narrower": ((4, 5, 6), 4, (0.0, 0.0), 0.0),
-    "mixed, off centre": ((9, 6, 5), 8, (5.3, -3.1), 0.0),
-    "odd, axis off the detector's centre": ((2, 5, 6), 7, (-2.2, 0.0), 3.7),
+    "odd, centred": ((3, 5, 7), 7, (0.0, 0.0), 0.0, 4.4, None),
+    "even, several tiles": ((18, 6, 4), 10, (0.0, 0.0), 0.0, 4.4, None),
+    "mixed, detector narrower": ((4, 5, 6), 4, (0.0, 0.0), 0.0, 4.4, None),
+    "mixed, off centre": ((9, 6, 5), 8, (5.3, -3.1), 0.0, 4.4, None),
+    "odd, axis off the detector's centre": ((2, 5, 6), 7, (-2.2, 0.0), 3.7, 4.4, None),
+    "fan, several rays": ((9, 7, 8), 9, (3.3, -2.1), 1.7, 2.1, Focus(88.0, offset_mm=-5.1)),
 }
 
 
@@ -101,7 +102,7 @@ def both(make_acquisition, small_tiles, folder):
     """Function (case, dtype, attenuated, blurred, **options) -> projectors of the CPU and of the CUDA source."""
 
     def make(case, dtype, attenuated, blurred, limit=None, half=False, free_bytes=1 << 30, orbit=None):
-        shape, columns, (dx, dy), u_offset = CASES[case]
+        shape, columns, (dx, dy), u_offset, voxel, focus = CASES[case]
         nz, ny, nx = shape
         angles = (0.0, 17.0, 45.0, 133.0, 250.3)
         acquisition = make_acquisition(
@@ -110,15 +111,19 @@ def both(make_acquisition, small_tiles, folder):
             4.4,
             radii_mm=np.array([22.0, 35.0, 28.0, 41.0, 24.5]),
             u_offset_mm=np.full(5, u_offset),
+            collimator=Collimator.from_line(2.5, 0.06, 12.0),
+            foci=() if focus is None else (focus,),
         )
-        grid = Grid.upright(shape, (4.4, 4.4, 4.4), (dx - 2.2 * (nx - 1), dy - 2.2 * (ny - 1), -2.2 * (nz - 1)))
+        first = (dx - 0.5 * voxel * (nx - 1), dy - 0.5 * voxel * (ny - 1), -2.2 * (nz - 1))
+        grid = Grid.upright(shape, (4.4, voxel, voxel), first)
         everywhere = np.ones((ny, nx), bool)
         inside = everywhere if orbit is None else orbit(everywhere)
         frames = geometry.camera_frames(acquisition, grid, inside)
         sigma = (
             Collimator.from_line(2.5, 0.06).sigma_mm(frames.distance_mm, 140.5) if blurred else 0 * frames.distance_mm
         )
-        tables = ViewTables.of(acquisition, grid, inside, frames, sigma, np.array([1.0, 2.0, 0.5, 3.0, 1.5]))
+        weights_s = np.array([1.0, 2.0, 0.5, 3.0, 1.5])
+        tables = ViewTables.of(acquisition, grid, inside, frames, (sigma, 1.3 * sigma), weights_s)
         engine = HostEngine(folder, free_bytes)
         host = CpuProjector(tables, np.dtype(dtype), None)
         device = cuda_projector.CudaProjector(tables, np.dtype(dtype), limit, half_factors=half, engine=engine)
@@ -192,7 +197,7 @@ def test_blurs_of_any_width_and_another_along_each_axis(pitch_mm, make_acquisiti
     grid = Grid.upright((13, 15, 15), (pitch_z, pitch_u, pitch_u), (-7 * pitch_u, -7 * pitch_u, -6 * pitch_z))
     frames = geometry.camera_frames(acquisition, grid)
     sigma = np.linspace(0.0, 6.8, frames.depths) * np.ones((2, 1))
-    tables = ViewTables.of(acquisition, grid, np.ones((15, 15), bool), frames, sigma, np.array([1.0, 2.0]))
+    tables = ViewTables.of(acquisition, grid, np.ones((15, 15), bool), frames, (sigma, sigma), np.array([1.0, 2.0]))
     widest = tables.half_z if pitch_z < pitch_u else tables.half_u
     assert set(widest.ravel().tolist()) >= set(range(13))
     host = CpuProjector(tables, np.dtype("float64"), None)
@@ -203,7 +208,7 @@ def test_blurs_of_any_width_and_another_along_each_axis(pitch_mm, make_acquisiti
     close(device.forward(image, views), projected, 1e-14)
     close(device.adjoint(counts, views), returned, 1e-14)
     # And plane by plane: the projection without blur, then numpy's convolutions.
-    plain = ViewTables.of(acquisition, grid, tables.inside, frames, 0 * sigma, np.array([1.0, 2.0]))
+    plain = ViewTables.of(acquisition, grid, tables.inside, frames, (0 * sigma, 0 * sigma), np.array([1.0, 2.0]))
     wanted = np.zeros_like(projected)
     for d in range(frames.depths):
         only = replace(

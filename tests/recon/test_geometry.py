@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spectac.recon import geometry
-from spectac.recon.collimator import Collimator
+from spectac.recon.collimator import Collimator, Focus
 from spectac.recon.errors import InputError
 from spectac.recon.kernels import reference
 from spectac.recon.system import SystemModel
@@ -221,24 +221,39 @@ def test_a_mirrored_object_gives_mirrored_views(columns, make_acquisition):
 @pytest.mark.parametrize("columns", [4, 41])
 @pytest.mark.parametrize("shape", [(1, 6, 6), (1, 7, 7), (1, 5, 8), (1, 9, 2), (1, 1, 1)])
 @pytest.mark.parametrize("centre_mm", [(0.0, 0.0), (3.3, -7.9), (100.0, 0.0)])
-def test_the_lattice_covers_the_grid(columns, shape, centre_mm, make_acquisition):
+@pytest.mark.parametrize("voxel_mm", [3.0, 1.4])
+def test_the_lattice_covers_the_grid(columns, shape, centre_mm, voxel_mm, make_acquisition):
     """No voxel that a ray of the detector meets is left out: ten more planes on either side sample nothing, and
-    outside `first` to `last` the bilinear weights are zero; inside, every column that is named has some weight."""
+    outside `first` to `last` the bilinear weights are zero; inside, every column that is named has some weight.
+
+    Voxels smaller than the pixel are those of a fan beam, whose columns are averaged over several rays.
+    """
     angles = [0.0, 17.0, 45.0, 90.0, 133.0, 180.0, 201.7, 270.0, 315.0]
-    acquisition = make_acquisition(angles, (1, columns), 3.0, u_offset_mm=np.linspace(-2.0, 2.0, 9))
+    fan = {} if voxel_mm == 3.0 else {"foci": (Focus(500.0),), "collimator": Collimator.from_line(1.0, 0.01, 30.0)}
+    acquisition = make_acquisition(angles, (1, columns), 3.0, u_offset_mm=np.linspace(-2.0, 2.0, 9), **fan)
     _, ny, nx = shape
-    first_voxel = (centre_mm[0] - 1.5 * (nx - 1), centre_mm[1] - 1.5 * (ny - 1), 0.0)
-    frames = geometry.camera_frames(acquisition, Grid.upright(shape, (3.0, 3.0, 3.0), first_voxel))
+    first_voxel = (centre_mm[0] - 0.5 * voxel_mm * (nx - 1), centre_mm[1] - 0.5 * voxel_mm * (ny - 1), 0.0)
+    frames = geometry.camera_frames(acquisition, Grid.upright(shape, (3.0, voxel_mm, voxel_mm), first_voxel))
+    deeper = geometry.camera_frames(
+        acquisition,
+        Grid.upright(
+            (1, ny + 4, nx + 4), (3.0, voxel_mm, voxel_mm), np.array(first_voxel) - (2 * voxel_mm, 2 * voxel_mm, 0.0)
+        ),
+    )
     for view in range(len(angles)):
-        lattice = frames.lattice[view].copy()
-        lattice[[0, 3]] -= 10 * lattice[[1, 4]]
-        wide = reference.rotation_matrix(lattice, frames.depths + 20, columns, ny, nx).sum(axis=1)
+        # Places are linear in depth, for a fan beam as well.
+        step = np.diff(deeper.rows[view, :2], axis=0)
+        rows = frames.rows[view, 0] + np.arange(-10, frames.depths + 10)[:, None] * step
+        rays = np.full(len(rows), frames.rays[view].max())
+        rays[10:-10] = frames.rays[view]
+        wide = reference.rotation_matrix(rows, rays, columns, ny, nx).sum(axis=1)
         weight = wide.reshape(-1, columns)
         named = np.zeros_like(weight, dtype=bool)
         for d in range(frames.depths):
             named[10 + d, frames.first[view, d] : frames.last[view, d]] = True
         assert weight[~named].max(initial=0.0) < 1e-8
-        assert (weight[named] > 0).all()
+        # A voxel may lie between two rays of a column.
+        assert (weight[named] > 0).all() or fan
 
 
 @pytest.mark.parametrize(

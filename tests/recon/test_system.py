@@ -1,13 +1,14 @@
 """The system model as an operator: its transpose, its explicit matrix, its derivative to mu, its weights."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from rotated_view import one_view_by_rotation
 
 from spectac.recon import geometry
-from spectac.recon.collimator import Collimator, pixel_kernel
+from spectac.recon.collimator import Collimator, Focus, pixel_kernel
 from spectac.recon.errors import InputError
 from spectac.recon.kernels import reference
 from spectac.recon.orbit_check import check_map_radius
@@ -93,13 +94,29 @@ def test_a_rotate_back_adjoint_is_rejected(angle_deg, clinical, figure):
 
 
 ANGLES_DEG = (0.0, 17.0, 45.0, 133.0, 250.3)
-# shape (z, y, x), columns u, offset of the grid's centre from the axis in mm (x, y), u_offset in mm
+FAN = Collimator.from_line(2.5, 0.06, length_mm=12.0)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A tiny system: grid of `shape` (z, y, x), its centre (x, y) beside the axis, `columns` of 4.4 mm."""
+
+    shape: tuple[int, int, int]
+    columns: int
+    centre_mm: tuple[float, float] = (0.0, 0.0)
+    u_offset_mm: float = 0.0
+    focus: Focus | None = None
+    voxel_mm: float = 4.4
+
+
 TINY = {
-    "odd, centred": ((3, 5, 7), 7, (0.0, 0.0), 0.0),
-    "even, centred": ((2, 6, 4), 6, (0.0, 0.0), 0.0),
-    "mixed, detector narrower": ((4, 5, 6), 4, (0.0, 0.0), 0.0),
-    "mixed, off centre": ((3, 6, 5), 8, (5.3, -3.1), 0.0),
-    "odd, axis off the detector's centre": ((2, 5, 6), 7, (-2.2, 0.0), 3.7),
+    "odd, centred": Tiny((3, 5, 7), 7),
+    "even, centred": Tiny((2, 6, 4), 6),
+    "mixed, detector narrower": Tiny((4, 5, 6), 4),
+    "mixed, off centre": Tiny((3, 6, 5), 8, (5.3, -3.1)),
+    "odd, axis off the detector's centre": Tiny((2, 5, 6), 7, (-2.2, 0.0), 3.7),
+    "fan": Tiny((3, 5, 7), 7, focus=Focus(90.0)),
+    "fan, off centre": Tiny((2, 7, 8), 9, (3.3, -2.1), 1.7, Focus(100.0, "crystal", -5.1), 2.1),
 }
 
 
@@ -108,21 +125,23 @@ def tiny(make_acquisition, device, host_arrays):
     """Function (case, attenuated, blurred, circular) -> float64 system of five views on a tiny grid."""
 
     def make(case, attenuated, blurred, circular, **options):
-        shape, columns, (dx, dy), u_offset = TINY[case]
-        nz, ny, nx = shape
+        one = TINY[case]
+        nz, ny, nx = one.shape
         radii = np.full(5, 30.0) if circular else np.array([22.0, 35.0, 28.0, 41.0, 24.5])
         acquisition = make_acquisition(
             ANGLES_DEG,
-            (nz, columns),
+            (nz, one.columns),
             4.4,
             radii_mm=radii,
             view_seconds=np.array([1.0, 2.0, 0.5, 3.0, 1.5]),
-            u_offset_mm=np.full(5, u_offset),
-            collimator=Collimator.from_line(2.5, 0.06),
+            u_offset_mm=np.full(5, one.u_offset_mm),
+            collimator=FAN,
+            foci=() if one.focus is None else (one.focus,),
         )
-        first = (dx - 2.2 * (nx - 1), dy - 2.2 * (ny - 1), -2.2 * (nz - 1))
-        grid = Grid.upright(shape, (4.4, 4.4, 4.4), first)
-        mu = MuMap(tiny_mu(shape), grid, KEV) if attenuated else None
+        (dx, dy), voxel = one.centre_mm, one.voxel_mm
+        first = (dx - 0.5 * voxel * (nx - 1), dy - 0.5 * voxel * (ny - 1), -2.2 * (nz - 1))
+        grid = Grid.upright(one.shape, (4.4, voxel, voxel), first)
+        mu = MuMap(tiny_mu(one.shape), grid, KEV) if attenuated else None
         system = SystemModel(acquisition, grid, mu=mu, resolution=blurred, dtype="float64", device=device, **options)
         return host_arrays(system)
 
@@ -134,21 +153,38 @@ def tiny_mu(shape):
     return np.random.default_rng(11).integers(200, 2000, shape) / 4096.0
 
 
-def reference_view(system, view, mu):
-    """What reference.py needs for one view: rotation, factors, kernels."""
+@dataclass(frozen=True)
+class ReferenceView:
+    """What reference.py needs for one view, and the weight of the view."""
+
+    rotation: np.ndarray
+    factors: np.ndarray
+    kernels: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    step_cm: np.ndarray
+    weight: float
+
+
+def reference_view(system, case, view, mu, blurred):
+    """Rays of a fan beam: at distance z from the face columns lie pixel (F - z)/Fc apart and weigh F/Fc cos^3."""
+    one, seconds = TINY[case], [1.0, 2.0, 0.5, 3.0, 1.5][view]
     nz, ny, nx = system.image_shape
     columns = system.acquisition.matrix[1]
     frames = geometry.camera_frames(system.acquisition, system.grid)
-    rotation = reference.rotation_matrix(frames.lattice[view], frames.depths, columns, ny, nx)
+    rotation = reference.rotation_matrix(frames.rows[view], frames.rays[view], columns, ny, nx)
     mu = np.zeros((ny, nx, nz)) if mu is None else mu.transpose(1, 2, 0)
-    factors = reference.attenuation_factors(mu, rotation, frames.depths, columns, 0.44)
-    return rotation, factors, frames.distance_mm[view]
-
-
-def kernels_of(distance_mm, blurred):
+    distance_mm = frames.distance_mm[view]
     sigma = 2.5 + 0.06 * distance_mm if blurred else np.zeros_like(distance_mm)
-    kernel, half = pixel_kernel(sigma, 4.4)
-    return kernel, half, kernel, half
+    cosine, gain, magnification = np.ones(columns), np.ones(columns), 1.0
+    if one.focus is not None:
+        face_mm = one.focus.length_mm - (12.0 if one.focus.counted_from == "crystal" else 0.0)
+        u = 4.4 * (np.arange(columns) - 0.5 * (columns - 1)) - one.focus.offset_mm
+        cosine = np.cos(np.arctan(u / (face_mm + 12.0)))
+        gain = face_mm / (face_mm + 12.0) * cosine**3
+        magnification = (face_mm + 12.0) / (face_mm - distance_mm)
+    step_cm = 0.1 * one.voxel_mm / cosine
+    factors = reference.attenuation_factors(mu, rotation, frames.depths, step_cm) * gain[:, None]
+    kernels = (*pixel_kernel(sigma * magnification, 4.4), *pixel_kernel(sigma, 4.4))
+    return ReferenceView(rotation, factors, kernels, step_cm, seconds * 4.4**2 * one.voxel_mm / 1000.0)
 
 
 @pytest.mark.parametrize("angle_deg", [17.0, 90.0])
@@ -227,16 +263,16 @@ def test_explicit_matrix(case, attenuated, blurred, circular, tiny):
 
     mu = tiny_mu(system.image_shape) if attenuated else None
     by_view = forward.reshape(5, nz * columns, voxels)
-    for view, seconds in enumerate([1.0, 2.0, 0.5, 3.0, 1.5]):
-        rotation, factors, distance_mm = reference_view(system, view, mu)
-        matrix = reference.view_matrix(rotation, factors, *kernels_of(distance_mm, blurred))
+    for view in range(5):
+        one = reference_view(system, case, view, mu, blurred)
+        matrix = reference.view_matrix(one.rotation, one.factors, one.kernels)
         # (u, z, y * x, z') -> (z, u, z', y * x)
-        wanted = matrix.transpose(1, 0, 3, 2).reshape(nz * columns, voxels) * seconds * 4.4**3 / 1000.0
+        wanted = matrix.transpose(1, 0, 3, 2).reshape(nz * columns, voxels) * one.weight
         np.testing.assert_allclose(by_view[view], wanted, rtol=0, atol=1e-14 * scale)
 
 
 @pytest.mark.parametrize("blurred", [True, False], ids=["blur", "sharp"])
-@pytest.mark.parametrize("case", ["odd, centred", "mixed, off centre"])
+@pytest.mark.parametrize("case", ["odd, centred", "mixed, off centre", "fan, off centre"])
 def test_gradient_mu_on_every_voxel(case, blurred, tiny, figure):
     """Central differences with h = 2^-10 /cm: their own error is (voxel_cm h)^2 / 6 = 3e-8 times the third derivative.
 
@@ -274,12 +310,12 @@ def test_gradient_mu_equals_the_reference(case, blurred, attenuated, tiny):
     x, r = signed_noise(system.image_shape, 3), signed_noise(system.projections_shape, 4)
     mu = tiny_mu(system.image_shape) if attenuated else None
     wanted = np.zeros(system.image_shape)
-    for view, seconds in enumerate([1.0, 2.0, 0.5, 3.0, 1.5]):
-        rotation, factors, distance_mm = reference_view(system, view, mu)
-        one = reference.gradient_mu_view(
-            x.transpose(1, 2, 0), r[view].T, rotation, factors, kernels_of(distance_mm, blurred), 0.44
+    for view in range(5):
+        one = reference_view(system, case, view, mu, blurred)
+        gradient = reference.gradient_mu_view(
+            x.transpose(1, 2, 0), r[view].T, one.rotation, one.factors, one.kernels, one.step_cm
         )
-        wanted += one.transpose(2, 0, 1) * seconds * 4.4**3 / 1000.0
+        wanted += gradient.transpose(2, 0, 1) * one.weight
     np.testing.assert_allclose(system.gradient_mu(x, r), wanted, rtol=0, atol=1e-13 * np.abs(wanted).max())
 
 

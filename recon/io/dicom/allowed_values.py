@@ -29,6 +29,16 @@ _PLAIN = ("AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI")
 def decimal_comma(text: str) -> str | None:
     """The number with a point where the text has one decimal comma, None for any other text.
 
+    Parameters
+    ----------
+    text : str
+        Text of one number.
+
+    Returns
+    -------
+    str or None
+        Text of the number with a point.
+
     Examples
     --------
     >>> decimal_comma("70,5")
@@ -43,6 +53,18 @@ def fitted(values: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 
     Converted where the meaning is plain: a decimal comma, dates as 1970:01:01 or 1970-01-01, times with colons, words
     for the sexes, UIDs with leading zeros. Values of several parts are separated by a backslash.
+
+    Parameters
+    ----------
+    values : mapping of str to str
+        Texts by DICOM keyword. Those under other names than DICOM's are kept as they are.
+
+    Returns
+    -------
+    dict of str to str
+        Texts that may be written.
+    list of str
+        At most one note on what was converted, and one on what was left out.
 
     Examples
     --------
@@ -132,6 +154,18 @@ def _number(vr: str, text: str) -> str | None:
 def decimal(value: float, digits: int = 14) -> str:
     """Decimal string of at most 16 characters, with at most so many digits.
 
+    Parameters
+    ----------
+    value : float
+        Finite number.
+    digits : int
+        Largest number of significant digits.
+
+    Returns
+    -------
+    str
+        Text of DICOM's DS.
+
     Examples
     --------
     >>> decimal(1 / 3)
@@ -156,6 +190,16 @@ def _allowed(vr: str, text: str) -> bool:
 
 def unique_identifier(text: str) -> str:
     """A valid UID that depends on the text alone: without leading zeros in its parts, else made from a digest of it.
+
+    Parameters
+    ----------
+    text : str
+        UID as a file has it, or any other text.
+
+    Returns
+    -------
+    str
+        UID of at most 64 characters.
 
     Examples
     --------

@@ -91,6 +91,11 @@ def read_series(
     tube_voltage_kv : float
         Replaces the files' KVP.
 
+    Returns
+    -------
+    CTVolume
+        CT numbers (z, y, x) float32 in HU, at least -1000.
+
     Raises
     ------
     InputError

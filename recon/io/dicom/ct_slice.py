@@ -38,8 +38,24 @@ _FARTHEST_MM = 1e5
 class Slice:
     """Header of one slice: where its first pixel lies, along which unit vectors, and how values become HU.
 
-    `along_x` is the direction in which the column index grows, `along_y` the row index; `pixel_mm` (y, x); `padding`
-    the first and last stored value that stand for no data.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    size, pixel_mm : tuple
+        Rows and columns, and the pixel (y, x) in mm.
+    position_mm : array (3,)
+        Centre of the first pixel in LPS mm.
+    along_x, along_y : array (3,)
+        Unit vectors along which the column index and the row index grow.
+    slope, intercept : float
+        HU = slope x stored value + intercept.
+    padding : tuple of float or None
+        First and last stored value that stand for no data.
+    kvp, tilt_deg : float or None
+        Tube voltage in kV and tilt of the gantry in degrees, where the file gives them.
+    frame_of_reference_uid : str or None
+        UID of the coordinates.
     """
 
     path: Path

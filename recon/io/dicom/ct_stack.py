@@ -36,7 +36,17 @@ _TISSUE_HU = (-900.0, 3000.0)
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """A series as a volume: `hu` (z, y, x), its grid, and where it holds data (None: everywhere)."""
+    """A series as a volume.
+
+    Parameters
+    ----------
+    hu : array (z, y, x)
+        CT numbers in HU.
+    grid : Grid
+        Even grid with axes at right angles.
+    covered : array (z, y, x) or None
+        True where a slice holds data; None: everywhere.
+    """
 
     hu: Array
     grid: Grid
@@ -50,8 +60,23 @@ def stack(slices: Sequence[Slice], notes: Notes) -> Stack:
     normal (tilted gantry) each slice is put where it was taken, on a larger canvas with air around it; where steps are
     uneven, values are interpolated linearly between the neighbouring slices. Only two slices are held besides the
     result.
-    `notes` get what was done. Raises InputError for slices that do not belong together, two different ones at one
-    place, and gaps above 20 mm.
+
+    Parameters
+    ----------
+    slices : sequence of Slice
+        Headers of the slices; the pixels are read here.
+    notes : Notes
+        Get what was done.
+
+    Returns
+    -------
+    Stack
+        Volume with the axes nearest to z superior, y posterior, x left.
+
+    Raises
+    ------
+    InputError
+        For a single slice, slices that do not belong together, two different ones at one place, and gaps above 20 mm.
     """
     first = slices[0]
     _check_alike(slices)

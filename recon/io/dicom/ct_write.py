@@ -45,12 +45,29 @@ def write_series(
     series_number : int
         SeriesNumber.
 
+    Returns
+    -------
+    list of Path
+        Files in the order of the first axis.
+
     Raises
     ------
     InputError
         Where the grid's axes are not at right angles.
     OSError
         As the file system does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from spectac.recon.io.dicom.ct import read_series
+    >>> from spectac.recon.types import Grid
+    >>> water = CTVolume(np.zeros((3, 4, 4), np.float32), Grid.upright((3, 4, 4), (2, 1, 1), (0, 0, 0)), 120.0, None)
+    >>> folder = tempfile.mkdtemp()
+    >>> [path.name for path in write_series(folder, water)]
+    ['CT0001.dcm', 'CT0002.dcm', 'CT0003.dcm']
+    >>> read_series(folder).grid.voxel_mm
+    (2.0, 1.0, 1.0)
     """
     cosines = volume.grid.affine_lps[:3, :3] / np.array(volume.grid.voxel_mm)
     if np.abs(cosines.T @ cosines - np.eye(3)).max() > 1e-4:

@@ -66,7 +66,23 @@ _VRS = frozenset(vr.value.encode() for vr in STANDARD_VR)
 
 @dataclass
 class Notes:
-    """Lines for the user, gathered while files are read."""
+    """Lines for the user, gathered while files are read.
+
+    Parameters
+    ----------
+    history, warnings : list of str
+        Lines that the readers add to.
+    lax : bool
+        True once a warning says that the file does not follow DICOM.
+
+    Examples
+    --------
+    >>> notes = Notes()
+    >>> for _ in range(2):
+    ...     notes.warn("PixelSpacing holds one number")
+    >>> notes.warnings
+    ['PixelSpacing holds one number']
+    """
 
     history: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -80,7 +96,23 @@ class Notes:
 
 
 def looks_like_dicom(start: bytes) -> bool:
-    """Tell from its first bytes whether a file is DICOM, also without preamble (begins with group 0002 or 0008)."""
+    """Tell from its first bytes whether a file is DICOM, also without preamble (begins with group 0002 or 0008).
+
+    Parameters
+    ----------
+    start : bytes
+        First bytes of the file; 132 suffice.
+
+    Returns
+    -------
+    bool
+        False also for files of fewer than 8 bytes.
+
+    Examples
+    --------
+    >>> looks_like_dicom(bytes(128) + b"DICM"), looks_like_dicom(b"!INTERFILE :=")
+    (True, False)
+    """
     if start[128:132] == b"DICM":
         return True
     if len(start) < 8:
@@ -98,13 +130,34 @@ def looks_like_dicom(start: bytes) -> bool:
 
 
 def is_dicomdir(path: Path) -> bool:
-    """Tell from its content whether a file is a DICOMDIR, the table of contents of a medium."""
+    """Tell from its content whether a file is a DICOMDIR, the table of contents of a medium.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bool
+        False for any other DICOM file.
+    """
     start = first_bytes(path)[:512]
     return start[128:132] == b"DICM" and MediaStorageDirectoryStorage.encode() in start
 
 
 def name_of(keyword: str) -> str:
     """Tag and name of an element; the tag alone of a private one.
+
+    Parameters
+    ----------
+    keyword : str
+        Keyword, or the eight digits of a private element's tag.
+
+    Returns
+    -------
+    str
+        Text for messages.
 
     Examples
     --------
@@ -119,23 +172,87 @@ def name_of(keyword: str) -> str:
 
 
 def plain(text: str) -> str:
-    """One line without control characters, which damaged elements hold."""
+    """One line without control characters, which damaged elements hold.
+
+    Parameters
+    ----------
+    text : str
+        Any text of a file.
+
+    Returns
+    -------
+    str
+        Text whose words one blank parts.
+
+    Examples
+    --------
+    >>> plain("  Siemens NM ")
+    'Siemens NM'
+    """
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def shortened(text: str) -> str:
-    """One line of at most 400 characters: damaged elements can be very long."""
+    """One line of at most 400 characters: damaged elements can be very long.
+
+    Parameters
+    ----------
+    text : str
+        Any text of a file.
+
+    Returns
+    -------
+    str
+        Beginning and end where the text is longer.
+
+    Examples
+    --------
+    >>> len(shortened("x" * 1000))
+    395
+    """
     line = plain(text)
     return line if len(line) <= 400 else f"{line[:200]} ... {line[-190:]}"
 
 
 def shown(text: str) -> str:
-    """A file's text as a message may show it: one printable line of at most 80 characters."""
+    """A file's text as a message may show it: one printable line of at most 80 characters.
+
+    Parameters
+    ----------
+    text : str
+        Any text of a file.
+
+    Returns
+    -------
+    str
+        Beginning of the text.
+
+    Examples
+    --------
+    >>> len(shown("x" * 1000))
+    80
+    """
     return plain(text)[:80]
 
 
 def message_of(error: BaseException | None) -> str:
-    """What an exception says in one line, its class where it says nothing."""
+    """What an exception says in one line, its class where it says nothing.
+
+    Parameters
+    ----------
+    error : exception or None
+        What was raised.
+
+    Returns
+    -------
+    str
+        Message of at most 400 characters.
+
+    Examples
+    --------
+    >>> message_of(KeyError())
+    'KeyError'
+    """
     return shortened(str(error)) or type(error).__name__
 
 
@@ -143,8 +260,26 @@ def message_of(error: BaseException | None) -> str:
 class Item:
     """A dataset or an item of a sequence, with accessors that name file, tag and keyword when a value is unfit.
 
-    Elements go by their keyword, private ones by the eight digits of their tag. `place` says where in the
-    file the item is; `notes` are those of the whole file.
+    Elements go by their keyword, private ones by the eight digits of their tag.
+
+    Parameters
+    ----------
+    data : Dataset
+        Elements, as pydicom reads them.
+    path : Path
+        The file, for messages.
+    place : str
+        Where in the file the item is, for messages; "" for the dataset itself.
+    notes : Notes
+        Lines for the user, shared by all items of the file.
+
+    Examples
+    --------
+    >>> data = Dataset()
+    >>> data.Rows = 0
+    >>> Item(data, Path("scan.dcm")).required_count("Rows")
+    Traceback (most recent call last):
+    spectac.recon.errors.FileError: scan.dcm: (0028,0010) Rows is 0, at least 1 is needed
     """
 
     data: Dataset
@@ -310,9 +445,26 @@ class Item:
 
 
 def open_dicom(path: str | os.PathLike[str], *, pixels: bool = True) -> Item:
-    """Dataset of a DICOM file, with or without preamble; `pixels=False` stops before the pixel data.
+    """Dataset of a DICOM file, with or without preamble.
 
-    Raises InputError for what is not DICOM or is damaged beyond reading, OSError as the file system does.
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    pixels : bool
+        False stops before the pixel data.
+
+    Returns
+    -------
+    Item
+        Dataset, with notes of its own.
+
+    Raises
+    ------
+    InputError
+        For what is not DICOM or is damaged beyond reading.
+    OSError
+        As the file system does.
     """
     source = Path(path)
     if not source.is_file():
@@ -330,7 +482,18 @@ def open_dicom(path: str | os.PathLike[str], *, pixels: bool = True) -> Item:
 
 
 def transfer_syntax(item: Item) -> UID:
-    """Transfer syntax of a file; one without meta information is told by how it was read."""
+    """Transfer syntax of a file; one without meta information is told by how it was read.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of a file.
+
+    Returns
+    -------
+    UID
+        Transfer syntax, which need not be one that pydicom knows.
+    """
     data = item.data
     if isinstance(data, FileDataset) and "TransferSyntaxUID" in data.file_meta:
         with item.reading("(0002,0010) TransferSyntaxUID"):

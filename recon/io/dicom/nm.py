@@ -38,6 +38,11 @@ def read_study(
     given : StudySettings
         Goes before what the files say; for several files it applies to each.
 
+    Returns
+    -------
+    Study
+        Views in the order (detector, rotation, time); z grows to superior, u to the detector's right.
+
     Raises
     ------
     InputError
@@ -54,17 +59,68 @@ def read_study(
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Tell whether a folder holds, directly, at least one DICOM file of any kind."""
+    """Tell whether a folder holds, directly, at least one DICOM file of any kind.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder, whose sub-folders are not looked into.
+
+    Returns
+    -------
+    bool
+        False for an empty folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> holds_dicom(Path(tempfile.mkdtemp()))
+    False
+    """
     return any(True for _ in _dicom_in(folder))
 
 
 def holds_dicom_nm(folder: Path) -> bool:
-    """Tell whether a folder holds, directly, at least one NM image of any kind."""
+    """Tell whether a folder holds, directly, at least one NM image of any kind.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder, whose sub-folders are not looked into.
+
+    Returns
+    -------
+    bool
+        True for raw projections, reconstructions and other NM images.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> holds_dicom_nm(Path(tempfile.mkdtemp()))
+    False
+    """
     return any(kind_of(item) is not None for item in _dicom_in(folder))
 
 
 def holds_raw(folder: Path) -> bool:
-    """Tell whether a folder holds, directly, at least one file of raw projections."""
+    """Tell whether a folder holds, directly, at least one file of raw projections.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder, whose sub-folders are not looked into.
+
+    Returns
+    -------
+    bool
+        True for NM TOMO alone.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> holds_raw(Path(tempfile.mkdtemp()))
+    False
+    """
     return any(kind_of(item) == "TOMO" for item in _dicom_in(folder))
 
 

@@ -57,9 +57,23 @@ AxisPosition = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Axis:
-    """The position that was taken (None: unknown), and every position that is possible, by its reading.
+    """The position of the rotation axis that was taken, and every position that is possible.
 
-    `history` says how the position was read; `doubts` are the warnings that other files of the scan can settle.
+    Parameters
+    ----------
+    taken : tuple of float or None
+        Position (x, y, z) in LPS mm of the axis at row 0; None: unknown.
+    possible : mapping
+        Positions by the reading that gives them.
+    history : tuple of str
+        How the position was read.
+    doubts : tuple of str
+        Warnings that other files of the scan can settle.
+
+    Examples
+    --------
+    >>> Axis().taken is None
+    True
     """
 
     taken: AxisPosition | None = None
@@ -110,6 +124,24 @@ def axis_position(
     """The rotation axis by the reading of ImagePositionPatient that the evidence supports.
 
     A warning, or a doubt of the result, says why there is none or which other one is possible.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+    heads : sequence of Head
+        Heads, with the angle and radius of their first views.
+    orientations : sequence of Orientation
+        How each head's pixels lie.
+    matrix : tuple of int
+        Rows and columns.
+    pixel_mm : tuple of float
+        Pixel (z, u) in mm.
+
+    Returns
+    -------
+    Axis
+        Position, with what can be said for and against it.
     """
     table = [one.optional_number("TableHeight") for one in item.items("RotationInformationSequence")]
     table_mm = (table[0] if table else None) or 0.0

@@ -34,6 +34,16 @@ _REFUSED = {
 def maker_of(manufacturer: str) -> str | None:
     """The table's name of a manufacturer, None for one that it lacks.
 
+    Parameters
+    ----------
+    manufacturer : str
+        Text of Manufacturer.
+
+    Returns
+    -------
+    str or None
+        First part of the names of this maker's collimators in the table.
+
     Examples
     --------
     >>> maker_of("GE MEDICAL SYSTEMS")
@@ -47,8 +57,27 @@ def read_collimator(
 ) -> SettledFoci:
     """Collimator and focal lines: the user's, else the file's; a collimator of None has its warning.
 
-    Raises InputError for pinholes and other collimators that are neither parallel nor fan-beam, for heads of both
-    kinds, and for a fan beam whose focal length nobody names.
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+    heads : sequence of Head
+        Heads with their detector items.
+    orientations : sequence of Orientation
+        How each head's frames are stored.
+    given : StudySettings
+        The user's options.
+
+    Returns
+    -------
+    SettledFoci
+        Focal lines of the heads, and the collimator of all of them.
+
+    Raises
+    ------
+    InputError
+        For pinholes and other collimators that are neither parallel nor fan-beam, for heads of both kinds, and for a
+        fan beam whose focal length nobody names.
     """
     detectors = [head.item for head in heads if head.item is not None]
     kinds = [_kind(detector, item) for detector in detectors]

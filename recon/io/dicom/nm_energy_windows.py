@@ -18,7 +18,24 @@ def read_windows(item: Item, used: list[int]) -> dict[int, EnergyWindow]:
     """Energy windows by their number (from 0) for those that have frames, each with a name of its own.
 
     Ranges of one window that touch are joined. A window that no energy describes (several peaks counted into one frame,
-    no limits, 0 to 0 keV) is left out with a warning. Raises UnfitWindowsError where none is left.
+    no limits, 0 to 0 keV) is left out with a warning.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+    used : list of int
+        Numbers of the windows that have frames, from 0.
+
+    Returns
+    -------
+    dict of int to EnergyWindow
+        Windows with limits in keV.
+
+    Raises
+    ------
+    UnfitWindowsError
+        No window is left.
     """
     sequence = item.items("EnergyWindowInformationSequence")
     windows: dict[int, EnergyWindow] = {}
@@ -75,7 +92,30 @@ def _limits_kev(item: Item, name: str) -> tuple[float, float]:
 
 
 def photopeak(item: Item, windows: Mapping[int, EnergyWindow], nuclide: str) -> int:
-    """Number of the window that holds the nuclide's main line (the narrowest of several), else the first one."""
+    """Number of the window that holds the nuclide's main line (the narrowest of several), else the first one.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file, which gets a line of history.
+    windows : mapping of int to EnergyWindow
+        Windows by their numbers.
+    nuclide : str
+        Name of the nuclide.
+
+    Returns
+    -------
+    int
+        A key of `windows`.
+
+    Examples
+    --------
+    >>> from pydicom import Dataset
+    >>> from pathlib import Path
+    >>> windows = {0: EnergyWindow("low", 120, 140), 1: EnergyWindow("peak", 143, 175)}
+    >>> photopeak(Item(Dataset(), Path("scan.dcm")), windows, "I-123")
+    1
+    """
     line_kev = nuclide_by_name(nuclide).main_kev
     holding = [number for number, window in windows.items() if window.holds(line_kev)]
     if not holding:

@@ -27,7 +27,22 @@ _REFUSED_VECTORS = {
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Frames of a file: number in the file, window, detector, rotation and view of each (f,), all counted from 0."""
+    """Frames of a file.
+
+    Parameters
+    ----------
+    number : array (f,)
+        Number of the frame in the file, from 0.
+    window, detector, rotation, view : array (f,)
+        What each frame is, all counted from 0.
+
+    Examples
+    --------
+    >>> zero = np.zeros(3, int)
+    >>> frames = Frames(np.arange(3), zero, np.array([0, 1, 1]), zero, zero)
+    >>> frames.where(frames.detector == 1).number.tolist()
+    [1, 2]
+    """
 
     number: Array
     window: Array
@@ -46,8 +61,22 @@ def read_frames(item: Item) -> Frames:
 
     Where AngularViewVector is missing or gives every frame the same number, the views of each window, head and rotation
     are taken in the order of the file, with a warning.
-    Raises InputError for gated and dynamic series, other missing vectors, lengths that differ from NumberOfFrames, and
-    for two frames that claim to be the same view.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+
+    Returns
+    -------
+    Frames
+        All frames of the file, in its order.
+
+    Raises
+    ------
+    InputError
+        For gated and dynamic series, other missing vectors, lengths that differ from NumberOfFrames, and two frames
+        that claim to be the same view.
     """
     frames = item.required_count("NumberOfFrames")
     pointed = _pointer(item)

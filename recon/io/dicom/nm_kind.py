@@ -22,6 +22,25 @@ def kind_of(item: Item) -> str | None:
     """Value 3 of ImageType of an NM image ("TOMO", "RECON TOMO", ...), None for another SOP class.
 
     Without it an image with a rotation and without slices is one of raw projections: "TOMO".
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+
+    Returns
+    -------
+    str or None
+        Value, "" where ImageType names no kind that is known.
+
+    Examples
+    --------
+    >>> from pydicom import Dataset
+    >>> from pathlib import Path
+    >>> data = Dataset()
+    >>> data.Modality, data.ImageType = "NM", ["ORIGINAL", "PRIMARY", "TOMO", "EMISSION"]
+    >>> kind_of(Item(data, Path("scan.dcm")))
+    'TOMO'
     """
     uid = item.text("SOPClassUID")
     if uid != NuclearMedicineImageStorage and not (uid is None and item.text("Modality") == "NM"):
@@ -33,14 +52,46 @@ def kind_of(item: Item) -> str | None:
 
 
 def image_type(item: Item) -> list[str]:
-    """Values of ImageType in capitals."""
+    """Values of ImageType in capitals.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+
+    Returns
+    -------
+    list of str
+        Empty where the element is absent.
+
+    Examples
+    --------
+    >>> from pydicom import Dataset
+    >>> from pathlib import Path
+    >>> data = Dataset()
+    >>> data.ImageType = ["ORIGINAL", "PRIMARY", "TOMO"]
+    >>> image_type(Item(data, Path("scan.dcm")))
+    ['ORIGINAL', 'PRIMARY', 'TOMO']
+    """
     return [value.upper() for value in item.texts("ImageType")]
 
 
 def check_kind(item: Item, wanted: str, *, transmission: bool = False) -> None:
-    """InputError, with the reason, for all but NM images whose ImageType says `wanted`.
+    """Refuse, with the reason, all but NM images whose ImageType says `wanted`.
 
-    `transmission`: images of a transmission source, which are mu-maps, are welcome.
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file, which gets warnings.
+    wanted : str
+        "TOMO" or "RECON TOMO".
+    transmission : bool
+        True lets images of a transmission source pass, which are mu-maps.
+
+    Raises
+    ------
+    InputError
+        Names what the file is instead.
     """
     uid, kind, values = item.text("SOPClassUID"), kind_of(item), image_type(item)
     needed = f"{_NEEDED[wanted]} are needed"
@@ -65,7 +116,32 @@ def check_kind(item: Item, wanted: str, *, transmission: bool = False) -> None:
 
 
 def read_corrections(item: Item) -> frozenset[str]:
-    """Terms of CorrectedImage; InputError for ATTN and SCAT, warnings where UNIF or COR is absent."""
+    """Terms of CorrectedImage, with a warning where UNIF or COR is absent.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+
+    Returns
+    -------
+    frozenset of str
+        Terms in capitals.
+
+    Raises
+    ------
+    InputError
+        For ATTN and SCAT.
+
+    Examples
+    --------
+    >>> from pydicom import Dataset
+    >>> from pathlib import Path
+    >>> data = Dataset()
+    >>> data.CorrectedImage = ["UNIF", "COR"]
+    >>> sorted(read_corrections(Item(data, Path("scan.dcm"))))
+    ['COR', 'UNIF']
+    """
     terms = frozenset(term.upper() for term in item.texts("CorrectedImage") if term)
     for term in ("ATTN", "SCAT"):
         if term in terms:

@@ -28,7 +28,17 @@ _SAME = {"view_angles_deg": 0.05, "radii_mm": 1.0, "view_seconds": 1e-3, "view_s
 
 @dataclass(frozen=True)
 class Part:
-    """What one file of an acquisition holds; `study` does not have the axis's history and doubts yet."""
+    """What one file of an acquisition holds.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    study : Study
+        Study of this file, without the history and the doubts of `axis`.
+    axis : Axis
+        What is known of the position of the rotation axis.
+    """
 
     path: Path
     study: Study
@@ -36,7 +46,20 @@ class Part:
 
 
 def without_copies(parts: Sequence[Part], notes: list[str]) -> list[Part]:
-    """The parts without those that repeat an earlier one, of the same patient and start, count by count."""
+    """The parts without those that repeat an earlier one, of the same patient and start, count by count.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        Files of an acquisition.
+    notes : list of str
+        Gets a line for each copy.
+
+    Returns
+    -------
+    list of Part
+        Parts in the same order.
+    """
     kept: list[Part] = []
     for part in parts:
         original = next((one for one in kept if _is_copy(one.study, part.study)), None)
@@ -59,7 +82,18 @@ def _is_copy(one: Study, other: Study) -> bool:
 
 
 def with_one_axis(parts: Sequence[Part]) -> list[Study]:
-    """The files' studies; where a position can be read in several ways, by the one that gives all files one axis."""
+    """The files' studies; where a position can be read in several ways, by the one that gives all files one axis.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        Files of an acquisition.
+
+    Returns
+    -------
+    list of Study
+        Studies in the same order, with the history and doubts of their axes.
+    """
     studies = []
     for part, axis in zip(parts, _settled([part.axis for part in parts], parts), strict=True):
         study = part.study
@@ -110,10 +144,28 @@ def _beside(one: AxisPosition | None, other: AxisPosition) -> bool:
 
 
 def merged(paths: Sequence[Path], studies: Sequence[Study], notes: Sequence[str] = ()) -> Study:
-    """One study (w, v, z, u) from the studies of single files, with `notes` added to its warnings.
+    """One study from the studies of single files.
 
     Files with the same views hold windows of one acquisition; files with the same windows and other angles hold heads.
-    Raises InputError, listing the files, where they are several acquisitions, beds, patients or nuclides.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The files, for messages.
+    studies : sequence of Study
+        Study of each file.
+    notes : sequence of str
+        Further warnings of the result.
+
+    Returns
+    -------
+    Study
+        Counts (w, v, z, u) of all files. Corrections are those that all files have.
+
+    Raises
+    ------
+    InputError
+        The files, which the message lists, are several acquisitions, beds, patients or nuclides.
     """
     if len(studies) == 1:
         return replace(studies[0], warnings=(*studies[0].warnings, *notes))

@@ -25,13 +25,44 @@ _AGENTS = "RadiopharmaceuticalInformationSequence"
 
 
 def named_nuclides(item: Item) -> set[str]:
-    """Symbols of the nuclides that a file names."""
+    """Symbols of the nuclides that a file names.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+
+    Returns
+    -------
+    set of str
+        Symbols such as "I-123"; not all need be in the table of nuclides.
+    """
     codes = [code for agent in item.items(_AGENTS) for code in agent.items("RadionuclideCodeSequence")]
     return {symbol for code in codes if (symbol := nuclide_of(code)) is not None}
 
 
 def nuclide_of(code: Item) -> str | None:
-    """Symbol of a nuclide, of the table or not, by its code or its meaning; None for none."""
+    """Symbol of a nuclide, of the table or not, by its code or its meaning; None for none.
+
+    Parameters
+    ----------
+    code : Item
+        Item of a code sequence; it gets a warning where code and meaning differ.
+
+    Returns
+    -------
+    str or None
+        Symbol such as "I-123".
+
+    Examples
+    --------
+    >>> from pydicom import Dataset
+    >>> from pathlib import Path
+    >>> data = Dataset()
+    >>> data.CodeMeaning = "^123^Iodine"
+    >>> nuclide_of(Item(data, Path("scan.dcm")))
+    'I-123'
+    """
     meaning = code.text("CodeMeaning") or ""
     named = nuclide_in(meaning)
     by_meaning = spelled_symbol(meaning) or (None if named is None else named.name)
@@ -44,8 +75,26 @@ def nuclide_of(code: Item) -> str | None:
 def read_nuclide(item: Item, given: str | None, shared: str | None, windows: Sequence[EnergyWindow]) -> str:
     """Nuclide: the user's, else that of RadionuclideCodeSequence, else that which a window is called after.
 
-    `shared`: what the other files of the acquisition name, for a file that names none.
-    Raises InputError where there is none, one that is not known, or several.
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file, which gets warnings.
+    given : str or None
+        The user's.
+    shared : str or None
+        What the other files of the acquisition name, for a file that names none.
+    windows : sequence of EnergyWindow
+        Windows of the file.
+
+    Returns
+    -------
+    str
+        Name of the nuclide.
+
+    Raises
+    ------
+    InputError
+        There is none, one that is not known, or several.
     """
     symbols = named_nuclides(item)
     in_table, unknown = sorted(symbols & set(NUCLIDES)), sorted(symbols - set(NUCLIDES))

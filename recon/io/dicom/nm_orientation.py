@@ -23,9 +23,21 @@ _ALIGNED = np.cos(np.deg2rad(5.0))
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a head's pixels lie: `upright` = file row 0 is superior, `mirrored` = columns grow along -e_u.
+    """How a head's pixels lie.
 
-    `kind` says what the orientation described: "detector", "volume" or None for nothing usable.
+    Parameters
+    ----------
+    upright : bool
+        Row 0 of the file is superior.
+    mirrored : bool
+        Columns grow against the detector's right.
+    kind : str or None
+        What the orientation described: "detector", "volume" or None for nothing usable.
+
+    Examples
+    --------
+    >>> Orientation(upright=True).turned(np.array([[1, 2], [3, 4]])).tolist()
+    [[3, 4], [1, 2]]
     """
 
     upright: bool = True
@@ -43,8 +55,26 @@ def read_orientations(
 ) -> list[Orientation]:
     """Orientation of every head.
 
-    `posture`: "HF" or "FF", and "S", "P" or others, as in PatientPosition; `angles_given`: the user gave the angles,
-    who then goes before the file. Raises InputError where an orientation contradicts the start angle.
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+    heads : sequence of Head
+        Heads, with the angle of their first views.
+    posture : tuple of str or None
+        "HF" or "FF", and "S", "P" or others, as in PatientPosition.
+    angles_given : bool
+        True where the user gave the angles, which then go before the file.
+
+    Returns
+    -------
+    list of Orientation
+        One for each head, all the default where the file's are not used.
+
+    Raises
+    ------
+    InputError
+        An orientation contradicts the start angle.
     """
     cosines = [_cosines(head) for head in heads]
     orientations = [_orientation(head, axes) for head, axes in zip(heads, cosines, strict=True)]

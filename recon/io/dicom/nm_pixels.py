@@ -15,9 +15,22 @@ _BITS = {"PixelData": (8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelDat
 
 
 def stored_frames(item: Item) -> Array:
-    """Stored values (frame, row, column) in the file's order, integers of the file's type or floats.
+    """Stored values (frame, row, column) in the file's order.
 
-    Raises InputError where header and pixel data do not fit each other or a compression cannot be decoded.
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file, with its pixels.
+
+    Returns
+    -------
+    array
+        Integers of the file's type, or floats.
+
+    Raises
+    ------
+    InputError
+        Header and pixel data do not fit each other, or a compression cannot be decoded.
     """
     rows, columns = item.required_count("Rows"), item.required_count("Columns")
     shape = frames, _, _ = item.required_count("NumberOfFrames"), rows, columns
@@ -103,7 +116,34 @@ def _used_bits(item: Item, values: Array, stored: int, high: int | None) -> Arra
 
 
 def pixel_mm(item: Item, given: tuple[float, float] | None = None) -> tuple[float, float]:
-    """Pixel (z, u) in mm: the user's, else from PixelSpacing, whose order is (row distance, column distance)."""
+    """Pixel (z, u) in mm: the user's, else from PixelSpacing, whose order is (row distance, column distance).
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file, which gets warnings.
+    given : tuple of float or None
+        The user's pixel (z, u) in mm.
+
+    Returns
+    -------
+    tuple of float
+        Pixel (z, u) in mm.
+
+    Raises
+    ------
+    InputError
+        There is no size, or none that is possible.
+
+    Examples
+    --------
+    >>> from pydicom import Dataset
+    >>> from pathlib import Path
+    >>> data = Dataset()
+    >>> data.PixelSpacing = [4.8, 2.4]
+    >>> pixel_mm(Item(data, Path("scan.dcm")))
+    (4.8, 2.4)
+    """
     if given is not None:
         return given
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):

@@ -33,12 +33,28 @@ _ADVICE = "give --radius-mm, from the axis to the collimator face"
 
 
 def read_radii(item: Item, arcs: Sequence[HeadArc]) -> list[Array]:
-    """Radii (views,) in mm of every head in every rotation.
+    """Radii of every head in every rotation.
 
     A head's one list is reversed for rotations against its first one. A value for each view goes before a single one,
     the detector item before the rotation item; a warning says where they disagree by more than 1 mm in the mean.
-    Raises InputError where there is none (0 means none), or where their number fits neither the views of the head nor
-    those of all that the item describes.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+    arcs : sequence of HeadArc
+        Heads in their rotations.
+
+    Returns
+    -------
+    list of array
+        Distances (views,) in mm from the axis to the collimator face, one array for each arc.
+
+    Raises
+    ------
+    InputError
+        There is none (0 means none), or their number fits neither the views of the head nor those of all that the item
+        describes.
     """
     radii, names, others = [], set(), []
     for arc in arcs:

@@ -16,9 +16,22 @@ from spectac.recon.types import Array, Grid, Image
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Values (z, y, x) on a grid, the UCUM code of their unit where RealWorldValueMapping has one, and history.
+    """Values of a reconstruction on their grid.
 
-    `item` is the file's data set; `scaled` is True where the file gives a slope.
+    Parameters
+    ----------
+    values : array (z, y, x)
+        Values after slope and intercept, float32.
+    grid : Grid
+        Where the voxels lie.
+    unit : str or None
+        UCUM code of the unit where RealWorldValueMapping has one.
+    scaled : bool
+        True where the file gives a slope.
+    history : tuple of str
+        How the file was read.
+    item : Item
+        Dataset of the file.
     """
 
     values: Array
@@ -41,6 +54,11 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     path : path-like
         The file.
 
+    Returns
+    -------
+    Image
+        Values (z, y, x) float32.
+
     Raises
     ------
     InputError
@@ -55,7 +73,22 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 def read_volume(path: str | os.PathLike[str], *, transmission: bool = False) -> Volume:
     """What an NM RECON TOMO file holds, whatever its values mean, turned and placed as by `read_image`.
 
-    `transmission`: images of a transmission source are welcome.
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    transmission : bool
+        True lets images of a transmission source pass.
+
+    Returns
+    -------
+    Volume
+        Values, grid, unit and history.
+
+    Raises
+    ------
+    InputError
+        Naming file, tag and keyword, for other files and for missing geometry.
     """
     item = open_dicom(path)
     with naming(path):

@@ -31,7 +31,24 @@ from spectac.recon.types import Acquisition, Array, Study
 def read_projections(path: Path, given: StudySettings, shared_nuclide: str | None) -> Part:
     """Study of one file, and what is known of the position of its axis.
 
-    `shared_nuclide`: what the other files of the acquisition name, for a file that names none.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    given : StudySettings
+        The user's values, which go before those of the file.
+    shared_nuclide : str or None
+        What the other files of the acquisition name, for a file that names none.
+
+    Returns
+    -------
+    Part
+        Study and axis.
+
+    Raises
+    ------
+    InputError
+        Naming file, tag and keyword, for what is missing, contradictory or not supported.
     """
     item = open_dicom(path)
     history = item.notes.history

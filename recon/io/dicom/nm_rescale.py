@@ -26,7 +26,24 @@ _LARGEST = 1e20
 
 @dataclass(frozen=True)
 class Rescale:
-    """Real value = slope x stored value + intercept; UCUM code of the unit where one is given, and lines of history."""
+    """Line from stored to real values.
+
+    Parameters
+    ----------
+    slope, intercept : float
+        Real value = slope x stored value + intercept.
+    unit : str or None
+        UCUM code of the unit where one is given.
+    history : tuple of str
+        Which elements gave the line.
+
+    Examples
+    --------
+    >>> values = np.array([0.0, 100.0])
+    >>> Rescale(slope=0.5, intercept=1.0).apply(values)
+    >>> values.tolist()
+    [1.0, 51.0]
+    """
 
     slope: float = 1.0
     intercept: float = 0.0
@@ -44,7 +61,29 @@ def read_rescale(item: Item) -> Rescale:
     """Slope, intercept and unit of a file.
 
     RealWorldValueMappingSequence goes before RescaleSlope: it maps stored values, whatever the rescale says.
-    Raises InputError for a lookup table, a slope of 0, or mappings that contradict each other.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+
+    Returns
+    -------
+    Rescale
+        Slope 1 and intercept 0 where the file gives none.
+
+    Raises
+    ------
+    InputError
+        For a lookup table, a slope of 0, or mappings that contradict each other.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> data = Dataset()
+    >>> data.RescaleSlope, data.RescaleIntercept = "0.01", "0"
+    >>> read_rescale(Item(data, Path("image.dcm"))).slope
+    0.01
     """
     slope, intercept = _line(item, "Rescale")
     mappings = []
@@ -84,6 +123,27 @@ def put_rescaled(data: Dataset, values: Array, unit: str) -> Array:
     """Stored 16-bit integers of real values; writes their slope as RescaleSlope and, with its unit, as a mapping.
 
     They are unsigned where no value is below 0. The slope is rounded to the text that is stored, so that it is exact.
+
+    Parameters
+    ----------
+    data : Dataset
+        Gets slope, intercept and mapping.
+    values : array
+        Real values in any shape.
+    unit : str
+        A key of UNITS, e.g. "cps/mL".
+
+    Returns
+    -------
+    array
+        uint16, or int16 where a value is below 0, in the shape of the values.
+
+    Examples
+    --------
+    >>> data = Dataset()
+    >>> stored = put_rescaled(data, np.array([0.0, 13.1]), "cps/mL")
+    >>> int(stored.max()), round(float(stored.max() * data.RescaleSlope), 3)
+    (65535, 13.1)
     """
     signed = bool(values.min() < 0)
     limits = np.iinfo(np.int16 if signed else np.uint16)

@@ -29,8 +29,20 @@ _SHORTEST_S, _LONGEST_S = 0.5, 1800.0
 class Rotation:
     """One rotation item, completed by what the user gives; None for what neither says.
 
-    `sign` is +1 counter-clockwise, -1 clockwise seen from the feet; `seconds` of a view are NaN where unknown;
-    `frames` is NumberOfFramesInRotation; `arc_note` the warning where the step follows from the arc.
+    Parameters
+    ----------
+    item : Item
+        Rotation item.
+    sign : float
+        1 counter-clockwise, -1 clockwise seen from the feet.
+    step_deg, arc_deg, start_deg : float or None
+        Angle between views, angle of the whole arc, and angle of the first view in degrees.
+    frames : int or None
+        NumberOfFramesInRotation.
+    seconds : float
+        Time of a view in s, NaN where unknown.
+    arc_note : str
+        Warning where the step follows from the arc, else "".
     """
 
     item: Item
@@ -71,8 +83,22 @@ class Rotation:
 class HeadArc:
     """The views of one head in one rotation.
 
-    `frames` are those of the file, `detector` its item. `first` is the number of the first of the `views`, from 0;
-    `start_deg` its angle, and `start_source` says where that is from.
+    Parameters
+    ----------
+    head, turn : int
+        Number of the head and of the rotation, from 0.
+    rotation : Rotation
+        Rotation item that describes it.
+    detector : Item or None
+        Detector item of the head.
+    frames : Frames
+        Frames of the file that belong to it.
+    first, views : int
+        Number of the first view, from 0, and how many views there are.
+    step_deg, start_deg : float
+        Angle between views, without sign, and of the first view in degrees.
+    start_source : str
+        Where the start angle is from.
     """
 
     head: int
@@ -93,7 +119,27 @@ class HeadArc:
 
 
 def read_rotations(item: Item, detectors: Mapping[int, Item], given: StudySettings) -> list[Rotation]:
-    """Every item of RotationInformationSequence; one without elements where the user gives all that it would say."""
+    """Every item of RotationInformationSequence; one without elements where the user gives all that it would say.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+    detectors : mapping of int to Item
+        Detector items by the numbers of the heads.
+    given : StudySettings
+        The user's values, which go before those of the file.
+
+    Returns
+    -------
+    list of Rotation
+        Rotations in the order of the file.
+
+    Raises
+    ------
+    InputError
+        The sequence is missing, and the user does not give all that it would say.
+    """
     sequence = item.items("RotationInformationSequence")
     if not sequence:
         heads = list(detectors.values())
@@ -175,7 +221,25 @@ def _seconds(item: Item, whole: Item, given: StudySettings) -> float:
 
 
 def detector_items(item: Item, frames: Frames) -> dict[int, Item]:
-    """Detector item of each head (numbered from 0) that has frames; a single item describes all heads."""
+    """Detector item of each head (numbered from 0) that has frames; a single item describes all heads.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+    frames : Frames
+        Frames of the file.
+
+    Returns
+    -------
+    dict of int to Item
+        Empty where the file has no detector items.
+
+    Raises
+    ------
+    InputError
+        The number of items fits neither the numbers of the heads nor how many there are.
+    """
     sequence = item.items("DetectorInformationSequence")
     heads = np.unique(frames.detector).tolist()
     if not sequence or heads[-1] < len(sequence):
@@ -195,7 +259,28 @@ def head_arcs(
     """Every head in every rotation, in this order, with the items that describe it.
 
     With an item for each head, alike in direction and step, but RotationVector 1 throughout (Mediso), head n has
-    item n. Raises InputError where RotationVector and items do not fit each other.
+    item n.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+    frames : Frames
+        Frames of the file.
+    rotations : sequence of Rotation
+        Rotation items.
+    detectors : mapping of int to Item
+        Detector items by the numbers of the heads.
+
+    Returns
+    -------
+    list of HeadArc
+        Arcs whose angles and views are not set yet.
+
+    Raises
+    ------
+    InputError
+        RotationVector and items do not fit each other.
     """
     pairs = np.unique(np.stack([frames.detector, frames.rotation], axis=1), axis=0).tolist()
     heads, items, last = len({head for head, _ in pairs}), len(rotations), max(turn for _, turn in pairs)
@@ -220,7 +305,18 @@ def head_arcs(
 
 
 def refuse_beds(rotations: Sequence[Rotation]) -> None:
-    """InputError where the table moved between rotations."""
+    """Refuse rotations between which the table moved by more than 0.5 mm.
+
+    Parameters
+    ----------
+    rotations : sequence of Rotation
+        Rotations of a file.
+
+    Raises
+    ------
+    InputError
+        Names the element and its values.
+    """
     for keyword in ("TableTraverse", "TableHeight"):
         values = [value for one in rotations if (value := one.item.optional_number(keyword)) is not None]
         if values and max(values) - min(values) > 0.5:

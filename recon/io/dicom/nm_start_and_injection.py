@@ -24,6 +24,27 @@ def read_start(item: Item, given: datetime | None) -> datetime | None:
     """Beginning of the acquisition, with the time zone where the file names one; None, with a warning, if unknown.
 
     A date without a time of day says nothing about the time: it never stands for midnight.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file, which gets warnings.
+    given : datetime or None
+        The user's.
+
+    Returns
+    -------
+    datetime or None
+        AcquisitionDateTime, else AcquisitionDate with AcquisitionTime.
+
+    Examples
+    --------
+    >>> from pydicom import Dataset
+    >>> from pathlib import Path
+    >>> data = Dataset()
+    >>> data.AcquisitionDate, data.AcquisitionTime = "20261102", "093000"
+    >>> read_start(Item(data, Path("scan.dcm")), None)
+    datetime.datetime(2026, 11, 2, 9, 30)
     """
     if given is not None:
         return given
@@ -83,7 +104,22 @@ def _moment(day: str | None, clock: str | None, zone: str | None = None) -> date
 
 
 def read_injection(item: Item, nuclide: str, start: datetime | None) -> Injection | None:
-    """What was injected, of the agent with this nuclide where several are named; None where the file says nothing."""
+    """What was injected, of the agent with this nuclide where several are named; None where the file says nothing.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file, which gets a line of history.
+    nuclide : str
+        Name of the nuclide.
+    start : datetime or None
+        Start of the acquisition, which tells the day of an injection with a time alone.
+
+    Returns
+    -------
+    Injection or None
+        Agent, activity in MBq and time, each None where the file does not say it.
+    """
     agents = item.items("RadiopharmaceuticalInformationSequence")
     if not agents:
         return None

@@ -29,7 +29,19 @@ _FRAME, _WINDOW, _HEAD, _ANGLE, _RADIUS, _SECONDS, _START = range(7)
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """One head: `start_deg` and `radius_mm` of its first view, and its detector item."""
+    """One head at its first view.
+
+    Parameters
+    ----------
+    number : int
+        Number of the head, from 0.
+    start_deg : float
+        Angle of the first view in degrees.
+    radius_mm : float
+        Distance from the axis to the collimator face in mm.
+    item : Item or None
+        Detector item.
+    """
 
     number: int
     start_deg: float
@@ -39,10 +51,20 @@ class Head:
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """The views of one orbit in the order (detector, rotation, time): everything of shape (v,), `frames` (w, v).
+    """The views of one orbit in the order (detector, rotation, time).
 
-    `frames[w, v]` is the number of a frame in the file; w follows the windows' numbers. Angles in degrees, radii in mm,
-    times in s.
+    Parameters
+    ----------
+    frames : array (w, v)
+        Number of the frame in the file of each window and view; w follows the windows' numbers.
+    detector : array (v,)
+        Number of the head, from 0.
+    angles_deg, radii_mm : array (v,)
+        Angle in degrees, and distance from the axis to the collimator face in mm.
+    seconds, start_s : array (v,)
+        Time of the view, and its beginning after that of the acquisition, in s.
+    heads : tuple of Head
+        Heads of the orbit.
     """
 
     frames: Array
@@ -55,10 +77,28 @@ class Views:
 
 
 def read_views(item: Item, frames: Frames, reference_window: int, given: StudySettings) -> Views:
-    """Views of all heads and rotations, the same for every window; `reference_window` gives times where they differ.
+    """Views of all heads and rotations, the same for every window.
 
-    Raises InputError where angles or radii are missing, two heads stand at one angle, beds differ, or windows do not
-    have the same views.
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+    frames : Frames
+        Frames of the file.
+    reference_window : int
+        Number of the window that gives the times where they differ.
+    given : StudySettings
+        The user's values, which go before those of the file.
+
+    Returns
+    -------
+    Views
+        Angles lie from 0 to below 360 degrees.
+
+    Raises
+    ------
+    InputError
+        Angles or radii are missing, two heads stand at one angle, beds differ, or windows do not have the same views.
     """
     detectors = detector_items(item, frames)
     rotations = read_rotations(item, detectors, given)

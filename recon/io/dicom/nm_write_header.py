@@ -19,7 +19,22 @@ from spectac.recon.types import Acquisition, Array, EnergyWindow, Injection, Stu
 
 
 def common_dataset(study: Study, image_type: list[str], description: str) -> Dataset:
-    """Patient, study, series, equipment, dates, nuclide, windows and posture, which both kinds of file have."""
+    """Patient, study, series, equipment, dates, nuclide, windows and posture, which both kinds of file have.
+
+    Parameters
+    ----------
+    study : Study
+        Whose elements are written.
+    image_type : list of str
+        Values of ImageType; the third is the kind.
+    description : str
+        SeriesDescription, cut to 64 characters.
+
+    Returns
+    -------
+    Dataset
+        Elements with new UIDs of series and instance.
+    """
     acquisition, (patient, _) = study.acquisition, fitted(study.patient)
     start = acquisition.start
     now = datetime.now(None if start is None else start.tzinfo)
@@ -62,7 +77,23 @@ def common_dataset(study: Study, image_type: list[str], description: str) -> Dat
 
 
 def window_item(window: EnergyWindow) -> Dataset:
-    """Item of EnergyWindowInformationSequence."""
+    """Item of EnergyWindowInformationSequence.
+
+    Parameters
+    ----------
+    window : EnergyWindow
+        Limits in keV and name.
+
+    Returns
+    -------
+    Dataset
+        Item with the name, cut to 16 characters, and one range.
+
+    Examples
+    --------
+    >>> window_item(EnergyWindow("Tc-99m photopeak of the head", 126, 154)).EnergyWindowName
+    'Tc-99m photopeak'
+    """
     limits = dataset(EnergyWindowLowerLimit=decimal(window.lower_kev), EnergyWindowUpperLimit=decimal(window.upper_kev))
     return dataset(
         EnergyWindowName=text_for("EnergyWindowName", window.name), EnergyWindowRangeSequence=Sequence([limits])
@@ -70,7 +101,25 @@ def window_item(window: EnergyWindow) -> Dataset:
 
 
 def text_for(keyword: str, text: str) -> str:
-    """Text as DICOM allows it in an element: cut where it is too long, no backslash."""
+    """Text as DICOM allows it in an element: cut where it is too long, no backslash.
+
+    Parameters
+    ----------
+    keyword : str
+        Keyword of the element.
+    text : str
+        Text to write.
+
+    Returns
+    -------
+    str
+        "" where DICOM allows nothing of it.
+
+    Examples
+    --------
+    >>> text_for("EnergyWindowName", "Tc-99m photopeak of the head")
+    'Tc-99m photopeak'
+    """
     return fitted({keyword: text.replace("\\", "/")})[0].get(keyword, "")
 
 
@@ -107,7 +156,21 @@ def _put_posture(data: Dataset, position: str) -> None:
 
 
 def put_rotation(data: Dataset, acquisition: Acquisition, views: Array, step_deg: float, radius_mm: float) -> None:
-    """The rotation item of one head's views in the order of time; `step_deg` is below 0 clockwise."""
+    """Write the rotation item of one head's views in the order of time.
+
+    Parameters
+    ----------
+    data : Dataset
+        Gets the item.
+    acquisition : Acquisition
+        How the projections were taken.
+    views : array
+        Numbers of the head's views.
+    step_deg : float
+        Angle between views in degrees, below 0 clockwise.
+    radius_mm : float
+        Distance from the axis to the collimator face in mm.
+    """
     milliseconds = 1000.0 * float(np.nan_to_num(acquisition.view_seconds[views]).mean())
     rotation = dataset(
         StartAngle=decimal(acquisition.view_angles_deg[views[0]]),
@@ -123,13 +186,34 @@ def put_rotation(data: Dataset, acquisition: Acquisition, views: Array, step_deg
 
 
 def put_directions(item: Dataset, columns: Array, rows: Array, position_mm: Array | None) -> None:
-    """Directions (3,) of columns and rows, and the position (3,) of the first pixel, in LPS mm."""
+    """Write the directions of columns and rows, and the position of the first pixel.
+
+    Parameters
+    ----------
+    item : Dataset
+        Gets the elements.
+    columns, rows : array (3,)
+        Unit vectors along which the column index and the row index grow.
+    position_mm : array (3,) or None
+        Centre of the first pixel in LPS mm; None writes an empty element.
+    """
     item.ImageOrientationPatient = [decimal(value) for value in (*columns, *rows)]
     item.ImagePositionPatient = None if position_mm is None else [decimal(value) for value in position_mm]
 
 
 def collimator_item(acquisition: Acquisition) -> Dataset:
-    """Detector item that names the collimator; the focal length of a fan beam is left open."""
+    """Detector item that names the collimator; the focal length of a fan beam is left open.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        Whose collimator is named.
+
+    Returns
+    -------
+    Dataset
+        Without a name for a measured line or given holes, and for names beyond 16 characters.
+    """
     collimator = acquisition.collimator
     item = dataset(CollimatorType="FANB" if acquisition.foci else "UNKN" if collimator is None else "PARA")
     # The name of a measured line or of given holes is no collimator's.
@@ -141,7 +225,22 @@ def collimator_item(acquisition: Acquisition) -> Dataset:
 
 
 def put_focus(item: Dataset, focus: Focus, collimator: Collimator | None) -> None:
-    """Focal line of a detector item, counted from the face; InputError where it is not a whole number of mm."""
+    """Set the focal line of a detector item, counted from the face.
+
+    Parameters
+    ----------
+    item : Dataset
+        Detector item.
+    focus : Focus
+        Its focal line.
+    collimator : Collimator or None
+        Holes whose length a focal length from another plane needs.
+
+    Raises
+    ------
+    InputError
+        Where the length is not a whole number of mm, as DICOM needs it.
+    """
     face_mm = focus.length_mm if focus.counted_from == "face" else focus.distances_mm(collimator)[0]
     if abs(face_mm - round(face_mm)) > 1e-6:
         raise InputError(
@@ -152,7 +251,17 @@ def put_focus(item: Dataset, focus: Focus, collimator: Collimator | None) -> Non
 
 
 def put_pixels(data: Dataset, stored: Array, pixel_mm: tuple[float, float]) -> None:
-    """Image pixel and multi-frame elements of (frame, row, column) 16-bit integers."""
+    """Write pixels, with the elements on their number and size.
+
+    Parameters
+    ----------
+    data : Dataset
+        Gets the elements.
+    stored : array (frame, row, column)
+        uint16 or int16.
+    pixel_mm : tuple of float
+        Pixel (row distance, column distance) in mm.
+    """
     data.NumberOfFrames, data.Rows, data.Columns = stored.shape
     data.PixelSpacing = [decimal(length) for length in pixel_mm]
     put_format(data, signed=stored.dtype.kind == "i")
@@ -161,13 +270,41 @@ def put_pixels(data: Dataset, stored: Array, pixel_mm: tuple[float, float]) -> N
 
 
 def put_format(data: Dataset, *, signed: bool) -> None:
-    """Elements on the format of 16-bit pixels."""
+    """Write the elements on the format of 16-bit pixels.
+
+    Parameters
+    ----------
+    data : Dataset
+        Gets the elements.
+    signed : bool
+        True for int16, False for uint16.
+
+    Examples
+    --------
+    >>> data = Dataset()
+    >>> put_format(data, signed=True)
+    >>> data.PixelRepresentation, data.HighBit
+    (1, 15)
+    """
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, int(signed)
 
 
 def save(path: str | os.PathLike[str], data: Dataset) -> None:
-    """Write a file in explicit little endian, whole or not at all."""
+    """Write a file in explicit little endian, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, which is replaced where it exists.
+    data : Dataset
+        Elements, with SOPClassUID and SOPInstanceUID.
+
+    Raises
+    ------
+    OSError
+        As the file system does.
+    """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -178,7 +315,23 @@ def save(path: str | os.PathLike[str], data: Dataset) -> None:
 
 
 def dataset(**values: object) -> Dataset:
-    """Dataset with the values given by keyword."""
+    """Dataset with the values given by keyword.
+
+    Parameters
+    ----------
+    **values
+        Values by keyword.
+
+    Returns
+    -------
+    Dataset
+        Dataset of these elements alone.
+
+    Examples
+    --------
+    >>> dataset(Modality="NM", Rows=128).Rows
+    128
+    """
     data = Dataset()
     for keyword, value in values.items():
         setattr(data, keyword, value)
@@ -186,5 +339,21 @@ def dataset(**values: object) -> Dataset:
 
 
 def code(value: str, scheme: str, meaning: str) -> Dataset:
-    """Item of a code sequence."""
+    """Item of a code sequence.
+
+    Parameters
+    ----------
+    value, scheme, meaning : str
+        Code, name of the coding scheme, and the meaning in words.
+
+    Returns
+    -------
+    Dataset
+        Item.
+
+    Examples
+    --------
+    >>> code("Bq/ml", "UCUM", "Becquerels/milliliter").CodeValue
+    'Bq/ml'
+    """
     return dataset(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)

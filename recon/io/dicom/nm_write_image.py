@@ -28,6 +28,11 @@ def check_header(study: Study) -> None:
 
     Called before long work: what `Study.patient` holds comes from files of any kind.
 
+    Parameters
+    ----------
+    study : Study
+        Study that may have been read from a file of any kind.
+
     Raises
     ------
     InputError
@@ -73,6 +78,19 @@ def write_image(
     ------
     InputError
         Where the grid's axes are not at right angles.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from spectac.recon.io.dicom.nm_read_image import read_image
+    >>> from spectac.recon.types import Acquisition, Grid
+    >>> acquisition = Acquisition([0, 180], [150, 150], (2, 3), (4, 4), [20, 20], "Tc-99m", None)
+    >>> study = Study(acquisition, (EnergyWindow("peak", 126, 154),), np.ones((1, 2, 2, 3)))
+    >>> image = Image(np.ones((2, 3, 3)), Grid.upright((2, 3, 3), (4, 4, 4), (-4, -4, 0)), "cps/mL")
+    >>> file = tempfile.mkdtemp() + "/image.dcm"
+    >>> write_image(file, image, study=study, description="OSEM")
+    >>> read_image(file).unit
+    'cps/mL'
     """
     grid, acquisition = image.grid, study.acquisition
     slices, rows, columns = _directions(grid)

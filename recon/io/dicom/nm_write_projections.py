@@ -34,6 +34,17 @@ def write_study(path: str | os.PathLike[str], study: Study) -> None:
     ------
     InputError
         Where counts are not whole numbers up to 65535, or the views are not regular. HDF5 takes any study.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from spectac.recon.io.dicom.nm import read_study
+    >>> from spectac.recon.types import EnergyWindow
+    >>> acquisition = Acquisition([0, 90, 180, 270], [150] * 4, (2, 3), (4, 4), [20] * 4, "Tc-99m", None)
+    >>> file = tempfile.mkdtemp() + "/scan.dcm"
+    >>> write_study(file, Study(acquisition, (EnergyWindow("peak", 126, 154),), np.ones((1, 4, 2, 3))))
+    >>> read_study(file).acquisition.view_angles_deg.tolist()
+    [0.0, 90.0, 180.0, 270.0]
     """
     acquisition = study.acquisition
     heads = _regular_heads(acquisition)

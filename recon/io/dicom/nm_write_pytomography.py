@@ -27,8 +27,18 @@ _NOT_ZERO_MM = 0.001
 def write_for_pytomography(path: str | os.PathLike[str], study: Study) -> None:
     """Write raw projections as NM TOMO for pytomography.io.SPECT.dicom; where the axis is unknown it is the origin.
 
-    Raises InputError as dicom_nm.write_study, and for fan beams, pixels that are not square or an axis beside the
-    middle of the detector.
+    Parameters
+    ----------
+    path : path-like
+        The file; it appears whole or not at all.
+    study : Study
+        Counts (w, v, z, u), as `nm_write_projections.write_study` takes them.
+
+    Raises
+    ------
+    InputError
+        As `write_study` does, and for fan beams, pixels that are not square or an axis beside the middle of the
+        detector.
     """
     acquisition = study.acquisition
     if acquisition.foci:
@@ -61,6 +71,29 @@ def write_for_pytomography(path: str | os.PathLike[str], study: Study) -> None:
 
 
 def write_mu_array(path: str | os.PathLike[str], mu: MuMap) -> None:
-    """Write a mu-map in 1/cm as PyTomography's array [x, y, z] (float32 .npy): x to left, y posterior, z superior."""
+    """Write a mu-map in 1/cm as PyTomography's array [x, y, z] (float32 .npy): x to left, y posterior, z superior.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, .npy.
+    mu : MuMap
+        Values (z, y, x) in 1/cm.
+
+    Raises
+    ------
+    OSError
+        As the file system does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from spectac.recon.types import Grid
+    >>> grid = Grid.upright((2, 3, 4), (4, 4, 4), (0, 0, 0))
+    >>> file = tempfile.mkdtemp() + "/mu.npy"
+    >>> write_mu_array(file, MuMap(np.zeros(grid.shape), grid, 140.5))
+    >>> np.load(file).shape
+    (4, 3, 2)
+    """
     with written(path) as temporary, temporary.open("wb") as file:
         np.save(file, np.ascontiguousarray(mu.per_cm.transpose(2, 1, 0), dtype=np.float32))

@@ -24,13 +24,55 @@ POSTURE = {
 
 
 def read_patient(item: Item) -> dict[str, str]:
-    """Patient and study as text by DICOM keyword, of what is there."""
+    """Patient and study as text by DICOM keyword, of what is there.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+
+    Returns
+    -------
+    dict of str to str
+        Texts as the file has them; an unfit one is left out with a warning.
+
+    Examples
+    --------
+    >>> from pydicom import Dataset
+    >>> from pathlib import Path
+    >>> data = Dataset()
+    >>> data.PatientName, data.Modality = "Doe^Jane", "NM"
+    >>> read_patient(Item(data, Path("scan.dcm")))
+    {'PatientName': 'Doe^Jane'}
+    """
     keywords = (*PERSON, *BODY, *STUDY, *PLACE, *EQUIPMENT, "SeriesDescription", "SOPInstanceUID")
     return {keyword: text for keyword in keywords if (text := item.optional_text(keyword))}
 
 
 def read_posture(item: Item) -> tuple[str | None, str | None]:
-    """How the patient lies: "HF" or "FF", and "S", "P", "DL" or "DR"; None for what the file does not say."""
+    """How the patient lies: "HF" or "FF", and "S", "P", "DL" or "DR"; None for what the file does not say.
+
+    Parameters
+    ----------
+    item : Item
+        Dataset of the file.
+
+    Returns
+    -------
+    str or None
+        How the patient enters the gantry: a key of GANTRY.
+    str or None
+        How the patient lies: a key of POSTURE.
+
+    Examples
+    --------
+    >>> from pydicom import Dataset
+    >>> from pathlib import Path
+    >>> data = Dataset()
+    >>> data.PatientPosition = "HFS"
+    >>> read_posture(Item(data, Path("scan.dcm")))
+    ('HF', 'S')
+    """
     position = (item.text("PatientPosition") or "").upper()
     if position[:2] in GANTRY and position[2:] in POSTURE:
         return position[:2], position[2:]

@@ -20,6 +20,13 @@ def upright(affine_lps: Array, voxel_mm: Sequence[float], *volumes: Array) -> tu
     *volumes : ndarray
         At least one.
 
+    Returns
+    -------
+    Grid
+        Grid (z, y, x) of the result.
+    list of array
+        Volumes in the same order, views of the given ones.
+
     Examples
     --------
     >>> import numpy as np
@@ -45,6 +52,18 @@ def upright(affine_lps: Array, voxel_mm: Sequence[float], *volumes: Array) -> tu
 
 def directions(cosines: ArrayLike, tolerance: float) -> Array | None:
     """Unit vectors (2, 3) at right angles of six direction cosines; None where they are not so within the tolerance.
+
+    Parameters
+    ----------
+    cosines : array-like
+        Six numbers, those of ImageOrientationPatient.
+    tolerance : float
+        Largest error of the squared lengths and of the product of the two vectors.
+
+    Returns
+    -------
+    array or None
+        float64 (2, 3): the directions of growing columns and of growing rows.
 
     Examples
     --------

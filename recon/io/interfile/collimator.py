@@ -60,8 +60,25 @@ _LONGEST_FOCUS_CM = 100.0
 def read_collimator(header: Header, given: StudySettings, detectors: int) -> SettledFoci:
     """Collimator and focal lines: the user's, else those that the header names or describes; None with a warning.
 
-    Raises InputError for pinholes and others that are neither parallel nor fan-beam, and for a fan beam whose focal
-    length nobody names.
+    Parameters
+    ----------
+    header : Header
+        Header, which gets history and warnings.
+    given : StudySettings
+        The user's options.
+    detectors : int
+        Number of heads.
+
+    Returns
+    -------
+    SettledFoci
+        Focal lines of the heads; the collimator is a row of the table, or one with the header's holes.
+
+    Raises
+    ------
+    InputError
+        For pinholes and others that are neither parallel nor fan-beam, and for a fan beam whose focal length nobody
+        names.
     """
     comments = header.dialect.comments or "simind-specific parameters" in header.comments
     names = [text for key in _NAME_KEYS for text in header.texts(key, comments)]

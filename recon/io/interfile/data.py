@@ -35,7 +35,25 @@ _ROUGHER = 4.0
 
 @dataclass(frozen=True)
 class DataFile:
-    """Where the numbers of a header lie: file, bytes before the first of them, and their type."""
+    """Where the numbers of a header lie.
+
+    Parameters
+    ----------
+    path : Path
+        The data file.
+    offset : int
+        Bytes before the first number.
+    kind : dtype
+        Type and byte order of the numbers.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "scan.a00")
+    >>> np.zeros((3, 4, 4), "<f4").tofile(file)
+    >>> DataFile(file, offset=0, kind=np.dtype("<f4")).images(pixels=16)
+    3
+    """
 
     path: Path
     offset: int
@@ -47,7 +65,23 @@ class DataFile:
 
 
 def data_file(header: Header) -> DataFile:
-    """The data file that a header names; InputError for data in the header's own file and for unknown number types."""
+    """The data file that a header names.
+
+    Parameters
+    ----------
+    header : Header
+        Header.
+
+    Returns
+    -------
+    DataFile
+        File, which exists.
+
+    Raises
+    ------
+    InputError
+        For a missing file, data in the header's own file, and unknown types of numbers.
+    """
     name = header.required("name of data file")
     path = beside(header, name)
     if path is None:
@@ -61,10 +95,25 @@ def data_file(header: Header) -> DataFile:
 
 
 def read_values(header: Header, shape: tuple[int, ...]) -> Array:
-    """Return the data file's values as float32 in `shape` (last axis fastest), scaled.
+    """The data file's values as float32, scaled.
 
-    Raises InputError for data in the header's own file, compressed data, number formats that are not listed in
-    docs/formats.md, and a file that holds less than the header promises.
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    shape : tuple of int
+        Shape of the result, its last axis the fastest.
+
+    Returns
+    -------
+    array
+        float32 in this shape.
+
+    Raises
+    ------
+    InputError
+        For data in the header's own file, compressed data, and number formats that are not listed in docs/formats.md.
+        For a file that holds less than the header promises.
     """
     for key in ("data compression", "data encode"):
         if (header.text(key) or "none").lower() not in ("none", "off", "0"):
@@ -130,7 +179,29 @@ def _is_plausible(values: Array) -> bool:
 
 
 def beside(header: Header, name: str) -> Path | None:
-    """Path of the file that the header names, None where there is no such file."""
+    """Path of the file that the header names, None where there is no such file.
+
+    Parameters
+    ----------
+    header : Header
+        Header.
+    name : str
+        Name in the header; a folder in it, or other capitals, may differ from what is there.
+
+    Returns
+    -------
+    Path or None
+        File that exists.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "scan.s").touch()
+    >>> beside(Header(folder / "scan.hs", {}, {}, STIR, None, ()), "/data/elsewhere/scan.s").name
+    'scan.s'
+    """
     try:
         path = header.path.parent / name.strip('"').replace("\\", "/")
         if not path.is_file():

@@ -42,6 +42,11 @@ class Dialect:
         1 where x of a mu-map grows to the patient's left, -1 where it grows to the right.
     angles, mu_axes : str
         The mapping of angles and of a mu-map's axes, in words.
+
+    Examples
+    --------
+    >>> STIR.start_deg(90.0), SIMIND.start_deg(90.0), SIMIND.start_deg(0.0)
+    (90.0, 90.0, 180.0)
     """
 
     name: str
@@ -92,7 +97,25 @@ Keys = Mapping[str, tuple[str, ...]]
 
 
 def values_of(name: str, *places: Keys) -> list[str]:
-    """Values of a key and of "name[1]", "name[2]" that are not empty, from the first of the places that has some."""
+    """Values of a key and of "name[1]", "name[2]" that are not empty, from the first of the places that has some.
+
+    Parameters
+    ----------
+    name : str
+        Key, as `header.canonical_key` gives it.
+    *places : mapping
+        Values by key, e.g. those of the header and those in its comments.
+
+    Returns
+    -------
+    list of str
+        Texts in the order of the file.
+
+    Examples
+    --------
+    >>> values_of("radius", {"radius": ("",)}, {"radius[1]": ("140",), "radius[2]": ("150",)})
+    ['140', '150']
+    """
     for keys in places:
         names = (name, *(key for key in keys if key.startswith(f"{name}[")))
         if values := [value for key in names for value in keys.get(key, ()) if value]:
@@ -104,6 +127,23 @@ def dialect_of(keys: Keys, comments: Keys) -> tuple[Dialect, str | None]:
     """SIMIND for headers as SIMIND writes them, else STIR, and a doubt about it for the user.
 
     A header of SIMIND that was rewritten for STIR counts as STIR's, with a doubt, as do those of unknown programs.
+
+    Parameters
+    ----------
+    keys, comments : mapping
+        Values by key, those inside comments apart.
+
+    Returns
+    -------
+    Dialect
+        STIR or SIMIND.
+    str or None
+        Warning where the program is not certain.
+
+    Examples
+    --------
+    >>> dialect_of({}, {})[0].name
+    'STIR'
     """
     program = _program(keys, comments)
     if program is None:

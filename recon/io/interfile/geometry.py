@@ -48,6 +48,12 @@ class Layout:
         Energy windows.
     counted : tuple of int
         Projections over which the header's arc goes, for each head: its own, or those of all heads.
+
+    Examples
+    --------
+    >>> views = Layout(views=(2, 2), windows=1, counted=(2, 2))
+    >>> views.total, views.detector.tolist()
+    (4, [0, 0, 1, 1])
     """
 
     views: tuple[int, ...]
@@ -74,6 +80,31 @@ def layout(header: Header, held_images: int) -> Layout:
     """Heads, views of each head, and windows in a data file of so many images.
 
     'number of projections' is that of one head or of all. The total number of images tells, else the data file.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    held_images : int
+        Whole images in the data file.
+
+    Returns
+    -------
+    Layout
+        Order of the images.
+
+    Raises
+    ------
+    InputError
+        No reading of the header fits its own total number of images and the data file.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> keys = {"number of projections": ("60",), "number of detector heads": ("2",)}
+    >>> layout(Header(Path("scan.hs"), keys, {}, STIR, None, ()), held_images=60).views
+    (30, 30)
     """
     heads = header.count("number of detector heads", least=0) or 1
     if heads > _MOST_HEADS:
@@ -109,7 +140,36 @@ def _of_each_head(header: Header, key: str, heads: int) -> list[str]:
 
 
 def view_angles_deg(header: Header, views: Layout, given: StudySettings) -> Array:
-    """View angles (v,) in our convention, the views of each head one after the other."""
+    """View angles (v,) in our convention, the views of each head one after the other.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    views : Layout
+        Views of each head.
+    given : StudySettings
+        The user's values, which go before those of the header.
+
+    Returns
+    -------
+    array
+        float64 (v,) in degrees, from 0 to below 360.
+
+    Raises
+    ------
+    InputError
+        A key that is needed is missing, or two heads start at one angle.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import SIMIND
+    >>> keys = {"start angle": ("0",), "direction of rotation": ("CCW",), "extent of rotation": ("360",)}
+    >>> header = Header(Path("scan.h00"), keys, {}, SIMIND, None, ())
+    >>> view_angles_deg(header, Layout((4,), 1, (4,)), StudySettings()).tolist()
+    [180.0, 270.0, 0.0, 90.0]
+    """
     senses = _senses(header, views.heads, given)
     starts = _starts_deg(header, senses, given)
 
@@ -228,7 +288,35 @@ def _check_heads(header: Header, angles: list[Array], step_deg: float) -> None:
 
 
 def view_seconds(header: Header, views: Layout, given: StudySettings) -> Array:
-    """Seconds (v,) of each view, NaN when the header does not say (or says 0)."""
+    """Seconds (v,) of each view, NaN when the header does not say (or says 0).
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    views : Layout
+        Views of each head.
+    given : StudySettings
+        The user's values, which go before those of the header.
+
+    Returns
+    -------
+    array
+        float64 (v,) in s.
+
+    Raises
+    ------
+    InputError
+        A time is below 0.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> header = Header(Path("scan.hs"), {"time per projection (msec)": ("20000",)}, {}, STIR, None, ())
+    >>> view_seconds(header, Layout((2,), 1, (2,)), StudySettings()).tolist()
+    [20.0, 20.0]
+    """
     if given.view_seconds is not None:
         return np.full(views.total, given.view_seconds)
     key = "time per projection"

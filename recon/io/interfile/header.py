@@ -68,6 +68,15 @@ class Header:
         The option that replaces a key, by the key's beginning; an image has none.
     warnings, history : list of str
         Lines for the user, which the readers add to.
+
+    Examples
+    --------
+    >>> header = Header(Path("scan.hs"), {"matrix size[1]": ("64",)}, {}, dialect_of({}, {})[0], None, ())
+    >>> header.count("matrix size[1]")
+    64
+    >>> header.required("matrix size[2]")
+    Traceback (most recent call last):
+    spectac.recon.errors.FileError: scan.hs: key 'matrix size[2]' is missing or empty
     """
 
     path: Path
@@ -223,18 +232,70 @@ class Header:
 
 
 def once_a_head(values: list[_Value], heads: int) -> list[_Value]:
-    """The first block of values, one for each head, where the blocks of further energy windows repeat it."""
+    """The first block of values, one for each head, where the blocks of further energy windows repeat it.
+
+    Parameters
+    ----------
+    values : list
+        Values in the order of the file.
+    heads : int
+        Number of heads.
+
+    Returns
+    -------
+    list
+        First block, or all values where the blocks differ.
+
+    Examples
+    --------
+    >>> once_a_head([140, 150, 140, 150], heads=2)
+    [140, 150]
+    """
     blocks = [values[start : start + heads] for start in range(0, len(values), heads)]
     return blocks[0] if blocks and all(block == blocks[0] for block in blocks) else values
 
 
 def listed(numbers: Iterable[float], separator: str = ", ") -> str:
-    """Numbers as text."""
+    """Numbers as text.
+
+    Parameters
+    ----------
+    numbers : iterable of float
+        Numbers, shown with six digits at most.
+    separator : str
+        Text between them.
+
+    Returns
+    -------
+    str
+        Text for messages.
+
+    Examples
+    --------
+    >>> listed([140.0, 150.5], " and ")
+    '140 and 150.5'
+    """
     return separator.join(f"{number:g}" for number in numbers)
 
 
 def distinct(numbers: Iterable[float]) -> list[float]:
-    """Those that are not one of the others but for rounding: 0.66 cm is 6.6 mm."""
+    """Numbers without those that equal an earlier one but for rounding: 0.66 cm is 6.6 mm.
+
+    Parameters
+    ----------
+    numbers : iterable of float
+        Numbers in one unit.
+
+    Returns
+    -------
+    list of float
+        First of each group of equal numbers.
+
+    Examples
+    --------
+    >>> distinct([6.6, 0.66 * 10, 1.4])
+    [6.6, 1.4]
+    """
     different: list[float] = []
     for number in numbers:
         if not any(math.isclose(number, one, rel_tol=1e-6) for one in different):
@@ -251,13 +312,48 @@ def _comparable(value: str) -> str:
 
 
 def looks_like_interfile(start: bytes) -> bool:
-    """Tell whether the first line that is not blank says "!INTERFILE"; a byte-order mark is passed over."""
+    """Tell whether the first line that is not blank says "!INTERFILE"; a byte-order mark is passed over.
+
+    Parameters
+    ----------
+    start : bytes
+        First bytes of the file.
+
+    Returns
+    -------
+    bool
+        False for an empty file.
+
+    Examples
+    --------
+    >>> looks_like_interfile(b"!INTERFILE :="), looks_like_interfile(b"not a header")
+    (True, False)
+    """
     first = next((line for line in _decoded(start).splitlines() if line.strip()), "")
     return _MAGIC.match(first) is not None
 
 
 def is_header(path: Path) -> bool:
-    """Tell whether a file begins as Interfile headers do."""
+    """Tell whether a file begins as Interfile headers do.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    bool
+        False for the data file of a header.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "scan.h00")
+    >>> _ = file.write_text("!INTERFILE :=")
+    >>> is_header(file)
+    True
+    """
     return looks_like_interfile(first_bytes(path))
 
 
@@ -270,13 +366,53 @@ def _decoded(raw: bytes) -> str:
 
 
 def canonical_key(text: str) -> str:
-    """Key as it is compared."""
+    """Key as it is compared.
+
+    Parameters
+    ----------
+    text : str
+        Key as the file has it.
+
+    Returns
+    -------
+    str
+        Key in lower case, without marks at its beginning and needless blanks.
+
+    Examples
+    --------
+    >>> canonical_key("!Matrix_size [1]")
+    'matrix size[1]'
+    """
     key = re.sub(r"[\s_]+", " ", text.lstrip(" \t!;#%").lower()).strip()
     return re.sub(r"\s*\[\s*(.*?)\s*\]", r"[\1]", key)
 
 
 def read_header(path: Path) -> Header:
-    """Header of an Interfile; InputError where the file is not one, is longer than 1 MiB or cannot be found."""
+    """Header of an Interfile.
+
+    Parameters
+    ----------
+    path : Path
+        The header.
+
+    Returns
+    -------
+    Header
+        Keys, comments and dialect; its data file is not read.
+
+    Raises
+    ------
+    InputError
+        The file cannot be found, is not an Interfile header, or is longer than 1 MiB.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp(), "scan.hs")
+    >>> _ = file.write_text(chr(10).join(["!INTERFILE :=", "!matrix size [1] := 64"]))
+    >>> read_header(file).count("matrix size[1]")
+    64
+    """
     if not path.is_file():
         raise FileError(path, "no such file")
     with path.open("rb") as file:

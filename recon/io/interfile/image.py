@@ -81,6 +81,13 @@ def read_mu_map(
     energy_kev : float
         Photon energy of the map unless the header's "Photon energy (keV)" says otherwise.
 
+    Returns
+    -------
+    MuMap
+        Map in 1/cm (z, y, x).
+    tuple of str
+        How the axes were read, and warnings.
+
     Raises
     ------
     InputError

@@ -75,7 +75,26 @@ _BEGINNINGS = ("energy window", "head ", "crystal ", "pixel ", "block ", "gate "
 
 
 def unknown_keys(header: "Header") -> list[str]:
-    """Keys with a value that are neither read nor passed over on purpose, and lines that are no keys."""
+    """Keys with a value that are neither read nor passed over on purpose, and lines that are no keys.
+
+    Parameters
+    ----------
+    header : Header
+        Header.
+
+    Returns
+    -------
+    list of str
+        Keys and lines in alphabetical order.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> from spectac.recon.io.interfile.header import Header
+    >>> unknown_keys(Header(Path("scan.hs"), {"colour of the room": ("green",)}, {}, STIR, None, ()))
+    ['colour of the room']
+    """
 
     def is_known(key: str) -> bool:
         plain = re.sub(r"\[\d+\]$", "", key)

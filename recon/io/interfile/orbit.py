@@ -54,12 +54,41 @@ class OrbitFile:
 
 
 def orbit_file_name(header: Header) -> str | None:
-    """Name of the file that a header of SIMIND gives for a non-circular orbit."""
+    """Name of the file that a header of SIMIND gives for a non-circular orbit.
+
+    Parameters
+    ----------
+    header : Header
+        Header.
+
+    Returns
+    -------
+    str or None
+        None for a header of another program too.
+    """
     return header.text("non-uniform orbit file", comments=True) if header.dialect is SIMIND else None
 
 
 def orbit_file(header: Header, views: Layout) -> OrbitFile | None:
-    """The orbit file that a header names; None where it names none or the file is not there."""
+    """The orbit file that a header names; None where it names none or the file is not there.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    views : Layout
+        Views of each head. The lines of one head count for all heads.
+
+    Returns
+    -------
+    OrbitFile or None
+        Radii in the file's own unit.
+
+    Raises
+    ------
+    InputError
+        A radius in it is no number.
+    """
     name = orbit_file_name(header)
     path = None if name is None else beside(header, name)
     if name is None or path is None:
@@ -101,7 +130,37 @@ def _second_column(lines: list[str], columns: int) -> str | None:
 
 
 def orbit_radii_mm(header: Header, views: Layout, radius_mm: float | None, file: OrbitFile | None) -> Array:
-    """Distance (v,) from the axis to the collimator face in mm."""
+    """Distance (v,) from the axis to the collimator face in mm.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    views : Layout
+        Views of each head.
+    radius_mm : float or None
+        The user's, for all views.
+    file : OrbitFile or None
+        What `orbit_file` found.
+
+    Returns
+    -------
+    array
+        float64 (v,) in mm.
+
+    Raises
+    ------
+    InputError
+        There is no radius, their number is not that of the views, or the orbit file is not there.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> header = Header(Path("scan.hs"), {"orbit": ("circular",), "radius": ("150",)}, {}, STIR, None, ())
+    >>> orbit_radii_mm(header, Layout((3,), 1, (3,)), None, None).tolist()
+    [150.0, 150.0, 150.0]
+    """
     if radius_mm is not None:
         return np.full(views.total, float(radius_mm))
     orbit = canonical_key(header.text("orbit", lenient=True) or "").replace("-", "").replace(" ", "")
@@ -196,7 +255,22 @@ class AxisClaim:
 
 
 def axis_claims(header: Header, columns: int, views: int, file: OrbitFile | None) -> list[AxisClaim]:
-    """What header and orbit file say about an axis that is not in the middle of the matrix."""
+    """What header and orbit file say about an axis that is not in the middle of the matrix.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    columns, views : int
+        Columns of the matrix, and views of all heads.
+    file : OrbitFile or None
+        What `orbit_file` found.
+
+    Returns
+    -------
+    list of AxisClaim
+        Claims, the orbit file's first. Empty for headers of other programs than SIMIND.
+    """
     centre = _lenient(header, "center of rotation", "centre of rotation")
     if shift := _lenient(header, "x offset"):
         header.warn(
@@ -241,6 +315,18 @@ def with_axis(study: Study, claims: list[AxisClaim]) -> Study:
     """Study whose `u_offset_mm` is the claim that its counts support, with what was decided and why.
 
     Where the counts cannot tell, an orbit file is believed, and a header's centre of rotation that says the same.
+
+    Parameters
+    ----------
+    study : Study
+        Study without an offset of the axis.
+    claims : list of AxisClaim
+        What `axis_claims` found.
+
+    Returns
+    -------
+    Study
+        The same study where there is no claim.
     """
     if not claims:
         return study

@@ -22,7 +22,25 @@ _CLOCKS = ("%H:%M:%S", "%H:%M:%S.%f", "%H:%M", "%H%M%S", "%H%M%S.%f", "%H%M")
 
 
 def read_patient(header: Header) -> dict[str, str]:
-    """Patient and study as text by DICOM keyword, of what is there."""
+    """Patient and study as text by DICOM keyword, of what is there.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+
+    Returns
+    -------
+    dict of str to str
+        Texts in DICOM's form where they can be converted.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> read_patient(Header(Path("scan.hs"), {"patient name": ("Doe^Jane",)}, {}, STIR, None, ()))
+    {'PatientName': 'Doe^Jane'}
+    """
     texts = {key: header.text(key, lenient=True) for key in PATIENT}
     return {PATIENT[key]: _for_dicom(key, text) for key, text in texts.items() if text}
 
@@ -35,7 +53,26 @@ def _for_dicom(key: str, text: str) -> str:
 
 
 def read_start(header: Header) -> datetime | None:
-    """Beginning of the study, None where date or time is missing or not a date."""
+    """Beginning of the study, None where date or time is missing or not a date.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+
+    Returns
+    -------
+    datetime or None
+        Study date and study time.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> keys = {"study date": ("2026:11:02",), "study time": ("09:30:00",)}
+    >>> read_start(Header(Path("scan.hs"), keys, {}, STIR, None, ()))
+    datetime.datetime(2026, 11, 2, 9, 30)
+    """
     date, time = (
         header.text(f"study {what}", f"study {what} ({form})", lenient=True)
         for what, form in (("date", "dd:mm:yryr"), ("time", "hh:mm:ss"))
@@ -69,6 +106,31 @@ def patient_position(header: Header, given: StudySettings) -> str | None:
 
     Interfile does not say whether angles are the gantry's or the patient's. SIMIND's are the phantom's, whatever its
     header says. For others, feet first or prone, the user must give the angles.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    given : StudySettings
+        Tells whether the user gave the angles.
+
+    Returns
+    -------
+    str or None
+        "HFS", "FFP" and the like.
+
+    Raises
+    ------
+    InputError
+        The patient lies feet first or not supine, and the user did not give the angles.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> keys = {"patient orientation": ("head_in",), "patient rotation": ("supine",)}
+    >>> patient_position(Header(Path("scan.hs"), keys, {}, STIR, None, ()), StudySettings())
+    'HFS'
     """
     texts = [text for key in _POSITION_KEYS if (text := header.text(key, lenient=True))]
     words = [canonical_key(text).replace("-", " ") for text in texts]

@@ -23,6 +23,12 @@ class Sweep:
         Angle of the first view.
     step_deg : float
         Angle between views, below 0 for a clockwise sweep.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([180, 270, 0, 90], [150] * 4, (2, 3), (4, 4), [20] * 4, "Tc-99m", None)
+    >>> even_sweep(acquisition, clockwise=True).order.tolist()
+    [0, 3, 2, 1]
     """
 
     order: Array
@@ -42,10 +48,22 @@ def even_sweep(acquisition: Acquisition, *, clockwise: bool | None = None) -> Sw
     clockwise : bool
         Sense of the sweep; None: the first head's sense of rotation.
 
+    Returns
+    -------
+    Sweep
+        Order of the views, start and signed step.
+
     Raises
     ------
     InputError
         Where the views of all heads together are not evenly spaced.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0, 180, 90, 270], [150] * 4, (2, 3), (4, 4), [20] * 4, "Tc-99m", None)
+    >>> sweep = even_sweep(acquisition, clockwise=False)
+    >>> sweep.order.tolist(), sweep.step_deg
+    ([0, 2, 1, 3], 90.0)
     """
     angles = np.mod(acquisition.view_angles_deg, 360.0)
     views = angles.size

@@ -13,7 +13,32 @@ _LIMIT_KEYS = ("energy window lower level", "energy window upper level")
 
 
 def read_nuclide(header: Header, wanted: str | None) -> str:
-    """Nuclide: the caller's, else the header's, else the one that the name of its window says."""
+    """Nuclide: the caller's, else the header's, else the one that the name of its window says.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    wanted : str or None
+        The caller's.
+
+    Returns
+    -------
+    str
+        Name of the nuclide.
+
+    Raises
+    ------
+    InputError
+        The header names none, several, or one that is not in the table.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> read_nuclide(Header(Path("scan.hs"), {"isotope name": ("i123",)}, {}, STIR, None, ()), None)
+    'I-123'
+    """
     texts = [text for key in ("isotope name", "radionuclide") for text in header.texts(key, header.dialect.comments)]
     in_table = {entry.name for text in texts if (entry := _in_table(text)) is not None}
     said = " and ".join(dict.fromkeys(texts))
@@ -60,7 +85,34 @@ def read_windows(header: Header, held: int, nuclide: str) -> dict[int, EnergyWin
     """Energy windows, by their places in the data from 0.
 
     Without limits, or with impossible ones, the only window is taken as +-10 % around the nuclide's main line; one of
-    several is left out. Raises InputError where none of several has any.
+    several is left out.
+
+    Parameters
+    ----------
+    header : Header
+        Header, which gets warnings.
+    held : int
+        Windows in the data.
+    nuclide : str
+        Name of the nuclide.
+
+    Returns
+    -------
+    dict of int to EnergyWindow
+        Windows with limits in keV, each with a name of its own.
+
+    Raises
+    ------
+    InputError
+        None of several windows has limits.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spectac.recon.io.interfile.dialect import STIR
+    >>> window = read_windows(Header(Path("scan.hs"), {}, {}, STIR, None, ()), held=1, nuclide="Tc-99m")[0]
+    >>> round(window.lower_kev, 1), round(window.upper_kev, 1)
+    (126.5, 154.6)
     """
     windows = {}
     for number in range(1, held + 1):

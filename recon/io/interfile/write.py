@@ -25,7 +25,7 @@ _ELEMENTS = {
 
 
 def write_stir_study(folder: str | os.PathLike[str], study: Study, name: str = "projections") -> list[Path]:
-    """Write NAME_w1.hs and .s, NAME_w2.hs ... for STIR, and return the headers in the order of the study's windows.
+    """Write NAME_w1.hs and .s, NAME_w2.hs ... for STIR.
 
     Parameters
     ----------
@@ -35,6 +35,11 @@ def write_stir_study(folder: str | os.PathLike[str], study: Study, name: str = "
         One even sweep of views.
     name : str
         Beginning of the files' names.
+
+    Returns
+    -------
+    list of Path
+        Headers in the order of the study's windows.
 
     Raises
     ------
@@ -61,7 +66,7 @@ def write_stir_study(folder: str | os.PathLike[str], study: Study, name: str = "
 
 
 def write_simind_study(folder: str | os.PathLike[str], study: Study, name: str = "projections") -> list[Path]:
-    """Write NAME_tot_w1.h00 and .a00, ... and NAME.cor for SIMIND's users; return the headers.
+    """Write NAME_tot_w1.h00 and .a00, ... and, for an orbit that is not circular, NAME.cor for SIMIND's users.
 
     Lengths are in mm, as in SIMIND's version 8, but for the orbit file, which is in cm in all versions. The sweep is
     counter-clockwise whatever the camera's, for readers disagree on where a clockwise one of SIMIND begins.
@@ -75,10 +80,23 @@ def write_simind_study(folder: str | os.PathLike[str], study: Study, name: str =
     name : str
         Beginning of the files' names.
 
+    Returns
+    -------
+    list of Path
+        Headers in the order of the study's windows.
+
     Raises
     ------
     InputError
         As write_stir_study, and for radii that a reader would take for the other unit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> acquisition = Acquisition([0, 90, 180, 270], [150] * 4, (2, 3), (4, 4), [20] * 4, "Tc-99m", None)
+    >>> study = Study(acquisition, (EnergyWindow("peak", 126, 154),), np.ones((1, 4, 2, 3)))
+    >>> [path.name for path in write_simind_study(tempfile.mkdtemp(), study)]
+    ['projections_tot_w1.h00']
     """
     acquisition = study.acquisition
     _refuse_unsayable(acquisition, "SIMIND's Interfile")
@@ -137,6 +155,17 @@ def write_stir_mu_map(path: str | os.PathLike[str], mu: MuMap, acquisition: Acqu
     ------
     InputError
         For another grid: STIR's projector takes no other.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from spectac.recon.geometry import default_grid
+    >>> acquisition = Acquisition([0, 90, 180, 270], [150] * 4, (2, 3), (4, 4), [20] * 4, "Tc-99m", None)
+    >>> grid = default_grid(acquisition)
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_stir_mu_map(folder / "mu.hv", MuMap(np.zeros(grid.shape), grid, 140.5), acquisition)
+    >>> sorted(path.name for path in folder.iterdir())
+    ['mu.hv', 'mu.v']
     """
     values, data = _map_values(mu, acquisition, STIR), f"{Path(path).stem}.v"
     nz, ny, nx = values.shape
@@ -187,6 +216,17 @@ def write_simind_mu_map(path: str | os.PathLike[str], mu: MuMap, acquisition: Ac
     ------
     InputError
         For another grid.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from spectac.recon.geometry import default_grid
+    >>> acquisition = Acquisition([0, 90, 180, 270], [150] * 4, (2, 3), (4, 4), [20] * 4, "Tc-99m", None)
+    >>> grid = default_grid(acquisition)
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_simind_mu_map(folder / "mu.hct", MuMap(np.zeros(grid.shape), grid, 140.5), acquisition)
+    >>> sorted(path.name for path in folder.iterdir())
+    ['mu.hct', 'mu.ict']
     """
     values, data = _map_values(mu, acquisition, SIMIND), f"{Path(path).stem}.ict"
     nz, ny, nx = values.shape
