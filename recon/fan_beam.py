@@ -257,3 +257,27 @@ def truncation_doubt(acquisition: Acquisition, counts: Array) -> str | None:
         f"the object reaches beyond the detector in {cut} of {acquisition.views} views: all see a circle of "
         f"{seen_radius_mm(acquisition):.0f} mm about the axis, images are less certain outside"
     )
+
+
+def fan_doubts(acquisition: Acquisition, counts: Array) -> list[str]:
+    """What looks wrong with a fan-beam study: `focus_doubt` and `truncation_doubt`.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition with usable foci; parallel holes give no doubts.
+    counts
+        Counts (v, z, u) of the photopeak.
+
+    Returns
+    -------
+    list of str
+        Sentences for the user.
+
+    Examples
+    --------
+    >>> fan_doubts(Acquisition([0.0], [140.0], (1, 4), (4.0, 4.0), [1.0], "Tc-99m", None), np.ones((1, 1, 4)))
+    []
+    """
+    doubts = (focus_doubt(opposite_rays(acquisition, counts)), truncation_doubt(acquisition, counts))
+    return [doubt for doubt in doubts if doubt is not None]
