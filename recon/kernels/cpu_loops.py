@@ -126,7 +126,7 @@ def _sub_ray(inside, row, u, k, rays, gain, weights):  # type: ignore[no-untyped
 
 @inlined
 def _sample(volume, inside, row, u, rays, gain, through, weights, line):  # type: ignore[no-untyped-def]
-    """Fill `line` (z,) with the mean of a volume (y, x, z) over the sub-rays of column u, times its gain and `through`."""
+    """Fill `line` (z,) with gain * through * the mean of a volume (y, x, z) over the sub-rays of column u."""
     for k in range(rays):
         low, high, left, right = _sub_ray(inside, row, u, k, rays, gain, weights)
         a, b, c, e = weights[0], weights[1], weights[2], weights[3]
