@@ -99,7 +99,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     default = None if option.default == () else option.default
     if kind is bool and (off := option.shown.off or (f"--no-{name[2:]}" if default else None)):
         names = [f"{name}/{off}"]
-    shown = typer.Option(*names, metavar=option.shown.metavar, help=option.shown.description)
+    shown = typer.Option(*names, metavar=option.shown.metavar, help=option.help)
     return inspect.Parameter(
         option.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -6,7 +6,7 @@ new setting is a new field: its annotation holds type, range and help (`Setting`
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import UnionType
@@ -171,6 +171,8 @@ class Option:
         Value where the user gives none; ... where one must be given.
     shown
         Help and what else the command line shows.
+    limits
+        What the value must be, in words.
 
     Examples
     --------
@@ -184,6 +186,12 @@ class Option:
     kind: type
     default: Any
     shown: Setting
+    limits: tuple[str, ...]
+
+    @property
+    def help(self) -> str:
+        """Sentence for the command line's help, with the limits of the value."""
+        return self.shown.description + (f" [{', '.join(self.limits)}]" if self.limits else "")
 
 
 def options(cls: type) -> tuple[Option, ...]:
@@ -211,8 +219,23 @@ def options(cls: type) -> tuple[Option, ...]:
         default = ... if info.is_required() else info.default
         parsed = any(isinstance(mark, BeforeValidator) for mark in info.metadata)
         kind = str if parsed else _kind(info.annotation)
-        declared.append(Option(shown.option or name, name, kind, default, shown))
+        limits = tuple(dict.fromkeys(_limits(info.annotation, info.metadata)))
+        declared.append(Option(shown.option or name, name, kind, default, shown, limits))
     return tuple(declared)
+
+
+def _limits(annotation: Any, marks: Iterable[Any]) -> Iterator[str]:
+    """Limits of a value, in the words of its errors."""
+    for mark in marks:
+        for name, kind in (("gt", "greater_than"), ("ge", "greater_than_equal"), ("le", "less_than_equal")):
+            if getattr(mark, name, None) is not None:
+                yield _REQUIREMENTS[kind].format(**{name: getattr(mark, name)}).removeprefix("must be ")
+    for part in get_args(annotation):
+        if get_origin(part) is Annotated:
+            kind, *fields = get_args(part)
+            yield from _limits(kind, [mark for field in fields for mark in getattr(field, "metadata", [field])])
+        else:
+            yield from _limits(part, ())
 
 
 def _kind(annotation: Any) -> type:

@@ -30,6 +30,17 @@ def test_every_setting_has_a_help_a_kind_and_a_default_that_is_valid(cls):
     assert as_options(cls(), changed=True) == {}
 
 
+def test_the_help_says_what_a_value_must_be():
+    """Also inside optional and repeated values, once; values without limits have none."""
+    limits = {option.name: option.limits for cls in (StudySettings, ReconstructionSettings) for option in options(cls)}
+    assert limits["step_deg"] == ("above 0", "at most 180")
+    assert limits["pixel_mm"] == ("above 0",)
+    assert limits["iterations"] == ("at least 1",)
+    assert limits["rotation"] == limits["algorithm"] == ()
+    (iterations,) = (option for option in options(ReconstructionSettings) if option.name == "iterations")
+    assert iterations.help.endswith(". [at least 1]")
+
+
 @pytest.mark.parametrize(
     ("cls", "given", "message"),
     [
