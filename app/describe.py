@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 
 from spectac.recon import Acquisition, InputError, Projections, Study
-from spectac.recon.geometry import coverage_doubt
+from spectac.recon.collimator import Focus
+from spectac.recon.fan_beam import fan_doubts, opposite_rays
+from spectac.recon.geometry import coverage_doubt, focal_lines
+from spectac.recon.io import foci
 from spectac.recon.nuclides import nuclide
 from spectac.recon.scatter import projections
 from spectac.recon.types import Array
@@ -37,6 +40,8 @@ def describe(study: Study, used: Projections | None = None) -> dict[str, Any]:
         "pixel_mm_z_u": list(acquisition.pixel_mm),
         "seconds_per_view": _span(acquisition.view_seconds) if acquisition.times_known else None,
         "collimator": None if acquisition.collimator is None else acquisition.collimator.name,
+        "foci": [asdict(focus) for focus in acquisition.foci],
+        "opposite_rays_differ": opposite_rays(acquisition, study.counts[peak or 0]),
         "patient_position": acquisition.patient_position,
         "axis_lps_mm": None if acquisition.axis_lps_mm is None else list(acquisition.axis_lps_mm),
         "corrections": sorted(acquisition.corrections),
@@ -122,7 +127,8 @@ def looks_wrong(study: Study, peak: int | None) -> list[str]:
     if (doubt := coverage_doubt(acquisition)) is not None:
         doubts.append(doubt)
     if acquisition.collimator is None:
-        doubts.append("the collimator is unknown: give --collimator or --psf for resolution recovery")
+        doubts.append("the collimator is unknown: give --collimator, --holes or --psf for resolution recovery")
+    doubts += _focus_doubts(acquisition, study.counts[peak or 0])
     if not acquisition.times_known:
         doubts.append("the view times are unknown: images will be in relative units")
     rate = study.counts[peak or 0].sum(axis=(1, 2), dtype=np.float64)
@@ -138,6 +144,15 @@ def looks_wrong(study: Study, peak: int | None) -> list[str]:
             f"{rate[odd[0]] / median:.0%} of it)"
         )
     return doubts
+
+
+def _focus_doubts(acquisition: Acquisition, counts: Array) -> list[str]:
+    """Why the focal lines cannot be used; else what opposite rays say against them, and what views cut off."""
+    try:
+        focal_lines(acquisition)
+    except InputError as error:
+        return [str(error)]
+    return fan_doubts(acquisition, counts)
 
 
 def labelled(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -165,6 +180,7 @@ def labelled(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("orbit", f"{_range(facts['radius_mm'])} mm from the axis to the collimator face"),
         ("matrix", f"{rows} rows (z) x {columns} columns (u), pixel {pitch_z:g} x {pitch_u:g} mm"),
         ("collimator", facts["collimator"] or "unknown"),
+        *_focus_lines(facts),
         ("patient", facts["patient_position"] or "position unknown"),
     ]
     for window in facts["windows"]:
@@ -174,6 +190,17 @@ def labelled(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("scatter", facts["scatter"]))
     if facts["corrections"]:
         lines.append(("corrected", ", ".join(facts["corrections"])))
+    return lines
+
+
+def _focus_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The focus of a fan beam, and how much opposite rays differ as it is read."""
+    lines = []
+    if facts["foci"]:
+        lines.append(("focus", foci.in_words([Focus(**one) for one in facts["foci"]])))
+    if facts["opposite_rays_differ"]:
+        differ = ", ".join(f"{100 * value:.1f} % {name}" for name, value in facts["opposite_rays_differ"].items())
+        lines.append(("", f"opposite rays differ by {differ}"))
     return lines
 
 

@@ -119,4 +119,5 @@ def _acquisition(acquisition: Acquisition) -> dict[str, Any]:
     return {
         **{name: np.asarray(getattr(acquisition, name)).tolist() for name in by_view},
         "collimator": None if collimator is None else asdict(collimator),
+        "foci": [asdict(focus) for focus in acquisition.foci],
     }

@@ -10,7 +10,6 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from spectac.learned.appearance import (
     SHAPE_SIGMA_MM,
     Appearance,
-    columns_mm,
     detail_ratio,
     edge_share,
     preview_pixel_mm,
@@ -20,7 +19,7 @@ from spectac.learned.outline_distance import outline_distance_mm, solid
 from spectac.recon.attenuation import Solver
 from spectac.recon.contour_preview import largest, measured
 from spectac.recon.errors import InputError
-from spectac.recon.geometry import LARGEST_GAP_DEG, gaps_deg
+from spectac.recon.geometry import LARGEST_GAP_DEG, axis_sigma_mm, gaps_deg, object_pixel_mm, ray_lines
 from spectac.recon.scatter import photopeak_index
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, Image, MuMap
@@ -111,8 +110,7 @@ def input_doubts(solver: Solver, photopeak: Image, scatter: Image | None, covera
     """
     acquisition = solver.projections.acquisition
     counts = np.asarray(solver.projections.counts)
-    columns = columns_mm(acquisition.matrix[1], acquisition.pixel_mm[1])
-    share = edge_share(counts, columns - float(np.asarray(acquisition.u_offset_mm).mean()))
+    share = edge_share(counts, ray_lines(acquisition)[1].mean(axis=0))
     checks = [
         (
             share > coverage.edge_share + EDGE_MARGIN,
@@ -219,7 +217,7 @@ def _acquisition_checks(solver: Solver, coverage: Coverage) -> list[Check]:
     study, acquisition, energy_kev = solver.study, solver.projections.acquisition, solver.energy_kev
     lines = " and ".join(f"{line:g}" for line in coverage.energies_kev)
     counts = float(np.asarray(solver.projections.counts).sum(dtype=np.float64))
-    pixel_mm = preview_pixel_mm(acquisition.pixel_mm)
+    pixel_mm = preview_pixel_mm(object_pixel_mm(acquisition))
     window = study.windows[photopeak_index(study, solver.projections.window)]
     width = 2.0 * window.width_kev / (window.lower_kev + window.upper_kev)
     narrowest, widest = coverage.peak_width
@@ -271,7 +269,7 @@ def _blur_check(solver: Solver, coverage: Coverage) -> Check:
             "the collimator is unknown: whether the preview is as sharp as those of training cannot be told, "
             "give --collimator or --psf"
         )
-    sigma_mm = float(np.mean(acquisition.collimator.sigma_mm(acquisition.radii_mm, solver.energy_kev)))
+    sigma_mm = float(np.mean(axis_sigma_mm(acquisition, solver.energy_kev)))
     least, most = coverage.sigma_mm
     edges = "softer" if sigma_mm > most else "sharper"
     return (

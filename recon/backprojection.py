@@ -10,6 +10,7 @@ from spectac.recon import geometry
 from spectac.recon.checks import check_above_zero, check_finite
 from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
+from spectac.recon.fan_beam import as_parallel
 from spectac.recon.filters import butterworth_gain, kind_and_numbers
 from spectac.recon.kernels import cpu_loops
 from spectac.recon.kernels.subnormal import flushing_threads
@@ -121,9 +122,9 @@ def fbp(acquisition: Acquisition, counts: Array, grid: Grid, window: RampWindow 
     ones go on, so that voxels outside the detector's circle are right as long as the object is inside.
 
     Views may come in any order, at any angles, more than once (`angle_weights`). `u_offset_mm` and grids off the axis
-    are honoured. Without known view times the image is relative.
+    are honoured. Without known view times the image is relative. Fan beams are first brought to parallel lines.
 
-    Assumes: parallel holes, no attenuation, scatter already subtracted.
+    Assumes: no attenuation, scatter already subtracted.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def fbp(acquisition: Acquisition, counts: Array, grid: Grid, window: RampWindow 
     counts
         Counts (v, z, u) of any sign.
     grid
-        Upright grid whose voxels are the projections' pixels.
+        Upright grid; for parallel holes its voxels are the projections' pixels.
     window
         Window on the ramp; None: Hann up to the Nyquist frequency.
 
@@ -162,6 +163,8 @@ def fbp(acquisition: Acquisition, counts: Array, grid: Grid, window: RampWindow 
     if data.shape != acquisition.shape:
         raise InputError(f"projections (v, z, u) need shape {acquisition.shape}, got {data.shape}")
     check_finite(data, "projections (v, z, u)")
+    if acquisition.foci:
+        acquisition, data = as_parallel(acquisition, data, grid.voxel_mm[2])
     nz, ny, nx = grid.shape
     columns = acquisition.matrix[1]
     lattice, margin = _columns(acquisition, grid)

@@ -228,15 +228,67 @@ def ray_tables(acquisition: Acquisition) -> tuple[Array, Array]:
     >>> float(cosine[0, 0]), float(gain[0, 0])
     (1.0, 0.875)
     """
-    columns = acquisition.matrix[1]
     lines = focal_lines(acquisition)
     if lines is None:
-        ones = np.ones((acquisition.views, columns))
+        ones = np.ones((acquisition.views, acquisition.matrix[1]))
         return ones, ones
-    place = (np.arange(columns) - 0.5 * (columns - 1)) * acquisition.pixel_mm[1]
-    place = place - np.asarray(acquisition.u_offset_mm)[:, None] - lines.place_mm[:, None]
+    place = columns_mm(acquisition) - lines.place_mm[:, None]
     cosine = 1.0 / np.hypot(1.0, place / lines.crystal_mm[:, None])
     return cosine, (lines.face_mm / lines.crystal_mm)[:, None] * cosine**3
+
+
+def columns_mm(acquisition: Acquisition) -> Array:
+    """Places of the detector's columns.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition with the detector.
+
+    Returns
+    -------
+    Array
+        Places (v, u) in mm from the normal through the rotation axis.
+
+    Examples
+    --------
+    >>> columns_mm(Acquisition([0.0], [140.0], (1, 3), (4.0, 4.0), [10.0], "Tc-99m", None)).tolist()
+    [[-4.0, 0.0, 4.0]]
+    """
+    columns = acquisition.matrix[1]
+    place = (np.arange(columns) - 0.5 * (columns - 1)) * acquisition.pixel_mm[1]
+    return np.asarray(place - np.asarray(acquisition.u_offset_mm)[:, None])
+
+
+def ray_lines(acquisition: Acquisition) -> tuple[Array, Array]:
+    """Line of every ray, as the view of parallel holes that would see it and its place there.
+
+    With theta the ray's angle to the normal, the view is at the angle of the detector less theta, and the place is
+    (F - R) sin(theta) + place cos(theta), with `place` that of the focal line.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition with the views.
+
+    Returns
+    -------
+    tuple of arrays
+        Angles (v, u) in degrees, and signed distances (v, u) in mm from the rotation axis to the lines.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([90.0], [140.0], (1, 2), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> [array.tolist() for array in ray_lines(acquisition)]
+    [[[90.0, 90.0]], [[-2.0, 2.0]]]
+    """
+    place, lines = columns_mm(acquisition), focal_lines(acquisition)
+    angles_deg = np.broadcast_to(np.asarray(acquisition.view_angles_deg)[:, None], place.shape)
+    if lines is None:
+        return angles_deg, place
+    theta = np.arctan((place - lines.place_mm[:, None]) / lines.crystal_mm[:, None])
+    ahead = (lines.face_mm - acquisition.radii_mm)[:, None]
+    return angles_deg - np.rad2deg(theta), ahead * np.sin(theta) + lines.place_mm[:, None] * np.cos(theta)
 
 
 def object_pixel_mm(acquisition: Acquisition) -> tuple[float, float]:
@@ -264,6 +316,40 @@ def object_pixel_mm(acquisition: Acquisition) -> tuple[float, float]:
     if lines is None:
         return pixel_z, pixel_u
     return pixel_z, pixel_u * float(np.mean((lines.face_mm - acquisition.radii_mm) / lines.crystal_mm))
+
+
+def axis_sigma_mm(acquisition: Acquisition, energy_kev: float) -> Array:
+    """Standard deviations of the transaxial point response at the rotation axis, in mm of the object.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition with a collimator.
+    energy_kev
+        Energy of the photons in keV.
+
+    Returns
+    -------
+    Array
+        Standard deviations (v,) in mm; a fan beam's is that on the crystal times (F - R)/Fc.
+
+    Examples
+    --------
+    >>> from spectac.recon import COLLIMATORS
+    >>> acquisition = Acquisition([0.0], [100.0], (1, 4), (4.0, 4.0), [10.0], "Tc-99m", COLLIMATORS["ge-lehr"])
+    >>> axis_sigma_mm(acquisition, 140.5).round(2).tolist()
+    [3.19]
+    """
+    if acquisition.collimator is None:
+        raise InputError("the collimator is unknown: name it with --collimator, or give --psf SIGMA0_MM:SLOPE")
+    lines, radii_mm = focal_lines(acquisition), np.asarray(acquisition.radii_mm)
+    if lines is None:
+        return acquisition.collimator.sigma_mm(radii_mm, energy_kev)
+    sigma_mm = [
+        float(acquisition.collimator.sigma_mm(radius, energy_kev, focus_mm=face))
+        for radius, face in zip(radii_mm.tolist(), lines.face_mm.tolist(), strict=True)
+    ]
+    return np.array(sigma_mm) * (lines.face_mm - radii_mm) / lines.crystal_mm
 
 
 def default_grid(acquisition: Acquisition) -> Grid:

@@ -76,7 +76,7 @@ def check_orbit(projections: Projections) -> None:
     """
     acquisition = projections.acquisition
     profiles = gaussian_filter1d(projections.counts.sum(axis=1, dtype=np.float64), 1.5, axis=1)
-    columns = np.arange(acquisition.matrix[1])
+    places_mm = geometry.ray_lines(acquisition)[1]
     pitch = acquisition.pixel_mm[1]
     for view, angle_deg in enumerate(acquisition.view_angles_deg):
         for turn_deg, sign in ((90.0, 1.0), (-90.0, -1.0)):
@@ -84,9 +84,8 @@ def check_orbit(projections: Projections) -> None:
             other = int(np.argmin(apart_deg))
             if apart_deg[other] > QUARTER_TURN_DEG or not profiles[other].any():
                 continue
-            bright = columns[profiles[other] >= 0.5 * profiles[other].max()]
-            place_mm = (bright - 0.5 * (columns.size - 1)) * pitch - np.asarray(acquisition.u_offset_mm)[other]
-            reach_mm = float((sign * place_mm).max())
+            bright = profiles[other] >= 0.5 * profiles[other].max()
+            reach_mm = float((sign * places_mm[other, bright]).max())
             if reach_mm > acquisition.radii_mm[view] + pitch:
                 raise InputError(
                     f"the collimator face of view {view} lies {acquisition.radii_mm[view]:g} mm from the axis, but the "

@@ -15,6 +15,7 @@ from spectac.recon.calibration import Calibration, read_calibration
 from spectac.recon.device import device_errors, own_stream, select_device
 from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import DeviceError, InputError
+from spectac.recon.fan_beam import fan_doubts
 from spectac.recon.orbit_check import check_orbit
 from spectac.recon.preview import placed, preview_grid, preview_image
 from spectac.recon.settings import ReconstructionSettings
@@ -328,6 +329,7 @@ class StudySolver:
         acquisition = self.study.acquisition
         if (doubt := geometry.coverage_doubt(acquisition)) is not None:
             self.notes.append(doubt)
+        self.notes += fan_doubts(acquisition, self.projections.counts)
         if not acquisition.times_known:
             self.notes.append("the view times are unknown: the image is in relative units")
         collimator = acquisition.collimator

@@ -13,7 +13,7 @@ from spectac.recon import filters
 from spectac.recon.attenuation import map_on_grid
 from spectac.recon.contour_preview import AIR_MM, HEAD_ML, exceeded, largest
 from spectac.recon.em import FEWEST_VIEWS, osem
-from spectac.recon.geometry import default_grid
+from spectac.recon.geometry import default_grid, object_pixel_mm
 from spectac.recon.resample import rebin, rebin_acquisition, resample
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap
@@ -65,7 +65,7 @@ def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = No
     >>> preview_image(acquisition, np.ones(acquisition.shape)).grid.shape
     (2, 16, 16)
     """
-    factors = preview_factors(acquisition.pixel_mm)
+    factors = preview_factors(object_pixel_mm(acquisition))
     coarse = rebin_acquisition(acquisition, *factors)
     grid = default_grid(coarse)
     system = SystemModel(
@@ -88,7 +88,7 @@ def preview_factors(pixel_mm: tuple[float, float]) -> tuple[int, int]:
     Parameters
     ----------
     pixel_mm
-        Pixel sizes (z, u) in mm.
+        Pixel sizes (z, u) in mm at the rotation axis (geometry.object_pixel_mm).
 
     Returns
     -------

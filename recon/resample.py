@@ -182,9 +182,10 @@ def rebin(counts: Array, factor_z: int, factor_u: int) -> Array:
 def rebin_acquisition(acquisition: Acquisition, factor_z: int, factor_u: int) -> Acquisition:
     """Acquisition of the projections that `rebin` returns; every point of space keeps its millimetres.
 
-    Columns: u_offset_mm makes up for an uneven padding, which moves the centre of the matrix. Rows: axis_lps_mm moves
-    to the centre of the new row 0. Where it is unknown it stays unknown (the field's centre is z = 0), except after an
-    uneven padding of rows, which moves that centre: then the position that was assumed is written down.
+    Columns: u_offset_mm and foci make up for an uneven padding, which moves the centre of the matrix. Rows:
+    axis_lps_mm moves to the centre of the new row 0. Where it is unknown it stays unknown (the field's centre is z =
+    0), except after an uneven padding of rows, which moves that centre: then the position that was assumed is written
+    down.
 
     Parameters
     ----------
@@ -216,12 +217,14 @@ def rebin_acquisition(acquisition: Acquisition, factor_z: int, factor_u: int) ->
     if axis is not None or low_z != high_z:
         x, y, z = geometry.axis_position_mm(acquisition)
         axis = (x, y, z + (0.5 * (factor_z - 1) - low_z) * pixel_z)
+    moved_mm = 0.5 * (high_u - low_u) * pixel_u
     return replace(
         acquisition,
         matrix=((rows + low_z + high_z) // factor_z, (columns + low_u + high_u) // factor_u),
         pixel_mm=(pixel_z * factor_z, pixel_u * factor_u),
         axis_lps_mm=axis,
-        u_offset_mm=np.asarray(acquisition.u_offset_mm) - 0.5 * (high_u - low_u) * pixel_u,
+        u_offset_mm=np.asarray(acquisition.u_offset_mm) - moved_mm,
+        foci=tuple(replace(focus, offset_mm=focus.offset_mm - moved_mm) for focus in acquisition.foci),
     )
 
 

@@ -5,6 +5,7 @@ new setting is a new field: its annotation holds type, range and help (`Setting`
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import (
 import pydantic.dataclasses
 from pydantic import BeforeValidator, Field, InstanceOf, ValidationError
 
-from spectac.recon.collimator import Collimator, parse_psf
+from spectac.recon.collimator import GIVEN, Collimator, FocusFrom, parse_holes, parse_psf
 from spectac.recon.collimator import collimator as collimator_of_name
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide as nuclide_of_name
@@ -276,8 +277,9 @@ def as_options(chosen: object, *, changed: bool = False) -> dict[str, Any]:
     {'iterations': 4}
     """
     values = {one.name: getattr(chosen, one.field) for one in options(type(chosen))}
-    if getattr(values.get("collimator"), "line", None) is not None:  # a measured line has no name of the table
-        values |= {"collimator": None, "psf": values["collimator"]}
+    described = values.get("collimator")
+    if isinstance(described, Collimator) and described.source == GIVEN:  # it has no name of the table
+        values |= {"collimator": None, "holes" if described.line is None else "psf": described}
     defaults = {one.name: one.default for one in options(type(chosen))}
     return {name: _plain(value) for name, value in values.items() if not (changed and value == defaults[name])}
 
@@ -288,8 +290,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Collimator):
-        return value.name if value.line is None else "{!r}:{!r}".format(*value.line)
+        return _described(value) if value.source == GIVEN else value.name
+    if value == math.inf:  # JSON has no such number
+        return "inf"
     return str(value) if isinstance(value, Path) else value
+
+
+def _described(collimator: Collimator) -> str:
+    """Text of --psf or --holes, with all digits."""
+    if collimator.line is None:
+        sizes = [collimator.hole_mm, collimator.septa_mm, collimator.length_mm, collimator.intrinsic_fwhm_mm]
+    else:
+        sizes = [*collimator.line, *([collimator.length_mm] if collimator.length_mm else [])]
+    return ":".join(repr(float(size)) for size in sizes)
 
 
 def merged(general: _Settings, particular: _Settings) -> _Settings:
@@ -409,7 +422,25 @@ class StudySettings:
     psf: Annotated[
         InstanceOf[Collimator] | None,
         _text(parse_psf),
-        Setting("Measured resolution: sigma = SIGMA0 + SLOPE * distance.", metavar="SIGMA0_MM:SLOPE"),
+        Setting("Measured resolution: sigma = SIGMA0 + SLOPE * distance.", metavar="SIGMA0_MM:SLOPE[:LENGTH_MM]"),
+    ] = None
+    holes: Annotated[
+        InstanceOf[Collimator] | None,
+        _text(parse_holes),
+        Setting("Hexagonal holes of the collimator in mm.", metavar="HOLE:SEPTA:LENGTH[:INTRINSIC]"),
+    ] = None
+    focal_length_mm: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        Setting("Focal length of a fan-beam collimator; inf: parallel data.", metavar="MM", option="focal_length"),
+    ] = None
+    focus_from: Annotated[
+        FocusFrom | None,
+        _text(str.lower),
+        Setting("Plane from which the focal length counts: face, back or crystal.", metavar="PLANE"),
+    ] = None
+    focus_offset_mm: Annotated[
+        Annotated[float, Field(allow_inf_nan=False)] | None,
+        Setting("Focal line from the detector's centre towards growing u.", metavar="MM", option="focus_offset"),
     ] = None
     radius_mm: Annotated[
         Positive | None, Setting("Axis to collimator face, for all views; replaces the orbit.", metavar="MM")
@@ -440,16 +471,18 @@ class StudySettings:
     apply_cor: Annotated[bool, Setting("Shift the views by DICOM's CenterOfRotationOffset.")] = False
 
     def __post_init__(self) -> None:
-        if self.psf is not None and self.collimator is not None:
-            raise InputError("give --collimator or --psf, not both")
+        if sum(one is not None for one in (self.collimator, self.psf, self.holes)) > 1:
+            raise InputError("give one of --collimator, --psf and --holes")
+        if self.focal_length_mm == math.inf and not (self.focus_from is None and self.focus_offset_mm is None):
+            raise InputError("--focal-length inf means parallel data, which have no --focus-from and no --focus-offset")
         if self.head_angles_deg is not None and not all(abs(angle) <= 360 for angle in self.head_angles_deg):
             listed = ",".join(f"{angle:g}" for angle in self.head_angles_deg)
             raise InputError(f"--head-angles needs angles from -360 to 360 deg, not {listed}")
 
     @property
     def response(self) -> Collimator | None:
-        """The collimator, by its name or by its measured resolution."""
-        return self.psf or self.collimator
+        """The collimator, by its name, its measured resolution or its holes."""
+        return self.psf or self.holes or self.collimator
 
     def history(self) -> Iterator[str]:
         """Lines on what was given."""
@@ -461,7 +494,7 @@ class StudySettings:
                 value = ", ".join(f"{part:g}" for part in value)
             elif isinstance(value, float):
                 value = f"{value:g}"
-            name = "collimator" if one.name == "psf" else one.field
+            name = "collimator" if one.name in ("psf", "holes") else one.field
             yield f"given by the user: {name} = {getattr(value, 'name', value)}"
 
 

@@ -1,5 +1,6 @@
 """Settings of a batch, and the settings for the comparison of each study that follow from them."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,8 +37,12 @@ class BatchRequest:
         CT and map are left out where no method of the study uses them.
         """
         general, comparison = self.compare.study, self.compare.comparison
-        if study.given.response is not None:  # a collimator replaces a measured line and the other way round
-            general = replace(general, collimator=None, psf=None)
+        if study.given.response is not None:  # one description of a collimator replaces another
+            general = replace(general, collimator=None, psf=None, holes=None)
+        focus = (study.given.focal_length_mm, study.given.focus_from, study.given.focus_offset_mm)
+        if math.inf in (general.focal_length_mm, focus[0]) and focus != (None, None, None):
+            # Parallel data have no plane and no offset of a focus.
+            general = replace(general, focal_length_mm=None, focus_from=None, focus_offset_mm=None)
         listed: dict[str, Any] = {"methods": study.methods, "tracer": study.tracer, **study.files}
         comparison = replace(comparison, **{name: value for name, value in listed.items() if value is not None})
         for model in ("ct", "map"):

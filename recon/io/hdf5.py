@@ -10,21 +10,25 @@ from typing import Any
 import h5py
 import numpy as np
 
-from spectac.recon.collimator import Collimator
+from spectac.recon.collimator import Collimator, Focus
 from spectac.recon.errors import FileError, InputError, naming
 from spectac.recon.io.arcs import head_starts_deg
+from spectac.recon.io.foci import StatedFocus, settled_foci
 from spectac.recon.io.sealed_hdf5 import flaw, sealed
 from spectac.recon.settings import StudySettings
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Injection, Study
 
 FORMAT = "spectac-study"
-VERSION = 1
+VERSION = 2
+"""Version 2 added the focal lines of fan-beam collimators; files of version 1 are read."""
 
 _FIELDS: dict[type, dict[str, Any]] = {
+    Focus: {"length_mm": 0, "counted_from": str, "offset_mm": 0},
     Collimator: {
         **dict.fromkeys(("name", "hole_shape", "source"), str),
         **dict.fromkeys(("hole_mm", "length_mm", "septa_mm", "intrinsic_fwhm_mm", "gap_mm", "published_fwhm_mm"), 0),
         "line": 1,
+        "focus": Focus,
     },
     Acquisition: {
         **dict.fromkeys(("view_angles_deg", "radii_mm", "view_seconds", "view_start_s", "detector", "u_offset_mm"), 1),
@@ -33,14 +37,15 @@ _FIELDS: dict[type, dict[str, Any]] = {
         "corrections": list,
         "start": datetime,
         "collimator": Collimator,
+        "foci": tuple,
     },
     Injection: {"agent": str, "activity_mbq": 0, "at": datetime},
 }
 """Fields by the type that holds them: dimensions of numbers, or the type of what is no number."""
 
 _OPTIONAL = frozenset(
-    {"published_fwhm_mm", "line", "axis_lps_mm", "frame_of_reference_uid", "patient_position", "start", "collimator",
-     "injection", *_FIELDS[Injection]}
+    {"published_fwhm_mm", "line", "focus", "axis_lps_mm", "frame_of_reference_uid", "patient_position", "start",
+     "collimator", "injection", *_FIELDS[Injection]}
 )  # fmt: skip
 """Fields that are None where the file does not hold them."""
 
@@ -147,9 +152,13 @@ def _write(file: h5py.File, study: Study) -> None:
 
 def _put(group: h5py.Group, name: str, value: Any) -> None:
     """Write one value: None not at all, a time as text, an object of _FIELDS as a group."""
-    if value is None:
+    if value is None or (name == "foci" and not value):
         return
-    if type(value) in _FIELDS:
+    if name == "foci":
+        inside = group.create_group(name)
+        for field in _FIELDS[Focus]:
+            _put(inside, field, [getattr(focus, field) for focus in value])
+    elif type(value) in _FIELDS:
         inside = group.create_group(name)
         for field in _FIELDS[type(value)]:
             _put(inside, field, getattr(value, field))
@@ -204,6 +213,8 @@ def _value(group: h5py.Group, name: str, kind: Any, **more: Any) -> Any:
     """One value of a kind that _FIELDS names; None for an optional one that is not there."""
     if name in _OPTIONAL and name not in group:
         return None
+    if name == "foci":
+        return _foci(_group(group, name)) if name in group else ()
     if kind in _FIELDS:
         inside = _group(group, name)
         return kind(**{field: _value(inside, field, of) for field, of in _FIELDS[kind].items()}, **more)
@@ -219,6 +230,15 @@ def _value(group: h5py.Group, name: str, kind: Any, **more: Any) -> Any:
     if kind == 0:
         return float(value)
     return tuple(value.tolist()) if kind == 1 else value
+
+
+def _foci(group: h5py.Group) -> tuple[Focus, ...]:
+    """Focal lines of the detectors."""
+    kinds = {"length_mm": 1, "counted_from": list, "offset_mm": 1}
+    columns = [list(_get(group, name, kind)) for name, kind in kinds.items()]
+    if len({len(column) for column in columns}) > 1:
+        raise InputError(f"{group.name} holds {', '.join(str(len(column)) for column in columns)} values of its fields")
+    return tuple(Focus(float(length), plane, float(offset)) for length, plane, offset in zip(*columns, strict=True))
 
 
 def _where(group: h5py.Group, name: str) -> str:
@@ -272,7 +292,11 @@ def _with_given(study: Study, given: StudySettings) -> Study:
                 f"--{name.replace('_', '-')} cannot change a study in HDF5, which has an angle for each view"
             )
     changes: dict[str, Any] = {name: getattr(given, name) for name in ("nuclide", "start", "pixel_mm")}
-    changes["collimator"] = given.response
+    stated = [StatedFocus(focus.length_mm, focus.counted_from, focus.offset_mm) for focus in acquisition.foci]
+    detectors = int(np.unique(np.asarray(acquisition.detector)).size)
+    settled = settled_foci(stated, detectors, given.response or acquisition.collimator, given, "")
+    if given.response is not None or settled.foci != acquisition.foci:
+        changes |= {"collimator": settled.collimator, "foci": settled.foci}
     if given.radius_mm is not None:
         changes["radii_mm"] = np.full(views, given.radius_mm)
     if given.head_angles_deg is not None:
@@ -283,7 +307,8 @@ def _with_given(study: Study, given: StudySettings) -> Study:
         changes |= {"view_seconds": np.full(views, given.view_seconds), "view_start_s": None}
     if not changes:
         return study
-    return replace(study, acquisition=replace(acquisition, **changes), history=(*study.history, *given.history()))
+    history = (*given.history(), *(settled.history if settled.foci != acquisition.foci else ()))
+    return replace(study, acquisition=replace(acquisition, **changes), history=(*study.history, *history))
 
 
 def _turned_heads(acquisition: Acquisition, head_angles_deg: Sequence[float]) -> Array:

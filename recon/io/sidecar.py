@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from spectac.recon.backprojection import RampWindow, parse_filter
+from spectac.recon.collimator import Focus
 from spectac.recon.filters import GaussianFilter, parse_post_filter
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.types import Acquisition, EnergyWindow, Injection, Projections, Result, Study
@@ -71,6 +72,7 @@ def bids_keys(study: Study, result: Result, parameters: Mapping[str, Any]) -> di
         "TracerRadionuclide": nuclide_by_name(acquisition.nuclide).symbol.replace("-", ""),
         **_injected(study),
         "Collimator": acquisition.collimator and acquisition.collimator.name,
+        "CollimatorFoci": [_focus(focus) for focus in acquisition.foci] or None,
         "EnergyWindowKeV": result.projections and _limits(result.projections.photopeak),
         **_times(acquisition),
         **_method(parameters),
@@ -78,6 +80,10 @@ def bids_keys(study: Study, result: Result, parameters: Mapping[str, Any]) -> di
         **_scatter(result.projections),
     }
     return {key: value for key, value in keys.items() if value is not None}
+
+
+def _focus(focus: Focus) -> dict[str, Any]:
+    return {"LengthMm": focus.length_mm, "CountedFrom": focus.counted_from, "OffsetMm": focus.offset_mm}
 
 
 def _limits(window: EnergyWindow | None) -> list[float] | None:

@@ -172,7 +172,7 @@ def test_config_gives_defaults_and_the_command_line_wins(here, study_file, tmp_p
         (("--post-filter", "gaussian"), "gaussian"),
         (("--psf", "wide"), "--psf needs SIGMA0_MM:SLOPE"),
         (("--collimator", "magic"), "use one of siemens-lehr"),
-        (("--collimator", "ge-lehr", "--psf", "1:0"), "not both"),
+        (("--collimator", "ge-lehr", "--psf", "1:0"), "give one of --collimator, --psf and --holes"),
         (("--radius-mm", "30"), "check the radius"),
         (("--radius-mm", "-3"), "--radius-mm must be above 0, not -3"),
         (("--nuclide", "Xx-1"), "nuclide 'Xx-1' is not known: use one of Tc-99m"),

@@ -11,8 +11,20 @@ import pytest
 from spectac.app.cli import main
 from spectac.app.describe import describe, in_words
 from spectac.app.reconstruct import reconstruct
-from spectac.recon import EnergyWindow, ReconstructionSettings, Study, StudySettings
+from spectac.app.record import record
+from spectac.recon import (
+    COLLIMATORS,
+    EnergyWindow,
+    Image,
+    ReconstructionSettings,
+    Result,
+    Study,
+    StudySettings,
+    default_grid,
+)
+from spectac.recon.collimator import Focus
 from spectac.recon.io import hdf5
+from spectac.recon.io.sidecar import bids_keys
 from spectac.recon.scatter import projections
 from spectac.recon.settings import AttenuationSettings, ProjectionSettings
 
@@ -161,3 +173,36 @@ def test_described_projections_keep_their_own_window(study):
     )
     assert facts["scatter"].startswith("dew, k = 0.5")
     assert [window["name"] for window in facts["windows"] if window["scatter"]] == ["low below"]
+
+
+def test_info_shows_the_focus_of_every_detector(study):
+    parallel = describe(study)
+    assert parallel["foci"] == []
+    assert not any(line.startswith("focus") for line in in_words(parallel))
+    views = study.acquisition.views
+    heads = {"detector": np.repeat([0, 1], views // 2), "collimator": None}
+    foci = (Focus(350.0, "crystal", 2.0), Focus(351.0))
+    fan = replace(study, acquisition=replace(study.acquisition, **heads, foci=foci))
+    facts = json.loads(json.dumps(describe(fan)))
+    assert facts["foci"] == [
+        {"length_mm": 350.0, "counted_from": "crystal", "offset_mm": 2.0},
+        {"length_mm": 351.0, "counted_from": "face", "offset_mm": 0.0},
+    ]
+    line = next(line for line in in_words(facts) if line.startswith("focus"))
+    assert line.split(maxsplit=1)[1] == (
+        "detector 1: 350 mm from the crystal, offset 2 mm; detector 2: 351 mm from the face, offset 0 mm"
+    )
+    assert any("needs the length of the collimator's holes" in warning for warning in facts["warnings"])
+
+
+def test_record_and_side_car_hold_the_focus(study):
+    fan = replace(study.acquisition, collimator=COLLIMATORS["prism-lehr-fan"])
+    grid = default_grid(study.acquisition)
+    result = Result(Image(np.ones(grid.shape), grid, "cps/mL"))
+    written = record([], {"device": "cpu"}, replace(study, acquisition=fan), result, 1.0)
+    focus = {"length_mm": 500.0, "counted_from": "face", "offset_mm": 0.0}
+    assert written["acquisition"]["foci"] == [focus]
+    assert written["acquisition"]["collimator"]["focus"] == focus
+    beside = bids_keys(replace(study, acquisition=fan), result, {})
+    assert beside["CollimatorFoci"] == [{"LengthMm": 500.0, "CountedFrom": "face", "OffsetMm": 0.0}]
+    assert "CollimatorFoci" not in bids_keys(study, result, {})

@@ -112,6 +112,24 @@ def test_the_study_comes_back_from_every_target(capsys, monkeypatch, tmp_path, f
         assert "2 heads are written as one sweep of 24 views" in out
 
 
+@pytest.mark.parametrize("target", ["stir", "simind", "pytomography"])
+def test_fan_beams_are_refused_with_one_line(capsys, monkeypatch, tmp_path, files, target):
+    code, _, err = said(
+        capsys, monkeypatch, "export", files / "study.h5", "--to", target, "-o", tmp_path / "out", "--focal-length",
+        "400",
+    )  # fmt: skip
+    assert code == 2
+    assert "fan" in err
+    assert "reconstruct with spectac" in err
+    assert not (tmp_path / "out").exists()
+    # Views that the console rebinned to parallel rays are exported as such.
+    code, _, err = said(
+        capsys, monkeypatch, "export", files / "study.h5", "--to", target, "-o", tmp_path / "out", "--focal-length",
+        "inf",
+    )  # fmt: skip
+    assert code == 0, err
+
+
 @pytest.mark.parametrize("target", ["stir", "simind"])
 def test_an_exported_map_corrects_as_the_nifti_does(tmp_path, files, study, target):
     """--attenuation map takes the exported map by its content: the same map to float32, hence the same image."""

@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from spectac.recon.collimator import COLLIMATORS, Collimator, collimator, lead_per_cm, parse_psf, pixel_kernel
+from spectac.recon.collimator import (
+    COLLIMATORS,
+    Collimator,
+    Focus,
+    collimator,
+    lead_per_cm,
+    parse_holes,
+    parse_psf,
+    pixel_kernel,
+)
 from spectac.recon.errors import InputError
 
 VALID = {"hole_mm": 1.5, "length_mm": 35.0, "septa_mm": 0.2, "intrinsic_fwhm_mm": 3.8}
@@ -89,12 +98,59 @@ def test_every_collimator_of_the_table_is_found_and_sourced(name):
     assert 4.0 < 2.35482 * entry.sigma_mm(100.0, 140.5) < 20.0
 
 
+@pytest.mark.parametrize(
+    ("code", "hole_mm", "septa_mm", "length_mm", "focal_mm", "shape"),
+    [
+        ("TO-900A", 2.36, 0.22, 40.0, None, "hexagonal"),
+        ("to_931a", 2.60, 0.84, 40.0, None, "hexagonal"),
+        ("SI-ME+", 2.07, 0.66, 32.84, None, "hexagonal"),
+        ("SI-ME", 2.94, 1.14, 40.64, None, "hexagonal"),
+        ("GZ-LEHR", 2.26, 0.20, 45.0, None, "square"),
+        ("GV-LEUR", 1.50, 0.20, 40.0, 350.0, "hexagonal"),
+        ("PR-APFB", 1.57, 0.24, 25.4, 500.0, "hexagonal"),
+        ("pr-hrfb", 1.40, 0.18, 27.0, 500.0, "hexagonal"),
+        ("PR-URFB", 1.40, 0.15, 34.9, 500.0, "hexagonal"),
+    ],
+)
+def test_codes_of_simind_are_names(code, hole_mm, septa_mm, length_mm, focal_mm, shape):
+    """Lines of collim.col as SIMIND 7.0.3 has them."""
+    row = collimator(code)
+    assert (row.hole_mm, row.septa_mm, row.length_mm, row.hole_shape) == (hole_mm, septa_mm, length_mm, shape)
+    assert row.focus == (None if focal_mm is None else Focus(focal_mm))
+    assert row.focus is None or "is a guess" in row.source
+
+
+@pytest.mark.parametrize(
+    ("name", "fwhm_mm"),
+    [("toshiba-legp", 9.9), ("toshiba-lehr", 7.8), ("toshiba-lehs", 12.5), ("toshiba-leshr", 6.5),
+     ("toshiba-921a", 8.3), ("toshiba-megp", 13.5), ("toshiba-mehr", 10.7)],
+)  # fmt: skip
+def test_names_of_toshibas_codes_were_guessed_from_these_resolutions(name, fwhm_mm):
+    assert 2.35482 * collimator(name).sigma_mm(100.0, 140.5) == pytest.approx(fwhm_mm, abs=0.06)
+
+
+def test_holes_given_by_the_user():
+    """Those of ge-lehr, without the gap that is known of GE's cameras."""
+    given, row = parse_holes("1.5:0.2:35"), COLLIMATORS["ge-lehr"]
+    assert (given.hole_mm, given.septa_mm, given.length_mm) == (row.hole_mm, row.septa_mm, row.length_mm)
+    assert (given.intrinsic_fwhm_mm, given.gap_mm, given.hole_shape) == (3.8, 4.75, "hexagonal")
+    assert parse_holes("1.5:0.2:35:3.3").intrinsic_fwhm_mm == 3.3
+    for text in ("1.5:0.2", "1.5:0.2:35:3.8:1", "a:b:c", "", "1.5:0.2:inf"):
+        with pytest.raises(
+            InputError, match=r"--holes needs HOLE:SEPTA:LENGTH\[:INTRINSIC\] in mm, e\.g\. 1\.5:0\.2:35"
+        ):
+            parse_holes(text)
+    with pytest.raises(InputError, match=r"collimator holes 0:0\.2:35:3\.8: hole_mm must be above 0"):
+        parse_holes("0:0.2:35")
+
+
 def test_unknown_collimator_lists_the_known_and_the_way_out():
     with pytest.raises(InputError) as raised:
         collimator("acme-9000")
     message = str(raised.value)
     assert "collimator 'acme-9000' is not known" in message
     assert "--psf SIGMA0_MM:SLOPE" in message
+    assert "--holes" in message
     assert all(name in message for name in COLLIMATORS)
     assert "\n" not in message
 

@@ -11,9 +11,12 @@ import pytest
 from fan_rays import FanRays
 
 from spectac.recon import geometry
+from spectac.recon.backprojection import fbp
 from spectac.recon.collimator import Collimator, Focus
 from spectac.recon.em import osem
 from spectac.recon.errors import InputError
+from spectac.recon.fan_beam import focus_doubt, opposite_rays, seen_radius_mm, truncation_doubt
+from spectac.recon.resample import rebin_acquisition
 from spectac.recon.system import SystemModel
 from spectac.recon.types import MuMap
 
@@ -291,3 +294,142 @@ def test_foci_belong_to_detectors(make_acquisition):
 def test_impossible_foci_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         Focus(*arguments)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_filtered_backprojection_of_a_fan(heads, make_acquisition, closed_form, figure):
+    """Exact line integrals of two cylinders in air, of one head and of three that share the turn on other orbits."""
+    focal_mm, columns, views = 350.0, 96, 120
+    angles_deg = np.concatenate([start + 3.0 * np.arange(views // heads) for start in 360.0 / heads * np.arange(heads)])
+    radii_mm = RADIUS_MM + 10.0 * np.cos(np.deg2rad(2 * angles_deg))
+    acquisition = make_acquisition(
+        angles_deg,
+        (4, columns),
+        PIXEL_MM,
+        radii_mm=radii_mm,
+        collimator=HOLES,
+        foci=(Focus(focal_mm, offset_mm=6.0),),
+        u_offset_mm=np.full(views, 2.0),
+        view_seconds=np.full(views, 2.0),
+    )
+    bodies = [
+        closed_form.Ellipsoid((10.0, -15.0, 0.0), (60.0, 60.0, np.inf), 2.0),
+        closed_form.Ellipsoid((30.0, 5.0, 0.0), (15.0, 15.0, np.inf), 3.0),
+    ]
+    inside = (np.arange(4) + 0.5) / 4 - 0.5
+    u = PIXEL_MM * ((np.arange(columns) - 0.5 * (columns - 1))[:, None] + inside).ravel() - 2.0
+    integrals = [
+        FanRays(angle, radius, focal_mm, THICKNESS_MM, 4.0).line_integrals(bodies, None, u, np.zeros(4))
+        for angle, radius in zip(angles_deg, radii_mm, strict=True)
+    ]
+    counts = 2.0 * np.stack(integrals).reshape(views, 4, columns, 4).mean(axis=3) * PIXEL_MM**2 / 1000.0
+    grid = geometry.default_grid(acquisition)
+    image = fbp(acquisition, counts, grid)
+    _, y, x = grid.centres_mm()
+    for name, centre, radius, wanted in (("large", (-15.0, -20.0), 25.0, 2.0), ("small", (30.0, 5.0), 8.0, 5.0)):
+        middle = np.hypot(x - centre[0], y[:, None] - centre[1]) < radius
+        off = float(image[:, middle].mean()) / wanted - 1.0
+        figure(f"FBP of a fan, {heads} heads: mean of the {name} cylinder, % off", 100 * off, "0.5 %")
+        assert abs(off) < 0.005
+
+
+def test_filtered_backprojection_of_an_arc_of_a_fan_is_refused(make_acquisition):
+    acquisition = make_acquisition(
+        3.0 * np.arange(60), (2, 32), 8.0, radii_mm=np.full(60, 140.0), collimator=HOLES, foci=(Focus(350.0),)
+    )
+    with pytest.raises(InputError, match="spaced evenly all around"):
+        fbp(acquisition, np.ones(acquisition.shape), geometry.default_grid(acquisition))
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_rebinned_columns_keep_their_rays(factor, make_acquisition):
+    """Means of neighbouring columns, also where padding moves the middle of the matrix."""
+    acquisition = make_acquisition(
+        [17.0], (2, 32), 4.0, radii_mm=[140.0], collimator=HOLES, foci=(Focus(350.0, offset_mm=9.0),), u_offset_mm=[3.0]
+    )
+    coarse = rebin_acquisition(acquisition, 1, factor)
+    assert geometry.focal_lines(coarse).place_mm == geometry.focal_lines(acquisition).place_mm
+    fine, wide = geometry.columns_mm(acquisition)[0], geometry.columns_mm(coarse)[0]
+    whole = fine[factor - (-32 % factor) // 2 :][: factor * 8].reshape(-1, factor).mean(axis=1)
+    np.testing.assert_allclose(wide[1:9], whole, rtol=0, atol=1e-12)
+
+
+def head_counts(closed_form, acquisition, focal_mm, attenuated=True):
+    """Exact counts of the head, 8 mm beside the axis, along fan-beam rays."""
+    columns, rows = acquisition.matrix[1], acquisition.matrix[0]
+    bodies = [replace(body, centre_mm=(body.centre_mm[0] + 8.0, *body.centre_mm[1:])) for body in closed_form.bodies]
+    water = replace(closed_form.attenuator, centre_mm=(8.0, 0.0, 0.0)) if attenuated else None
+    pixel_z, pixel_u = acquisition.pixel_mm
+    z = pixel_z * (np.arange(rows) - 0.5 * (rows - 1))
+    u = pixel_u * (np.arange(columns) - 0.5 * (columns - 1))
+    return np.stack(
+        [
+            FanRays(angle, RADIUS_MM, focal_mm, THICKNESS_MM).line_integrals(bodies, water, u, z)
+            for angle in acquisition.view_angles_deg
+        ]
+    )
+
+
+@pytest.mark.parametrize("focal_mm", [350.0, 500.0])
+def test_opposite_rays_tell_a_fan_from_parallel_holes(focal_mm, closed_form, make_acquisition, figure):
+    """3 million counts of an attenuated head beside the axis. They do not tell from which plane the focal length
+    counts: attenuation alone makes opposite rays differ more than the length of the holes does."""
+    acquisition = make_acquisition(
+        3.0 * np.arange(120), (20, 96), PIXEL_MM, radii_mm=np.full(120, RADIUS_MM), collimator=HOLES
+    )
+    fan = replace(acquisition, foci=(Focus(focal_mm),))
+    for data_mm, right in ((focal_mm, "as given"), (1e6, "parallel")):
+        exact = head_counts(closed_form, acquisition, data_mm)
+        counts = np.random.default_rng(3).poisson(exact * 3e6 / exact.sum()).astype(float)
+        differences = opposite_rays(fan, counts)
+        assert list(differences) == ["as given", f"{focal_mm:g} + 40 mm", f"{focal_mm:g} - 40 mm", "parallel"]
+        for name, value in differences.items():
+            figure(f"opposite rays, data {right}, F {focal_mm:g}, read {name}, %", 100 * value, "")
+        doubt = focus_doubt(differences)
+        assert doubt is None if right == "as given" else "as parallel: check --focal-length" in doubt
+        exact_differences = opposite_rays(fan, exact)
+        by_plane = [exact_differences[name] for name in list(differences)[1:3]]
+        if right == "as given":
+            assert max(abs(value - exact_differences["as given"]) for value in by_plane) < 0.01
+            without = opposite_rays(fan, head_counts(closed_form, acquisition, data_mm, attenuated=False))
+            assert (
+                without["as given"] < 0.002 < 0.5 * min(value for name, value in without.items() if name != "as given")
+            )
+    assert opposite_rays(acquisition, counts) == {}
+    assert focus_doubt({}) is None
+
+
+def test_a_head_that_reaches_beyond_the_detector(make_acquisition, closed_form, figure):
+    """A head 115 mm long to either side, of which all views see a circle of 94 mm: it is said, and what lies inside the
+    circle keeps its value, because the image goes on outside."""
+    columns, angles_deg = 128, 3.0 * np.arange(120)
+    acquisition = make_acquisition(
+        angles_deg, (2, columns), 3.125, radii_mm=np.full(120, RADIUS_MM), collimator=HOLES, foci=(Focus(350.0),)
+    )
+    brain = closed_form.Ellipsoid((0.0, 0.0, 0.0), (70.0, 107.0, np.inf), 1.0)
+    water = closed_form.Ellipsoid((0.0, 0.0, 0.0), (78.0, 115.0, np.inf), 0.15)
+    u = 3.125 * (np.arange(columns) - 63.5)
+    rays = [FanRays(angle, RADIUS_MM, 350.0, THICKNESS_MM) for angle in angles_deg]
+    counts = np.stack([one.line_integrals([brain], water, u, np.zeros(2)) for one in rays]) * 3.125**2 / 1000.0
+    doubt = truncation_doubt(acquisition, counts)
+    assert "reaches beyond the detector in" in doubt
+    assert f"a circle of {seen_radius_mm(acquisition):.0f} mm" in doubt
+    assert seen_radius_mm(acquisition) == pytest.approx(210.0 * math.sin(math.atan(63.5 * 3.125 / 395.0)))
+    grid = geometry.default_grid(acquisition)
+    mu = MuMap(closed_form.voxelise([replace(water, semi_axes_mm=(78.0, 115.0, 1e6))], grid, 3), grid, KEV)
+    system = SystemModel(acquisition, grid, mu=mu, resolution=False, crop_to_orbit=True)
+    image = osem(system, counts.astype(np.float32), iterations=5, subsets=10).mean(axis=0)
+    _, y, x = grid.centres_mm()
+    x, y = np.meshgrid(x, y)
+    inside = (x / 64.0) ** 2 + (y / 101.0) ** 2 < 1
+    for name, where, limit in (
+        ("within 60 mm", np.hypot(x, y) < 60.0, 0.02),
+        ("75 to 94 mm", inside & (np.hypot(x, y) > 75.0) & (np.hypot(x, y) < 94.0), 0.03),
+        ("outside the circle", inside & (np.hypot(x, y) > 94.0), 0.15),
+    ):
+        off = float(image[where].mean()) - 1.0
+        figure(f"truncated head, {name}: mean, % off", 100 * off, f"{100 * limit:g} %")
+        assert abs(off) < limit
+    whole = make_acquisition([0.0], (2, columns), 6.0, radii_mm=[140.0], collimator=HOLES, foci=(Focus(350.0),))
+    assert truncation_doubt(whole, np.pad(np.ones((1, 2, 64)), ((0, 0), (0, 0), (32, 32)))) is None
+    assert truncation_doubt(make_acquisition([0.0], (2, 4), 6.0), np.ones((1, 2, 4))) is None

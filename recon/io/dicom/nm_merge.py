@@ -277,6 +277,10 @@ def _reasons_apart(one: Study, other: Study) -> Iterator[str]:
     for name in ("nuclide", "matrix", "collimator", "patient_position"):
         if getattr(mine, name) != getattr(theirs, name):
             yield f"{name} differs"
+    if bool(mine.foci) != bool(theirs.foci):
+        yield "only some have a fan-beam collimator"
+    elif _same_views(one, other) and mine.foci != theirs.foci:
+        yield "their focal lines differ (FocalDistance, XFocusCenter)"
     if mine.frame_of_reference_uid != theirs.frame_of_reference_uid:
         yield "FrameOfReferenceUID differs"
     here, there = mine.axis_lps_mm, theirs.axis_lps_mm
@@ -331,5 +335,6 @@ def _with_all_heads(heads: Sequence[Study]) -> Study:
         _, numbers = np.unique(np.asarray(acquisition.detector), return_inverse=True)
         detector.append(numbers + (detector[-1].max() + 1 if detector else 0))
     joined: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in acquisitions]) for name in _SAME}
-    acquisition = replace(acquisitions[0], **joined, detector=np.concatenate(detector))
+    foci = tuple(focus for one in acquisitions for focus in one.foci)
+    acquisition = replace(acquisitions[0], **joined, detector=np.concatenate(detector), foci=foci)
     return replace(heads[0], acquisition=acquisition, counts=np.concatenate([head.counts for head in heads], axis=1))

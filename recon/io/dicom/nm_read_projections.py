@@ -69,6 +69,7 @@ def read_projections(path: Path, given: StudySettings, shared_nuclide: str | Non
         axis = axis_position(item, views.heads, orientations, matrix, pixels)
         _tell_zoom(item, views.heads)
         start = read_start(item, given.start)
+        settled = read_collimator(item, views.heads, orientations, given)
         acquisition = Acquisition(
             views.angles_deg,
             views.radii_mm,
@@ -76,17 +77,18 @@ def read_projections(path: Path, given: StudySettings, shared_nuclide: str | Non
             pixels,
             views.seconds,
             nuclide,
-            read_collimator(item, [head.item for head in views.heads if head.item is not None], given.response),
+            settled.collimator,
             start=start,
             view_start_s=views.start_s,
             detector=views.detector,
             axis_lps_mm=axis.taken,
             frame_of_reference_uid=item.text("FrameOfReferenceUID"),
             u_offset_mm=_u_offset_mm(item, views, given.apply_cor),
+            foci=settled.foci,
             patient_position=None if None in posture else "".join(word or "" for word in posture),
             corrections=corrections,
         )
-        history += given.history()
+        history += [*given.history(), *settled.history]
         injection = read_injection(item, nuclide, start)
         study = Study(
             acquisition,

@@ -8,6 +8,8 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, NuclearMedicineImageStorage, generate_uid
 
+from spectac.recon.collimator import GIVEN, Collimator, Focus
+from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
 from spectac.recon.io.dicom.allowed_values import decimal, fitted, unique_identifier
 from spectac.recon.io.dicom.nm_nuclide import NUCLIDE_CODES
@@ -200,7 +202,7 @@ def put_directions(item: Dataset, columns: Array, rows: Array, position_mm: Arra
 
 
 def collimator_item(acquisition: Acquisition) -> Dataset:
-    """Detector item that names the collimator.
+    """Detector item that names the collimator; the focal length of a fan beam is left open.
 
     Parameters
     ----------
@@ -210,14 +212,42 @@ def collimator_item(acquisition: Acquisition) -> Dataset:
     Returns
     -------
     Dataset
-        Without a name for a measured line, and for names beyond 16 characters.
+        Without a name for a measured line or given holes, and for names beyond 16 characters.
     """
     collimator = acquisition.collimator
-    item = dataset(CollimatorType="UNKN" if collimator is None else "PARA")
-    # A measured line has no holes; its name is no collimator's.
-    if collimator is not None and collimator.line is None and len(collimator.name) <= 16:
+    item = dataset(CollimatorType="FANB" if acquisition.foci else "UNKN" if collimator is None else "PARA")
+    # The name of a measured line or of given holes is no collimator's.
+    if collimator is not None and collimator.source != GIVEN and len(collimator.name) <= 16:
         item.CollimatorGridName = collimator.name
+    if acquisition.foci:
+        item.FocalDistance = None
     return item
+
+
+def put_focus(item: Dataset, focus: Focus, collimator: Collimator | None) -> None:
+    """Set the focal line of a detector item, counted from the face.
+
+    Parameters
+    ----------
+    item : Dataset
+        Detector item.
+    focus : Focus
+        Its focal line.
+    collimator : Collimator or None
+        Holes whose length a focal length from another plane needs.
+
+    Raises
+    ------
+    InputError
+        Where the length is not a whole number of mm, as DICOM needs it.
+    """
+    face_mm = focus.length_mm if focus.counted_from == "face" else focus.distances_mm(collimator)[0]
+    if abs(face_mm - round(face_mm)) > 1e-6:
+        raise InputError(
+            f"NM TOMO stores focal lengths in whole mm from the face (FocalDistance), this one is {face_mm:g} mm: "
+            "write the study as HDF5 instead"
+        )
+    item.FocalDistance, item.XFocusCenter = round(face_mm), decimal(focus.offset_mm)
 
 
 def put_pixels(data: Dataset, stored: Array, pixel_mm: tuple[float, float]) -> None:

@@ -60,7 +60,9 @@ def write_study(path: str | os.PathLike[str], study: Study) -> None:
         data, acquisition, heads[0], float(steps[0]) if steps.size else 360.0, acquisition.radii_mm.mean()
     )
     data.TypeOfDetectorMotion = "STEP AND SHOOT"
-    data.DetectorInformationSequence = Sequence([_detector(acquisition, views) for views in heads])
+    data.DetectorInformationSequence = Sequence(
+        [_detector(acquisition, number, views) for number, views in enumerate(heads)]
+    )
     order = np.concatenate(heads)
     header.put_pixels(data, stored[:, order, ::-1].reshape(-1, *acquisition.matrix), acquisition.pixel_mm)
     header.save(path, data)
@@ -110,14 +112,16 @@ def _whole_counts(counts: Array) -> Array:
     return stored
 
 
-def _detector(acquisition: Acquisition, views: Array) -> Dataset:
-    """Detector item of one head: angle, radii, directions and position of its first pixel at its first view."""
+def _detector(acquisition: Acquisition, number: int, views: Array) -> Dataset:
+    """Detector item of a head, counted from 0: angle, radii, directions, place of its first pixel, and focal line."""
     first = views[0]
     angle = float(acquisition.view_angles_deg[first])
     right, normal = detector_rights([angle])[0], view_normals([angle])[0]
     rows, columns = acquisition.matrix
     pitch_z, pitch_u = acquisition.pixel_mm
     item = header.collimator_item(acquisition)
+    if acquisition.foci:
+        header.put_focus(item, acquisition.foci[number], acquisition.collimator)
     item.StartAngle = decimal(angle)
     item.RadialPosition = [decimal(radius) for radius in acquisition.radii_mm[views]]
     offset = float(np.asarray(acquisition.u_offset_mm)[first])

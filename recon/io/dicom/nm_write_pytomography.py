@@ -37,9 +37,12 @@ def write_for_pytomography(path: str | os.PathLike[str], study: Study) -> None:
     Raises
     ------
     InputError
-        As `write_study` does, and for pixels that are not square or an axis beside the middle of the detector.
+        As `write_study` does, and for fan beams, pixels that are not square or an axis beside the middle of the
+        detector.
     """
     acquisition = study.acquisition
+    if acquisition.foci:
+        raise InputError("PyTomography's DICOM reader does not know fan beams: reconstruct with spectac")
     pitch_z, pitch_u = acquisition.pixel_mm
     if abs(pitch_z / pitch_u - 1.0) > 1e-4:
         raise InputError(

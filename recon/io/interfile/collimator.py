@@ -1,5 +1,8 @@
 """The collimator that an Interfile header names: a row of our table, or the holes that SIMIND writes beside its code.
 
+No public header of STIR or SIMIND states a focal length: SIMIND's fan-beam codes have theirs from its database. A key
+"focal length", as spectac's own, is read as well.
+
 SIMIND's keys are ";# Collimator", "Collimator hole diameter", "Collimator hole septa", "Collimator thickness" and
 "Intrinsic FWHM for the camera", in cm up to version 7 and in mm from version 8 on. Their size tells the unit: no hole
 is wider than 7 mm, and none narrower than 0.7 mm.
@@ -9,39 +12,19 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from types import MappingProxyType
 
-from spectac.recon.collimator import COLLIMATORS, Collimator
+from spectac.recon.collimator import (
+    HALF_CRYSTAL_MM,
+    SIMIND_CODES,
+    USUAL_INTRINSIC_MM,
+    Collimator,
+    simind_code,
+)
 from spectac.recon.collimator import collimator as collimator_by_name
 from spectac.recon.errors import InputError
+from spectac.recon.io.foci import SettledFoci, StatedFocus, settled_foci
 from spectac.recon.io.interfile.header import Header
-
-_SAME_AS = MappingProxyType(
-    {
-        "SY-LEHR": "siemens-lehr", "SE-LEHR": "siemens-lehr", "SY-LEAP": "siemens-legp", "SE-LEAP": "siemens-legp",
-        "SI-LEAP": "siemens-legp", "SE-LEUR": "siemens-leuhr", "SY-ME": "siemens-me", "SE-ME": "siemens-me",
-        "SI-ME": "siemens-me", "GI-LEHR": "ge-lehr", "GV-LEHR": "ge-lehr", "G8-LEHR": "ge-lehr", "GI-LEGP": "ge-legp",
-        "GV-LEGP": "ge-legp", "GI-MEGP": "ge-megp", "GV-MEGP": "ge-megp", "PB-LEHR": "philips-lehr",
-        "PB-LEGP": "philips-legp", "PB-MEGP": "philips-megp", "MA-LEHR": "mediso-lehr", "MA-LEUHR": "mediso-leuhr",
-        "MA-LEGP": "mediso-legp", "MA-MEGP": "mediso-megp",
-    }
-)  # fmt: skip
-"""Codes of SIMIND's collimator database whose hole, septa and length are those of our row to 1 %."""
-
-_CODED = MappingProxyType(
-    {
-        "TO-900A": (2.36, 0.22, 40.0), "TO-901A": (1.78, 0.17, 40.0), "TO-902A": (3.08, 0.29, 40.0),
-        "TO-903A": (1.36, 0.13, 40.0), "TO-921A": (1.90, 0.25, 40.0), "TO-930A": (3.37, 1.08, 40.0),
-        "TO-931A": (2.60, 0.84, 40.0), "SI-LEHR": (1.11, 0.16, 23.6), "SI-ME+": (2.07, 0.66, 32.84),
-        "SI-HE": (4.06, 2.00, 59.7), "SE-LEHS": (2.54, 0.36, 24.05), "SE-HE": (3.40, 2.00, 50.8),
-        "SY-HE": (4.00, 2.00, 59.7), "GI-HEGP": (4.00, 1.80, 66.0), "GI-ELEG": (2.50, 0.40, 40.0),
-        "GV-HEGP": (4.00, 1.80, 66.0), "GO-LEHR": (1.40, 0.15, 30.0), "GO-LEGP": (1.90, 0.20, 32.0),
-        "GT-LEHR": (1.40, 0.15, 30.0), "GT-LEGP": (1.90, 0.20, 32.0), "G8-LHRS": (1.43, 0.13, 32.0),
-        "G8-LUHR": (2.20, 0.15, 38.0), "G8-MEGP": (3.50, 1.05, 58.0), "GZ-LEHR": (2.26, 0.20, 45.0),
-        "PR-LEHR": (1.40, 0.18, 27.0), "PR-LEUR": (1.40, 0.15, 34.9), "PR-LEAP": (1.57, 0.24, 25.4),
-    }
-)  # fmt: skip
-"""Hole, septa and length in mm of further codes (SIMIND 7.0.3, collim.col), for headers that give the code alone."""
+from spectac.recon.settings import StudySettings
 
 _SHAPES = {
     **dict.fromkeys(("GZ-LEHR", "HH-LEHR", "HH-LEHS", "ED-MEHS", "ED-MEHR", "SI-HEGP"), "square"),
@@ -49,10 +32,11 @@ _SHAPES = {
 }
 """Codes whose holes are not hexagonal (collim.col)."""
 
-_FAN_BEAM = {"PR-APFB", "PR-HRFB", "PR-URFB", "GV-LEUR", "SE-LEFB"}
+_FAN_BEAM = re.compile(r"\bFAN|FB$")
+"""Words for fan beams and endings of SIMIND's codes, in capitals; its database has no focal length of SE-LEFB."""
 
-_NOT_PARALLEL = re.compile(r"PIN[ -]?HOLE|\bFAN|\bCONE|CONVERG|DIVERG|SLANT|ASTIG|FB$")
-"""Words for holes that are not parallel, in capitals."""
+_REFUSED = re.compile(r"PIN[ -]?HOLE|\bCONE|CONVERG|DIVERG|SLANT|ASTIG")
+"""Words for other holes that are not parallel, in capitals."""
 
 _NO_NAME = ("NONE", "NO", "0", "UNKNOWN")
 
@@ -62,51 +46,79 @@ _HOLE_KEYS = (
     ("collimator hole septa", "collimator septa", "collimator septal thickness", "septal thickness"),
     ("collimator thickness", "collimator hole length", "collimator length"),
 )
+_FOCAL_KEYS = ("collimator focal length", "focal length", "focal distance")
 _LIMITS_MM = ((0.5, 7.0), (0.05, 5.0), (8.0, 150.0))
 """Smallest and largest hole, septa and length of collimators."""
 
 _WIDEST_HOLE_CM = 0.7
 _WIDEST_INTRINSIC_CM = 1.0
 _THICKEST_CRYSTAL_CM = 4.0
+_LONGEST_FOCUS_CM = 100.0
 """A size below the largest that there is in cm is in cm."""
 
-_INTRINSIC_MM = 3.8
-"""Intrinsic FWHM at 140.5 keV where the header does not give it."""
-_GAP_MM = 4.75
-"""The middle of a 9.5 mm crystal, where the header does not give its thickness."""
 
-
-def read_collimator(header: Header, wanted: Collimator | None) -> Collimator | None:
-    """Collimator: the caller's, else the one that the header names or describes, else None with a warning.
+def read_collimator(header: Header, given: StudySettings, detectors: int) -> SettledFoci:
+    """Collimator and focal lines: the user's, else those that the header names or describes; None with a warning.
 
     Parameters
     ----------
     header : Header
         Header, which gets history and warnings.
-    wanted : Collimator or None
-        The caller's.
+    given : StudySettings
+        The user's options.
+    detectors : int
+        Number of heads.
 
     Returns
     -------
-    Collimator or None
-        Row of the table, or one with the header's holes.
+    SettledFoci
+        Focal lines of the heads; the collimator is a row of the table, or one with the header's holes.
 
     Raises
     ------
     InputError
-        For fan beams, pinholes and others whose holes are not parallel.
+        For pinholes and others that are neither parallel nor fan-beam, and for a fan beam whose focal length nobody
+        names.
     """
-    if wanted is not None:
-        return wanted
     comments = header.dialect.comments or "simind-specific parameters" in header.comments
+    names = [text for key in _NAME_KEYS for text in header.texts(key, comments)]
+    chosen = given.response
+    if chosen is None:
+        for text in names:
+            if _REFUSED.search(simind_code(text)):
+                raise header.error(
+                    f"its collimator {text} has holes that are neither parallel nor a fan beam: not supported; give "
+                    "--collimator if they were"
+                )
+        chosen = _of_header(header, comments)
+    fan_beam = next((text for text in names if _is_fan_beam(text)), None)
+    length = _size(header, _FOCAL_KEYS, comments)
+    stated: list[StatedFocus] = []
+    if length or fan_beam is not None:
+        stated = [_stated(fan_beam, length)] * detectors
+    missing = f"its collimator is {fan_beam}, and the header has no focal length"
+    return settled_foci(stated, detectors, chosen, given, missing)
+
+
+def _is_fan_beam(name: str) -> bool:
+    row = _row(name)
+    return _FAN_BEAM.search(simind_code(name)) is not None or (row is not None and row.focus is not None)
+
+
+def _stated(name: str | None, length: float | None) -> StatedFocus:
+    """Focal line of the header's key, else of the table's row for its code."""
+    if length:
+        return StatedFocus(length * _factor(length, _LONGEST_FOCUS_CM))
+    row = _row(name)
+    focus = None if row is None else row.focus
+    return StatedFocus() if focus is None else StatedFocus(focus.length_mm, focus.counted_from)
+
+
+def _of_header(header: Header, comments: bool) -> Collimator | None:
+    """Collimator that the header names or describes; None with a warning where it does neither."""
     name = header.text(*_NAME_KEYS, comments=comments, lenient=True)
-    for text in [text for key in _NAME_KEYS for text in header.texts(key, comments)]:
-        if _code(text) in _FAN_BEAM or _NOT_PARALLEL.search(_code(text)):
-            raise header.error(
-                f"its collimator {text} has holes that are not parallel: not supported; give --collimator if they were"
-            )
-    code = _code(name or "")
-    row = _row(code, name)
+    code = simind_code(name or "")
+    row = _row(name)
     if (holes := _holes_mm(header, comments)) is not None:
         collimator = _of_holes(header, comments, name, holes) if row is None or not _fits(row, holes) else row
         intrinsic_mm = _intrinsic_mm(header, comments)
@@ -119,31 +131,18 @@ def read_collimator(header: Header, wanted: Collimator | None) -> Collimator | N
         )
         return collimator
     if row is not None:
-        if code in _SAME_AS:
+        if code in SIMIND_CODES:
             header.history.append(f"SIMIND's collimator {name} is {row.name} of the table")
         return row
-    if code in _CODED:
-        hole, septa, length = _CODED[code]
-        header.history.append(
-            f"SIMIND's collimator {name}: hole {hole:g}, septa {septa:g}, length {length:g} mm (collim.col)"
-        )
-        return _built(name or code, _CODED[code], _GAP_MM)
     if name is not None and code not in _NO_NAME:
-        header.warn(f"the header's collimator '{name}' is not in the table: name one with --collimator or give --psf")
+        header.warn(f"the header's collimator '{name}' is not in the table: give --collimator, --holes or --psf")
     return None
 
 
-def _code(name: str) -> str:
-    """Name as SIMIND's codes are spelled."""
-    return name.strip().upper().replace("_", "-")
-
-
-def _row(code: str, name: str | None) -> Collimator | None:
+def _row(name: str | None) -> Collimator | None:
     """Row of our table that a code or a name means."""
-    if code in _SAME_AS or name is None:
-        return COLLIMATORS.get(_SAME_AS.get(code, ""))
     try:
-        return collimator_by_name(name)
+        return None if name is None else collimator_by_name(name)
     except InputError:
         return None
 
@@ -200,19 +199,15 @@ def _of_holes(header: Header, comments: bool, name: str | None, holes_mm: tuple[
     """Collimator of these holes, in front of the crystal that the header gives."""
     crystal = _size(header, ("crystal thickness",), comments)
     crystal_mm = 0.0 if crystal is None else crystal * _factor(crystal, _THICKEST_CRYSTAL_CM)
-    gap_mm = 0.5 * crystal_mm if 3.0 <= crystal_mm <= 60.0 else _GAP_MM
-    return _built(re.sub(r"\s+", " ", name or "collimator of the header"), holes_mm, gap_mm)
-
-
-def _built(name: str, holes_mm: tuple[float, ...], gap_mm: float) -> Collimator:
+    gap_mm = 0.5 * crystal_mm if 3.0 <= crystal_mm <= 60.0 else HALF_CRYSTAL_MM
     hole_mm, septa_mm, length_mm = holes_mm
     return Collimator(
-        name,
+        re.sub(r"\s+", " ", name or "collimator of the header"),
         hole_mm,
         length_mm,
         septa_mm,
-        _INTRINSIC_MM,
+        USUAL_INTRINSIC_MM,
         gap_mm=gap_mm,
-        hole_shape=_SHAPES.get(_code(name), "hexagonal"),
+        hole_shape=_SHAPES.get(simind_code(name or ""), "hexagonal"),
         source="Interfile header",
     )

@@ -37,7 +37,17 @@ PATIENT = MappingProxyType(
 )
 """Keys on patient and study, and DICOM's keywords for them."""
 
-_WITH_UNIT = {"scaling factor", "radius", "radii", "time per projection", "image duration", "study date", "study time"}
+_WITH_UNIT = {
+    "scaling factor",
+    "radius",
+    "radii",
+    "time per projection",
+    "image duration",
+    "study date",
+    "study time",
+    "focal length",
+    "focal distance",
+}
 """Keys that may name their unit or form in brackets."""
 
 _READ = {

@@ -172,7 +172,7 @@ def _difference(one: Acquisition, other: Acquisition) -> str | None:
         mine, theirs = getattr(one, name), getattr(other, name)
         if mine.shape != theirs.shape or not np.allclose(mine, theirs, rtol=0, atol=1e-3, equal_nan=True):
             return name
-    alike = ("matrix", "pixel_mm", "nuclide", "collimator", "patient_position")
+    alike = ("matrix", "pixel_mm", "nuclide", "collimator", "foci", "patient_position")
     return next((name for name in alike if getattr(one, name) != getattr(other, name)), None)
 
 
@@ -189,6 +189,7 @@ def _read_one(path: Path, given: StudySettings) -> tuple[Study, list[AxisClaim]]
     nuclide = read_nuclide(header, given.nuclide)
     windows = read_windows(header, views.windows, nuclide)
     file = orbit_file(header, views)
+    settled = read_collimator(header, given, int(np.unique(views.detector).size))
     acquisition = Acquisition(
         view_angles_deg(header, views, given),
         orbit_radii_mm(header, views, given.radius_mm, file),
@@ -196,11 +197,13 @@ def _read_one(path: Path, given: StudySettings) -> tuple[Study, list[AxisClaim]]
         given.pixel_mm or _pixel_mm(header, columns),
         view_seconds(header, views, given),
         nuclide,
-        read_collimator(header, given.response),
+        settled.collimator,
         start=given.start or read_start(header),
         detector=views.detector,
+        foci=settled.foci,
         patient_position=patient_position(header, given),
     )
+    header.history.extend(settled.history)
     claims = axis_claims(header, columns, views.total, file)
     patient = read_patient(header)
     agent = header.text("radiopharmaceutical", lenient=True)

@@ -272,6 +272,8 @@ def _map_values(mu: MuMap, acquisition: Acquisition, dialect: Dialect) -> Array:
 
 def _refuse_unsayable(acquisition: Acquisition, dialect: str) -> None:
     """InputError for geometry and times that no key of the header can hold."""
+    if acquisition.foci:
+        raise InputError(f"{dialect} has no key for a fan-beam focus: reconstruct with spectac, or write HDF5 or DICOM")
     offset = float(np.abs(np.asarray(acquisition.u_offset_mm)).max())
     if offset > 0:
         raise InputError(

@@ -23,6 +23,21 @@ def test_a_study_has_its_own_options_on_top_of_the_batchs(tmp_path):
     assert request.of_study(ListedStudy("b", tmp_path)) == request.compare
 
 
+def test_a_study_of_parallel_data_has_nothing_of_the_batchs_focus(tmp_path):
+    def asked(general: StudySettings, listed: StudySettings) -> StudySettings:
+        return BatchRequest(CompareRequest(general)).of_study(ListedStudy("a", tmp_path, given=listed)).study
+
+    fan, parallel = StudySettings(focus_from="crystal"), StudySettings(focal_length_mm=float("inf"))
+    assert asked(fan, parallel) == parallel
+    assert asked(parallel, fan) == fan
+    assert asked(parallel, StudySettings()) == parallel
+    both = StudySettings(focus_from="crystal", focal_length_mm=400)
+    assert asked(fan, StudySettings(focal_length_mm=400)) == both
+    # A study's holes take the place of the batch's collimator.
+    holes = StudySettings(holes="1.5:0.2:35")
+    assert asked(StudySettings(collimator="ge-lehr"), holes) == holes
+
+
 def test_options_for_a_ct_or_a_map_are_for_studies_that_have_one_and_use_it():
     maps = ComparisonSettings(extend_ct=True, assume_aligned=True, tube_voltage_kv=80.0, mu_map_kev=511.0)
     request = BatchRequest(CompareRequest(comparison=maps))

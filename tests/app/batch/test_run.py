@@ -385,7 +385,7 @@ def test_bad_requests_are_refused_in_one_line(here, tmp_path):
     for more, text in (
         (("--scheduler", "tcp://127.0.0.1:1"), "--scheduler or --workers"),
         (("--work", "nowhere:work"), "work 'nowhere:work' cannot be imported"),
-        (("--collimator", "siemens-lehr", "--psf", "1:2"), "--collimator or --psf"),
+        (("--collimator", "siemens-lehr", "--psf", "1:2"), "--collimator, --psf and --holes"),
     ):
         refused(here(*more), text)
     assert not (tmp_path / "out").exists()

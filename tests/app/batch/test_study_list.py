@@ -150,7 +150,7 @@ def test_a_csv_says_what_is_each_studys_own(tmp_path):
         (f"study,name\na,{'é' * 101}\n", "line 2: name 'é{20}'... is 202 bytes long: give one of at most 200"),
         (f"study\n{'x' * 201}\n", "is 201 bytes long"),
         ("study;nmae\na;b\n", "unknown column nmae"),
-        ("study,collimator,psf\na,ge-lehr,1:2\n", "give --collimator or --psf, not both"),
+        ("study,collimator,psf\na,ge-lehr,1:2\n", "give one of --collimator, --psf and --holes"),
         ("study,head_angles\na,0,180\n", "more fields than the header has columns"),
         ('study\n"a\n', "not a CSV"),
     ],

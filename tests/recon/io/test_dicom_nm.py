@@ -763,7 +763,9 @@ def test_trap_09_bits_above_bits_stored_are_not_counts(tomo):
 def test_trap_09_missing_manufacturer_and_unknown_collimator_only_warn(tomo):
     study = read_study(tomo(without("Manufacturer")))
     assert study.acquisition.collimator is None
-    assert has(study.warnings, "the collimator 'LEHR' of an unnamed manufacturer", "give --collimator or --psf")
+    assert has(
+        study.warnings, "the collimator 'LEHR' of an unnamed manufacturer", "give --collimator, --holes or --psf"
+    )
     given = read_study(tomo(without("Manufacturer")), StudySettings(collimator=collimator("ge-lehr")))
     assert given.acquisition.collimator.name == "ge-lehr"
 
@@ -812,8 +814,8 @@ def set_pixels(data, cut):
         (lambda data: setattr(data, "Rows", 0), r"\(0028,0010\) Rows is 0"),
         (lambda data: setattr(rotation(data), "RotationDirection", "XX"), r"RotationDirection.* is 'XX'.*--rotation"),
         (
-            lambda data: setattr(heads(data)[0], "CollimatorType", "FANB"),
-            r"\(0018,1181\) CollimatorType in item 1 of DetectorInformationSequence is FANB: only parallel holes",
+            lambda data: setattr(heads(data)[0], "CollimatorType", "CONE"),
+            r"\(0018,1181\) CollimatorType in item 1 of DetectorInformationSequence is CONE \(cone-beam\): only",
         ),
         (lambda data: setattr(data, "FrameIncrementPointer", [0x00540080]), r"leaves|SliceVector"),
     ],

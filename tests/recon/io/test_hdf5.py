@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spectac.recon import StudySettings
-from spectac.recon.collimator import Collimator
+from spectac.recon.collimator import Collimator, Focus
 from spectac.recon.errors import InputError
 from spectac.recon.io import open_study
 from spectac.recon.io.hdf5 import read_study, write_study
@@ -23,13 +23,16 @@ def _full_study():
         pixel_mm=(4.42, 3.3),
         view_seconds=[20.0, 30.0, np.nextafter(30.0, 31.0)],
         nuclide="I-123",
-        collimator=Collimator("own", 1.5, 35.0, 0.2, 3.8, 6.0, "round", "measured", published_fwhm_mm=7.4),
+        collimator=Collimator(
+            "own", 1.5, 35.0, 0.2, 3.8, 6.0, "round", "measured", published_fwhm_mm=7.4, focus=Focus(500.0)
+        ),
         start=datetime(2026, 2, 28, 23, 59, 59, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30))),
         view_start_s=[0.0, 25.0, 70.0],
         detector=[1, 0, 1],
         axis_lps_mm=(1.5, -2.25, 1000 / 3),
         frame_of_reference_uid="1.2.840.1",
         u_offset_mm=[0.5, -0.25, 0.0],
+        foci=(Focus(1000 / 3, "back", -2.25), Focus(400.0, "crystal", 1 / 7)),
         patient_position="HFS",
         corrections=frozenset({"UNIF", "DECY"}),
     )
@@ -120,7 +123,15 @@ _DAMAGE = {
         lambda f: f.__delitem__("acquisition/collimator/hole_mm"),
         "dataset /acquisition/collimator/hole_mm is missing",
     ),
-    "newer": (lambda f: f.attrs.__setitem__("version", 2), "version 2 of spectac-study, this spectac reads up to 1"),
+    "newer": (lambda f: f.attrs.__setitem__("version", 3), "version 3 of spectac-study, this spectac reads up to 2"),
+    "foci of other numbers": (
+        lambda f: (f.__delitem__("acquisition/foci/offset_mm"), f.__setitem__("acquisition/foci/offset_mm", [1.0])),
+        "/acquisition/foci holds 2, 2, 1 values",
+    ),
+    "focus of another plane": (
+        lambda f: f["acquisition/foci/counted_from"].__setitem__(0, "middle"),
+        "a focal length counts from face, back or crystal, not from 'middle'",
+    ),
     "foreign": (lambda f: f.attrs.__delitem__("format"), "not a study of spectac"),
     "group for dataset": (
         lambda f: (f.__delitem__("counts"), f.create_group("counts")),

@@ -6,6 +6,7 @@ import gzip
 import numpy as np
 import pytest
 
+from spectac.recon.collimator import Focus
 from spectac.recon.errors import InputError
 from spectac.recon.io import open_study
 from spectac.recon.io.interfile.study import read_study
@@ -625,11 +626,30 @@ def test_patient_whose_head_is_out_lies_feet_first(read, words):
         read(HEADER.replace("orbit", f"patient orientation := {words}\norbit"))
 
 
-@pytest.mark.parametrize("words", ["Pinhole", "pin hole", "fan beam", "FAN_BEAM", "cone-beam", "converging", "slant"])
+@pytest.mark.parametrize("words", ["Pinhole", "pin hole", "cone-beam", "converging", "slant"])
 @pytest.mark.parametrize("key", ["collimator type", "collimator", "collimator name := LEHR\ncollimator type"])
-def test_holes_that_are_not_parallel_are_refused(read, words, key):
-    with pytest.raises(InputError, match=f"its collimator {words} has holes that are not parallel"):
+def test_holes_that_are_neither_parallel_nor_a_fan_beam_are_refused(read, words, key):
+    with pytest.raises(InputError, match=f"its collimator {words} has holes that are neither parallel nor a fan beam"):
         read(HEADER.replace("orbit", f"{key} := {words}\norbit"))
+
+
+@pytest.mark.parametrize("words", ["fan beam", "FAN_BEAM", "se-lefb"])
+@pytest.mark.parametrize("key", ["collimator type", "collimator", "collimator name := LEHR\ncollimator type"])
+def test_fan_beam_without_a_focal_length_names_the_option(read, words, key):
+    """SE-LEFB is the fan beam whose focal length SIMIND's database does not have."""
+    with pytest.raises(
+        InputError, match=f"its collimator is {words}, and the header has no focal length: give --focal"
+    ):
+        read(HEADER.replace("orbit", f"{key} := {words}\norbit"))
+
+
+@pytest.mark.parametrize(
+    "line", ["focal length := 350", "collimator focal length (mm) := 350", "focal distance (cm) := 35"]
+)
+def test_focal_length_of_a_header(read, line):
+    study = read(HEADER.replace("orbit", f"collimator type := fan beam\n{line}\norbit"))
+    assert study.acquisition.foci == (Focus(350.0),)
+    assert not [warning for warning in study.warnings if "not understood" in warning]
 
 
 @pytest.mark.parametrize(

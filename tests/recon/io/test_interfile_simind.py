@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spectac.recon import StudySettings
-from spectac.recon.collimator import COLLIMATORS
+from spectac.recon.collimator import COLLIMATORS, Focus
 from spectac.recon.errors import InputError
 from spectac.recon.io import open_study
 from spectac.recon.system import SystemModel
@@ -204,6 +204,8 @@ HOLES = (
         ("gi-megp", (0.300, 0.105, 5.800), 0.38, "ge-megp"),
         ("gi-megp", (3.00, 1.05, 58.0), 3.8, "ge-megp"),
         ("si-me", (0.294, 0.114, 4.060), 0.34, "siemens-me"),
+        ("to-903a", (0.136, 0.013, 4.000), 0.37, "toshiba-leshr"),
+        ("pr-hrfb", (0.140, 0.018, 2.700), 0.38, "prism-lehr-fan"),
     ],
 )
 def test_codes_of_the_tables_cameras(write, sources, code, holes, intrinsic, row):
@@ -218,7 +220,7 @@ def test_codes_of_the_tables_cameras(write, sources, code, holes, intrinsic, row
 
 
 @pytest.mark.parametrize("unit", [0.1, 1.0])
-@pytest.mark.parametrize("code", ["to-903a", "si-he", "mine"])
+@pytest.mark.parametrize("code", ["to-901a", "si-he", "mine"])
 def test_other_codes_have_the_holes_of_the_header(write, sources, unit, code):
     specific = HOLES.format(code=code, hole=1.36 * unit, septa=0.13 * unit, length=40 * unit, intrinsic=3.7 * unit)
     found = open_study(
@@ -238,7 +240,7 @@ def test_holes_go_before_the_code(write, sources):
 
 @pytest.mark.parametrize(
     ("code", "hole_mm", "name"),
-    [("SY-LEHR", 1.11, "siemens-lehr"), ("to-930a", 3.37, "to-930a"), ("G8-LUHR", 2.2, "G8-LUHR")],
+    [("SY-LEHR", 1.11, "siemens-lehr"), ("to-930a", 3.37, "toshiba-megp"), ("G8-LUHR", 2.2, "ge-870-leuhr")],
 )
 def test_code_alone(write, sources, code, hole_mm, name):
     study = open_study(write(sources, specific=f";# Collimator := {code}"))
@@ -270,11 +272,25 @@ def test_collimators_that_cannot_be_used(write, sources):
     study = open_study(write(sources, specific=strange))
     assert study.acquisition.collimator is None
     assert any("a length of 900 mm, as none has" in warning for warning in study.warnings)
-    fan = HOLES.format(code="pr-hrfb", hole=0.14, septa=0.018, length=2.7, intrinsic=0.38)
-    path = write(sources, specific=fan)
-    with pytest.raises(InputError, match=r"pr-hrfb has holes that are not parallel.*--collimator"):
-        open_study(path)
-    assert open_study(path, StudySettings(collimator="ge-lehr")).acquisition.collimator.name == "ge-lehr"
+
+
+def test_fan_beams_of_simind(write, sources):
+    """SIMIND's database has the focal length of its codes; its headers do not."""
+    holes = {"hole": 0.14, "septa": 0.018, "length": 2.7, "intrinsic": 0.38}
+    path = write(sources, specific=HOLES.format(code="pr-hrfb", **holes))
+    study = open_study(path)
+    assert set(study.acquisition.foci) == {Focus(500.0)}
+    assert any("fan-beam: focal length 500 mm from the face" in line for line in study.history)
+    # Holes of another collimator, the same focus.
+    lehr = open_study(path, StudySettings(collimator="ge-lehr", focus_from="back")).acquisition
+    assert (lehr.collimator.name, set(lehr.foci)) == ("ge-lehr", {Focus(500.0, "back")})
+    rebinned = open_study(path, StudySettings(focal_length_mm=float("inf"))).acquisition
+    assert (rebinned.foci, rebinned.collimator.name, rebinned.collimator.focus) == ((), "prism-lehr-fan", None)
+    unknown = write(sources, specific=HOLES.format(code="se-lefb", **holes))
+    with pytest.raises(InputError, match="its collimator is se-lefb, and the header has no focal length: give --focal"):
+        open_study(unknown)
+    given = open_study(unknown, StudySettings(focal_length_mm=380, focus_offset_mm=1.5)).acquisition
+    assert set(given.foci) == {Focus(380.0, "face", 1.5)}
 
 
 def test_posture_of_the_phantom(write, sources):
