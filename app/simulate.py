@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,7 +35,7 @@ class SimulationSettings:
 
     tracer: Annotated[Literal["dat", "perfusion", "randomised"], Setting("dat, perfusion or randomised.")] = "dat"
     nuclide: Annotated[str | None, Setting("Nuclide, where not the tracer's own.")] = None
-    scanner: Annotated[str, Setting("Camera; a wrong name lists them.")] = "siemens-intevo-lehr"
+    scanner: Annotated[str, Setting("Camera; a wrong name lists them.", short="--camera")] = "siemens-intevo-lehr"
     counts: Annotated[Positive | None, Setting("Counts in the photopeak, by longer or shorter views.")] = None
     seed: Annotated[int, Field(ge=0), Setting("Seed of patient and noise.")] = 1
     monte_carlo: Annotated[bool, Setting("All photons by Monte Carlo, or only the scattered ones.", off="--fast")] = (
@@ -76,7 +75,7 @@ def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
         write_truth(folder / "truth", patient)
         content = {
             "parameters": as_options(chosen),
-            "scanner": asdict(scanner),
+            "scanner": scanner.record(),
             "view_seconds": float(study.acquisition.view_seconds[0]),
             "nuclide": patient.uptake.nuclide,
             "cps_per_kbq": expected.cps_per_kbq,
