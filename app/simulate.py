@@ -13,6 +13,7 @@ from pydantic import Field
 from spectac.app.progress import counting_bar
 from spectac.app.record import versions
 from spectac.recon import Image, InputError
+from spectac.recon.fan_beam import truncation_doubt
 from spectac.recon.io import hdf5
 from spectac.recon.io.atomic import is_result, written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
@@ -88,8 +89,10 @@ def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
     for stale in {"projections.dcm", "study.h5"} - {name} if repeated else ():
         (output / stale).unlink(missing_ok=True)
     counts = study.counts.sum(axis=(1, 2, 3), dtype=np.float64)
+    doubt = truncation_doubt(study.acquisition, expected.primary[0])
     listed = ", ".join(f"{window.name} {total:.3g}" for window, total in zip(study.windows, counts, strict=True))
     return [
+        *([] if doubt is None else [f"note: {doubt}"]),
         f"counts: {listed}",
         f"{output}: {name}, patient.json, truth ({time.perf_counter() - began:.1f} s)",
     ]
