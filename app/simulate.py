@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +13,7 @@ from pydantic import Field
 from spectac.app.progress import counting_bar
 from spectac.app.record import versions
 from spectac.recon import Image, InputError
+from spectac.recon.fan_beam import truncation_doubt
 from spectac.recon.io import hdf5
 from spectac.recon.io.atomic import is_result, written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
@@ -36,7 +36,7 @@ class SimulationSettings:
 
     tracer: Annotated[Literal["dat", "perfusion", "randomised"], Setting("dat, perfusion or randomised.")] = "dat"
     nuclide: Annotated[str | None, Setting("Nuclide, where not the tracer's own.")] = None
-    scanner: Annotated[str, Setting("Camera; a wrong name lists them.")] = "siemens-intevo-lehr"
+    scanner: Annotated[str, Setting("Camera; a wrong name lists them.", short="--camera")] = "siemens-intevo-lehr"
     counts: Annotated[Positive | None, Setting("Counts in the photopeak, by longer or shorter views.")] = None
     seed: Annotated[int, Field(ge=0), Setting("Seed of patient and noise.")] = 1
     monte_carlo: Annotated[bool, Setting("All photons by Monte Carlo, or only the scattered ones.", off="--fast")] = (
@@ -76,7 +76,7 @@ def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
         write_truth(folder / "truth", patient)
         content = {
             "parameters": as_options(chosen),
-            "scanner": asdict(scanner),
+            "scanner": scanner.record(),
             "view_seconds": float(study.acquisition.view_seconds[0]),
             "nuclide": patient.uptake.nuclide,
             "cps_per_kbq": expected.cps_per_kbq,
@@ -89,8 +89,10 @@ def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
     for stale in {"projections.dcm", "study.h5"} - {name} if repeated else ():
         (output / stale).unlink(missing_ok=True)
     counts = study.counts.sum(axis=(1, 2, 3), dtype=np.float64)
+    doubt = truncation_doubt(study.acquisition, expected.primary[0])
     listed = ", ".join(f"{window.name} {total:.3g}" for window, total in zip(study.windows, counts, strict=True))
     return [
+        *([] if doubt is None else [f"note: {doubt}"]),
         f"counts: {listed}",
         f"{output}: {name}, patient.json, truth ({time.perf_counter() - began:.1f} s)",
     ]

@@ -23,14 +23,12 @@ def scanner_of(patient: PatientArrays) -> Scanner:
 
     Examples
     --------
-    >>> from dataclasses import asdict
     >>> from types import SimpleNamespace
-    >>> patient = SimpleNamespace(parameters={"scanner": asdict(Scanner("tiny", "siemens-lehr", views=64))})
+    >>> patient = SimpleNamespace(parameters={"scanner": Scanner("tiny", "siemens-lehr", views=64).record()})
     >>> scanner_of(patient).views
     64
     """
-    fields = dict(patient.parameters["scanner"])
-    return Scanner(**{**fields, "matrix": tuple(fields["matrix"])})
+    return Scanner.of_record(patient.parameters["scanner"])
 
 
 def patient_input(patient: PatientArrays) -> NetworkInput:
@@ -54,10 +52,9 @@ def patient_input(patient: PatientArrays) -> NetworkInput:
     Examples
     --------
     >>> import numpy as np
-    >>> from dataclasses import asdict
     >>> from types import SimpleNamespace
     >>> grid, preview = SimpleNamespace(voxel_ml=8.0), np.ones((4, 8, 8, 8))
-    >>> parameters = {"nuclide": "I-123", "scanner": asdict(Scanner("tiny", "siemens-lehr", scheme="tew"))}
+    >>> parameters = {"nuclide": "I-123", "scanner": Scanner("tiny", "siemens-lehr", scheme="tew").record()}
     >>> patient = SimpleNamespace(grid=grid, preview=preview, energy_kev=158.97, parameters=parameters)
     >>> round(patient_input(patient).energy_loss, 3)
     0.135

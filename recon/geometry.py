@@ -555,12 +555,12 @@ def camera_frames(acquisition: Acquisition, grid: Grid, inside: NDArray[np.bool_
     if inside is not None and not inside.all():
         first, last = _tightened(first, last, rows, beside, inside)
     frames = CameraFrames(rows, first, last, np.maximum(distance, 0.0), rays)
-    if inside is None:
-        return frames
-    frames = _without_empty_planes(frames)
+    if inside is not None:
+        frames = _without_empty_planes(frames)
     if not acquisition.foci:
-        # Planes of parallel holes follow from each view's first, to the last bit.
-        frames.rows[..., 0::2] = frames.rows[:, :1, 0::2] - np.arange(frames.depths)[:, None] * normals[:, None]
+        # To the last bit as a kernel's fused multiply-add has them: the product is not rounded before the sum.
+        steps = np.arange(frames.depths)[:, None] * normals[:, None].astype(np.longdouble)
+        frames.rows[..., 0::2] = frames.rows[:, :1, 0::2] - steps
     return frames
 
 

@@ -232,7 +232,8 @@ def projected_primary(
 ) -> Array:
     """Primary counts (w, v, z, u) by recon's system model on finer pixels, summed to the camera's.
 
-    Other windows than the photopeak get the main line's share that the energy resolution puts there.
+    Other windows than the photopeak get the main line's share that the energy resolution puts there. Oblique rays of a
+    fan beam have a longer way through the crystal.
 
     Parameters
     ----------
@@ -257,22 +258,25 @@ def projected_primary(
     InputError
         Where the activity lies above or below the camera's field.
     """
-    factor = max(1, math.ceil(acquisition.pixel_mm[1] / FINE_MM))
+    factors = tuple(max(1, math.ceil(mm / FINE_MM)) for mm in geometry.object_pixel_mm(acquisition))
     low, high, half = _seen(head, cps, acquisition)
     rows, columns = acquisition.matrix
-    fine = _finer(acquisition, factor, low, high, half)
+    fine = _finer(acquisition, factors, low, high, half)
     grid = geometry.default_grid(fine)
     energy_kev = nuclide_by_name(acquisition.nuclide).main_kev
     mu = head.mu(energy_kev)
     through = MuMap(resample(mu.per_cm, mu.grid, grid), grid, energy_kev)
     system = SystemModel(fine, grid, mu=through)
-    part = rebin(system.forward(resample(cps.values, cps.grid, grid)), factor, factor)
+    part = rebin(system.forward(resample(cps.values, cps.grid, grid)), *factors)
     peak = np.zeros(acquisition.shape, np.float32)
     first = max(columns // 2 - half, 0)
     beside = first - (columns // 2 - half)
     width = min(columns - first, part.shape[2] - beside)
     on_rows = slice(max(low, 0), min(high, rows))
     peak[:, on_rows, first : first + width] = part[:, on_rows.start - low : on_rows.stop - low, beside : beside + width]
+    if acquisition.foci:
+        depth, (cosine, _) = scanner.crystal.mean_free_paths(energy_kev), geometry.ray_tables(acquisition)
+        peak *= (np.expm1(-depth / cosine) / np.expm1(-depth)).astype(np.float32)[:, None]
     accepted = np.array([float(scanner.crystal.acceptance(window, energy_kev)) for window in windows])
     shares = (accepted / accepted[0]).astype(np.float32)
     return np.asarray(shares[:, None, None, None] * peak)
@@ -283,6 +287,7 @@ def _seen(head: Head, cps: Image, acquisition: Acquisition) -> tuple[int, int, i
 
     Rows end BESIDE_MM beside the matrix. Columns do not, for what lies beside the matrix in one view lies behind it in
     another. They reach to the edge of the head and its holder, for these attenuate without having any activity.
+    Those of a fan beam end as far beside the matrix, for its grid reaches to the orbit.
     """
     z, y, x = cps.grid.centres_mm()
     active = cps.values > 0
@@ -300,19 +305,21 @@ def _seen(head: Head, cps: Image, acquisition: Acquisition) -> tuple[int, int, i
     shift = float(np.abs(np.asarray(acquisition.u_offset_mm)).max())
     reach = max(float(distance[across].max()) + BESIDE_MM, float(distance[solid].max(initial=0.0)))
     half = math.ceil((reach + shift) / pixel_u)
+    if acquisition.foci:
+        half = math.ceil(0.5 * acquisition.matrix[1] + BESIDE_MM / geometry.object_pixel_mm(acquisition)[1])
     return low, high, half
 
 
-def _finer(acquisition: Acquisition, factor: int, low: int, high: int, half: int) -> Acquisition:
-    """Rows low <= row < high and `half` columns to either side, each pixel divided into factor x factor.
+def _finer(acquisition: Acquisition, factors: tuple[int, ...], low: int, high: int, half: int) -> Acquisition:
+    """Rows low <= row < high and `half` columns to either side, each pixel divided by factors (z, u).
 
     An odd matrix keeps its middle column: the part then has one column more on the right.
     """
-    pixel_z, pixel_u = (length / factor for length in acquisition.pixel_mm)
+    pixel_z, pixel_u = (length / factor for length, factor in zip(acquisition.pixel_mm, factors, strict=True))
     x, y, z = geometry.axis_position_mm(acquisition)
     return replace(
         acquisition,
-        matrix=((high - low) * factor, (2 * half + acquisition.matrix[1] % 2) * factor),
+        matrix=((high - low) * factors[0], (2 * half + acquisition.matrix[1] % 2) * factors[1]),
         pixel_mm=(pixel_z, pixel_u),
-        axis_lps_mm=(x, y, z + low * acquisition.pixel_mm[0] - 0.5 * (factor - 1) * pixel_z),
+        axis_lps_mm=(x, y, z + low * acquisition.pixel_mm[0] - 0.5 * (factors[0] - 1) * pixel_z),
     )

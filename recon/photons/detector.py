@@ -55,9 +55,24 @@ class Crystal:
         array
             float64 in the shape of the energies, from 0 to 1.
         """
+        return -np.expm1(-self.mean_free_paths(energies_kev))
+
+    def mean_free_paths(self, energies_kev: ArrayLike) -> NDArray[np.float64]:
+        """Thickness in mean free paths of photons of each energy.
+
+        Parameters
+        ----------
+        energies_kev
+            Photon energies in keV, any shape.
+
+        Returns
+        -------
+        array
+            float64 in the shape of the energies.
+        """
         energies = np.asarray(energies_kev, dtype=np.float64)
         mu = np.array([_sodium_iodide_per_cm(float(energy)) for energy in energies.ravel()]).reshape(energies.shape)
-        return -np.expm1(-mu * self.thickness_mm / 10.0)
+        return mu * self.thickness_mm / 10.0
 
     def window_share(self, window: EnergyWindow, energies_kev: ArrayLike) -> NDArray[np.float64]:
         """Share of the photons of each energy that interact whose signal falls into the window.

@@ -4,6 +4,18 @@ Instead of waiting for photons that happen to fly into a collimator hole, each e
 probability that its photon leaves along the view's direction, passes through the body and is counted in each window.
 Contributions are gathered by their distance from the collimator. At the end they are blurred by its response at that
 distance (convolution-based forced detection: de Jong, Slijpen, Beekman, IEEE Trans Nucl Sci 2001;48:58-64).
+
+Parallel holes accept photons along the view's normal. A fan beam accepts those along the ray from the focal line
+through the event, at right angles to the axis. F is the focal line's distance from the collimator's face, Fc that from
+the crystal's plane of interaction, z the event's distance from the face, tan(theta) the ray's slope to the normal:
+
+- The photon lands at u = place + Fc tan(theta), place being the focal line's.
+- Averaged over the holes' places, holes that narrow towards the focus accept a solid angle of F/(F - z) cos^3(theta)
+  times that of parallel holes of the same size and pitch on the crystal's side: neighbouring holes' fields overlap in
+  the plane, F/(F - z), and the detector is seen from farther and obliquely, cos^3(theta). This is the whole weight of
+  an event. The magnification of its place spreads the counts of neighbouring events and adds no factor.
+- Its way through body and crystal is longer by 1/cos(theta).
+- The blur along u is wider by F/(F - z), that along z is as for parallel holes.
 """
 
 import math
@@ -13,6 +25,7 @@ import numpy as np
 
 from spectac.recon import geometry
 from spectac.recon.collimator import Collimator, pixel_kernel
+from spectac.recon.geometry import NEAREST_TO_FOCUS
 from spectac.recon.kernels.compiled import compiled
 from spectac.recon.photons.cross_sections import (
     CLASSICAL_RADIUS2_CM2,
@@ -47,6 +60,8 @@ class Response(NamedTuple):
         (e, w) probability that a photon of e * RESPONSE_STEP_KEV that reaches the crystal is counted in window w.
     counted
         (e,) whether photons up to the next step are counted in any window.
+    mean_free_paths
+        (e,) thickness of the crystal in mean free paths.
 
     Examples
     --------
@@ -57,6 +72,7 @@ class Response(NamedTuple):
 
     table: Array
     counted: Array
+    mean_free_paths: Array
 
     @property
     def lowest_kev(self) -> float:
@@ -88,10 +104,12 @@ def energy_response(crystal: Crystal, windows: tuple[EnergyWindow, ...], highest
     True
     """
     energies = np.arange(0.0, highest_kev + 2 * RESPONSE_STEP_KEV, RESPONSE_STEP_KEV)
-    table = np.stack([crystal.acceptance(window, np.maximum(energies, 1.0)) for window in windows], axis=1)
+    used = np.maximum(energies, 1.0)
+    table = np.stack([crystal.acceptance(window, used) for window in windows], axis=1)
     # What far energies leave in a window falls below what the sums in float32 can hold.
     table[table < np.finfo(np.float32).tiny] = 0.0
-    return Response(table, np.maximum(table, np.roll(table, -1, axis=0)).max(axis=1) > COUNTED)
+    counted = np.maximum(table, np.roll(table, -1, axis=0)).max(axis=1) > COUNTED
+    return Response(table, counted, crystal.mean_free_paths(used))
 
 
 class ViewFrame(NamedTuple):
@@ -115,6 +133,9 @@ class ViewFrame(NamedTuple):
         Size of the part in pixels.
     layers
         Number of layers of LAYER_MM in front of the collimator.
+    face_mm, crystal_mm, place_mm
+        Distances from the focal line to the collimator's face and to the plane of interaction, and where the line lies
+        along `right` from the axis; all 0 for parallel holes.
     """
 
     normal: tuple[float, float]
@@ -130,6 +151,9 @@ class ViewFrame(NamedTuple):
     rows: int
     columns: int
     layers: int
+    face_mm: float = 0.0
+    crystal_mm: float = 0.0
+    place_mm: float = 0.0
 
 
 def view_frame(
@@ -171,7 +195,15 @@ def view_frame(
     column0 = 0.5 * (columns - 1) + float(np.asarray(acquisition.u_offset_mm)[view]) / pixel_u
     row0 = -z / pixel_z
     first_row, last_row = _kept(row0 + z_mm[0] / pixel_z, row0 + z_mm[1] / pixel_z, rows, margin[0])
-    first_column, last_column = _kept(column0 - reach_mm / pixel_u, column0 + reach_mm / pixel_u, columns, margin[1])
+    left_mm, right_mm, farthest_mm = -reach_mm, reach_mm, radius + reach_mm
+    focus = {}
+    lines = geometry.focal_lines(acquisition)
+    if lines is not None:
+        face, crystal, place = (float(each[view]) for each in (lines.face_mm, lines.crystal_mm, lines.place_mm))
+        left_mm, right_mm = _fan_shadow_mm(face - radius, crystal, place, reach_mm)
+        farthest_mm = min(farthest_mm, (1.0 - NEAREST_TO_FOCUS) * face)
+        focus = {"face_mm": face, "crystal_mm": crystal, "place_mm": place}
+    first_column, last_column = _kept(column0 + left_mm / pixel_u, column0 + right_mm / pixel_u, columns, margin[1])
     return ViewFrame(
         normal=(float(normal[0]), float(normal[1])),
         right=(float(right[0]), float(right[1])),
@@ -185,8 +217,23 @@ def view_frame(
         first_column=first_column,
         rows=last_row - first_row,
         columns=last_column - first_column,
-        layers=max(1, math.ceil((radius + reach_mm) / LAYER_MM)),
+        layers=max(1, math.ceil(farthest_mm / LAYER_MM)),
+        **focus,
     )
+
+
+def _fan_shadow_mm(axis_mm: float, crystal_mm: float, place_mm: float, reach_mm: float) -> tuple[float, float]:
+    """Ends on the crystal of the shadow of a circle about the axis, which lies `axis_mm` in front of the focal line.
+
+    Rays lie less than 80 deg from the normal: those of a wider circle meet no detector.
+    """
+    middle = math.atan2(-place_mm, axis_mm)
+    half = math.asin(min(reach_mm / math.hypot(axis_mm, place_mm), 1.0))
+    steepest = math.radians(80.0)
+    left, right = (
+        place_mm + crystal_mm * math.tan(max(min(a, steepest), -steepest)) for a in (middle - half, middle + half)
+    )
+    return left, right
 
 
 def _kept(low: float, high: float, size: int, margin: int) -> tuple[int, int]:
@@ -198,23 +245,27 @@ def _kept(low: float, high: float, size: int, margin: int) -> tuple[int, int]:
 class Shield(NamedTuple):
     """Attenuation between any point and one view's detector.
 
-    Node (d, u, z) lies d steps from `depth_mm` against the normal and u steps from `column_mm` along the right.
+    Node (d, u, z) lies d steps from `depth_mm` against the normal, in column u. Columns of parallel holes lie along the
+    normal, those of a fan beam along its rays.
 
     Parameters
     ----------
     mass
         (d, u, z, 2) g/cm2 of water and cortical bone between the node and the detector.
-    depth_mm, column_mm, first_z_mm
-        Place of node (0, 0, 0) along the normal, along the right, and in z.
+    depth_mm, first_z_mm
+        Place of node (0, 0, 0) along the normal and in z.
     step_mm
-        Distance between nodes.
+        Distance between nodes along the normal and in z.
+    first_column, column_step
+        Place in mm along the right of column 0, and distance of the columns. For a fan beam slopes to the normal.
     """
 
     mass: Array
     depth_mm: float
-    column_mm: float
     first_z_mm: float
     step_mm: float
+    first_column: float
+    column_step: float
 
 
 def shield(basis: Array, grid: Grid, frame: ViewFrame) -> Shield:
@@ -232,34 +283,58 @@ def shield(basis: Array, grid: Grid, frame: ViewFrame) -> Shield:
     Returns
     -------
     Shield
-        Attenuation in g/cm2 on nodes as far apart as the voxels.
+        Attenuation in g/cm2 on nodes as far apart as the voxels. Columns of a fan beam are so on the body's near side.
     """
     step = grid.voxel_mm[2]
     ny, nx, nz, _ = basis.shape
     first = grid.affine_lps[:3, 3]
     corners = np.array([[i, j] for i in (0, nx - 1) for j in (0, ny - 1)]) * step + first[:2] - frame.axis_mm
-    depths, columns = corners @ frame.normal, corners @ frame.right
-    nearest, leftmost = depths.max() + step, columns.min() - step
+    depths, across = corners @ frame.normal, corners @ frame.right
+    nearest = depths.max() + step
     nd = math.ceil((depths.max() - depths.min()) / step) + 3
-    nu = math.ceil((columns.max() - columns.min()) / step) + 3
+    first_column, column_step = across.min() - step, step
+    nu = math.ceil((across.max() - across.min()) / step) + 3
+    fan = (0.0, 0.0, 0.0, 0.0)
+    if frame.face_mm > 0:
+        first_column, last_column = _slopes(frame)
+        ahead = frame.face_mm - frame.radius_mm + nearest
+        column_step = step / (ahead - step)
+        nu = math.ceil((last_column - first_column) / column_step) + 1
+        fan = (float(ahead / step), float(frame.place_mm / step), float(first_column), float(column_step))
     mass = np.empty((nd, nu, nz, 2), np.float32)
     x, y = (np.asarray(frame.axis_mm) - first[:2]) / step
-    start = (float(nearest / step), float(leftmost / step))
-    _fill_shield(basis, (float(x), float(y)), start, (frame.normal, frame.right), 0.1 * step, mass)
-    return Shield(mass, float(nearest), float(leftmost), float(first[2]), step)
+    start = (float(nearest / step), float(first_column / step))
+    _fill_shield(basis, (float(x), float(y)), start, fan, (frame.normal, frame.right), 0.1 * step, mass)
+    return Shield(mass, float(nearest), float(first[2]), step, float(first_column), float(column_step))
+
+
+def _slopes(frame: ViewFrame) -> tuple[float, float]:
+    """Slopes to the normal of the rays that meet the edges of the columns a fan-beam view keeps."""
+    first = frame.first_column - frame.column0 - 0.5
+    left_mm, right_mm = (column * frame.pixel_mm[1] for column in (first, first + frame.columns))
+    return (left_mm - frame.place_mm) / frame.crystal_mm, (right_mm - frame.place_mm) / frame.crystal_mm
 
 
 @compiled
-def _fill_shield(basis, axis, start, vectors, step_cm, mass):  # type: ignore[no-untyped-def]
-    """Running sums towards the detector of `basis`, read bilinearly; half of each voxel itself counts. In voxels."""
+def _fill_shield(basis, axis, start, fan, vectors, depth_cm, mass):  # type: ignore[no-untyped-def]
+    """Running sums towards the detector of `basis`, read bilinearly; half of each voxel itself counts. In voxels.
+
+    `fan` holds the first plane's distance from the focal line, the line's place, and first slope and step of the
+    columns; its first number is 0 for parallel holes. Planes lie `depth_cm` apart.
+    """
     ny, nx, nz, _ = basis.shape
     (normal_x, normal_y), (right_x, right_y) = vectors
+    ahead, place, first_slope, slope_step = fan
     total = np.zeros((mass.shape[1], nz, 2), np.float32)
     layer = np.zeros((nz, 2), np.float32)
     for d in range(mass.shape[0]):
         for u in range(mass.shape[1]):
-            x = axis[0] + (start[0] - d) * normal_x + (start[1] + u) * right_x
-            y = axis[1] + (start[0] - d) * normal_y + (start[1] + u) * right_y
+            across, step_cm = start[1] + u, depth_cm
+            if ahead > 0.0:
+                slope = first_slope + u * slope_step
+                across, step_cm = place + (ahead - d) * slope, depth_cm * math.sqrt(1.0 + slope * slope)
+            x = axis[0] + (start[0] - d) * normal_x + across * right_x
+            y = axis[1] + (start[0] - d) * normal_y + across * right_y
             left, low = math.floor(x), math.floor(y)
             layer[:] = 0.0
             for j in range(2):
@@ -282,7 +357,8 @@ def detect(events, frame, cover, tables, response):  # type: ignore[no-untyped-d
     """Contributions (layer, column, row, class, window) of events to a view, before the collimator's blur.
 
     A birth contributes exp(-path) * response: 4 pi times the share per steradian, so that all else is relative to a
-    photon born in air.
+    photon born in air. A fan beam gives every event its sensitivity against parallel holes and a longer way through the
+    crystal. Events beside its focal line are left out.
 
     Parameters
     ----------
@@ -309,13 +385,29 @@ def detect(events, frame, cover, tables, response):  # type: ignore[no-untyped-d
         px, py = event.x - frame.axis_mm[0], event.y - frame.axis_mm[1]
         depth = px * frame.normal[0] + py * frame.normal[1]
         u = px * frame.right[0] + py * frame.right[1]
-        column = math.floor(column0 + u / frame.pixel_mm[1] + 0.5)
+        way, place, column_u, gain, cosine = frame.normal, u, u, 1.0, 1.0
+        if frame.face_mm > 0.0:
+            ahead = frame.face_mm - frame.radius_mm + depth
+            if ahead < NEAREST_TO_FOCUS * frame.face_mm:
+                continue
+            slope = (u - frame.place_mm) / ahead
+            cosine = 1.0 / math.sqrt(1.0 + slope * slope)
+            gain = frame.face_mm / ahead * cosine**3
+            way = (
+                (frame.normal[0] + slope * frame.right[0]) * cosine,
+                (frame.normal[1] + slope * frame.right[1]) * cosine,
+            )
+            place, column_u = frame.place_mm + slope * frame.crystal_mm, slope
+        column = math.floor(column0 + place / frame.pixel_mm[1] + 0.5)
         row = math.floor(row0 + event.z / frame.pixel_mm[0] + 0.5)
         if column < 0 or row < 0 or column >= frame.columns or row >= frame.rows:
             continue
-        unchanged, changed, changed_kev = _sent(event, frame.normal, tables, response.counted)
+        unchanged, changed, changed_kev = _sent(event, way, tables, response.counted)
         if unchanged > 0.0 or changed > 0.0:
-            path = _path(cover, depth, u, event.z)
+            if frame.face_mm > 0.0:
+                unchanged *= gain * _longer(response.mean_free_paths, event.kev, cosine)
+                changed *= gain * _longer(response.mean_free_paths, changed_kev, cosine)
+            path = _path(cover, depth, column_u, event.z)
             layer = min(max(int((frame.radius_mm - depth) / LAYER_MM), 0), frame.layers - 1)
             target = gathered[layer, column, row, min(event.order, ORDER_CLASSES - 1)]
             if unchanged > 0.0:
@@ -326,12 +418,19 @@ def detect(events, frame, cover, tables, response):  # type: ignore[no-untyped-d
 
 
 @compiled
-def _sent(event, normal, tables, counted):  # type: ignore[no-untyped-def]
-    """Weights of photons sent along the normal at the same and at a lower energy, and that energy in keV."""
+def _longer(mean_free_paths, kev, cosine):  # type: ignore[no-untyped-def]
+    """Efficiency of the crystal for photons at an angle over that at a right angle."""
+    depth = interpolated(mean_free_paths, kev / RESPONSE_STEP_KEV)
+    return math.expm1(-depth / cosine) / math.expm1(-depth)
+
+
+@compiled
+def _sent(event, way, tables, counted):  # type: ignore[no-untyped-def]
+    """Weights of photons sent along `way` (x, y) at the same and at a lower energy, and that energy in keV."""
     kev = event.kev
     if event.order == 0:
         return float(event.weight), 0.0, float(kev)
-    cosine = event.dx * normal[0] + event.dy * normal[1]
+    cosine = event.dx * way[0] + event.dy * way[1]
     away = 1.0 - cosine
     ratio = 1.0 / (1.0 + kev / ELECTRON_KEV * away)
     rayleigh = counted[int(kev / RESPONSE_STEP_KEV)]
@@ -351,15 +450,15 @@ def _sent(event, normal, tables, counted):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _path(cover, depth, u, z):  # type: ignore[no-untyped-def]
+def _path(cover, depth, place, z):  # type: ignore[no-untyped-def]
     """Mass of water and bone in g/cm2 between a point and the detector.
 
-    Linear in depth, the nearest column and row: a mean over columns would mix what lies inside the body's edge with
-    what lies beside it.
+    `place` is in the unit of the columns. Linear in depth, the nearest column and row: a mean over columns would
+    mix what lies inside the body's edge with what lies beside it.
     """
     nd, nu, nz, _ = cover.mass.shape
     d = min(max((cover.depth_mm - depth) / cover.step_mm, 0.0), nd - 1.001)
-    j = min(max(int((u - cover.column_mm) / cover.step_mm + 0.5), 0), nu - 1)
+    j = min(max(int((place - cover.first_column) / cover.column_step + 0.5), 0), nu - 1)
     k = min(max(int((z - cover.first_z_mm) / cover.step_mm + 0.5), 0), nz - 1)
     i = int(d)
     near, far = cover.mass[i, j, k], cover.mass[i + 1, j, k]
@@ -401,8 +500,12 @@ def blurred(gathered: Array, frame: ViewFrame, collimator: Collimator, energy_ke
         float32 (class, window, row, column) of the whole detector.
     """
     layers, columns, rows, classes, windows = gathered.shape
-    sigma = np.asarray(collimator.sigma_mm((np.arange(layers) + 0.5) * LAYER_MM, energy_kev))
-    kernels = tuple(_kernels(sigma, pixel_mm) for pixel_mm in frame.pixel_mm)
+    distance_mm = (np.arange(layers) + 0.5) * LAYER_MM
+    foci_mm = (None, frame.face_mm or None)
+    kernels = tuple(
+        _kernels(np.asarray(collimator.sigma_mm(distance_mm, energy_kev, focus_mm)), pixel_mm)
+        for pixel_mm, focus_mm in zip(frame.pixel_mm, foci_mm, strict=True)
+    )
     inner_rows, inner_columns = frame.matrix
     each = classes * windows
     total = np.zeros((inner_columns, inner_rows * each), np.float32)

@@ -5,8 +5,9 @@ forced detection (forced_detection.py). Batches are independent of each other, a
 numbers belong to blocks of histories and sums run in a fixed order, so a result depends on the seed alone, not on the
 number of threads.
 
-Assumes: parallel holes whose response depends on distance alone; a crystal that absorbs a photon wholly or not at all;
-no photons from beside the body's grid. Photons above 400 keV (I-123) are not transported: see penetration.py.
+Assumes: parallel or fan-beam holes whose response depends on distance alone, but for the sensitivity of a fan's oblique
+rays; a crystal that absorbs a photon wholly or not at all, in its plane of interaction; no photons from beside the
+body's grid. Photons above 400 keV (I-123) are not transported: see penetration.py.
 """
 
 import math
@@ -278,9 +279,14 @@ class _Prepared:
         self.basis, self.basis_grid = water_and_bone(body, self.tables)
         self.reach_mm, self.z_mm = _extent(body, activity, geometry.axis_position_mm(acquisition))
         farthest = float(acquisition.radii_mm.max()) + self.reach_mm
-        widest = float(self.collimator.sigma_mm(farthest, self.energy_kev))
+        axial = transaxial = float(self.collimator.sigma_mm(farthest, self.energy_kev))
+        lines = geometry.focal_lines(acquisition)
+        if lines is not None:
+            face = float(lines.face_mm.min())
+            farthest = min(farthest, (1.0 - geometry.NEAREST_TO_FOCUS) * face)
+            transaxial = float(self.collimator.sigma_mm(farthest, self.energy_kev, focus_mm=face))
         pixel_z, pixel_u = acquisition.pixel_mm
-        self.margin = (math.ceil(3.0 * widest / pixel_z), math.ceil(3.0 * widest / pixel_u))
+        self.margin = (math.ceil(3.0 * axial / pixel_z), math.ceil(3.0 * transaxial / pixel_u))
 
     def batch(self, seed: np.random.SeedSequence) -> tuple[Array, Array]:
         """Counts (c, w, v, z, u) of one batch scaled to the whole activity, and its energy balance."""

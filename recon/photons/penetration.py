@@ -7,6 +7,7 @@ over the photopeak's.
 Blur: a Gaussian of sigma 130 mm. It puts 51 % of the counts of a detector of 445 x 591 mm, to which the share refers,
 into its middle 256 x 256 mm, as solid angle and slant path through lead suggest. It puts 11 % beside the detector.
 This is an estimate: no published response for parallel holes was found.
+Fan-beam holes are seen as parallel ones: to these photons the collimator is a plate of lead, which has no focus.
 Left out: the change of the blur with distance, the star along the thin septa, scatter in the head above 400 keV.
 """
 
@@ -208,6 +209,8 @@ def _wide_acquisition(acquisition: Acquisition, grid: Grid) -> Acquisition:
         pixel_mm=(_PIXEL_MM, _PIXEL_MM),
         axis_lps_mm=(x0, y0, low),
         radii_mm=np.maximum(acquisition.radii_mm, reach + _PIXEL_MM),
+        collimator=None,
+        foci=(),
     )
 
 

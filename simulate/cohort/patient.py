@@ -1,6 +1,5 @@
 """Patient `index` of a cohort, a function of the cohort's seed, its tracer and the index alone."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,5 +79,5 @@ def simulate_patient(seed: int, index: int, settings: "CohortSettings") -> Patie
     patient = Patient(head, draw_uptake(tracer, head, random["uptake"]))
     scanner = draw_scanner(random["scanner"]).around(head)
     expected = expected_counts(patient, scanner, streams["photons"])
-    about = {"seed": seed, "index": index, "scanner": asdict(scanner), "cps_per_kbq": expected.cps_per_kbq}
+    about = {"seed": seed, "index": index, "scanner": scanner.record(), "cps_per_kbq": expected.cps_per_kbq}
     return previewed(patient, expected.study(random["noise"]), expected.primary[0], about)

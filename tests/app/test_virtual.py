@@ -112,6 +112,20 @@ def test_both_formats_hold_the_same_counts_and_one_replaces_the_other(here, coar
     assert not (tmp_path / "out" / "projections.dcm").exists()
 
 
+def test_a_fan_beam_camera_by_its_name(here, coarse, tmp_path, monkeypatch):
+    """--camera and --scanner are one; the focus stands in the file and in the record."""
+    fan = replace(virtual.SCANNERS["small"], name="fan", collimator="prism-lehr-fan", heads=3)
+    monkeypatch.setattr(virtual, "SCANNERS", {"small": virtual.SCANNERS["small"], "fan": fan})
+    arguments = coarse(tmp_path / "out")
+    done = here(*arguments[:3], "--camera", "fan", *arguments[5:])
+    assert done.returncode == 0, done.stderr
+    study = open_study(tmp_path / "out" / "projections.dcm")
+    assert [focus.length_mm for focus in study.acquisition.foci] == [500.0] * 3
+    about = json.loads((tmp_path / "out" / "patient.json").read_text())
+    assert about["scanner"]["focus"] == {"length_mm": 500.0, "counted_from": "face", "offset_mm": 0.0}
+    assert about["parameters"]["scanner"] == "fan"
+
+
 @pytest.mark.slow
 def test_full_monte_carlo_counts_what_the_fast_way_counts(here, coarse, tmp_path, figure):
     """Two ways to the photopeak, sharing no projector: their sums differ by the noise of 20,000 histories."""
