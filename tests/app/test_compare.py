@@ -159,7 +159,7 @@ def test_anonymous_leaves_no_name_anywhere(tmp_path, patient, place):
     assert json.loads((tmp_path / "out" / "images" / "none.json").read_text())["Manufacturer"] == "ACME"
 
 
-def test_a_ct_of_another_person_is_told_without_a_name(tmp_path, patient, coarse_patient):
+def test_a_ct_of_another_person_is_told_without_a_name(tmp_path, patient, place, coarse_patient):
     """The doubt stands in report and record of an anonymous comparison too, and names nobody."""
     study, _ = patient
     frame = study.acquisition.frame_of_reference_uid or "1.2.3"
@@ -171,7 +171,10 @@ def test_a_ct_of_another_person_is_told_without_a_name(tmp_path, patient, coarse
     scan = ct_scan(coarse_patient.head, np.random.default_rng(1), frame_of_reference_uid=frame)
     write_series(tmp_path / "ct", scan, patient={"PatientName": "Roe^Jim", "PatientID": "Q0815"})
     request = CompareRequest(
-        reconstruction=QUICK, comparison=ComparisonSettings(methods=("none", "ct"), ct=tmp_path / "ct", anonymous=True)
+        reconstruction=QUICK,
+        comparison=ComparisonSettings(
+            methods=("none", "ct"), ct=tmp_path / "ct", labels=place / "truth" / "labels.nii.gz", anonymous=True
+        ),
     )
     compared = compare_study(tmp_path / "study.h5", request, tmp_path / "out")
     doubt = "the CT and the projections differ in PatientID and PatientName: are they of one person?"
