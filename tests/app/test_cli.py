@@ -330,9 +330,9 @@ def test_a_full_disk_leaves_nothing_half_written(study_file, tmp_path):
     assert not output.exists()
 
 
-def test_a_full_disk_keeps_the_earlier_results(study_file, tmp_path):
+def test_a_full_disk_keeps_the_earlier_results(here, study_file, tmp_path):
     output = tmp_path / "out"
-    assert spectac("reconstruct", study_file, "-o", output, *FAST).returncode == 0
+    assert here("reconstruct", study_file, "-o", output, *FAST).returncode == 0
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     refused(spectac("reconstruct", study_file, "-o", output, *FAST, limit=2000), "File too large")
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
