@@ -3,6 +3,7 @@
 Test modules cannot import each other (import mode importlib), so shared code comes as fixtures that return functions.
 """
 
+import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,15 @@ from spectac.recon.device import no_gpu
 from spectac.recon.kernels.subnormal import MODE_BITS
 from spectac.recon.types import Array
 from spectac.simulate.analytic_head import HeadOnGrid, on_grid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """One thread of torch and BLAS in each worker of pytest-xdist, and in what it starts, unless the user says more.
+
+    There are as many workers as cores: threads of two workers on one core wait for each other in busy loops.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture

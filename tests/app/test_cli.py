@@ -330,9 +330,9 @@ def test_a_full_disk_leaves_nothing_half_written(study_file, tmp_path):
     assert not output.exists()
 
 
-def test_a_full_disk_keeps_the_earlier_results(study_file, tmp_path):
+def test_a_full_disk_keeps_the_earlier_results(here, study_file, tmp_path):
     output = tmp_path / "out"
-    assert spectac("reconstruct", study_file, "-o", output, *FAST).returncode == 0
+    assert here("reconstruct", study_file, "-o", output, *FAST).returncode == 0
     before = {path.name: path.read_bytes() for path in output.iterdir()}
     refused(spectac("reconstruct", study_file, "-o", output, *FAST, limit=2000), "File too large")
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
@@ -424,14 +424,15 @@ def test_a_new_option_is_a_change_in_one_place(here, study_file, tmp_path, monke
     assert recorded() == 3.0
     refused(here(*common, "--trial-mm", -1), "--trial-mm must be at least 0, not -1")
 
-    done = here("compare", study_file, "-o", tmp_path / "compared", "--methods", "none", *FAST, "--trial-mm", 4)
+    done = here("compare", study_file, "-o", tmp_path / "compared", "--methods", "none", "--tracer", "dat", *FAST,
+                "--trial-mm", 4)  # fmt: skip
     assert done.returncode == 0, done.stderr
     request = json.loads((tmp_path / "compared" / "record.json").read_text())["request"]
     assert request["reconstruction"]["trial_mm"] == 4.0
     assert "--trial-mm 4.0" in (tmp_path / "compared" / "report.html").read_text(encoding="utf-8")
 
     (tmp_path / "list.csv").write_text(f"study\n{study_file}\n")
-    done = here("batch", tmp_path / "list.csv", "-o", tmp_path / "batch", "--methods", "none", *FAST,
+    done = here("batch", tmp_path / "list.csv", "-o", tmp_path / "batch", "--methods", "none", "--tracer", "dat", *FAST,
                 "--trial-mm", 5, "--workers", 0)  # fmt: skip
     assert done.returncode == 0, done.stderr
     (asked,) = (json.loads(path.read_text())["asked"] for path in (tmp_path / "batch").glob("*/batch.json"))

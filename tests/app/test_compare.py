@@ -18,7 +18,6 @@ from spectac.app.anonymous import hider
 from spectac.app.cli import main
 from spectac.app.compare import compare_study
 from spectac.app.comparison import CompareRequest
-from spectac.app.demo import demo_patient
 from spectac.app.regions import placement_warnings
 from spectac.recon import Grid, InputError, ReconstructionSettings, Study, default_grid
 from spectac.recon.calibration import Calibration, write_calibration
@@ -160,7 +159,7 @@ def test_anonymous_leaves_no_name_anywhere(tmp_path, patient, place):
     assert json.loads((tmp_path / "out" / "images" / "none.json").read_text())["Manufacturer"] == "ACME"
 
 
-def test_a_ct_of_another_person_is_told_without_a_name(tmp_path, patient):
+def test_a_ct_of_another_person_is_told_without_a_name(tmp_path, patient, place, coarse_patient):
     """The doubt stands in report and record of an anonymous comparison too, and names nobody."""
     study, _ = patient
     frame = study.acquisition.frame_of_reference_uid or "1.2.3"
@@ -169,10 +168,13 @@ def test_a_ct_of_another_person_is_told_without_a_name(tmp_path, patient):
         tmp_path / "study.h5",
         replace(study, acquisition=axis, patient={"PatientName": "Doe^Jane", "PatientID": "Q4711"}),
     )
-    scan = ct_scan(demo_patient().head, np.random.default_rng(1), frame_of_reference_uid=frame)
+    scan = ct_scan(coarse_patient.head, np.random.default_rng(1), frame_of_reference_uid=frame)
     write_series(tmp_path / "ct", scan, patient={"PatientName": "Roe^Jim", "PatientID": "Q0815"})
     request = CompareRequest(
-        reconstruction=QUICK, comparison=ComparisonSettings(methods=("none", "ct"), ct=tmp_path / "ct", anonymous=True)
+        reconstruction=QUICK,
+        comparison=ComparisonSettings(
+            methods=("none", "ct"), ct=tmp_path / "ct", labels=place / "truth" / "labels.nii.gz", anonymous=True
+        ),
     )
     compared = compare_study(tmp_path / "study.h5", request, tmp_path / "out")
     doubt = "the CT and the projections differ in PatientID and PatientName: are they of one person?"
@@ -259,11 +261,11 @@ def test_a_truth_at_another_place_is_refused_before_the_work(tmp_path, place):
         compare_study(place / "study.h5", request, tmp_path / "out")
 
 
-def test_the_truth_stands_beside_on_its_own_voxels(result, place):
+def test_the_truth_stands_beside_on_its_own_voxels(result, place, coarse_patient):
     """Its own column is the patient's true ratio; the image's voxels of 9 mm take a good part of it."""
     rows = {(row["method"], row["measure"], row["region"]): row for row in rows_of(result[1])}
     own = float(rows["truth", "SBR", "left putamen"]["value"])
-    assert own == pytest.approx(demo_patient().uptake.parameters["sbr_left_putamen"], rel=1e-3)
+    assert own == pytest.approx(coarse_patient.uptake.parameters["sbr_left_putamen"], rel=1e-3)
     assert float(rows["none", "SBR", "left putamen"]["reference_value"]) < 0.85 * own
 
 

@@ -10,7 +10,8 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from spectac.app.demo import SCANNER, demo_patient, run_demo, table
+from spectac.app import demo
+from spectac.app.demo import SCANNER, run_demo, table
 from spectac.app.measures import Row
 from spectac.recon import InputError, open_study, pipeline
 from spectac.recon.io.nifti import read_image
@@ -31,7 +32,7 @@ def previews():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, previews):
+def folder(tmp_path_factory, previews, coarse_patient):
     path = tmp_path_factory.mktemp("demo") / "out"
 
     def counting(acquisition, counts, mu=None, **settings):
@@ -40,6 +41,7 @@ def folder(tmp_path_factory, previews):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "preview_image", counting)
+        patch.setattr(demo, "demo_patient", lambda: coarse_patient)
         run_demo(path, seed=1, counts=3e6, scanner=replace(SCANNER, matrix=(36, 36), pixel_mm=8.0, views=60))
     return path
 
@@ -100,9 +102,10 @@ def test_each_preview_is_computed_once(folder, previews):
     ]
 
 
-def test_without_torch_only_the_predicted_map_is_left_out(tmp_path, monkeypatch):
+def test_without_torch_only_the_predicted_map_is_left_out(tmp_path, monkeypatch, coarse_patient):
     """Lines, record and a complete report say what to install; tables and images have the five other models."""
     monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(demo, "demo_patient", lambda: coarse_patient)
     lines = run_demo(tmp_path, seed=1, counts=3e6, scanner=replace(SCANNER, matrix=(24, 24), pixel_mm=12.0, views=40))
     reason = "attenuation predicted needs torch: pip install 'spectac[learned]'"
     assert f"note: predicted was left out: {reason}" in lines
@@ -133,13 +136,13 @@ def test_the_printed_table_has_the_numbers_of_the_rows():
     assert none == ["none", "-60.000", "1.500", "-", "-"]
 
 
-def test_the_ct_comes_within_2_percent_of_the_true_map(folder, figure):
+def test_the_ct_comes_within_2_percent_of_the_true_map(folder, coarse_patient, figure):
     """Read from DICOM, HU of the head's own materials with noise, blurred by 8 mm, resampled: regional means.
 
     The curve from HU to mu reads the head's bone 2 % low, which is 0.3 % of a path through the head.
     """
     with_ct, with_truth = (read_image(folder / "images" / f"{name}.nii.gz") for name in ("ct", "map"))
-    head = demo_patient().head
+    head = coarse_patient.head
     masks = vois(head.labels)
     for region in ("brain", "cortex", "right striatum", "left striatum"):
         part = resample(masks[region].astype(np.float32), head.grid, with_ct.grid)
@@ -198,10 +201,11 @@ def test_a_folder_with_images_of_another_s_is_refused_before_anything_is_written
     assert [path.name for path in tmp_path.rglob("*")] == ["images", "holiday.png"]
 
 
-def test_images_of_an_earlier_run_do_not_stay_beside_another_patient(tmp_path, monkeypatch):
+def test_images_of_an_earlier_run_do_not_stay_beside_another_patient(tmp_path, monkeypatch, coarse_patient):
     (tmp_path / "images").mkdir()
     for name in ("record.json", "images/none.nii.gz"):
         (tmp_path / name).write_text("{}")
+    monkeypatch.setattr(demo, "demo_patient", lambda: coarse_patient)
     monkeypatch.setattr("spectac.app.demo.compare_study", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run_demo(tmp_path, seed=2, counts=1e5, scanner=replace(SCANNER, matrix=(24, 24), pixel_mm=12.0, views=12))

@@ -8,17 +8,16 @@ import pytest
 
 import spectac.learned
 
-for package in ("torch", "lightning", "tensorboard"):
-    pytest.importorskip(
-        package, reason=f"the learned map and its training need {package}: pip install 'spectac[train]'"
-    )
-
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::DeprecationWarning")
 MODULES = sorted(path.stem for path in Path(spectac.learned.__file__).parent.glob("*.py"))
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name):
+    for package in ("torch", "lightning", "tensorboard"):
+        pytest.importorskip(
+            package, reason=f"the learned map and its training need {package}: pip install 'spectac[train]'"
+        )
     module = import_module(f"spectac.learned.{name}" if name != "__init__" else "spectac.learned")
     done = doctest.testmod(module)
     assert done.failed == 0

@@ -156,7 +156,16 @@ def test_shipped_weights_are_small_and_say_what_made_them():
     assert coverage.energies_kev == pytest.approx((140.5, 159.0), abs=0.05)
 
 
-def test_passes_leave_no_subnormal_number_in_any_of_torchs_threads(subnormals):
+@pytest.fixture
+def two_threads():
+    """Two threads of torch, which has one in each worker of pytest-xdist."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_passes_leave_no_subnormal_number_in_any_of_torchs_threads(subnormals, two_threads):
     """The preview's background of 1e-30 times a weight of 1e-9, on more voxels than one of torch's threads takes."""
 
     class Faint(torch.nn.Module):
@@ -173,6 +182,7 @@ def test_passes_leave_no_subnormal_number_in_any_of_torchs_threads(subnormals):
     seen = []
     # A thread of its own: those that torch gave to the main thread may have begun in a test of training.
     with ThreadPoolExecutor(1) as plain:
+        assert plain.submit(torch.get_num_threads).result() == 2
         assert plain.submit(lambda: subnormals(products())).result() == 1_000_000
         found = plain.submit(passes, Faint(), NetworkInput(np.ones((96, 96, 96), np.float32), 140.5), 140.5).result()
         assert subnormals(found) == sum(subnormals(one.numpy()) for one in seen) == 0

@@ -6,18 +6,16 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'spectac[train]'")
-pytest.importorskip("lightning", reason="training needs lightning: pip install 'spectac[train]'")
-pytest.importorskip("tensorboard", reason="training needs tensorboard: pip install 'spectac[train]'")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from spectac.learned import train as training  # noqa: E402
-from spectac.learned.checkpoint import begin_with  # noqa: E402
 from spectac.learned.coverage import Coverage  # noqa: E402
 from spectac.learned.dataset import CohortDataset  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
@@ -29,6 +27,14 @@ from spectac.recon.tissues import water_per_cm  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore::DeprecationWarning")
 
 
+@pytest.fixture(scope="module")
+def training():
+    """The module under test; it takes seconds to import, which only the worker that runs these tests spends."""
+    for package in ("lightning", "tensorboard"):
+        pytest.importorskip(package, reason=f"training needs {package}: pip install 'spectac[train]'")
+    return import_module("spectac.learned.train")
+
+
 @pytest.fixture
 def settings() -> TrainingSettings:
     return TrainingSettings(
@@ -37,7 +43,7 @@ def settings() -> TrainingSettings:
 
 
 @pytest.fixture(autouse=True)
-def no_limits(monkeypatch):
+def no_limits(training, monkeypatch):
     """Tiny balls are no heads with an outline, and 4 of them too few: test_doubt_limits.py has the tests of limits."""
     coverage = Coverage(
         (140.5,), 1.0, 1.0, (1.0, 2.0), 0.1, 1.0, (1.0, 2.0), 1.0, 180.0, 4.0, 60.0, (0.15, 0.2), (0.1, 0.25), 0.1, 5.0
@@ -92,7 +98,7 @@ class Killed(BaseException):
     """Stands for the signal that ends a run."""
 
 
-def kill(monkeypatch, name, call, after=False):
+def kill(training, monkeypatch, name, call, after=False):
     """Stop training in the given call of one of its functions, before or after it did its work."""
     whole, calls = getattr(training, name), []
 
@@ -107,7 +113,7 @@ def kill(monkeypatch, name, call, after=False):
 
 
 @pytest.fixture(scope="module")
-def whole_run(tiny_cohorts, tmp_path_factory):
+def whole_run(training, tiny_cohorts, tmp_path_factory):
     """Weights and log of a run of two epochs of four steps that nothing stopped, with no checkpoint within an epoch."""
     output = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
@@ -139,12 +145,12 @@ def log_of(output):
     ],
 )
 def test_a_killed_run_ends_with_the_same_weights(
-    tiny_cohorts, tmp_path, monkeypatch, whole_run, name, call, after, minutes
+    training, tiny_cohorts, tmp_path, monkeypatch, whole_run, name, call, after, minutes
 ):
     """Bit for bit the weights of the run that nothing stopped, and its log: every epoch once."""
     settings = short(checkpoint_minutes=minutes)
     with monkeypatch.context() as patch:
-        kill(patch, name, call, after)
+        kill(training, patch, name, call, after)
         with pytest.raises(Killed):
             training.train(settings, tiny_cohorts, tmp_path)
     weights, log = load_file(training.train(settings, tiny_cohorts, tmp_path)), log_of(tmp_path)
@@ -155,7 +161,7 @@ def test_a_killed_run_ends_with_the_same_weights(
     assert list(tmp_path.glob("events.out.tfevents*"))
 
 
-def test_training_stops_when_validation_gets_no_better(tiny_cohorts, tmp_path, monkeypatch):
+def test_training_stops_when_validation_gets_no_better(training, tiny_cohorts, tmp_path, monkeypatch):
     """Best in the first epoch, worse in all others: with a patience of 2 the third is the last, and not kept."""
     errors = iter((0.3, 0.4, 0.5, 0.6, 0.7))
     averages = iter(error for error in errors for _ in ("mean weights", "last weights"))
@@ -165,13 +171,13 @@ def test_training_stops_when_validation_gets_no_better(tiny_cohorts, tmp_path, m
     assert about["epoch"] == 1
 
 
-def test_checkpoints_within_an_epoch_change_nothing(tiny_cohorts, tmp_path, whole_run):
+def test_checkpoints_within_an_epoch_change_nothing(training, tiny_cohorts, tmp_path, whole_run):
     path = training.train(short(checkpoint_minutes=0.0), tiny_cohorts, tmp_path)
     assert all(torch.equal(tensor, whole_run[0][part]) for part, tensor in load_file(path).items())
 
 
 @pytest.mark.slow
-def test_training_learns_to_look_at_the_image(tiny_cohorts, tmp_path, settings):
+def test_training_learns_to_look_at_the_image(training, tiny_cohorts, tmp_path, settings):
     """Well below the error of the mean map of the training patients, the best that a blind network could give."""
     longer = TrainingSettings(
         **{**vars(settings), "epochs": 150, "patience": 150, "learning_rate": 1e-2, "dropout": 0.0}
@@ -188,7 +194,7 @@ def test_training_learns_to_look_at_the_image(tiny_cohorts, tmp_path, settings):
     assert about["coverage"]["energies_kev"] == [140.5]
 
 
-def test_another_configuration_does_not_go_on_with_a_checkpoint(tiny_cohorts, tmp_path):
+def test_another_configuration_does_not_go_on_with_a_checkpoint(training, tiny_cohorts, tmp_path):
     """Seed, widths (whose tensors would not fit) and the weights it began with, whose name alone stays the same."""
     first = tmp_path / "first.safetensors"
 
@@ -209,7 +215,7 @@ def test_another_configuration_does_not_go_on_with_a_checkpoint(tiny_cohorts, tm
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "another program's"])
-def test_a_damaged_checkpoint_is_refused_with_what_to_do(tiny_cohorts, tmp_path, damage):
+def test_a_damaged_checkpoint_is_refused_with_what_to_do(training, tiny_cohorts, tmp_path, damage):
     checkpoint = tmp_path / "checkpoint.ckpt"
     if damage == "cut":
         training.train(short(epochs=1), tiny_cohorts, tmp_path)
@@ -222,7 +228,8 @@ def test_a_damaged_checkpoint_is_refused_with_what_to_do(tiny_cohorts, tmp_path,
         training.train(short(epochs=1), tiny_cohorts, tmp_path)
 
 
-def test_weights_of_something_else_are_refused(tiny_cohorts, tmp_path):
+def test_weights_of_something_else_are_refused(training, tiny_cohorts, tmp_path):
+    begin_with = import_module("spectac.learned.checkpoint").begin_with
     correction = NetworkSettings("correction", (8, 8), 0.1)
     path = tmp_path / "w.safetensors"
     save_weights(path, VolumeNetwork(correction), {"settings": vars(correction)})
@@ -234,7 +241,7 @@ def test_weights_of_something_else_are_refused(tiny_cohorts, tmp_path):
         training.train(short(begin_with=str(path)), tiny_cohorts, tmp_path / "out")
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tiny_cohorts, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(training, tiny_cohorts, tmp_path, monkeypatch):
     loss, calls = training.map_loss, []
 
     def breaks(*given):
@@ -247,7 +254,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tiny_cohorts, tmp_
     assert "\n" not in str(failed.value)
 
 
-def test_cohorts_that_are_too_small_are_refused_before_training(tiny_cohorts, tmp_path, monkeypatch):
+def test_cohorts_that_are_too_small_are_refused_before_training(training, tiny_cohorts, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "LEAST_PATIENTS", 5)
     with pytest.raises(InputError, match=r"4 patients, limits .* need 5: make a larger validation cohort"):
         training.train(short(), tiny_cohorts, tmp_path)
@@ -256,7 +263,7 @@ def test_cohorts_that_are_too_small_are_refused_before_training(tiny_cohorts, tm
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_device_that_is_not_there_is_one_line(tiny_cohorts, tmp_path):
+def test_a_device_that_is_not_there_is_one_line(training, tiny_cohorts, tmp_path):
     with pytest.raises(InputError, match=r"accelerator cuda, devices 1.*this machine cannot") as failed:
         training.train(short(accelerator="cuda"), tiny_cohorts, tmp_path)
     assert "\n" not in str(failed.value)
@@ -349,18 +356,20 @@ def test_configurations_that_cannot_be_are_refused(tmp_path, text, message):
     assert "\n" not in str(refused.value)
 
 
-def test_cohorts_that_share_patients_are_refused(tiny_cohorts, settings, tmp_path):
+def test_cohorts_that_share_patients_are_refused(training, tiny_cohorts, settings, tmp_path):
     with pytest.raises(InputError, match="training and training share 8 patients"):
         training.train(replace(settings, validation="training"), tiny_cohorts, tmp_path)
 
 
-def test_the_committed_configurations_are_whole():
-    folder = training.Path(training.__file__).parent / "weights"
+def test_the_committed_configurations_are_whole(training):
+    folder = Path(training.__file__).parent / "weights"
     found = {path.name: TrainingSettings.read(path).target for path in sorted(folder.glob("*.toml"))}
     assert found == {"correction.toml": "correction", "map.toml": "map"}
 
 
-def test_training_takes_subnormal_numbers_for_0_and_gives_the_mode_back(settings, tmp_path, monkeypatch, subnormals):
+def test_training_takes_subnormal_numbers_for_0_and_gives_the_mode_back(
+    training, settings, tmp_path, monkeypatch, subnormals
+):
     """Moments of the optimizer decay by a factor in every step where gradients vanish."""
     products = []
 

@@ -80,7 +80,7 @@ def test_the_tracer_is_told_apart_by_what_shines():
 
 
 def test_what_is_no_brain_is_refused():
-    grid = Grid.upright((48, 48, 48), (4.0, 4.0, 4.0), (-94, -94, -94))
+    grid = Grid.upright((32, 32, 32), (4.0, 4.0, 4.0), (-62, -62, -62))
     noise = np.random.default_rng(1).random(grid.shape).astype(np.float32)
     with pytest.raises(InputError, match="does not look like a brain's dat scan"):
         voi.place(Image(noise, grid, "relative"), "dat")

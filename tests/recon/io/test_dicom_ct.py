@@ -7,6 +7,7 @@ spectac's writer. The body is an ellipsoid known in LPS millimetres.
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +44,23 @@ def body_hu(points_mm):
     return np.where(bead, 900.0, np.where(inside, BODY_HU, -1000.0))
 
 
-def slice_file(position, orientation=AXIAL, *, series="1.2.3.4", pixels=None, **other):
-    """Data set of one slice of the body; pixel (r, c) lies at position + c dx (row vector) + r dy (column vector)."""
-    along_x, along_y = np.array(orientation[:3], float), np.array(orientation[3:], float)
+@cache
+def slice_hu(position, orientation):
+    """HU (row, column) of one slice, each the mean of 2 x 2 points of its pixel; most series share their slices."""
+    along_x, along_y = np.array(orientation[:3]), np.array(orientation[3:])
     rows, columns = SIZE
     hu = np.zeros(SIZE)
     for part_r in (-0.25, 0.25):
         for part_c in (-0.25, 0.25):
             r = (np.arange(rows)[:, None, None] + part_r) * PIXEL_MM[0]
             c = (np.arange(columns)[None, :, None] + part_c) * PIXEL_MM[1]
-            hu += body_hu(np.asarray(position) + r * along_y + c * along_x) / 4
+            hu += body_hu(np.array(position) + r * along_y + c * along_x) / 4
+    return hu
+
+
+def slice_file(position, orientation=AXIAL, *, series="1.2.3.4", pixels=None, **other):
+    """Data set of one slice of the body; pixel (r, c) lies at position + c dx (row vector) + r dy (column vector)."""
+    hu = slice_hu(tuple(map(float, position)), tuple(map(float, orientation)))
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
     meta.MediaStorageSOPInstanceUID = generate_uid()
