@@ -20,7 +20,7 @@ from spectac.app.regions import Regions, find_regions
 from spectac.recon import InputError, ReconstructionSettings, Study, StudySettings, Update
 from spectac.recon.errors import MissingExtraError
 from spectac.recon.io import open_study
-from spectac.recon.io.atomic import is_result, written_folder
+from spectac.recon.io.atomic import check_folder, is_result, written_folder
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.settings import ComparisonSettings
 
@@ -61,8 +61,7 @@ def compare(
 
 def check_place(output: Path) -> None:
     """InputError where the results cannot go: a file, or a folder whose images are no result of spectac."""
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: give a folder for the results with -o")
+    check_folder(output, "the results")
     if (output / IMAGES).exists() and not is_result(output):
         raise InputError(f"{output / IMAGES} is there and no result of spectac: give another folder with -o")
 

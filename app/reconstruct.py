@@ -9,9 +9,9 @@ from typing import Any
 from spectac.app.options import Output, StudyPaths
 from spectac.app.progress import progress_bar
 from spectac.app.record import parameters_of, record
-from spectac.recon import AttenuationModel, InputError, ReconstructionSettings, Result, Study, StudySettings, Update
+from spectac.recon import AttenuationModel, ReconstructionSettings, Result, Study, StudySettings, Update
 from spectac.recon.io import open_study
-from spectac.recon.io.atomic import written_folder
+from spectac.recon.io.atomic import check_folder, written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
@@ -32,8 +32,7 @@ def reconstruct(
     Returns lines for the user.
     """
     model = attenuation.model()
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: give a folder for the results with -o")
+    check_folder(output, "the results")
     opened = open_study(study, given)
     dicom_nm.check_header(opened)
     solver = StudySolver(opened, settings)

@@ -15,7 +15,7 @@ from spectac.app.record import versions
 from spectac.recon import Image, InputError
 from spectac.recon.fan_beam import truncation_doubt
 from spectac.recon.io import hdf5
-from spectac.recon.io.atomic import is_result, written_folder
+from spectac.recon.io.atomic import check_folder, is_result, written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.nuclides import nuclide as nuclide_by_name
@@ -59,8 +59,7 @@ def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
     from training's wider ones, and the scanner is the preset.
     Files appear when all are written. Returns lines for the user.
     """
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: give a folder for the study with -o")
+    check_folder(output, "the study")
     began = time.perf_counter()
     streams = seeds(chosen.seed, 0)
     repeated = is_result(output)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from spectac.app.progress import counting_bar
-from spectac.recon.errors import InputError, MissingExtraError
+from spectac.recon.errors import MissingExtraError
+from spectac.recon.io.atomic import check_folder
 
 
 def train(
@@ -20,8 +21,7 @@ def train(
     """
     from spectac.learned.training_settings import TrainingSettings
 
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file: give a folder for the weights with -o")
+    check_folder(output, "the weights")
     settings = TrainingSettings.read(config)
     try:
         from spectac.learned.train import train as train_network

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from spectac.recon.errors import InputError
+
 
 @contextmanager
 def written(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -137,6 +139,29 @@ def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 RECORDS = ("record.json", "patient.json")
 """Files by which a folder of results is known: what stands beside one was written by an earlier run."""
+
+
+def check_folder(path: Path, what: str) -> None:
+    """Check that results can go into a folder, which need not be there yet.
+
+    Parameters
+    ----------
+    path
+        Folder.
+    what
+        What is to lie in it, in the plural or with an article.
+
+    Raises
+    ------
+    InputError
+        Where the path is a file.
+
+    Examples
+    --------
+    >>> check_folder(Path("no such folder"), "the results")
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file: give a folder for {what} with -o")
 
 
 def is_result(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spectac.recon.errors import InputError
+from spectac.recon.io.atomic import check_folder
 
 try:
     import fcntl
@@ -53,8 +54,7 @@ def locked(folder: Path, command: str) -> Iterator[None]:
     ...     sorted(path.name for path in Path(folder).iterdir())
     ['.lock']
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: give a folder for the {command} with -o")
+    check_folder(folder, f"the {command}")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as stream:
         if fcntl is not None:
