@@ -15,9 +15,13 @@ volume: the projector multiplies by the weight of the view.
 
 import math
 
+import numba
 import numpy as np
 
 from spectac.recon.kernels.compiled import compiled
+
+inlined = numba.njit(inline="always", nogil=True)
+"""Compiles a function as a part of its callers: a call costs as much as a lattice point."""
 
 
 def _blur_of(half):  # type: ignore[no-untyped-def]
@@ -108,34 +112,35 @@ def _corners(inside, row, place, weights):  # type: ignore[no-untyped-def]
     return low, high, left, right
 
 
-@compiled
+@inlined
 def _sub_ray(inside, row, u, k, rays, gain, weights):  # type: ignore[no-untyped-def]
     """_corners of sub-ray k of column u, with weights of its share of the column's gain."""
-    corners = _corners(inside, row, u + ((k + 0.5) / rays - 0.5), weights)
-    share = weights.dtype.type(gain / rays)
-    for corner in range(4):
-        weights[corner] *= share
+    beside = 0.0 if rays == 1 else (k + 0.5) / rays - 0.5
+    corners = _corners(inside, row, u + beside, weights)
+    if gain != rays:
+        share = weights.dtype.type(gain / rays)
+        for corner in range(4):
+            weights[corner] *= share
     return corners
 
 
-@compiled
-def _sample(volume, inside, row, u, rays, gain, weights, line):  # type: ignore[no-untyped-def]
-    """Fill `line` (z,) with the mean of a volume (y, x, z) over the sub-rays of column u, times its gain."""
-    nz = volume.shape[2]
+@inlined
+def _sample(volume, inside, row, u, rays, gain, through, weights, line):  # type: ignore[no-untyped-def]
+    """Fill `line` (z,) with gain * through * the mean of a volume (y, x, z) over the sub-rays of column u."""
     for k in range(rays):
         low, high, left, right = _sub_ray(inside, row, u, k, rays, gain, weights)
         a, b, c, e = weights[0], weights[1], weights[2], weights[3]
         if k == 0:
-            for z in range(nz):
-                line[z] = (
+            for z in range(volume.shape[2]):
+                line[z] = through[z] * (
                     a * volume[low, left, z]
                     + b * volume[low, right, z]
                     + c * volume[high, left, z]
                     + e * volume[high, right, z]
                 )
         else:
-            for z in range(nz):
-                line[z] += (
+            for z in range(volume.shape[2]):
+                line[z] += through[z] * (
                     a * volume[low, left, z]
                     + b * volume[low, right, z]
                     + c * volume[high, left, z]
@@ -166,7 +171,7 @@ def _add_to_voxels(image, low, high, left, right, weights, line):  # type: ignor
             image[high, right, z] += e * line[z]
 
 
-@compiled
+@inlined
 def _add_sampled(volume, inside, row, u, rays, gain, weights, line):  # type: ignore[no-untyped-def]
     """Transpose of _sample: add a line to the voxels of the column's sub-rays."""
     for k in range(rays):
@@ -183,13 +188,13 @@ def attenuation_paths(mu, inside, rows, rays, step_cm, first, last, start, facto
     """
     nz = mu.shape[2]
     path = np.zeros((last.max(), nz), mu.dtype)
-    here = np.empty(nz, mu.dtype)
+    here, ones = np.empty(nz, mu.dtype), np.ones(nz, mu.dtype)
     weights = np.empty(4, mu.dtype)
     half = mu.dtype.type(0.5)
     longest = mu.dtype.type(-87.0 if mu.itemsize == 4 else -708.0)
     for d in range(first.size):
         for u in range(first[d], last[d]):
-            _sample(mu, inside, rows[d], u, rays[d], 1.0, weights, here)
+            _sample(mu, inside, rows[d], u, rays[d], 1.0, ones, weights, here)
             scale = mu.dtype.type(-step_cm[u])
             row = start[d] + u - first[d]
             for z in range(nz):
@@ -214,6 +219,7 @@ def forward_view(  # type: ignore[no-untyped-def]
     turned = np.zeros((columns + 2 * border, pitch), image.dtype)
     mixed = np.zeros(columns * pitch + 2 * margin, image.dtype)
     counts = np.zeros(columns * pitch, image.dtype)
+    ones = np.ones(nz, image.dtype)
     weights = np.empty(4, image.dtype)
     begin = end = 0
     for d in range(first.size):
@@ -223,13 +229,10 @@ def forward_view(  # type: ignore[no-untyped-def]
         turned[border + begin : border + first[d]] = 0
         turned[border + last[d] : border + end] = 0
         begin, end = first[d], last[d]
+        place = rows[d]
         for u in range(begin, end):
-            line = turned[border + u]
-            _sample(image, inside, rows[d], u, rays[d], gain[u], weights, line)
-            if attenuated:
-                row = start[d] + u - begin
-                for z in range(nz):
-                    line[z] *= factors[row, z]
+            through = factors[start[d] + u - begin] if attenuated else ones
+            _sample(image, inside, place, u, rays[d], gain[u], through, weights, turned[border + u])
         u = max(0, begin - half_u[d])
         size = (min(columns, end + half_u[d]) - u) * pitch
         at = margin + u * pitch
@@ -298,13 +301,14 @@ def adjoint_view(  # type: ignore[no-untyped-def]
             padded, margin, pitch, columns, first[d], last[d], kernel_u[d], half_u[d], kernel_z[d], half_z[d],
             smooth, border, lines.reshape(-1),
         )  # fmt: skip
+        place = rows[d]
         for u in range(first[d], last[d]):
             line = lines[u]
             if attenuated:
                 row = start[d] + u - first[d]
                 for z in range(nz):
                     line[z] *= factors[row, z]
-            _add_sampled(image, inside, rows[d], u, rays[d], gain[u], weights, line)
+            _add_sampled(image, inside, place, u, rays[d], gain[u], weights, line)
 
 
 @compiled
@@ -333,11 +337,11 @@ def gradient_mu_view(  # type: ignore[no-untyped-def]
         )  # fmt: skip
         for u in range(first[d], last[d]):
             line = lines[u]
-            _sample(image, inside, rows[d], u, rays[d], gain[u], weights, turned)
+            through = factors[start[d] + u - first[d]]
+            _sample(image, inside, rows[d], u, rays[d], gain[u], through, weights, turned)
             step = image.dtype.type(-step_cm[u])
-            row = start[d] + u - first[d]
             for z in range(nz):
-                product = turned[z] * factors[row, z] * line[z]
+                product = turned[z] * line[z]
                 line[z] = step * (half * product + behind[u, z])
                 behind[u, z] += product
             _add_sampled(gradient, inside, rows[d], u, rays[d], 1.0, weights, line)

@@ -258,7 +258,7 @@ def test_a_uniform_cylinder_comes_back(blur, make_acquisition, closed_form, figu
     [
         (Focus(139.0), HOLES, r"view 0 lies 139 mm from the collimator's face, before the rotation axis at 140 mm"),
         (Focus(40.0, "crystal"), HOLES, "ends inside the collimator, which is 45 mm thick"),
-        (Focus(350.0), None, "needs the length of the collimator's holes: name the collimator"),
+        (Focus(350.0), None, "needs the length of the collimator's holes: give --collimator, --holes or"),
         (Focus(350.0), Collimator.from_line(1.5, 0.02), "--psf SIGMA0_MM:SLOPE:LENGTH_MM"),
     ],
 )
