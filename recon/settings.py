@@ -110,10 +110,10 @@ def settings(cls: type[_Settings]) -> type[_Settings]:
     --------
     >>> @settings
     ... class Protocol:
-    ...     views: Annotated[AtLeast1, Setting("Number of views.")] = 60
-    >>> Protocol(views=0)
+    ...     subsets: Annotated[AtLeast1, Setting("Number of subsets.")] = 10
+    >>> Protocol(subsets=0)
     Traceback (most recent call last):
-    spectac.recon.errors.InputError: --views must be at least 1, not 0
+    spectac.recon.errors.InputError: --subsets must be at least 1, not 0
     """
     checked: Any = pydantic.dataclasses.dataclass(frozen=True, config={"extra": "forbid"})(cls)
     construct = checked.__init__
