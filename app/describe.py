@@ -28,7 +28,9 @@ def describe(study: Study, used: Projections | None = None) -> dict[str, Any]:
     shown, lacking = (used, []) if used is not None else _by_default(study)
     names = [window.name for window in study.windows]
     peak = None if shown is None or shown.window not in names else names.index(shown.window)
+    primary = study.counts[peak or 0] if shown is None or shown.scatter is None else shown.counts - shown.scatter
     warnings = (*study.warnings, *lacking, *(() if shown is None else shown.notes), *looks_wrong(study, peak))
+    warnings += tuple(_focus_doubts(acquisition, primary))
     return {
         "nuclide": acquisition.nuclide,
         "main_line_kev": nuclide(acquisition.nuclide).main_kev,
@@ -41,7 +43,7 @@ def describe(study: Study, used: Projections | None = None) -> dict[str, Any]:
         "seconds_per_view": _span(acquisition.view_seconds) if acquisition.times_known else None,
         "collimator": None if acquisition.collimator is None else acquisition.collimator.name,
         "foci": [asdict(focus) for focus in acquisition.foci],
-        "opposite_rays_differ": opposite_rays(acquisition, study.counts[peak or 0]),
+        "opposite_rays_differ": opposite_rays(acquisition, primary),
         "patient_position": acquisition.patient_position,
         "axis_lps_mm": None if acquisition.axis_lps_mm is None else list(acquisition.axis_lps_mm),
         "corrections": sorted(acquisition.corrections),
@@ -128,7 +130,6 @@ def looks_wrong(study: Study, peak: int | None) -> list[str]:
         doubts.append(doubt)
     if acquisition.collimator is None:
         doubts.append("the collimator is unknown: give --collimator, --holes or --psf for resolution recovery")
-    doubts += _focus_doubts(acquisition, study.counts[peak or 0])
     if not acquisition.times_known:
         doubts.append("the view times are unknown: images will be in relative units")
     rate = study.counts[peak or 0].sum(axis=(1, 2), dtype=np.float64)

@@ -109,29 +109,6 @@ def _turn_deg(head: Array) -> float:
     return 0.5 * math.degrees(math.atan2(2.0 * mixed, along - across))
 
 
-def columns_mm(columns: int, pixel_mm: float) -> Array:
-    """Positions (u,) in mm of the column centres relative to the middle of the matrix.
-
-    Parameters
-    ----------
-    columns
-        Number of columns.
-    pixel_mm
-        Width of a column in mm.
-
-    Returns
-    -------
-    Array
-        float64 (u,) in mm; positions rise, and their mean is 0.
-
-    Examples
-    --------
-    >>> columns_mm(2, 4.0).tolist()
-    [-2.0, 2.0]
-    """
-    return (np.arange(columns) - 0.5 * (columns - 1)) * pixel_mm
-
-
 def preview_pixel_mm(pixel_mm: tuple[float, float]) -> float:
     """Larger side in mm of the pixels from which previews are reconstructed.
 
@@ -173,7 +150,7 @@ def edge_share(counts: Array, place_mm: Array) -> float:
 
     Examples
     --------
-    >>> edge_share(np.zeros((2, 4, 8)), columns_mm(8, 4.0))
+    >>> edge_share(np.zeros((2, 4, 8)), 4.0 * np.arange(-3.5, 4.0))
     0.0
     """
     beside = np.abs(place_mm) > min(float(np.abs(place_mm).max()) - EDGE_MM, FAR_MM)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from spectac.learned.appearance import Appearance, columns_mm, detail_ratio, edge_share, preview_pixel_mm
+from spectac.learned.appearance import Appearance, detail_ratio, edge_share, preview_pixel_mm
 from spectac.learned.cohort_inputs import SIDE_WINDOWS, patient_input, scanner_of
 from spectac.learned.coverage import Coverage
 from spectac.learned.estimate import passes, uncertainty
 from spectac.learned.network import VolumeNetwork
 from spectac.learned.outline_distance import outline_distance_mm
 from spectac.recon.errors import InputError
+from spectac.recon.geometry import axis_sigma_mm, object_pixel_mm, ray_lines
 from spectac.recon.types import Image, MuMap
 from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.cohort.shards import read_patients
@@ -178,21 +179,20 @@ def _statistics(patient: PatientArrays) -> dict[str, float]:
     """Values of one patient by the fields of Coverage; NaN where there is none."""
     scanner = scanner_of(patient)
     # A contour orbit needs labels and their grid alone, which a cohort's patient has as well as a head.
-    radii_mm = scanner.radii_mm(cast("Head", patient) if scanner.orbit == "contour" else None)
-    sigma_mm = scanner.collimator_data.sigma_mm(radii_mm, patient.energy_kev)
+    acquisition = scanner.acquisition("Tc-99m", cast("Head", patient) if scanner.orbit == "contour" else None)
     photopeak, side_counts = patient.preview[0], patient.parameters["counts"]
     head = Appearance.of(_image(patient, WINDOWS[0]))
     ratios = [detail_ratio(photopeak, _image(patient, n).values, patient.grid.voxel_ml) for n in _sides(patient)]
     return {
         "least_counts": float(patient.counts.sum(dtype=np.float64)),
         "least_side_counts": next((float(side_counts[n]) for n in SIDE_WINDOWS if n in side_counts), math.nan),
-        "sigma_mm": float(np.mean(sigma_mm)),
-        "edge_share": edge_share(patient.counts, columns_mm(patient.counts.shape[2], scanner.pixel_mm)),
+        "sigma_mm": float(np.mean(axis_sigma_mm(acquisition, patient.energy_kev))),
+        "edge_share": edge_share(patient.counts, ray_lines(acquisition)[1].mean(axis=0)),
         "sharper": min(ratios, default=math.nan),
         "head_ml": math.nan if head is None else head.head_ml,
         "hottest": math.nan if head is None else head.hottest,
         "height_mm": math.nan if head is None else head.height_mm,
-        "pixel_mm": preview_pixel_mm((scanner.pixel_mm, scanner.pixel_mm)),
+        "pixel_mm": preview_pixel_mm(object_pixel_mm(acquisition)),
         "views": float(scanner.views),
         "peak_width": scanner.photopeak_width,
         "energy_loss": patient_input(patient).energy_loss or math.nan,

@@ -18,6 +18,7 @@ import numpy as np
 from spectac.recon.checks import check_above_zero
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
+from spectac.recon.io.foci import in_words
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.quantify import voi_mean
 from spectac.recon.scatter import photopeak_index
@@ -406,12 +407,14 @@ def _entry(content: dict[str, Any], key: str, kind: type) -> Any:
 
 
 def _collimator(study: Study) -> str:
-    """Name of the study's collimator; InputError where it is unknown."""
-    if study.acquisition.collimator is None:
+    """Name of the study's collimator, with its focus; InputError where it is unknown."""
+    acquisition = study.acquisition
+    if acquisition.collimator is None:
         raise InputError(
             "the study's collimator is unknown, and a calibration holds for one collimator: give --collimator or --psf"
         )
-    return study.acquisition.collimator.name
+    focus = f", focal length {in_words(acquisition.foci)}" if acquisition.foci else ""
+    return acquisition.collimator.name + focus
 
 
 def _check_unit(image: Image) -> None:

@@ -146,7 +146,7 @@ class Collimator:
         if self.line is not None:
             if not all(math.isfinite(number) and number >= 0 for number in (*self.line, self.length_mm)):
                 given = ":".join(f"{number:g}" for number in (*self.line, self.length_mm))
-                raise InputError(f"a PSF line needs sigma0 >= 0 mm and slope >= 0, not {given}")
+                raise InputError(f"a PSF line needs sigma0 >= 0 mm, slope >= 0 and a length >= 0 mm, not {given}")
             return
         if self.hole_shape not in _HOLE_FACTOR:
             raise InputError(f"hole_shape {self.hole_shape!r} is not one of {', '.join(_HOLE_FACTOR)}")

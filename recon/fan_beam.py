@@ -4,21 +4,29 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from spectac.recon import geometry
+from spectac.recon.collimator import FWHM_PER_SIGMA
 from spectac.recon.errors import InputError
 from spectac.recon.system import view_weights_s
 from spectac.recon.types import Acquisition, Array
 
 BETTER = 0.85
-"""Another reading of the focus is named where opposite rays differ by less than this share of the difference as given.
+"""Another reading of the focus is named where opposite rays differ by less than this share of that as given."""
+LEAST_DIFFERENCE = 0.01
+"""Smaller differences of opposite rays as given need no other reading."""
+SMOOTHED_FWHM_MM = 30.0
+"""Gaussian on the detector before opposite rays are compared.
 
-Attenuation makes opposite rays of a head differ by 2 %, the noise of 3 million counts by 5 %. Parallel data read as a
-fan beam, or the reverse, differ by 10 % and more. The plane from which a focal length counts cannot be told: the
-collimator's length changes 2.3 % by 0.1 to 0.8 (tests/recon/test_fan_beam.py).
+Noise would hide what they tell, and a fan's interpolation lowers it more than that of parallel rays.
 """
 CUT = 0.1
 """Share of a view's highest column that its outermost columns hold where the object is cut off."""
+CUT_VIEWS = 0.05
+"""Share of the views from which on an object counts as cut off."""
+HEAD_MM = 120.0
+"""No head reaches farther than this from the rotation axis."""
 
 
 def as_parallel(acquisition: Acquisition, counts: Array, pixel_mm: float) -> tuple[Acquisition, Array]:
@@ -48,7 +56,7 @@ def as_parallel(acquisition: Acquisition, counts: Array, pixel_mm: float) -> tup
     Raises
     ------
     InputError
-        Where views are not spaced evenly all around.
+        Where views are not spaced evenly all around, or do not see the rotation axis.
 
     References
     ----------
@@ -71,6 +79,10 @@ def as_parallel(acquisition: Acquisition, counts: Array, pixel_mm: float) -> tup
     weights_s = view_weights_s(acquisition)
     seen_mm = min(-places_mm[:, 0].max(), places_mm[:, -1].min())
     columns = 2 * int(seen_mm / pixel_mm)
+    if columns < 2:
+        raise InputError(
+            "some view does not see the rotation axis: check --focus-offset, --focal-length and the detector's offset"
+        )
     wanted_mm = (np.arange(columns) - 0.5 * (columns - 1)) * pixel_mm
     views = np.unique(np.round(np.mod(acquisition.view_angles_deg, 360.0), 2)).size
     angles_deg = np.arange(views) * 360.0 / views
@@ -146,19 +158,27 @@ def opposite_rays(acquisition: Acquisition, counts: Array) -> dict[str, float]:
     if not acquisition.foci or collimator is None:
         return {}
     plain = replace(acquisition, collimator=replace(collimator, focus=None))
-    given_mm = acquisition.foci[0].length_mm
-    readings = {"as given": acquisition.foci}
-    for sign, words in ((1.0, "+"), (-1.0, "-")):
-        readings[f"{given_mm:g} {words} {collimator.length_mm:g} mm"] = tuple(
-            replace(focus, length_mm=focus.length_mm + sign * collimator.length_mm) for focus in acquisition.foci
-        )
-    readings["parallel"] = ()
-    profile = counts.sum(axis=1, keepdims=True, dtype=np.float64)
+    given_mm, length_mm = acquisition.foci[0].length_mm, collimator.length_mm
+    added_mm = {
+        "as given": 0.0,
+        f"{given_mm:g} + {length_mm:g} mm": length_mm,
+        f"{given_mm:g} - {length_mm:g} mm": -length_mm,
+        "parallel": None,
+    }
+    smoothed = gaussian_filter1d(
+        counts.sum(axis=1, keepdims=True, dtype=np.float64),
+        SMOOTHED_FWHM_MM / FWHM_PER_SIGMA / acquisition.pixel_mm[1],
+        axis=2,
+        mode="constant",
+    )
     differences = {}
-    for name, foci in readings.items():
+    for name, more_mm in added_mm.items():
         try:
+            foci = tuple(
+                replace(focus, length_mm=focus.length_mm + more_mm) for focus in acquisition.foci if more_mm is not None
+            )
             read = replace(plain, foci=foci)
-            _, sinogram = as_parallel(read, profile, geometry.object_pixel_mm(read)[1])
+            _, sinogram = as_parallel(read, smoothed, geometry.object_pixel_mm(read)[1])
         except InputError:
             continue
         half = len(sinogram) // 2
@@ -189,7 +209,7 @@ def focus_doubt(differences: Mapping[str, float]) -> str | None:
     if "as given" not in differences:
         return None
     best = min(differences, key=lambda name: differences[name])
-    if differences[best] >= BETTER * differences["as given"]:
+    if differences["as given"] < LEAST_DIFFERENCE or differences[best] >= BETTER * differences["as given"]:
         return None
     as_other = "as parallel" if best == "parallel" else f"with {best}"
     return (
@@ -243,31 +263,65 @@ def truncation_doubt(acquisition: Acquisition, counts: Array) -> str | None:
     >>> from spectac.recon import Collimator, Focus
     >>> fan = Collimator("fan", 1.5, 40.0, 0.2, 3.8, 5.0, focus=Focus(350.0))
     >>> acquisition = Acquisition([0.0], [140.0], (1, 101), (4.0, 4.0), [1.0], "Tc-99m", fan)
-    >>> truncation_doubt(acquisition, np.ones(acquisition.shape))[:61]
+    >>> truncation_doubt(acquisition, np.full(acquisition.shape, 100.0))[:61]
     'the object reaches beyond the detector in 1 of 1 views: all s'
     """
     if not acquisition.foci:
         return None
     profile = counts.sum(axis=1, dtype=np.float64)
     edges = np.maximum(profile[:, :2].mean(axis=1), profile[:, -2:].mean(axis=1))
-    cut = int((edges > CUT * profile.max(axis=1)).sum())
-    if cut == 0:
+    # Four pixels' counts make an edge, of which three standard deviations are noise.
+    cut = int((edges - 3.0 * np.sqrt(np.maximum(edges, 0.0) / 2.0) > CUT * profile.max(axis=1)).sum())
+    radius_mm = seen_radius_mm(acquisition)
+    if cut < max(1.0, CUT_VIEWS * acquisition.views) or radius_mm <= 0:
         return None
     return (
         f"the object reaches beyond the detector in {cut} of {acquisition.views} views: all see a circle of "
-        f"{seen_radius_mm(acquisition):.0f} mm about the axis, images are less certain outside"
+        f"{radius_mm:.0f} mm about the axis, images are less certain outside"
+    )
+
+
+def focus_reach_doubt(acquisition: Acquisition) -> str | None:
+    """What lies too near to the focal lines for the projector's model.
+
+    Parameters
+    ----------
+    acquisition
+        Acquisition with usable foci.
+
+    Returns
+    -------
+    str or None
+        A sentence for the user, None where no head reaches so far.
+
+    Examples
+    --------
+    >>> from spectac.recon import Collimator, Focus
+    >>> fan = Collimator("fan", 1.5, 40.0, 0.2, 3.8, 5.0, focus=Focus(350.0))
+    >>> focus_reach_doubt(Acquisition([0.0], [200.0], (1, 4), (4.0, 4.0), [1.0], "Tc-99m", fan))[:60]
+    'activity more than 98 mm behind the rotation axis is missing'
+    """
+    lines = geometry.focal_lines(acquisition)
+    if lines is None:
+        return None
+    reach_mm = float(((1.0 - geometry.NEAREST_TO_FOCUS) * lines.face_mm - acquisition.radii_mm).min())
+    if reach_mm >= HEAD_MM:
+        return None
+    return (
+        f"activity more than {reach_mm:.0f} mm behind the rotation axis is missing from the model of a view, where it "
+        "lies too near to the focal line: check --focal-length and --radius-mm"
     )
 
 
 def fan_doubts(acquisition: Acquisition, counts: Array) -> list[str]:
-    """What looks wrong with a fan-beam study: `focus_doubt` and `truncation_doubt`.
+    """What looks wrong with a fan-beam study: `focus_doubt`, `truncation_doubt` and `focus_reach_doubt`.
 
     Parameters
     ----------
     acquisition
         Acquisition with usable foci; parallel holes give no doubts.
     counts
-        Counts (v, z, u) of the photopeak.
+        Counts (v, z, u) of the photopeak, without scatter where it is known.
 
     Returns
     -------
@@ -279,5 +333,9 @@ def fan_doubts(acquisition: Acquisition, counts: Array) -> list[str]:
     >>> fan_doubts(Acquisition([0.0], [140.0], (1, 4), (4.0, 4.0), [1.0], "Tc-99m", None), np.ones((1, 1, 4)))
     []
     """
-    doubts = (focus_doubt(opposite_rays(acquisition, counts)), truncation_doubt(acquisition, counts))
+    doubts = (
+        focus_doubt(opposite_rays(acquisition, counts)),
+        truncation_doubt(acquisition, counts),
+        focus_reach_doubt(acquisition),
+    )
     return [doubt for doubt in doubts if doubt is not None]

@@ -180,7 +180,8 @@ def focal_lines(acquisition: Acquisition) -> FocalLines | None:
     Raises
     ------
     InputError
-        Where the collimator's length is unknown, or the rotation axis lies beyond a focal line.
+        Where the collimator's length is unknown, or the rotation axis lies beyond a focal line or within
+        NEAREST_TO_FOCUS of it.
 
     Examples
     --------
@@ -194,11 +195,12 @@ def focal_lines(acquisition: Acquisition) -> FocalLines | None:
     head = np.unique(np.asarray(acquisition.detector), return_inverse=True)[1]
     face_mm, crystal_mm = distances[head].T
     radii_mm = np.asarray(acquisition.radii_mm)
-    if (radii_mm >= face_mm).any():
-        view = int(np.argmax(radii_mm - face_mm))
+    reach_mm = (1.0 - NEAREST_TO_FOCUS) * face_mm
+    if (radii_mm >= reach_mm).any():
+        view = int(np.argmax(radii_mm - reach_mm))
         raise InputError(
             f"the focal line of view {view} lies {face_mm[view]:g} mm from the collimator's face, before the rotation "
-            f"axis at {radii_mm[view]:g} mm: check --focal-length, --focus-from and --radius-mm"
+            f"axis at {radii_mm[view]:g} mm or too near to it: check --focal-length, --focus-from and --radius-mm"
         )
     return FocalLines(face_mm, crystal_mm, offsets[head] - np.asarray(acquisition.u_offset_mm))
 
@@ -355,7 +357,7 @@ def axis_sigma_mm(acquisition: Acquisition, energy_kev: float) -> Array:
 def default_grid(acquisition: Acquisition) -> Grid:
     """Grid of the projections' own pixels, centred on the rotation axis.
 
-    The transaxial voxel of a fan beam is the pixel at the axis, and the grid reaches to the mean orbit.
+    The transaxial voxel of a fan beam is the pixel at the axis, and the grid reaches to the orbit.
 
     Parameters
     ----------
@@ -377,7 +379,7 @@ def default_grid(acquisition: Acquisition) -> Grid:
     rows, columns = acquisition.matrix
     pitch_z, pitch = object_pixel_mm(acquisition)
     if acquisition.foci:
-        missing = 2.0 * float(np.mean(acquisition.radii_mm)) / pitch - columns
+        missing = 2.0 * float(np.max(acquisition.radii_mm)) / pitch - columns
         columns += 2 * max(0, math.ceil(0.5 * missing))
     x, y, z = axis_position_mm(acquisition)
     half = 0.5 * (columns - 1) * pitch
@@ -641,6 +643,7 @@ def _tightened(
         for step in (-1, 0, 1):
             plane = depth + step
             exists = (plane >= 0) & (plane < depths)
+            exists[exists] = first[view, plane[exists]] < last[view, plane[exists]]
             plane = plane[exists]
             r = rows[view, plane]
             column = (r[:, 1] * (x[exists] - r[:, 0]) + r[:, 3] * (y[exists] - r[:, 2])) / (r[:, 1] ** 2 + r[:, 3] ** 2)

@@ -329,7 +329,9 @@ class StudySolver:
         acquisition = self.study.acquisition
         if (doubt := geometry.coverage_doubt(acquisition)) is not None:
             self.notes.append(doubt)
-        self.notes += fan_doubts(acquisition, self.projections.counts)
+        scatter = self.projections.scatter
+        counts = self.projections.counts if scatter is None else self.projections.counts - scatter
+        self.notes += fan_doubts(acquisition, counts)
         if not acquisition.times_known:
             self.notes.append("the view times are unknown: the image is in relative units")
         collimator = acquisition.collimator

@@ -9,7 +9,7 @@
 // Shared arguments
 //   inside (y, x)         1 where the grid counts, 0 where images and maps are taken for 0
 //   rows (v, d, 4)        column u of a depth plane lies at the grid index x = r0 + r1 u, y = r2 + r3 u
-//   rays (v, d)           sub-rays over which a column is averaged: 1 where columns are at most a voxel apart
+//   rays (v, d)           sub-rays over which a column is averaged: 1 where columns are at most 1.25 voxels apart
 //   gain (v, u)           weight of each column
 //   step_cm (v, u)        length of a ray between two planes
 //   first, last (v, d)    columns first <= u < last of each depth plane that touch the grid

@@ -31,7 +31,7 @@ from spectac.recon.calibration import (
     read_calibration,
     write_calibration,
 )
-from spectac.recon.collimator import Collimator
+from spectac.recon.collimator import Collimator, Focus
 from spectac.recon.io.dicom import nm as dicom_nm
 
 START = datetime(2026, 3, 5, 10, 0, 0)
@@ -205,6 +205,12 @@ def a_calibration(**other):
     [
         ({}, {"nuclide": "I-123"}, {}, "calibration is for Tc-99m, the study is of I-123"),
         ({}, {"collimator": Collimator.from_line(1.0, 0.02)}, {}, "for collimator psf 0:0, the study has psf 1:0.02"),
+        (
+            {},
+            {"foci": (Focus(350.0),)},
+            {},
+            "for collimator psf 0:0, the study has psf 0:0, focal length 350 mm from the",
+        ),
         ({}, {"collimator": None}, {}, "collimator is unknown, .* give --collimator or --psf"),
         ({}, {"view_seconds": np.full(4, np.nan)}, {}, "view times are unknown"),
         ({}, {}, {"window": EnergyWindow("x", 119.43, 161.59)}, "of 119.43-161.59 keV, the study's is 126.45-154.55"),

@@ -80,7 +80,7 @@ def test_measured_line():
     np.testing.assert_allclose(line.sigma_mm(np.array([0.0, 100.0]), 159.0), [1.466, 3.096], rtol=1e-12)
     assert parse_psf("1.466:0.0163") == line
     for sigma0, slope in ((-1.0, 0.01), (1.0, -0.01), (math.nan, 0.0), (1.0, math.inf)):
-        with pytest.raises(InputError, match="a PSF line needs sigma0 >= 0 mm and slope >= 0, not"):
+        with pytest.raises(InputError, match="a PSF line needs sigma0 >= 0 mm, slope >= 0 and a length >= 0 mm, not"):
             Collimator.from_line(sigma0, slope)
     for text in ("1.466", "a:b", "1:2:3:4", ""):
         with pytest.raises(InputError, match=r"--psf needs SIGMA0_MM:SLOPE\[:LENGTH_MM\], e\.g\. 1\.466:0\.0163, not"):

@@ -92,7 +92,10 @@ def read_collimator(
         chosen = replace(chosen, focus=None)
     stated = [_stated(head, one) for head, one in zip(heads, orientations, strict=True)] if fan_beam else []
     missing = f"{name_of('CollimatorType')} is FANB and {name_of('FocalDistance')} is missing or 0"
-    return settled_foci(stated, len(heads), chosen, given, missing)
+    settled = settled_foci(stated, len(heads), chosen, given, missing)
+    if settled.foci and "PARA" in kinds:
+        item.warn("CollimatorType is PARA: read as a fan beam, as asked")
+    return settled
 
 
 def _kind(detector: Item, item: Item) -> str:

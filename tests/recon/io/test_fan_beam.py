@@ -236,7 +236,9 @@ def test_heads_of_both_kinds(fan):
 
     with pytest.raises(InputError, match=r"CollimatorType in item 2 .* is FANB and that of another head is not"):
         open_study(fan(edit=one_parallel))
-    assert len(open_study(fan(edit=one_parallel), StudySettings(focal_length_mm=400)).acquisition.foci) == 3
+    study = open_study(fan(edit=one_parallel), StudySettings(focal_length_mm=400))
+    assert len(study.acquisition.foci) == 3
+    assert any("CollimatorType" in line and "read as a fan beam, as asked" in line for line in study.warnings)
 
 
 def test_what_moves_the_focus_in_other_ways_is_told(fan):
