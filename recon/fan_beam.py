@@ -91,10 +91,7 @@ def as_parallel(acquisition: Acquisition, counts: Array, pixel_mm: float) -> tup
     each = np.arange(columns)
     for view in range(acquisition.views):
         lines = counts[view].T / (weights_s[view] * pixel_u * gain[view] * cosine[view])[:, None] * pixel_mm
-        place = np.interp(wanted_mm, places_mm[view], np.arange(places_mm.shape[1]))
-        left = np.minimum(place.astype(int), places_mm.shape[1] - 2)
-        part = (place - left)[:, None]
-        read = (1 - part) * lines[left] + part * lines[left + 1]
+        read = _read(lines, places_mm[view], wanted_mm)
         angle_deg = acquisition.view_angles_deg[view] - np.interp(wanted_mm, places_mm[view], theta_deg[view])
         bin_ = np.mod(angle_deg, 360.0) * views / 360.0
         low = np.minimum(bin_.astype(int), views - 1)
@@ -125,6 +122,14 @@ def as_parallel(acquisition: Acquisition, counts: Array, pixel_mm: float) -> tup
         corrections=acquisition.corrections | {"DECY"},
     )
     return parallel, rebinned.transpose(0, 2, 1)
+
+
+def _read(lines: Array, places_mm: Array, wanted_mm: Array) -> Array:
+    """Lines (n, z) at wanted places (n,) from lines (u, z) at rising ones (u,), by linear interpolation."""
+    place = np.interp(wanted_mm, places_mm, np.arange(places_mm.size))
+    left = np.minimum(place.astype(int), places_mm.size - 2)
+    part = (place - left)[:, None]
+    return np.asarray((1 - part) * lines[left] + part * lines[left + 1])
 
 
 def opposite_rays(acquisition: Acquisition, counts: Array) -> dict[str, float]:
