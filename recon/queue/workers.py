@@ -6,7 +6,9 @@ Only small objects go to the workers and come back: a task writes its own files.
 import logging
 import pkgutil
 import signal
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from distributed import Client
 
 SECONDS_TO_CONNECT = 10
+POLL_S = 0.05
+"""Time between two looks for finished tasks."""
+SECONDS_BETWEEN_QUESTIONS = 1.0
+"""Time between two questions for the workers that are there, while no task finishes."""
+SECONDS_WITHOUT_WORKERS = 60.0
+"""Time after which the processes of this machine count as gone; Dask starts those that died again within it."""
 
 
 class ThisProcess:
@@ -58,13 +66,16 @@ class DaskWorkers:
     ----------
     client
         Client of the scheduler.
+    returning
+        Whether workers may come later, as those of a cluster do. Those of this machine are there from the start.
     """
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: "Client", *, returning: bool) -> None:
         from distributed import as_completed
 
-        self._client, self._running = client, as_completed()
+        self._client, self._running, self._returning = client, as_completed(), returning
         self._keys: dict[object, Hashable] = {}
+        self._done: deque[Any] = deque()
 
     @property
     def capacity(self) -> int:
@@ -78,10 +89,30 @@ class DaskWorkers:
         self._running.add(future)
 
     def finished(self) -> tuple[Hashable, tuple[Any] | None]:
-        """Key and result of the next task to finish, None where its workers died; what a task raises is raised."""
+        """Key and result of the next task to finish, None where its workers died; what a task raises is raised.
+
+        Raises InputError where the workers of this machine are gone and do not come back.
+        """
         from distributed import KilledWorker
 
-        future = next(self._running)
+        seen = asked = time.monotonic()
+        while not self._done:
+            self._done.extend(self._running.next_batch(block=False))
+            if self._done:
+                break
+            time.sleep(POLL_S)
+            if self._returning or time.monotonic() - asked < SECONDS_BETWEEN_QUESTIONS:
+                continue
+            asked = time.monotonic()
+            if self._client.nthreads():
+                seen = asked
+            elif asked - seen > SECONDS_WITHOUT_WORKERS:
+                # Dask gives up a worker that dies again while a busy machine starts it.
+                raise InputError(
+                    "all worker processes died and could not be started again: the same command goes on with the "
+                    "rest; fewer --workers need less memory"
+                )
+        future = self._done.popleft()
         key = self._keys.pop(future.key)
         try:
             return key, (future.result(),)
@@ -155,7 +186,7 @@ class Workers:
         with ExitStack() as stack:
             client = _local_client(stack, self) if self.scheduler is None else _remote_client(stack, self.scheduler)
             try:
-                yield DaskWorkers(client)
+                yield DaskWorkers(client, returning=self.scheduler is not None)
             except (FutureCancelledError, CommClosedError) as error:
                 raise InputError(
                     "the Dask scheduler was lost: start it, the same command goes on with the rest"

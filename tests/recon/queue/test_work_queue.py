@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from spectac.recon import InputError
+from spectac.recon.queue import workers
 from spectac.recon.queue.work_queue import DIED, Failure, Progress, open_queue
 from spectac.recon.queue.workers import ThisProcess, Workers
 
@@ -311,3 +313,17 @@ def test_dask_takes_items_while_it_runs_and_survives_the_deadly_ones(squares, tm
     assert states(queue) == {item: "failed" if item == 7 else "done" for item in range(12)}
     assert queue.entries[7].outcome == Failure(DIED)
     assert {int(path.stem) for path in tmp_path.glob("*.txt")} == set(range(12)) - {7}
+
+
+@pytest.mark.slow
+def test_workers_that_are_gone_end_the_run(monkeypatch):
+    """Dask gives up workers that die while they are started; their tasks would be waited for without an end."""
+    distributed = pytest.importorskip("distributed", reason="workers need Dask: pip install 'spectac[cluster]'")
+    monkeypatch.setattr(workers, "SECONDS_WITHOUT_WORKERS", 2.0)
+    with Workers(processes=1).started() as pool:
+        pool.start("half", pow, 2, -1)
+        assert pool.finished() == ("half", (0.5,))
+        pool.start("long", time.sleep, 60)
+        distributed.default_client().cluster.scale(0)
+        with pytest.raises(InputError, match=r"all worker processes died .*: the same command goes on with the rest"):
+            pool.finished()
