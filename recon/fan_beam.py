@@ -77,8 +77,7 @@ def as_parallel(acquisition: Acquisition, counts: Array, pixel_mm: float) -> tup
     cosine, gain = geometry.ray_tables(acquisition)
     pixel_z, pixel_u = acquisition.pixel_mm
     weights_s = view_weights_s(acquisition)
-    seen_mm = min(-places_mm[:, 0].max(), places_mm[:, -1].min())
-    columns = 2 * int(seen_mm / pixel_mm)
+    columns = 2 * int(seen_radius_mm(acquisition) / pixel_mm)
     if columns < 2:
         raise InputError(
             "some view does not see the rotation axis: check --focus-offset, --focal-length and the detector's offset"
