@@ -260,7 +260,7 @@ def truncation_doubt(acquisition: Acquisition, counts: Array) -> str | None:
     Returns
     -------
     str or None
-        A sentence for the user, None where the outermost columns are dark in every view.
+        A sentence for the user, None where the outermost columns are dark in all but CUT_VIEWS of the views.
 
     Examples
     --------
@@ -274,7 +274,7 @@ def truncation_doubt(acquisition: Acquisition, counts: Array) -> str | None:
         return None
     profile = counts.sum(axis=1, dtype=np.float64)
     edges = np.maximum(profile[:, :2].mean(axis=1), profile[:, -2:].mean(axis=1))
-    # Four pixels' counts make an edge, of which three standard deviations are noise.
+    # An edge is the mean of two columns, summed over the rows; three of its standard deviations may be noise.
     cut = int((edges - 3.0 * np.sqrt(np.maximum(edges, 0.0) / 2.0) > CUT * profile.max(axis=1)).sum())
     radius_mm = seen_radius_mm(acquisition)
     if cut < max(1.0, CUT_VIEWS * acquisition.views) or radius_mm <= 0:

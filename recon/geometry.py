@@ -206,7 +206,7 @@ def focal_lines(acquisition: Acquisition) -> FocalLines | None:
 
 
 def ray_tables(acquisition: Acquisition) -> tuple[Array, Array]:
-    """Slope and sensitivity of the rays that meet each column of the detector.
+    """Cosine and weight of the rays that meet each column of the detector.
 
     With theta the ray's angle to the detector's normal, tan(theta) = (u - place)/Fc, the sensitivity of a point at
     distance z from the face is F/(F - z) cos^3(theta) times that of parallel holes of the same size on the crystal's
