@@ -78,22 +78,31 @@ def _blur(source, at, step, size, kernel, half, add, target, to):  # type: ignor
 @compiled
 def _widen(source, at, step, size, kernel, half, target, to):  # type: ignore[no-untyped-def]
     """Add the part of a wider kernel beyond a half-width of 7, two of its weights in a pass."""
-    pitch, begin, out = np.uintp(step), np.uintp(at), np.uintp(to)
-    j = 8
-    while j <= half:
-        a, b = kernel[j], kernel[j + 1] if j < half else kernel.dtype.type(0)
-        near = np.uintp(j) * pitch
-        far = near + pitch if j < half else near
-        for n in range(np.uintp(size)):
-            target[out + n] += a * (source[begin - near + n] + source[begin + near + n]) + b * (
-                source[begin - far + n] + source[begin + far + n]
-            )
-        j += 2
+    for j in range(8, half + 1, 2):
+        # An odd one out is paired with the weight before it, which counts no second time.
+        if j < half:
+            _add_pair(source, at, step, size, kernel[j], kernel[j + 1], j, target, to)
+        else:
+            _add_pair(source, at, step, size, kernel.dtype.type(0), kernel[j], j - 1, target, to)
 
 
 @compiled
-def _corners(inside, row, place, weights):  # type: ignore[no-untyped-def]
-    """Grid indices of the four voxels around a lattice point; their bilinear weights go into `weights`, 0 outside."""
+def _add_pair(source, at, step, size, inner, outer, reach, target, to):  # type: ignore[no-untyped-def]
+    """Add to a blurred line what lies `reach` and `reach` + 1 steps away."""
+    pitch, begin, out = np.uintp(step), np.uintp(at), np.uintp(to)
+    near, far = np.uintp(reach) * pitch, np.uintp(reach + 1) * pitch
+    for n in range(np.uintp(size)):
+        target[out + n] += inner * (source[begin - near + n] + source[begin + near + n]) + outer * (
+            source[begin - far + n] + source[begin + far + n]
+        )
+
+
+@compiled
+def _corners(inside, row, place, share, weights):  # type: ignore[no-untyped-def]
+    """Grid indices of the four voxels around a lattice point, that weighs `share`.
+
+    Their bilinear weights go into `weights`, 0 outside.
+    """
     ny, nx = inside.shape
     x = row[0] + row[1] * place
     y = row[2] + row[3] * place
@@ -105,30 +114,19 @@ def _corners(inside, row, place, weights):  # type: ignore[no-untyped-def]
     high_weight = fy if -1 <= low < ny - 1 else 0.0
     high, right = min(max(low + 1, 0), ny - 1), min(max(left + 1, 0), nx - 1)
     low, left = min(max(low, 0), ny - 1), min(max(left, 0), nx - 1)
-    weights[0] = low_weight * left_weight * inside[low, left]
-    weights[1] = low_weight * right_weight * inside[low, right]
-    weights[2] = high_weight * left_weight * inside[high, left]
-    weights[3] = high_weight * right_weight * inside[high, right]
+    weights[0] = share * (low_weight * left_weight * inside[low, left])
+    weights[1] = share * (low_weight * right_weight * inside[low, right])
+    weights[2] = share * (high_weight * left_weight * inside[high, left])
+    weights[3] = share * (high_weight * right_weight * inside[high, right])
     return low, high, left, right
-
-
-@inlined
-def _sub_ray(inside, row, u, k, rays, gain, weights):  # type: ignore[no-untyped-def]
-    """_corners of sub-ray k of column u, with weights of its share of the column's gain."""
-    beside = 0.0 if rays == 1 else (k + 0.5) / rays - 0.5
-    corners = _corners(inside, row, u + beside, weights)
-    if gain != rays:
-        share = weights.dtype.type(gain / rays)
-        for corner in range(4):
-            weights[corner] *= share
-    return corners
 
 
 @inlined
 def _sample(volume, inside, row, u, rays, gain, through, weights, line):  # type: ignore[no-untyped-def]
     """Fill `line` (z,) with gain * through * the mean of a volume (y, x, z) over the sub-rays of column u."""
     for k in range(rays):
-        low, high, left, right = _sub_ray(inside, row, u, k, rays, gain, weights)
+        place = u + ((k + 0.5) / rays - 0.5)
+        low, high, left, right = _corners(inside, row, place, gain / rays, weights)
         a, b, c, e = weights[0], weights[1], weights[2], weights[3]
         if k == 0:
             for z in range(volume.shape[2]):
@@ -175,7 +173,8 @@ def _add_to_voxels(image, low, high, left, right, weights, line):  # type: ignor
 def _add_sampled(volume, inside, row, u, rays, gain, weights, line):  # type: ignore[no-untyped-def]
     """Transpose of _sample: add a line to the voxels of the column's sub-rays."""
     for k in range(rays):
-        low, high, left, right = _sub_ray(inside, row, u, k, rays, gain, weights)
+        place = u + ((k + 0.5) / rays - 0.5)
+        low, high, left, right = _corners(inside, row, place, gain / rays, weights)
         _add_to_voxels(volume, low, high, left, right, weights, line)
 
 
