@@ -128,7 +128,7 @@ def means(seed: int, histories: int) -> list[dict[str, object]]:
 
 
 def _regions(labels: Array) -> dict[str, Array]:
-    """Masks of the compared regions on the head's grid; "deep" ones lie DEEP_MM from the brain's edge and the striata."""
+    """Masks on the head's grid; "deep" ones lie DEEP_MM from the brain's edge and the striata."""
 
     def of(*words: str) -> Array:
         return np.isin(labels, [LABEL[name] for name in LABEL if any(word in name for word in words)])
