@@ -2,7 +2,7 @@
 
     python -m benchmarks.images.fan_beam [--histories N] -o FOLDER
 
-10 minutes on 2 cores. Writes fan_beam.csv. A virtual head with ioflupane is scanned by the same camera and the same
+6 minutes on 2 cores. Writes fan_beam.csv. A virtual head with ioflupane is scanned by the same camera and the same
 holes with and without a focus, for the same time. OSEM 10 x 10 with resolution recovery, the true map and the scatter
 that the Monte Carlo counted gives the images; counts have no Poisson noise. Regional means are compared with those of
 parallel holes, as they are and after both images are blurred to one resolution. Iterations are timed in turns on a
