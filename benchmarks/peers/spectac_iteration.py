@@ -114,7 +114,7 @@ def _time(results: Measurements, folder: Path, problem: dict, settings: dict) ->
     wait = _waiting(system)
     wait()
     results.add("set-up: system and attenuation factors", "s", time.perf_counter() - began)
-    if (system._projector.factors is not None) != settings["cached"]:
+    if (system.projector.factors is not None) != settings["cached"]:
         results.add("attenuation factors do not fit into memory", "1", 1.0)
         return
 
@@ -237,12 +237,12 @@ def _memory_gib(system: SystemModel) -> float:
 
 def _floor(results: Measurements, system: SystemModel, subsets: int, fastest_s: float) -> None:
     """Shortest time of one OSEM iteration that the device's ceilings allow (docs/performance.md)."""
-    tables, rows = system._projector._tables, system.grid.shape[0]
+    tables, rows = system.projector.tables, system.grid.shape[0]
     widths = tables.frames.last - tables.frames.first
     points = int(widths.sum()) * rows
     taps = (2 * tables.half_u + 1) + (2 * tables.half_z + 1)
     operations = 2 * rows * int((widths * (5 + taps)).sum())
-    factors = system._projector.factors
+    factors = system.projector.factors
     kept = (
         0
         if factors is None
