@@ -11,7 +11,7 @@ from spectac.recon.fan_beam import fan_doubts, opposite_rays
 from spectac.recon.geometry import coverage_doubt, focal_lines
 from spectac.recon.io import foci
 from spectac.recon.nuclides import nuclide
-from spectac.recon.scatter import projections
+from spectac.recon.scatter.windows import projections
 from spectac.recon.types import Array
 
 ODD_RATE = 0.5

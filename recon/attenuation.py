@@ -14,7 +14,7 @@ from spectac.recon.map_check import check_values, ct_notes, energy_notes, is_nar
 from spectac.recon.orbit_check import check_map_radius
 from spectac.recon.patient import doubts
 from spectac.recon.resample import on_field, resample
-from spectac.recon.scatter import photopeak_index, window_below
+from spectac.recon.scatter.windows import photopeak_index, window_below
 from spectac.recon.system import SystemModel
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
@@ -65,8 +65,14 @@ class Solver(Protocol):
     def scatter_corrected(self) -> bool:
         """True where scatter is part of the model."""
 
-    def __call__(self, mu: MuMap | None) -> Image:
-        """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter."""
+    def __call__(self, mu: MuMap | None, *, scatter_map: MuMap | None = None) -> Image:
+        """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter.
+
+        `scatter_map` is the map of scatter methods that need one where the reconstruction has none.
+        """
+
+    def scatter(self, mu: MuMap | None) -> Array | None:
+        """Expected scatter (v, z, u) of reconstructions with this map; None without correction."""
 
     def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
         """Image of a window (None: the photopeak) by a fixed protocol, on 64^3 voxels of 4 mm; corrected by `mu`."""
@@ -444,11 +450,12 @@ class Chang:
         acquisition = solver.projections.acquisition
         factors = chang_factors(acquisition, mu)
         if self.order == 0:
-            uncorrected = solver(None)
+            uncorrected = solver(None, scatter_map=mu)
             return Result(_scaled(uncorrected, factors), mu=mu, uncorrected=uncorrected, notes=notes)
         primary = solver.projections.counts.astype(np.float32)
-        if solver.projections.scatter is not None:
-            primary = primary - solver.projections.scatter
+        scatter = solver.scatter(mu)
+        if scatter is not None:
+            primary = primary - scatter
         uncorrected = solver.fbp(primary)
         first = _scaled(uncorrected, factors)
         # Without blur: Chang corrects attenuation alone, and FBP recovers no resolution.

@@ -1,13 +1,10 @@
 """Attenuation models by name: the entry-point group `spectac.attenuation`, and what builds the models of spectac."""
 
 from collections.abc import Callable, Mapping
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 
+from spectac.recon import plugins
 from spectac.recon.attenuation import AttenuationModel, Chang, CTMap, MapFile, NoAttenuation, UniformMap
 from spectac.recon.errors import InputError
-
-ENTRY_POINTS = "spectac.attenuation"
 
 
 def attenuation_model(name: str, options: Mapping[str, str]) -> AttenuationModel:
@@ -35,41 +32,8 @@ def attenuation_model(name: str, options: Mapping[str, str]) -> AttenuationModel
     >>> attenuation_model("uniform", {"mu": "0.15"}).mu_per_cm
     0.15
     """
-    build: Callable[[Mapping[str, str]], AttenuationModel] = _installed(name).load()
+    build: Callable[[Mapping[str, str]], AttenuationModel] = plugins.plugin(plugins.ATTENUATION, name).load()
     return build(options)
-
-
-def check_installed(name: str) -> None:
-    """Check that an attenuation model of that name is installed; nothing is loaded.
-
-    Parameters
-    ----------
-    name
-        Name in the entry-point group `spectac.attenuation`.
-
-    Raises
-    ------
-    InputError
-        No model has this name. The message lists those that are installed.
-
-    Examples
-    --------
-    >>> check_installed("chang")
-    """
-    _installed(name)
-
-
-@cache
-def _found() -> Mapping[str, EntryPoint]:
-    """Read once: that takes the packages of the whole environment."""
-    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-
-
-def _installed(name: str) -> EntryPoint:
-    found = _found()
-    if name not in found:
-        raise InputError(f"attenuation model {name!r} is not installed: use one of {', '.join(sorted(found))}")
-    return found[name]
 
 
 def build_none(options: Mapping[str, str]) -> AttenuationModel:

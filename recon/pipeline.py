@@ -8,7 +8,6 @@ from typing import TypeVar
 import numpy as np
 
 from spectac.recon import geometry
-from spectac.recon import scatter as windows
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
 from spectac.recon.backprojection import fbp
 from spectac.recon.calibration import Calibration, read_calibration
@@ -18,6 +17,9 @@ from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.fan_beam import fan_doubts
 from spectac.recon.orbit_check import check_orbit
 from spectac.recon.preview import placed, preview_grid, preview_image
+from spectac.recon.scatter.models import ScatterModel, scatter_model
+from spectac.recon.scatter.rounds import ScatterRounds
+from spectac.recon.scatter.windows import photopeak_index, projections
 from spectac.recon.settings import ReconstructionSettings
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, Grid, Image, MuMap, Result, Study
@@ -30,6 +32,7 @@ def reconstruct(
     attenuation: AttenuationModel | None = None,
     settings: ReconstructionSettings | None = None,
     *,
+    scatter: ScatterModel | None = None,
     grid: Grid | None = None,
     on_update: Callable[[Update], None] | None = None,
 ) -> Result:
@@ -43,6 +46,8 @@ def reconstruct(
         Model of the attenuation; None: no correction.
     settings
         Algorithm, scatter, filters, calibration, device; None: the defaults of ReconstructionSettings.
+    scatter
+        Scatter model in place of the settings' method.
     grid
         Grid of the image; None: geometry.default_grid.
     on_update
@@ -70,7 +75,7 @@ def reconstruct(
     'cps/mL'
     """
     model = NoAttenuation() if attenuation is None else attenuation
-    return StudySolver(study, settings, grid).corrected(model, on_update)
+    return StudySolver(study, settings, grid, scatter).corrected(model, on_update)
 
 
 def _calibration(study: Study, settings: ReconstructionSettings) -> Calibration | None:
@@ -106,6 +111,8 @@ class StudySolver:
         How to reconstruct; None: the defaults of ReconstructionSettings.
     grid
         Grid of the images; None: `geometry.default_grid`.
+    scatter
+        Scatter model in place of the settings' method.
 
     Raises
     ------
@@ -128,11 +135,14 @@ class StudySolver:
         study: Study,
         settings: ReconstructionSettings | None = None,
         grid: Grid | None = None,
+        scatter: ScatterModel | None = None,
     ) -> None:
         self.study = study
         self.settings = ReconstructionSettings() if settings is None else settings
         select_device(self.settings.device)
-        self.projections = projections = windows.projections(study, self.settings)
+        model = scatter_model(self.settings) if scatter is None else scatter
+        self.projections = projections(study, self.settings, model)
+        self._rounds = ScatterRounds(study, self.projections, model) if model.rounds else None
         self._calibration = _calibration(study, self.settings)
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
         self.on_update: Callable[[Update], None] | None = None
@@ -149,9 +159,9 @@ class StudySolver:
             )
         if study.acquisition.views < FEWEST_VIEWS:
             raise InputError(f"at least {FEWEST_VIEWS} views are needed, got {study.acquisition.views}")
-        if not projections.counts.any():
+        if not self.projections.counts.any():
             raise InputError("the photopeak projections hold no counts")
-        check_orbit(projections)
+        check_orbit(self.projections)
         self._note_acquisition()
         self._acquisition_notes = tuple(self.notes)
 
@@ -166,10 +176,11 @@ class StudySolver:
         """
         self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
         self.borrowed_s, self._used = 0.0, set()
-        study, projections, smoothing = self.study, self.projections, self.settings.smoothing
+        study, smoothing = self.study, self.settings.smoothing
         if self._calibration is not None:
-            self._calibration.check_corrections(projections.scatter_method, model.name)
+            self._calibration.check_corrections(self.projections.scatter_method, model.name)
         result = model.correct(self)
+        projections = self.projections
         image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
         notes = (*study.warnings, *projections.notes, *self.notes, *result.notes)
         result = replace(
@@ -192,12 +203,32 @@ class StudySolver:
     @property
     def scatter_corrected(self) -> bool:
         """True where scatter is part of the model."""
-        return self.projections.scatter is not None
+        return self._rounds is not None or self.projections.scatter is not None
 
-    def __call__(self, mu: MuMap | None) -> Image:
-        """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter."""
-        if mu is not None:
-            return self._reconstructed(mu)
+    def scatter(self, mu: MuMap | None) -> Array | None:
+        """Expected scatter (v, z, u) of reconstructions with this map; None without correction.
+
+        Raises InputError where the scatter method needs a map and there is none.
+        """
+        if self._rounds is not None:
+            if mu is None:
+                raise InputError(
+                    f"scatter {self._rounds.model.name} needs a mu-map: choose --attenuation uniform, ct, map or predicted, "
+                    "or another --scatter"
+                )
+            estimate = self._rounds.scatter(mu)
+            self.projections = replace(
+                self.projections, scatter=estimate.counts, scatter_windows=estimate.windows, notes=estimate.notes
+            )
+        return self.projections.scatter
+
+    def __call__(self, mu: MuMap | None, *, scatter_map: MuMap | None = None) -> Image:
+        """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter.
+
+        `scatter_map` is the map of scatter methods that need one where the reconstruction has none.
+        """
+        if mu is not None or (self._rounds is not None and scatter_map is not None):
+            return self._reconstructed(mu, scatter_map)
         kept = self._once("image", lambda: self._reconstructed(None))
         self.device = kept.device
         return kept.image
@@ -215,15 +246,15 @@ class StudySolver:
         self._used.add(name)
         return self._kept[name]
 
-    def _reconstructed(self, mu: MuMap | None) -> Image:
+    def _reconstructed(self, mu: MuMap | None, scatter_map: MuMap | None = None) -> Image:
         settings = self.settings
+        if settings.algorithm == "fbp" and mu is not None:
+            raise InputError(
+                "filtered backprojection cannot use a mu-map: choose --attenuation chang or none, "
+                "or an iterative algorithm"
+            )
+        scatter = self.scatter(scatter_map if mu is None else mu)
         if settings.algorithm == "fbp":
-            if mu is not None:
-                raise InputError(
-                    "filtered backprojection cannot use a mu-map: choose --attenuation chang or none, "
-                    "or an iterative algorithm"
-                )
-            scatter = self.projections.scatter
             return self.fbp(self.projections.counts if scatter is None else self.projections.counts - scatter)
         subsets = 1 if settings.algorithm == "mlem" else settings.subsets
         (values, lost), self.device = self._on_device(
@@ -294,7 +325,7 @@ class StudySolver:
     def _preview_of(self, window: str | None, mu: MuMap | None) -> Image:
         counts = self.projections.counts
         if window is not None:
-            counts = self.study.counts[windows.photopeak_index(self.study, window)]
+            counts = self.study.counts[photopeak_index(self.study, window)]
         image, _ = self._on_device(
             "previewed", lambda device: preview_image(self.study.acquisition, counts, mu, device=device)
         )

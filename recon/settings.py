@@ -491,6 +491,14 @@ class StudySettings:
     pixel_mm: Annotated[
         tuple[Positive, Positive] | None, _text(_sizes), Setting("Pixel size in mm: one number, or Z,U.", metavar="MM")
     ] = None
+    energy_resolution: Annotated[
+        Annotated[float, Field(gt=0.01, le=0.3)] | None,
+        Setting("FWHM over energy at 140.5 keV, for scatter montecarlo; default 0.098.", metavar="R"),
+    ] = None
+    crystal_mm: Annotated[
+        Annotated[float, Field(gt=0, le=60)] | None,
+        Setting("Thickness of the crystal, for scatter montecarlo; default 9.5.", metavar="MM"),
+    ] = None
     apply_cor: Annotated[bool, Setting("Shift the views by DICOM's CenterOfRotationOffset.")] = False
 
     def __post_init__(self) -> None:
@@ -538,7 +546,9 @@ class ProjectionSettings:
     """
 
     photopeak: Annotated[str | None, Setting("Name of the photopeak window, as spectac info shows it.")] = None
-    scatter: Annotated[Literal["auto", "none", "dew", "tew"], Setting("auto, none, dew or tew.")] = "auto"
+    scatter: Annotated[str, Setting("auto, none, dew, tew, montecarlo[:ROUNDS], or a plug-in.", metavar="METHOD")] = (
+        "auto"
+    )
     dew_k: Annotated[Positive | None, Setting("Factor of the lower window for dew.")] = None
     scatter_windows: Annotated[
         str | tuple[str, ...] | None,
@@ -546,10 +556,24 @@ class ProjectionSettings:
     ] = None
 
     def __post_init__(self) -> None:
-        if self.dew_k is not None and self.scatter not in ("auto", "dew"):
+        from spectac.recon.scatter.models import scatter_model
+
+        if self.dew_k is not None and self.scatter_name not in ("auto", "dew"):
             raise InputError(f"the DEW factor k belongs to scatter methods dew and auto, not to {self.scatter}")
-        if self.scatter_windows is not None and self.scatter == "none":
-            raise InputError("--scatter-windows belongs to scatter methods auto, tew and dew, not to none")
+        if self.scatter_windows is not None and self.scatter_name in ("none", "montecarlo"):
+            raise InputError(f"--scatter-windows belongs to scatter methods auto, tew and dew, not to {self.scatter}")
+        # Its name and details are checked where they are understood.
+        scatter_model(self)
+
+    @property
+    def scatter_name(self) -> str:
+        """Name of the scatter method in the entry-point group `spectac.scatter`."""
+        return self.scatter.partition(":")[0].strip()
+
+    @property
+    def scatter_detail(self) -> str:
+        """What follows the name and a colon."""
+        return self.scatter.partition(":")[2].strip()
 
 
 @settings
@@ -786,7 +810,7 @@ class ComparisonSettings(MapSettings):
         Raises InputError for methods that are not installed, named twice or without their files, and for settings of a
         model that is not compared.
         """
-        from spectac.recon.attenuation_plugins import check_installed
+        from spectac.recon import plugins
 
         if self.methods == ():
             raise InputError("no method to compare: name some, e.g. --methods none,uniform,predicted")
@@ -800,7 +824,7 @@ class ComparisonSettings(MapSettings):
             if model not in names:
                 raise InputError(f"{option} belongs to method {model}, which is not among those to compare")
         for name in names:
-            check_installed(name)
+            plugins.plugin(plugins.ATTENUATION, name)
         return {name: AttenuationSettings(attenuation=name, **self._of(name)) for name in names}
 
     def _of(self, model: str) -> dict[str, Any]:

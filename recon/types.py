@@ -216,6 +216,10 @@ class Acquisition:
         DICOM's PatientPosition, e.g. "HFS".
     corrections
         Terms of DICOM's CorrectedImage.
+    energy_resolution
+        FWHM over energy of the camera at 140.5 keV; None where it is unknown.
+    crystal_mm
+        Thickness of the sodium iodide crystal in mm; None where it is unknown.
 
     Raises
     ------
@@ -250,6 +254,8 @@ class Acquisition:
     foci: tuple[Focus, ...] = ()
     patient_position: str | None = None
     corrections: frozenset[str] = frozenset()
+    energy_resolution: float | None = None
+    crystal_mm: float | None = None
 
     def __post_init__(self) -> None:
         angles = _frozen(self.view_angles_deg, np.float64, (-1,), "view_angles_deg")
@@ -269,6 +275,8 @@ class Acquisition:
             raise InputError(
                 f"pixel_mm must lie between {SMALLEST_PIXEL_MM:g} and {LARGEST_PIXEL_MM:g} mm, got {pixel_mm}"
             )
+        camera = {"energy_resolution": self.energy_resolution, "crystal_mm": self.crystal_mm}
+        check_above_zero({name: value for name, value in camera.items() if value is not None})
         seconds = _frozen(self.view_seconds, np.float64, angles.shape, "view_seconds", may_be_nan=True)
         detector = by_view("detector", dtype=np.int64)
         heads, foci = np.unique(detector).size, tuple(self.foci)

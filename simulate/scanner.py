@@ -289,6 +289,8 @@ class Scanner:
             frame_of_reference_uid=FRAME_OF_REFERENCE,
             patient_position="HFS",
             corrections=frozenset({"UNIF", "COR"}),
+            energy_resolution=self.energy_resolution,
+            crystal_mm=self.crystal_mm,
         )
 
     def cps_per_kbq(self, nuclide: str) -> float:

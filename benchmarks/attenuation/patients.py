@@ -4,7 +4,7 @@ A patient is a function of (seed, set, index). Its seeds carry a spawn key that 
 have seen one of these patients.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,7 +40,7 @@ MOST_CUT = 0.05
 
 SPAWN_KEY = {
     "unseen": 0, "monte carlo": 1, "other heads": 2, "other scanners": 3, "tuning": 4, "clinical matrix": 5,
-    "unusual heads": 6,
+    "unusual heads": 6, "scatter": 7,
 }  # fmt: skip
 """Second number of each set's spawn keys."""
 
@@ -88,6 +88,7 @@ SETS = {
         PatientSet("fifth of counts", like="unseen", counts=0.2),
         PatientSet("no scatter window", like="unseen", scheme="photopeak"),
         PatientSet("tuning"),
+        PatientSet("scatter", full=True),
     )
 }
 
@@ -150,6 +151,8 @@ def draw_patient(
         tracer, nuclide = (("dat", "I-123"), ("perfusion", "Tc-99m"), ("perfusion", "I-123"), ("perfusion", "Tc-99m"))[
             index % 4
         ]
+    if chosen.name == "scatter":
+        tracer, nuclide = (("dat", "I-123"), ("perfusion", "I-123"), ("perfusion", "Tc-99m"))[index % 3]
     uptake = draw_uptake(tracer, head, np.random.default_rng(uptake_seed), nuclide=nuclide)
     ranges = replace(chosen.scanners, schemes=WITH_SCATTER)
     fixed = {} if chosen.sampling is None else vars(chosen.sampling)
@@ -159,9 +162,21 @@ def draw_patient(
     return Patient(head, uptake), usual, scanner.around(head), tuple(rest)
 
 
-def virtual_case(seed: int, chosen: PatientSet, index: int, histories: int) -> Case:
-    """Patient `index` of a set, with Poisson noise. Raises InputError where it cannot be simulated."""
-    patient, usual, scanner, (photons, noise) = draw_patient(seed, chosen, index)
+def virtual_case(
+    seed: int,
+    chosen: PatientSet,
+    index: int,
+    histories: int,
+    *,
+    noise: bool = True,
+    changed: Callable[[Scanner], Scanner] = lambda scanner: scanner,
+) -> Case:
+    """Patient `index` of a set, with Poisson noise or without, on a camera that is `changed` from the one drawn.
+
+    Raises InputError where it cannot be simulated.
+    """
+    patient, usual, scanner, (photons, poisson) = draw_patient(seed, chosen, index)
+    scanner = changed(scanner)
     if chosen.full:
         expected = expected_counts(patient, scanner, photons, full=True, histories=histories)
     else:
@@ -184,7 +199,9 @@ def virtual_case(seed: int, chosen: PatientSet, index: int, histories: int) -> C
         compared = (*cortex, *occipital, "deep grey", "white matter", "cerebellum")
     measured = dict.fromkeys((*compared, *over, under, "brain"))
     regions = {name: masks[name].astype(np.float32) for name in measured if name in masks}
-    study = expected.study(np.random.default_rng(noise))
+    study = expected.study(np.random.default_rng(poisson))
+    if not noise:
+        study = replace(study, counts=expected.counts)
     return _case(Simulated(patient, usual, scanner, expected, study), regions, compared, (over, under))
 
 

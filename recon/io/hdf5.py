@@ -20,7 +20,7 @@ from spectac.recon.types import Acquisition, Array, EnergyWindow, Injection, Stu
 
 FORMAT = "spectac-study"
 VERSION = 2
-"""Version 2 added the focal lines of fan-beam collimators; files of version 1 are read."""
+"""Version 2 added focal lines of fan-beam collimators, energy resolution and crystal; files of version 1 are read."""
 
 _FIELDS: dict[type, dict[str, Any]] = {
     Focus: {"length_mm": 0, "counted_from": str, "offset_mm": 0},
@@ -38,6 +38,7 @@ _FIELDS: dict[type, dict[str, Any]] = {
         "start": datetime,
         "collimator": Collimator,
         "foci": tuple,
+        **dict.fromkeys(("energy_resolution", "crystal_mm"), 0),
     },
     Injection: {"agent": str, "activity_mbq": 0, "at": datetime},
 }
@@ -45,7 +46,7 @@ _FIELDS: dict[type, dict[str, Any]] = {
 
 _OPTIONAL = frozenset(
     {"published_fwhm_mm", "line", "focus", "axis_lps_mm", "frame_of_reference_uid", "patient_position", "start",
-     "collimator", "injection", *_FIELDS[Injection]}
+     "collimator", "energy_resolution", "crystal_mm", "injection", *_FIELDS[Injection]}
 )  # fmt: skip
 """Fields that are None where the file does not hold them."""
 
@@ -291,7 +292,8 @@ def _with_given(study: Study, given: StudySettings) -> Study:
             raise InputError(
                 f"--{name.replace('_', '-')} cannot change a study in HDF5, which has an angle for each view"
             )
-    changes: dict[str, Any] = {name: getattr(given, name) for name in ("nuclide", "start", "pixel_mm")}
+    named = ("nuclide", "start", "pixel_mm", "energy_resolution", "crystal_mm")
+    changes: dict[str, Any] = {name: getattr(given, name) for name in named}
     stated = [StatedFocus(focus.length_mm, focus.counted_from, focus.offset_mm) for focus in acquisition.foci]
     detectors = int(np.unique(np.asarray(acquisition.detector)).size)
     settled = settled_foci(stated, detectors, given.response or acquisition.collimator, given, "")

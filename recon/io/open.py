@@ -96,8 +96,11 @@ def open_study(
         raise FileError(sources[0], f"--apply-cor needs DICOM's CenterOfRotationOffset, which {kinds[0]} does not have")
     study = import_module(f"spectac.recon.io.{_READERS[kinds[0]]}").read_study(sources, given)
     patient, changed = fitted(study.patient)
+    camera = {name: getattr(given, name) for name in ("energy_resolution", "crystal_mm")}
+    told = {name: value for name, value in camera.items() if value is not None}
     return replace(
         study,
+        acquisition=replace(study.acquisition, **told) if told else study.acquisition,
         patient=patient,
         history=tuple(map(_encodable, study.history)),
         warnings=tuple(map(_encodable, (*study.warnings, *notes, *changed))),

@@ -9,8 +9,8 @@ from scipy.ndimage import gaussian_filter
 from spectac.recon.collimator import FWHM_PER_SIGMA
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide
-from spectac.recon.settings import ProjectionSettings
-from spectac.recon.side_windows import (
+from spectac.recon.scatter.models import ScatterContext, ScatterEstimate, ScatterModel, scatter_model
+from spectac.recon.scatter.side_windows import (
     BY_RESOLUTION,
     GAP_KEV,
     SIDES,
@@ -20,7 +20,8 @@ from spectac.recon.side_windows import (
     split_names,
     with_limits,
 )
-from spectac.recon.types import Array, Projections, Study
+from spectac.recon.settings import ProjectionSettings
+from spectac.recon.types import Acquisition, Array, EnergyWindow, Image, MuMap, Projections, Study
 
 SMOOTHING_FWHM_MM = 12.0
 """Gaussian that takes the noise off the side windows before they are scaled; scatter itself is smoother than that."""
@@ -93,47 +94,29 @@ def photopeak_index(study: Study, name: str | None = None) -> int:
 
 
 def projections(
-    study: Study,
-    settings: ProjectionSettings | None = None,
-    *,
-    smoothing_fwhm_mm: float = SMOOTHING_FWHM_MM,
+    study: Study, settings: ProjectionSettings | None = None, model: ScatterModel | None = None
 ) -> Projections:
     """Photopeak projections of a study with the expected scatter.
-
-    TEW: S = (C_lo/W_lo + C_hi/W_hi) * W_peak/2 where both windows touch the photopeak within 1 keV [1]_, else by the
-    line through the windows' centres, S = W_peak [(E_hi - E_peak) C_lo/W_lo + (E_peak - E_lo) C_hi/W_hi]/(E_hi - E_lo).
-    Where a window overlaps the photopeak the primary is removed: an estimate T with the share q of the primary gives
-    S = (T - q C_peak)/(1 - q). DEW: S = k * C_lo [2]_.
-
-    "auto" is TEW where there is a window on either side, at most 10 % of the line's energy away. For Tc-99m it is TEW
-    with the lower window alone, because the scatter's spectrum ends with the photopeak. It is DEW only where `dew_k` is
-    given, else none, and `Projections.notes` say why.
 
     Parameters
     ----------
     study
         Raw projections.
     settings
-        Photopeak, method, factor k of DEW and names of the windows; None: the defaults of ProjectionSettings. Named
-        windows are taken whatever their distance. One name is the lower window of DEW, or of TEW for Tc-99m.
-    smoothing_fwhm_mm
-        FWHM in mm of the Gaussian that smooths the windows within each view.
+        Photopeak, scatter method, factor k of DEW and names of the windows; None: the defaults of ProjectionSettings.
+    model
+        Scatter model in place of the settings' method.
 
     Returns
     -------
     Projections
-        Counts of the photopeak, expected scatter (v, z, u), and how it was estimated.
+        Counts of the photopeak, expected scatter (v, z, u), and how it was estimated. `scatter` is None for methods that
+        need an image.
 
     Raises
     ------
     InputError
-        Where a method lacks its windows, and for named windows that do not lie beside the photopeak or hold more than
-        20 % of its primary (FWHM 9.8 % at 140.5 keV).
-
-    References
-    ----------
-    .. [1] Ogawa et al., IEEE Trans Med Imaging 1991;10:408-412, doi:10.1109/42.97591.
-    .. [2] Jaszczak et al., J Nucl Med 1984;25:893-900.
+        Where a method lacks its windows (WindowScatter).
 
     Examples
     --------
@@ -145,29 +128,131 @@ def projections(
     [[[10.0, 10.0]]]
     """
     chosen = ProjectionSettings() if settings is None else settings
+    if model is None:
+        model = scatter_model(chosen)
     peak = Photopeak(study, photopeak_index(study, chosen.photopeak))
-    energy_kev = peak.line_kev
-    names = None if chosen.scatter_windows is None else split_names(study, chosen.scatter_windows)
-    estimate, notes = _estimate(peak, chosen.scatter, names, chosen.dew_k)
-    scatter = None
-    if estimate is not None:
-        scatter = estimate.expected(peak, smoothing_fwhm_mm)
-        notes += [
-            *_empty(peak, estimate.sides),
-            *estimate.notes(peak),
-            *_implausible(peak, scatter, smoothing_fwhm_mm),
-        ]
-    smoothed = f"side windows smoothed by {smoothing_fwhm_mm:g} mm"
+    estimate = ScatterEstimate(None, model.name) if model.rounds else model.expected(MeasuredCounts(peak), None, None)
     return Projections(
         study.acquisition,
         study.counts[peak.index],
-        energy_kev,
-        scatter=scatter,
-        scatter_method="none" if estimate is None else f"{estimate.label}, {smoothed}",
+        peak.line_kev,
+        scatter=estimate.counts,
+        scatter_method=estimate.method,
         photopeak=peak.window,
-        scatter_windows=() if estimate is None else tuple(side.window for side in estimate.sides),
-        notes=tuple(notes),
+        scatter_windows=estimate.windows,
+        notes=estimate.notes,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredCounts:
+    """ScatterContext of a model that needs no image: the study as it was measured.
+
+    Parameters
+    ----------
+    peak
+        The photopeak and its study.
+    """
+
+    peak: Photopeak
+
+    @property
+    def study(self) -> Study:
+        """The study as it was read."""
+        return self.peak.study
+
+    @property
+    def photopeak(self) -> EnergyWindow:
+        """Energy window of the photopeak."""
+        return self.peak.window
+
+    @property
+    def energy_kev(self) -> float:
+        """Energy of the imaged line in keV."""
+        return self.peak.line_kev
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """The study's acquisition."""
+        return self.study.acquisition
+
+    def window_counts(self, window: EnergyWindow) -> Array:
+        """Measured counts (v, z, u) of one of the study's windows."""
+        return self.study.counts[self.study.windows.index(window)]
+
+    def project(self, image: Image, mu: MuMap) -> Array:
+        """Refused: a model that is shown no image has none to project."""
+        raise InputError("a scatter model with 0 rounds is shown no image: let its `rounds` be at least 1")
+
+
+@dataclass(frozen=True)
+class WindowScatter:
+    """Scatter from the windows beside the photopeak, or none.
+
+    TEW: S = (C_lo/W_lo + C_hi/W_hi) * W_peak/2 where both windows touch the photopeak within 1 keV [1]_, else by the
+    line through the windows' centres, S = W_peak [(E_hi - E_peak) C_lo/W_lo + (E_peak - E_lo) C_hi/W_hi]/(E_hi - E_lo).
+    Where a window overlaps the photopeak the primary is removed: an estimate T with the share q of the primary gives
+    S = (T - q C_peak)/(1 - q). DEW: S = k * C_lo [2]_.
+
+    "auto" is TEW where there is a window on either side, at most 10 % of the line's energy away. For Tc-99m it is TEW
+    with the lower window alone, because the scatter's spectrum ends with the photopeak. It is DEW only where `dew_k` is
+    given, else none, and the estimate's notes say why.
+
+    Parameters
+    ----------
+    settings
+        Photopeak, method (auto, none, dew or tew), factor k of DEW and names of the windows. Named windows are taken
+        whatever their distance. One name is the lower window of DEW, or of TEW for Tc-99m.
+
+    References
+    ----------
+    .. [1] Ogawa et al., IEEE Trans Med Imaging 1991;10:408-412, doi:10.1109/42.97591.
+    .. [2] Jaszczak et al., J Nucl Med 1984;25:893-900.
+
+    Examples
+    --------
+    >>> WindowScatter(ProjectionSettings(scatter="tew")).name
+    'tew'
+    """
+
+    settings: ProjectionSettings
+
+    @classmethod
+    def build(cls, settings: ProjectionSettings) -> "WindowScatter":
+        """Model of the settings; InputError for a detail, which no window method has."""
+        if ":" in settings.scatter:
+            raise InputError(
+                f"scatter method {settings.scatter_name} takes no detail: use --scatter {settings.scatter_name}"
+            )
+        return cls(settings)
+
+    @property
+    def name(self) -> str:
+        """Name of the method."""
+        return self.settings.scatter
+
+    @property
+    def rounds(self) -> int:
+        """0: no image is needed."""
+        return 0
+
+    def expected(self, context: ScatterContext, image: Image | None, mu: MuMap | None) -> ScatterEstimate:
+        """Scatter (v, z, u) from the study's windows.
+
+        Raises InputError where a method lacks its windows, and for named windows that do not lie beside the photopeak or
+        hold more than 20 % of its primary (FWHM 9.8 % at 140.5 keV).
+        """
+        study, chosen = context.study, self.settings
+        peak = Photopeak(study, study.windows.index(context.photopeak))
+        names = None if chosen.scatter_windows is None else split_names(study, chosen.scatter_windows)
+        estimate, notes = _estimate(peak, chosen.scatter, names, chosen.dew_k)
+        smoothed = f"side windows smoothed by {SMOOTHING_FWHM_MM:g} mm"
+        if estimate is None:
+            return ScatterEstimate(None, "none", notes=tuple(notes))
+        scatter = estimate.expected(peak)
+        notes += [*_empty(peak, estimate.sides), *estimate.notes(peak), *_implausible(peak, scatter)]
+        windows = tuple(side.window for side in estimate.sides)
+        return ScatterEstimate(scatter, f"{estimate.label}, {smoothed}", windows, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -181,8 +266,8 @@ class _Dew:
     def label(self) -> str:
         return f"dew, k = {self.k:g}"
 
-    def expected(self, peak: Photopeak, fwhm_mm: float) -> Array:
-        return self.k * _smoothed(peak.study, self.sides[0].index, fwhm_mm)
+    def expected(self, peak: Photopeak) -> Array:
+        return self.k * _smoothed(peak.study, self.sides[0].index)
 
     def notes(self, peak: Photopeak) -> list[str]:
         return [
@@ -245,14 +330,14 @@ class _Tew:
             words.append("lower window only")
         return ", ".join(words)
 
-    def expected(self, peak: Photopeak, fwhm_mm: float) -> Array:
+    def expected(self, peak: Photopeak) -> Array:
         per_kev = [
-            weight * (_smoothed(peak.study, side.index, fwhm_mm) / side.window.width_kev)
+            weight * (_smoothed(peak.study, side.index) / side.window.width_kev)
             for weight, side in zip(self.weights, self.sides, strict=True)
         ]
         scatter = sum(per_kev[1:], start=per_kev[0]) * peak.window.width_kev
         if self.overlapping:
-            scatter = (scatter - self.primary * _smoothed(peak.study, peak.index, fwhm_mm)) / (1.0 - self.primary)
+            scatter = (scatter - self.primary * _smoothed(peak.study, peak.index)) / (1.0 - self.primary)
         return np.maximum(scatter, 0.0)
 
     def notes(self, peak: Photopeak) -> list[str]:
@@ -341,9 +426,9 @@ def _empty(peak: Photopeak, sides: Sequence[SideWindow]) -> list[str]:
     ]
 
 
-def _implausible(peak: Photopeak, scatter: Array, fwhm_mm: float) -> list[str]:
+def _implausible(peak: Photopeak, scatter: Array) -> list[str]:
     """A note where the estimate takes more of the photopeak than scatter can be."""
-    counts = _smoothed(peak.study, peak.index, fwhm_mm)
+    counts = _smoothed(peak.study, peak.index)
     top = float(counts.max())
     if not top > 0:
         return []
@@ -418,7 +503,7 @@ def window_below(study: Study, peak: int) -> int | None:
     return max(windows_below(study, peak), key=lambda i: study.windows[i].upper_kev, default=None)
 
 
-def _smoothed(study: Study, window: int, fwhm_mm: float) -> Array:
-    sigma = [0.0, *(fwhm_mm / FWHM_PER_SIGMA / length for length in study.acquisition.pixel_mm)]
+def _smoothed(study: Study, window: int) -> Array:
+    sigma = [0.0, *(SMOOTHING_FWHM_MM / FWHM_PER_SIGMA / length for length in study.acquisition.pixel_mm)]
     # Zeros beyond the field would lower the edge rows, so the edge is continued.
     return gaussian_filter(study.counts[window].astype(np.float64), sigma, mode="nearest")

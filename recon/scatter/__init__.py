@@ -1,0 +1,1 @@
+"""Expected scatter: from windows beside the photopeak, by Monte Carlo, or by a plug-in."""

@@ -1,0 +1,330 @@
+"""Scatter by Monte Carlo: photons of the current image, transported through its mu-map to the camera.
+
+All orders of Compton and Rayleigh scattering, every view, in the photopeak and the window above it (docs/physics.md).
+Photons of I-123 above 400 keV come in as a component of their own: its shape and its spectrum are photons.penetration's,
+its amplitude is fitted to the study here, and nowhere else. Left out: septal penetration of the imaged line, and what
+comes back from behind the crystal.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter
+
+from spectac.recon.collimator import FWHM_PER_SIGMA, Collimator
+from spectac.recon.ct import scale_energy
+from spectac.recon.errors import InputError
+from spectac.recon.photons.detector import Crystal
+from spectac.recon.photons.montecarlo import Camera, MonteCarloRun, photon_counts
+from spectac.recon.photons.penetration import high_energy_counts, high_energy_kev, high_energy_share, relative_share
+from spectac.recon.photons.transport import Body
+from spectac.recon.resample import resample
+from spectac.recon.scatter.models import ScatterContext, ScatterEstimate
+from spectac.recon.scatter.side_windows import Photopeak, with_limits
+from spectac.recon.settings import ProjectionSettings
+from spectac.recon.system import view_weights_s
+from spectac.recon.tissues import INDEX, cm2_per_g, mu_per_cm
+from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap
+
+ROUNDS = 2
+"""Transports by default (docs/physics.md has what each changes)."""
+HISTORIES = 600_000
+"""Photon histories of a transport; each serves all views."""
+BODY_MM = 4.0
+"""Voxels of the body and of the activity that photons start from."""
+SMOOTHING_FWHM_MM = 8.0
+"""Gaussian that takes the transport's noise off every view."""
+VIEW_STEP_DEG = 6.0
+"""Views are interpolated from views at most this far apart."""
+SHADOW_LEVEL = 0.05
+"""Share of the largest expected bin above which a bin lies in the head's shadow."""
+OUTLINE_PER_CM = 0.02
+"""The body is where the map is above this."""
+FEWEST_COUNTS = 500.0
+"""Counts that the amplitude of photons above 400 keV is fitted to."""
+LEAST_SCALE = 0.2
+"""A fit that leaves the image less than this share of the photopeak is no fit."""
+BRIGHT = 0.3
+"""Activity outside of the map counts above this share of the brightest inside (its 99th percentile)."""
+TISSUES = ("soft tissue", "cranium", "cortical bone")
+"""Materials of a map's voxels, by their coefficient: the nearest of these at their usual density."""
+
+
+@dataclass(frozen=True)
+class MonteCarloScatter:
+    """Expected scatter by photon transport from the image through the map.
+
+    Parameters
+    ----------
+    rounds
+        Number of transports, each from an image that was reconstructed with the scatter of the one before.
+    histories
+        Photon histories of a transport.
+    seed
+        Seed of the transport; the same for every round and study.
+
+    Raises
+    ------
+    InputError
+        For less than 1 round.
+
+    Examples
+    --------
+    >>> MonteCarloScatter(rounds=1).name
+    'montecarlo, 1 round'
+    """
+
+    rounds: int = ROUNDS
+    histories: int = HISTORIES
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise InputError(f"scatter montecarlo needs at least 1 round, not {self.rounds}")
+
+    @classmethod
+    def build(cls, settings: ProjectionSettings) -> "MonteCarloScatter":
+        """Model of the settings, whose detail is the number of rounds."""
+        if ":" not in settings.scatter:
+            return cls()
+        if not settings.scatter_detail.isdecimal():
+            raise InputError(
+                f"scatter montecarlo takes a number of rounds, e.g. montecarlo:2, not {settings.scatter!r}"
+            )
+        return cls(rounds=int(settings.scatter_detail))
+
+    @property
+    def name(self) -> str:
+        """Method and rounds."""
+        return f"montecarlo, {self.rounds} round{'s'[: self.rounds > 1]}"
+
+    def expected(self, context: ScatterContext, image: Image | None, mu: MuMap | None) -> ScatterEstimate:
+        """Counts (v, z, u) of the photopeak that are scattered photons, or photons from above 400 keV.
+
+        Raises InputError without a collimator, for nuclides that the transport cannot do, and for an empty image or map.
+        """
+        assert image is not None
+        assert mu is not None
+        acquisition = context.acquisition
+        if acquisition.collimator is None:
+            raise InputError(
+                "scatter montecarlo needs the collimator: name it with --collimator, or give --psf or --holes"
+            )
+        crystal, assumed = _crystal(acquisition)
+        peak = Photopeak(context.study, context.study.windows.index(context.photopeak))
+        above = next((side.window for side in peak.above if not side.empty and not side.overlaps), None)
+        windows = (context.photopeak,) if above is None else (context.photopeak, above)
+        camera = Camera(acquisition, windows, crystal, context.photopeak)
+        if abs(camera.line_kev() - context.energy_kev) > 1.0:
+            raise InputError(
+                f"scatter montecarlo transports {acquisition.nuclide}'s main line of {camera.line_kev():g} keV, and the "
+                f"photopeak is that of {context.energy_kev:g} keV: use --scatter tew or none"
+            )
+        if not mu.per_cm.max() > OUTLINE_PER_CM:
+            raise InputError("the mu-map is empty: scatter montecarlo needs a body")
+        within = _body(image, mu)
+        if not (image.values[within] > 0).any():
+            raise InputError("no activity lies in the mu-map: scatter montecarlo needs a map of the same body")
+        image = replace(image, values=np.where(within, image.values, np.float32(0.0)))
+        scattered = self.scattered(image, mu, camera)
+        primary = context.project(image, mu)
+        shares = [float(crystal.acceptance(window, context.energy_kev)) for window in windows]
+        expected = [primary * (share / shares[0]) + part for share, part in zip(shares, scattered, strict=True)]
+        measured = [context.window_counts(window) for window in windows]
+        inside = primary > SHADOW_LEVEL * primary.max()
+        photopeak = _Sums.of(inside, measured[0], expected[0])
+        if high_energy_kev(acquisition.nuclide) is None:
+            return ScatterEstimate(photopeak.scale * scattered[0], self.name, notes=tuple(assumed))
+        high = _high_energy(image, mu, camera, context.energy_kev)
+        photopeak = photopeak.with_high(inside, high[0])
+        if above is not None:
+            where = f"the window {with_limits(above)}"
+            other = _Sums.of(inside, measured[1], expected[1]).with_high(inside, high[1])
+        else:
+            where = "the photopeak beside the head"
+            # What no ray through the body reaches, blur included.
+            shadow = context.project(replace(image, values=within.astype(np.float32)), _none(mu))
+            beside = shadow == 0
+            other = _Sums.of(beside, measured[0], expected[0]).with_high(beside, high[0])
+        scale, amplitude, told = _fitted(photopeak, other, where, acquisition.collimator)
+        notes = (
+            *assumed,
+            f"{told}: {amplitude * photopeak.high / photopeak.measured:.0%} of the counts of the photopeak there",
+        )
+        used = () if above is None else (above,)
+        return ScatterEstimate(scale * scattered[0] + amplitude * high[0], self.name, used, notes)
+
+    def scattered(self, image: Image, mu: MuMap, camera: Camera) -> Array:
+        """Scattered photons (w, v, z, u) of the camera's windows from an image as it stands, smoothed."""
+        body, activity = body_of(image, mu)
+        chosen, back = _some_views(camera.acquisition)
+        run = MonteCarloRun(self.histories, self.seed, batches=1, births=False)
+        some = photon_counts(body, activity, replace(camera, acquisition=chosen), run).scatter
+        sigma = [SMOOTHING_FWHM_MM / FWHM_PER_SIGMA / size for size in chosen.pixel_mm]
+        smooth = gaussian_filter(some, (0.0, 0.0, *sigma), mode="nearest")
+        rates = smooth / view_weights_s(chosen)[:, None, None].astype(np.float32)
+        weights = view_weights_s(camera.acquisition)[:, None] * back
+        return np.einsum("ab,wbzu->wazu", weights.astype(np.float32), rates, optimize=True)
+
+
+def _crystal(acquisition: Acquisition) -> tuple[Crystal, list[str]]:
+    """Crystal of the camera, and a note on what had to be assumed."""
+    usual = Crystal()
+    crystal = Crystal(
+        usual.energy_resolution if acquisition.energy_resolution is None else acquisition.energy_resolution,
+        usual.thickness_mm if acquisition.crystal_mm is None else acquisition.crystal_mm,
+    )
+    assumed = []
+    if acquisition.energy_resolution is None:
+        assumed.append(f"an energy resolution of {usual.energy_resolution:.1%} at 140.5 keV (--energy-resolution)")
+    if acquisition.crystal_mm is None:
+        assumed.append(f"a crystal of {usual.thickness_mm:g} mm (--crystal-mm)")
+    return crystal, [f"scatter by Monte Carlo assumes {' and '.join(assumed)}"] if assumed else []
+
+
+def body_of(image: Image, mu: MuMap) -> tuple[Body, Array]:
+    """Tissues and densities of a mu-map, and an activity in their voxels.
+
+    The densities are such that every voxel keeps its attenuation at the map's energy.
+
+    Parameters
+    ----------
+    image
+        Activity; values below 0 count as 0.
+    mu
+        Map.
+
+    Returns
+    -------
+    Body
+        Voxels of BODY_MM over all that is dense or active.
+    array
+        Activity (z, y, x) per mL in these voxels.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((4, 4, 4), (8.0, 8.0, 8.0), (0.0, 0.0, 0.0))
+    >>> water = MuMap(np.full(grid.shape, 0.1537), grid, 140.511)
+    >>> body, _ = body_of(Image(np.ones(grid.shape), grid, "cps/mL"), water)
+    >>> round(float(body.density[4, 4, 4]), 2)
+    1.01
+    """
+    there = ((mu.per_cm > OUTLINE_PER_CM), image.values > 1e-3 * image.values.max())
+    corners = []
+    for where, grid in zip(there, (mu.grid, image.grid), strict=True):
+        for axis, centres in enumerate(grid.centres_mm()):
+            used = centres[where.any(axis=tuple(other for other in range(3) if other != axis))]
+            half = 0.5 * grid.voxel_mm[axis]
+            corners.append((axis, float(used.min()) - half, float(used.max()) + half))
+    low = [min(begin for one, begin, _ in corners if one == axis) for axis in range(3)]
+    high = [max(end for one, _, end in corners if one == axis) for axis in range(3)]
+    shape = [math.ceil((end - begin) / BODY_MM) for begin, end in zip(low, high, strict=True)]
+    first = [begin + 0.5 * BODY_MM for begin in low]
+    grid = Grid.upright((shape[0], shape[1], shape[2]), (BODY_MM,) * 3, first[::-1])
+    per_cm = np.maximum(resample(mu.per_cm, mu.grid, grid), 0.0)
+    activity = np.maximum(resample(np.maximum(image.values, 0.0), image.grid, grid), 0.0)
+    usual = [mu_per_cm(name, mu.energy_kev) for name in TISSUES]
+    kind = np.searchsorted([0.5 * (one + other) for one, other in zip(usual, usual[1:], strict=False)], per_cm)
+    materials = np.array([INDEX[name] for name in TISSUES], np.uint8)[kind]
+    density = per_cm / np.array([cm2_per_g(name, mu.energy_kev) for name in TISSUES], np.float32)[kind]
+    return Body(grid, materials, density), activity
+
+
+def _some_views(acquisition: Acquisition) -> tuple[Acquisition, Array]:
+    """Views at most VIEW_STEP_DEG apart, and weights (v, chosen) that interpolate every view from its neighbours.
+
+    All views where heads differ in their focus or the place of the axis.
+    """
+    angles = np.mod(acquisition.view_angles_deg, 360.0)
+    _, first = np.unique(angles.round(2), return_index=True)
+    order = first[np.argsort(angles[first])]
+    gaps = np.diff(angles[order], append=angles[order[0]] + 360.0)
+    # From behind the largest gap on, so that an arc begins and ends with a view of its own.
+    order = np.roll(order, -(int(gaps.argmax()) + 1))
+    stride = max(1, int(VIEW_STEP_DEG / max(float(np.median(gaps)), 1e-6) + 1e-6))
+    alike = np.ptp(acquisition.u_offset_mm) < 0.01 and len(set(acquisition.foci)) <= 1
+    if stride == 1 or not alike:
+        return acquisition, np.eye(acquisition.views)
+    chosen = np.unique(np.append(order[::stride], order[-1]))
+    places = angles[chosen]
+    weights = np.zeros((acquisition.views, chosen.size))
+    for view, angle in enumerate(angles):
+        ahead, behind = np.mod(places - angle, 360.0), np.mod(angle - places, 360.0)
+        after, before = int(ahead.argmin()), int(behind.argmin())
+        between = ahead[after] + behind[before]
+        share = 0.0 if between == 0 else behind[before] / between
+        weights[view, before] += 1.0 - share
+        weights[view, after] += share
+    named = ("view_angles_deg", "radii_mm", "view_seconds", "view_start_s", "detector", "u_offset_mm")
+    fields = {name: np.asarray(getattr(acquisition, name))[chosen] for name in named}
+    foci = acquisition.foci[:1] * np.unique(fields["detector"]).size
+    return replace(acquisition, **fields, foci=foci), weights
+
+
+class _Sums(NamedTuple):
+    """Counts of one window in some bins: measured, expected of the image, and expected from above 400 keV."""
+
+    measured: float
+    expected: float
+    high: float = 0.0
+
+    @classmethod
+    def of(cls, bins: Array, measured: Array, expected: Array) -> "_Sums":
+        return cls(float(measured[bins].sum()), float(expected[bins].sum()))
+
+    def with_high(self, bins: Array, high: Array) -> "_Sums":
+        return self._replace(high=float(high[bins].sum()))
+
+    @property
+    def scale(self) -> float:
+        """Factor of the image with which the photopeak carries the measured counts, without any from above 400 keV."""
+        return self.measured / self.expected
+
+
+def _high_energy(image: Image, mu: MuMap, camera: Camera, energy_kev: float) -> Array:
+    """Counts (w, v, z, u) of photons above 400 keV as the collimator's table has them."""
+    kev = high_energy_kev(camera.acquisition.nuclide)
+    assert kev is not None
+    collimator = camera.acquisition.collimator
+    assert collimator is not None
+    share = 1.0
+    if collimator.line is None:
+        width = camera.photopeak.width_kev / energy_kev
+        share = high_energy_share(collimator) * relative_share(camera.crystal, width)
+    return high_energy_counts(image, scale_energy(mu, kev), share, camera.acquisition, camera.windows)
+
+
+def _body(image: Image, mu: MuMap) -> Array:
+    """Voxels (z, y, x) of the body with its cavities and the voxels beside it, and of bright activity.
+
+    Counts that come from no activity, of photons above 400 keV most of all, make a dim image beside the body. It would
+    explain them, and none would be left for their own component.
+    """
+    solid = np.stack([binary_fill_holes(level) for level in mu.per_cm > OUTLINE_PER_CM])
+    return np.asarray(binary_dilation(solid) | (image.values > BRIGHT * np.percentile(image.values[solid], 99)))
+
+
+def _none(mu: MuMap) -> MuMap:
+    return replace(mu, per_cm=np.zeros_like(mu.per_cm))
+
+
+def _fitted(photopeak: _Sums, other: _Sums, where: str, collimator: Collimator) -> tuple[float, float, str]:
+    """Factors of the image and of the photons above 400 keV, and in words where the second comes from.
+
+    Both sets of bins must carry their measured counts. What they cannot have is a negative share, or all counts.
+    """
+    what = "photons above 400 keV"
+    if other.high > 0 and other.measured >= FEWEST_COUNTS:
+        system = [[photopeak.expected, photopeak.high], [other.expected, other.high]]
+        scale, amplitude = np.linalg.solve(system, [photopeak.measured, other.measured])
+        if amplitude <= 0:
+            return photopeak.scale, 0.0, f"{what}: none, by {where}"
+        if scale >= LEAST_SCALE * photopeak.scale:
+            return float(scale), float(amplitude), f"{what} fitted to {where}"
+    if collimator.line is not None:
+        return photopeak.scale, 0.0, f"{what} left out, because neither {where} nor a table of its holes tells how many"
+    total = photopeak.expected + photopeak.high
+    scale = photopeak.measured / total
+    return scale, scale, f"{what} by the table of collimator {collimator.name}, because {where} does not tell how many"

@@ -1,0 +1,118 @@
+"""Reconstruct, estimate the scatter, reconstruct: how a scatter model that needs an image comes by one.
+
+Scatter is smooth, so all of it happens on pixels of about COARSE_MM by a protocol of its own, whatever algorithm the user
+chose; the estimate is then interpolated to the study's pixels.
+"""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from spectac.recon import geometry
+from spectac.recon.em import FEWEST_VIEWS, osem
+from spectac.recon.kernels.subnormal import subnormals_are_zero
+from spectac.recon.resample import rebin, rebin_acquisition, resample
+from spectac.recon.scatter.models import ScatterEstimate, ScatterModel
+from spectac.recon.system import SystemModel
+from spectac.recon.types import Acquisition, Array, EnergyWindow, Image, MuMap, Projections, Study
+
+COARSE_MM = 8.0
+"""Pixels are summed in whole numbers to about this size."""
+ITERATIONS, SUBSETS = 4, 10
+"""OSEM of the images that a scatter model is shown, with resolution recovery where the collimator is known."""
+
+
+class ScatterRounds:
+    """Estimates of one study's scatter by one model, a new one for every mu-map; the models.ScatterContext of that model.
+
+    Parameters
+    ----------
+    study
+        Raw projections.
+    projections
+        Photopeak of the study.
+    model
+        Scatter model that needs images.
+
+    Examples
+    --------
+    >>> from spectac.recon.scatter.windows import projections
+    >>> acquisition = Acquisition(
+    ...     np.arange(0.0, 360.0, 30.0), np.full(12, 140.0), (4, 32), (4.0, 4.0), np.full(12, 10.0), "Tc-99m", None
+    ... )
+    >>> study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 12, 4, 32)))
+    >>> class Tenth:
+    ...     name, rounds = "tenth", 1
+    ...
+    ...     def expected(self, context, image, mu):
+    ...         return ScatterEstimate(0.1 * context.window_counts(context.photopeak), self.name)
+    >>> rounds = ScatterRounds(study, projections(study), Tenth())
+    >>> mu = MuMap(np.zeros(rounds.grid.shape), rounds.grid, 140.511)
+    >>> np.unique(rounds.scatter(mu).counts.round(3)).tolist()
+    [0.1]
+    """
+
+    def __init__(self, study: Study, projections: Projections, model: ScatterModel) -> None:
+        assert projections.photopeak is not None
+        self.study, self.model = study, model
+        self.photopeak: EnergyWindow = projections.photopeak
+        self.energy_kev = projections.energy_kev
+        pixel_z, pixel_u = study.acquisition.pixel_mm
+        self._factors = (max(1, round(COARSE_MM / pixel_z)), max(1, round(COARSE_MM / pixel_u)))
+        self.acquisition: Acquisition = rebin_acquisition(study.acquisition, *self._factors)
+        self.grid = geometry.default_grid(self.acquisition)
+        self._estimates: dict[str, ScatterEstimate] = {}
+
+    def window_counts(self, window: EnergyWindow) -> Array:
+        """Measured counts (v, z, u) of one of the study's windows, in the pixels of `acquisition`."""
+        return rebin(self.study.counts[self.study.windows.index(window)], *self._factors)
+
+    def project(self, image: Image, mu: MuMap) -> Array:
+        """Expected unscattered counts (v, z, u) of an image on `grid`."""
+        return self._system(mu).forward(image.values)
+
+    def scatter(self, mu: MuMap) -> ScatterEstimate:
+        """Expected scatter in the study's pixels for reconstructions with a map on any grid."""
+        digest = hashlib.sha256(mu.per_cm.tobytes() + mu.grid.affine_lps.tobytes()).hexdigest()
+        if digest not in self._estimates:
+            self._estimates[digest] = self._estimated(mu)
+        return self._estimates[digest]
+
+    @subnormals_are_zero()
+    def _estimated(self, mu: MuMap) -> ScatterEstimate:
+        coarse = MuMap(np.maximum(resample(mu.per_cm, mu.grid, self.grid), 0.0), self.grid, mu.energy_kev)
+        system, counts = self._system(coarse), self.window_counts(self.photopeak)
+        subsets = max(1, min(SUBSETS, system.views // FEWEST_VIEWS))
+        estimate = ScatterEstimate(None, self.model.name)
+        for _ in range(self.model.rounds):
+            scatter = None if estimate.counts is None else system.as_projections(estimate.counts)
+            values = osem(system, counts, iterations=ITERATIONS, subsets=subsets, scatter=scatter)
+            image = Image(values, self.grid, self.study.acquisition.image_unit)
+            estimate = self.model.expected(self, image, coarse)
+        if estimate.counts is None:
+            return estimate
+        return replace(estimate, counts=self._in_the_studys_pixels(np.maximum(estimate.counts, 0.0)))
+
+    def _system(self, mu: MuMap) -> SystemModel:
+        return SystemModel(
+            self.acquisition,
+            self.grid,
+            mu=mu,
+            energy_kev=self.energy_kev,
+            resolution=self.acquisition.collimator is not None,
+            crop_to_orbit=True,
+        )
+
+    def _in_the_studys_pixels(self, counts: Array) -> Array:
+        """Counts (v, z, u) of coarse pixels, interpolated linearly to the study's."""
+        places = [
+            (np.arange(size) + 0.5 + (factor * coarse - size) // 2) / factor - 0.5
+            for size, coarse, factor in zip(
+                self.study.acquisition.matrix, self.acquisition.matrix, self._factors, strict=True
+            )
+        ]
+        where = np.meshgrid(*places, indexing="ij")
+        fine = [map_coordinates(view, where, order=1, mode="nearest") for view in counts.astype(np.float32)]
+        return np.asarray(fine, np.float32) / np.float32(np.prod(self._factors))
