@@ -141,7 +141,7 @@ class StudySolver:
         self.settings = ReconstructionSettings() if settings is None else settings
         select_device(self.settings.device)
         model = scatter_model(self.settings) if scatter is None else scatter
-        self.projections = projections(study, self.settings, model)
+        self.projections = self._photopeak = projections(study, self.settings, model)
         self._rounds = ScatterRounds(study, self.projections, model) if model.rounds else None
         self._calibration = _calibration(study, self.settings)
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
@@ -175,7 +175,7 @@ class StudySolver:
         Where the image without a map was computed for an earlier model, `on_update` is not called for it again.
         """
         self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
-        self.borrowed_s, self._used = 0.0, set()
+        self.borrowed_s, self._used, self.projections = 0.0, set(), self._photopeak
         study, smoothing = self.study, self.settings.smoothing
         if self._calibration is not None:
             self._calibration.check_corrections(self.projections.scatter_method, model.name)
@@ -213,8 +213,8 @@ class StudySolver:
         if self._rounds is not None:
             if mu is None:
                 raise InputError(
-                    f"scatter {self._rounds.model.name} needs a mu-map: choose --attenuation uniform, ct, map or predicted, "
-                    "or another --scatter"
+                    f"scatter {self._rounds.model.name} needs a mu-map: choose --attenuation uniform, ct, map or "
+                    "predicted, or another --scatter"
                 )
             estimate = self._rounds.scatter(mu)
             self.projections = replace(

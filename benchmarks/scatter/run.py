@@ -4,10 +4,10 @@
 
 Stages, each a CSV of its own (scatter_STAGE.csv), minutes on 2 cores:
 
-- maps (60): 7 DAT I-123, 7 perfusion I-123, 6 perfusion Tc-99m patients, from expected counts: TEW and Monte Carlo,
+- maps (45): 7 DAT I-123, 7 perfusion I-123, 6 perfusion Tc-99m patients, from expected counts: TEW and Monte Carlo,
   with all windows and with the photopeak alone; the true, the predicted and the uniform map
 - unknown (25): one patient of each kind whose camera is not what the correction takes it for
-- noise (30): one patient of each kind, 20 times with new noise and new seeds of the transport
+- noise (15): one patient of each kind, 20 times with new noise and new seeds of the transport
 - convergence (5): change of regions from round to round, with and without the scaling
 - independent (3): ../shared/data/independent_scatter (--data FOLDER), by a Monte Carlo that shares no code with ours
 
@@ -17,28 +17,46 @@ full Monte Carlo counted. The two differ because OSEM converges more slowly wher
 """
 
 import argparse
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import binary_dilation, binary_erosion
 
 from benchmarks.attenuation.measures import image_measures
 from benchmarks.attenuation.patients import SETS, Case, virtual_case
 from benchmarks.provenance import provenance, write_csv
-from spectac.recon import GivenMap, MuMap, ReconstructionSettings, Result, Study, attenuation_model, reconstruct
+from spectac.recon import (
+    Acquisition,
+    Collimator,
+    EnergyWindow,
+    GivenMap,
+    Grid,
+    MuMap,
+    ReconstructionSettings,
+    Result,
+    Study,
+    attenuation_model,
+    default_grid,
+    reconstruct,
+)
+from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.photons import penetration
 from spectac.recon.photons.detector import Crystal
 from spectac.recon.photons.montecarlo import Camera
 from spectac.recon.quantify import voi_mean
+from spectac.recon.resample import resample
 from spectac.recon.scatter.models import ScatterContext, ScatterEstimate, ScatterModel
 from spectac.recon.scatter.montecarlo import MonteCarloScatter
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array
+from spectac.simulate.scanner import Scanner
 
 SEED = 20
-HISTORIES = 4_000_000
+HISTORIES = 1_000_000
 """Of the patients' full Monte Carlo. Its primary is in the references as well: only the scatter's noise counts."""
 COUNTS, REALISATIONS = 3e6, 20
 """Of the stage noise: counts in the photopeak, and how often."""
@@ -83,22 +101,29 @@ def image(
 
 
 class Known:
-    """The scatter that the full Monte Carlo counted."""
+    """The scatter that a full Monte Carlo counted."""
 
     name, rounds = "known", 0
 
-    def __init__(self, case: Case) -> None:
-        self.counts = np.maximum(case.study.counts[0] - case.primary, 0.0)
+    def __init__(self, counted: ScatterEstimate) -> None:
+        self.counted = counted
 
     def expected(self, context: object, image: object, mu: object) -> ScatterEstimate:
-        return ScatterEstimate(self.counts, self.name)
+        """That scatter, whatever the image."""
+        return self.counted
+
+
+def counted(case: Case, times: float = 1.0) -> Known:
+    """Scatter of a virtual patient, with `times` the counts."""
+    scatter = np.maximum(case.study.counts[0] - case.primary, 0.0)
+    return Known(ScatterEstimate(np.float32(times) * scatter, "known"))
 
 
 def references(case: Case, attenuation: Any) -> dict[str, Array]:
     """Images (z, y, x) in cps/mL with which the others are compared."""
     return {
         "primary": image(primary_study(case), attenuation, "none")[0],
-        "ideal": image(case.study, attenuation, model=Known(case))[0],
+        "ideal": image(case.study, attenuation, model=counted(case))[0],
     }
 
 
@@ -142,88 +167,86 @@ def maps(options: argparse.Namespace) -> Iterator[Row]:
                 compared = dict(wanted)
                 if name != "true":
                     # What of the error is the scatter's: the same map with the known scatter.
-                    compared["ideal, same map"] = image(whole, GivenMap(result.mu), model=Known(case))[0]
+                    compared["ideal, same map"] = image(whole, GivenMap(result.mu), model=counted(case))[0]
                 for against, reference in compared.items():
                     yield {**row, "against": against} | errors(values, reference, case)
 
 
 def unknown(options: argparse.Namespace) -> Iterator[Row]:
-    def by(**change: float) -> Callable[[Any], Any]:
-        return lambda scanner: replace(scanner, **{k: getattr(scanner, k) + v for k, v in change.items()})
-
-    def set_to(**change: float) -> Callable[[Any], Any]:
-        return lambda scanner: replace(scanner, **change)
-
-    def usual(scanner: Any) -> Any:
-        return replace(scanner, energy_resolution=0.098, crystal_mm=9.5, orbit="circular", high_energy_scale=1.0)
-
-    causes: dict[str, Callable[[Any], Any]] = {
-        "nothing": lambda scanner: scanner,
-        "energy resolution + 0.01": by(energy_resolution=0.01),
-        "energy resolution - 0.01": by(energy_resolution=-0.01),
-        "crystal of 15.9 mm": set_to(crystal_mm=15.9),
-        "radius + 5 mm": by(radius_mm=5.0, radius_b_mm=5.0),
-        "radius - 5 mm": by(radius_mm=-5.0, radius_b_mm=-5.0),
-        "0.3 of the photons above 400 keV": set_to(high_energy_scale=0.3),
-        "2 times the photons above 400 keV": set_to(high_energy_scale=2.0),
-        "their blur 1.5 times as wide": lambda scanner: scanner,
-        "windows shifted by 1 %": lambda scanner: scanner,
-        "bone + 10 %": lambda scanner: scanner,
-        "bone - 10 %": lambda scanner: scanner,
-    }
     for index in range(3):
-        # A centimetre more room, so that the orbit clears the head with the radius 5 mm less.
-        base = virtual_case(
-            SEED, SETS["scatter"], index, options.histories, noise=False, changed=lambda s: by(radius_mm=10.0, radius_b_mm=10.0)(usual(s))
-        )  # fmt: skip
-        for cause, change in causes.items():
-            if ("400 keV" in cause or "blur" in cause) and base.about["nuclide"] != "I-123":
-                continue
-
-            def changed(scanner: Any, change: Callable[[Any], Any] = change, cause: str = cause) -> Any:
-                moved = change(by(radius_mm=10.0, radius_b_mm=10.0)(usual(scanner)))
-                return ShiftedWindows.of(moved) if "shifted" in cause else moved
-
+        told = virtual_case(SEED, SETS["scatter"], index, options.histories, noise=False, changed=_usual)
+        high_energy = told.about["nuclide"] == "I-123"
+        for cause, change in (CAUSES | (HIGH_ENERGY_CAUSES if high_energy else {})).items():
             sigma = penetration.SIGMA_MM
-            penetration.SIGMA_MM = sigma * (1.5 if "blur" in cause else 1.0)
-            case = virtual_case(SEED, SETS["scatter"], index, options.histories, noise=False, changed=changed)
+            penetration.SIGMA_MM = sigma * (1.5 if cause == WIDER else 1.0)
+            case = virtual_case(
+                SEED, SETS["scatter"], index, options.histories, noise=False,
+                changed=lambda scanner, change=change: change(_usual(scanner)),
+            )  # fmt: skip
             penetration.SIGMA_MM = sigma
-            # What the correction is told: the camera of `base`, and its usual crystal.
-            study = replace(case.study, acquisition=base.study.acquisition, windows=base.study.windows)
+            # The counts are those of the changed camera, everything that is said of them is the usual one's.
+            study = replace(case.study, acquisition=told.study.acquisition, windows=told.study.windows)
             case = replace(case, study=study)
-            bone = 1.1 if cause == "bone + 10 %" else 0.9 if cause == "bone - 10 %" else 1.0
-            dense = base.mu.per_cm > 1.2 * water_per_cm(base.mu.energy_kev)
-            mu = MuMap(np.where(dense, bone * base.mu.per_cm, base.mu.per_cm), base.grid, base.mu.energy_kev)
-            wanted = references(case, GivenMap(mu))
+            dense = told.mu.per_cm > 1.2 * water_per_cm(told.mu.energy_kev)
+            bone = BONE.get(cause, 1.0)
+            mu = GivenMap(replace(told.mu, per_cm=np.where(dense, bone * told.mu.per_cm, told.mu.per_cm)))
+            wanted = references(case, mu)
             for windows, seen in (("all", study), ("photopeak", photopeak_alone(study))):
-                values, _ = image(seen, GivenMap(mu), "montecarlo")
+                values, _ = image(seen, mu, "montecarlo")
                 for against, reference in wanted.items():
                     about = {"patient": index, "nuclide": case.about["nuclide"], "cause": cause, "windows": windows}
                     yield {**about, "against": against} | errors(values, reference, case)
 
 
-class ShiftedWindows:
-    """A scanner whose windows lie 1 % higher than they say."""
+def _usual(scanner: Scanner) -> Scanner:
+    """The scanner with what the correction assumes, a centimetre away from the head for radii 5 mm smaller."""
+    radii = {"radius_mm": scanner.radius_mm + 10.0, "radius_b_mm": scanner.radius_b_mm + 10.0}
+    return replace(
+        scanner, energy_resolution=0.098, crystal_mm=9.5, orbit="circular", high_energy_scale=1.0, **radii
+    )  # fmt: skip
 
-    @staticmethod
-    def of(scanner: Any) -> Any:
-        cls = type(scanner)
 
-        class Shifted(cls):  # type: ignore[misc,valid-type]
-            def windows(self, nuclide: str) -> Any:
-                return tuple(
-                    replace(w, lower_kev=1.01 * w.lower_kev, upper_kev=1.01 * w.upper_kev)
-                    for w in super().windows(nuclide)
-                )
+def _plus(**change: float) -> Callable[[Scanner], Scanner]:
+    return lambda scanner: replace(scanner, **{name: getattr(scanner, name) + by for name, by in change.items()})  # type: ignore[arg-type]
 
-        return Shifted(**{name: getattr(scanner, name) for name in scanner.__dataclass_fields__ if name != "_"})
+
+class _Shifted(Scanner):
+    """A scanner whose windows lie 1 % higher than they should."""
+
+    def windows(self, nuclide: str) -> tuple[EnergyWindow, ...]:
+        """The shifted windows."""
+        return tuple(
+            replace(window, lower_kev=1.01 * window.lower_kev, upper_kev=1.01 * window.upper_kev)
+            for window in super().windows(nuclide)
+        )
+
+
+CAUSES: dict[str, Callable[[Scanner], Scanner]] = {
+    "nothing": lambda scanner: scanner,
+    "energy resolution + 0.01": _plus(energy_resolution=0.01),
+    "energy resolution - 0.01": _plus(energy_resolution=-0.01),
+    "crystal of 15.9 mm": lambda scanner: replace(scanner, crystal_mm=15.9),
+    "radius + 5 mm": _plus(radius_mm=5.0),
+    "radius - 5 mm": _plus(radius_mm=-5.0),
+    "windows 1 % higher": lambda scanner: _Shifted(**vars(scanner)),
+    "bone + 10 %": lambda scanner: scanner,
+    "bone - 10 %": lambda scanner: scanner,
+}
+"""What the camera or the body has that the correction does not know."""
+WIDER = "photons above 400 keV blurred 1.5 times as wide"
+HIGH_ENERGY_CAUSES: dict[str, Callable[[Scanner], Scanner]] = {
+    "0.3 of the photons above 400 keV": lambda scanner: replace(scanner, high_energy_scale=0.3),
+    "twice the photons above 400 keV": lambda scanner: replace(scanner, high_energy_scale=2.0),
+    WIDER: lambda scanner: scanner,
+}
+BONE = {"bone + 10 %": 1.1, "bone - 10 %": 0.9}
+"""Factor of the map's bone, where the map is wrong."""
 
 
 def noise(options: argparse.Namespace) -> Iterator[Row]:
     for index, case in cases(options, range(3)):
-        expected = case.study.counts * (COUNTS / float(case.study.counts[0].sum()))
-        scatter = Known(case)
-        scatter.counts = scatter.counts * (COUNTS / float(case.study.counts[0].sum()))
+        times = COUNTS / float(case.study.counts[0].sum())
+        expected, scatter = times * case.study.counts, counted(case, times)
         stacks: dict[str, list[Array]] = {"known": [], "tew": [], "montecarlo": []}
         for realisation in range(REALISATIONS):
             rng = np.random.default_rng((SEED, index, realisation))
@@ -243,12 +266,14 @@ def noise(options: argparse.Namespace) -> Iterator[Row]:
                 "scatter": name,
                 "white_matter_mean": float(f"{values.mean():.5g}"),
                 "white_matter_sd": float(f"{np.sqrt(values.var(axis=0, ddof=1).mean()):.5g}"),
-                "white_matter_cov_percent": round(
-                    100 * float(np.std([one["white matter"] for one in means], ddof=1) / values.mean()), 3
-                ),
+                "white_matter_mean_cov_percent": round(100 * _cov([one["white matter"] for one in means]), 3),
                 "ratio_mean": round(float(np.mean(ratios)), 4),
                 "ratio_sd": round(float(np.std(ratios, ddof=1)), 4),
             }
+
+
+def _cov(values: list[float]) -> float:
+    return float(np.std(values, ddof=1) / np.mean(values))
 
 
 class Unscaled:
@@ -258,6 +283,7 @@ class Unscaled:
         self.name, self.rounds = "unscaled", rounds
 
     def expected(self, context: ScatterContext, image: Any, mu: Any) -> ScatterEstimate:
+        """Transport alone."""
         acquisition = context.acquisition
         crystal = Crystal(acquisition.energy_resolution, acquisition.crystal_mm)
         camera = Camera(acquisition, (context.photopeak,), crystal, context.photopeak)
@@ -282,7 +308,76 @@ def convergence(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def independent(options: argparse.Namespace) -> Iterator[Row]:
-    raise NotImplementedError
+    if options.data is None:
+        raise SystemExit("the stage independent needs --data FOLDER with the files of independent_scatter")
+    for name, nuclide in (("cylinder_tc99m", "Tc-99m"), ("benauer_dat_i123", "I-123")):
+        case = independent_case(options.data / f"{name}.npz", nuclide)
+        for windows, study, scatter in (
+            ("all", case.study, "none"), ("all", case.study, "tew"), ("all", case.study, "montecarlo"),
+            ("photopeak", photopeak_alone(case.study), "montecarlo"),
+        ):  # fmt: skip
+            values, result = image(study, GivenMap(case.mu), scatter)
+            estimate, kept = result.projections, case.scatter > 0.05 * case.scatter.max()
+            share = float("nan") if estimate.scatter is None else float(estimate.scatter[kept].sum())
+            row = {"object": name, "windows": windows, "scatter": scatter}
+            row |= {"scatter_over_counted": round(share / float(case.scatter[kept].sum()), 4)}
+            for against, reference in case.wanted.items():
+                for region, mask in case.regions.items():
+                    error = 100.0 * (voi_mean(values, mask) / voi_mean(reference, mask) - 1.0)
+                    yield {**row, "against": against, "region": region, "error_percent": round(error, 3)}
+
+
+@dataclass(frozen=True, eq=False)
+class Independent:
+    """An object of another Monte Carlo: its study, map, counted scatter, reference images and regions (z, y, x)."""
+
+    study: Study
+    mu: MuMap
+    scatter: Array
+    wanted: dict[str, Array]
+    regions: dict[str, Array]
+
+
+def independent_case(path: Path, nuclide: str) -> Independent:
+    """Object of a file of independent_scatter."""
+    data = np.load(path)
+    facts = json.loads(str(data["facts"]))
+    # Rows go from head to feet, z from feet to head.
+    primary, scatter = (data[name][:, :, ::-1].astype(np.float32) for name in ("primary", "scatter"))
+    acquisition = Acquisition(
+        view_angles_deg=data["view_angles_deg"],
+        radii_mm=data["radius_mm"],
+        matrix=(facts["rows"], facts["cols"]),
+        pixel_mm=(facts["pixel"], facts["pixel"]),
+        view_seconds=np.full(60, 10.0),
+        nuclide=nuclide,
+        collimator=Collimator("independent", facts["hole"], facts["length"], 0.16, facts["intrinsic"]),
+        axis_lps_mm=(0.0, 0.0, -0.5 * (facts["rows"] - 1) * facts["pixel"]),
+        corrections=frozenset({"DECY"}),
+        energy_resolution=facts["resolution"],
+        crystal_mm=facts["crystal"],
+    )
+    windows = tuple(
+        EnergyWindow(str(name), float(low), float(high))
+        for name, (low, high) in zip(data["window_names"], data["window_kev"], strict=True)
+    )
+    study = Study(acquisition, windows, primary + scatter)
+    grid, affine = default_grid(acquisition), data["affine"]
+    voxel = float(affine[0, 0])
+    own = Grid.upright(data["activity"].shape, (voxel,) * 3, affine[:3, 3])
+    kev = nuclide_by_name(nuclide).main_kev
+    mu = MuMap(np.maximum(resample(data["mu_per_cm"].astype(np.float32), own, grid), 0.0), grid, kev)
+    activity = data["activity"].astype(np.float32)
+    hot = activity > 0.6 * activity.max()
+    warm = binary_erosion((activity > 0) & ~binary_dilation(hot, iterations=4), iterations=4)
+    regions = {"hot": resample(hot.astype(np.float32), own, grid), "warm": resample(warm.astype(np.float32), own, grid)}
+    photopeak = replace(study, windows=windows[:1], counts=primary[:1])
+    known = ScatterEstimate(scatter[0], "known")
+    wanted = {
+        "primary": image(photopeak, GivenMap(mu), "none")[0],
+        "ideal": image(study, GivenMap(mu), model=Known(known))[0],
+    }
+    return Independent(study, mu, scatter[0], wanted, regions)
 
 
 STAGES: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {

@@ -20,8 +20,8 @@ class ScatterEstimate:
     Parameters
     ----------
     counts
-        Expected counts (v, z, u) of the context's acquisition that are not unscattered photons of the imaged line; None:
-        no correction.
+        Expected counts (v, z, u) of the context's acquisition that are not unscattered photons of the imaged line;
+        None: no correction.
     method
         How they were estimated; the same text for all studies that are treated alike.
     windows

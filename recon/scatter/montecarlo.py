@@ -1,13 +1,14 @@
 """Scatter by Monte Carlo: photons of the current image, transported through its mu-map to the camera.
 
 All orders of Compton and Rayleigh scattering, every view, in the photopeak and the window above it (docs/physics.md).
-Photons of I-123 above 400 keV come in as a component of their own: its shape and its spectrum are photons.penetration's,
+Photons of I-123 above 400 keV come in as a component of their own: its shape and spectrum are photons.penetration's,
 its amplitude is fitted to the study here, and nowhere else. Left out: septal penetration of the imaged line, and what
 comes back from behind the crystal.
 """
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ SHADOW_LEVEL = 0.05
 OUTLINE_PER_CM = 0.02
 """The body is where the map is above this."""
 FEWEST_COUNTS = 500.0
-"""Counts that the amplitude of photons above 400 keV is fitted to."""
+"""The amplitude of photons above 400 keV is fitted where their usual number would be at least this many counts."""
 LEAST_SCALE = 0.2
 """A fit that leaves the image less than this share of the photopeak is no fit."""
 BRIGHT = 0.3
@@ -103,7 +104,8 @@ class MonteCarloScatter:
     def expected(self, context: ScatterContext, image: Image | None, mu: MuMap | None) -> ScatterEstimate:
         """Counts (v, z, u) of the photopeak that are scattered photons, or photons from above 400 keV.
 
-        Raises InputError without a collimator, for nuclides that the transport cannot do, and for an empty image or map.
+        Raises InputError without a collimator, for nuclides that the transport cannot do, and for an empty image or
+        map.
         """
         assert image is not None
         assert mu is not None
@@ -119,8 +121,8 @@ class MonteCarloScatter:
         camera = Camera(acquisition, windows, crystal, context.photopeak)
         if abs(camera.line_kev() - context.energy_kev) > 1.0:
             raise InputError(
-                f"scatter montecarlo transports {acquisition.nuclide}'s main line of {camera.line_kev():g} keV, and the "
-                f"photopeak is that of {context.energy_kev:g} keV: use --scatter tew or none"
+                f"scatter montecarlo transports {acquisition.nuclide}'s main line of {camera.line_kev():g} keV, and "
+                f"the photopeak is that of {context.energy_kev:g} keV: use --scatter tew or none"
             )
         if not mu.per_cm.max() > OUTLINE_PER_CM:
             raise InputError("the mu-map is empty: scatter montecarlo needs a body")
@@ -226,7 +228,7 @@ def body_of(image: Image, mu: MuMap) -> tuple[Body, Array]:
     per_cm = np.maximum(resample(mu.per_cm, mu.grid, grid), 0.0)
     activity = np.maximum(resample(np.maximum(image.values, 0.0), image.grid, grid), 0.0)
     usual = [mu_per_cm(name, mu.energy_kev) for name in TISSUES]
-    kind = np.searchsorted([0.5 * (one + other) for one, other in zip(usual, usual[1:], strict=False)], per_cm)
+    kind = np.searchsorted([0.5 * (one + other) for one, other in pairwise(usual)], per_cm)
     materials = np.array([INDEX[name] for name in TISSUES], np.uint8)[kind]
     density = per_cm / np.array([cm2_per_g(name, mu.energy_kev) for name in TISSUES], np.float32)[kind]
     return Body(grid, materials, density), activity
@@ -241,13 +243,16 @@ def _some_views(acquisition: Acquisition) -> tuple[Acquisition, Array]:
     _, first = np.unique(angles.round(2), return_index=True)
     order = first[np.argsort(angles[first])]
     gaps = np.diff(angles[order], append=angles[order[0]] + 360.0)
+    step = float(np.median(gaps))
     # From behind the largest gap on, so that an arc begins and ends with a view of its own.
-    order = np.roll(order, -(int(gaps.argmax()) + 1))
-    stride = max(1, int(VIEW_STEP_DEG / max(float(np.median(gaps)), 1e-6) + 1e-6))
-    alike = np.ptp(acquisition.u_offset_mm) < 0.01 and len(set(acquisition.foci)) <= 1
+    last = int(np.flatnonzero(gaps > gaps.max() - 1e-3)[-1])
+    order = np.roll(order, -(last + 1))
+    stride = max(1, int(VIEW_STEP_DEG / max(step, 1e-6) + 1e-6))
+    alike = np.ptp(np.asarray(acquisition.u_offset_mm)) < 0.01 and len(set(acquisition.foci)) <= 1
     if stride == 1 or not alike:
         return acquisition, np.eye(acquisition.views)
-    chosen = np.unique(np.append(order[::stride], order[-1]))
+    ends = order[-1:] if gaps.max() > 1.5 * step else order[:0]
+    chosen = np.unique(np.append(order[::stride], ends))
     places = angles[chosen]
     weights = np.zeros((acquisition.views, chosen.size))
     for view, angle in enumerate(angles):
@@ -316,7 +321,7 @@ def _fitted(photopeak: _Sums, other: _Sums, where: str, collimator: Collimator) 
     Both sets of bins must carry their measured counts. What they cannot have is a negative share, or all counts.
     """
     what = "photons above 400 keV"
-    if other.high > 0 and other.measured >= FEWEST_COUNTS:
+    if other.high * photopeak.scale >= FEWEST_COUNTS:
         system = [[photopeak.expected, photopeak.high], [other.expected, other.high]]
         scale, amplitude = np.linalg.solve(system, [photopeak.measured, other.measured])
         if amplitude <= 0:

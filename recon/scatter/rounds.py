@@ -1,7 +1,7 @@
 """Reconstruct, estimate the scatter, reconstruct: how a scatter model that needs an image comes by one.
 
-Scatter is smooth, so all of it happens on pixels of about COARSE_MM by a protocol of its own, whatever algorithm the user
-chose; the estimate is then interpolated to the study's pixels.
+Scatter is smooth, so all of it happens on pixels of about COARSE_MM by a protocol of its own, whatever algorithm the
+user chose; the estimate is then interpolated to the study's pixels.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ ITERATIONS, SUBSETS = 4, 10
 
 
 class ScatterRounds:
-    """Estimates of one study's scatter by one model, a new one for every mu-map; the models.ScatterContext of that model.
+    """Estimates of one study's scatter by one model, a new one for every mu-map; it is that model's ScatterContext.
 
     Parameters
     ----------

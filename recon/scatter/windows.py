@@ -110,8 +110,8 @@ def projections(
     Returns
     -------
     Projections
-        Counts of the photopeak, expected scatter (v, z, u), and how it was estimated. `scatter` is None for methods that
-        need an image.
+        Counts of the photopeak, expected scatter (v, z, u), and how it was estimated. `scatter` is None for methods
+        that need an image.
 
     Raises
     ------
@@ -239,8 +239,8 @@ class WindowScatter:
     def expected(self, context: ScatterContext, image: Image | None, mu: MuMap | None) -> ScatterEstimate:
         """Scatter (v, z, u) from the study's windows.
 
-        Raises InputError where a method lacks its windows, and for named windows that do not lie beside the photopeak or
-        hold more than 20 % of its primary (FWHM 9.8 % at 140.5 keV).
+        Raises InputError where a method lacks its windows, and for named windows that do not lie beside the photopeak
+        or hold more than 20 % of its primary (FWHM 9.8 % at 140.5 keV).
         """
         study, chosen = context.study, self.settings
         peak = Photopeak(study, study.windows.index(context.photopeak))
