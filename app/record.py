@@ -120,4 +120,6 @@ def _acquisition(acquisition: Acquisition) -> dict[str, Any]:
         **{name: np.asarray(getattr(acquisition, name)).tolist() for name in by_view},
         "collimator": None if collimator is None else asdict(collimator),
         "foci": [asdict(focus) for focus in acquisition.foci],
+        "energy_resolution": acquisition.energy_resolution,
+        "crystal_mm": acquisition.crystal_mm,
     }

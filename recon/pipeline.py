@@ -213,8 +213,8 @@ class StudySolver:
         if self._rounds is not None:
             if mu is None:
                 raise InputError(
-                    f"scatter {self._rounds.model.name} needs a mu-map: choose --attenuation uniform, ct, map or "
-                    "predicted, or another --scatter"
+                    f"scatter correction by {self._rounds.model.name} needs a mu-map: --attenuation uniform, ct, map "
+                    "or predicted, or another --scatter"
                 )
             estimate = self._rounds.scatter(mu)
             self.projections = replace(

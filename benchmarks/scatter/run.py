@@ -2,14 +2,14 @@
 
     python -m benchmarks.scatter.run STAGE [--patients N] [--histories N] -o FOLDER
 
-Stages, each a CSV of its own (scatter_STAGE.csv), minutes on 2 cores:
+Writes scatter_STAGE.csv; minutes on 2 cores:
 
 - maps (45): 7 DAT I-123, 7 perfusion I-123, 6 perfusion Tc-99m patients, from expected counts: TEW and Monte Carlo,
   with all windows and with the photopeak alone; the true, the predicted and the uniform map
 - unknown (25): one patient of each kind whose camera is not what the correction takes it for
 - noise (15): one patient of each kind, 20 times with new noise and new seeds of the transport
 - convergence (5): change of regions from round to round, with and without the scaling
-- independent (3): ../shared/data/independent_scatter (--data FOLDER), by a Monte Carlo that shares no code with ours
+- independent (2): the files of --data FOLDER (README.md), by a Monte Carlo that shares no code with ours
 
 Errors are of regional means in %, as in the attenuation study, against two references with the same map, settings and
 geometry: "primary" is the image of the unscattered photons alone, "ideal" that of all photons with the scatter that the

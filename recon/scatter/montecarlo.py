@@ -9,7 +9,7 @@ comes back from behind the crystal.
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter
@@ -263,7 +263,7 @@ def _some_views(acquisition: Acquisition) -> tuple[Acquisition, Array]:
         weights[view, before] += 1.0 - share
         weights[view, after] += share
     named = ("view_angles_deg", "radii_mm", "view_seconds", "view_start_s", "detector", "u_offset_mm")
-    fields = {name: np.asarray(getattr(acquisition, name))[chosen] for name in named}
+    fields: dict[str, Any] = {name: np.asarray(getattr(acquisition, name))[chosen] for name in named}
     foci = acquisition.foci[:1] * np.unique(fields["detector"]).size
     return replace(acquisition, **fields, foci=foci), weights
 

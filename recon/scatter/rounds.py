@@ -50,8 +50,8 @@ class ScatterRounds:
     ...         return ScatterEstimate(0.1 * context.window_counts(context.photopeak), self.name)
     >>> rounds = ScatterRounds(study, projections(study), Tenth())
     >>> mu = MuMap(np.zeros(rounds.grid.shape), rounds.grid, 140.511)
-    >>> np.unique(rounds.scatter(mu).counts.round(3)).tolist()
-    [0.1]
+    >>> round(float(rounds.scatter(mu).counts.max()), 3)
+    0.1
     """
 
     def __init__(self, study: Study, projections: Projections, model: ScatterModel) -> None:

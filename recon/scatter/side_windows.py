@@ -245,6 +245,7 @@ class Photopeak:
             ways.append(f"--scatter-windows {shlex.quote(','.join(names))} takes them all the same")
         if pure[0]:
             ways.append("--scatter dew with --dew-k needs a window below alone")
+        ways.append("--scatter montecarlo needs a mu-map instead of windows")
         ways.append("--scatter none says that no correction is wanted")
         raise InputError(
             f"TEW needs a window on either side of the photopeak {with_limits(self.window)}: "

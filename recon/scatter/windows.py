@@ -152,6 +152,14 @@ class MeasuredCounts:
     ----------
     peak
         The photopeak and its study.
+
+    Examples
+    --------
+    >>> from spectac.recon import EnergyWindow
+    >>> acquisition = Acquisition([0.0], [150.0], (1, 2), (4.0, 4.0), [10.0], "Tc-99m", None)
+    >>> study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 1, 1, 2)))
+    >>> MeasuredCounts(Photopeak(study, 0)).energy_kev
+    140.511
     """
 
     peak: Photopeak

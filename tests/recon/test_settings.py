@@ -66,7 +66,11 @@ def test_the_help_says_what_a_value_must_be():
         (StudySettings, {"focus_offset_mm": "inf"}, "--focus-offset must be a finite number, not inf"),
         (StudySettings, {"focal_length_mm": "inf", "focus_from": "face"}, "--focal-length inf means parallel data"),
         (StudySettings, {"nuclide": "Xx-1"}, "nuclide 'Xx-1' is not known"),
-        (ProjectionSettings, {"scatter": "magic"}, "--scatter must be one of auto, none, dew, tew, not 'magic'"),
+        (
+            ProjectionSettings,
+            {"scatter": "magic"},
+            "scatter method 'magic' is not installed: use one of auto, dew, montecarlo, none, tew",
+        ),
         (ProjectionSettings, {"dew_k": 0.5, "scatter": "none"}, "belongs to scatter methods dew and auto"),
         (ReconstructionSettings, {"iterations": 0}, "--iterations must be at least 1, not 0"),
         (ReconstructionSettings, {"iterations": 2.5}, "--iterations needs a whole number, not 2.5"),

@@ -96,7 +96,10 @@ def test_a_file_in_the_place_of_results_is_refused(refusal, data, tmp_path):
         (("--post-filter", "box:3"), "post-filter 'box:3' is not"),
         (("--algorithm", "sart"), "--algorithm must be one of osem, mlem, map, fbp, not 'sart'"),
         (("--algorithm", "map"), "algorithm map needs a prior"),
-        (("--scatter", "triple"), "--scatter must be one of auto, none, dew, tew, not 'triple'"),
+        (
+            ("--scatter", "triple"),
+            "scatter method 'triple' is not installed: use one of auto, dew, montecarlo, none, tew",
+        ),
         (("--device", "tpu"), "--device must be one of auto, cpu, cuda, not 'tpu'"),
         (("--methods", "none,prdicted"), "'prdicted' is not installed"),
         (("--methods", "none,none"), "names one twice"),

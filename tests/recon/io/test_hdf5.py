@@ -35,6 +35,8 @@ def _full_study():
         foci=(Focus(1000 / 3, "back", -2.25), Focus(400.0, "crystal", 1 / 7)),
         patient_position="HFS",
         corrections=frozenset({"UNIF", "DECY"}),
+        energy_resolution=1 / 11,
+        crystal_mm=15.9,
     )
     counts = np.random.default_rng(3).random((2, views, 4, 5), dtype=np.float32) * 1e4
     return Study(

@@ -401,7 +401,11 @@ def test_a_named_window_sets_the_energy_of_the_line_that_it_holds():
         ([PEAK], {"scatter": "dew", "dew_k": 0.5}, "DEW needs a window below"),
         ([PEAK, LOWER], {"scatter": "dew"}, "give --dew-k"),
         ([PEAK, LOWER], {"scatter": "dew", "dew_k": -1.0}, "must be above 0"),
-        ([PEAK], {"scatter": "guess"}, "--scatter must be one of auto, none, dew, tew"),
+        (
+            [PEAK],
+            {"scatter": "guess"},
+            "scatter method 'guess' is not installed: use one of auto, dew, montecarlo, none, tew",
+        ),
     ],
 )
 def test_impossible_requests_say_what_to_do(windows, arguments, message):
