@@ -109,54 +109,37 @@ class MonteCarloScatter:
         """
         assert image is not None
         assert mu is not None
-        acquisition = context.acquisition
-        if acquisition.collimator is None:
-            raise InputError(
-                "scatter montecarlo needs the collimator: name it with --collimator, or give --psf or --holes"
-            )
-        crystal, assumed = _crystal(acquisition)
-        peak = Photopeak(context.study, context.study.windows.index(context.photopeak))
-        above = next((side.window for side in peak.above if not side.empty and not side.overlaps), None)
-        windows = (context.photopeak,) if above is None else (context.photopeak, above)
-        camera = Camera(acquisition, windows, crystal, context.photopeak)
-        if abs(camera.line_kev() - context.energy_kev) > 1.0:
-            raise InputError(
-                f"scatter montecarlo transports {acquisition.nuclide}'s main line of {camera.line_kev():g} keV, and "
-                f"the photopeak is that of {context.energy_kev:g} keV: use --scatter tew or none"
-            )
-        if not mu.per_cm.max() > OUTLINE_PER_CM:
-            raise InputError("the mu-map is empty: scatter montecarlo needs a body")
+        camera, assumed = _camera(context)
         within = _body(image, mu)
         if not (image.values[within] > 0).any():
             raise InputError("no activity lies in the mu-map: scatter montecarlo needs a map of the same body")
         image = replace(image, values=np.where(within, image.values, np.float32(0.0)))
         scattered = self.scattered(image, mu, camera)
         primary = context.project(image, mu)
-        shares = [float(crystal.acceptance(window, context.energy_kev)) for window in windows]
-        expected = [primary * (share / shares[0]) + part for share, part in zip(shares, scattered, strict=True)]
-        measured = [context.window_counts(window) for window in windows]
         inside = primary > SHADOW_LEVEL * primary.max()
-        photopeak = _Sums.of(inside, measured[0], expected[0])
-        if high_energy_kev(acquisition.nuclide) is None:
-            return ScatterEstimate(photopeak.scale * scattered[0], self.name, notes=tuple(assumed))
-        high = _high_energy(image, mu, camera, context.energy_kev)
+        counts = context.window_counts(context.photopeak)
+        photopeak = _Sums.of(inside, counts, primary + scattered[0])
+        if high_energy_kev(camera.acquisition.nuclide) is None:
+            return ScatterEstimate(photopeak.scale * scattered[0], self.name, notes=assumed)
+        high = _high_energy(image, mu, camera)
         photopeak = photopeak.with_high(inside, high[0])
-        if above is not None:
-            where = f"the window {with_limits(above)}"
-            other = _Sums.of(inside, measured[1], expected[1]).with_high(inside, high[1])
+        above = camera.windows[1:]
+        if above:
+            where = f"the window {with_limits(above[0])}"
+            tail, main = (
+                float(camera.crystal.acceptance(one, context.energy_kev)) for one in (*above, camera.photopeak)
+            )
+            expected = primary * (tail / main) + scattered[1]
+            other = _Sums.of(inside, context.window_counts(above[0]), expected).with_high(inside, high[1])
         else:
             where = "the photopeak beside the head"
             # What no ray through the body reaches, blur included.
-            shadow = context.project(replace(image, values=within.astype(np.float32)), _none(mu))
-            beside = shadow == 0
-            other = _Sums.of(beside, measured[0], expected[0]).with_high(beside, high[0])
-        scale, amplitude, told = _fitted(photopeak, other, where, acquisition.collimator)
-        notes = (
-            *assumed,
-            f"{told}: {amplitude * photopeak.high / photopeak.measured:.0%} of the counts of the photopeak there",
-        )
-        used = () if above is None else (above,)
-        return ScatterEstimate(scale * scattered[0] + amplitude * high[0], self.name, used, notes)
+            shadow = context.project(replace(image, values=within), replace(mu, per_cm=np.zeros_like(mu.per_cm)))
+            other = _Sums.of(shadow == 0, counts, primary + scattered[0]).with_high(shadow == 0, high[0])
+        scale, amplitude, told = _fitted(photopeak, other, where, camera.acquisition.collimator)
+        share = amplitude * photopeak.high / photopeak.measured
+        notes = (*assumed, f"{told}: {share:.0%} of the counts of the photopeak there")
+        return ScatterEstimate(scale * scattered[0] + amplitude * high[0], self.name, above, notes)
 
     def scattered(self, image: Image, mu: MuMap, camera: Camera) -> Array:
         """Scattered photons (w, v, z, u) of the camera's windows from an image as it stands, smoothed."""
@@ -171,19 +154,33 @@ class MonteCarloScatter:
         return np.einsum("ab,wbzu->wazu", weights.astype(np.float32), rates, optimize=True)
 
 
-def _crystal(acquisition: Acquisition) -> tuple[Crystal, list[str]]:
-    """Crystal of the camera, and a note on what had to be assumed."""
-    usual = Crystal()
-    crystal = Crystal(
-        usual.energy_resolution if acquisition.energy_resolution is None else acquisition.energy_resolution,
-        usual.thickness_mm if acquisition.crystal_mm is None else acquisition.crystal_mm,
+def _camera(context: ScatterContext) -> tuple[Camera, tuple[str, ...]]:
+    """Camera with the photopeak and, for photons above 400 keV, the window above; a note on what had to be assumed.
+
+    Raises InputError without a collimator, and where the transport cannot do the nuclide or its photopeak.
+    """
+    acquisition, usual = context.acquisition, Crystal()
+    if acquisition.collimator is None:
+        raise InputError("scatter montecarlo needs the collimator: name it with --collimator, or give --psf or --holes")
+    windows = [context.photopeak]
+    if high_energy_kev(acquisition.nuclide) is not None:
+        peak = Photopeak(context.study, context.study.windows.index(context.photopeak))
+        windows += [side.window for side in peak.above if not side.empty and not side.overlaps][:1]
+    given = (acquisition.energy_resolution, acquisition.crystal_mm)
+    defaults = (usual.energy_resolution, usual.thickness_mm)
+    crystal = Crystal(*(default if one is None else one for one, default in zip(given, defaults, strict=True)))
+    camera = Camera(acquisition, tuple(windows), crystal, context.photopeak)
+    if abs(camera.line_kev() - context.energy_kev) > 1.0:
+        raise InputError(
+            f"scatter montecarlo transports {acquisition.nuclide}'s main line of {camera.line_kev():g} keV, and the "
+            f"photopeak is that of {context.energy_kev:g} keV: use --scatter tew or none"
+        )
+    words = (
+        f"an energy resolution of {usual.energy_resolution:.1%} at 140.5 keV (--energy-resolution)",
+        f"a crystal of {usual.thickness_mm:g} mm (--crystal-mm)",
     )
-    assumed = []
-    if acquisition.energy_resolution is None:
-        assumed.append(f"an energy resolution of {usual.energy_resolution:.1%} at 140.5 keV (--energy-resolution)")
-    if acquisition.crystal_mm is None:
-        assumed.append(f"a crystal of {usual.thickness_mm:g} mm (--crystal-mm)")
-    return crystal, [f"scatter by Monte Carlo assumes {' and '.join(assumed)}"] if assumed else []
+    assumed = " and ".join(word for word, one in zip(words, given, strict=True) if one is None)
+    return camera, (f"scatter by Monte Carlo assumes {assumed}",) if assumed else ()
 
 
 def body_of(image: Image, mu: MuMap) -> tuple[Body, Array]:
@@ -288,7 +285,7 @@ class _Sums(NamedTuple):
         return self.measured / self.expected
 
 
-def _high_energy(image: Image, mu: MuMap, camera: Camera, energy_kev: float) -> Array:
+def _high_energy(image: Image, mu: MuMap, camera: Camera) -> Array:
     """Counts (w, v, z, u) of photons above 400 keV as the collimator's table has them."""
     kev = high_energy_kev(camera.acquisition.nuclide)
     assert kev is not None
@@ -296,7 +293,7 @@ def _high_energy(image: Image, mu: MuMap, camera: Camera, energy_kev: float) -> 
     assert collimator is not None
     share = 1.0
     if collimator.line is None:
-        width = camera.photopeak.width_kev / energy_kev
+        width = camera.photopeak.width_kev / camera.line_kev()
         share = high_energy_share(collimator) * relative_share(camera.crystal, width)
     return high_energy_counts(image, scale_energy(mu, kev), share, camera.acquisition, camera.windows)
 
@@ -305,17 +302,15 @@ def _body(image: Image, mu: MuMap) -> Array:
     """Voxels (z, y, x) of the body with its cavities and the voxels beside it, and of bright activity.
 
     Counts that come from no activity, of photons above 400 keV most of all, make a dim image beside the body. It would
-    explain them, and none would be left for their own component.
+    explain them, and none would be left for their own component. Raises InputError for an empty map.
     """
+    if not mu.per_cm.max() > OUTLINE_PER_CM:
+        raise InputError("the mu-map is empty: scatter montecarlo needs a body")
     solid = np.stack([binary_fill_holes(level) for level in mu.per_cm > OUTLINE_PER_CM])
     return np.asarray(binary_dilation(solid) | (image.values > BRIGHT * np.percentile(image.values[solid], 99)))
 
 
-def _none(mu: MuMap) -> MuMap:
-    return replace(mu, per_cm=np.zeros_like(mu.per_cm))
-
-
-def _fitted(photopeak: _Sums, other: _Sums, where: str, collimator: Collimator) -> tuple[float, float, str]:
+def _fitted(photopeak: _Sums, other: _Sums, where: str, collimator: Collimator | None) -> tuple[float, float, str]:
     """Factors of the image and of the photons above 400 keV, and in words where the second comes from.
 
     Both sets of bins must carry their measured counts. What they cannot have is a negative share, or all counts.
@@ -328,7 +323,7 @@ def _fitted(photopeak: _Sums, other: _Sums, where: str, collimator: Collimator) 
             return photopeak.scale, 0.0, f"{what}: none, by {where}"
         if scale >= LEAST_SCALE * photopeak.scale:
             return float(scale), float(amplitude), f"{what} fitted to {where}"
-    if collimator.line is not None:
+    if collimator is None or collimator.line is not None:
         return photopeak.scale, 0.0, f"{what} left out, because neither {where} nor a table of its holes tells how many"
     total = photopeak.expected + photopeak.high
     scale = photopeak.measured / total
