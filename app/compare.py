@@ -26,7 +26,7 @@ from spectac.recon.settings import ComparisonSettings
 
 NO_SCATTER = (
     "no scatter correction: with a narrow-beam map (predicted, ct, map) brains come out a fifth to a half too hot; do "
-    "not read levels from it"
+    "not read levels from it, or correct with --scatter montecarlo"
 )
 
 

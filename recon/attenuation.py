@@ -30,7 +30,7 @@ VISIBLE_SHARE = 1e-6
 
 NARROW_BEAM = (
     "a narrow-beam map without scatter correction over-corrects a head by a fifth to a half where the projections "
-    "hold scatter: give scatter windows, or a broad-beam map"
+    "hold scatter: give scatter windows, --scatter montecarlo, or a broad-beam map"
 )
 
 

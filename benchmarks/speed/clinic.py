@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.clinic [--device cpu|cuda] [--queue N] [--in-flight K] [--pytomography PYTHON] -o CSV
 
-Six minutes on 2 cores. Writes clinic.csv. The study has 128x128x64 voxels and 120 views (problem.py), attenuation by a
+Seven minutes on 2 cores. Writes clinic.csv. The study has 128x128x64 voxels and 120 views (problem.py), attenuation by a
 given map and resolution recovery, OSEM 10 x 10. `command` is `spectac reconstruct` from the start of the process to its
 end. Beside it stands PyTomography's script of the same work (peers/pytomography_dicom.py) on the same counts and map.
 `queue` is one process that reads, reconstructs and writes N studies, K of them at a time.
@@ -44,6 +44,9 @@ def main() -> None:
         _write_study(folder, options.seed)
         seconds = [_command(folder, options.device) for _ in range(COMMANDS)]
         rows = [("one study", "command, start to end", one, "s") for one in seconds]
+        for _ in range(COMMANDS):
+            scattered = _command(folder, options.device, "--scatter", "montecarlo")
+            rows.append(("one study", "command with Monte Carlo scatter", scattered, "s"))
         if options.pytomography:
             theirs, gap = _pytomography(folder, options.pytomography, options.device)
             rows.append(("one study", "PyTomography's script, start to end", theirs, "s"))
@@ -92,11 +95,11 @@ def _write_study(folder: Path, seed: int) -> None:
     write_mu_array(folder / "mu.npy", mu)
 
 
-def _command(folder: Path, device: str) -> float:
+def _command(folder: Path, device: str, *more: str) -> float:
     """Seconds of the command from start to end, the interpreter's included."""
     command = [sys.executable, "-m", "spectac.app.cli", "reconstruct", "study.dcm", "-o", "out"]
     settings = ["--attenuation", "map", "--mu-map", "mu.nii.gz", "--psf", f"{SIGMA0_MM}:{SLOPE}", "--device", device]
-    return _seconds([*command, *settings], folder)
+    return _seconds([*command, *settings, *more], folder)
 
 
 def _pytomography(folder: Path, python: str, device: str) -> tuple[float, float]:

@@ -136,9 +136,9 @@ class MonteCarloScatter:
             # What no ray through the body reaches, blur included.
             shadow = context.project(replace(image, values=within), replace(mu, per_cm=np.zeros_like(mu.per_cm)))
             other = _Sums.of(shadow == 0, counts, primary + scattered[0]).with_high(shadow == 0, high[0])
-        scale, amplitude, told = _fitted(photopeak, other, where, camera.acquisition.collimator)
+        scale, amplitude, origin = _fitted(photopeak, other, where, camera.acquisition.collimator)
         share = amplitude * photopeak.high / photopeak.measured
-        notes = (*assumed, f"{told}: {share:.0%} of the counts of the photopeak there")
+        notes = (*assumed, f"{origin}: {share:.0%} of the counts of the photopeak there")
         return ScatterEstimate(scale * scattered[0] + amplitude * high[0], self.name, above, notes)
 
     def scattered(self, image: Image, mu: MuMap, camera: Camera) -> Array:
