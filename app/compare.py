@@ -123,7 +123,7 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
         study=study,
         sources=tuple(str(path.resolve()) for path in paths),
         request=request,
-        projections=solver.projections,
+        projections=solver.photopeak,
         regions=regions,
         methods=methods,
         refused=refused,

@@ -109,6 +109,7 @@ def _used(result: Result) -> dict[str, Any]:
         "line_kev": projections.energy_kev,
         "scatter_method": projections.scatter_method,
         "scatter_windows": [asdict(window) for window in projections.scatter_windows],
+        "scatter_parameters": dict(projections.scatter_parameters),
         **attenuation,
     }
 

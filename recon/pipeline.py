@@ -100,8 +100,9 @@ class _Kept:
 class StudySolver:
     """The solver (attenuation.Solver) of one study with one user's settings.
 
-    Previews and the image without a map are computed once and serve all models that the solver is given. `borrowed_s`
-    are the seconds that the current model saved because an earlier one had them computed.
+    Previews, the image without a map and the scatter of a map are computed once and serve all models that the solver is
+    given. `borrowed_s` are the seconds that the current model saved because an earlier one had them computed.
+    `projections` are those of the current model, `photopeak` those of the study, before any scatter that needs a map.
 
     Parameters
     ----------
@@ -141,7 +142,7 @@ class StudySolver:
         self.settings = ReconstructionSettings() if settings is None else settings
         select_device(self.settings.device)
         model = scatter_model(self.settings) if scatter is None else scatter
-        self.projections = self._photopeak = projections(study, self.settings, model)
+        self.projections = self.photopeak = projections(study, self.settings, model)
         self._rounds = ScatterRounds(study, self.projections, model) if model.rounds else None
         self._calibration = _calibration(study, self.settings)
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
@@ -175,7 +176,7 @@ class StudySolver:
         Where the image without a map was computed for an earlier model, `on_update` is not called for it again.
         """
         self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
-        self.borrowed_s, self._used, self.projections = 0.0, set(), self._photopeak
+        self.borrowed_s, self._used, self.projections = 0.0, set(), self.photopeak
         study, smoothing = self.study, self.settings.smoothing
         if self._calibration is not None:
             self._calibration.check_corrections(self.projections.scatter_method, model.name)
@@ -212,13 +213,23 @@ class StudySolver:
         """
         if self._rounds is not None:
             if mu is None:
+                models = "chang" if self.settings.algorithm == "fbp" else "chang, uniform, ct, map or predicted"
                 raise InputError(
-                    f"scatter correction by {self._rounds.model.name} needs a mu-map: --attenuation uniform, ct, map "
-                    "or predicted, or another --scatter"
+                    f"scatter correction by {self._rounds.model.name} needs a mu-map: --attenuation {models}, or "
+                    "another --scatter"
                 )
-            estimate = self._rounds.scatter(mu)
+            began = time.perf_counter()
+            timed = self._rounds.scatter(mu)
+            spent_s, estimate = time.perf_counter() - began, timed.estimate
+            if self.projections is self.photopeak:
+                self.borrowed_s += max(0.0, timed.seconds - spent_s)
             self.projections = replace(
-                self.projections, scatter=estimate.counts, scatter_windows=estimate.windows, notes=estimate.notes
+                self.photopeak,
+                scatter=estimate.counts,
+                scatter_method=estimate.method,
+                scatter_windows=estimate.windows,
+                scatter_parameters=estimate.parameters,
+                notes=estimate.notes,
             )
         return self.projections.scatter
 

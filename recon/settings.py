@@ -492,11 +492,11 @@ class StudySettings:
         tuple[Positive, Positive] | None, _text(_sizes), Setting("Pixel size in mm: one number, or Z,U.", metavar="MM")
     ] = None
     energy_resolution: Annotated[
-        Annotated[float, Field(gt=0.01, le=0.3)] | None,
+        Annotated[float, Field(ge=0.01, le=0.3)] | None,
         Setting("FWHM over energy at 140.5 keV, for scatter montecarlo; default 0.098.", metavar="R"),
     ] = None
     crystal_mm: Annotated[
-        Annotated[float, Field(gt=0, le=60)] | None,
+        Annotated[float, Field(ge=1, le=60)] | None,
         Setting("Thickness of the crystal, for scatter montecarlo; default 9.5.", metavar="MM"),
     ] = None
     apply_cor: Annotated[bool, Setting("Shift the views by DICOM's CenterOfRotationOffset.")] = False
@@ -531,7 +531,7 @@ class StudySettings:
 
 @settings
 class ProjectionSettings:
-    """Which window is the photopeak, and how its scatter is estimated (scatter.projections).
+    """Which window is the photopeak, and how its scatter is estimated (scatter.windows).
 
     Raises
     ------
@@ -546,9 +546,9 @@ class ProjectionSettings:
     """
 
     photopeak: Annotated[str | None, Setting("Name of the photopeak window, as spectac info shows it.")] = None
-    scatter: Annotated[str, Setting("auto, none, dew, tew, montecarlo[:ROUNDS], or a plug-in.", metavar="METHOD")] = (
-        "auto"
-    )
+    scatter: Annotated[
+        str, _text(str.strip), Setting("auto, none, dew, tew, montecarlo[:ROUNDS], or a plug-in.", metavar="METHOD")
+    ] = "auto"
     dew_k: Annotated[Positive | None, Setting("Factor of the lower window for dew.")] = None
     scatter_windows: Annotated[
         str | tuple[str, ...] | None,

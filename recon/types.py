@@ -275,8 +275,10 @@ class Acquisition:
             raise InputError(
                 f"pixel_mm must lie between {SMALLEST_PIXEL_MM:g} and {LARGEST_PIXEL_MM:g} mm, got {pixel_mm}"
             )
-        camera = {"energy_resolution": self.energy_resolution, "crystal_mm": self.crystal_mm}
-        check_above_zero({name: value for name, value in camera.items() if value is not None})
+        for name, (least, most, hint) in _CAMERA.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise InputError(f"{name} must lie between {least:g} and {most:g}, got {value:g}: {hint}")
         seconds = _frozen(self.view_seconds, np.float64, angles.shape, "view_seconds", may_be_nan=True)
         detector = by_view("detector", dtype=np.int64)
         heads, foci = np.unique(detector).size, tuple(self.foci)
@@ -319,6 +321,13 @@ class Acquisition:
     def image_unit(self) -> str:
         """Unit of reconstructed images: "cps/mL", or "relative" where the view times are unknown."""
         return "cps/mL" if self.times_known else "relative"
+
+
+_CAMERA = {
+    "energy_resolution": (0.01, 0.3, "is it FWHM over energy, not in %?"),
+    "crystal_mm": (1.0, 60.0, "is it in mm?"),
+}
+"""Least and largest value of a camera's facts, and what to ask where one lies beyond them."""
 
 
 def _one_after_the_other(seconds: Array, detector: Array) -> Array:
@@ -442,6 +451,8 @@ class Projections:
         Energy window of the counts, None where it is unknown.
     scatter_windows
         Energy windows that `scatter` was estimated from, the lower one first.
+    scatter_parameters
+        Numbers of the estimate by name.
     notes
         What the user should know about the estimate, or why there is none.
 
@@ -465,6 +476,7 @@ class Projections:
     scatter_method: str = "none"
     photopeak: EnergyWindow | None = None
     scatter_windows: tuple[EnergyWindow, ...] = ()
+    scatter_parameters: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.provenance import provenance, write_csv
-from spectac.recon import geometry, scatter
+from spectac.recon import geometry
 from spectac.recon.em import osem
 from spectac.recon.geometry import default_grid
 from spectac.recon.io import open_study
 from spectac.recon.io.nifti import read_labels, read_mu_map
 from spectac.recon.resample import resample
+from spectac.recon.scatter import windows
 from spectac.recon.settings import ProjectionSettings
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, Grid, MuMap
@@ -52,7 +53,7 @@ def main() -> None:
 def compare(folder: Path, method: str) -> list[dict[str, str | float]]:
     """Rows (quantity, value in %) of one study with one scatter correction."""
     study = open_study(folder / "projections.dcm")
-    projections = scatter.projections(study, ProjectionSettings(scatter=method))
+    projections = windows.projections(study, ProjectionSettings(scatter=method))
     grid = default_grid(study.acquisition)
     mu = read_mu_map(folder / "truth" / "mu_map.nii.gz", projections.energy_kev)
     through = MuMap(resample(mu.per_cm, mu.grid, grid), grid, mu.energy_kev)

@@ -1,11 +1,11 @@
-"""What a scatter model is: it is shown an image and its mu-map, and says how many scattered photons the camera counts.
+"""Interface of scatter models: expected scattered counts from an image and its mu-map.
 
 Models are found by name in the entry-point group `spectac.scatter`; each entry point is a function
 `build(settings: ProjectionSettings) -> ScatterModel`. `--scatter NAME:TEXT` hands it TEXT as `settings.scatter_detail`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from spectac.recon import plugins
@@ -21,13 +21,15 @@ class ScatterEstimate:
     ----------
     counts
         Expected counts (v, z, u) of the context's acquisition that are not unscattered photons of the imaged line;
-        None: no correction.
+        None: no correction, which a model with rounds must not return.
     method
         How they were estimated; the same text for all studies that are treated alike.
     windows
         Energy windows that they were estimated from, the lower one first.
     notes
         What the user should know about the estimate, or why there is none.
+    parameters
+        Numbers of the estimate by name, for record.json.
 
     Examples
     --------
@@ -39,6 +41,7 @@ class ScatterEstimate:
     method: str
     windows: tuple[EnergyWindow, ...] = ()
     notes: tuple[str, ...] = ()
+    parameters: Mapping[str, float] = field(default_factory=dict)
 
 
 class ScatterContext(Protocol):
@@ -74,7 +77,7 @@ class ScatterContext(Protocol):
 
 
 class ScatterModel(Protocol):
-    """What estimates the scatter of a study.
+    """Estimator of the scatter of a study.
 
     Examples
     --------
@@ -91,7 +94,7 @@ class ScatterModel(Protocol):
 
     @property
     def rounds(self) -> int:
-        """How often an image is reconstructed and shown to the model; 0: it is asked once, without image and map."""
+        """Number of estimates, each from an image reconstructed with the one before; 0: one, without image and map."""
 
     def expected(self, context: ScatterContext, image: Image | None, mu: MuMap | None) -> ScatterEstimate:
         """Estimate from an image in counts per second and mL and the map (on its grid) that it was made with."""

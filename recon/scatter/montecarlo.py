@@ -1,6 +1,6 @@
 """Scatter by Monte Carlo: photons of the current image, transported through its mu-map to the camera.
 
-All orders of Compton and Rayleigh scattering, every view, in the photopeak and the window above it (docs/physics.md).
+All orders of Compton and Rayleigh scattering, for every view, in the photopeak (docs/physics.md).
 Photons of I-123 above 400 keV come in as a component of their own: its shape and spectrum are photons.penetration's,
 its amplitude is fitted to the study here, and nowhere else. Left out: septal penetration of the imaged line, and what
 comes back from behind the crystal.
@@ -23,14 +23,14 @@ from spectac.recon.photons.penetration import high_energy_counts, high_energy_ke
 from spectac.recon.photons.transport import Body
 from spectac.recon.resample import resample
 from spectac.recon.scatter.models import ScatterContext, ScatterEstimate
-from spectac.recon.scatter.side_windows import Photopeak, with_limits
+from spectac.recon.scatter.side_windows import LARGEST_GAP, LARGEST_PRIMARY, Photopeak, SideWindow, with_limits
 from spectac.recon.settings import ProjectionSettings
 from spectac.recon.system import view_weights_s
 from spectac.recon.tissues import INDEX, cm2_per_g, mu_per_cm
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap
 
 ROUNDS = 2
-"""Transports by default (docs/physics.md has what each changes)."""
+"""Transports by default."""
 HISTORIES = 600_000
 """Photon histories of a transport; each serves all views."""
 BODY_MM = 4.0
@@ -119,8 +119,13 @@ class MonteCarloScatter:
         inside = primary > SHADOW_LEVEL * primary.max()
         counts = context.window_counts(context.photopeak)
         photopeak = _Sums.of(inside, counts, primary + scattered[0])
+        if not (photopeak.measured > 0 and photopeak.expected > 0):
+            raise InputError("no activity lies in the mu-map: scatter montecarlo needs a map of the same body")
+        about: dict[str, float] = {"histories": self.histories, "seed": self.seed}
+        about |= {"energy_resolution": camera.crystal.energy_resolution, "crystal_mm": camera.crystal.thickness_mm}
         if high_energy_kev(camera.acquisition.nuclide) is None:
-            return ScatterEstimate(photopeak.scale * scattered[0], self.name, notes=assumed)
+            about["image_scale"] = photopeak.scale
+            return ScatterEstimate(photopeak.scale * scattered[0], self.name, (), assumed, about)
         high = _high_energy(image, mu, camera)
         photopeak = photopeak.with_high(inside, high[0])
         above = camera.windows[1:]
@@ -132,14 +137,21 @@ class MonteCarloScatter:
             expected = primary * (tail / main) + scattered[1]
             other = _Sums.of(inside, context.window_counts(above[0]), expected).with_high(inside, high[1])
         else:
-            where = "the photopeak beside the head"
+            where = "the photopeak's bins beside the head"
             # What no ray through the body reaches, blur included.
             shadow = context.project(replace(image, values=within), replace(mu, per_cm=np.zeros_like(mu.per_cm)))
             other = _Sums.of(shadow == 0, counts, primary + scattered[0]).with_high(shadow == 0, high[0])
-        scale, amplitude, origin = _fitted(photopeak, other, where, camera.acquisition.collimator)
-        share = amplitude * photopeak.high / photopeak.measured
-        notes = (*assumed, f"{origin}: {share:.0%} of the counts of the photopeak there")
-        return ScatterEstimate(scale * scattered[0] + amplitude * high[0], self.name, above, notes)
+        fit = _fitted(photopeak, other, where, camera.acquisition.collimator)
+        share = fit.amplitude * photopeak.high / photopeak.measured
+        about |= {"image_scale": fit.scale, "high_energy_amplitude": fit.amplitude, "high_energy_share": share}
+        words = f": {share:.0%} of the photopeak's counts in the head's shadow" if share > 0 else ""
+        return ScatterEstimate(
+            fit.scale * scattered[0] + fit.amplitude * high[0],
+            self.name,
+            above if fit.other_used else (),
+            (*assumed, f"photons above 400 keV {fit.origin}{words}"),
+            about,
+        )
 
     def scattered(self, image: Image, mu: MuMap, camera: Camera) -> Array:
         """Scattered photons (w, v, z, u) of the camera's windows from an image as it stands, smoothed."""
@@ -165,15 +177,21 @@ def _camera(context: ScatterContext) -> tuple[Camera, tuple[str, ...]]:
     windows = [context.photopeak]
     if high_energy_kev(acquisition.nuclide) is not None:
         peak = Photopeak(context.study, context.study.windows.index(context.photopeak))
-        windows += [side.window for side in peak.above if not side.empty and not side.overlaps][:1]
+        windows += [side.window for side in peak.above if _shows_high_energy(side, peak.line_kev)][:1]
     given = (acquisition.energy_resolution, acquisition.crystal_mm)
     defaults = (usual.energy_resolution, usual.thickness_mm)
     crystal = Crystal(*(default if one is None else one for one, default in zip(given, defaults, strict=True)))
     camera = Camera(acquisition, tuple(windows), crystal, context.photopeak)
-    if abs(camera.line_kev() - context.energy_kev) > 1.0:
+    # The approximation of the photons above 400 keV is that of I-123 alone.
+    possible = high_energy_kev(acquisition.nuclide) is None or acquisition.nuclide == "I-123"
+    try:
+        possible = possible and abs(camera.line_kev() - context.energy_kev) <= 1.0
+    except InputError:
+        possible = False
+    if not possible:
         raise InputError(
-            f"scatter montecarlo transports {acquisition.nuclide}'s main line of {camera.line_kev():g} keV, and the "
-            f"photopeak is that of {context.energy_kev:g} keV: use --scatter tew or none"
+            f"scatter montecarlo cannot do {acquisition.nuclide} at {context.energy_kev:g} keV: it transports one "
+            "line, and knows I-123's photons above 400 keV alone; use --scatter tew or none"
         )
     words = (
         f"an energy resolution of {usual.energy_resolution:.1%} at 140.5 keV (--energy-resolution)",
@@ -181,6 +199,12 @@ def _camera(context: ScatterContext) -> tuple[Camera, tuple[str, ...]]:
     )
     assumed = " and ".join(word for word, one in zip(words, given, strict=True) if one is None)
     return camera, (f"scatter by Monte Carlo assumes {assumed}",) if assumed else ()
+
+
+def _shows_high_energy(side: SideWindow, line_kev: float) -> bool:
+    """Whether a window above the photopeak holds mostly photons from above 400 keV, evenly spread over energy."""
+    near = side.gap_kev <= LARGEST_GAP * line_kev
+    return near and not side.overlaps and not side.empty and side.primary <= LARGEST_PRIMARY
 
 
 def body_of(image: Image, mu: MuMap) -> tuple[Body, Array]:
@@ -232,26 +256,29 @@ def body_of(image: Image, mu: MuMap) -> tuple[Body, Array]:
 
 
 def _some_views(acquisition: Acquisition) -> tuple[Acquisition, Array]:
-    """Views at most VIEW_STEP_DEG apart, and weights (v, chosen) that interpolate every view from its neighbours.
+    """Views at most VIEW_STEP_DEG apart where there are such, and weights (v, chosen) that interpolate every view.
 
-    All views where heads differ in their focus or the place of the axis.
+    All views where heads differ in their focus, the place of the axis, or their radius at the same angle.
     """
-    angles = np.mod(acquisition.view_angles_deg, 360.0)
-    _, first = np.unique(angles.round(2), return_index=True)
-    order = first[np.argsort(angles[first])]
-    gaps = np.diff(angles[order], append=angles[order[0]] + 360.0)
-    step = float(np.median(gaps))
-    # From behind the largest gap on, so that an arc begins and ends with a view of its own.
-    last = int(np.flatnonzero(gaps > gaps.max() - 1e-3)[-1])
-    order = np.roll(order, -(last + 1))
-    stride = max(1, int(VIEW_STEP_DEG / max(step, 1e-6) + 1e-6))
+    angles, radii = np.mod(acquisition.view_angles_deg, 360.0), np.asarray(acquisition.radii_mm)
+    _, first, same = np.unique(angles.round(2), return_index=True, return_inverse=True)
     alike = np.ptp(np.asarray(acquisition.u_offset_mm)) < 0.01 and len(set(acquisition.foci)) <= 1
-    if stride == 1 or not alike:
+    if not (alike and np.abs(radii - radii[first][same]).max() < 1.0):
         return acquisition, np.eye(acquisition.views)
-    ends = order[-1:] if gaps.max() > 1.5 * step else order[:0]
-    chosen = np.unique(np.append(order[::stride], ends))
+    # From behind the largest gap on, so that an arc begins and ends with a view of its own.
+    gaps = np.diff(angles[first], append=angles[first[0]] + 360.0)
+    order = np.roll(first, -(int(np.flatnonzero(gaps > gaps.max() - 1e-3)[-1]) + 1))
+    if order.size < 3:
+        return acquisition, np.eye(acquisition.views)
+    turn = gaps.max() <= VIEW_STEP_DEG + 0.01
+    chosen = [int(order[0])]
+    for view, after in zip(order[1:], [*order[2:], order[0]], strict=True):
+        ends_an_arc = after == order[0] and not turn
+        if ends_an_arc or np.mod(angles[after] - angles[chosen[-1]], 360.0) > VIEW_STEP_DEG + 0.01:
+            chosen.append(int(view))
+    chosen.sort()
     places = angles[chosen]
-    weights = np.zeros((acquisition.views, chosen.size))
+    weights = np.zeros((acquisition.views, len(chosen)))
     for view, angle in enumerate(angles):
         ahead, behind = np.mod(places - angle, 360.0), np.mod(angle - places, 360.0)
         after, before = int(ahead.argmin()), int(behind.argmin())
@@ -310,21 +337,32 @@ def _body(image: Image, mu: MuMap) -> Array:
     return np.asarray(binary_dilation(solid) | (image.values > BRIGHT * np.percentile(image.values[solid], 99)))
 
 
-def _fitted(photopeak: _Sums, other: _Sums, where: str, collimator: Collimator | None) -> tuple[float, float, str]:
-    """Factors of the image and of the photons above 400 keV, and in words where the second comes from.
+class _Fit(NamedTuple):
+    """Factors of the image and of the photons above 400 keV, whether the other bins gave them, in words too."""
 
-    Both sets of bins must carry their measured counts. What they cannot have is a negative share, or all counts.
+    scale: float
+    amplitude: float
+    other_used: bool
+    origin: str
+
+
+def _fitted(photopeak: _Sums, other: _Sums, where: str, collimator: Collimator | None) -> _Fit:
+    """Factors with which the photopeak and the other bins carry their measured counts.
+
+    A negative share of photons above 400 keV, and one that leaves next to no counts for the image, cannot be.
     """
-    what = "photons above 400 keV"
     if other.high * photopeak.scale >= FEWEST_COUNTS:
-        system = [[photopeak.expected, photopeak.high], [other.expected, other.high]]
-        scale, amplitude = np.linalg.solve(system, [photopeak.measured, other.measured])
-        if amplitude <= 0:
-            return photopeak.scale, 0.0, f"{what}: none, by {where}"
-        if scale >= LEAST_SCALE * photopeak.scale:
-            return float(scale), float(amplitude), f"{what} fitted to {where}"
+        determinant = photopeak.expected * other.high - photopeak.high * other.expected
+        if determinant > 0:
+            scale = (photopeak.measured * other.high - photopeak.high * other.measured) / determinant
+            amplitude = (photopeak.expected * other.measured - photopeak.measured * other.expected) / determinant
+            if amplitude <= 0:
+                return _Fit(photopeak.scale, 0.0, True, f"fitted to {where}: none")
+            if scale >= LEAST_SCALE * photopeak.scale:
+                return _Fit(scale, amplitude, True, f"fitted to {where}")
     if collimator is None or collimator.line is not None:
-        return photopeak.scale, 0.0, f"{what} left out, because neither {where} nor a table of its holes tells how many"
-    total = photopeak.expected + photopeak.high
-    scale = photopeak.measured / total
-    return scale, scale, f"{what} by the table of collimator {collimator.name}, because {where} does not tell how many"
+        return _Fit(
+            photopeak.scale, 0.0, False, f"left out: neither {where} nor a table of the holes tells their number"
+        )
+    scale = photopeak.measured / (photopeak.expected + photopeak.high)
+    return _Fit(scale, scale, False, f"by the table of {collimator.name}, because {where} do not tell their number")

@@ -1,17 +1,19 @@
-"""Reconstruct, estimate the scatter, reconstruct: how a scatter model that needs an image comes by one.
+"""Images for scatter models that need one, and their estimates in the pixels of the study.
 
 Scatter is smooth, so all of it happens on pixels of about COARSE_MM by a protocol of its own, whatever algorithm the
 user chose; the estimate is then interpolated to the study's pixels.
 """
 
 import hashlib
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 from spectac.recon import geometry
 from spectac.recon.em import FEWEST_VIEWS, osem
+from spectac.recon.errors import InputError
 from spectac.recon.kernels.subnormal import subnormals_are_zero
 from spectac.recon.resample import rebin, rebin_acquisition, resample
 from spectac.recon.scatter.models import ScatterEstimate, ScatterModel
@@ -20,8 +22,31 @@ from spectac.recon.types import Acquisition, Array, EnergyWindow, Image, MuMap, 
 
 COARSE_MM = 8.0
 """Pixels are summed in whole numbers to about this size."""
-ITERATIONS, SUBSETS = 4, 10
-"""OSEM of the images that a scatter model is shown, with resolution recovery where the collimator is known."""
+ITERATIONS = 4
+"""OSEM iterations of an image, with resolution recovery where the collimator is known."""
+SUBSETS = 10
+"""Subsets of that OSEM; fewer where there are fewer than 40 views."""
+
+
+@dataclass(frozen=True)
+class TimedEstimate:
+    """A scatter estimate and the seconds that it took.
+
+    Parameters
+    ----------
+    estimate
+        Estimate, its counts in the study's pixels.
+    seconds
+        Time of all rounds.
+
+    Examples
+    --------
+    >>> TimedEstimate(ScatterEstimate(None, "none"), 0.0).seconds
+    0.0
+    """
+
+    estimate: ScatterEstimate
+    seconds: float
 
 
 class ScatterRounds:
@@ -50,7 +75,7 @@ class ScatterRounds:
     ...         return ScatterEstimate(0.1 * context.window_counts(context.photopeak), self.name)
     >>> rounds = ScatterRounds(study, projections(study), Tenth())
     >>> mu = MuMap(np.zeros(rounds.grid.shape), rounds.grid, 140.511)
-    >>> round(float(rounds.scatter(mu).counts.max()), 3)
+    >>> round(float(rounds.scatter(mu).estimate.counts.max()), 3)
     0.1
     """
 
@@ -63,7 +88,8 @@ class ScatterRounds:
         self._factors = (max(1, round(COARSE_MM / pixel_z)), max(1, round(COARSE_MM / pixel_u)))
         self.acquisition: Acquisition = rebin_acquisition(study.acquisition, *self._factors)
         self.grid = geometry.default_grid(self.acquisition)
-        self._estimates: dict[str, ScatterEstimate] = {}
+        self._estimates: dict[str, TimedEstimate] = {}
+        self._system: tuple[MuMap, SystemModel] | None = None
 
     def window_counts(self, window: EnergyWindow) -> Array:
         """Measured counts (v, z, u) of one of the study's windows, in the pixels of `acquisition`."""
@@ -71,39 +97,52 @@ class ScatterRounds:
 
     def project(self, image: Image, mu: MuMap) -> Array:
         """Expected unscattered counts (v, z, u) of an image on `grid`."""
-        return self._system(mu).forward(image.values)
+        return self._system_of(mu).forward(image.values)
 
-    def scatter(self, mu: MuMap) -> ScatterEstimate:
-        """Expected scatter in the study's pixels for reconstructions with a map on any grid."""
+    def scatter(self, mu: MuMap) -> "TimedEstimate":
+        """Expected scatter in the study's pixels for reconstructions with a map on any grid; computed once a map."""
         digest = hashlib.sha256(mu.per_cm.tobytes() + mu.grid.affine_lps.tobytes()).hexdigest()
         if digest not in self._estimates:
-            self._estimates[digest] = self._estimated(mu)
+            began = time.perf_counter()
+            estimate = self._estimated(mu)
+            self._estimates[digest] = TimedEstimate(estimate, time.perf_counter() - began)
         return self._estimates[digest]
 
     @subnormals_are_zero()
     def _estimated(self, mu: MuMap) -> ScatterEstimate:
         coarse = MuMap(np.maximum(resample(mu.per_cm, mu.grid, self.grid), 0.0), self.grid, mu.energy_kev)
-        system, counts = self._system(coarse), self.window_counts(self.photopeak)
+        system, counts = self._system_of(coarse), self.window_counts(self.photopeak)
         subsets = max(1, min(SUBSETS, system.views // FEWEST_VIEWS))
-        estimate = ScatterEstimate(None, self.model.name)
+        scatter: Array | None = None
         for _ in range(self.model.rounds):
-            scatter = None if estimate.counts is None else system.as_projections(estimate.counts)
             values = osem(system, counts, iterations=ITERATIONS, subsets=subsets, scatter=scatter)
             image = Image(values, self.grid, self.study.acquisition.image_unit)
             estimate = self.model.expected(self, image, coarse)
-        if estimate.counts is None:
-            return estimate
-        return replace(estimate, counts=self._in_the_studys_pixels(np.maximum(estimate.counts, 0.0)))
+            if estimate.counts is None or estimate.counts.shape != self.acquisition.shape:
+                given = "none" if estimate.counts is None else f"shape {estimate.counts.shape}"
+                raise InputError(
+                    f"scatter model {self.model.name} must give counts (v, z, u) of its context's acquisition, shape "
+                    f"{self.acquisition.shape}, not {given}"
+                )
+            scatter = system.as_projections(np.maximum(estimate.counts, 0.0))
+        assert scatter is not None
+        return replace(estimate, counts=self._in_the_studys_pixels(system.get(scatter)))
 
-    def _system(self, mu: MuMap) -> SystemModel:
-        return SystemModel(
-            self.acquisition,
-            self.grid,
-            mu=mu,
-            energy_kev=self.energy_kev,
-            resolution=self.acquisition.collimator is not None,
-            crop_to_orbit=True,
-        )
+    def _system_of(self, mu: MuMap) -> SystemModel:
+        """System with a map on `grid`; that of the last map is kept."""
+        if self._system is None or self._system[0] is not mu:
+            self._system = (
+                mu,
+                SystemModel(
+                    self.acquisition,
+                    self.grid,
+                    mu=mu,
+                    energy_kev=self.energy_kev,
+                    resolution=self.acquisition.collimator is not None,
+                    crop_to_orbit=True,
+                ),
+            )
+        return self._system[1]
 
     def _in_the_studys_pixels(self, counts: Array) -> Array:
         """Counts (v, z, u) of coarse pixels, interpolated linearly to the study's."""

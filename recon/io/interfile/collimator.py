@@ -80,7 +80,7 @@ def read_collimator(header: Header, given: StudySettings, detectors: int) -> Set
         For pinholes and others that are neither parallel nor fan-beam, and for a fan beam whose focal length nobody
         names.
     """
-    comments = header.dialect.comments or "simind-specific parameters" in header.comments
+    comments = _comments(header)
     names = [text for key in _NAME_KEYS for text in header.texts(key, comments)]
     chosen = given.response
     if chosen is None:
@@ -98,6 +98,20 @@ def read_collimator(header: Header, given: StudySettings, detectors: int) -> Set
         stated = [_stated(fan_beam, length)] * detectors
     missing = f"its collimator is {fan_beam}, and the header has no focal length"
     return settled_foci(stated, detectors, chosen, given, missing)
+
+
+def read_crystal_mm(header: Header) -> float | None:
+    """Thickness of the crystal in mm; None where the header has none that a camera could have."""
+    crystal = _size(header, ("crystal thickness",), _comments(header))
+    if crystal is None:
+        return None
+    crystal_mm = round(crystal * _factor(crystal, _THICKEST_CRYSTAL_CM), 6)
+    return crystal_mm if 3.0 <= crystal_mm <= 60.0 else None
+
+
+def _comments(header: Header) -> bool:
+    """Whether values in comments count."""
+    return bool(header.dialect.comments or "simind-specific parameters" in header.comments)
 
 
 def _is_fan_beam(name: str) -> bool:
@@ -197,9 +211,8 @@ def _intrinsic_mm(header: Header, comments: bool) -> float | None:
 
 def _of_holes(header: Header, comments: bool, name: str | None, holes_mm: tuple[float, ...]) -> Collimator:
     """Collimator of these holes, in front of the crystal that the header gives."""
-    crystal = _size(header, ("crystal thickness",), comments)
-    crystal_mm = 0.0 if crystal is None else crystal * _factor(crystal, _THICKEST_CRYSTAL_CM)
-    gap_mm = 0.5 * crystal_mm if 3.0 <= crystal_mm <= 60.0 else HALF_CRYSTAL_MM
+    crystal_mm = read_crystal_mm(header)
+    gap_mm = HALF_CRYSTAL_MM if crystal_mm is None else 0.5 * crystal_mm
     hole_mm, septa_mm, length_mm = holes_mm
     return Collimator(
         re.sub(r"\s+", " ", name or "collimator of the header"),

@@ -14,7 +14,7 @@ import numpy as np
 
 from spectac.recon.errors import FileError, InputError, naming
 from spectac.recon.io.energy_windows import with_own_names
-from spectac.recon.io.interfile.collimator import read_collimator
+from spectac.recon.io.interfile.collimator import read_collimator, read_crystal_mm
 from spectac.recon.io.interfile.data import beside, data_file, read_values
 from spectac.recon.io.interfile.geometry import layout, view_angles_deg, view_seconds
 from spectac.recon.io.interfile.header import Header, is_header, read_header
@@ -201,6 +201,7 @@ def _read_one(path: Path, given: StudySettings) -> tuple[Study, list[AxisClaim]]
         start=given.start or read_start(header),
         detector=views.detector,
         foci=settled.foci,
+        crystal_mm=read_crystal_mm(header),
         patient_position=patient_position(header, given),
     )
     header.history.extend(settled.history)

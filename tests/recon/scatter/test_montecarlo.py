@@ -31,6 +31,7 @@ from spectac.recon.photons.penetration import high_energy_counts
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.scatter.models import ScatterEstimate
 from spectac.recon.scatter.montecarlo import MonteCarloScatter, body_of
+from spectac.recon.system import view_weights_s
 from spectac.recon.tissues import MATERIALS, cm2_per_g, mu_per_cm
 
 QUICK = {"iterations": 4, "subsets": 4}
@@ -213,6 +214,59 @@ def test_views_between_are_interpolated(scanned):
     np.testing.assert_allclose(counts[0][-1], 0.5 * (counts[1][-1] + counts[1][0]), rtol=1e-5)
 
 
+def test_unequal_views_carry_their_time_and_decay(scanned):
+    """Scatter between computed views follows each view's own seconds and decay."""
+    study, mu, _ = scanned()
+    grid = default_grid(study.acquisition)
+    map_, shown = replace(mu, per_cm=ball(grid) * mu.per_cm.max(), grid=grid), Image(ball(grid), grid, "cps/mL")
+    even, windows = camera(views=120)
+    seconds = 50.0 + np.arange(120.0)
+    uneven = replace(even, view_seconds=seconds, view_start_s=None, corrections=frozenset())
+    model = montecarlo(histories=50_000)
+    counts = [
+        model.scattered(shown, map_, Camera(one, windows[:1], Crystal(), windows[0]))[0] for one in (even, uneven)
+    ]
+    weights = view_weights_s(uneven) / view_weights_s(even)
+    np.testing.assert_allclose(counts[1], counts[0] * weights[:, None, None], rtol=1e-4, atol=1e-6)
+
+
+def test_heads_at_the_same_angles_keep_their_radii(scanned):
+    """Two full turns, one 40 mm farther away, are computed view by view."""
+    study, mu, _ = scanned()
+    grid = default_grid(study.acquisition)
+    map_, shown = replace(mu, per_cm=ball(grid) * mu.per_cm.max(), grid=grid), Image(ball(grid), grid, "cps/mL")
+    one, windows = camera(views=24)
+    angles, radii = np.tile(one.view_angles_deg, 2), np.repeat([120.0, 160.0], 24)
+    two = replace(
+        one, view_angles_deg=angles, radii_mm=radii, view_seconds=np.full(48, 100.0), view_start_s=None,
+        detector=np.repeat([0, 1], 24), u_offset_mm=None,
+    )  # fmt: skip
+    model = montecarlo(histories=50_000)
+    near = model.scattered(shown, map_, Camera(one, windows[:1], Crystal(), windows[0]))[0]
+    both = model.scattered(shown, map_, Camera(two, windows[:1], Crystal(), windows[0]))[0]
+    np.testing.assert_allclose(both[:24], near, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(both[24:], near, rtol=0.01)
+
+
+def test_uneven_steps_leave_no_gap(scanned):
+    """Views every degree up to 119, then every 10 degrees: the wide part is computed view by view."""
+    study, mu, _ = scanned()
+    grid = default_grid(study.acquisition)
+    map_, shown = replace(mu, per_cm=ball(grid) * mu.per_cm.max(), grid=grid), Image(ball(grid), grid, "cps/mL")
+    one, windows = camera(views=24)
+    angles = np.concatenate([np.arange(0.0, 120.0), np.arange(120.0, 360.0, 10.0)])
+    views = {"view_angles_deg": angles, "radii_mm": np.full(angles.size, 120.0)}
+    views |= {"view_seconds": np.full(angles.size, 100.0)}
+    uneven = replace(one, **views, view_start_s=None, detector=None, u_offset_mm=None)
+    wide = replace(
+        one, **{name: part[120:] for name, part in views.items()}, view_start_s=None, detector=None, u_offset_mm=None
+    )
+    model = montecarlo(histories=20_000)
+    found = model.scattered(shown, map_, Camera(uneven, windows[:1], Crystal(), windows[0]))[0]
+    own = model.scattered(shown, map_, Camera(wide, windows[:1], Crystal(), windows[0]))[0]
+    np.testing.assert_allclose(found[120:], own, rtol=1e-4, atol=1e-6)
+
+
 def test_an_arc_ends_with_views_of_its_own(scanned):
     """An arc from 300 over 0 to 117 degrees: no view is taken from across the gap."""
     study, mu, _ = scanned()
@@ -308,9 +362,48 @@ def test_refusals(scanned):
     windows = (EnergyWindow("peak", 154.0, 188.0),)
     with pytest.raises(InputError, match="In-111"):
         image(Study(two_lines, windows, study.counts[:1]), replace(mu, energy_kev=171.28), montecarlo())
-    for wrong in ("montecarlo:0", "montecarlo:many", "tew:2", "esse"):
-        with pytest.raises(InputError, match=wrong.partition(":")[0]):
+    iodine = replace(study.acquisition, nuclide="I-131")
+    with pytest.raises(InputError, match="I-131"):
+        image(
+            Study(iodine, (EnergyWindow("peak", 328.0, 401.0),), study.counts[:1]),
+            replace(mu, energy_kev=364.489),
+            montecarlo(),
+        )
+    for wrong, remedy in (
+        ("montecarlo:0", "at least 1 round"), ("montecarlo:many", "number of rounds"), ("tew:2", "--scatter tew"),
+        ("esse", "use one of"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=remedy):
             ReconstructionSettings(scatter=wrong)
+    assert ReconstructionSettings(scatter=" none ").scatter == "none"
+
+
+def test_a_window_far_above_is_not_fitted_to(scanned):
+    """A window around 529 keV holds a peak of its own: the bins beside the head are taken."""
+    study, mu, _ = scanned("I-123", high=1.3)
+    windows = (study.windows[0], EnergyWindow("529", 476.0, 582.0))
+    alone = replace(study, windows=windows[:1], counts=study.counts[:1])
+    results = [
+        image(one, mu, montecarlo(rounds=1, histories=20_000)).projections
+        for one in (replace(study, windows=windows), alone)
+    ]
+    assert [one.scatter_windows for one in results] == [(), ()]
+    assert results[0].scatter_parameters == results[1].scatter_parameters
+
+
+def test_counts_of_another_shape_are_refused(scanned, make_acquisition):
+    acquisition = make_acquisition(np.arange(8) * 45.0, (10, 29), 3.0, radii_mm=np.full(8, 100.0))
+    study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 8, 10, 29)))
+
+    class InTheStudysPixels(Counting):
+        def expected(self, context, image, mu):
+            return ScatterEstimate(0.1 * study.counts[0], self.name)
+
+    solver = StudySolver(
+        study, ReconstructionSettings(resolution=False, iterations=1, subsets=2), scatter=InTheStudysPixels(1)
+    )
+    with pytest.raises(InputError, match=r"shape \(8, 4, 10\)"):
+        solver.scatter(MuMap(np.zeros(solver.grid.shape), solver.grid, 140.511))
 
 
 def test_a_model_of_the_users_own(scanned):
