@@ -223,10 +223,9 @@ def test_codes_of_the_tables_cameras(write, sources, code, holes, intrinsic, row
 @pytest.mark.parametrize("code", ["to-901a", "si-he", "mine"])
 def test_other_codes_have_the_holes_of_the_header(write, sources, unit, code):
     specific = HOLES.format(code=code, hole=1.36 * unit, septa=0.13 * unit, length=40 * unit, intrinsic=3.7 * unit)
-    found = open_study(
-        write(sources, specific=f"{specific}\n;# Crystal Thickness := {9.0 * unit}")
-    ).acquisition.collimator
-    assert found.name == code
+    acquisition = open_study(write(sources, specific=f"{specific}\n;# Crystal Thickness := {9.0 * unit}")).acquisition
+    found = acquisition.collimator
+    assert (found.name, acquisition.crystal_mm) == (code, 9.0)
     assert (found.hole_mm, found.septa_mm, found.length_mm) == pytest.approx((1.36, 0.13, 40.0))
     assert (found.intrinsic_fwhm_mm, found.gap_mm) == pytest.approx((3.7, 4.5))
     assert found.hole_shape == "hexagonal"
