@@ -17,8 +17,9 @@ full Monte Carlo counted. The two differ because OSEM converges more slowly wher
 """
 
 import argparse
+import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from spectac.recon import (
     EnergyWindow,
     GivenMap,
     Grid,
+    InputError,
     MuMap,
     ReconstructionSettings,
     Result,
@@ -75,11 +77,23 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    origin, rows = provenance(SEED), []
+    path = options.output / f"scatter_{options.stage}.csv"
+    origin, rows = provenance(SEED), _finished(path) if options.stage == "maps" else []
+    options.finished = {int(row["patient"]) for row in rows if "patient" in row}
     for row in STAGES[options.stage](options):
         print(row, flush=True)
         rows.append({**origin, **row})
-        write_csv(options.output / f"scatter_{options.stage}.csv", rows)
+        write_csv(path, rows)
+
+
+def _finished(path: Path) -> list[Row]:
+    """Rows of a run that was stopped, but those of its last patient."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows: list[Row] = list(csv.DictReader(stream))
+    last = max((int(row["patient"]) for row in rows), default=0)
+    return [row for row in rows if int(row["patient"]) < last]
 
 
 def photopeak_alone(study: Study) -> Study:
@@ -134,13 +148,13 @@ def errors(values: Array, reference: Array, case: Case) -> Row:
     return {name: round(found[name], 3) for name in KEPT}
 
 
-def cases(options: argparse.Namespace, indices: range, **changes: Any) -> Iterator[tuple[int, Case]]:
+def cases(options: argparse.Namespace, indices: Iterable[int], **changes: Any) -> Iterator[tuple[int, Case]]:
     for index in indices:
         yield index, virtual_case(SEED, SETS["scatter"], index, options.histories, noise=False, **changes)
 
 
 def maps(options: argparse.Namespace) -> Iterator[Row]:
-    for index, case in cases(options, range(options.patients)):
+    for index, case in cases(options, [one for one in range(options.patients) if one not in options.finished]):
         about = {"patient": index, **{name: case.about[name] for name in ("tracer", "nuclide", "collimator", "counts")}}
         true = GivenMap(case.mu)
         wanted = references(case, true)
@@ -162,9 +176,14 @@ def maps(options: argparse.Namespace) -> Iterator[Row]:
         for name, methods in ways.items():
             for study, scatter in methods:
                 model = true if name == "true" else attenuation_model(name, {})
-                values, result = image(study, model, scatter)
                 windows = "all" if study is whole else "photopeak"
-                row = {**about, "map": name, "windows": windows, "scatter": scatter, "fallback": result.fallback or ""}
+                row = {**about, "map": name, "windows": windows, "scatter": scatter}
+                try:
+                    values, result = image(study, model, scatter)
+                except InputError as error:
+                    yield {**row, "refused": str(error)}
+                    continue
+                row["fallback"] = result.fallback or ""
                 compared = dict(wanted)
                 if name != "true":
                     # What of the error is the scatter's: the same map with the known scatter.
