@@ -324,7 +324,7 @@ class Acquisition:
 
 
 _CAMERA = {
-    "energy_resolution": (0.01, 0.3, "is it FWHM over energy, not in %?"),
+    "energy_resolution": (1e-4, 0.3, "is it FWHM over energy, not in %?"),
     "crystal_mm": (1.0, 60.0, "is it in mm?"),
 }
 """Least and largest value of a camera's facts, and what to ask where one lies beyond them."""

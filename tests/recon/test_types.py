@@ -93,6 +93,8 @@ def test_energy_window():
         ({"radii_mm": [150.0, 160.0]}, r"radii_mm needs shape \(3\), got \(2,\)"),
         ({"radii_mm": [150.0, 0.0, 150.0]}, "radii_mm must be above 0, its smallest value is 0"),
         ({"radii_mm": [150.0, np.inf, 150.0]}, "radii_mm holds 1 values"),
+        ({"energy_resolution": 9.8}, "energy_resolution must lie between 0.0001 and 0.3, got 9.8: .* not in %"),
+        ({"crystal_mm": 0.95}, "crystal_mm must lie between 1 and 60, got 0.95: is it in mm"),
         ({"view_seconds": [1.0, 2.0]}, r"view_seconds needs shape \(3\), got \(2,\)"),
         ({"view_seconds": [1.0, np.nan, 2.0]}, "view_seconds holds 1 values that are NaN or infinite"),
         ({"view_seconds": [1.0, -1.0, 2.0]}, "view_seconds must be above 0, its smallest value is -1"),
