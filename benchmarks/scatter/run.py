@@ -199,11 +199,13 @@ def unknown(options: argparse.Namespace) -> Iterator[Row]:
         for cause, change in (CAUSES | (HIGH_ENERGY_CAUSES if high_energy else {})).items():
             sigma = penetration.SIGMA_MM
             penetration.SIGMA_MM = sigma * (1.5 if cause == WIDER else 1.0)
-            case = virtual_case(
-                SEED, SETS["scatter"], index, options.histories, noise=False,
-                changed=lambda scanner, change=change: change(_usual(scanner)),
-            )  # fmt: skip
-            penetration.SIGMA_MM = sigma
+            try:
+                case = virtual_case(
+                    SEED, SETS["scatter"], index, options.histories, noise=False,
+                    changed=lambda scanner, change=change: change(_usual(scanner)),
+                )  # fmt: skip
+            finally:
+                penetration.SIGMA_MM = sigma
             # The counts are those of the changed camera, everything that is said of them is the usual one's.
             study = replace(case.study, acquisition=told.study.acquisition, windows=told.study.windows)
             case = replace(case, study=study)

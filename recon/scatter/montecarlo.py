@@ -23,7 +23,14 @@ from spectac.recon.photons.penetration import high_energy_counts, high_energy_ke
 from spectac.recon.photons.transport import Body
 from spectac.recon.resample import resample
 from spectac.recon.scatter.models import ScatterContext, ScatterEstimate
-from spectac.recon.scatter.side_windows import LARGEST_GAP, LARGEST_PRIMARY, Photopeak, SideWindow, with_limits
+from spectac.recon.scatter.side_windows import (
+    LARGEST_GAP,
+    LARGEST_PRIMARY,
+    USUAL_CRYSTAL,
+    Photopeak,
+    SideWindow,
+    with_limits,
+)
 from spectac.recon.settings import ProjectionSettings
 from spectac.recon.system import view_weights_s
 from spectac.recon.tissues import INDEX, cm2_per_g, mu_per_cm
@@ -171,7 +178,7 @@ def _camera(context: ScatterContext) -> tuple[Camera, tuple[str, ...]]:
 
     Raises InputError without a collimator, and where the transport cannot do the nuclide or its photopeak.
     """
-    acquisition, usual = context.acquisition, Crystal()
+    acquisition, usual = context.acquisition, USUAL_CRYSTAL
     if acquisition.collimator is None:
         raise InputError("scatter montecarlo needs the collimator: name it with --collimator, or give --psf or --holes")
     windows = [context.photopeak]

@@ -1,16 +1,14 @@
 """The energy windows beside the photopeak: which of them show its scatter, and how much primary falls into them."""
 
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from scipy.special import ndtr
-
-from spectac.recon.collimator import FWHM_PER_SIGMA
+from spectac.recon.collimator import INTRINSIC_KEV
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide
+from spectac.recon.photons.detector import Crystal
 from spectac.recon.types import EnergyWindow, Study
 
 GAP_KEV = 1.0
@@ -19,11 +17,9 @@ LARGEST_GAP = 0.10
 """Share of the line's energy: a window further away than this is taken only by name."""
 LARGEST_PRIMARY = 0.20
 """Primary counts of a side window over those of the photopeak, beyond which it is no scatter window."""
-ENERGY_RESOLUTION = 0.098
-"""FWHM over energy of a usual camera at RESOLUTION_KEV; the FWHM grows with the root of the energy."""
-RESOLUTION_KEV = 140.5
-"""Energy of ENERGY_RESOLUTION."""
-BY_RESOLUTION = f"by an energy resolution of {ENERGY_RESOLUTION:.1%} at {RESOLUTION_KEV:g} keV"
+USUAL_CRYSTAL = Crystal()
+"""Crystal of a usual camera."""
+BY_RESOLUTION = f"by an energy resolution of {USUAL_CRYSTAL.energy_resolution:.1%} at {INTRINSIC_KEV:g} keV"
 """Where the primary of a window comes from, in words."""
 UPPER_EMPTY = ("Tc-99m",)
 """Nuclides whose window above the photopeak may be taken as empty: none of their photons has more energy."""
@@ -134,12 +130,10 @@ def primary_counts(name: str, window: EnergyWindow) -> float:
     >>> round(primary_counts("Tc-99m", EnergyWindow("peak", 126.0, 154.0)), 3)
     0.87
     """
-    total = 0.0
-    for energy_kev, intensity in nuclide(name).lines:
-        sigma_kev = ENERGY_RESOLUTION * math.sqrt(RESOLUTION_KEV * energy_kev) / FWHM_PER_SIGMA
-        upper, lower = ((limit - energy_kev) / sigma_kev for limit in (window.upper_kev, window.lower_kev))
-        total += intensity * float(ndtr(upper) - ndtr(lower))
-    return total
+    return sum(
+        intensity * float(USUAL_CRYSTAL.window_share(window, energy_kev))
+        for energy_kev, intensity in nuclide(name).lines
+    )
 
 
 @dataclass(frozen=True, eq=False)
