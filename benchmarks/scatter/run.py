@@ -1,6 +1,6 @@
 """Monte Carlo scatter correction beside TEW, on virtual patients by full Monte Carlo with other seeds.
 
-    python -m benchmarks.scatter.run STAGE [--patients N] [--histories N] -o FOLDER
+    python -m benchmarks.scatter.run STAGE [--first N] [--histories N] -o FOLDER
 
 Writes scatter_STAGE.csv; minutes on 2 cores:
 
@@ -8,7 +8,8 @@ Writes scatter_STAGE.csv; minutes on 2 cores:
   with all windows and with the photopeak alone; the true, the predicted and the uniform map
 - unknown (25): one patient of each kind whose camera is not what the correction takes it for
 - noise (15): one patient of each kind, 20 times with new noise and new seeds of the transport
-- convergence (5): change of regions from round to round, with and without the scaling
+- convergence (20): change of regions from round to round, with and without the scaling
+- failures (5): maps that do not fit the head, and a fifth of the counts
 - independent (2): the files of --data FOLDER (README.md), by a Monte Carlo that shares no code with ours
 
 Errors are of regional means in %, as in the attenuation study, against two references with the same map, settings and
@@ -63,6 +64,8 @@ HISTORIES = 1_000_000
 """Of the patients' full Monte Carlo. Its primary is in the references as well: only the scatter's noise counts."""
 COUNTS, REALISATIONS = 3e6, 20
 """Of the stage noise: counts in the photopeak, and how often."""
+MANY_HISTORIES = 6_000_000
+"""Of the stage convergence: enough that a round's change is not the transport's own noise."""
 KEPT = ("raw_mean", "raw_worst", "sbr_error", "sbr_signed", "pattern_error", "pattern_signed")
 
 Row = dict[str, Any]
@@ -71,29 +74,26 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--patients", type=int, default=20, metavar="N", help="of the stage maps (20)")
+    parser.add_argument(
+        "--first", type=int, default=0, metavar="N", help="patient to begin at; rows of others stay (0)"
+    )
     parser.add_argument("--histories", type=int, default=HISTORIES, metavar="N", help=f"({HISTORIES})")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="of the stage independent")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / f"scatter_{options.stage}.csv"
-    origin, rows = provenance(SEED), _finished(path) if options.stage == "maps" else []
-    options.finished = {int(row["patient"]) for row in rows if "patient" in row}
+    origin, rows = provenance(SEED), _before(options.first, path) if options.first else []
     for row in STAGES[options.stage](options):
         print(row, flush=True)
         rows.append({**origin, **row})
         write_csv(path, rows)
 
 
-def _finished(path: Path) -> list[Row]:
-    """Rows of a run that was stopped, but those of its last patient."""
-    if not path.is_file():
-        return []
+def _before(first: int, path: Path) -> list[Row]:
+    """Rows of the patients before one, of a run that was stopped."""
     with path.open(newline="", encoding="utf-8") as stream:
-        rows: list[Row] = list(csv.DictReader(stream))
-    last = max((int(row["patient"]) for row in rows), default=0)
-    return [row for row in rows if int(row["patient"]) < last]
+        return [row for row in csv.DictReader(stream) if int(row["patient"]) < first]
 
 
 def photopeak_alone(study: Study) -> Study:
@@ -154,7 +154,7 @@ def cases(options: argparse.Namespace, indices: Iterable[int], **changes: Any) -
 
 
 def maps(options: argparse.Namespace) -> Iterator[Row]:
-    for index, case in cases(options, [one for one in range(options.patients) if one not in options.finished]):
+    for index, case in cases(options, range(options.first, 20)):
         about = {"patient": index, **{name: case.about[name] for name in ("tracer", "nuclide", "collimator", "counts")}}
         true = GivenMap(case.mu)
         wanted = references(case, true)
@@ -193,7 +193,7 @@ def maps(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def unknown(options: argparse.Namespace) -> Iterator[Row]:
-    for index in range(3):
+    for index in range(options.first, 3):
         told = virtual_case(SEED, SETS["scatter"], index, options.histories, noise=False, changed=_usual)
         high_energy = told.about["nuclide"] == "I-123"
         for cause, change in (CAUSES | (HIGH_ENERGY_CAUSES if high_energy else {})).items():
@@ -265,7 +265,7 @@ BONE = {"bone + 10 %": 1.1, "bone - 10 %": 0.9}
 
 
 def noise(options: argparse.Namespace) -> Iterator[Row]:
-    for index, case in cases(options, range(3)):
+    for index, case in cases(options, range(options.first, 3)):
         times = COUNTS / float(case.study.counts[0].sum())
         expected, scatter = times * case.study.counts, counted(case, times)
         stacks: dict[str, list[Array]] = {"known": [], "tew": [], "montecarlo": []}
@@ -313,8 +313,11 @@ class Unscaled:
 
 def convergence(options: argparse.Namespace) -> Iterator[Row]:
     # The photons above 400 keV need the fit: without it, Tc-99m shows what the scaling brings.
-    for index, case in cases(options, range(3)):
-        ways: dict[str, Callable[[int], ScatterModel]] = {"scaled": lambda rounds: MonteCarloScatter(rounds)}
+    for index, case in cases(options, range(options.first, 3)):
+        ways: dict[str, Callable[[int], ScatterModel]] = {
+            "scaled": MonteCarloScatter,
+            f"scaled, {MANY_HISTORIES} histories": lambda rounds: MonteCarloScatter(rounds, MANY_HISTORIES),
+        }
         if case.about["nuclide"] == "Tc-99m":
             ways["not scaled"] = Unscaled
         for way, model in ways.items():
@@ -326,6 +329,40 @@ def convergence(options: argparse.Namespace) -> Iterator[Row]:
                 before = means
                 about = {"patient": index, "nuclide": case.about["nuclide"], "way": way, "rounds": rounds}
                 yield {**about, "largest_change_percent": round(100 * change, 4)}
+
+
+def failures(options: argparse.Namespace) -> Iterator[Row]:
+    for index, case in cases(options, range(options.first, 3)):
+        peak, about = photopeak_alone(case.study), {"patient": index, "nuclide": case.about["nuclide"]}
+        grid = case.mu.grid
+        first = [0.7 * centres[0] + 0.3 * centres.mean() for centres in grid.centres_mm()[::-1]]
+        dz, dy, dx = grid.voxel_mm
+        shrunken = Grid.upright(grid.shape, (0.7 * dz, 0.7 * dy, 0.7 * dx), first)
+        per_cm = case.mu.per_cm
+        upper = np.arange(per_cm.shape[0])[:, None, None] > np.flatnonzero(per_cm.any(axis=(1, 2))).mean()
+        for name, values in (
+            ("the map", per_cm),
+            ("a map of 70 % of the size", np.maximum(resample(per_cm, shrunken, grid), 0.0)),
+            ("the upper half of the map", np.where(upper, per_cm, 0.0)),
+            ("an empty map", np.zeros_like(per_cm)),
+        ):
+            mu = GivenMap(replace(case.mu, per_cm=values.astype(np.float32)))
+            try:
+                found, result = image(peak, mu, "montecarlo")
+            except InputError as error:
+                yield {**about, "case": name, "refused": str(error)}
+                continue
+            note = next((note for note in result.notes if "mu-map" in note), "")
+            # Of the wrong map there is no reference but the image without any scatter, made with it too.
+            wanted = image(primary_study(case), mu, "none")[0]
+            yield {**about, "case": name, "note": note} | errors(found, wanted, case)
+        times = 0.2 * COUNTS / float(peak.counts.sum())
+        for realisation in range(5):
+            rng = np.random.default_rng((SEED, index, realisation))
+            few = replace(peak, counts=rng.poisson(times * peak.counts).astype(np.float32))
+            found = image(few, GivenMap(case.mu), "montecarlo")[0]
+            wanted = image(few, GivenMap(case.mu), model=counted(case, times))[0]
+            yield {**about, "case": f"{0.2 * COUNTS:.0f} counts, noise {realisation}"} | errors(found, wanted, case)
 
 
 def independent(options: argparse.Namespace) -> Iterator[Row]:
@@ -431,6 +468,7 @@ STAGES: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "unknown": unknown,
     "noise": noise,
     "convergence": convergence,
+    "failures": failures,
     "independent": independent,
 }
 
