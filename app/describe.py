@@ -11,7 +11,7 @@ from spectac.recon.fan_beam import fan_doubts, opposite_rays
 from spectac.recon.geometry import coverage_doubt, focal_lines
 from spectac.recon.io import foci
 from spectac.recon.nuclides import nuclide
-from spectac.recon.scatter.windows import projections
+from spectac.recon.scatter.measured import projections
 from spectac.recon.types import Array
 
 ODD_RATE = 0.5
@@ -112,7 +112,10 @@ def _scatter(used: Projections | None, shown: Projections | None) -> str:
     """The scatter correction that was used, or that "auto" leads to."""
     if used is not None:
         return used.scatter_method
-    return "unknown: no photopeak" if shown is None else f'"auto" means {shown.scatter_method}'
+    if shown is None:
+        return "unknown: no photopeak"
+    with_map = shown.scatter is None and shown.scatter_method != "none"
+    return f'"auto" means {shown.scatter_method}{", which needs a mu-map" if with_map else ""}'
 
 
 def _span(values: Any) -> list[float]:

@@ -8,7 +8,7 @@ import typer
 from spectac.app.describe import describe, in_words
 from spectac.app.options import StudyPaths
 from spectac.recon.io import open_study
-from spectac.recon.scatter.windows import projections
+from spectac.recon.scatter.measured import projections
 from spectac.recon.settings import ProjectionSettings, StudySettings
 
 

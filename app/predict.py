@@ -10,14 +10,14 @@ from spectac.recon import InputError, ReconstructionSettings
 from spectac.recon.io import open_study
 from spectac.recon.io.nifti import write_mu_map
 from spectac.recon.pipeline import StudySolver
-from spectac.recon.settings import ProjectionSettings, StudySettings
+from spectac.recon.settings import StudySettings
 
 
 def predict(
     study: StudyPaths,
     output: Annotated[Path, typer.Option("--output", "-o", help="NIfTI file for the map.")],
     given: StudySettings,
-    chosen: Annotated[ProjectionSettings, Only(("photopeak",))],
+    chosen: Annotated[ReconstructionSettings, Only(("photopeak", "holder"))],
     weights: Annotated[Path | None, typer.Option(help="Weights from spectac train; default: the shipped ones.")] = None,
     fallback: Annotated[
         bool, typer.Option("--fallback/--no-fallback", help="Give a uniform map where none can be predicted, or fail.")
@@ -33,7 +33,7 @@ def predict(
     options = {"fallback": "yes" if fallback else "no"} | ({} if weights is None else {"weights": str(weights)})
     opened = open_study(study, given)
     model: Any = build(options)
-    solver = StudySolver(opened, ReconstructionSettings(photopeak=chosen.photopeak))
+    solver = StudySolver(opened, chosen)
     mu, spread, model_notes = model.estimate(solver)
     notes = tuple(dict.fromkeys((*opened.warnings, *solver.notes, *model_notes)))
     stem, ending = output.name.split(".nii")

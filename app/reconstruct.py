@@ -9,7 +9,7 @@ from typing import Any
 from spectac.app.options import Output, StudyPaths
 from spectac.app.progress import progress_bar
 from spectac.app.record import parameters_of, record
-from spectac.recon import AttenuationModel, ReconstructionSettings, Result, Study, StudySettings, Update
+from spectac.recon import AttenuationModel, InputError, ReconstructionSettings, Result, Study, StudySettings, Update
 from spectac.recon.io import open_study
 from spectac.recon.io.atomic import check_folder, written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
@@ -33,12 +33,12 @@ def reconstruct(
     """
     model = attenuation.model()
     check_folder(output, "the results")
+    if settings.holder is not None and attenuation.attenuation == "none":
+        raise InputError("--holder belongs to attenuation models with a map: give another --attenuation than none")
     opened = open_study(study, given)
     dicom_nm.check_header(opened)
     solver = StudySolver(opened, settings)
-    inputs = [*study, *attenuation.inputs()]
-    if settings.calibration is not None:
-        inputs.append(settings.calibration)
+    inputs = [*study, *attenuation.inputs(), *settings.files().values()]
     parameters = parameters_of(given, attenuation, settings)
     # The folder is made first: a place that cannot be written to is found before the long work.
     with written_folder(output) as folder:

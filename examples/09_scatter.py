@@ -53,7 +53,10 @@ print("\n".join(note for note in results["montecarlo"].notes if "400 keV" in not
 class Constant:
     """A quarter of the counts everywhere, as some consoles subtract."""
 
-    name, rounds = "a quarter", 0
+    name = "a quarter"
+
+    def rounds(self, context: ScatterContext) -> int:
+        return 0
 
     def expected(self, context: ScatterContext, image: object, mu: object) -> ScatterEstimate:
         return ScatterEstimate(0.25 * context.window_counts(context.photopeak), self.name)

@@ -104,6 +104,7 @@ class PredictedMap:
                 doubts = (str(error),)
         if doubts:
             return self._uniform(solver, doubts)
+        mu = solver.beside(mu)
         percent, limit = 100.0 * estimate.uncertainty, 100.0 * trained.coverage.uncertainty
         notes = [f"predicted map: uncertainty {percent:.2f} % (limit {limit:.2f} %)"]
         widest = scatter_window(solver)

@@ -74,6 +74,9 @@ class Solver(Protocol):
     def scatter(self, mu: MuMap | None) -> Array | None:
         """Expected scatter (v, z, u) of reconstructions with this map; None without correction."""
 
+    def beside(self, mu: MuMap) -> MuMap:
+        """Map on the solver's grid with the holder of the user's settings, as it is where they say nothing."""
+
     def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
         """Image of a window (None: the photopeak) by a fixed protocol, on 64^3 voxels of 4 mm; corrected by `mu`."""
 
@@ -213,7 +216,7 @@ class GivenMap:
         notes += _place_notes(self.mu, solver, placed=self.placed)
         if not solver.scatter_corrected and is_narrow_beam(self.mu):
             notes.append(NARROW_BEAM)
-        mu = map_on_grid(self.mu, solver.grid)
+        mu = solver.beside(map_on_grid(self.mu, solver.grid))
         return Result(solver(mu), mu=mu, notes=tuple(notes))
 
 
@@ -348,6 +351,7 @@ class CTMap:
         notes += [*added, *_place_notes(mu, solver, placed=True)]
         if not solver.scatter_corrected:
             notes.append(NARROW_BEAM)
+        mu = solver.beside(mu)
         return Result(solver(mu), mu=mu, notes=tuple(notes))
 
     def _over_the_head(self, mu: MuMap, covered: Array | None, solver: Solver) -> tuple[MuMap, list[str]]:
@@ -541,7 +545,7 @@ def uniform_map(solver: Solver, mu_per_cm: float | None, outline: Outline | None
     --------
     >>> from types import SimpleNamespace
     >>> grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (-6.0, -6.0, 0.0))
-    >>> solver = SimpleNamespace(grid=grid, energy_kev=140.5, scatter_corrected=True)
+    >>> solver = SimpleNamespace(grid=grid, energy_kev=140.5, scatter_corrected=True, beside=lambda mu: mu)
     >>> mu, notes = uniform_map(solver, 0.15, Outline(np.ones(grid.shape), grid))
     >>> notes
     ('uniform mu = 0.15 /cm inside the head outline (with scatter correction)',)
@@ -558,4 +562,4 @@ def uniform_map(solver: Solver, mu_per_cm: float | None, outline: Outline | None
         mask = resample(outline.mask, outline.grid, solver.grid)
     kind = "with" if solver.scatter_corrected else "without"
     notes = (f"uniform mu = {value:.4g} /cm inside the head outline ({kind} scatter correction)", *outline.warnings)
-    return MuMap(value * np.clip(mask, 0.0, 1.0), solver.grid, solver.energy_kev), notes
+    return solver.beside(MuMap(value * np.clip(mask, 0.0, 1.0), solver.grid, solver.energy_kev)), notes

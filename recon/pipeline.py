@@ -15,11 +15,14 @@ from spectac.recon.device import device_errors, own_stream, select_device
 from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.fan_beam import fan_doubts
+from spectac.recon.holder import alone, chosen_holder
 from spectac.recon.orbit_check import check_orbit
 from spectac.recon.preview import placed, preview_grid, preview_image
-from spectac.recon.scatter.models import ScatterModel, scatter_model
+from spectac.recon.scatter.measured import MeasuredCounts, chosen_model, projections
+from spectac.recon.scatter.models import ScatterModel
 from spectac.recon.scatter.rounds import ScatterRounds
-from spectac.recon.scatter.windows import photopeak_index, projections
+from spectac.recon.scatter.side_windows import Photopeak
+from spectac.recon.scatter.windows import photopeak_index
 from spectac.recon.settings import ReconstructionSettings
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, Grid, Image, MuMap, Result, Study
@@ -51,7 +54,7 @@ def reconstruct(
     grid
         Grid of the image; None: geometry.default_grid.
     on_update
-        Called after every subset's update; it may raise to stop.
+        Called after every subset's update, those of a scatter model's images included; it may raise to stop.
 
     Returns
     -------
@@ -141,9 +144,10 @@ class StudySolver:
         self.study = study
         self.settings = ReconstructionSettings() if settings is None else settings
         select_device(self.settings.device)
-        model = scatter_model(self.settings) if scatter is None else scatter
+        context = MeasuredCounts(Photopeak(study, photopeak_index(study, self.settings.photopeak)))
+        model = chosen_model(context, self.settings) if scatter is None else scatter
         self.projections = self.photopeak = projections(study, self.settings, model)
-        self._rounds = ScatterRounds(study, self.projections, model) if model.rounds else None
+        self._rounds = ScatterRounds(study, self.photopeak, model) if model.rounds(context) else None
         self._calibration = _calibration(study, self.settings)
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
         self.on_update: Callable[[Update], None] | None = None
@@ -212,14 +216,8 @@ class StudySolver:
         Raises InputError where the scatter method needs a map and there is none.
         """
         if self._rounds is not None:
-            if mu is None:
-                models = "chang" if self.settings.algorithm == "fbp" else "chang, uniform, ct, map or predicted"
-                raise InputError(
-                    f"scatter correction by {self._rounds.model.name} needs a mu-map: --attenuation {models}, or "
-                    "another --scatter"
-                )
             began = time.perf_counter()
-            timed = self._rounds.scatter(mu)
+            timed = self._rounds.scatter(mu, self.on_update)
             spent_s, estimate = time.perf_counter() - began, timed.estimate
             if self.projections is self.photopeak:
                 self.borrowed_s += max(0.0, timed.seconds - spent_s)
@@ -233,6 +231,18 @@ class StudySolver:
             )
         return self.projections.scatter
 
+    def beside(self, mu: MuMap) -> MuMap:
+        """Map with the holder of the settings instead of what it has beside the head; as it is without that setting."""
+        if self.settings.holder is None:
+            return mu
+        holder, notes = chosen_holder(str(self.settings.holder), self.study.acquisition, mu.energy_kev)
+        mu = alone(mu)
+        if holder is not None:
+            mu, placed = holder.beside(mu, self.study.acquisition)
+            notes += placed
+        self.notes += notes
+        return mu
+
     def __call__(self, mu: MuMap | None, *, scatter_map: MuMap | None = None) -> Image:
         """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter.
 
@@ -241,6 +251,7 @@ class StudySolver:
         if mu is not None or (self._rounds is not None and scatter_map is not None):
             return self._reconstructed(mu, scatter_map)
         kept = self._once("image", lambda: self._reconstructed(None))
+        self.scatter(None)  # The image may have been kept; how its scatter was treated is said again.
         self.device = kept.device
         return kept.image
 

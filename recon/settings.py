@@ -576,6 +576,10 @@ class ProjectionSettings:
         return self.scatter.partition(":")[2].strip()
 
 
+HOLDERS = ("none", "typical")
+"""What may lie beside the head; any other text is a file."""
+
+
 @settings
 class ReconstructionSettings(ProjectionSettings):
     """How an image is reconstructed.
@@ -592,6 +596,13 @@ class ReconstructionSettings(ProjectionSettings):
     10
     """
 
+    holder: Annotated[
+        Path | None,
+        Setting(
+            "What lies beside the head instead of what the map has there: none, typical, or a map of spectac holder.",
+            metavar="none|typical|FILE",
+        ),
+    ] = None
     algorithm: Annotated[Literal["osem", "mlem", "map", "fbp"], Setting("osem, mlem, map or fbp.")] = "osem"
     iterations: Annotated[AtLeast1, Setting("Iterations.")] = 10
     subsets: Annotated[AtLeast1, Setting("Subsets.")] = 10
@@ -637,6 +648,12 @@ class ReconstructionSettings(ProjectionSettings):
         from spectac.recon.filters import parse_post_filter
 
         return None if self.post_filter is None else parse_post_filter(self.post_filter)
+
+    def files(self) -> dict[str, Path]:
+        """Files that the settings name, by field."""
+        words = (None, *(Path(word) for word in HOLDERS))
+        named = {"calibration": self.calibration, "holder": None if self.holder in words else self.holder}
+        return {field: path for field, path in named.items() if path is not None}
 
     def used(self) -> dict[str, Any]:
         """Values by the options' names for record.json; those that the algorithm does not use are None."""

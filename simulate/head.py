@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from spectac.recon.errors import InputError
+from spectac.recon.holder import shell_distances
 from spectac.recon.kernels.subnormal import subnormals_are_zero
 from spectac.recon.photons.transport import Body
 from spectac.recon.tissues import MATERIALS, cm2_per_g
@@ -23,7 +24,7 @@ from spectac.simulate.anatomy.distance_fields import SmoothField
 from spectac.simulate.anatomy.placement import COARSE_MM, Placement, axes_mm, coarse_axes, grid_of
 from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD, HeadRanges, HeadShape, draw_shape
 from spectac.simulate.anatomy.skull import Braincase, Layers, braincase, flap, layers
-from spectac.simulate.anatomy.surface import head_distance, holder_distances
+from spectac.simulate.anatomy.surface import head_distance
 from spectac.simulate.regions import LABEL, MATERIAL_OF_LABEL, REGIONS
 
 SKIN_MM = 2.0
@@ -235,7 +236,8 @@ def _holder(canvas: Canvas, shape: HeadShape, back_y: float, top_z: float) -> No
     if not shape.holder:
         return
     z, y, x = canvas.z[:, None, None], canvas.y[None, :, None], canvas.x[None, None, :]
-    shell, pillow = holder_distances(x, y, z, back_y, top_z, shape)
+    sizes = {"shell_mm": shape["holder_mm"], "gap_mm": shape["holder_gap_mm"], "pillow_mm": shape["pillow_mm"]}
+    shell, pillow = shell_distances(x, y, z, back_y, top_z, **sizes)
     canvas.whole.paint(shell < 0, "head holder", over=("outside",))
     if shape.pillow:
         canvas.whole.paint(pillow < 0, "pillow", over=("outside",))

@@ -17,7 +17,7 @@ def check_options(request: BatchRequest, studies: Sequence[ListedStudy]) -> None
 
     Settings were checked when they were made. Whether a GPU works is for the workers to see.
     """
-    comparison, calibration = request.compare.comparison, request.compare.reconstruction.calibration
+    comparison, reconstruction = request.compare.comparison, request.compare.reconstruction
     for option, model, _, _ in comparison.of_models():
         column, file = {"ct": ("ct", "CT"), "map": ("mu_map", "mu-map")}.get(model, ("study", "study"))
         if column != "study" and not any(column in study.files for study in studies):
@@ -27,8 +27,10 @@ def check_options(request: BatchRequest, studies: Sequence[ListedStudy]) -> None
             continue
         if not any(study.methods is not None or column in study.files for study in studies):
             raise InputError(f"method {name} needs the {file} of each study: give a CSV with a column {column}")
-    if calibration is not None:
-        read_calibration(calibration)
+    if reconstruction.calibration is not None:
+        read_calibration(reconstruction.calibration)
+    if not all(path.exists() for path in reconstruction.files().values()):
+        raise InputError(f"--holder {reconstruction.holder}: no such file; it is none, typical or a map")
     if comparison.normals is not None:
         read_normals(comparison.normals)
     if comparison.methods is not None:

@@ -25,8 +25,8 @@ class BatchRequest:
     def with_absolute_paths(self) -> "BatchRequest":
         """The same for workers that were started in another folder."""
         reconstruction, comparison = self.compare.reconstruction, self.compare.comparison
-        if reconstruction.calibration is not None:
-            reconstruction = replace(reconstruction, calibration=reconstruction.calibration.absolute())
+        absolute: dict[str, Any] = {name: path.absolute() for name, path in reconstruction.files().items()}
+        reconstruction = replace(reconstruction, **absolute)
         if comparison.normals is not None:
             comparison = replace(comparison, normals=comparison.normals.absolute())
         return replace(self, compare=replace(self.compare, reconstruction=reconstruction, comparison=comparison))

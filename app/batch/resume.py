@@ -60,13 +60,14 @@ def _options(compare: CompareRequest, work: str) -> dict[str, Any]:
     options = {name: as_options(settings) for name, settings in vars(compare).items()}
     for name in (*FILE_COLUMNS, "normals"):
         del options["comparison"][name]
-    del options["reconstruction"]["calibration"]
+    for name in compare.reconstruction.files():
+        del options["reconstruction"][name]
     return {"spectac": version("spectac"), "work": work, "options": options}
 
 
 def _input_digests(study: ListedStudy, compare: CompareRequest) -> dict[str, dict[str, str]]:
     inputs = {name: getattr(compare.comparison, name) for name in (*FILE_COLUMNS, "normals")}
-    inputs |= {"study": study.path, "calibration": compare.reconstruction.calibration}
+    inputs |= {"study": study.path, **compare.reconstruction.files()}
     digests = {name: _digests(name, path) for name, path in inputs.items() if path is not None}
     truth = compare.comparison.truth
     record = None if truth is None else virtual_record(truth)

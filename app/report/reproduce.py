@@ -18,8 +18,8 @@ def _command(comparison: Comparison, name: str, method: MethodResult) -> str:
     parameters = request.parameters(method.attenuation)
     if request.comparison.anonymous:
         parameters = hidden(parameters)
-    elif parameters["calibration"] is not None:
-        parameters["calibration"] = str(Path(parameters["calibration"]).resolve())
+    else:
+        parameters |= {field: str(path.resolve()) for field, path in request.reconstruction.files().items()}
     # An image without attenuation correction is refused by --calibration.
     calibrated = parameters["calibration"] is not None and name != "none"
     words = ["spectac", "reconstruct", *comparison.sources, "--attenuation", name]
@@ -27,6 +27,8 @@ def _command(comparison: Comparison, name: str, method: MethodResult) -> str:
         words += ["--attenuation-option", f"{key}={_absolute(key, value)}"]
     if not calibrated:
         parameters["calibration"] = None
+    if name == "none":
+        parameters["holder"] = None
     words += [
         *arguments(parameters, type(request.reconstruction)),
         *arguments(parameters["given"], type(request.study)),

@@ -6,6 +6,7 @@ Writes scatter_STAGE.csv; minutes on 2 cores:
 
 - maps (45): 7 DAT I-123, 7 perfusion I-123, 6 perfusion Tc-99m patients, from expected counts: TEW and Monte Carlo,
   with all windows and with the photopeak alone; the true, the predicted and the uniform map
+- auto (4): one patient of each kind from the photopeak alone: no correction and what "auto" takes, with every map
 - unknown (25): one patient of each kind whose camera is not what the correction takes it for
 - noise (15): one patient of each kind, 20 times with new noise and new seeds of the transport
 - convergence (20): change of regions from round to round, with and without the scaling
@@ -118,10 +119,14 @@ def image(
 class Known:
     """The scatter that a full Monte Carlo counted."""
 
-    name, rounds = "known", 0
+    name = "known"
 
     def __init__(self, counted: ScatterEstimate) -> None:
         self.counted = counted
+
+    def rounds(self, context: object) -> int:
+        """0: it is known beforehand."""
+        return 0
 
     def expected(self, context: object, image: object, mu: object) -> ScatterEstimate:
         """That scatter, whatever the image."""
@@ -190,6 +195,19 @@ def maps(options: argparse.Namespace) -> Iterator[Row]:
                     compared["ideal, same map"] = image(whole, GivenMap(result.mu), model=counted(case))[0]
                 for against, reference in compared.items():
                     yield {**row, "against": against} | errors(values, reference, case)
+
+
+def auto(options: argparse.Namespace) -> Iterator[Row]:
+    for index, case in cases(options, range(options.first, 3)):
+        wanted, peak = references(case, GivenMap(case.mu))["primary"], photopeak_alone(case.study)
+        for name in ("true", "predicted", "uniform", "chang"):
+            model = GivenMap(case.mu) if name == "true" else attenuation_model(name, {})
+            for scatter in ("none", "auto"):
+                values, result = image(peak, model, scatter)
+                assert result.projections is not None
+                about = {"patient": index, "nuclide": case.about["nuclide"], "map": name, "scatter": scatter}
+                about["method"] = result.projections.scatter_method
+                yield about | errors(values, wanted, case)
 
 
 def unknown(options: argparse.Namespace) -> Iterator[Row]:
@@ -301,7 +319,11 @@ class Unscaled:
     """The transport's scatter as it comes, of the whole image."""
 
     def __init__(self, rounds: int) -> None:
-        self.name, self.rounds = "unscaled", rounds
+        self.name, self.number = "unscaled", rounds
+
+    def rounds(self, context: object) -> int:
+        """As many as were asked."""
+        return self.number
 
     def expected(self, context: ScatterContext, image: Any, mu: Any) -> ScatterEstimate:
         """Transport alone."""
@@ -465,6 +487,7 @@ def independent_case(path: Path, nuclide: str) -> Independent:
 
 STAGES: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "maps": maps,
+    "auto": auto,
     "unknown": unknown,
     "noise": noise,
     "convergence": convergence,

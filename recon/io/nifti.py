@@ -73,7 +73,9 @@ def write_image(path: str | os.PathLike[str], image: Image, about: Mapping[str, 
     _write(path, image.values.astype(np.float32), image.grid, notes, image.unit)
 
 
-def write_mu_map(path: str | os.PathLike[str], mu: MuMap, notes: Sequence[str] = ()) -> None:
+def write_mu_map(
+    path: str | os.PathLike[str], mu: MuMap, notes: Sequence[str] = (), about: Mapping[str, float] | None = None
+) -> None:
     """Write a mu-map in 1/cm as NIfTI (float32), with its energy in a JSON side-car of the same name.
 
     Parameters
@@ -84,6 +86,8 @@ def write_mu_map(path: str | os.PathLike[str], mu: MuMap, notes: Sequence[str] =
         Values (z, y, x) in 1/cm.
     notes : sequence of str
         Where the map came from, for the side-car.
+    about : mapping
+        More keys for the side-car.
 
     Raises
     ------
@@ -101,10 +105,10 @@ def write_mu_map(path: str | os.PathLike[str], mu: MuMap, notes: Sequence[str] =
     >>> read_mu_map(file, energy_kev=140.5).energy_kev
     159.0
     """
-    about: dict[str, Any] = {"Units": "1/cm", "EnergyKeV": mu.energy_kev}
+    keys: dict[str, Any] = {"Units": "1/cm", "EnergyKeV": mu.energy_kev, **(about or {})}
     if notes:
-        about["Notes"] = list(notes)
-    _write(path, mu.per_cm.astype(np.float32), mu.grid, about, f"mu 1/cm at {mu.energy_kev:g} keV")
+        keys["Notes"] = list(notes)
+    _write(path, mu.per_cm.astype(np.float32), mu.grid, keys, f"mu 1/cm at {mu.energy_kev:g} keV")
 
 
 def write_labels(path: str | os.PathLike[str], labels: Array, grid: Grid, names: Mapping[int, str]) -> None:
@@ -392,6 +396,33 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[Array, Grid, dict[int, st
     if not isinstance(names, dict) or not all(str(label).isdigit() for label in names):
         raise FileError(_side_car(source), "'Names' must give a name to each label's number")
     return values.astype(np.int64), grid, {int(label): str(name) for label, name in names.items()}
+
+
+def side_car_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Contents of the JSON side-car of a NIfTI file.
+
+    Parameters
+    ----------
+    path : path-like
+        The NIfTI file, or any other.
+
+    Returns
+    -------
+    dict
+        Values by key; empty without a side-car.
+
+    Raises
+    ------
+    InputError
+        For a side-car that is no JSON object.
+
+    Examples
+    --------
+    >>> side_car_of("nowhere.nii.gz")
+    {}
+    """
+    side_car = nifti_side_car(Path(path))
+    return {} if side_car is None else _read_side_car(side_car)
 
 
 def _side_car(path: Path) -> Path:

@@ -82,7 +82,10 @@ class ScatterModel(Protocol):
     Examples
     --------
     >>> class Tenth:
-    ...     name, rounds = "tenth", 0
+    ...     name = "tenth"
+    ...
+    ...     def rounds(self, context: ScatterContext) -> int:
+    ...         return 0
     ...
     ...     def expected(self, context: ScatterContext, image: Image | None, mu: MuMap | None) -> ScatterEstimate:
     ...         return ScatterEstimate(0.1 * context.window_counts(context.photopeak), self.name)
@@ -92,12 +95,17 @@ class ScatterModel(Protocol):
     def name(self) -> str:
         """Short text for file headers and records."""
 
-    @property
-    def rounds(self) -> int:
-        """Number of estimates, each from an image reconstructed with the one before; 0: one, without image and map."""
+    def rounds(self, context: ScatterContext) -> int:
+        """Number of estimates, each from an image reconstructed with the one before; 0: one, without image and map.
+
+        Asked before anything is reconstructed: the place to raise InputError for a study that the model cannot do.
+        """
 
     def expected(self, context: ScatterContext, image: Image | None, mu: MuMap | None) -> ScatterEstimate:
-        """Estimate from an image in counts per second and mL and the map (on its grid) that it was made with."""
+        """Estimate from an image in counts per second and mL and the map (on its grid) that it was made with.
+
+        A model with rounds is given None for both where the reconstruction has no map.
+        """
 
 
 def scatter_model(settings: ProjectionSettings) -> ScatterModel:
@@ -120,8 +128,8 @@ def scatter_model(settings: ProjectionSettings) -> ScatterModel:
 
     Examples
     --------
-    >>> scatter_model(ProjectionSettings(scatter="montecarlo:3")).rounds
-    3
+    >>> scatter_model(ProjectionSettings(scatter="montecarlo:3")).name
+    'montecarlo, 3 rounds'
     """
     build: Callable[[ProjectionSettings], ScatterModel] = plugins.plugin(plugins.SCATTER, settings.scatter_name).load()
     return build(settings)

@@ -66,12 +66,14 @@ class MonteCarloScatter:
 
     Parameters
     ----------
-    rounds
-        Number of transports, each from an image that was reconstructed with the scatter of the one before.
+    transports
+        Number of rounds, each from an image that was reconstructed with the scatter of the one before.
     histories
         Photon histories of a transport.
     seed
         Seed of the transport; the same for every round and study.
+    without_map
+        Notes of reconstructions without a map, which are not corrected then; None: they are refused.
 
     Raises
     ------
@@ -80,17 +82,18 @@ class MonteCarloScatter:
 
     Examples
     --------
-    >>> MonteCarloScatter(rounds=1).name
+    >>> MonteCarloScatter(transports=1).name
     'montecarlo, 1 round'
     """
 
-    rounds: int = ROUNDS
+    transports: int = ROUNDS
     histories: int = HISTORIES
     seed: int = 1
+    without_map: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise InputError(f"scatter montecarlo needs at least 1 round, not {self.rounds}")
+        if self.transports < 1:
+            raise InputError(f"scatter montecarlo needs at least 1 round, not {self.transports}")
 
     @classmethod
     def build(cls, settings: ProjectionSettings) -> "MonteCarloScatter":
@@ -101,21 +104,30 @@ class MonteCarloScatter:
             raise InputError(
                 f"scatter montecarlo takes a number of rounds, e.g. montecarlo:2, not {settings.scatter!r}"
             )
-        return cls(rounds=int(settings.scatter_detail))
+        return cls(int(settings.scatter_detail))
 
     @property
     def name(self) -> str:
         """Method and rounds."""
-        return f"montecarlo, {self.rounds} round{'s'[: self.rounds > 1]}"
+        return f"montecarlo, {self.transports} round{'s'[: self.transports > 1]}"
+
+    def rounds(self, context: ScatterContext) -> int:
+        """Number of transports; InputError without a collimator, and for nuclides that the transport cannot do."""
+        _camera(context)
+        return self.transports
 
     def expected(self, context: ScatterContext, image: Image | None, mu: MuMap | None) -> ScatterEstimate:
         """Counts (v, z, u) of the photopeak that are scattered photons, or photons from above 400 keV.
 
-        Raises InputError without a collimator, for nuclides that the transport cannot do, and for an empty image or
-        map.
+        Raises InputError as `rounds`, for an empty image or map, and without a map (but `without_map`).
         """
-        assert image is not None
-        assert mu is not None
+        if image is None or mu is None:
+            if self.without_map is None:
+                raise InputError(
+                    f"scatter correction by {self.name} needs a mu-map: --attenuation chang, uniform, ct, map or "
+                    "predicted (with fbp chang), or another --scatter"
+                )
+            return ScatterEstimate(None, "none", notes=self.without_map)
         camera, assumed = _camera(context)
         within = _body(image, mu)
         if not (image.values[within] > 0).any():

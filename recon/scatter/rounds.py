@@ -6,13 +6,14 @@ user chose; the estimate is then interpolated to the study's pixels.
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import map_coordinates
 
 from spectac.recon import geometry
-from spectac.recon.em import FEWEST_VIEWS, osem
+from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import InputError
 from spectac.recon.kernels.subnormal import subnormals_are_zero
 from spectac.recon.resample import rebin, rebin_acquisition, resample
@@ -59,17 +60,25 @@ class ScatterRounds:
     projections
         Photopeak of the study.
     model
-        Scatter model that needs images.
+        Scatter model.
+
+    Raises
+    ------
+    InputError
+        For a study that the model cannot do.
 
     Examples
     --------
-    >>> from spectac.recon.scatter.windows import projections
+    >>> from spectac.recon.scatter.measured import projections
     >>> acquisition = Acquisition(
     ...     np.arange(0.0, 360.0, 30.0), np.full(12, 140.0), (4, 32), (4.0, 4.0), np.full(12, 10.0), "Tc-99m", None
     ... )
     >>> study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 12, 4, 32)))
     >>> class Tenth:
-    ...     name, rounds = "tenth", 1
+    ...     name = "tenth"
+    ...
+    ...     def rounds(self, context):
+    ...         return 1
     ...
     ...     def expected(self, context, image, mu):
     ...         return ScatterEstimate(0.1 * context.window_counts(context.photopeak), self.name)
@@ -88,6 +97,7 @@ class ScatterRounds:
         self._factors = (max(1, round(COARSE_MM / pixel_z)), max(1, round(COARSE_MM / pixel_u)))
         self.acquisition: Acquisition = rebin_acquisition(study.acquisition, *self._factors)
         self.grid = geometry.default_grid(self.acquisition)
+        self.number = model.rounds(self)
         self._estimates: dict[str, TimedEstimate] = {}
         self._system: tuple[MuMap, SystemModel] | None = None
 
@@ -99,23 +109,28 @@ class ScatterRounds:
         """Expected unscattered counts (v, z, u) of an image on `grid`."""
         return self._system_of(mu).forward(image.values)
 
-    def scatter(self, mu: MuMap) -> "TimedEstimate":
-        """Expected scatter in the study's pixels for reconstructions with a map on any grid; computed once a map."""
+    def scatter(self, mu: MuMap | None, on_update: Callable[[Update], None] | None = None) -> TimedEstimate:
+        """Expected scatter in the study's pixels for reconstructions with a map on any grid; computed once a map.
+
+        `on_update` is called after every update of the images that the model is shown.
+        """
+        if mu is None:
+            return TimedEstimate(self.model.expected(self, None, None), 0.0)
         digest = hashlib.sha256(mu.per_cm.tobytes() + mu.grid.affine_lps.tobytes()).hexdigest()
         if digest not in self._estimates:
             began = time.perf_counter()
-            estimate = self._estimated(mu)
+            estimate = self._estimated(mu, on_update)
             self._estimates[digest] = TimedEstimate(estimate, time.perf_counter() - began)
         return self._estimates[digest]
 
     @subnormals_are_zero()
-    def _estimated(self, mu: MuMap) -> ScatterEstimate:
+    def _estimated(self, mu: MuMap, on_update: Callable[[Update], None] | None) -> ScatterEstimate:
         coarse = MuMap(np.maximum(resample(mu.per_cm, mu.grid, self.grid), 0.0), self.grid, mu.energy_kev)
         system, counts = self._system_of(coarse), self.window_counts(self.photopeak)
         subsets = max(1, min(SUBSETS, system.views // FEWEST_VIEWS))
         scatter: Array | None = None
-        for _ in range(self.model.rounds):
-            values = osem(system, counts, iterations=ITERATIONS, subsets=subsets, scatter=scatter)
+        for _ in range(self.number):
+            values = osem(system, counts, iterations=ITERATIONS, subsets=subsets, scatter=scatter, on_update=on_update)
             image = Image(values, self.grid, self.study.acquisition.image_unit)
             estimate = self.model.expected(self, image, coarse)
             if estimate.counts is None or estimate.counts.shape != self.acquisition.shape:

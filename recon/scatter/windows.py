@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from spectac.recon.collimator import FWHM_PER_SIGMA
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide
-from spectac.recon.scatter.models import ScatterContext, ScatterEstimate, ScatterModel, scatter_model
+from spectac.recon.scatter.models import ScatterContext, ScatterEstimate
 from spectac.recon.scatter.side_windows import (
     BY_RESOLUTION,
     GAP_KEV,
@@ -21,7 +21,7 @@ from spectac.recon.scatter.side_windows import (
     with_limits,
 )
 from spectac.recon.settings import ProjectionSettings
-from spectac.recon.types import Acquisition, Array, EnergyWindow, Image, MuMap, Projections, Study
+from spectac.recon.types import Array, Image, MuMap, Study
 
 SMOOTHING_FWHM_MM = 12.0
 """Gaussian that takes the noise off the side windows before they are scaled; scatter itself is smoother than that."""
@@ -46,6 +46,11 @@ BRIGHT_LEVEL = 0.5
 """Share of the largest smoothed photopeak bin above which a bin is bright."""
 MOST_EXCEEDED = 0.05
 """Share of the bright bins in which noise may lift the scatter above all counts."""
+
+
+def _photopeak(context: ScatterContext) -> Photopeak:
+    """The context's photopeak and the windows beside it."""
+    return Photopeak(context.study, context.study.windows.index(context.photopeak))
 
 
 def photopeak_index(study: Study, name: str | None = None) -> int:
@@ -93,106 +98,6 @@ def photopeak_index(study: Study, name: str | None = None) -> int:
     return min(holding, key=lambda index: windows[index].width_kev)
 
 
-def projections(
-    study: Study, settings: ProjectionSettings | None = None, model: ScatterModel | None = None
-) -> Projections:
-    """Photopeak projections of a study with the expected scatter.
-
-    Parameters
-    ----------
-    study
-        Raw projections.
-    settings
-        Photopeak, scatter method, factor k of DEW and names of the windows; None: the defaults of ProjectionSettings.
-    model
-        Scatter model in place of the settings' method.
-
-    Returns
-    -------
-    Projections
-        Counts of the photopeak, expected scatter (v, z, u), and how it was estimated. `scatter` is None for methods
-        that need an image.
-
-    Raises
-    ------
-    InputError
-        Where a method lacks its windows (WindowScatter).
-
-    Examples
-    --------
-    >>> from spectac.recon import Acquisition, EnergyWindow
-    >>> acquisition = Acquisition([0.0], [150.0], (1, 2), (4.0, 4.0), [10.0], "Tc-99m", None)
-    >>> windows = (EnergyWindow("peak", 126.0, 154.0), EnergyWindow("lower", 112.0, 126.0))
-    >>> study = Study(acquisition, windows, [[[[100, 100]]], [[[10, 10]]]])
-    >>> projections(study).scatter.tolist()
-    [[[10.0, 10.0]]]
-    """
-    chosen = ProjectionSettings() if settings is None else settings
-    if model is None:
-        model = scatter_model(chosen)
-    peak = Photopeak(study, photopeak_index(study, chosen.photopeak))
-    estimate = ScatterEstimate(None, model.name) if model.rounds else model.expected(MeasuredCounts(peak), None, None)
-    return Projections(
-        study.acquisition,
-        study.counts[peak.index],
-        peak.line_kev,
-        scatter=estimate.counts,
-        scatter_method=estimate.method,
-        photopeak=peak.window,
-        scatter_windows=estimate.windows,
-        notes=estimate.notes,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class MeasuredCounts:
-    """ScatterContext of a model that needs no image: the study as it was measured.
-
-    Parameters
-    ----------
-    peak
-        The photopeak and its study.
-
-    Examples
-    --------
-    >>> from spectac.recon import EnergyWindow
-    >>> acquisition = Acquisition([0.0], [150.0], (1, 2), (4.0, 4.0), [10.0], "Tc-99m", None)
-    >>> study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.ones((1, 1, 1, 2)))
-    >>> MeasuredCounts(Photopeak(study, 0)).energy_kev
-    140.511
-    """
-
-    peak: Photopeak
-
-    @property
-    def study(self) -> Study:
-        """The study as it was read."""
-        return self.peak.study
-
-    @property
-    def photopeak(self) -> EnergyWindow:
-        """Energy window of the photopeak."""
-        return self.peak.window
-
-    @property
-    def energy_kev(self) -> float:
-        """Energy of the imaged line in keV."""
-        return self.peak.line_kev
-
-    @property
-    def acquisition(self) -> Acquisition:
-        """The study's acquisition."""
-        return self.study.acquisition
-
-    def window_counts(self, window: EnergyWindow) -> Array:
-        """Measured counts (v, z, u) of one of the study's windows."""
-        return self.study.counts[self.study.windows.index(window)]
-
-    def project(self, image: Image, mu: MuMap) -> Array:
-        """Refused: a model that is shown no image has none to project."""
-        raise InputError("a scatter model with 0 rounds is shown no image: let its `rounds` be at least 1")
-
-
 @dataclass(frozen=True)
 class WindowScatter:
     """Scatter from the windows beside the photopeak, or none.
@@ -204,7 +109,7 @@ class WindowScatter:
 
     "auto" is TEW where there is a window on either side, at most 10 % of the line's energy away. For Tc-99m it is TEW
     with the lower window alone, because the scatter's spectrum ends with the photopeak. It is DEW only where `dew_k` is
-    given, else none, and the estimate's notes say why.
+    given, else none here (`measured.chosen_model` has Monte Carlo then), and the estimate's notes say why.
 
     Parameters
     ----------
@@ -239,10 +144,19 @@ class WindowScatter:
         """Name of the method."""
         return self.settings.scatter
 
-    @property
-    def rounds(self) -> int:
+    def rounds(self, context: ScatterContext) -> int:
         """0: no image is needed."""
         return 0
+
+    def without(self, context: ScatterContext) -> tuple[str, ...] | None:
+        """Why "auto" corrects nothing; None where it does."""
+        estimate, notes = self._chosen(context)
+        return tuple(notes) if estimate is None else None
+
+    def _chosen(self, context: ScatterContext) -> "tuple[_Tew | _Dew | None, list[str]]":
+        chosen, peak = self.settings, _photopeak(context)
+        names = None if chosen.scatter_windows is None else split_names(context.study, chosen.scatter_windows)
+        return _estimate(peak, chosen.scatter, names, chosen.dew_k)
 
     def expected(self, context: ScatterContext, image: Image | None, mu: MuMap | None) -> ScatterEstimate:
         """Scatter (v, z, u) from the study's windows.
@@ -250,10 +164,7 @@ class WindowScatter:
         Raises InputError where a method lacks its windows, and for named windows that do not lie beside the photopeak
         or hold more than 20 % of its primary (FWHM 9.8 % at 140.5 keV).
         """
-        study, chosen = context.study, self.settings
-        peak = Photopeak(study, study.windows.index(context.photopeak))
-        names = None if chosen.scatter_windows is None else split_names(study, chosen.scatter_windows)
-        estimate, notes = _estimate(peak, chosen.scatter, names, chosen.dew_k)
+        peak, (estimate, notes) = _photopeak(context), self._chosen(context)
         smoothed = f"side windows smoothed by {SMOOTHING_FWHM_MM:g} mm"
         if estimate is None:
             return ScatterEstimate(None, "none", notes=tuple(notes))

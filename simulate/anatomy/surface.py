@@ -1,4 +1,4 @@
-"""The outside of a head: cranium under its scalp, face with nose, ears, jaw and neck; and the holder it rests in.
+"""The outside of a head: cranium under its scalp, face with nose, ears, jaw and neck.
 
 Each of face and neck is a stack of superellipses whose front, back and half width are given at some heights z
 (anatomical coordinates of placement.py), written down for this module from general proportions: the face from nasion to
@@ -145,45 +145,3 @@ def _face_and_neck(p: Points, cranium: Array, shape: HeadShape) -> Array:
     neck = _stack(p, _NECK, 2.2, shape["neck"], 0.5 + 0.5 * shape["neck"])
     body = join(join(cranium, face, 14.0), neck, 16.0)
     return np.minimum(join(body, _nose(p, shape), 5.0), _ears(p))
-
-
-def holder_distances(
-    x: Array, y: Array, z: Array, back_y: float, top_z: float, shape: HeadShape
-) -> tuple[Array, Array]:
-    """Distances to the head holder's shell and to the pillow in it, in the camera's frame.
-
-    The shell is a half cylinder behind the head, open in front.
-
-    Parameters
-    ----------
-    x, y, z
-        Positions in the camera's frame in mm, which broadcast against each other.
-    back_y
-        Hindmost y of the head in mm.
-    top_z
-        Where the pillow ends, in mm; the shell goes on for 15 mm.
-    shape
-        Draws of the head.
-
-    Returns
-    -------
-    tuple of Array
-        Distances in mm to shell and pillow, negative inside.
-
-    Examples
-    --------
-    >>> from spectac.simulate.anatomy.ranges import HeadRanges, draw_shape
-    >>> shape = draw_shape(np.random.default_rng(1), HeadRanges(holder_gap_mm=(10.0, 10.0), holder_mm=(3.0, 3.0)))
-    >>> y = np.array([101.0, 120.0])
-    >>> shell, _ = holder_distances(np.zeros(2), y, np.zeros(2), back_y=90.0, top_z=80.0, shape=shape)
-    >>> (shell < 0).tolist()
-    [True, False]
-    """
-    radius_x, radius_y = 112.0, 130.0
-    inner_back = back_y + shape["holder_gap_mm"]
-    centre = inner_back - radius_y
-    bowl = (np.hypot(x / radius_x, (y - centre) / radius_y) - 1) * radius_x
-    open_front = (centre + 55) - y
-    shell = np.maximum(np.maximum(bowl - shape["holder_mm"], -bowl), np.maximum(open_front, z - top_z - 15))
-    filled = np.maximum(bowl, -bowl - (shape["holder_gap_mm"] + shape["pillow_mm"]))
-    return shell, np.maximum(filled, np.maximum(open_front + 15, z - top_z))

@@ -25,7 +25,7 @@ from spectac.recon import (
 from spectac.recon.collimator import Focus
 from spectac.recon.io import hdf5
 from spectac.recon.io.sidecar import bids_keys
-from spectac.recon.scatter.windows import projections
+from spectac.recon.scatter.measured import projections
 from spectac.recon.settings import AttenuationSettings, ProjectionSettings
 
 QUICK = ReconstructionSettings(iterations=1, subsets=2, resolution=False, device="cpu")

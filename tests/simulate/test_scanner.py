@@ -13,7 +13,7 @@ from spectac.recon.collimator import COLLIMATORS, Focus
 from spectac.recon.fan_beam import seen_radius_mm
 from spectac.recon.geometry import object_pixel_mm
 from spectac.recon.photons.penetration import high_energy_share
-from spectac.recon.scatter.windows import projections
+from spectac.recon.scatter.measured import projections
 from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import OUTSIDE_TRAINING, SCANNERS, TRAINING, Scanner, draw_scanner
 

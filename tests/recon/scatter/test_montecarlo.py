@@ -102,10 +102,13 @@ def of_primary(study, mu, primary):
 class Known:
     """The scatter that the data hold: what is left then is how OSEM converges."""
 
-    name, rounds = "known", 0
+    name = "known"
 
     def __init__(self, study, primary):
         self.counts = np.maximum(study.counts[0] - primary, 0)
+
+    def rounds(self, context):
+        return 0
 
     def expected(self, context, image, mu):
         return ScatterEstimate(self.counts, self.name)
@@ -291,7 +294,7 @@ def test_a_third_round_changes_little(scanned, figure):
     """What changes is the noise of the transport."""
     study, mu, _ = scanned()
     warm, hot = regions(default_grid(study.acquisition))
-    second, third = (image(study, mu, montecarlo(rounds=rounds)).image.values for rounds in (2, 3))
+    second, third = (image(study, mu, montecarlo(transports=rounds)).image.values for rounds in (2, 3))
     change = max(abs(third[mask].mean() / second[mask].mean() - 1) for mask in (warm, hot))
     figure("change by a third round, %", 100 * change, "1")
     assert change < 0.01
@@ -302,13 +305,13 @@ def test_chang_and_fbp_use_the_scatter_of_their_uniform_map(scanned):
     study, mu, _ = scanned()
     outline = Outline(mu.per_cm > 0, mu.grid)
     osem = ReconstructionSettings(scatter="none", **QUICK)
-    uniform = reconstruct(study, UniformMap(0.15, outline), osem, scatter=montecarlo(rounds=1))
+    uniform = reconstruct(study, UniformMap(0.15, outline), osem, scatter=montecarlo(transports=1))
     for settings, model in (
         (osem, Chang(0.15, outline)),
         (ReconstructionSettings(scatter="none", algorithm="fbp"), Chang(0.15, outline, order=1)),
         (ReconstructionSettings(scatter="none", algorithm="fbp"), Chang(0.15, outline)),
     ):
-        found = reconstruct(study, model, settings, scatter=montecarlo(rounds=1))
+        found = reconstruct(study, model, settings, scatter=montecarlo(transports=1))
         np.testing.assert_array_equal(found.projections.scatter, uniform.projections.scatter)
         none = reconstruct(study, model, settings)
         assert found.image.values.sum() < 0.9 * none.image.values.sum()
@@ -318,7 +321,10 @@ class Counting:
     """A tenth of the counts; keeps what it was asked."""
 
     def __init__(self, rounds):
-        self.name, self.rounds, self.asked = "a tenth", rounds, []
+        self.name, self.number, self.asked = "a tenth", rounds, []
+
+    def rounds(self, context):
+        return self.number
 
     def expected(self, context, image, mu):
         self.asked.append((image.grid.same_as(mu.grid), context.project(image, mu).shape))
@@ -336,7 +342,7 @@ def test_one_map_is_asked_about_once(scanned):
 
 def test_what_was_assumed_is_said(scanned):
     study, mu, _ = scanned()
-    model = montecarlo(rounds=1, histories=2000)
+    model = montecarlo(transports=1, histories=2000)
     assert not [note for note in image(study, mu, model).notes if "--energy-resolution" in note]
     bare = replace(study, acquisition=replace(study.acquisition, energy_resolution=None, crystal_mm=None))
     assert [note for note in image(bare, mu, model).notes if "--energy-resolution" in note and "--crystal-mm" in note]
@@ -384,7 +390,7 @@ def test_a_window_far_above_is_not_fitted_to(scanned):
     windows = (study.windows[0], EnergyWindow("529", 476.0, 582.0))
     alone = replace(study, windows=windows[:1], counts=study.counts[:1])
     results = [
-        image(one, mu, montecarlo(rounds=1, histories=20_000)).projections
+        image(one, mu, montecarlo(transports=1, histories=20_000)).projections
         for one in (replace(study, windows=windows), alone)
     ]
     assert [one.scatter_windows for one in results] == [(), ()]
@@ -424,3 +430,58 @@ def test_fine_pixels_get_their_share(make_acquisition):
     solver = StudySolver(study, ReconstructionSettings(resolution=False, iterations=1, subsets=2), scatter=Counting(1))
     found = solver.scatter(MuMap(np.zeros(solver.grid.shape), solver.grid, 140.511))
     np.testing.assert_allclose(found[:, 3:7, 3:26], 0.1 * tilt[:, 3:7, 3:26], rtol=1e-5)
+
+
+def test_auto_without_windows_is_monte_carlo(scanned):
+    """With any map, and none without a map or a collimator; a window on either side keeps TEW."""
+    study, mu, _ = scanned()
+    auto = ReconstructionSettings(**QUICK)
+    peak = replace(study, windows=study.windows[:1], counts=study.counts[:1], acquisition=camera("I-123")[0])
+    peak = replace(peak, windows=camera("I-123")[1][:1])
+    mu = replace(mu, energy_kev=LINES["I-123"])
+    corrected = reconstruct(peak, GivenMap(mu), auto)
+    assert corrected.projections.scatter_method == "montecarlo, 2 rounds"
+    named = reconstruct(peak, GivenMap(mu), replace(auto, scatter="montecarlo"))
+    np.testing.assert_array_equal(corrected.image.values, named.image.values)
+
+    solver = StudySolver(peak, auto)
+    for _ in range(2):
+        none = solver.corrected(NoAttenuation())
+        assert (none.projections.scatter, none.projections.scatter_method) == (None, "none")
+        assert [note for note in none.notes if note.startswith("no scatter correction: TEW needs")]
+    unknown = replace(peak, acquisition=replace(peak.acquisition, collimator=None))
+    bare = reconstruct(unknown, GivenMap(mu), replace(auto, resolution=False))
+    assert bare.projections.scatter_method == "none"
+    # Tc-99m needs the window below alone.
+    below = EnergyWindow("below", 115.0, 126.0)
+    tew = replace(study, windows=(study.windows[0], below))
+    assert StudySolver(tew, auto).projections.scatter_method.startswith("tew")
+
+
+def test_what_cannot_be_done_is_said_before_any_image(scanned, monkeypatch):
+    """The collimator is asked for before a preview is made."""
+    study, _, _ = scanned()
+    monkeypatch.setattr(StudySolver, "preview", lambda *_: pytest.fail("an image was made"))
+    unknown = replace(study, acquisition=replace(study.acquisition, collimator=None))
+    with pytest.raises(InputError, match="--collimator"):
+        reconstruct(unknown, UniformMap(0.15), ReconstructionSettings(scatter="montecarlo", resolution=False))
+
+
+def test_images_for_the_scatter_report_their_updates(scanned):
+    """40 updates of each round's image, then those of the image itself; a callback that raises stops the transport."""
+    study, mu, _ = scanned()
+    seen = []
+    reconstruct(
+        study, GivenMap(mu), ReconstructionSettings(scatter="none", **QUICK), scatter=Counting(2),
+        on_update=lambda update: seen.append(update.total),
+    )  # fmt: skip
+    coarse = 4 * 6
+    assert seen == [coarse] * (2 * coarse) + [16] * 16
+
+    def stop(update):
+        raise KeyboardInterrupt
+
+    model = Counting(2)
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(study, GivenMap(mu), ReconstructionSettings(**QUICK), scatter=model, on_update=stop)
+    assert not model.asked
