@@ -1,6 +1,7 @@
 """`spectac cohort`: thousands of virtual patients in a folder."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from spectac.app.options import Scheduler
 from spectac.app.queue_bar import RESUME, queue_bar
 from spectac.recon import InputError
+from spectac.simulate.bodies.folder import cts_in, make_bodies
 from spectac.simulate.cohort.folder import CohortSettings
 from spectac.simulate.cohort.run import run_cohort
 
@@ -28,7 +30,13 @@ def cohort(
     """
     if scheduler is not None and workers is not None:
         raise InputError("give --scheduler or --workers, not both")
-    began = time.perf_counter()
+    began, failed = time.perf_counter(), {}
+    if settings.bodies is not None:
+        made = output / "bodies"
+        number = len(cts_in(settings.bodies))
+        with queue_bar("bodies", "bodies", number, made) as show:
+            failed = make_bodies(settings.bodies, made, scheduler=scheduler, workers=workers, on_progress=show)
+        settings = replace(settings, bodies=made.resolve())
     with queue_bar(f"cohort, seed {settings.seed}", "patients", settings.patients, output) as show:
         result = run_cohort(output, settings, scheduler=scheduler, workers=workers, on_progress=show)
     if result.missing_shards:
@@ -43,6 +51,7 @@ def cohort(
     if result.failures and not result.patients:
         index, reason = next(iter(result.failures.items()))
         raise InputError(f"{output}: all {len(result.failures)} patients failed; patient {index}: {reason}")
-    lines = [*result.notes, *(f"patient {index} failed: {reason}" for index, reason in result.failures.items())]
+    lines = [*(f"no body of {name}: {reason}" for name, reason in failed.items()), *result.notes]
+    lines += [*(f"patient {index} failed: {reason}" for index, reason in result.failures.items())]
     finished = f"{output}: {result.patients} patients, {len(result.failures)} failed"
     return [*(f"note: {line}" for line in lines), f"{finished} ({time.perf_counter() - began:.1f} s)"]

@@ -1,14 +1,17 @@
 """Attenuation model `predicted`: a map estimated from the SPECT data alone, put into the reconstruction."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import label
 
 from spectac.learned.doubts import input_doubts, map_doubts
 from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_window, shipped_weights
-from spectac.recon.attenuation import NARROW_BEAM, Solver, uniform_map
+from spectac.recon.attenuation import NARROW_BEAM, Solver, default_mu_per_cm, uniform_map
 from spectac.recon.errors import InputError
-from spectac.recon.orbit_check import check_map_radius
+from spectac.recon.orbit_check import BODY_PER_CM, check_map_radius
 from spectac.recon.resample import on_field
 from spectac.recon.types import MuMap, Result
 
@@ -96,7 +99,7 @@ class PredictedMap:
         if not doubts:
             try:
                 estimate = estimate_map(solver, trained)
-                mu = _on_field(estimate.mu, solver)
+                mu = without_specks(_on_field(estimate.mu, solver))
                 check_map_radius(solver.study.acquisition, mu, "the predicted map")
                 if self.heed_limits:
                     doubts = map_doubts(photopeak, scatter, estimate.mu, estimate.uncertainty, trained.coverage)
@@ -120,7 +123,8 @@ class PredictedMap:
         if not self.fallback:
             raise InputError(f"no map can be predicted for this study: {reasons}; choose another --attenuation")
         try:
-            mu, notes = uniform_map(solver, None, None)
+            value = default_mu_per_cm(solver.energy_kev, solver.scatter_corrected, with_skull=True)
+            mu, notes = uniform_map(solver, value, None)
             check_map_radius(solver.study.acquisition, mu, "the uniform map")
         except InputError as error:
             raise InputError(
@@ -131,6 +135,38 @@ class PredictedMap:
 
 def _on_field(mu: MuMap, solver: Solver) -> MuMap:
     return MuMap(on_field(mu.per_cm, mu.grid, solver.grid), solver.grid, mu.energy_kev)
+
+
+SPECK_ML = 20.0
+"""Smaller bodies that touch no larger one are specks."""
+
+
+def without_specks(mu: MuMap) -> MuMap:
+    """Map without the small bodies that lie apart in the air, which no patient has.
+
+    Parameters
+    ----------
+    mu
+        Map.
+
+    Returns
+    -------
+    MuMap
+        The same map, 0 in bodies of less than SPECK_ML.
+
+    Examples
+    --------
+    >>> from spectac.recon import Grid
+    >>> grid = Grid.upright((10, 20, 20), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> per_cm = np.zeros(grid.shape)
+    >>> per_cm[:, 4:14, 4:14], per_cm[2:4, 17:19, 17:19] = 0.15, 0.1
+    >>> float(without_specks(MuMap(per_cm, grid, 140.5)).per_cm[:, 15:, 15:].max())
+    0.0
+    """
+    parts, _ = label(mu.per_cm > BODY_PER_CM)
+    small = np.bincount(parts.ravel()) * mu.grid.voxel_ml < SPECK_ML
+    small[0] = False
+    return replace(mu, per_cm=np.where(small[parts], np.float32(0.0), mu.per_cm)) if small.any() else mu
 
 
 def build_predicted(options: Mapping[str, str]) -> PredictedMap:

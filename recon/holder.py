@@ -15,7 +15,7 @@ from spectac.recon import filters, geometry
 from spectac.recon.ct import BLUR_FWHM_MM, CTVolume, air_and_water, mu_map
 from spectac.recon.ct_body import body_mask
 from spectac.recon.errors import InputError
-from spectac.recon.resample import resample
+from spectac.recon.resample import resample, upright_around
 from spectac.recon.tissues import INDEX, MATERIALS, cm2_per_g, water_per_cm
 from spectac.recon.types import Acquisition, Array, Grid, MuMap
 
@@ -34,6 +34,8 @@ THINNEST_PER_CM = 0.003
 """Less, -980 HU, is taken for air: the foam of pillows has twice as much."""
 STEP_MM = (4.0, 0.5, 1.0)
 """Voxels (z, y, x) of the typical holder: whole numbers of them make its shell."""
+MEASURED_MM = 2.0
+"""Voxels of a measured one."""
 BACK_KEY = "HeadBackLpsYMm"
 """Key of a side-car: where the back of the head was that lay in the holder."""
 LEAST_HEAD_ML = 1000.0
@@ -291,7 +293,7 @@ def measured(volume: CTVolume, energy_kev: float, *, empty: bool = False) -> Hol
     True
     """
     mu = mu_map(volume, energy_kev, blur_fwhm_mm=0.0)
-    upright = _upright(mu.grid)
+    upright = upright_around(mu.grid, MEASURED_MM)
     mu = MuMap(np.maximum(resample(mu.per_cm, mu.grid, upright), 0.0), upright, energy_kev)
     air, water = air_and_water(mu)
     dense = mu.per_cm > 0.6 * water
@@ -308,15 +310,6 @@ def measured(volume: CTVolume, energy_kev: float, *, empty: bool = False) -> Hol
     # Noise of the air, whose negative part the conversion cuts, adds up over the field.
     thin = blurred < THINNEST_PER_CM
     return Holder(MuMap(np.where(thin, np.float32(0.0), blurred), upright, energy_kev), back_mm, name="measured")
-
-
-def _upright(grid: Grid) -> Grid:
-    """Upright grid of 2 mm over all of a grid's voxels."""
-    ends = [(-0.5, size - 0.5) for size in grid.shape]
-    corners = np.array([(z, y, x, 1.0) for z in ends[0] for y in ends[1] for x in ends[2]]) @ grid.affine_lps.T
-    low, high = corners[:, :3].min(axis=0), corners[:, :3].max(axis=0)
-    nx, ny, nz = (int(np.ceil((end - begin) / 2.0)) for begin, end in zip(low, high, strict=True))
-    return Grid.upright((nz, ny, nx), (2.0, 2.0, 2.0), low + 1.0)
 
 
 def chosen_holder(text: str, acquisition: Acquisition, energy_kev: float) -> tuple[Holder | None, tuple[str, ...]]:

@@ -268,3 +268,30 @@ def _fill_slice(source, index, offsets, z, outside, target):  # type: ignore[no-
                 high += fy * ((1 - fx) * source[z1, y1, x0] + fx * source[z1, y1, x1])
                 total += (1 - fz) * low + fz * high
             target[y, x] = total / offsets.shape[0]
+
+
+def upright_around(grid: Grid, voxel_mm: float) -> Grid:
+    """Upright grid with cubic voxels over all voxels of another, which may be tilted.
+
+    Parameters
+    ----------
+    grid
+        Any grid.
+    voxel_mm
+        Edge of a voxel.
+
+    Returns
+    -------
+    Grid
+        Smallest such grid that begins with the other's lowest corner.
+
+    Examples
+    --------
+    >>> upright_around(Grid.upright((2, 4, 4), (4.0, 1.0, 1.0), (0.0, 0.0, 0.0)), 2.0).shape
+    (4, 2, 2)
+    """
+    ends = [(-0.5, size - 0.5) for size in grid.shape]
+    corners = np.array([(z, y, x, 1.0) for z in ends[0] for y in ends[1] for x in ends[2]]) @ grid.affine_lps.T
+    low, high = corners[:, :3].min(axis=0), corners[:, :3].max(axis=0)
+    nx, ny, nz = (math.ceil((end - begin) / voxel_mm - 1e-6) for begin, end in zip(low, high, strict=True))
+    return Grid.upright((nz, ny, nx), (voxel_mm,) * 3, low + 0.5 * voxel_mm)

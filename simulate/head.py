@@ -33,6 +33,9 @@ SKIN_MM = 2.0
 MARGIN_VOXELS = 2
 """Empty voxels around head and holder, but for the cut of the neck."""
 
+HOLDER_FROM_MM = -70.0
+"""Height in the camera from which on a holder carries the head; the nape and shoulders lie lower."""
+
 TALLEST_MM = 275.0
 """Largest height of a head with its neck; what lies lower is cut off."""
 
@@ -179,8 +182,7 @@ def _axes(placement: Placement, uneven: SmoothField, voxel_mm: float) -> tuple[A
     rows, columns = y[inside.any(axis=(0, 2))], x[inside.any(axis=(0, 1))]
     low = np.array([columns[0] - COARSE_MM, rows[0] - COARSE_MM, bottom])
     high = np.array([columns[-1] + COARSE_MM, rows[-1] + COARSE_MM, top])
-    # The holder carries the cranium, from the nape upwards.
-    upper = inside & (z > -70)[:, None, None]
+    upper = inside & (z > HOLDER_FROM_MM)[:, None, None]
     back = float(y[upper.any(axis=(0, 2))][-1]) + 0.5 * COARSE_MM
     if shape.holder:
         high[1] = max(high[1], back + shape["holder_gap_mm"] + shape["holder_mm"])

@@ -21,7 +21,7 @@ class ScatterEstimate:
     ----------
     counts
         Expected counts (v, z, u) of the context's acquisition that are not unscattered photons of the imaged line;
-        None: no correction, which a model with rounds must not return.
+        None: no correction, which a model with rounds must not return for an image.
     method
         How they were estimated; the same text for all studies that are treated alike.
     windows

@@ -54,6 +54,10 @@ FEWEST_COUNTS = 500.0
 """The amplitude of photons above 400 keV is fitted where their usual number would be at least this many counts."""
 LEAST_SCALE = 0.2
 """A fit that leaves the image less than this share of the photopeak is no fit."""
+CHOSEN = (
+    "scatter by Monte Carlo, as the study's windows allow no other correction; projections without scatter (simulated "
+    "primary) need --scatter none"
+)
 BRIGHT = 0.3
 """Activity outside of the map counts above this share of the brightest inside (its 99th percentile)."""
 TISSUES = ("soft tissue", "cranium", "cortical bone")
@@ -129,6 +133,8 @@ class MonteCarloScatter:
                 )
             return ScatterEstimate(None, "none", notes=self.without_map)
         camera, assumed = _camera(context)
+        if self.without_map is not None:
+            assumed = (CHOSEN, *assumed)
         within = _body(image, mu)
         if not (image.values[within] > 0).any():
             raise InputError("no activity lies in the mu-map: scatter montecarlo needs a map of the same body")

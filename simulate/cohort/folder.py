@@ -3,6 +3,7 @@
 The shards hold all that is needed. The manifest is made from them, while a run works and when it ends.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from spectac.recon.code_digest import code_digest
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
 from spectac.recon.settings import AtLeast1, Setting, settings
+from spectac.simulate.bodies import ENDING
 from spectac.simulate.cohort.shards import ShardFacts, read_facts
 
 FORMAT = "spectac-cohort"
@@ -42,6 +44,10 @@ class CohortSettings:
         "mixed", or one tracer of TRACERS.
     shard_patients
         Patients in each file.
+    cameras
+        Kind of the cameras (`simulate.cameras`).
+    bodies
+        Folder of CTs; the workers get that of the bodies made of them (`simulate.bodies.folder`). None: drawn heads.
     simulation
         Function (seed, index, settings) -> PatientArrays, as "package.module:function".
 
@@ -63,12 +69,20 @@ class CohortSettings:
         Literal["mixed", "dat", "perfusion", "randomised"], Setting("mixed, dat, perfusion or randomised.")
     ] = "mixed"
     shard_patients: Annotated[int, Field(ge=1, le=MOST_IN_A_SHARD), Setting("Patients in a file.")] = 16
+    cameras: Annotated[
+        Literal["usual", "mixed", "low-energy", "fan-beam", "medium-energy", "clinical"],
+        Setting("usual, mixed, low-energy, fan-beam, medium-energy or clinical.", metavar="KIND"),
+    ] = "usual"
+    bodies: Annotated[
+        Path | None, Setting("Folder of CTs of heads, NIfTI or DICOM: bodies of real people.", metavar="DIR")
+    ] = None
     simulation: Annotated[str, Setting("Another simulation of a patient.", metavar="MODULE:FUNCTION")] = SIMULATION
 
     def identity(self) -> dict[str, Any]:
         """What is the same for all patients of a folder: settings but their number, version, digest of the code."""
         values = asdict(self)
         del values["patients"]
+        values["bodies"] = None if self.bodies is None else _digest_in(self.bodies)
         return {**values, "spectac": version("spectac"), "code": code_digest(self.simulation.partition(":")[0])}
 
     @property
@@ -80,6 +94,14 @@ class CohortSettings:
         """Indices of the patients of a shard."""
         first = shard * self.shard_patients
         return range(first, min(first + self.shard_patients, self.patients))
+
+
+def _digest_in(folder: Path) -> str:
+    """16 hexadecimal digits for the names and contents of a folder's bodies."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob(f"*{ENDING}")):
+        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def shard_path(folder: Path, shard: int) -> Path:

@@ -68,16 +68,22 @@ def simulate_patient(seed: int, index: int, settings: "CohortSettings") -> Patie
     # Here, so that neither the main process nor another simulation loads the Monte Carlo.
     from spectac.simulate.acquire import Patient, expected_counts
     from spectac.simulate.anatomy.ranges import TRAINING
+    from spectac.simulate.bodies.folder import bodies_in, read_body
+    from spectac.simulate.bodies.pose import posed
+    from spectac.simulate.cameras import draw_camera
     from spectac.simulate.head import draw_head
-    from spectac.simulate.scanner import draw_scanner
     from spectac.simulate.uptake import draw_uptake
 
     streams = seeds(seed, index)
     random = {name: np.random.default_rng(stream) for name, stream in streams.items() if name != "photons"}
     tracer = TRACERS[int(random["tracer"].integers(len(TRACERS)))] if settings.tracer == "mixed" else settings.tracer
-    head = draw_head(random["head"], ranges=TRAINING)
+    if settings.bodies is None:
+        head = draw_head(random["head"], ranges=TRAINING)
+    else:
+        bodies = bodies_in(settings.bodies)
+        head = posed(read_body(bodies[index % len(bodies)]), random["head"], ranges=TRAINING)
     patient = Patient(head, draw_uptake(tracer, head, random["uptake"]))
-    scanner = draw_scanner(random["scanner"]).around(head)
+    scanner = draw_camera(settings.cameras, random["scanner"]).around(head)
     expected = expected_counts(patient, scanner, streams["photons"])
     about = {"seed": seed, "index": index, "scanner": scanner.record(), "cps_per_kbq": expected.cps_per_kbq}
-    return previewed(patient, expected.study(random["noise"]), expected.primary[0], about)
+    return previewed(patient, expected, random["noise"], about)

@@ -13,10 +13,10 @@ from spectac.recon.errors import InputError
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.preview import preview_image
 from spectac.recon.resample import resample
-from spectac.recon.types import Acquisition, Array, Grid, MuMap, Study
+from spectac.recon.types import Acquisition, Array, Grid, MuMap
 
 if TYPE_CHECKING:
-    from spectac.simulate.acquire import Patient
+    from spectac.simulate.acquire import Expected, Patient
 
 WINDOWS = ("photopeak", "lower", "upper", "scatter")
 """The windows of `preview`, in the order of its first axis; a scanner has the photopeak and any of the others."""
@@ -29,7 +29,10 @@ MAPS = {
 }
 """Arrays on the preview's grid (z, y, x), and their types."""
 
-ARRAYS = ("preview", "windows", *MAPS, "counts")
+OF_THE_CAMERA = ("counts", "expected")
+"""Arrays whose shape is the camera's."""
+
+ARRAYS = ("preview", "windows", *MAPS, *OF_THE_CAMERA)
 """All arrays of a patient."""
 
 LEAST_SHARE = 0.003
@@ -59,6 +62,8 @@ class PatientArrays:
         primary photons, without noise; 0 in the air.
     counts
         (v, z, u) float32 projections of the photopeak.
+    expected
+        (3, v, z, u) float16 counts of the photopeak before noise: primary, scatter, photons above 400 keV.
     energy_kev
         Energy of the map.
     parameters
@@ -79,6 +84,7 @@ class PatientArrays:
     labels: Array
     correction: Array
     counts: Array
+    expected: Array
     energy_kev: float
     parameters: Mapping[str, Any]
 
@@ -99,6 +105,11 @@ class PatientArrays:
                 raise InputError(f"{name} holds {int((~np.isfinite(array)).sum())} values that are NaN or infinite")
         if self.counts.dtype != np.float32 or self.counts.ndim != 3:
             raise InputError(f"counts must be float32 (v, z, u), got {self.counts.dtype} of {self.counts.shape}")
+        if self.expected.dtype != np.float16 or self.expected.shape != (3, *self.counts.shape):
+            raise InputError(
+                f"expected must be float16 of shape {(3, *self.counts.shape)}, got {self.expected.dtype} of "
+                f"{self.expected.shape}"
+            )
         if not self.windows[0]:
             raise InputError("a patient needs the photopeak window")
         try:
@@ -119,7 +130,9 @@ class PatientArrays:
         return digest.hexdigest()
 
 
-def previewed(patient: "Patient", study: Study, primary: Array, about: Mapping[str, Any]) -> PatientArrays:
+def previewed(
+    patient: "Patient", expected: "Expected", noise: np.random.Generator, about: Mapping[str, Any]
+) -> PatientArrays:
     """Arrays that a cohort stores of a patient's study: preview images of all windows, and the truth on their grid.
 
     The map is at the energy of the photopeak's line.
@@ -128,10 +141,10 @@ def previewed(patient: "Patient", study: Study, primary: Array, about: Mapping[s
     ----------
     patient
         Head and uptake.
-    study
-        Noisy study.
-    primary
-        (v, z, u) expected counts of the photopeak without scatter.
+    expected
+        Counts of the patient's study before noise.
+    noise
+        Generator of the noise.
     about
         Parameters that come before the others.
 
@@ -140,7 +153,8 @@ def previewed(patient: "Patient", study: Study, primary: Array, about: Mapping[s
     PatientArrays
         Arrays and parameters, ready for a shard.
     """
-    head, uptake = patient.head, patient.uptake
+    head, uptake, study = patient.head, patient.uptake, expected.study(noise)
+    parts = np.stack([part[0] for part in (expected.primary, expected.scatter, expected.high_energy)])
     solver = StudySolver(study, ReconstructionSettings(scatter="none", photopeak=WINDOWS[0], device="cpu"))
     grid = solver.preview().grid
     there = np.array([any(window.name == name for window in study.windows) for name in WINDOWS])
@@ -164,8 +178,9 @@ def previewed(patient: "Patient", study: Study, primary: Array, about: Mapping[s
         mu_per_cm=np.asarray(mu.per_cm),
         activity_kbq_per_ml=resample(uptake.kbq_per_ml, head.grid, grid),
         labels=nearest(head.labels, head.grid, grid),
-        correction=correction(study.acquisition, primary, mu),
+        correction=correction(study.acquisition, expected.primary[0], mu),
         counts=study.counts[0],
+        expected=np.minimum(parts, np.finfo(np.float16).max).astype(np.float16),
         energy_kev=solver.energy_kev,
         parameters=parameters,
     )

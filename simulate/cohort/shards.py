@@ -16,10 +16,10 @@ import numpy as np
 from spectac.recon.errors import InputError
 from spectac.recon.io.sealed_hdf5 import flaw, sealed
 from spectac.recon.types import Grid
-from spectac.simulate.cohort.patient_arrays import ARRAYS, WINDOWS, PatientArrays
+from spectac.simulate.cohort.patient_arrays import ARRAYS, OF_THE_CAMERA, WINDOWS, PatientArrays
 
 FORMAT = "spectac-cohort-shard"
-VERSION = 2
+VERSION = 3
 
 _LABEL = "spectac-cohort"
 _GZIP = 4
@@ -127,7 +127,7 @@ def write_shard(
             digests[index] = outcome.sha256
             parameters.append(json.dumps(dict(outcome.parameters), sort_keys=True))
         for name, dataset in file.items():
-            if name != "counts":
+            if name not in OF_THE_CAMERA:
                 dataset.resize(len(digests), axis=0)
         file["index"] = np.asarray(list(digests), np.int64)
         file["failed_index"] = np.asarray(list(failures), np.int64)
@@ -141,8 +141,9 @@ def _put(file: h5py.File, row: int, rows: int, patient: PatientArrays) -> None:
     """Store one patient's arrays as row `row` of every dataset; the datasets are made for the first patient."""
     packed = {"compression": "gzip", "compression_opts": _GZIP, "shuffle": True}
     # Every camera has another matrix: one dataset a patient.
-    file.create_dataset(f"counts/{row}", data=patient.counts, **packed)
-    values = {name: getattr(patient, name) for name in ARRAYS if name != "counts"}
+    for name in OF_THE_CAMERA:
+        file.create_dataset(f"{name}/{row}", data=getattr(patient, name), **packed)
+    values = {name: getattr(patient, name) for name in ARRAYS if name not in OF_THE_CAMERA}
     values |= {"affine_lps": patient.grid.affine_lps, "energy_kev": np.float64(patient.energy_kev)}
     for name, value in values.items():
         array = np.asarray(value)
@@ -241,8 +242,7 @@ def read_patients(path: Path) -> Iterator[tuple[int, PatientArrays]]:
                 index,
                 PatientArrays(
                     Grid(file["labels"].shape[1:], tuple(lengths.tolist()), affine),
-                    **{name: file[name][row] for name in ARRAYS if name != "counts"},
-                    counts=file[f"counts/{row}"][:],
+                    **{name: file[f"{name}/{row}"][:] if name in OF_THE_CAMERA else file[name][row] for name in ARRAYS},
                     energy_kev=float(file["energy_kev"][row]),
                     parameters=json.loads(file["parameters"].asstr()[row]),
                 ),

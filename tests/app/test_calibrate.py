@@ -68,6 +68,7 @@ def options(phantom, output, **changed):
         "assayed": "2026-03-05T10:00",
         "uniform-mu": WATER,
         "iterations": 6,
+        "scatter": "none",
     } | changed
     return ["calibrate", phantom.path, "-o", output, *(w for key, value in words.items() for w in (f"--{key}", value))]
 
@@ -84,7 +85,7 @@ def test_the_sensitivity_comes_back_and_the_next_image_is_in_kbq(run, phantom, t
 
     code, _, err = run(
         "reconstruct", phantom.path, "-o", tmp_path / "out", "--attenuation", "map", "--mu-map", phantom.map,
-        "--iterations", 6, "--calibration", tmp_path / "calibration.json",
+        "--iterations", 6, "--scatter", "none", "--calibration", tmp_path / "calibration.json",
     )  # fmt: skip
     assert code == 0, err
     image = read_image(tmp_path / "out" / "image.nii.gz")
@@ -130,7 +131,7 @@ def test_a_calibration_of_other_corrections_is_refused_before_the_work(
     monkeypatch.setattr("spectac.recon.pipeline.osem", lambda *_, **__: worked.append(1))
     code, _, err = run(
         "reconstruct", phantom.path, "-o", tmp_path / "out", "--attenuation", attenuation,
-        "--calibration", tmp_path / "c.json",
+        "--scatter", "none", "--calibration", tmp_path / "c.json",
     )  # fmt: skip
     assert code == 2
     assert says in err

@@ -40,6 +40,7 @@ def ball_patient(seed: int, index: int) -> PatientArrays:
         head.astype(np.uint8),
         1.0 + head,
         rng.poisson(50.0, (12, SIZE, SIZE)).astype(np.float32),
+        np.full((3, 12, SIZE, SIZE), 50.0, np.float16),
         kev,
         {"scanner": asdict(scanner), "nuclide": tracer, "index": index, "counts": dict.fromkeys(windows, 5e5)},
     )

@@ -252,7 +252,7 @@ def patient(counts: float, radius_mm: float, energy_kev: float, orbit: str = "ci
     none = np.zeros(GRID.shape, np.float32)
     return PatientArrays(
         GRID, preview, there, np.asarray(HEAD_MAP.per_cm), none, head.astype(np.uint8), none, head_counts(counts),
-        energy_kev,
+        np.stack([head_counts(counts)] * 3).astype(np.float16), energy_kev,
         {"scanner": json.loads(json.dumps(asdict(scanner))), "nuclide": "I-123", "counts": {"scatter": 0.5 * counts}},
     )  # fmt: skip
 

@@ -61,7 +61,8 @@ def head_patient() -> PatientArrays:
     parameters = {"scanner": asdict(scanner), "nuclide": "Tc-99m", "counts": {"photopeak": 1e6, "scatter": 5e5}}
     return PatientArrays(
         grid, preview, np.array([True, False, False, True]), np.float32(water_per_cm(KEV)) * head, head,
-        head.astype(np.uint8), 1.0 + head, np.ones((30, 32, 32), np.float32), KEV, parameters,
+        head.astype(np.uint8), 1.0 + head, np.ones((30, 32, 32), np.float32),
+        np.ones((3, 30, 32, 32), np.float16), KEV, parameters,
     )  # fmt: skip
 
 

@@ -60,6 +60,7 @@ def simulate(seed, index, settings):
         random.integers(0, 9, (2, 2, 2)).astype(np.uint8),
         noise(2, 2, 2),
         noise(3, 2, 2),
+        noise(3, 3, 2, 2).astype(np.float16),
         140.5,
         {"index": index},
     )
@@ -376,12 +377,17 @@ def test_truth_lies_where_the_preview_shows_it(figure):
         mu=lambda energy: MuMap(warm * np.float32(energy / 1e3), grid, energy),
     )
     uptake = SimpleNamespace(kbq_per_ml=ball(grid), tracer="dat", nuclide="Tc-99m", parameters={})
-    patient = previewed(SimpleNamespace(head=head, uptake=uptake), study, counts, {"seed": 1})
+    nothing = np.zeros((2, *counts.shape), np.float32)
+    expected = SimpleNamespace(
+        primary=np.stack([counts, 0.5 * counts]), scatter=nothing + 1.0, high_energy=nothing, study=lambda noise: study
+    )
+    patient = previewed(SimpleNamespace(head=head, uptake=uptake), expected, np.random.default_rng(1), {"seed": 1})
     assert dict(zip(WINDOWS, patient.windows.tolist(), strict=True)) == {
         "photopeak": True, "lower": False, "upper": False, "scatter": True,
     }  # fmt: skip
     assert not patient.preview[1:3].any()
     np.testing.assert_array_equal(patient.counts, study.counts[0])
+    np.testing.assert_allclose(patient.expected, [counts, 1.0 + 0.0 * counts, 0.0 * counts], rtol=5e-4, atol=1e-7)
     # The counts were projected without attenuation: with a map they are taken for those of a hotter ball, little at its
     # edge and most in its middle, exp(mu r) = 1.3 for 0.14 /cm and 18 mm; in the air nothing can be said.
     bright = patient.preview[0] > 0.5 * patient.preview[0].max()

@@ -443,6 +443,7 @@ def test_auto_without_windows_is_monte_carlo(scanned):
     assert corrected.projections.scatter_method == "montecarlo, 2 rounds"
     named = reconstruct(peak, GivenMap(mu), replace(auto, scatter="montecarlo"))
     np.testing.assert_array_equal(corrected.image.values, named.image.values)
+    assert [note for note in corrected.notes if "--scatter none" in note]
 
     solver = StudySolver(peak, auto)
     for _ in range(2):

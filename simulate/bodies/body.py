@@ -1,0 +1,206 @@
+"""A body of a real person: tissues and densities from the HU of a CT, the brain's regions from the typical head.
+
+Every voxel inside the CT keeps the CT's attenuation; only what it is called, and above the CT's top what is there,
+comes from the typical head that was fitted to it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import binary_closing, binary_fill_holes, distance_transform_edt, label
+
+from spectac.recon.ct import hu_to_mu
+from spectac.recon.errors import InputError
+from spectac.recon.tissues import MATERIALS, cm2_per_g
+from spectac.recon.types import Array, Grid, MuMap
+from spectac.simulate.anatomy.placement import grid_of
+from spectac.simulate.bodies.fit import Fit, fitted, itk_image, simpleitk
+from spectac.simulate.head import SKIN_MM, Head
+from spectac.simulate.regions import BESIDE, INTRACRANIAL, LABEL, MATERIAL_OF_LABEL, labels
+
+KEV = 140.511
+"""Energy at which densities give the CT's attenuation."""
+VOXEL_MM = 2.0
+REACH_MM = (130.0, 160.0, 250.0, 140.0)
+"""Largest extent of a body across, from front to back to either side, below and above the middle of the brain."""
+AIR_HU, FAT_HU, BONE_HU, DENSE_HU, TEETH_HU = -400.0, -30.0, 200.0, 1000.0, 1800.0
+"""Where air, fat, soft tissue, bone, dense bone and teeth begin to be something denser."""
+DENSEST_HU = 2500.0
+"""Metal counts as this."""
+RING_MM = 6.0
+"""Gaps of the skull's ring that are closed to tell its inside."""
+BESIDE_BRAIN_MM = 8.0
+"""Soft tissue within the ring and this near to the fitted head's brain is brain or around it."""
+FLUID_MM = 3.0
+"""Fluid between skull and brain where the fitted brain does not reach."""
+CHIN = (0.0, -100.0, -130.0)
+"""The chin in the typical head, from the middle of its brain, LPS mm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A head and neck, straight, the middle of its brain at the origin.
+
+    Parameters
+    ----------
+    name
+        Which person's.
+    grid
+        Upright grid with cubic voxels.
+    labels
+        (z, y, x) uint8 of regions.LABEL.
+    density
+        (z, y, x) float32 in g/cm3.
+    chin_mm
+        Height of the chin.
+    added_mm
+        How much of the head above the CT is the typical head's.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 1, 1), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    >>> Body("one", grid, np.ones((1, 1, 1), np.uint8), np.ones((1, 1, 1), np.float32), -120.0, 0.0).name
+    'one'
+    """
+
+    name: str
+    grid: Grid
+    labels: Array
+    density: Array
+    chin_mm: float
+    added_mm: float
+
+
+def body_of(name: str, hu: Array, grid: Grid, typical: Head, kvp: float | None = None) -> Body:
+    """Body of a CT.
+
+    Parameters
+    ----------
+    name
+        Which person's.
+    hu
+        CT numbers (z, y, x).
+    grid
+        Their upright grid.
+    typical
+        The head that brain regions and missing parts come from.
+    kvp
+        Tube voltage; None: 120 kV.
+
+    Returns
+    -------
+    Body
+        Voxels of VOXEL_MM.
+
+    Raises
+    ------
+    InputError
+        Where no head is found.
+    """
+    sitk = simpleitk()
+    clipped = np.clip(hu, -1000.0, DENSEST_HU)
+    fit = fitted(MuMap(hu_to_mu(clipped, kvp, KEV), grid, KEV), typical.mu(KEV))
+    straight, there = _straight(sitk, fit)
+
+    def of_ct(values: Array, outside: float, *, linear: bool) -> Array:
+        way = sitk.sitkLinear if linear else sitk.sitkNearestNeighbor
+        return _array(sitk.Resample(itk_image(sitk, values, grid), there, sitk.Transform(), way, outside))
+
+    def of_typical(values: Array, *, linear: bool) -> Array:
+        way = sitk.sitkLinear if linear else sitk.sitkNearestNeighbor
+        return _array(sitk.Resample(itk_image(sitk, values, typical.grid), there, fit.bent, way, 0.0))
+
+    values = of_ct(clipped.astype(np.float32), -1000.0, linear=True)
+    known = of_ct(np.ones(grid.shape, np.uint8), 0, linear=False) > 0
+    own = np.where(np.isin(typical.labels, BESIDE), np.uint8(0), typical.labels)
+    atlas, atlas_density = of_typical(own, linear=False), of_typical(typical.density, linear=True)
+    found = _tissues(values, atlas, known)
+    per_gram = np.array([cm2_per_g(MATERIALS[m].name, KEV) for m in MATERIAL_OF_LABEL], np.float32)
+    density = hu_to_mu(values, kvp, KEV) / per_gram[found]
+    z, y, x = straight.centres_mm()
+    # Above the CT, and not what its field leaves out at the sides or below.
+    top_mm = float(z[(known & (values > AIR_HU)).any(axis=(1, 2))].max(initial=-np.inf))
+    if not np.isfinite(top_mm):
+        raise InputError(f"{name}: no head was found in the CT")
+    above = ~known & (z > 0.0)[:, None, None]
+    found = np.where(above, atlas, found)
+    density = np.where(above, np.where(atlas > 0, atlas_density, np.float32(0.0)), density).astype(np.float32)
+    heights = z[np.isin(found, INTRACRANIAL).any(axis=(1, 2))]
+    inside = np.isin(found, BESIDE, invert=True)
+    used = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(inside))
+    z, y, x = (axis[part] for axis, part in zip((z, y, x), used, strict=True))
+    added_mm = max(0.0, float(heights.max()) - top_mm)
+    chin = fit.straight_point(CHIN)
+    return Body(
+        name,
+        grid_of(z, y, x, VOXEL_MM),
+        np.ascontiguousarray(found[used]),
+        np.ascontiguousarray(density[used]),
+        float(chin[2]),
+        added_mm,
+    )
+
+
+def _tissues(hu: Array, atlas: Array, known: Array) -> Array:
+    """Labels (z, y, x) from HU inside the CT, with the atlas's names where they fit."""
+    solid = _largest(known & (hu > AIR_HU))
+    body = np.stack([binary_fill_holes(level) for level in solid])
+    bone, soft = body & (hu > BONE_HU), body & (hu > FAT_HU) & (hu <= BONE_HU)
+    found = np.zeros(hu.shape, np.uint8)
+    found[body & (hu <= AIR_HU)] = LABEL["air cavity"]
+    found[body & (hu > AIR_HU) & (hu <= FAT_HU)] = LABEL["fat"]
+    found[soft] = LABEL["muscle"]
+    named = soft & np.isin(atlas, labels("mucosa", "spinal cord", "eye", "parotid gland", "submandibular gland"))
+    found[named] = atlas[named]
+    found[bone] = np.where(np.isin(atlas[bone], labels("spine")), LABEL["spine"], LABEL["skull"])
+    found[bone & (hu > DENSE_HU)] = LABEL["dense bone"]
+    found[bone & (hu > TEETH_HU)] = LABEL["teeth"]
+    brain = np.isin(atlas, INTRACRANIAL)
+    ring = _disc(RING_MM)
+    padded = np.pad(bone, ((0, 0), (4, 4), (4, 4)))
+    enclosed = np.stack([binary_fill_holes(binary_closing(level, ring)) for level in padded])[:, 4:-4, 4:-4]
+    near = distance_transform_edt(~brain, VOXEL_MM) <= BESIDE_BRAIN_MM
+    within = body & (hu > AIR_HU) & ~bone & ((enclosed & near) | (brain & soft))
+    # Where the fitted brain does not reach the skull its cortex goes on, to the fluid on the bone.
+    matter = brain & (atlas != LABEL["csf"])
+    nearest = distance_transform_edt(~matter, return_distances=False, return_indices=True)
+    filled = np.where(brain, atlas, atlas[tuple(nearest)])
+    filled[~brain & (distance_transform_edt(~bone, VOXEL_MM) <= FLUID_MM)] = LABEL["csf"]
+    found[within] = filled[within]
+    depth = distance_transform_edt(np.pad(body, ((1, 1), (0, 0), (0, 0)), mode="edge"), VOXEL_MM)[1:-1]
+    skin = body & (depth - 0.5 * VOXEL_MM < SKIN_MM) & np.isin(found, labels("fat", "muscle"))
+    found[skin] = LABEL["skin"]
+    return found
+
+
+def _largest(mask: Array) -> Array:
+    parts, count = label(mask)
+    if count == 0:
+        raise InputError("the CT shows nothing as dense as tissue")
+    return np.asarray(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
+
+
+def _disc(radius_mm: float) -> Array:
+    half = int(radius_mm / VOXEL_MM)
+    y, x = np.ogrid[-half : half + 1, -half : half + 1]
+    return np.asarray(y**2 + x**2 <= half**2)
+
+
+def _straight(sitk: Any, fit: Fit) -> tuple[Grid, Any]:
+    """Grid of a body that stands straight, and the same voxels as an image in the CT's coordinates."""
+    across, along, below, above = REACH_MM
+    x, y, z = (
+        np.arange(low + 0.5 * VOXEL_MM, high, VOXEL_MM)
+        for low, high in ((-across, across), (-along, along), (-below, above))
+    )
+    turn, shift = fit.straight
+    image = sitk.Image(x.size, y.size, z.size, sitk.sitkUInt8)
+    image.SetSpacing((VOXEL_MM,) * 3)
+    image.SetDirection(turn.T.ravel().tolist())
+    image.SetOrigin((turn.T @ (np.array([x[0], y[0], z[0]]) - shift)).tolist())
+    return grid_of(z, y, x, VOXEL_MM), image
+
+
+def _array(image: Any) -> Array:
+    return np.asarray(simpleitk().GetArrayFromImage(image))

@@ -1,0 +1,219 @@
+"""The typical head fitted to a CT: scaled, turned, then bent, so that skulls lie on each other (SimpleITK).
+
+The CT may end below the vertex and go on to the shoulders. Where it has nothing the bending fades out.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spectac.recon.errors import InputError, MissingExtraError
+from spectac.recon.types import Array, Grid, MuMap
+
+COMPARED_MM = 100.0
+"""Below its top this much of the CT is compared: the skull, with little of the neck."""
+MISSING_MM = (0.0, 15.0, 30.0, 45.0, 60.0)
+"""Starts of the search: how much of the head may lie above the CT."""
+AROUND_MM = 125.0
+"""Radius about the head's middle within which images are compared; shoulders lie lower."""
+BENT_EVERY_MM = 40.0
+"""Distance of the points that bend the head."""
+ABOVE_MM = 90.0
+"""How far above the CT the bending fades out."""
+SECTION_MM = 30.0
+"""Depth below the top at which the two heads' sections are laid on each other to start with."""
+COARSE_MM, FINE_MM = 8.0, 4.0
+"""Voxels of the search, of bending too, and of the last step of scaling and turning."""
+DENSEST_PER_CM = 0.3
+"""Denser bone, metal too, counts as this."""
+BODY_PER_CM = 0.06
+"""Denser voxels are body."""
+LEAST_ML_A_CM = 20.0
+"""Smallest section in mL per cm with which a head's top begins."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Where the points of a CT lie in the typical head.
+
+    Parameters
+    ----------
+    scaled
+        SimpleITK's affine transform from the CT's LPS mm to the typical head's.
+    bent
+        The same with bending.
+    error
+        Mean square of the difference in 1/cm, as the last step leaves it.
+
+    Examples
+    --------
+    >>> fit.straight  # doctest: +SKIP
+    """
+
+    scaled: Any
+    bent: Any
+    error: float
+
+    @property
+    def straight(self) -> tuple[Array, Array]:
+        """Rotation (3, 3) R and shift t in mm that set the CT straight, q = R p + t, without scaling it.
+
+        The point of the CT that lies at the typical head's origin comes to the origin.
+        """
+        matrix = np.array(self.scaled.GetMatrix()).reshape(3, 3)
+        left, _, right = np.linalg.svd(matrix)
+        turn = left @ right
+        origin = np.array(self.scaled.GetInverse().TransformPoint((0.0, 0.0, 0.0)))
+        return turn, -turn @ origin
+
+    def straight_point(self, typical: tuple[float, float, float]) -> Array:
+        """Place (x, y, z) in the straight CT of a point of the typical head, to the bending."""
+        turn, shift = self.straight
+        return np.asarray(turn @ np.array(self.scaled.GetInverse().TransformPoint(typical)) + shift)
+
+
+def fitted(ct: MuMap, typical: MuMap) -> Fit:
+    """Transform from a CT's head to the typical head.
+
+    Assumes: one head, upright, its nose towards anterior within 30 deg, its top less than 75 mm above the CT's.
+
+    Parameters
+    ----------
+    ct
+        Map of the CT on an upright grid.
+    typical
+        Map of the typical head at the same energy.
+
+    Returns
+    -------
+    Fit
+        The best over the starts of MISSING_MM.
+
+    Raises
+    ------
+    InputError
+        Where SimpleITK (extra `ct`) is missing, or the CT shows no head.
+    """
+    sitk = simpleitk()
+    fixed, moving = (_shrunk(sitk, mu, COARSE_MM) for mu in (ct, typical))
+    top, typical_top = _top_mm(ct), _top_mm(typical)
+    middle = _middle(ct, top - SECTION_MM)
+    found = []
+    for missing in MISSING_MM:
+        typical_middle = _middle(typical, typical_top - missing - SECTION_MM)
+        scaled = sitk.AffineTransform(3)
+        scaled.SetCenter((*middle.tolist(), top - SECTION_MM))
+        scaled.SetTranslation((*(typical_middle - middle).tolist(), typical_top - missing - top))
+        mask = _mask(sitk, fixed, top, middle)
+        try:
+            found.append((_scale(sitk, fixed, moving, mask, scaled, step_mm=6.0), missing, scaled))
+        except RuntimeError:  # the heads do not overlap
+            continue
+    if not found:
+        raise InputError("the typical head could not be laid on the CT: is it a head, upright and facing forward?")
+    _, _, scaled = min(found, key=lambda one: one[:2])
+    matrix = np.array(scaled.GetMatrix()).reshape(3, 3)
+    matrix[2, 2] = np.sqrt(matrix[0, 0] * matrix[1, 1])
+    scaled.SetMatrix(matrix.ravel().tolist())
+    fine, fine_moving = (_shrunk(sitk, mu, FINE_MM) for mu in (ct, typical))
+    _scale(sitk, fine, fine_moving, _mask(sitk, fine, top, middle), scaled, step_mm=2.0)
+    bending, error = _bend(sitk, fixed, moving, top, middle, scaled)
+    return Fit(scaled, sitk.CompositeTransform([scaled, bending]), error)
+
+
+def _scale(sitk: Any, fixed: Any, moving: Any, mask: Any, transform: Any, *, step_mm: float) -> float:
+    """Scale and turn, changing `transform`; the mean square that is left. RuntimeError where nothing overlaps."""
+    method = _method(sitk, mask)
+    method.SetOptimizerAsRegularStepGradientDescent(step_mm, 0.02, 60, gradientMagnitudeTolerance=1e-9)
+    method.SetOptimizerScalesFromPhysicalShift()
+    # What the CT lacks above leaves the height open: it is scaled as length and breadth are, after the first step.
+    method.SetOptimizerWeights([1.0] * 8 + [0.0] + [1.0] * 3)
+    method.SetInitialTransform(transform, inPlace=True)
+    method.Execute(fixed, moving)
+    return float(method.GetMetricValue())
+
+
+def _bend(sitk: Any, fixed: Any, moving: Any, top: float, middle: Array, scaled: Any) -> tuple[Any, float]:
+    """B-spline before `scaled`, over what is compared and what lies above it; the mean square that is left."""
+    size, spacing, origin = (np.array(getattr(fixed, f"Get{what}")()) for what in ("Size", "Spacing", "Origin"))
+    low = np.array([*(middle - AROUND_MM), top - COMPARED_MM])
+    first = np.maximum(np.floor((low - origin) / spacing), 0).astype(int)
+    last = np.minimum(np.ceil((np.array([*(middle + AROUND_MM), top]) - origin) / spacing), size - 1).astype(int)
+    part = fixed[tuple(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))]
+    part = sitk.ConstantPad(part, [0, 0, 0], [0, 0, round(ABOVE_MM / COARSE_MM)], 0.0)
+    mesh = [max(2, round(n * length / BENT_EVERY_MM)) for n, length in zip(part.GetSize(), spacing, strict=True)]
+    bending = sitk.BSplineTransformInitializer(part, mesh, 3)
+    method = _method(sitk, _mask(sitk, part, top, middle))
+    method.SetOptimizerAsLBFGSB(
+        gradientConvergenceTolerance=1e-7, numberOfIterations=40, maximumNumberOfFunctionEvaluations=60
+    )
+    method.SetMovingInitialTransform(scaled)
+    method.SetInitialTransform(bending, inPlace=True)
+    method.Execute(part, moving)
+    return bending, float(method.GetMetricValue())
+
+
+def _method(sitk: Any, mask: Any) -> Any:
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMeanSquares()
+    method.SetMetricFixedMask(mask)
+    method.SetInterpolator(sitk.sitkLinear)
+    # Sums of several threads differ in their last digits, and so would the bodies.
+    method.SetNumberOfThreads(1)
+    return method
+
+
+def _mask(sitk: Any, image: Any, top: float, middle: Array) -> Any:
+    """Voxels that are compared."""
+    x, y, z = (
+        origin + length * np.arange(n)
+        for origin, length, n in zip(image.GetOrigin(), image.GetSpacing(), image.GetSize(), strict=True)
+    )
+    heights = (z <= top - 0.5 * image.GetSpacing()[2]) & (z > top - COMPARED_MM)
+    near = np.hypot(x - middle[0], y[:, None] - middle[1]) < AROUND_MM
+    mask = sitk.GetImageFromArray((heights[:, None, None] & near).astype(np.uint8))
+    mask.CopyInformation(image)
+    return mask
+
+
+def _top_mm(mu: MuMap) -> float:
+    """Height of the highest section that is large enough."""
+    areas = (mu.per_cm > BODY_PER_CM).sum(axis=(1, 2)) * np.prod(mu.grid.voxel_mm[1:]) / 100.0
+    (large,) = np.nonzero(areas > LEAST_ML_A_CM)
+    if large.size == 0:
+        raise InputError("the CT shows no head: no section of it is as large as one")
+    return float(mu.grid.centres_mm()[0][large[-1]])
+
+
+def _middle(mu: MuMap, height_mm: float) -> Array:
+    """Middle (x, y) in mm of the body's section at a height."""
+    z, y, x = mu.grid.centres_mm()
+    rows, columns = np.nonzero(mu.per_cm[np.abs(z - height_mm).argmin()] > BODY_PER_CM)
+    if rows.size == 0:
+        raise InputError("the CT shows no head: it is empty 3 cm below its top")
+    return np.array([x[columns].mean(), y[rows].mean()])
+
+
+def itk_image(sitk: Any, values: Array, grid: Grid) -> Any:
+    """Values (z, y, x) on an upright grid as an image of SimpleITK."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values))
+    image.SetOrigin(grid.affine_lps[:3, 3].tolist())
+    image.SetSpacing(grid.voxel_mm[::-1])
+    return image
+
+
+def _shrunk(sitk: Any, mu: MuMap, voxel_mm: float) -> Any:
+    """Smoothed map with voxels of about this size, its densest cut."""
+    image = itk_image(sitk, np.minimum(mu.per_cm, np.float32(DENSEST_PER_CM)), mu.grid)
+    factors = [max(1, round(voxel_mm / length)) for length in mu.grid.voxel_mm[::-1]]
+    return sitk.Shrink(sitk.SmoothingRecursiveGaussian(image, 0.5 * voxel_mm), factors)
+
+
+def simpleitk() -> Any:
+    """SimpleITK; InputError where it is missing."""
+    try:
+        import SimpleITK
+    except ImportError:
+        raise MissingExtraError("bodies from CTs need SimpleITK", "ct") from None
+    return SimpleITK

@@ -1,0 +1,275 @@
+"""Bodies from a folder of CTs: each CT is made into a body once, by the workers of a queue, and kept in a file."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from spectac.recon.code_digest import code_digest
+from spectac.recon.ct import CTVolume
+from spectac.recon.device import cpu_threads
+from spectac.recon.errors import InputError
+from spectac.recon.io.atomic import written
+from spectac.recon.io.content import NIFTI_ENDINGS
+from spectac.recon.io.dicom.ct import read_series
+from spectac.recon.io.nifti import read_image
+from spectac.recon.queue.store import check_visible
+from spectac.recon.queue.work_queue import Failure, Progress, Work, open_queue
+from spectac.recon.queue.workers import Workers
+from spectac.recon.resample import resample, upright_around
+from spectac.recon.types import Array, Grid
+from spectac.simulate.bodies import ENDING
+from spectac.simulate.bodies.body import VOXEL_MM, Body, body_of
+from spectac.simulate.typical_head import typical_head
+
+BRAIN_HU = 33.0
+"""HU of brain, by which values that are no HU are told."""
+LEAST_HU = -200.0
+"""Values that never fall below this are no HU: air has -1000."""
+STORED_MM = 3.5
+"""Larger voxels are kept as they are, where the grid is upright; others are averaged to the body's."""
+
+
+@dataclass(frozen=True)
+class BodyWork(Work[str, str]):
+    """Making bodies, known by their names; the outcome is the digest of the CT and the code.
+
+    Parameters
+    ----------
+    folder
+        Folder of the bodies.
+    sources
+        CTs by name.
+    """
+
+    folder: Path
+    sources: dict[str, Path]
+
+    command = "cohort"
+    leftovers = r"-.*\.body\.npz"
+
+    def before(self, key: str) -> str | None:
+        """Digest of this CT and this code where a body was made of them."""
+        path = self.folder / f"{key}{ENDING}"
+        if not path.is_file():
+            return None
+        with np.load(path) as stored:
+            made_of = str(stored["made_of"])
+        return made_of if made_of == self._made_of(key) else None
+
+    def do(self, key: str) -> str | Failure:
+        """Make a body and write it."""
+        path = self.folder / f"{key}{ENDING}"
+        try:
+            volume = read_ct(self.sources[key])
+            body = body_of(key, volume.hu, volume.grid, typical_head(), volume.kvp)
+        except InputError as error:
+            return Failure(f"{key}: {error}")
+        made_of = self._made_of(key)
+        write_body(path, body, made_of)
+        return made_of
+
+    def arrived(self, key: str, outcome: str | Failure) -> None:
+        """Check that this process sees the body."""
+        if isinstance(outcome, str):
+            check_visible(self.folder, self.folder / f"{key}{ENDING}")
+
+    def _made_of(self, key: str) -> str:
+        source = self.sources[key]
+        files = sorted(source.rglob("*")) if source.is_dir() else [source]
+        digest = hashlib.sha256(code_digest("spectac.simulate.bodies.folder").encode())
+        for file in files:
+            if file.is_file():
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+def cts_in(folder: Path) -> dict[str, Path]:
+    """CTs of a folder by name: NIfTI files, and sub-folders with a DICOM series each.
+
+    Parameters
+    ----------
+    folder
+        Folder of the CTs.
+
+    Returns
+    -------
+    dict of str to Path
+        Files and folders, sorted by name.
+
+    Raises
+    ------
+    InputError
+        Where there is none.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> (folder / "one.nii.gz").touch()
+    >>> list(cts_in(folder))
+    ['one']
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder: --bodies takes the folder of the CTs")
+    found = {}
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not entry.name.startswith("."):
+            found[entry.name] = entry
+        elif entry.name.lower().endswith(NIFTI_ENDINGS):
+            found[entry.name.split(".nii")[0]] = entry
+    if not found:
+        raise InputError(f"{folder}: no CT: NIfTI files in HU, or a folder for each DICOM series")
+    return found
+
+
+def read_ct(path: Path) -> CTVolume:
+    """CT of a NIfTI file or of a DICOM series' folder, on an upright grid.
+
+    Values of a NIfTI file that never fall below -200 are no HU. Their offset is that which gives the brain 33 HU.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+
+    Returns
+    -------
+    CTVolume
+        CT numbers in HU.
+
+    Raises
+    ------
+    InputError
+        As the readers do.
+
+    Examples
+    --------
+    >>> read_ct(Path("ct")).kvp  # doctest: +SKIP
+    120.0
+    """
+    if path.is_dir():
+        volume = read_series(path)
+    else:
+        image = read_image(path)
+        volume = CTVolume(image.values, image.grid, None)
+    hu, grid = np.asarray(volume.hu, np.float32), volume.grid
+    if not (grid.is_upright and max(grid.voxel_mm) >= STORED_MM):
+        upright = upright_around(grid, VOXEL_MM)
+        hu, grid = resample(hu, grid, upright, outside=min(float(hu.min()), 0.0)), upright
+    if hu.min() > LEAST_HU:
+        hu = hu - np.float32(_brain_value(hu, grid) - BRAIN_HU)
+    return CTVolume(hu, grid, volume.kvp)
+
+
+def _brain_value(values: Array, grid: Grid) -> float:
+    """The most frequent value between air and bone in the upper 80 mm of a head whose air is 0."""
+    tissue = values > 0.5 * np.median(values[values > 0])
+    z = np.flatnonzero(tissue.any(axis=(1, 2)))
+    upper = values[max(0, int(z[-1]) - round(80.0 / grid.voxel_mm[0])) : int(z[-1]) + 1]
+    soft = upper[(upper > 850.0) & (upper < 1250.0)]
+    if soft.size == 0:
+        raise InputError("its values are neither HU nor HU plus 1000")
+    heights, edges = np.histogram(soft, bins=np.arange(850.0, 1251.0, 2.0))
+    smooth = np.convolve(heights, np.ones(5), mode="same")
+    return float(edges[int(smooth.argmax())] + 1.0)
+
+
+def write_body(path: Path, body: Body, made_of: str = "") -> None:
+    """Write a body into a file of NumPy arrays.
+
+    Parameters
+    ----------
+    path
+        The file.
+    body
+        The body.
+    made_of
+        Digest of the CT and the code.
+    """
+    with written(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            labels=body.labels,
+            density=body.density,
+            affine_lps=body.grid.affine_lps,
+            facts=np.array([body.chin_mm, body.added_mm]),
+            name=body.name,
+            made_of=made_of,
+        )
+
+
+@lru_cache(maxsize=4)
+def read_body(path: Path) -> Body:
+    """Body of a file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Body
+        The body; the same object while the file's path stays among the last four.
+    """
+    with np.load(path) as stored:
+        affine, (chin_mm, added_mm) = stored["affine_lps"], stored["facts"].tolist()
+        labels = stored["labels"]
+        grid = Grid(labels.shape, (float(affine[0, 2]),) * 3, affine)
+        return Body(str(stored["name"]), grid, labels, stored["density"], chin_mm, added_mm)
+
+
+def make_bodies(
+    cts: Path,
+    folder: Path,
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[str, str]:
+    """Make the bodies of a folder of CTs that are not in `folder` yet.
+
+    Parameters
+    ----------
+    cts
+        Folder of the CTs, see `cts_in`.
+    folder
+        Folder of the bodies.
+    scheduler, workers, on_progress
+        As of `cohort.run.run_cohort`.
+
+    Returns
+    -------
+    dict of str to str
+        Reasons of the CTs that no body could be made of, by name.
+
+    Raises
+    ------
+    InputError
+        Where there is no CT, or none of which a body could be made.
+    """
+    sources = cts_in(cts)
+    folder.mkdir(parents=True, exist_ok=True)
+    places = Workers(scheduler, cpu_threads() if workers is None else workers, threads=1)
+    with open_queue(BodyWork(folder.resolve(), sources), places, on_progress, len(sources)) as queue:
+        for name in sources:
+            queue.add(name, name)
+        queue.close()
+        queue.run(lambda: None)
+        failed = {
+            str(entry.key): entry.outcome.reason
+            for entry in queue.entries.values()
+            if isinstance(entry.outcome, Failure)
+        }
+    if len(failed) == len(sources):
+        raise InputError(f"{cts}: no body could be made: {next(iter(failed.values()))}")
+    return failed
+
+
+def bodies_in(folder: Path) -> list[Path]:
+    """Files of the bodies in a folder, sorted by name."""
+    return sorted(folder.glob(f"*{ENDING}"))

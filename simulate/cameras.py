@@ -1,0 +1,92 @@
+"""Kinds of cameras that cohorts are made with, and what none of them ever has.
+
+Held out for the benchmark, fixed before any training: HELD_OUT's collimators, a focal length of 355 mm, pixels of 5.5
+mm, circles of 165 to 190 mm, energy resolutions of 0.115 to 0.13, and cameras with one head.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+
+from spectac.recon.collimator import Focus
+from spectac.simulate.draws import between, one_of
+from spectac.simulate.scanner import LOW_ENERGY, TRAINING, Scanner, ScannerRanges, draw_scanner
+
+HELD_OUT = ("philips-chr", "prism-leuhr-fan", "ge-elegp")
+"""Collimators of no cohort."""
+
+FAN_BEAM = ("prism-legp-fan", "prism-lehr-fan", "ge-vg-leuhr-fan")
+MEDIUM_ENERGY = ("siemens-me", "siemens-meplus", "ge-megp", "philips-megp", "mediso-megp", "toshiba-megp")
+
+_LOW = replace(TRAINING, collimators=LOW_ENERGY, heads=((2, 0.78), (3, 0.22)), ellipse_mm=(0.0, 5.0))
+
+CAMERAS: Mapping[str, ScannerRanges] = MappingProxyType(
+    {
+        "low-energy": replace(_LOW, ellipse_mm=(0.0, 30.0)),
+        "fan-beam": replace(
+            _LOW,
+            collimators=FAN_BEAM,
+            radius_mm=(115.0, 150.0),
+            pixel_mm=(3.0, 4.6),
+            width_mm=(400.0, 520.0),
+            length_mm=(210.0, 300.0),
+        ),
+        "medium-energy": replace(_LOW, collimators=MEDIUM_ENERGY),
+        "clinical": replace(
+            _LOW,
+            heads=((2, 1.0),),
+            pixel_mm=(3.0, 4.8),
+            views=((60, 0.3), (64, 0.2), (90, 0.1), (120, 0.3), (128, 0.1)),
+        ),
+    }
+)
+"""Ranges of each kind; a clinical matrix has 128 x 128 pixels, a fan beam a focus of FOCAL_MM."""
+
+FOCAL_MM = (400.0, 600.0)
+CLINICAL_MATRIX = (128, 128)
+
+SHARES = (("low-energy", 0.5), ("fan-beam", 0.17), ("medium-energy", 0.16), ("clinical", 0.17))
+"""Kinds of a mixed cohort."""
+
+FEWEST_COUNTS = 0.1
+"""Half of the patients are scanned for a shorter time, down to this share, evenly over its logarithm."""
+
+KINDS = ("usual", "mixed", *CAMERAS)
+"""What a cohort may ask for; "usual" is what the shipped network was trained on."""
+
+
+def draw_camera(kind: str, rng: np.random.Generator) -> Scanner:
+    """A random camera of a kind.
+
+    Parameters
+    ----------
+    kind
+        One of KINDS.
+    rng
+        Generator.
+
+    Returns
+    -------
+    Scanner
+        Camera named "drawn"; its circle or ellipse may hit a large head: use `Scanner.around`.
+
+    Examples
+    --------
+    >>> draw_camera("clinical", np.random.default_rng(1)).matrix
+    (128, 128)
+    """
+    if kind == "usual":
+        return draw_scanner(rng)
+    if kind == "mixed":
+        kind = one_of(rng, SHARES)
+    scanner = draw_scanner(rng, ranges=CAMERAS[kind])
+    shorter = math.exp(between(rng, math.log(FEWEST_COUNTS), 0.0)) if rng.random() < 0.5 else 1.0
+    scanner = replace(scanner, view_seconds=scanner.view_seconds * shorter)
+    if kind == "clinical":
+        scanner = replace(scanner, matrix=CLINICAL_MATRIX)
+    if kind == "fan-beam":
+        scanner = replace(scanner, focus=Focus(between(rng, *FOCAL_MM), "face"), orbit="circular")
+    return scanner

@@ -1,0 +1,130 @@
+"""Bodies of real people: a virtual head, seen by a CT that lacks its vertex, comes back; poses, files, cohorts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from spectac.recon import Grid, Image, InputError
+from spectac.recon.io.nifti import write_image
+from spectac.recon.resample import resample
+from spectac.recon.tissues import MATERIALS, cm2_per_g
+from spectac.simulate.anatomy.placement import rotation
+from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD
+from spectac.simulate.bodies.body import KEV, Body, body_of
+from spectac.simulate.bodies.folder import bodies_in, cts_in, read_body, read_ct, write_body
+from spectac.simulate.bodies.pose import posed
+from spectac.simulate.cohort.patient_arrays import nearest
+from spectac.simulate.ct_scan import ct_scan
+from spectac.simulate.head import draw_head
+from spectac.simulate.regions import BONE, INTRACRANIAL, LABEL, MATERIAL_OF_LABEL, labels
+from spectac.simulate.typical_head import typical_head
+
+STRAIGHT = replace(ADULT_AND_CHILD, pitch_deg=(0.0, 0.0), yaw_deg=(0.0, 0.0), roll_deg=(0.0, 0.0), shift_mm=(0.0, 0.0))
+
+
+def lopsided():
+    """A block of brain with a right striatum beside the middle, bone around it, and a chin below."""
+    grid = Grid.upright((60, 60, 50), (4.0, 4.0, 4.0), (-98.0, -118.0, -178.0))
+    z, y, x = grid.centres_mm()
+    distance = np.sqrt((z[:, None, None] / 70) ** 2 + (y[:, None] / 85) ** 2 + (x / 70) ** 2)
+    found = np.where(distance < 1.1, LABEL["skull"], 0)
+    found = np.where(distance < 1.0, LABEL["right white matter"], found)
+    found = np.where((distance < 1.0) & (x > 0), LABEL["left white matter"], found)
+    spot = (np.abs(z) < 12)[:, None, None] & (np.abs(y) < 20)[:, None] & (x < -12) & (x > -40)
+    found = np.where(spot, LABEL["right putamen"], found)
+    neck = (z < -60)[:, None, None] & (np.hypot(x, y[:, None]) < 50)
+    found = np.where(neck & (found == 0), LABEL["muscle"], found).astype(np.uint8)
+    return Body("block", grid, found, np.where(found > 0, np.float32(1.04), np.float32(0)), -110.0, 0.0)
+
+
+def test_a_straight_pose_keeps_every_voxel():
+    body = lopsided()
+    for seed in range(4):
+        head = posed(body, np.random.default_rng(seed), ranges=replace(STRAIGHT, holder_probability=0.0))
+        back = nearest(body.labels, body.grid, head.grid)
+        flipped = head.labels[:, :, ::-1] if head.parameters["mirrored"] else head.labels
+        putamen = LABEL["left putamen" if head.parameters["mirrored"] else "right putamen"]
+        assert ((flipped > 0) == (back > 0)).all()
+        assert ((flipped == putamen) == (back == LABEL["right putamen"])).all()
+        sides = np.argwhere(head.labels == putamen)[:, 2] * 4.0 + head.grid.centres_mm()[2][0]
+        assert (sides > 0).all() == head.parameters["mirrored"]
+        assert head.density.sum() == pytest.approx(float((back > 0).sum()) * 1.04, rel=0.02)
+
+
+def test_a_pose_turns_and_shifts_as_drawn_heads_are(figure):
+    """The spot's middle lies where rotation and shift put it; the neck is cut, the holder lies behind."""
+    body = lopsided()
+    ranges = replace(ADULT_AND_CHILD, holder_probability=1.0, pillow_probability=1.0)
+    for seed in (3, 8):
+        head = posed(body, np.random.default_rng(seed), ranges=ranges)
+        p = head.parameters
+        side = 1.0 if p["mirrored"] else -1.0
+        turn = rotation(p["pitch_deg"], p["yaw_deg"], p["roll_deg"])
+        wanted = turn @ np.array([side * 26.0, 0.0, 0.0]) + [p["shift_x_mm"], p["shift_y_mm"], p["shift_z_mm"]]
+        spot = np.isin(head.labels, labels("putamen"))
+        axes = head.grid.centres_mm()
+        found = [float(axis[index].mean()) for axis, index in zip(axes, np.nonzero(spot), strict=True)]
+        figure("striatum of a posed body beside its place, mm", float(np.abs(found - wanted[::-1]).max()), "1")
+        np.testing.assert_allclose(found, wanted[::-1], atol=1.0)
+        z, y, _ = axes
+        holder = np.isin(head.labels, labels("head holder"))
+        assert y[holder.any(axis=(0, 2))].max() > y[(np.isin(head.labels, BONE)).any(axis=(0, 2))].max()
+        assert z[0] > -200
+
+
+def test_files_of_bodies_and_of_cts(tmp_path):
+    body = lopsided()
+    write_body(tmp_path / "b.body.npz", body, "made of")
+    (file,) = bodies_in(tmp_path)
+    again = read_body(file)
+    np.testing.assert_array_equal(again.labels, body.labels)
+    assert (again.name, again.chin_mm) == (body.name, body.chin_mm)
+    with pytest.raises(InputError, match="no CT"):
+        cts_in(tmp_path)
+    hu = np.where(body.labels > 0, 40.0, -1000.0)
+    for name, values in (("hu", hu), ("stored", hu + 1024.0)):
+        write_image(tmp_path / f"{name}.nii.gz", Image(values.astype(np.float32), body.grid, "relative"))
+        np.testing.assert_allclose(read_ct(tmp_path / f"{name}.nii.gz").hu[body.labels > 0], 40.0, atol=8.0)
+    assert list(cts_in(tmp_path)) == ["hu", "stored"]
+    with pytest.raises(InputError, match="no such folder"):
+        cts_in(tmp_path / "nowhere")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "missing_mm"), [(31, 0.0), (32, 25.0), (33, 40.0)])
+def test_a_virtual_head_comes_back_from_its_ct(seed, missing_mm, figure):
+    """A CT of 4 x 4 x 3 mm without the vertex: mu, brain and striata against the head that it was made of."""
+    pytest.importorskip("SimpleITK")
+    ranges = replace(ADULT_AND_CHILD, child_probability=0.0, craniotomy_probability=0.0, holder_probability=0.0)
+    head = draw_head(np.random.default_rng(seed), ranges=ranges)
+    volume = ct_scan(head, np.random.default_rng(1))
+    z, y, x = head.grid.centres_mm()
+    top = z[-1] - missing_mm
+    shape = (int((top - z[0]) / 3.0), int((y[-1] - y[0]) / 4.0), int((x[-1] - x[0]) / 4.0))
+    grid = Grid.upright(shape, (3.0, 4.0, 4.0), (x[0] + 1.0, y[0] + 1.0, z[0] + 0.5))
+    hu = resample(volume.hu, volume.grid, grid, outside=-1000.0)
+    body = body_of("virtual", hu, grid, typical_head())
+    # Where the straight body lies is its own; it is laid back by the brain's middle.
+    own, found = (np.isin(one.labels, INTRACRANIAL) for one in (head, body))
+    volume_error = float(found.sum()) * body.grid.voxel_ml / (float(own.sum()) * head.grid.voxel_ml) - 1.0
+    figure(f"volume inside the skull, {missing_mm:g} mm of the vertex missing, %", 100 * volume_error, "6")
+    assert abs(volume_error) < 0.06
+    for part in ("putamen", "caudate"):
+        places = []
+        for one in (head, body):
+            spot, brain = np.isin(one.labels, labels(part)), np.isin(one.labels, labels("thalamus"))
+            middles = [
+                np.array([axis[i].mean() for axis, i in zip(one.grid.centres_mm(), np.nonzero(mask), strict=True)])
+                for mask in (spot, brain)
+            ]
+            places.append(middles[0] - middles[1])
+        apart = float(np.linalg.norm(places[0] - places[1]))
+        figure(f"{part} from the thalamus, beside its place, mm", apart, "6")
+        assert apart < 6.0
+    mu = head.mu(KEV)
+    whole = float(mu.per_cm.sum()) * head.grid.voxel_ml
+    per_gram = np.array([cm2_per_g(MATERIALS[m].name, KEV) for m in MATERIAL_OF_LABEL], np.float32)
+    kept = float((body.density * per_gram[body.labels]).sum()) * body.grid.voxel_ml
+    figure("attenuation of the body over the head's", kept / whole, "0.93 to 1.05")
+    assert 0.93 < kept / whole < 1.05
