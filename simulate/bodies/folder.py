@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from spectac.recon.code_digest import code_digest
 from spectac.recon.ct import CTVolume
 from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
-from spectac.recon.io.atomic import written
 from spectac.recon.io.content import NIFTI_ENDINGS
 from spectac.recon.io.dicom.ct import read_series
 from spectac.recon.io.nifti import read_image
@@ -22,7 +20,8 @@ from spectac.recon.queue.workers import Workers
 from spectac.recon.resample import resample, upright_around
 from spectac.recon.types import Array, Grid
 from spectac.simulate.bodies import ENDING
-from spectac.simulate.bodies.body import VOXEL_MM, Body, body_of
+from spectac.simulate.bodies.body import VOXEL_MM, body_of
+from spectac.simulate.bodies.stored import write_body
 from spectac.simulate.typical_head import typical_head
 
 BRAIN_HU = 33.0
@@ -178,51 +177,6 @@ def _brain_value(values: Array, grid: Grid) -> float:
     return float(edges[int(smooth.argmax())] + 1.0)
 
 
-def write_body(path: Path, body: Body, made_of: str = "") -> None:
-    """Write a body into a file of NumPy arrays.
-
-    Parameters
-    ----------
-    path
-        The file.
-    body
-        The body.
-    made_of
-        Digest of the CT and the code.
-    """
-    with written(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            labels=body.labels,
-            density=body.density,
-            affine_lps=body.grid.affine_lps,
-            facts=np.array([body.chin_mm, body.added_mm]),
-            name=body.name,
-            made_of=made_of,
-        )
-
-
-@lru_cache(maxsize=4)
-def read_body(path: Path) -> Body:
-    """Body of a file.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    Body
-        The body; the same object while the file's path stays among the last four.
-    """
-    with np.load(path) as stored:
-        affine, (chin_mm, added_mm) = stored["affine_lps"], stored["facts"].tolist()
-        labels = stored["labels"]
-        grid = Grid(labels.shape, (float(affine[0, 2]),) * 3, affine)
-        return Body(str(stored["name"]), grid, labels, stored["density"], chin_mm, added_mm)
-
-
 def make_bodies(
     cts: Path,
     folder: Path,
@@ -268,8 +222,3 @@ def make_bodies(
     if len(failed) == len(sources):
         raise InputError(f"{cts}: no body could be made: {next(iter(failed.values()))}")
     return failed
-
-
-def bodies_in(folder: Path) -> list[Path]:
-    """Files of the bodies in a folder, sorted by name."""
-    return sorted(folder.glob(f"*{ENDING}"))

@@ -68,8 +68,8 @@ def simulate_patient(seed: int, index: int, settings: "CohortSettings") -> Patie
     # Here, so that neither the main process nor another simulation loads the Monte Carlo.
     from spectac.simulate.acquire import Patient, expected_counts
     from spectac.simulate.anatomy.ranges import TRAINING
-    from spectac.simulate.bodies.folder import bodies_in, read_body
     from spectac.simulate.bodies.pose import posed
+    from spectac.simulate.bodies.stored import bodies_in, read_body
     from spectac.simulate.cameras import draw_camera
     from spectac.simulate.head import draw_head
     from spectac.simulate.uptake import draw_uptake

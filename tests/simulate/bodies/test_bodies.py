@@ -12,8 +12,9 @@ from spectac.recon.tissues import MATERIALS, cm2_per_g
 from spectac.simulate.anatomy.placement import rotation
 from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD
 from spectac.simulate.bodies.body import KEV, Body, body_of
-from spectac.simulate.bodies.folder import bodies_in, cts_in, read_body, read_ct, write_body
+from spectac.simulate.bodies.folder import cts_in, read_ct
 from spectac.simulate.bodies.pose import posed
+from spectac.simulate.bodies.stored import bodies_in, read_body, write_body
 from spectac.simulate.cohort.patient_arrays import nearest
 from spectac.simulate.ct_scan import ct_scan
 from spectac.simulate.head import draw_head

@@ -1,0 +1,61 @@
+"""Files of bodies: NumPy arrays that the patients of a cohort are posed from."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from spectac.recon.io.atomic import written
+from spectac.recon.types import Grid
+from spectac.simulate.bodies import ENDING
+from spectac.simulate.bodies.body import Body
+
+
+def write_body(path: Path, body: Body, made_of: str = "") -> None:
+    """Write a body into a file of NumPy arrays.
+
+    Parameters
+    ----------
+    path
+        The file.
+    body
+        The body.
+    made_of
+        Digest of the CT and the code.
+    """
+    with written(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            labels=body.labels,
+            density=body.density,
+            affine_lps=body.grid.affine_lps,
+            facts=np.array([body.chin_mm, body.added_mm]),
+            name=body.name,
+            made_of=made_of,
+        )
+
+
+@lru_cache(maxsize=4)
+def read_body(path: Path) -> Body:
+    """Body of a file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Body
+        The body; the same object while the file's path stays among the last four.
+    """
+    with np.load(path) as stored:
+        affine, (chin_mm, added_mm) = stored["affine_lps"], stored["facts"].tolist()
+        labels = stored["labels"]
+        grid = Grid(labels.shape, (float(affine[0, 2]),) * 3, affine)
+        return Body(str(stored["name"]), grid, labels, stored["density"], chin_mm, added_mm)
+
+
+def bodies_in(folder: Path) -> list[Path]:
+    """Files of the bodies in a folder, sorted by name."""
+    return sorted(folder.glob(f"*{ENDING}"))
