@@ -15,6 +15,7 @@ from spectac.simulate.bodies.body import KEV, Body, body_of
 from spectac.simulate.bodies.folder import cts_in, read_ct
 from spectac.simulate.bodies.pose import posed
 from spectac.simulate.bodies.stored import bodies_in, read_body, write_body
+from spectac.simulate.cohort.folder import CohortSettings
 from spectac.simulate.cohort.patient_arrays import nearest
 from spectac.simulate.ct_scan import ct_scan
 from spectac.simulate.head import draw_head
@@ -90,6 +91,20 @@ def test_files_of_bodies_and_of_cts(tmp_path):
     assert list(cts_in(tmp_path)) == ["hu", "stored"]
     with pytest.raises(InputError, match="no such folder"):
         cts_in(tmp_path / "nowhere")
+
+
+def test_a_cohort_is_that_of_its_bodies(tmp_path):
+    """Other bodies are another cohort; patient i has body i modulo their number."""
+    bodies = tmp_path / "bodies"
+    bodies.mkdir()
+    write_body(bodies / "a.body.npz", lopsided())
+    one = CohortSettings(4, bodies=bodies).identity()
+    assert one == CohortSettings(8, bodies=bodies).identity()
+    assert one["bodies"] != CohortSettings(4).identity()["bodies"]
+    (bodies / "overview.json").write_text("{}")
+    assert one == CohortSettings(4, bodies=bodies).identity()
+    write_body(bodies / "b.body.npz", replace(lopsided(), name="b"))
+    assert one != CohortSettings(4, bodies=bodies).identity()
 
 
 @pytest.mark.slow
