@@ -52,7 +52,8 @@ def calibrate(
     given: StudySettings,
     attenuation: Annotated[PhantomSettings, Without(("attenuation_option", "assume_aligned"))],
     settings: Annotated[
-        ReconstructionSettings, Without(("algorithm", "prior_beta", "fbp_filter", "post_filter", "calibration"))
+        ReconstructionSettings,
+        Without(("algorithm", "prior_beta", "fbp_filter", "post_filter", "calibration", "holder")),
     ],
     wall_mm: Annotated[float, typer.Option(help="Thickness of the phantom's wall, which absorbs as water does.")] = 0.0,
     voi: Annotated[

@@ -30,12 +30,12 @@ def cohort(
     """
     if scheduler is not None and workers is not None:
         raise InputError("give --scheduler or --workers, not both")
-    began, failed = time.perf_counter(), {}
+    began = time.perf_counter()
     if settings.bodies is not None:
         made = output / "bodies"
         number = len(cts_in(settings.bodies))
         with queue_bar("bodies", "bodies", number, made) as show:
-            failed = make_bodies(settings.bodies, made, scheduler=scheduler, workers=workers, on_progress=show)
+            make_bodies(settings.bodies, made, scheduler=scheduler, workers=workers, on_progress=show)
         settings = replace(settings, bodies=made.resolve())
     with queue_bar(f"cohort, seed {settings.seed}", "patients", settings.patients, output) as show:
         result = run_cohort(output, settings, scheduler=scheduler, workers=workers, on_progress=show)
@@ -51,7 +51,6 @@ def cohort(
     if result.failures and not result.patients:
         index, reason = next(iter(result.failures.items()))
         raise InputError(f"{output}: all {len(result.failures)} patients failed; patient {index}: {reason}")
-    lines = [*(f"no body of {name}: {reason}" for name, reason in failed.items()), *result.notes]
-    lines += [*(f"patient {index} failed: {reason}" for index, reason in result.failures.items())]
+    lines = [*result.notes, *(f"patient {index} failed: {reason}" for index, reason in result.failures.items())]
     finished = f"{output}: {result.patients} patients, {len(result.failures)} failed"
     return [*(f"note: {line}" for line in lines), f"{finished} ({time.perf_counter() - began:.1f} s)"]

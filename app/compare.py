@@ -177,6 +177,8 @@ def _course_recorder(regions: Regions, iterations: int, course: list[float]) -> 
     inside = [(np.flatnonzero(mask), mask[mask > 0]) for mask in masks]
 
     def record(update: Update) -> None:
+        if update.purpose == "scatter":
+            return
         # A model may reconstruct more than once: the last run is the one shown.
         if update.done == 1:
             course.clear()

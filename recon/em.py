@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class Update:
         Current image (z, y, x) on the system's device. The next update overwrites it: copy it to keep it.
     lost
         Counts () of this subset in bins whose expectation is 0, on the system's device. No image explains them.
+    purpose
+        "image", or "scatter" for a coarse image that a scatter model is shown.
 
     Examples
     --------
@@ -43,6 +46,7 @@ class Update:
     iteration: int
     image: Array
     lost: Array
+    purpose: Literal["image", "scatter"] = "image"
 
     @property
     def lost_counts(self) -> float:

@@ -52,8 +52,8 @@ class Holder:
         Its map, upright, with air where the head lies.
     back_mm
         y of the hindmost point of a head that lies in it; None: the head lies on its surface.
-    top_mm
-        z of the top of that head; None: the holder does not move along the axis.
+    follows
+        Whether it follows the head's top, then at z = 0 of its map, and the rotation axis, at x = 0.
     name
         Short text for notes.
 
@@ -65,7 +65,7 @@ class Holder:
 
     mu: MuMap
     back_mm: float | None
-    top_mm: float | None = None
+    follows: bool = False
     name: str = "given"
 
     def beside(self, head: MuMap, acquisition: Acquisition) -> tuple[MuMap, tuple[str, ...]]:
@@ -92,13 +92,26 @@ class Holder:
         """
         body = body_mask(head, _soft_per_cm(head))
         carried, back_mm, top_mm = _cranium(body, head.grid)
-        along_mm = 0.0 if self.top_mm is None else top_mm - self.top_mm
-        mu = _moved(self.mu, along_mm, 0.0)
+        along_mm = top_mm if self.follows else 0.0
+        across_mm = float(geometry.axis_position_mm(acquisition)[0]) if self.follows else 0.0
+        mu = _moved(self.mu, across_mm, 0.0, along_mm)
         height_mm = self._contact_mm(mu, carried, head.grid) if self.back_mm is None else back_mm - self.back_mm
-        there = np.maximum(resample(mu.per_cm, _moved(mu, 0.0, height_mm).grid, head.grid), 0.0)
+        there = np.maximum(resample(mu.per_cm, _moved(mu, 0.0, height_mm, 0.0).grid, head.grid), 0.0)
         there[:, ~_within_orbit(acquisition, head.grid)] = 0.0
+        if not (there[~body] > DENSE_PER_CM).any():
+            raise InputError(
+                f"the holder ({self.name}) lies beside the field: its map must be placed along and across the "
+                "scanner's axis as the study is"
+            )
         per_cm = np.where(body, head.per_cm, np.maximum(head.per_cm, there))
-        notes = (f"holder: {self.name}, moved by {height_mm:+.0f} mm in height to lie under the head as found",)
+        notes: tuple[str, ...] = (
+            f"holder: {self.name}, moved by {height_mm:+.0f} mm in height to lie under the head as found",
+        )
+        if acquisition.axis_lps_mm is None and not self.follows:
+            notes += (
+                "the position of the rotation axis is unknown: the holder was placed as if the field's centre were the "
+                "origin",
+            )
         return replace(head, per_cm=per_cm), notes
 
     @staticmethod
@@ -108,13 +121,11 @@ class Holder:
         dense = resample(mu.per_cm, mu.grid, tall) > DENSE_PER_CM
         y, tall_y = grid.centres_mm()[1], tall.centres_mm()[1]
         back = np.where(carried, y[:, None], -np.inf).max(axis=1)
-        middle = float(y[carried.any(axis=(0, 2))].mean())
-        # What stands in front of the head carries nothing.
-        front = np.where(dense & (tall_y > middle)[:, None], tall_y[:, None], np.inf).min(axis=1)
-        gaps = front - back
+        # Its foremost surface carries the head, wherever in height the map has it.
+        gaps = np.where(dense, tall_y[:, None], np.inf).min(axis=1) - back
         if not np.isfinite(gaps).any():
             raise InputError(
-                "the holder's map has nothing behind the head: check its position along and across the scanner's axis"
+                "the holder's map has nothing under the head: check its position along and across the scanner's axis"
             )
         return grid.voxel_mm[1] - float(gaps[np.isfinite(gaps)].min())
 
@@ -145,9 +156,9 @@ def _tall(grid: Grid, holder: Grid) -> Grid:
     return Grid.upright(shape, grid.voxel_mm, (x[0], y[0] - before * step, z[0]))
 
 
-def _moved(mu: MuMap, along_mm: float, height_mm: float) -> MuMap:
+def _moved(mu: MuMap, across_mm: float, height_mm: float, along_mm: float) -> MuMap:
     affine = mu.grid.affine_lps.copy()
-    affine[1:3, 3] += (height_mm, along_mm)
+    affine[:3, 3] += (across_mm, height_mm, along_mm)
     return replace(mu, grid=replace(mu.grid, affine_lps=affine))
 
 
@@ -186,7 +197,10 @@ def alone(mu: MuMap) -> MuMap:
     >>> float(alone(MuMap(per_cm, grid, 140.5)).per_cm[:, 13].max())
     0.0
     """
-    body = body_mask(mu, _soft_per_cm(mu))
+    soft = _soft_per_cm(mu)
+    if not (mu.per_cm > 0.6 * soft).any():
+        raise InputError("the mu-map holds nothing as dense as tissue: --holder needs a head")
+    body = body_mask(mu, soft)
     return replace(mu, per_cm=np.where(binary_dilation(body), mu.per_cm, np.float32(0.0)))
 
 
@@ -259,7 +273,7 @@ def typical(energy_kev: float) -> Holder:
         density = MATERIALS[INDEX[name]].density_g_per_cm3
         per_cm[distance < 0] = density * cm2_per_g(name, energy_kev)
     grid = Grid.upright(per_cm.shape, STEP_MM, (x[0], y[0], z[0]))
-    return Holder(MuMap(per_cm, grid, energy_kev), back_mm=0.0, top_mm=0.0, name="typical")
+    return Holder(MuMap(per_cm, grid, energy_kev), back_mm=0.0, follows=True, name="typical")
 
 
 def measured(volume: CTVolume, energy_kev: float, *, empty: bool = False) -> Holder:
@@ -296,14 +310,13 @@ def measured(volume: CTVolume, energy_kev: float, *, empty: bool = False) -> Hol
     upright = upright_around(mu.grid, MEASURED_MM)
     mu = MuMap(np.maximum(resample(mu.per_cm, mu.grid, upright), 0.0), upright, energy_kev)
     air, water = air_and_water(mu)
-    dense = mu.per_cm > 0.6 * water
-    body = body_mask(mu, water) if dense.any() else dense
-    body_ml = float(body.sum()) * upright.voxel_ml
-    if empty != (body_ml < LEAST_HEAD_ML):
+    dense_ml = float((mu.per_cm > 0.6 * water).sum()) * upright.voxel_ml
+    if empty != (dense_ml < LEAST_HEAD_ML):
         told = "give --empty for the CT of an empty holder" if not empty else "without --empty the head is taken out"
-        raise InputError(f"the CT shows a body of {body_ml:.0f} mL as dense as tissue: {told}")
+        raise InputError(f"{dense_ml:.0f} mL of the CT are as dense as tissue: {told}")
     per_cm, back_mm = mu.per_cm, None
     if not empty:
+        body = body_mask(mu, water)
         _, back_mm, _ = _cranium(body, upright)
         per_cm = np.where(binary_dilation(body), np.float32(air), per_cm)
     blurred = filters.gaussian(per_cm, upright.voxel_mm, BLUR_FWHM_MM)
@@ -347,6 +360,8 @@ def chosen_holder(text: str, acquisition: Acquisition, energy_kev: float) -> tup
     from spectac.recon.io.mu_map import read_mu_map
     from spectac.recon.io.nifti import side_car_of
 
+    if Path(text).is_dir():
+        raise InputError(f"{text} is a folder: --holder takes the file that spectac holder wrote")
     read = read_mu_map(text, acquisition, energy_kev)
     body_ml = float((read.mu.per_cm > 0.6 * water_per_cm(energy_kev)).sum()) * read.mu.grid.voxel_ml
     if body_ml > LEAST_HEAD_ML:

@@ -25,7 +25,7 @@ from spectac.recon.scatter.side_windows import Photopeak
 from spectac.recon.scatter.windows import photopeak_index
 from spectac.recon.settings import ReconstructionSettings
 from spectac.recon.system import SystemModel
-from spectac.recon.types import Array, Grid, Image, MuMap, Result, Study
+from spectac.recon.types import Array, Grid, Image, MuMap, Projections, Result, Study
 
 _T = TypeVar("_T")
 
@@ -149,6 +149,9 @@ class StudySolver:
         self.projections = self.photopeak = projections(study, self.settings, model)
         self._rounds = ScatterRounds(study, self.photopeak, model) if model.rounds(context) else None
         self._calibration = _calibration(study, self.settings)
+        named = self.settings.holder
+        self._holder = None if named is None else chosen_holder(str(named), study.acquisition, self.energy_kev)
+        self._holder_used = False
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
         self.on_update: Callable[[Update], None] | None = None
         self.notes: list[str] = []
@@ -181,11 +184,14 @@ class StudySolver:
         """
         self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
         self.borrowed_s, self._used, self.projections = 0.0, set(), self.photopeak
+        self._holder_used = False
         study, smoothing = self.study, self.settings.smoothing
         if self._calibration is not None:
             self._calibration.check_corrections(self.projections.scatter_method, model.name)
         result = model.correct(self)
         projections = self.projections
+        if self._holder is not None and result.mu is not None and not self._holder_used:
+            self.notes.append(f"attenuation model {model.name} takes no --holder: its map was used as it is")
         image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
         notes = (*study.warnings, *projections.notes, *self.notes, *result.notes)
         result = replace(
@@ -215,27 +221,36 @@ class StudySolver:
 
         Raises InputError where the scatter method needs a map and there is none.
         """
-        if self._rounds is not None:
-            began = time.perf_counter()
-            timed = self._rounds.scatter(mu, self.on_update)
-            spent_s, estimate = time.perf_counter() - began, timed.estimate
-            if self.projections is self.photopeak:
-                self.borrowed_s += max(0.0, timed.seconds - spent_s)
-            self.projections = replace(
-                self.photopeak,
-                scatter=estimate.counts,
-                scatter_method=estimate.method,
-                scatter_windows=estimate.windows,
-                scatter_parameters=estimate.parameters,
-                notes=estimate.notes,
-            )
-        return self.projections.scatter
+        return self._with_scatter(mu).scatter
+
+    def _with_scatter(self, mu: MuMap | None) -> Projections:
+        """The photopeak with the scatter of this map. `projections` tell of that of a map, if there was one."""
+        if self._rounds is None:
+            return self.photopeak
+        began = time.perf_counter()
+        timed = self._rounds.scatter(mu, self.on_update)
+        spent_s, estimate = time.perf_counter() - began, timed.estimate
+        first = self.projections is self.photopeak
+        if first:
+            self.borrowed_s += max(0.0, timed.seconds - spent_s)
+        found = replace(
+            self.photopeak,
+            scatter=estimate.counts,
+            scatter_method=estimate.method,
+            scatter_windows=estimate.windows,
+            scatter_parameters=estimate.parameters,
+            notes=estimate.notes,
+        )
+        if first or mu is not None:
+            self.projections = found
+        return found
 
     def beside(self, mu: MuMap) -> MuMap:
         """Map with the holder of the settings instead of what it has beside the head; as it is without that setting."""
-        if self.settings.holder is None:
+        if self._holder is None:
             return mu
-        holder, notes = chosen_holder(str(self.settings.holder), self.study.acquisition, mu.energy_kev)
+        self._holder_used = True
+        holder, notes = self._holder
         mu = alone(mu)
         if holder is not None:
             mu, placed = holder.beside(mu, self.study.acquisition)
@@ -275,12 +290,13 @@ class StudySolver:
                 "filtered backprojection cannot use a mu-map: choose --attenuation chang or none, "
                 "or an iterative algorithm"
             )
-        scatter = self.scatter(scatter_map if mu is None else mu)
+        projections = self._with_scatter(scatter_map if mu is None else mu)
         if settings.algorithm == "fbp":
-            return self.fbp(self.projections.counts if scatter is None else self.projections.counts - scatter)
+            scatter = projections.scatter
+            return self.fbp(projections.counts if scatter is None else projections.counts - scatter)
         subsets = 1 if settings.algorithm == "mlem" else settings.subsets
         (values, lost), self.device = self._on_device(
-            "reconstructed", lambda device: self._iterated(mu, subsets, device)
+            "reconstructed", lambda device: self._iterated(mu, subsets, device, projections)
         )
         if lost > 0:
             share = lost / float(self.projections.counts.sum(dtype=np.float64))
@@ -290,7 +306,7 @@ class StudySolver:
         blur = "with" if settings.resolution else "without"
         described = (
             f"{settings.algorithm} {settings.iterations} x {subsets}, {blur} resolution recovery, "
-            f"scatter: {self.projections.scatter_method}"
+            f"scatter: {projections.scatter_method}"
         )
         return Image(values, self.grid, self.study.acquisition.image_unit, history=(described,))
 
@@ -308,7 +324,7 @@ class StudySolver:
         self.notes.append(f"{what} on the CPU: {reason}")
         return work("cpu"), "cpu"
 
-    def _iterated(self, mu: MuMap | None, subsets: int, device: str) -> tuple[Array, float]:
+    def _iterated(self, mu: MuMap | None, subsets: int, device: str, projections: Projections) -> tuple[Array, float]:
         """Image (z, y, x) by the settings' iterations, and the counts in bins whose expectation is 0."""
         lost: dict[int, Array] = {}
 
@@ -318,10 +334,10 @@ class StudySolver:
                 self.on_update(update)
 
         system = self._system(mu, device)
-        scatter = self.projections.scatter
+        scatter = projections.scatter
         image = osem(
             system,
-            system.put(self.projections.counts),
+            system.put(projections.counts),
             iterations=self.settings.iterations,
             subsets=subsets,
             scatter=None if scatter is None else system.put(scatter),

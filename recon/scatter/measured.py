@@ -1,6 +1,6 @@
 """The photopeak of a study as it was measured, and the scatter model that suits it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spectac.recon.errors import InputError
 from spectac.recon.scatter.models import ScatterContext, ScatterEstimate, ScatterModel, scatter_model
@@ -45,8 +45,8 @@ def chosen_model(context: ScatterContext, settings: ProjectionSettings) -> Scatt
     transport = MonteCarloScatter(without_map=notes)
     try:
         transport.rounds(context)
-    except InputError:
-        return model
+    except InputError as error:
+        return replace(model, also=(f"no scatter correction without windows either: {error}",))
     return transport
 
 

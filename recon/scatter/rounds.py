@@ -129,8 +129,13 @@ class ScatterRounds:
         system, counts = self._system_of(coarse), self.window_counts(self.photopeak)
         subsets = max(1, min(SUBSETS, system.views // FEWEST_VIEWS))
         scatter: Array | None = None
+
+        def watch(update: Update) -> None:
+            if on_update is not None:
+                on_update(replace(update, purpose="scatter"))
+
         for _ in range(self.number):
-            values = osem(system, counts, iterations=ITERATIONS, subsets=subsets, scatter=scatter, on_update=on_update)
+            values = osem(system, counts, iterations=ITERATIONS, subsets=subsets, scatter=scatter, on_update=watch)
             image = Image(values, self.grid, self.study.acquisition.image_unit)
             estimate = self.model.expected(self, image, coarse)
             if estimate.counts is None or estimate.counts.shape != self.acquisition.shape:

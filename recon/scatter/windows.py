@@ -116,6 +116,8 @@ class WindowScatter:
     settings
         Photopeak, method (auto, none, dew or tew), factor k of DEW and names of the windows. Named windows are taken
         whatever their distance. One name is the lower window of DEW, or of TEW for Tc-99m.
+    also
+        Notes for studies that are not corrected.
 
     References
     ----------
@@ -129,6 +131,7 @@ class WindowScatter:
     """
 
     settings: ProjectionSettings
+    also: tuple[str, ...] = ()
 
     @classmethod
     def build(cls, settings: ProjectionSettings) -> "WindowScatter":
@@ -167,7 +170,7 @@ class WindowScatter:
         peak, (estimate, notes) = _photopeak(context), self._chosen(context)
         smoothed = f"side windows smoothed by {SMOOTHING_FWHM_MM:g} mm"
         if estimate is None:
-            return ScatterEstimate(None, "none", notes=tuple(notes))
+            return ScatterEstimate(None, "none", notes=(*notes, *self.also))
         scatter = estimate.expected(peak)
         notes += [*_empty(peak, estimate.sides), *estimate.notes(peak), *_implausible(peak, scatter)]
         windows = tuple(side.window for side in estimate.sides)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import binary_closing, binary_fill_holes, distance_transform_edt, label
+from scipy.ndimage import binary_closing, binary_dilation, binary_fill_holes, distance_transform_edt, label
 
-from spectac.recon.ct import hu_to_mu
+from spectac.recon.ct import air_and_water, hu_to_mu
+from spectac.recon.ct_body import body_mask
 from spectac.recon.errors import InputError
 from spectac.recon.tissues import MATERIALS, cm2_per_g
 from spectac.recon.types import Array, Grid, MuMap
@@ -28,10 +29,14 @@ AIR_HU, FAT_HU, BONE_HU, DENSE_HU, TEETH_HU = -400.0, -30.0, 200.0, 1000.0, 1800
 """Where air, fat, soft tissue, bone, dense bone and teeth begin to be something denser."""
 DENSEST_HU = 2500.0
 """Metal counts as this."""
-RING_MM = 6.0
-"""Gaps of the skull's ring that are closed to tell its inside."""
+RING_HU, RING_MM = 150.0, 8.0
+"""The skull's ring is denser than this; gaps of this length are closed to tell its inside."""
 BESIDE_BRAIN_MM = 8.0
 """Soft tissue within the ring and this near to the fitted head's brain is brain or around it."""
+ABOVE_ORBITS_MM = 10.0
+"""From this height above the brain's middle on the ring holds the brain alone."""
+LEAST_OVERLAP = 0.8
+"""Smallest Dice coefficient of the fitted brain and the ring's inside above the orbits with which a fit is one."""
 FLUID_MM = 3.0
 """Fluid between skull and brain where the fitted brain does not reach."""
 CHIN = (0.0, -100.0, -130.0)
@@ -72,7 +77,7 @@ class Body:
     added_mm: float
 
 
-def body_of(name: str, hu: Array, grid: Grid, typical: Head, kvp: float | None = None) -> Body:
+def body_of(name: str, hu: Array, known: Array, grid: Grid, typical: Head, kvp: float | None = None) -> Body:
     """Body of a CT.
 
     Parameters
@@ -81,6 +86,8 @@ def body_of(name: str, hu: Array, grid: Grid, typical: Head, kvp: float | None =
         Which person's.
     hu
         CT numbers (z, y, x).
+    known
+        True (z, y, x) where they were measured.
     grid
         Their upright grid.
     typical
@@ -99,7 +106,10 @@ def body_of(name: str, hu: Array, grid: Grid, typical: Head, kvp: float | None =
         Where no head is found.
     """
     sitk = simpleitk()
-    clipped = np.clip(hu, -1000.0, DENSEST_HU)
+    clipped = np.where(known, np.clip(hu, -1000.0, DENSEST_HU), np.float32(-1000.0))
+    mu = MuMap(hu_to_mu(clipped, kvp, KEV), grid, KEV)
+    # Without the table and what the head lies in.
+    clipped = np.where(body_mask(mu, air_and_water(mu)[1]), clipped, np.float32(-1000.0))
     fit = fitted(MuMap(hu_to_mu(clipped, kvp, KEV), grid, KEV), typical.mu(KEV))
     straight, there = _straight(sitk, fit)
 
@@ -112,20 +122,26 @@ def body_of(name: str, hu: Array, grid: Grid, typical: Head, kvp: float | None =
         return _array(sitk.Resample(itk_image(sitk, values, typical.grid), there, fit.bent, way, 0.0))
 
     values = of_ct(clipped.astype(np.float32), -1000.0, linear=True)
-    known = of_ct(np.ones(grid.shape, np.uint8), 0, linear=False) > 0
+    known = of_ct(known.astype(np.uint8), 0, linear=False) > 0
     own = np.where(np.isin(typical.labels, BESIDE), np.uint8(0), typical.labels)
     atlas, atlas_density = of_typical(own, linear=False), of_typical(typical.density, linear=True)
-    found = _tissues(values, atlas, known)
-    per_gram = np.array([cm2_per_g(MATERIALS[m].name, KEV) for m in MATERIAL_OF_LABEL], np.float32)
-    density = hu_to_mu(values, kvp, KEV) / per_gram[found]
     z, y, x = straight.centres_mm()
-    # Above the CT, and not what its field leaves out at the sides or below.
+    found, overlap = _tissues(values, atlas, known, z)
+    if overlap < LEAST_OVERLAP:
+        raise InputError(
+            f"{name}: the typical head does not fit the CT (overlap of the brains {overlap:.2f}): is it one head, "
+            "upright, without contrast agent?"
+        )
+    per_gram = np.array([cm2_per_g(MATERIALS[m].name, KEV) for m in MATERIAL_OF_LABEL], np.float32)
+    beside = ~binary_dilation(found != LABEL["outside"])
+    density = np.where(beside, np.float32(0.0), hu_to_mu(values, kvp, KEV) / per_gram[found])
     top_mm = float(z[(known & (values > AIR_HU)).any(axis=(1, 2))].max(initial=-np.inf))
     if not np.isfinite(top_mm):
         raise InputError(f"{name}: no head was found in the CT")
-    above = ~known & (z > 0.0)[:, None, None]
-    found = np.where(above, atlas, found)
-    density = np.where(above, np.where(atlas > 0, atlas_density, np.float32(0.0)), density).astype(np.float32)
+    # Vertex, sides, face and neck that the CT leaves out.
+    found = np.where(known, found, atlas)
+    typical_density = np.where(atlas > 0, atlas_density, np.float32(0.0))
+    density = np.where(known, density, typical_density).astype(np.float32)
     heights = z[np.isin(found, INTRACRANIAL).any(axis=(1, 2))]
     inside = np.isin(found, BESIDE, invert=True)
     used = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(inside))
@@ -142,8 +158,8 @@ def body_of(name: str, hu: Array, grid: Grid, typical: Head, kvp: float | None =
     )
 
 
-def _tissues(hu: Array, atlas: Array, known: Array) -> Array:
-    """Labels (z, y, x) from HU inside the CT, with the atlas's names where they fit."""
+def _tissues(hu: Array, atlas: Array, known: Array, z: Array) -> tuple[Array, float]:
+    """Labels (z, y, x) from HU inside the CT, with the atlas's names where they fit; how well the brains overlap."""
     solid = _largest(known & (hu > AIR_HU))
     body = np.stack([binary_fill_holes(level) for level in solid])
     bone, soft = body & (hu > BONE_HU), body & (hu > FAT_HU) & (hu <= BONE_HU)
@@ -158,9 +174,12 @@ def _tissues(hu: Array, atlas: Array, known: Array) -> Array:
     found[bone & (hu > TEETH_HU)] = LABEL["teeth"]
     brain = np.isin(atlas, INTRACRANIAL)
     ring = _disc(RING_MM)
-    padded = np.pad(bone, ((0, 0), (4, 4), (4, 4)))
+    # Sinuses of air close the ring in front.
+    wall = (body & (hu > RING_HU)) | (body & (hu <= AIR_HU))
+    padded = np.pad(wall, ((0, 0), (4, 4), (4, 4)))
     enclosed = np.stack([binary_fill_holes(binary_closing(level, ring)) for level in padded])[:, 4:-4, 4:-4]
-    near = distance_transform_edt(~brain, VOXEL_MM) <= BESIDE_BRAIN_MM
+    above_orbits = (z > ABOVE_ORBITS_MM)[:, None, None]
+    near = (distance_transform_edt(~brain, VOXEL_MM) <= BESIDE_BRAIN_MM) | above_orbits
     within = body & (hu > AIR_HU) & ~bone & ((enclosed & near) | (brain & soft))
     # Where the fitted brain does not reach the skull its cortex goes on, to the fluid on the bone.
     matter = brain & (atlas != LABEL["csf"])
@@ -171,7 +190,10 @@ def _tissues(hu: Array, atlas: Array, known: Array) -> Array:
     depth = distance_transform_edt(np.pad(body, ((1, 1), (0, 0), (0, 0)), mode="edge"), VOXEL_MM)[1:-1]
     skin = body & (depth - 0.5 * VOXEL_MM < SKIN_MM) & np.isin(found, labels("fat", "muscle"))
     found[skin] = LABEL["skin"]
-    return found
+    compared = above_orbits & known
+    inside, fitted_brain = enclosed & soft & compared, brain & compared
+    both = int(inside.sum()) + int(fitted_brain.sum())
+    return found, 2.0 * float((inside & fitted_brain).sum()) / both if both else 0.0
 
 
 def _largest(mask: Array) -> Array:

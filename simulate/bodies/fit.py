@@ -4,17 +4,19 @@ The CT may end below the vertex and go on to the shoulders. Where it has nothing
 """
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from spectac.recon.errors import InputError, MissingExtraError
 from spectac.recon.types import Array, Grid, MuMap
+from spectac.simulate.anatomy.placement import rotation
 
 COMPARED_MM = 100.0
 """Below its top this much of the CT is compared: the skull, with little of the neck."""
-MISSING_MM = (0.0, 15.0, 30.0, 45.0, 60.0)
-"""Starts of the search: how much of the head may lie above the CT."""
+MISSING_MM, PITCHES_DEG = (0.0, 20.0, 40.0, 60.0), (-20.0, 0.0, 20.0)
+"""Starts of the search: how much of the head may lie above the CT, and how far the chin is down."""
 AROUND_MM = 125.0
 """Radius about the head's middle within which images are compared; shoulders lie lower."""
 BENT_EVERY_MM = 40.0
@@ -99,22 +101,22 @@ def fitted(ct: MuMap, typical: MuMap) -> Fit:
     fixed, moving = (_shrunk(sitk, mu, COARSE_MM) for mu in (ct, typical))
     top, typical_top = _top_mm(ct), _top_mm(typical)
     middle = _middle(ct, top - SECTION_MM)
-    found = []
-    for missing in MISSING_MM:
+    mask, found = _mask(sitk, fixed, top, middle), []
+    for missing, pitch_deg in product(MISSING_MM, PITCHES_DEG):
         typical_middle = _middle(typical, typical_top - missing - SECTION_MM)
         scaled = sitk.AffineTransform(3)
         scaled.SetCenter((*middle.tolist(), top - SECTION_MM))
         scaled.SetTranslation((*(typical_middle - middle).tolist(), typical_top - missing - top))
-        mask = _mask(sitk, fixed, top, middle)
+        scaled.SetMatrix(rotation(pitch_deg, 0.0, 0.0).T.ravel().tolist())
         try:
-            found.append((_scale(sitk, fixed, moving, mask, scaled, step_mm=6.0), missing, scaled))
+            found.append((_scale(sitk, fixed, moving, mask, scaled, step_mm=6.0), missing, pitch_deg, scaled))
         except RuntimeError:  # the heads do not overlap
             continue
     if not found:
         raise InputError("the typical head could not be laid on the CT: is it a head, upright and facing forward?")
-    _, _, scaled = min(found, key=lambda one: one[:2])
+    *_, scaled = min(found, key=lambda one: one[:3])
     matrix = np.array(scaled.GetMatrix()).reshape(3, 3)
-    matrix[2, 2] = np.sqrt(matrix[0, 0] * matrix[1, 1])
+    matrix[2, 2] *= np.sqrt(np.linalg.det(matrix[:2, :2])) / np.linalg.norm(matrix[2])
     scaled.SetMatrix(matrix.ravel().tolist())
     fine, fine_moving = (_shrunk(sitk, mu, FINE_MM) for mu in (ct, typical))
     _scale(sitk, fine, fine_moving, _mask(sitk, fine, top, middle), scaled, step_mm=2.0)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -16,20 +17,20 @@ from spectac.recon.io.dicom.ct import read_series
 from spectac.recon.io.nifti import read_image
 from spectac.recon.queue.store import check_visible
 from spectac.recon.queue.work_queue import Failure, Progress, Work, open_queue
-from spectac.recon.queue.workers import Workers
+from spectac.recon.queue.workers import Workers, one_line
 from spectac.recon.resample import resample, upright_around
 from spectac.recon.types import Array, Grid
 from spectac.simulate.bodies import ENDING
 from spectac.simulate.bodies.body import VOXEL_MM, body_of
-from spectac.simulate.bodies.stored import write_body
+from spectac.simulate.bodies.stored import bodies_in, write_body
 from spectac.simulate.typical_head import typical_head
 
 BRAIN_HU = 33.0
 """HU of brain, by which values that are no HU are told."""
 LEAST_HU = -200.0
 """Values that never fall below this are no HU: air has -1000."""
-STORED_MM = 3.5
-"""Larger voxels are kept as they are, where the grid is upright; others are averaged to the body's."""
+FINEST_MM = 1.5
+"""CTs with finer voxels are averaged to the body's; upright coarser ones are kept as they are."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,23 @@ class BodyWork(Work[str, str]):
     def before(self, key: str) -> str | None:
         """Digest of this CT and this code where a body was made of them."""
         path = self.folder / f"{key}{ENDING}"
-        if not path.is_file():
+        try:
+            with np.load(path) as stored:
+                made_of = str(stored["made_of"])
+        except (OSError, ValueError, KeyError, BadZipFile):  # none, or damaged
             return None
-        with np.load(path) as stored:
-            made_of = str(stored["made_of"])
         return made_of if made_of == self._made_of(key) else None
 
     def do(self, key: str) -> str | Failure:
         """Make a body and write it."""
         path = self.folder / f"{key}{ENDING}"
         try:
-            volume = read_ct(self.sources[key])
-            body = body_of(key, volume.hu, volume.grid, typical_head(), volume.kvp)
-        except InputError as error:
-            return Failure(f"{key}: {error}")
+            volume, known = read_ct(self.sources[key])
+            body = body_of(key, volume.hu, known, volume.grid, typical_head(), volume.kvp)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is odd in a CT must not stop the others
+            return Failure(one_line(error))
         made_of = self._made_of(key)
         write_body(path, body, made_of)
         return made_of
@@ -119,16 +123,20 @@ def cts_in(folder: Path) -> dict[str, Path]:
         if entry.is_dir() and not entry.name.startswith("."):
             found[entry.name] = entry
         elif entry.name.lower().endswith(NIFTI_ENDINGS):
-            found[entry.name.split(".nii")[0]] = entry
+            name = entry.name.split(".nii")[0]
+            if name in found:
+                raise InputError(f"{folder}: two CTs are called {name}: rename one")
+            found[name] = entry
     if not found:
         raise InputError(f"{folder}: no CT: NIfTI files in HU, or a folder for each DICOM series")
     return found
 
 
-def read_ct(path: Path) -> CTVolume:
-    """CT of a NIfTI file or of a DICOM series' folder, on an upright grid.
+def read_ct(path: Path) -> tuple[CTVolume, Array]:
+    """CT of a NIfTI file or of a DICOM series' folder, on an upright grid, and where it knows anything.
 
-    Values of a NIfTI file that never fall below -200 are no HU. Their offset is that which gives the brain 33 HU.
+    Tilted ones, and those finer than FINEST_MM in the plane, are averaged to the body's voxels. Values of a NIfTI file
+    that never fall below -200 are no HU. Their offset is that which gives the brain 33 HU.
 
     Parameters
     ----------
@@ -139,6 +147,8 @@ def read_ct(path: Path) -> CTVolume:
     -------
     CTVolume
         CT numbers in HU.
+    Array
+        True (z, y, x) in the measured field.
 
     Raises
     ------
@@ -147,8 +157,7 @@ def read_ct(path: Path) -> CTVolume:
 
     Examples
     --------
-    >>> read_ct(Path("ct")).kvp  # doctest: +SKIP
-    120.0
+    >>> volume, known = read_ct(Path("ct"))  # doctest: +SKIP
     """
     if path.is_dir():
         volume = read_series(path)
@@ -156,16 +165,21 @@ def read_ct(path: Path) -> CTVolume:
         image = read_image(path)
         volume = CTVolume(image.values, image.grid, None)
     hu, grid = np.asarray(volume.hu, np.float32), volume.grid
-    if not (grid.is_upright and max(grid.voxel_mm) >= STORED_MM):
+    known = np.ones(hu.shape, np.float32) if volume.covered is None else np.asarray(volume.covered, np.float32)
+    if not grid.is_upright or min(grid.voxel_mm) < FINEST_MM:
         upright = upright_around(grid, VOXEL_MM)
-        hu, grid = resample(hu, grid, upright, outside=min(float(hu.min()), 0.0)), upright
+        # The air that is cut off beyond the edge must not be brighter than the CT's own.
+        hu, known = (resample(one, grid, upright, outside=low) for one, low in ((hu, float(hu.min())), (known, 0.0)))
+        grid = upright
     if hu.min() > LEAST_HU:
         hu = hu - np.float32(_brain_value(hu, grid) - BRAIN_HU)
-    return CTVolume(hu, grid, volume.kvp)
+    return CTVolume(hu, grid, volume.kvp), known > 0.99
 
 
 def _brain_value(values: Array, grid: Grid) -> float:
     """The most frequent value between air and bone in the upper 80 mm of a head whose air is 0."""
+    if not values.max() > 0:
+        raise InputError("it is empty")
     tissue = values > 0.5 * np.median(values[values > 0])
     z = np.flatnonzero(tissue.any(axis=(1, 2)))
     upper = values[max(0, int(z[-1]) - round(80.0 / grid.voxel_mm[0])) : int(z[-1]) + 1]
@@ -184,8 +198,8 @@ def make_bodies(
     scheduler: str | None = None,
     workers: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> dict[str, str]:
-    """Make the bodies of a folder of CTs that are not in `folder` yet.
+) -> None:
+    """Make the bodies of a folder of CTs that are not in `folder` yet, and remove those of CTs that are not there.
 
     Parameters
     ----------
@@ -196,18 +210,16 @@ def make_bodies(
     scheduler, workers, on_progress
         As of `cohort.run.run_cohort`.
 
-    Returns
-    -------
-    dict of str to str
-        Reasons of the CTs that no body could be made of, by name.
-
     Raises
     ------
     InputError
-        Where there is no CT, or none of which a body could be made.
+        Where there is no CT, or one of which no body could be made.
     """
-    sources = cts_in(cts)
+    sources = cts_in(cts.resolve())
     folder.mkdir(parents=True, exist_ok=True)
+    for path in bodies_in(folder):
+        if path.name.removesuffix(ENDING) not in sources:
+            path.unlink()
     places = Workers(scheduler, cpu_threads() if workers is None else workers, threads=1)
     with open_queue(BodyWork(folder.resolve(), sources), places, on_progress, len(sources)) as queue:
         for name in sources:
@@ -219,6 +231,9 @@ def make_bodies(
             for entry in queue.entries.values()
             if isinstance(entry.outcome, Failure)
         }
-    if len(failed) == len(sources):
-        raise InputError(f"{cts}: no body could be made: {next(iter(failed.values()))}")
-    return failed
+    if failed:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise InputError(
+            f"{cts}: no body could be made of {len(failed)} of {len(sources)} CTs: take them out of the folder, the "
+            f"same command goes on with the others: {listed}"
+        )

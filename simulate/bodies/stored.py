@@ -35,7 +35,6 @@ def write_body(path: Path, body: Body, made_of: str = "") -> None:
         )
 
 
-@lru_cache(maxsize=4)
 def read_body(path: Path) -> Body:
     """Body of a file.
 
@@ -47,8 +46,14 @@ def read_body(path: Path) -> Body:
     Returns
     -------
     Body
-        The body; the same object while the file's path stays among the last four.
+        The body; the same object while the file is among the last four and stays as it is.
     """
+    about = path.stat()
+    return _read(path, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _mtime_ns: int, _size: int) -> Body:
     with np.load(path) as stored:
         affine, (chin_mm, added_mm) = stored["affine_lps"], stored["facts"].tolist()
         labels = stored["labels"]

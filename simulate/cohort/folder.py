@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -98,8 +99,15 @@ class CohortSettings:
 
 def _digest_in(folder: Path) -> str:
     """16 hexadecimal digits for the names and contents of a folder's bodies."""
+    files = sorted(folder.glob(f"*{ENDING}"))
+    return _digest_of(tuple((file, (about := file.stat()).st_mtime_ns, about.st_size) for file in files))
+
+
+@lru_cache(maxsize=4)
+def _digest_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """The same for files, their times and sizes: it is asked for with every shard."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob(f"*{ENDING}")):
+    for file, _, _ in files:
         digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
 

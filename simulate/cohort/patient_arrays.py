@@ -110,6 +110,8 @@ class PatientArrays:
                 f"expected must be float16 of shape {(3, *self.counts.shape)}, got {self.expected.dtype} of "
                 f"{self.expected.shape}"
             )
+        if not np.isfinite(self.expected).all():
+            raise InputError("expected holds values that are NaN or infinite")
         if not self.windows[0]:
             raise InputError("a patient needs the photopeak window")
         try:

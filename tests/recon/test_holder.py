@@ -77,6 +77,31 @@ def test_a_typical_holder_absorbs_what_its_walls_do():
     assert holder.mu.per_cm[:, y < -62].max() == 0
 
 
+def test_a_typical_holder_lies_around_the_axis(acquisition):
+    """The axis 40 mm to the left: so is the shell."""
+    beside = replace(acquisition, axis_lps_mm=(40.0, 0.0, -118.0))
+    grid = default_grid(beside)
+    head = ball(grid, (45.0, 0, 0))
+    both, _ = typical(KEV).beside(head, beside)
+    _, _, x = grid.centres_mm()
+    shell = np.flatnonzero(((both.per_cm - head.per_cm)[:40].max(axis=(0, 1))) > 0.03)
+    assert 0.5 * (x[shell[0]] + x[shell[-1]]) == pytest.approx(40.0, abs=4.0)
+
+
+@pytest.mark.parametrize("height", [0.0, -100.0, -180.0, 150.0])
+def test_the_height_of_a_holders_map_does_not_matter(acquisition, height):
+    """A plate and a table 60 mm behind it: the plate is under the head wherever the file has it."""
+    grid = default_grid(acquisition)
+    both = replace(plate(40.0), per_cm=plate(40.0, 5.0).per_cm + plate(105.0, 20.0).per_cm)
+    affine = both.grid.affine_lps.copy()
+    affine[1, 3] += height
+    moved = Holder(replace(both, grid=replace(both.grid, affine_lps=affine)), back_mm=None)
+    there = moved.beside(ball(grid, (0, 0, 0)), acquisition)[0].per_cm[30, :, 36]
+    y = grid.centres_mm()[1]
+    under = there[(y > 78) & (y < 92)]
+    assert under.sum() * 0.4 == pytest.approx(0.05 * 0.5, rel=0.1)
+
+
 @pytest.mark.parametrize("shift", [(0, 0, 0), (9.0, -14.0, 6.0), (-6.0, 12.0, -20.0)])
 def test_a_holder_lies_under_the_head_wherever_that_is(acquisition, shift):
     """A given one keeps x and z; a typical one follows the head's top too. Both clear the head by what they should."""
@@ -111,10 +136,10 @@ def test_nothing_behind_the_head_is_refused(acquisition):
     aside = plate(40.0)
     far = aside.grid.affine_lps.copy()
     far[2, 3] += 900.0
-    with pytest.raises(InputError, match="nothing behind the head"):
-        Holder(replace(aside, grid=replace(aside.grid, affine_lps=far)), back_mm=None).beside(
-            ball(grid, (0, 0, 0)), acquisition
-        )
+    aside = replace(aside, grid=replace(aside.grid, affine_lps=far))
+    for back_mm, says in ((None, "nothing under the head"), (92.0, "lies beside the field")):
+        with pytest.raises(InputError, match=says):
+            Holder(aside, back_mm).beside(ball(grid, (0, 0, 0)), acquisition)
 
 
 def test_the_head_alone(lying, figure):
@@ -213,6 +238,8 @@ def test_files_that_are_no_holder(lying, acquisition, tmp_path):
     write_holder(file, Holder(both, back_mm=None))
     with pytest.raises(InputError, match="spectac holder takes the head out"):
         chosen_holder(str(file), acquisition, KEV)
+    with pytest.raises(InputError, match="is a folder"):
+        chosen_holder(str(tmp_path), acquisition, KEV)
     with pytest.raises(InputError, match="no such file"):
         chosen_holder(str(tmp_path / "nowhere.nii.gz"), acquisition, KEV)
 

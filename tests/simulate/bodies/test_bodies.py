@@ -87,7 +87,7 @@ def test_files_of_bodies_and_of_cts(tmp_path):
     hu = np.where(body.labels > 0, 40.0, -1000.0)
     for name, values in (("hu", hu), ("stored", hu + 1024.0)):
         write_image(tmp_path / f"{name}.nii.gz", Image(values.astype(np.float32), body.grid, "relative"))
-        np.testing.assert_allclose(read_ct(tmp_path / f"{name}.nii.gz").hu[body.labels > 0], 40.0, atol=8.0)
+        np.testing.assert_allclose(read_ct(tmp_path / f"{name}.nii.gz")[0].hu[body.labels > 0], 40.0, atol=8.0)
     assert list(cts_in(tmp_path)) == ["hu", "stored"]
     with pytest.raises(InputError, match="no such folder"):
         cts_in(tmp_path / "nowhere")
@@ -120,7 +120,7 @@ def test_a_virtual_head_comes_back_from_its_ct(seed, missing_mm, figure):
     shape = (int((top - z[0]) / 3.0), int((y[-1] - y[0]) / 4.0), int((x[-1] - x[0]) / 4.0))
     grid = Grid.upright(shape, (3.0, 4.0, 4.0), (x[0] + 1.0, y[0] + 1.0, z[0] + 0.5))
     hu = resample(volume.hu, volume.grid, grid, outside=-1000.0)
-    body = body_of("virtual", hu, grid, typical_head())
+    body = body_of("virtual", hu, np.ones(hu.shape, bool), grid, typical_head())
     # Where the straight body lies is its own; it is laid back by the brain's middle.
     own, found = (np.isin(one.labels, INTRACRANIAL) for one in (head, body))
     volume_error = float(found.sum()) * body.grid.voxel_ml / (float(own.sum()) * head.grid.voxel_ml) - 1.0
