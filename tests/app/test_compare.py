@@ -69,6 +69,23 @@ def test_the_numbers_are_those_of_the_images(result, place):
     assert -30 < float(rows["uniform", "mean", "brain"]["difference_percent"]) < 10
 
 
+def test_a_study_without_scatter_windows(place, tmp_path):
+    """ "auto" is Monte Carlo for the methods with a map, nothing for the one without; the course is the image's own."""
+    study = hdf5.read_study(place / "study.h5")
+    hdf5.write_study(tmp_path / "peak.h5", replace(study, windows=study.windows[:1], counts=study.counts[:1]))
+    request = CompareRequest(
+        reconstruction=ReconstructionSettings(iterations=7, subsets=4, holder=Path("typical")),
+        comparison=ComparisonSettings(methods=("none", "uniform"), truth=place / "truth"),
+    )
+    compared = compare_study(tmp_path / "peak.h5", request, tmp_path / "out")
+    used = {name: one.result.projections.scatter_method for name, one in compared.comparison.methods.items()}
+    assert used == {"none": "none", "uniform": "montecarlo, 2 rounds"}
+    assert {len(one.course) for one in compared.comparison.methods.values()} == {7}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "montecarlo, 2 rounds" in page
+    assert "--holder typical" in page
+
+
 def test_a_method_that_cannot_be_used_stops_no_other(result):
     compared, out = result
     rows = rows_of(out)

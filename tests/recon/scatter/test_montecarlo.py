@@ -1,6 +1,7 @@
 """Scatter by Monte Carlo: against a quadrature, a full Monte Carlo with another seed, and what must hold exactly."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from spectac.recon import (
     MuMap,
     NoAttenuation,
     ReconstructionSettings,
+    Result,
     Study,
     UniformMap,
     default_grid,
@@ -486,3 +488,24 @@ def test_images_for_the_scatter_report_their_updates(scanned):
     with pytest.raises(KeyboardInterrupt):
         reconstruct(study, GivenMap(mu), ReconstructionSettings(**QUICK), scatter=model, on_update=stop)
     assert not model.asked
+
+
+def test_an_uncorrected_image_leaves_the_facts_of_the_corrected_one(scanned):
+    """A model that reconstructs with its map, then without: the result tells of the map's scatter."""
+    study, mu, _ = scanned("I-123")
+    peak = replace(study, windows=study.windows[:1], counts=study.counts[:1])
+
+    class Both:
+        name = "both"
+
+        def correct(self, solver):
+            corrected = solver(mu)
+            return Result(corrected, mu=mu, uncorrected=solver(None))
+
+    result = reconstruct(peak, Both(), ReconstructionSettings(holder=Path("typical"), **QUICK))
+    assert result.projections.scatter_method == "montecarlo, 2 rounds"
+    assert "montecarlo" in result.image.history[0]
+    assert "scatter: none" in result.uncorrected.history[0]
+    assert [note for note in result.notes if "takes no --holder" in note]
+    none = reconstruct(peak, NoAttenuation(), ReconstructionSettings(**QUICK))
+    np.testing.assert_array_equal(result.uncorrected.values, none.image.values)
