@@ -46,7 +46,7 @@ def chosen_model(context: ScatterContext, settings: ProjectionSettings) -> Scatt
     try:
         transport.rounds(context)
     except InputError as error:
-        return replace(model, also=(f"no scatter correction without windows either: {error}",))
+        return replace(model, also=(f"scatter by Monte Carlo, which needs no windows, cannot be done: {error}",))
     return transport
 
 

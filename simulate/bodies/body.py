@@ -18,7 +18,7 @@ from spectac.recon.types import Array, Grid, MuMap
 from spectac.simulate.anatomy.placement import grid_of
 from spectac.simulate.bodies.fit import Fit, fitted, itk_image, simpleitk
 from spectac.simulate.head import SKIN_MM, Head
-from spectac.simulate.regions import BESIDE, INTRACRANIAL, LABEL, MATERIAL_OF_LABEL, labels
+from spectac.simulate.regions import BESIDE, BONE, INTRACRANIAL, LABEL, MATERIAL_OF_LABEL, labels
 
 KEV = 140.511
 """Energy at which densities give the CT's attenuation."""
@@ -174,8 +174,8 @@ def _tissues(hu: Array, atlas: Array, known: Array, z: Array) -> tuple[Array, fl
     found[bone & (hu > TEETH_HU)] = LABEL["teeth"]
     brain = np.isin(atlas, INTRACRANIAL)
     ring = _disc(RING_MM)
-    # Sinuses of air close the ring in front.
-    wall = (body & (hu > RING_HU)) | (body & (hu <= AIR_HU))
+    # Sinuses of air close the ring in front, the fitted skull where the CT ends.
+    wall = np.where(known, body & ((hu > RING_HU) | (hu <= AIR_HU)), np.isin(atlas, BONE))
     padded = np.pad(wall, ((0, 0), (4, 4), (4, 4)))
     enclosed = np.stack([binary_fill_holes(binary_closing(level, ring)) for level in padded])[:, 4:-4, 4:-4]
     above_orbits = (z > ABOVE_ORBITS_MM)[:, None, None]

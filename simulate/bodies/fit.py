@@ -27,6 +27,8 @@ SECTION_MM = 30.0
 """Depth below the top at which the two heads' sections are laid on each other to start with."""
 COARSE_MM, FINE_MM = 8.0, 4.0
 """Voxels of the search, of bending too, and of the last step of scaling and turning."""
+AIR_MM = 120.0
+"""Air around and above the typical head."""
 DENSEST_PER_CM = 0.3
 """Denser bone, metal too, counts as this."""
 BODY_PER_CM = 0.06
@@ -98,7 +100,7 @@ def fitted(ct: MuMap, typical: MuMap) -> Fit:
         Where SimpleITK (extra `ct`) is missing, or the CT shows no head.
     """
     sitk = simpleitk()
-    fixed, moving = (_shrunk(sitk, mu, COARSE_MM) for mu in (ct, typical))
+    fixed, moving = _shrunk(sitk, ct, COARSE_MM), _in_air(sitk, _shrunk(sitk, typical, COARSE_MM))
     top, typical_top = _top_mm(ct), _top_mm(typical)
     middle = _middle(ct, top - SECTION_MM)
     mask, found = _mask(sitk, fixed, top, middle), []
@@ -118,7 +120,7 @@ def fitted(ct: MuMap, typical: MuMap) -> Fit:
     matrix = np.array(scaled.GetMatrix()).reshape(3, 3)
     matrix[2, 2] *= np.sqrt(np.linalg.det(matrix[:2, :2])) / np.linalg.norm(matrix[2])
     scaled.SetMatrix(matrix.ravel().tolist())
-    fine, fine_moving = (_shrunk(sitk, mu, FINE_MM) for mu in (ct, typical))
+    fine, fine_moving = _shrunk(sitk, ct, FINE_MM), _in_air(sitk, _shrunk(sitk, typical, FINE_MM))
     _scale(sitk, fine, fine_moving, _mask(sitk, fine, top, middle), scaled, step_mm=2.0)
     bending, error = _bend(sitk, fixed, moving, top, middle, scaled)
     return Fit(scaled, sitk.CompositeTransform([scaled, bending]), error)
@@ -210,6 +212,12 @@ def _shrunk(sitk: Any, mu: MuMap, voxel_mm: float) -> Any:
     image = itk_image(sitk, np.minimum(mu.per_cm, np.float32(DENSEST_PER_CM)), mu.grid)
     factors = [max(1, round(voxel_mm / length)) for length in mu.grid.voxel_mm[::-1]]
     return sitk.Shrink(sitk.SmoothingRecursiveGaussian(image, 0.5 * voxel_mm), factors)
+
+
+def _in_air(sitk: Any, image: Any) -> Any:
+    """Image with air around and above: points that fall beyond an image do not count, and would hide a bad fit."""
+    around = [round(AIR_MM / length) for length in image.GetSpacing()]
+    return sitk.ConstantPad(image, [*around[:2], 0], around, 0.0)
 
 
 def simpleitk() -> Any:
