@@ -255,10 +255,11 @@ def test_names_that_make_no_scatter_windows_are_refused(names, method, message):
 )
 def test_auto_says_when_it_corrects_nothing_and_an_asked_none_does_not(windows, nuclide, words):
     given = study(windows, [100, 20][: len(windows)], nuclide)
-    (note,) = projections(given).notes
+    note, other = projections(given).notes
     assert note.startswith("no scatter correction: TEW needs a window on either side of the photopeak")
     assert words in note
     assert "--scatter none says that no correction is wanted" in note
+    assert "--collimator" in other
     assert projections(given, ProjectionSettings(scatter="none")).notes == ()
 
 
