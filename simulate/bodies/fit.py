@@ -13,8 +13,8 @@ from spectac.recon.errors import InputError, MissingExtraError
 from spectac.recon.types import Array, Grid, MuMap
 from spectac.simulate.anatomy.placement import rotation
 
-COMPARED_MM = 100.0
-"""Below its top this much of the CT is compared: the skull, with little of the neck."""
+COMPARED_MM = 150.0
+"""Below its top this much of the CT is compared: the skull, its base and the face, without which the tilt is open."""
 MISSING_MM, PITCHES_DEG = (0.0, 20.0, 40.0, 60.0), (-20.0, 0.0, 20.0)
 """Starts of the search: how much of the head may lie above the CT, and how far the chin is down."""
 AROUND_MM = 125.0
