@@ -22,9 +22,9 @@ from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projecti
 WATER_SHARE, BROAD_WATER_SHARE = 0.976, 0.78
 """Uniform coefficient of a head over that of water, with scatter correction and without (broad beam)."""
 SKULL_SHARE = 1.12
-"""The same where skull is to be in it, with scatter correction: the least errors of 12 virtual heads in found outlines.
+"""The same where skull is to be in it, set for 11 virtual heads in outlines from the data, with scatter correction.
 
-3.2 % of regional means against 11 to 14 % with 0.976 (benchmarks/results/attenuation_tuning.csv).
+Regional means are 3.5 % off, with 0.976 11 to 14 % (benchmarks/results/attenuation_tuning.csv).
 """
 FEWEST_COVERED = 0.02
 """A map that covers less than this share of the activity is refused."""
@@ -125,7 +125,8 @@ def default_mu_per_cm(energy_kev: float, scatter_corrected: bool, *, with_skull:
     scatter_corrected
         Whether scatter is corrected.
     with_skull
-        Not the value in use, but that which makes up for the skull: 1.15 times as much.
+        Not the value in use, but that which makes up for the skull: 1.15 times as much; without scatter correction by
+        the same factor, which was not measured.
 
     Returns
     -------

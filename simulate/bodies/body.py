@@ -1,7 +1,7 @@
 """A body of a real person: tissues and densities from the HU of a CT, the brain's regions from the typical head.
 
-Every voxel inside the CT keeps the CT's attenuation; only what it is called, and above the CT's top what is there,
-comes from the typical head that was fitted to it.
+Every voxel of the person keeps the CT's attenuation. What it is called in the brain, and what is there where the CT has
+nothing, comes from the typical head that was fitted to it. Table and holder are left out.
 """
 
 from dataclasses import dataclass
