@@ -11,7 +11,8 @@ from spectac.recon import filters
 from spectac.recon.contour_preview import HEAD_ML
 from spectac.recon.ct import CTVolume, air_and_water, body_alone, mu_map
 from spectac.recon.device import cpu_threads
-from spectac.recon.errors import InputError, MissingExtraError
+from spectac.recon.errors import InputError
+from spectac.recon.itk import itk_image, simpleitk
 from spectac.recon.resample import resample
 from spectac.recon.rigid import RigidShift
 from spectac.recon.types import Array, Grid, Image, MuMap
@@ -81,7 +82,7 @@ def register(ct: CTVolume | MuMap, spect: Image) -> RigidShift:
     >>> shift.distance_mm < 2.0
     True
     """
-    sitk = _simpleitk()
+    sitk = simpleitk("registering a CT")
     mu = mu_map(ct, REGISTRATION_KEV, blur_fwhm_mm=0) if isinstance(ct, CTVolume) else ct
     per_cm, body = body_alone(mu)
     per_cm, grid = _with_air_around(per_cm, body, mu.grid, air_and_water(mu)[0])
@@ -90,9 +91,9 @@ def register(ct: CTVolume | MuMap, spect: Image) -> RigidShift:
     ct_places, spect_places = _places(body, mu.grid), _places(head, spect.grid)
     search = _Search(
         sitk,
-        _sitk_image(sitk, values, spect.grid),
-        _sitk_image(sitk, filters.gaussian(per_cm, grid.voxel_mm, REGISTRATION_FWHM_MM), grid),
-        _sitk_image(sitk, around, spect.grid),
+        itk_image(sitk, values, spect.grid),
+        itk_image(sitk, filters.gaussian(per_cm, grid.voxel_mm, REGISTRATION_FWHM_MM), grid),
+        itk_image(sitk, around, spect.grid),
         spect_places[0],
     )
     starts = [np.zeros(3), *(there - here for here, there in zip(spect_places, ct_places, strict=True))]
@@ -112,14 +113,6 @@ def register(ct: CTVolume | MuMap, spect: Image) -> RigidShift:
         note = f"after registration {outside:.0%} of the SPECT activity lies outside the CT's body: check the overlay"
         return replace(shift, warnings=(note,))
     return shift
-
-
-def _simpleitk() -> Any:
-    try:
-        import SimpleITK
-    except ImportError:
-        raise MissingExtraError("registering a CT needs SimpleITK", "ct") from None
-    return SimpleITK
 
 
 def _spect_head(spect: Image) -> tuple[Array, Array]:
@@ -159,16 +152,6 @@ def _share_outside(values: Array, grid: Grid, body: Array, body_grid: Grid, air_
     """Share of the activity outside the body; only what lies inside the CT with its added air (`air_grid`) counts."""
     inside = values * resample(np.ones(air_grid.shape, np.float32), air_grid, grid)
     return float((inside * (1.0 - resample(body, body_grid, grid))).sum() / max(float(inside.sum()), 1e-30))
-
-
-def _sitk_image(sitk: Any, values: Array, grid: Grid) -> Any:
-    kind = np.uint8 if values.dtype == bool else np.float32
-    image = sitk.GetImageFromArray(np.ascontiguousarray(values, dtype=kind))
-    along = grid.affine_lps[:3, [2, 1, 0]] / np.array(grid.voxel_mm[::-1])
-    image.SetOrigin(grid.affine_lps[:3, 3].tolist())
-    image.SetSpacing(grid.voxel_mm[::-1])
-    image.SetDirection(along.ravel().tolist())
-    return image
 
 
 @dataclass(frozen=True, eq=False)

@@ -163,7 +163,8 @@ def draw_head(rng: np.random.Generator, *, voxel_mm: float = 2.0, ranges: HeadRa
     airways.sinuses(canvas, case, shape, fine)
     airways.nose_and_throat(canvas, case, shape)
     _brain(canvas, (case.depth < 0) & ~wall.bone & inside, wall, shape, folds)
-    _holder(canvas, shape, back_y, top_z)
+    for name, part in holder_parts(shape, canvas.z, canvas.y, canvas.x, back_y, top_z).items():
+        canvas.whole.paint(part, name, over=("outside",))
     density = _density(canvas, wall, shape, cut_away, dense.on_axes(z, y, x))
     return Head(grid_of(z, y, x, voxel_mm), canvas.labels, density, shape.plain() | {"voxel_mm": voxel_mm})
 
@@ -234,15 +235,13 @@ def _brain(canvas: Canvas, within: Array, wall: Layers, shape: HeadShape, folds:
     canvas.labels[within] = np.where(cord, LABEL["spinal cord"], painted)
 
 
-def _holder(canvas: Canvas, shape: HeadShape, back_y: float, top_z: float) -> None:
+def holder_parts(shape: HeadShape, z: Array, y: Array, x: Array, back_y: float, top_z: float) -> dict[str, Array]:
+    """Masks (z, y, x) by region of what a head lies in, at these centres in mm; the shell comes first."""
     if not shape.holder:
-        return
-    z, y, x = canvas.z[:, None, None], canvas.y[None, :, None], canvas.x[None, None, :]
+        return {}
     sizes = {"shell_mm": shape["holder_mm"], "gap_mm": shape["holder_gap_mm"], "pillow_mm": shape["pillow_mm"]}
-    shell, pillow = shell_distances(x, y, z, back_y, top_z, **sizes)
-    canvas.whole.paint(shell < 0, "head holder", over=("outside",))
-    if shape.pillow:
-        canvas.whole.paint(pillow < 0, "pillow", over=("outside",))
+    shell, pillow = shell_distances(x, y[:, None], z[:, None, None], back_y, top_z, **sizes)
+    return {"head holder": shell < 0} | ({"pillow": pillow < 0} if shape.pillow else {})
 
 
 def _density(canvas: Canvas, wall: Layers, shape: HeadShape, gone: Array, noise: Array) -> Array:

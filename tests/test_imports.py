@@ -24,7 +24,7 @@ HOMES = {
     "nibabel": ("recon/io/",),
     "pydicom": ("recon/io/",),
     "skimage": ("recon/quantify.py", "app/compare.py"),
-    "SimpleITK": ("recon/io/", "recon/ct_register.py", "simulate/bodies/fit.py"),
+    "SimpleITK": ("recon/io/", "recon/itk.py"),
     "xraylib": ("recon/ct.py", "recon/collimator.py", "recon/tissues.py", "recon/photons/", "benchmarks/"),
     "torch": ("learned/", "benchmarks/peers/"),
     "cupy": ("recon/kernels/cuda_projector.py", "recon/device.py", "benchmarks/peers/ceilings.py"),

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import binary_closing, binary_dilation, binary_fill_holes, distance_transform_edt, label
+from scipy.ndimage import binary_closing, binary_dilation, binary_fill_holes, distance_transform_edt
 
+from spectac.recon.contour_preview import largest
 from spectac.recon.ct import air_and_water, hu_to_mu
 from spectac.recon.ct_body import body_mask
 from spectac.recon.errors import InputError
+from spectac.recon.itk import itk_image, simpleitk
 from spectac.recon.tissues import MATERIALS, cm2_per_g
 from spectac.recon.types import Array, Grid, MuMap
 from spectac.simulate.anatomy.placement import grid_of
-from spectac.simulate.bodies.fit import Fit, fitted, itk_image, simpleitk
+from spectac.simulate.bodies.fit import Fit, fitted
 from spectac.simulate.head import SKIN_MM, Head
 from spectac.simulate.regions import BESIDE, BONE, INTRACRANIAL, LABEL, MATERIAL_OF_LABEL, labels
 
@@ -105,7 +107,7 @@ def body_of(name: str, hu: Array, known: Array, grid: Grid, typical: Head, kvp: 
     InputError
         Where no head is found.
     """
-    sitk = simpleitk()
+    sitk = simpleitk("a body from a CT")
     clipped = np.where(known, np.clip(hu, -1000.0, DENSEST_HU), np.float32(-1000.0))
     mu = MuMap(hu_to_mu(clipped, kvp, KEV), grid, KEV)
     # Without the table and what the head lies in.
@@ -115,11 +117,13 @@ def body_of(name: str, hu: Array, known: Array, grid: Grid, typical: Head, kvp: 
 
     def of_ct(values: Array, outside: float, *, linear: bool) -> Array:
         way = sitk.sitkLinear if linear else sitk.sitkNearestNeighbor
-        return _array(sitk.Resample(itk_image(sitk, values, grid), there, sitk.Transform(), way, outside))
+        moved = sitk.Resample(itk_image(sitk, values, grid), there, sitk.Transform(), way, outside)
+        return np.asarray(sitk.GetArrayFromImage(moved))
 
     def of_typical(values: Array, *, linear: bool) -> Array:
         way = sitk.sitkLinear if linear else sitk.sitkNearestNeighbor
-        return _array(sitk.Resample(itk_image(sitk, values, typical.grid), there, fit.bent, way, 0.0))
+        moved = sitk.Resample(itk_image(sitk, values, typical.grid), there, fit.bent, way, 0.0)
+        return np.asarray(sitk.GetArrayFromImage(moved))
 
     values = of_ct(clipped.astype(np.float32), -1000.0, linear=True)
     known = of_ct(known.astype(np.uint8), 0, linear=False) > 0
@@ -160,7 +164,10 @@ def body_of(name: str, hu: Array, known: Array, grid: Grid, typical: Head, kvp: 
 
 def _tissues(hu: Array, atlas: Array, known: Array, z: Array) -> tuple[Array, float]:
     """Labels (z, y, x) from HU inside the CT, with the atlas's names where they fit; how well the brains overlap."""
-    solid = _largest(known & (hu > AIR_HU))
+    tissue = known & (hu > AIR_HU)
+    if not tissue.any():
+        raise InputError("the CT shows nothing as dense as tissue")
+    solid = largest(tissue)
     body = np.stack([binary_fill_holes(level) for level in solid])
     bone, soft = body & (hu > BONE_HU), body & (hu > FAT_HU) & (hu <= BONE_HU)
     found = np.zeros(hu.shape, np.uint8)
@@ -196,13 +203,6 @@ def _tissues(hu: Array, atlas: Array, known: Array, z: Array) -> tuple[Array, fl
     return found, 2.0 * float((inside & fitted_brain).sum()) / both if both else 0.0
 
 
-def _largest(mask: Array) -> Array:
-    parts, count = label(mask)
-    if count == 0:
-        raise InputError("the CT shows nothing as dense as tissue")
-    return np.asarray(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
-
-
 def _disc(radius_mm: float) -> Array:
     half = int(radius_mm / VOXEL_MM)
     y, x = np.ogrid[-half : half + 1, -half : half + 1]
@@ -222,7 +222,3 @@ def _straight(sitk: Any, fit: Fit) -> tuple[Grid, Any]:
     image.SetDirection(turn.T.ravel().tolist())
     image.SetOrigin((turn.T @ (np.array([x[0], y[0], z[0]]) - shift)).tolist())
     return grid_of(z, y, x, VOXEL_MM), image
-
-
-def _array(image: Any) -> Array:
-    return np.asarray(simpleitk().GetArrayFromImage(image))

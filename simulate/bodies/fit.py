@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from spectac.recon.errors import InputError, MissingExtraError
-from spectac.recon.types import Array, Grid, MuMap
+from spectac.recon.errors import InputError
+from spectac.recon.itk import itk_image, simpleitk
+from spectac.recon.types import Array, MuMap
 from spectac.simulate.anatomy.placement import rotation
 
 COMPARED_MM = 150.0
@@ -99,7 +100,7 @@ def fitted(ct: MuMap, typical: MuMap) -> Fit:
     InputError
         Where SimpleITK (extra `ct`) is missing, or the CT shows no head.
     """
-    sitk = simpleitk()
+    sitk = simpleitk("a body from a CT")
     fixed, moving = _shrunk(sitk, ct, COARSE_MM), _in_air(sitk, _shrunk(sitk, typical, COARSE_MM))
     top, typical_top = _top_mm(ct), _top_mm(typical)
     middle = _middle(ct, top - SECTION_MM)
@@ -199,14 +200,6 @@ def _middle(mu: MuMap, height_mm: float) -> Array:
     return np.array([x[columns].mean(), y[rows].mean()])
 
 
-def itk_image(sitk: Any, values: Array, grid: Grid) -> Any:
-    """Values (z, y, x) on an upright grid as an image of SimpleITK."""
-    image = sitk.GetImageFromArray(np.ascontiguousarray(values))
-    image.SetOrigin(grid.affine_lps[:3, 3].tolist())
-    image.SetSpacing(grid.voxel_mm[::-1])
-    return image
-
-
 def _shrunk(sitk: Any, mu: MuMap, voxel_mm: float) -> Any:
     """Smoothed map with voxels of about this size, its densest cut."""
     image = itk_image(sitk, np.minimum(mu.per_cm, np.float32(DENSEST_PER_CM)), mu.grid)
@@ -218,12 +211,3 @@ def _in_air(sitk: Any, image: Any) -> Any:
     """Image with air around and above: points that fall beyond an image do not count, and would hide a bad fit."""
     around = [round(AIR_MM / length) for length in image.GetSpacing()]
     return sitk.ConstantPad(image, [*around[:2], 0], around, 0.0)
-
-
-def simpleitk() -> Any:
-    """SimpleITK; InputError where it is missing."""
-    try:
-        import SimpleITK
-    except ImportError:
-        raise MissingExtraError("bodies from CTs need SimpleITK", "ct") from None
-    return SimpleITK

@@ -3,14 +3,13 @@
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from spectac.recon.holder import shell_distances
 from spectac.recon.kernels.subnormal import subnormals_are_zero
 from spectac.recon.tissues import MATERIALS
 from spectac.recon.types import Array
 from spectac.simulate.anatomy.placement import axes_mm, coarse_axes, grid_of, rotation
 from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD, HeadRanges, draw_shape
 from spectac.simulate.bodies.body import Body
-from spectac.simulate.head import HOLDER_FROM_MM, MARGIN_VOXELS, TALLEST_MM, Head
+from spectac.simulate.head import HOLDER_FROM_MM, MARGIN_VOXELS, TALLEST_MM, Head, holder_parts
 from spectac.simulate.regions import BESIDE, LABEL, MATERIAL_OF_LABEL, REGIONS
 
 _OTHER_SIDE = {"right": "left", "left": "right"}
@@ -68,14 +67,10 @@ def posed(body: Body, rng: np.random.Generator, *, ranges: HeadRanges = ADULT_AN
     found, density, inside, z = found[kept], density[kept], inside[kept], z[kept]
     upper = inside & (z > HOLDER_FROM_MM)[:, None, None]
     back = float(y[upper.any(axis=(0, 2))][-1]) + 0.5 * voxel_mm
-    if shape.holder:
-        sizes = {"shell_mm": shape["holder_mm"], "gap_mm": shape["holder_gap_mm"], "pillow_mm": shape["pillow_mm"]}
-        distances = shell_distances(x, y[:, None], z[:, None, None], back, top, **sizes)
-        names = ("head holder", "pillow") if shape.pillow else ("head holder",)
-        for name, distance in zip(names, distances, strict=False):
-            there = (distance < 0) & (found == LABEL["outside"])
-            found[there] = LABEL[name]
-            density[there] = MATERIALS[MATERIAL_OF_LABEL[LABEL[name]]].density_g_per_cm3
+    for name, part in holder_parts(shape, z, y, x, back, top).items():
+        there = part & (found == LABEL["outside"])
+        found[there] = LABEL[name]
+        density[there] = MATERIALS[MATERIAL_OF_LABEL[LABEL[name]]].density_g_per_cm3
     filled = found != LABEL["outside"]
     used = [np.flatnonzero(filled.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
     margins = ((0, MARGIN_VOXELS), (MARGIN_VOXELS, MARGIN_VOXELS), (MARGIN_VOXELS, MARGIN_VOXELS))
