@@ -373,7 +373,7 @@ def chosen_holder(text: str, acquisition: Acquisition, energy_kev: float) -> tup
     back_mm = side_car_of(text).get(BACK_KEY)
     if back_mm is not None and (isinstance(back_mm, bool) or not isinstance(back_mm, (int, float))):
         raise InputError(f"{text}: {BACK_KEY} in its side-car must be a number, not {back_mm!r}")
-    return Holder(read.mu, back_mm, name=Path(text).name), read.notes
+    return Holder(read.mu, back_mm, name=Path(text).name), tuple(f"holder: {note}" for note in read.notes)
 
 
 def write_holder(path: Path, holder: Holder) -> None:

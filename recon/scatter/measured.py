@@ -117,7 +117,7 @@ def projections(
     -------
     Projections
         Counts of the photopeak, expected scatter (v, z, u), and how it was estimated. For methods that need a map
-        `scatter` is None, and a note says so.
+        `scatter` is None beside the method's name.
 
     Raises
     ------
@@ -139,8 +139,7 @@ def projections(
     if model is None:
         model = chosen_model(context, chosen)
     if model.rounds(context):
-        needed = f"no scatter correction yet: scatter by {model.name} needs a mu-map"
-        estimate = ScatterEstimate(None, model.name, notes=(needed,))
+        estimate = ScatterEstimate(None, model.name)
     else:
         estimate = model.expected(context, None, None)
     return Projections(

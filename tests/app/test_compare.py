@@ -84,6 +84,8 @@ def test_a_study_without_scatter_windows(place, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "montecarlo, 2 rounds" in page
     assert "--holder typical" in page
+    # What the methods with a map are corrected for is no warning of the whole study.
+    assert not [text for text in compared.comparison.all_warnings if "scatter" in text]
 
 
 def test_a_method_that_cannot_be_used_stops_no_other(result):
