@@ -138,10 +138,7 @@ def projections(
     context = MeasuredCounts(peak)
     if model is None:
         model = chosen_model(context, chosen)
-    if model.rounds(context):
-        estimate = ScatterEstimate(None, model.name)
-    else:
-        estimate = model.expected(context, None, None)
+    estimate = ScatterEstimate(None, model.name) if model.rounds(context) else model.expected(context, None, None)
     return Projections(
         study.acquisition,
         study.counts[peak.index],

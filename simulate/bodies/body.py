@@ -112,7 +112,8 @@ def body_of(name: str, hu: Array, known: Array, grid: Grid, typical: Head, kvp: 
     mu = MuMap(hu_to_mu(clipped, kvp, KEV), grid, KEV)
     # Without the table and what the head lies in.
     clipped = np.where(body_mask(mu, air_and_water(mu)[1]), clipped, np.float32(-1000.0))
-    fit = fitted(MuMap(hu_to_mu(clipped, kvp, KEV), grid, KEV), typical.mu(KEV))
+    inside = np.isin(typical.labels, INTRACRANIAL)
+    fit = fitted(MuMap(hu_to_mu(clipped, kvp, KEV), grid, KEV), typical.mu(KEV), inside)
     straight, there = _straight(sitk, fit)
 
     def of_ct(values: Array, outside: float, *, linear: bool) -> Array:

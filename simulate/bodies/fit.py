@@ -1,6 +1,7 @@
 """The typical head fitted to a CT: scaled, turned, then bent, so that skulls lie on each other (SimpleITK).
 
-The CT may end below the vertex and go on to the shoulders. Where it has nothing the bending fades out.
+The CT may end below the vertex and go on to the shoulders. Where it has nothing the bending fades out, and so it does
+with the depth in the brain, of which a CT shows nothing: deep structures are scaled and turned alone.
 """
 
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from spectac.recon.errors import InputError
 from spectac.recon.itk import itk_image, simpleitk
@@ -22,6 +24,8 @@ AROUND_MM = 125.0
 """Radius about the head's middle within which images are compared; shoulders lie lower."""
 BENT_EVERY_MM = 40.0
 """Distance of the points that bend the head."""
+RIM_MM = 15.0
+"""Depth in the brain by which the bending falls to 1/e."""
 ABOVE_MM = 90.0
 """How far above the CT the bending fades out."""
 SECTION_MM = 30.0
@@ -78,7 +82,7 @@ class Fit:
         return np.asarray(turn @ np.array(self.scaled.GetInverse().TransformPoint(typical)) + shift)
 
 
-def fitted(ct: MuMap, typical: MuMap) -> Fit:
+def fitted(ct: MuMap, typical: MuMap, brain: Array) -> Fit:
     """Transform from a CT's head to the typical head.
 
     Assumes: one head, upright, its nose towards anterior within 30 deg, its top less than 75 mm above the CT's.
@@ -89,6 +93,8 @@ def fitted(ct: MuMap, typical: MuMap) -> Fit:
         Map of the CT on an upright grid.
     typical
         Map of the typical head at the same energy.
+    brain
+        True (z, y, x) inside the typical head's skull.
 
     Returns
     -------
@@ -123,7 +129,8 @@ def fitted(ct: MuMap, typical: MuMap) -> Fit:
     scaled.SetMatrix(matrix.ravel().tolist())
     fine, fine_moving = _shrunk(sitk, ct, FINE_MM), _in_air(sitk, _shrunk(sitk, typical, FINE_MM))
     _scale(sitk, fine, fine_moving, _mask(sitk, fine, top, middle), scaled, step_mm=2.0)
-    bending, error = _bend(sitk, fixed, moving, top, middle, scaled)
+    inside = itk_image(sitk, brain, typical.grid)
+    bending, error = _bend(sitk, fixed, moving, inside, top, middle, scaled)
     return Fit(scaled, sitk.CompositeTransform([scaled, bending]), error)
 
 
@@ -139,8 +146,11 @@ def _scale(sitk: Any, fixed: Any, moving: Any, mask: Any, transform: Any, *, ste
     return float(method.GetMetricValue())
 
 
-def _bend(sitk: Any, fixed: Any, moving: Any, top: float, middle: Array, scaled: Any) -> tuple[Any, float]:
-    """B-spline before `scaled`, over what is compared and what lies above it; the mean square that is left."""
+def _bend(sitk: Any, fixed: Any, moving: Any, inside: Any, top: float, middle: Array, scaled: Any) -> tuple[Any, float]:
+    """Displacement before `scaled`, over what is compared and what lies above it; the mean square that is left.
+
+    That is the B-spline's. In the brain, `inside` of the typical head, less of it is taken the deeper a point lies.
+    """
     size, spacing, origin = (np.array(getattr(fixed, f"Get{what}")()) for what in ("Size", "Spacing", "Origin"))
     low = np.array([*(middle - AROUND_MM), top - COMPARED_MM])
     first = np.maximum(np.floor((low - origin) / spacing), 0).astype(int)
@@ -156,7 +166,14 @@ def _bend(sitk: Any, fixed: Any, moving: Any, top: float, middle: Array, scaled:
     method.SetMovingInitialTransform(scaled)
     method.SetInitialTransform(bending, inPlace=True)
     method.Execute(part, moving)
-    return bending, float(method.GetMetricValue())
+    laid = sitk.Resample(inside, part, sitk.CompositeTransform([scaled, bending]), sitk.sitkNearestNeighbor, 0)
+    depth = distance_transform_edt(sitk.GetArrayFromImage(laid), part.GetSpacing()[::-1])
+    bent = sitk.TransformToDisplacementField(
+        bending, sitk.sitkVectorFloat64, part.GetSize(), part.GetOrigin(), part.GetSpacing(), part.GetDirection()
+    )
+    kept = sitk.GetImageFromArray(sitk.GetArrayFromImage(bent) * np.exp(-depth / RIM_MM)[..., None], isVector=True)
+    kept.CopyInformation(part)
+    return sitk.DisplacementFieldTransform(kept), float(method.GetMetricValue())
 
 
 def _method(sitk: Any, mask: Any) -> Any:

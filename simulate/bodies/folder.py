@@ -7,6 +7,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from spectac.recon.code_digest import code_digest
 from spectac.recon.ct import CTVolume
@@ -187,7 +188,7 @@ def _brain_value(values: Array, grid: Grid) -> float:
     if soft.size == 0:
         raise InputError("its values are neither HU nor HU plus 1000")
     heights, edges = np.histogram(soft, bins=np.arange(850.0, 1251.0, 2.0))
-    smooth = np.convolve(heights, np.ones(5), mode="same")
+    smooth = gaussian_filter1d(heights.astype(np.float64), 2.0)
     return float(edges[int(smooth.argmax())] + 1.0)
 
 

@@ -72,7 +72,8 @@ def test_a_pose_turns_and_shifts_as_drawn_heads_are(figure):
         z, y, _ = axes
         holder = np.isin(head.labels, labels("head holder"))
         assert y[holder.any(axis=(0, 2))].max() > y[(np.isin(head.labels, BONE)).any(axis=(0, 2))].max()
-        assert z[0] > -200
+        chin = float((turn @ np.array([0.0, -80.0, body.chin_mm]))[2]) + p["shift_z_mm"]
+        assert z[0] - 2.0 == pytest.approx(max(chin - p["neck_length_mm"], z[-1] - 275.0), abs=4.0)
 
 
 def test_files_of_bodies_and_of_cts(tmp_path):
@@ -84,10 +85,10 @@ def test_files_of_bodies_and_of_cts(tmp_path):
     assert (again.name, again.chin_mm) == (body.name, body.chin_mm)
     with pytest.raises(InputError, match="no CT"):
         cts_in(tmp_path)
-    hu = np.where(body.labels > 0, 40.0, -1000.0)
+    hu = np.where(body.labels > 0, 33.0, -1000.0)
     for name, values in (("hu", hu), ("stored", hu + 1024.0)):
         write_image(tmp_path / f"{name}.nii.gz", Image(values.astype(np.float32), body.grid, "relative"))
-        np.testing.assert_allclose(read_ct(tmp_path / f"{name}.nii.gz")[0].hu[body.labels > 0], 40.0, atol=8.0)
+        np.testing.assert_allclose(read_ct(tmp_path / f"{name}.nii.gz")[0].hu[body.labels > 0], 33.0, atol=2.0)
     assert list(cts_in(tmp_path)) == ["hu", "stored"]
     with pytest.raises(InputError, match="no such folder"):
         cts_in(tmp_path / "nowhere")
@@ -112,7 +113,7 @@ def test_a_cohort_is_that_of_its_bodies(tmp_path):
 def test_a_virtual_head_comes_back_from_its_ct(seed, missing_mm, figure):
     """A CT of 4 x 4 x 3 mm without the vertex: mu, brain and striata against the head that it was made of.
 
-    Bending lays skull on skull and moves the middle of the brain with it, where a CT shows nothing: up to 7 mm here.
+    Without the bending's fading with depth the caudate of the second lay 7 mm off.
     """
     pytest.importorskip("SimpleITK")
     ranges = replace(ADULT_AND_CHILD, child_probability=0.0, craniotomy_probability=0.0, holder_probability=0.0)
@@ -139,8 +140,8 @@ def test_a_virtual_head_comes_back_from_its_ct(seed, missing_mm, figure):
             ]
             places.append(middles[0] - middles[1])
         apart = float(np.linalg.norm(places[0] - places[1]))
-        figure(f"{part} from the thalamus, beside its place, mm", apart, "8")
-        assert apart < 8.0
+        figure(f"{part} from the thalamus, beside its place, mm", apart, "6")
+        assert apart < 6.0
     mu = head.mu(KEV)
     whole = float(mu.per_cm.sum()) * head.grid.voxel_ml
     per_gram = np.array([cm2_per_g(MATERIALS[m].name, KEV) for m in MATERIAL_OF_LABEL], np.float32)
