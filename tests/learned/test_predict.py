@@ -19,6 +19,7 @@ from spectac.learned.predict import PredictedMap  # noqa: E402
 from spectac.learned.weights_file import save_weights  # noqa: E402
 from spectac.recon import EnergyWindow, InputError, MuMap, ReconstructionSettings, Study  # noqa: E402
 from spectac.recon.attenuation import uniform_map  # noqa: E402
+from spectac.recon.orbit_check import check_map_radius  # noqa: E402
 from spectac.recon.pipeline import StudySolver  # noqa: E402
 from spectac.recon.resample import on_field, resample  # noqa: E402
 from spectac.recon.tissues import water_per_cm  # noqa: E402
@@ -155,6 +156,21 @@ def test_limits_can_be_ignored_but_not_the_collimator(solver, true_map, network_
     _, spread, notes = PredictedMap(heed_limits=False).estimate(solver)
     assert spread is None
     assert "the predicted map reaches" in notes[0]
+
+
+def test_specks_in_the_air_make_no_study_fall_back(solver, true_map, network_gives):
+    """A speck of 0.5 mL beyond the collimator's face, and the map without it gives the same."""
+    speck = true_map.per_cm.copy()
+    speck[30:32, 1:3, 1:3] = 0.1
+    found = []
+    for per_cm in (true_map.per_cm, speck):
+        network_gives(spread_about(per_cm, 0.01))
+        mu, spread, _ = PredictedMap(fallback=False).estimate(solver)
+        assert spread is not None
+        found.append(mu.per_cm)
+    np.testing.assert_array_equal(found[0] > 0.05, found[1] > 0.05)
+    with pytest.raises(InputError, match="reaches"):
+        check_map_radius(solver.study.acquisition, replace(true_map, per_cm=speck))
 
 
 def test_below_the_preview_the_uniform_map_goes_on_as_well(solver):
