@@ -236,7 +236,32 @@ def _brain(canvas: Canvas, within: Array, wall: Layers, shape: HeadShape, folds:
 
 
 def holder_parts(shape: HeadShape, z: Array, y: Array, x: Array, back_y: float, top_z: float) -> dict[str, Array]:
-    """Masks (z, y, x) by region of what a head lies in, at these centres in mm; the shell comes first."""
+    """Masks of what a head lies in.
+
+    Parameters
+    ----------
+    shape
+        The head's draws, which hold the holder's and the pillow's.
+    z, y, x
+        Centres of the voxels in mm.
+    back_y
+        Hindmost y of the head above the neck in mm.
+    top_z
+        Top of the head in mm.
+
+    Returns
+    -------
+    dict of str to Array
+        Masks (z, y, x) by region, the shell first; empty where the head has no holder.
+
+    Examples
+    --------
+    >>> axis = np.arange(-150.0, 150.0, 4.0)
+    >>> shape = draw_shape(np.random.default_rng(1), ADULT_AND_CHILD)
+    >>> parts = holder_parts(shape, axis, axis, axis, 100.0, 100.0)
+    >>> len(parts) == shape.holder + shape.pillow
+    True
+    """
     if not shape.holder:
         return {}
     sizes = {"shell_mm": shape["holder_mm"], "gap_mm": shape["holder_gap_mm"], "pillow_mm": shape["pillow_mm"]}

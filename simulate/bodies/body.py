@@ -106,6 +106,11 @@ def body_of(name: str, hu: Array, known: Array, grid: Grid, typical: Head, kvp: 
     ------
     InputError
         Where no head is found.
+
+    Examples
+    --------
+    >>> body_of("one", volume.hu, known, volume.grid, typical_head(), volume.kvp).added_mm  # doctest: +SKIP
+    25.3
     """
     sitk = simpleitk("a body from a CT")
     clipped = np.where(known, np.clip(hu, -1000.0, DENSEST_HU), np.float32(-1000.0))

@@ -105,6 +105,11 @@ def fitted(ct: MuMap, typical: MuMap, brain: Array) -> Fit:
     ------
     InputError
         Where SimpleITK (extra `ct`) is missing, or the CT shows no head.
+
+    Examples
+    --------
+    >>> inside = np.isin(typical.labels, INTRACRANIAL)  # doctest: +SKIP
+    >>> fitted(ct, typical.mu(ct.energy_kev), inside).straight_point((0.0, -100.0, -130.0))  # doctest: +SKIP
     """
     sitk = simpleitk("a body from a CT")
     fixed, moving = _shrunk(sitk, ct, COARSE_MM), _in_air(sitk, _shrunk(sitk, typical, COARSE_MM))

@@ -44,6 +44,11 @@ class BodyWork(Work[str, str]):
         Folder of the bodies.
     sources
         CTs by name.
+
+    Examples
+    --------
+    >>> BodyWork(Path("bodies"), {"one": Path("one.nii.gz")}).before("one") is None  # no body of it yet
+    True
     """
 
     folder: Path
@@ -215,6 +220,10 @@ def make_bodies(
     ------
     InputError
         Where there is no CT, or one of which no body could be made.
+
+    Examples
+    --------
+    >>> make_bodies(Path("cts"), Path("cohort/bodies"))  # doctest: +SKIP
     """
     sources = cts_in(cts.resolve())
     folder.mkdir(parents=True, exist_ok=True)

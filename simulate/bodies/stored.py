@@ -22,6 +22,18 @@ def write_body(path: Path, body: Body, made_of: str = "") -> None:
         The body.
     made_of
         Digest of the CT and the code.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 1, 1), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    >>> body = Body("one", grid, np.ones((1, 1, 1), np.uint8), np.ones((1, 1, 1), np.float32), -120.0, 0.0)
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "one.body.npz"
+    >>> write_body(path, body)
+    >>> read_body(path).chin_mm
+    -120.0
+    >>> [found.name for found in bodies_in(path.parent)]
+    ['one.body.npz']
     """
     with written(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
@@ -47,6 +59,11 @@ def read_body(path: Path) -> Body:
     -------
     Body
         The body; the same object while the file is among the last four and stays as it is.
+
+    Examples
+    --------
+    >>> read_body(Path("cohort/bodies/one.body.npz")).name  # doctest: +SKIP
+    'one'
     """
     about = path.stat()
     return _read(path, about.st_mtime_ns, about.st_size)
@@ -62,5 +79,21 @@ def _read(path: Path, _mtime_ns: int, _size: int) -> Body:
 
 
 def bodies_in(folder: Path) -> list[Path]:
-    """Files of the bodies in a folder, sorted by name."""
+    """Files of the bodies in a folder, sorted by name.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Examples
+    --------
+    >>> bodies_in(Path("no such folder"))
+    []
+    """
     return sorted(folder.glob(f"*{ENDING}"))
