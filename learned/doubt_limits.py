@@ -1,24 +1,31 @@
-"""Limits of doubt, measured on cohorts: ranges of the training patients, and quantiles of the validation patients.
+"""Limits of doubt, measured on cohorts: ranges of the training patients, cost and saving of the fallback on others.
 
-This is the last step of training. Its result is the `Coverage` in the weights.
+This is the last step of training. Its result is the `Coverage` in the weights. The limit of the uncertainty weighs what
+the uniform map that takes over costs against what it saves, on patients whose true map is known.
 """
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
 
 from spectac.learned.appearance import Appearance, detail_ratio, edge_share, preview_pixel_mm
 from spectac.learned.cohort_inputs import SIDE_WINDOWS, patient_input, scanner_of
 from spectac.learned.coverage import Coverage
 from spectac.learned.estimate import passes, uncertainty
+from spectac.learned.loss import factor_error
 from spectac.learned.network import VolumeNetwork
 from spectac.learned.outline_distance import outline_distance_mm
+from spectac.recon.attenuation import default_mu_per_cm
+from spectac.recon.contour import head_outline
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import axis_sigma_mm, object_pixel_mm, ray_lines
-from spectac.recon.types import Image, MuMap
+from spectac.recon.tissues import water_per_cm
+from spectac.recon.types import Array, Image, MuMap
 from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.cohort.shards import read_patients
 
@@ -49,10 +56,82 @@ MOST = ("edge_share", "hottest", "pixel_mm")
 """Fields of Coverage that hold the upper end of a range."""
 
 
-def measured_coverage(network: VolumeNetwork, training: Path, validation: Path) -> Coverage:
-    """Coverage of a network: ranges of its training cohort, limits from its validation cohort.
+HARM = 0.05
+"""A map whose mean attenuation factors are this much farther off than the uniform map's does harm."""
 
-    Validation patients whose images show no head are left out, as predicting refuses them too.
+CHECKED_ANGLES_DEG = (0.0, 45.0)
+"""Rotations at which maps are compared by `loss.factor_error`."""
+
+
+@dataclass(frozen=True)
+class WeighedLimit:
+    """Limit of a value above which the uniform map takes over, and what that means for the patients it was set on.
+
+    Parameters
+    ----------
+    limit
+        The limit.
+    fall_back
+        Number of the patients above it.
+    better_off
+        Share of these whose uniform map is better; NaN without any.
+    caught
+        Share of the patients above it among those whose map does harm; NaN without any.
+
+    Examples
+    --------
+    >>> weighed_limit([1.0, 2.0, 3.0, 4.0], [-0.1, -0.1, 0.1, 0.2], 5.0)
+    WeighedLimit(limit=2.0, fall_back=2, better_off=1.0, caught=1.0)
+    """
+
+    limit: float
+    fall_back: int
+    better_off: float
+    caught: float
+
+
+def weighed_limit(values: Iterable[float], gains: Iterable[float], guard: float) -> WeighedLimit:
+    """Limit with the largest summed gain of the patients above it.
+
+    Parameters
+    ----------
+    values
+        Doubt of each patient, such as its uncertainty.
+    gains
+        Error of the network's map minus that of the uniform one; NaN where there can be no uniform map, whose patients
+        do not count.
+    guard
+        Limit where no patient should fall back, if it lies above all of them.
+
+    Returns
+    -------
+    WeighedLimit
+        The highest of the limits that are equally good.
+
+    Examples
+    --------
+    >>> weighed_limit([1.0, 2.0], [-0.1, -0.2], 1.5).limit
+    2.0
+    """
+    doubts, better = (np.array(list(column), np.float64) for column in (values, gains))
+    counted = np.isfinite(doubts) & np.isfinite(better)
+    doubts, better = doubts[counted], better[counted]
+    limits = np.append(np.unique(doubts), guard)
+    saved = np.array([better[doubts > limit].sum() for limit in limits])
+    limit = float(limits[saved == saved.max()].max())
+    above, harmful = doubts > limit, better > HARM
+    shares = (
+        float(chosen[of].mean()) if of.any() else math.nan for chosen, of in ((better > 0, above), (above, harmful))
+    )
+    return WeighedLimit(limit, int(above.sum()), *shares)
+
+
+def measured_coverage(
+    network: VolumeNetwork, training: Path, validation: Path, beyond: Path | None = None
+) -> tuple[Coverage, WeighedLimit]:
+    """Coverage of a network: ranges of its training cohort, limits from patients that it was not trained on.
+
+    Patients whose images show no head are left out, as predicting refuses them too.
 
     Parameters
     ----------
@@ -60,11 +139,16 @@ def measured_coverage(network: VolumeNetwork, training: Path, validation: Path) 
         Network of a map.
     training, validation
         Folders of the two cohorts.
+    beyond
+        Folder of a cohort of patients beyond training's ranges, whose maps may do harm. None: the limit of the
+        uncertainty is set on the validation patients alone.
 
     Returns
     -------
     Coverage
         Ranges and limits that belong into the weights file.
+    WeighedLimit
+        What the limit of the uncertainty costs and saves.
 
     Raises
     ------
@@ -82,11 +166,12 @@ def measured_coverage(network: VolumeNetwork, training: Path, validation: Path) 
     spectac.recon.errors.InputError: 0 validation patients gave an uncertainty, limits need 10: ...
     """
     values = [_doubt_values(network, patient) for patient in _patients(validation)]
-    return coverage_of(
-        _patients(training),
-        uncertainty=doubt_limit([spread for spread, _ in values], MARGIN, "an uncertainty"),
-        outline_mm=doubt_limit([apart_mm for _, apart_mm in values], OUTLINE_MARGIN, "an outline's distance"),
-    )
+    guard = doubt_limit([spread for spread, *_ in values], MARGIN, "an uncertainty")
+    outline_mm = doubt_limit([apart_mm for _, apart_mm, _ in values], OUTLINE_MARGIN, "an outline's distance")
+    if beyond is not None:
+        values += [_doubt_values(network, patient) for patient in _patients(beyond)]
+    weighed = weighed_limit([spread for spread, *_ in values], [gain for *_, gain in values], guard)
+    return coverage_of(_patients(training), uncertainty=weighed.limit, outline_mm=outline_mm), weighed
 
 
 def doubt_limit(values: Iterable[float], margin: float, name: str) -> float:
@@ -199,19 +284,30 @@ def _statistics(patient: PatientArrays) -> dict[str, float]:
     }
 
 
-def _doubt_values(network: VolumeNetwork, patient: PatientArrays) -> tuple[float, float]:
-    """Uncertainty and outline distance in mm of a patient's map; NaN where there is none."""
-    spread = math.nan
+def _doubt_values(network: VolumeNetwork, patient: PatientArrays) -> tuple[float, float, float]:
+    """Uncertainty, outline distance in mm and gain by the uniform map of a patient's map; NaN where there is none."""
+    spread = gain = math.nan
     try:
         seen = patient_input(patient)
         volumes = passes(network, seen, patient.energy_kev)
         spread = uncertainty(volumes, seen, patient.energy_kev)
         mu = MuMap(volumes.mean(axis=0), patient.grid, patient.energy_kev)
+        photopeak = _image(patient, WINDOWS[0])
         scatter = next((_image(patient, name) for name in _sides(patient)), None)
-        apart_mm = outline_distance_mm(_image(patient, WINDOWS[0]), scatter, mu)
+        value = default_mu_per_cm(patient.energy_kev, scatter_corrected=True, with_skull=True)
+        gain = _error(patient, mu.per_cm) - _error(patient, value * head_outline(photopeak, scatter).mask)
+        apart_mm = outline_distance_mm(photopeak, scatter, mu)
     except InputError:
-        return spread, math.nan
-    return spread, math.nan if apart_mm is None else apart_mm
+        return spread, math.nan, gain
+    return spread, math.nan if apart_mm is None else apart_mm, gain
+
+
+def _error(patient: PatientArrays, per_cm: Array) -> float:
+    """Mean error of a map's attenuation factors, which to first order is that of the activity."""
+    water = water_per_cm(patient.energy_kev)
+    estimate, truth = (torch.from_numpy(values / np.float32(water))[None] for values in (per_cm, patient.mu_per_cm))
+    one_voxel = torch.tensor([0.1 * patient.grid.voxel_mm[2] * water])
+    return float(np.mean([float(factor_error(estimate, truth, one_voxel, angle)) for angle in CHECKED_ANGLES_DEG]))
 
 
 def _sides(patient: PatientArrays) -> list[str]:

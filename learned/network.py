@@ -27,6 +27,8 @@ class NetworkSettings:
         Channels of every level, from blocks of 2 voxels down.
     dropout
         Share of the channels that dropout sets to 0 at the deepest level.
+    channels
+        Channels of the input.
 
     Examples
     --------
@@ -37,6 +39,7 @@ class NetworkSettings:
     target: str = "map"
     widths: tuple[int, ...] = (32, 64, 96, 128)
     dropout: float = 0.1
+    channels: int = len(CHANNELS)
 
 
 class _Block(nn.Module):
@@ -81,7 +84,7 @@ class VolumeNetwork(nn.Module):
         self.settings = NetworkSettings() if settings is None else settings
         widths = self.settings.widths
         self.down = nn.ModuleList()
-        inputs = 8 * len(CHANNELS)
+        inputs = 8 * self.settings.channels
         for width in widths:
             self.down.append(_Block(inputs, width))
             inputs = width

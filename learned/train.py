@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,13 @@ from torch.utils.data import DataLoader
 
 from spectac.learned.checkpoint import description, new_state, resume, save_checkpoint
 from spectac.learned.dataset import CohortDataset
-from spectac.learned.doubt_limits import LEAST_PATIENTS, measured_coverage
+from spectac.learned.doubt_limits import CHECKED_ANGLES_DEG, LEAST_PATIENTS, measured_coverage
 from spectac.learned.loss import correction_loss, factor_error, map_loss
 from spectac.learned.training_settings import TrainingSettings
 from spectac.learned.weights_file import read_weights, save_weights
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
 from spectac.recon.kernels.subnormal import subnormals_are_zero
-
-CHECKED_ANGLES_DEG = (0.0, 45.0)
-"""Rotations of the map at which validation compares attenuation factors."""
 
 Report = Callable[[int, int, Mapping[str, float]], None]
 """Called with (steps done, all steps, measures) after every step."""
@@ -117,7 +114,8 @@ def train(
     weights = output / "weights.safetensors"
     if fabric.is_global_zero:
         write_log(output / "log.jsonl", state["log"])
-        finish(weights, root / settings.training, root / settings.validation)
+        beyond = None if settings.beyond is None else root / settings.beyond
+        finish(weights, root / settings.training, root / settings.validation, beyond)
     return weights
 
 
@@ -354,15 +352,15 @@ def write_log(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def finish(weights: Path, training: Path, validation: Path) -> None:
+def finish(weights: Path, training: Path, validation: Path, beyond: Path | None = None) -> None:
     """Add the coverage to the weights of a map network, without which predicting refuses them.
 
     Parameters
     ----------
     weights
         Safetensors file, which is replaced.
-    training, validation
-        Folders of the two cohorts.
+    training, validation, beyond
+        Folders of cohorts, see `doubt_limits.measured_coverage`.
 
     Raises
     ------
@@ -376,5 +374,5 @@ def finish(weights: Path, training: Path, validation: Path) -> None:
     """
     network, about = read_weights(weights)
     if network.settings.target == "map" and "coverage" not in about:
-        coverage = measured_coverage(network, training, validation)
-        save_weights(weights, network, {**about, "coverage": coverage.to_json()})
+        coverage, weighed = measured_coverage(network, training, validation, beyond)
+        save_weights(weights, network, {**about, "coverage": coverage.to_json(), "uncertainty_limit": asdict(weighed)})

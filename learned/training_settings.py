@@ -44,6 +44,8 @@ class TrainingSettings:
     ----------
     training, validation
         Folders of the two cohorts.
+    beyond
+        Folder of a cohort of patients beyond training's ranges, on which limits of use are set as well; None: none.
     target
         Output of the network: "map", or "correction" (image-to-image, the baseline).
     begin_with
@@ -81,6 +83,7 @@ class TrainingSettings:
 
     training: Text
     validation: Text
+    beyond: OptionalText = None
     target: Target = "map"
     begin_with: OptionalText = None
     widths: Widths = (32, 64, 96, 128)

@@ -13,6 +13,7 @@ from spectac.learned.inputs import CHANNELS
 from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
+from spectac.recon.preview import PREVIEW_PROTOCOL
 
 FORMAT = "spectac-network 2"
 """Format 1 had two input channels more, for the image that an earlier map had corrected."""
@@ -42,7 +43,12 @@ def save_weights(path: Path, network: torch.nn.Module, about: Mapping[str, Any])
     3
     """
     halves = {name: t.detach().cpu().to(torch.float16).contiguous() for name, t in network.state_dict().items()}
-    metadata = {"format": FORMAT, "channels": json.dumps(CHANNELS), "about": json.dumps(about)}
+    metadata = {
+        "format": FORMAT,
+        "channels": json.dumps(CHANNELS),
+        "preview_protocol": str(PREVIEW_PROTOCOL),
+        "about": json.dumps(about),
+    }
     with written(path) as temporary:
         save_file(halves, temporary, metadata=metadata)
 
@@ -63,7 +69,7 @@ def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
     Raises
     ------
     InputError
-        If the file is missing, damaged, of another format, or holds something else.
+        If the file is missing, damaged, of another format or of another preview protocol, or holds something else.
 
     Examples
     --------
@@ -82,6 +88,13 @@ def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
         raise InputError(
             f"{path}: format {metadata.get('format')!r}, this spectac reads {FORMAT!r} with the input channels "
             f"{', '.join(CHANNELS)}: train it again with spectac train, or use the shipped weights"
+        )
+    # Weights without it are older than the number.
+    protocol = metadata.get("preview_protocol", "1")
+    if protocol != str(PREVIEW_PROTOCOL):
+        raise InputError(
+            f"{path}: trained with previews of protocol {protocol}, this spectac makes those of protocol "
+            f"{PREVIEW_PROTOCOL}: train it again on a new cohort, or use the shipped weights"
         )
     try:
         about, channels = json.loads(metadata["about"]), json.loads(metadata["channels"])

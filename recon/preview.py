@@ -2,7 +2,7 @@
 
 The protocol: projections rebinned to the pixel nearest 4 mm, OSEM of 4 iterations with 10 subsets without resolution
 recovery or scatter, a Gaussian of 6 mm, and 64^3 voxels of 4 mm placed on the head (`preview_grid`). A change of
-anything here changes the input of trained networks.
+anything here changes the input of trained networks and needs another PREVIEW_PROTOCOL.
 """
 
 from dataclasses import replace
@@ -18,6 +18,8 @@ from spectac.recon.resample import rebin, rebin_acquisition, resample
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap
 
+PREVIEW_PROTOCOL = 1
+"""Version of the protocol. Cohorts and weights keep that of their previews; another one's are refused."""
 PREVIEW_VOXEL_MM = 4.0
 """Voxel size of previews; projections are rebinned to the pixel nearest to it."""
 PREVIEW_SIZE = 64

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import binary_closing, binary_dilation, binary_fill_holes, distance_transform_edt
+from scipy.ndimage import (
+    binary_closing,
+    binary_dilation,
+    binary_fill_holes,
+    binary_propagation,
+    distance_transform_edt,
+    label,
+)
 
 from spectac.recon.contour_preview import largest
 from spectac.recon.ct import air_and_water, hu_to_mu
@@ -20,7 +27,7 @@ from spectac.recon.types import Array, Grid, MuMap
 from spectac.simulate.anatomy.placement import grid_of
 from spectac.simulate.bodies.fit import Fit, fitted
 from spectac.simulate.head import SKIN_MM, Head
-from spectac.simulate.regions import BESIDE, BONE, INTRACRANIAL, LABEL, MATERIAL_OF_LABEL, labels
+from spectac.simulate.regions import BESIDE, INTRACRANIAL, LABEL, MATERIAL_OF_LABEL, labels
 
 KEV = 140.511
 """Energy at which densities give the CT's attenuation."""
@@ -35,10 +42,14 @@ RING_HU, RING_MM = 150.0, 8.0
 """The skull's ring is denser than this; gaps of this length are closed to tell its inside."""
 BESIDE_BRAIN_MM = 8.0
 """Soft tissue within the ring and this near to the fitted head's brain is brain or around it."""
-ABOVE_ORBITS_MM = 10.0
-"""From this height above the brain's middle on the ring holds the brain alone."""
+BASE_MM = -50.0
+"""Height above the brain's middle of the skull's base, whose foramina open the ring."""
+NECK_MM = 4.0
+"""Half the width of necks between brain and orbits that are cut."""
+LEAST_SHARE = 0.2
+"""Parts of the skull's inside are brain where this much of them is fitted brain."""
 LEAST_OVERLAP = 0.8
-"""Smallest Dice coefficient of the fitted brain and the ring's inside above the orbits with which a fit is one."""
+"""Smallest Dice coefficient of the fitted brain and the skull's inside above its base with which a fit is one."""
 FLUID_MM = 3.0
 """Fluid between skull and brain where the fitted brain does not reach."""
 CHIN = (0.0, -100.0, -130.0)
@@ -186,14 +197,12 @@ def _tissues(hu: Array, atlas: Array, known: Array, z: Array) -> tuple[Array, fl
     found[bone & (hu > DENSE_HU)] = LABEL["dense bone"]
     found[bone & (hu > TEETH_HU)] = LABEL["teeth"]
     brain = np.isin(atlas, INTRACRANIAL)
-    ring = _disc(RING_MM)
-    # Sinuses of air close the ring in front, the fitted skull where the CT ends.
-    wall = np.where(known, body & ((hu > RING_HU) | (hu <= AIR_HU)), np.isin(atlas, BONE))
-    padded = np.pad(wall, ((0, 0), (4, 4), (4, 4)))
-    enclosed = np.stack([binary_fill_holes(binary_closing(level, ring)) for level in padded])[:, 4:-4, 4:-4]
-    above_orbits = (z > ABOVE_ORBITS_MM)[:, None, None]
-    near = (distance_transform_edt(~brain, VOXEL_MM) <= BESIDE_BRAIN_MM) | above_orbits
-    within = body & (hu > AIR_HU) & ~bone & ((enclosed & near) | (brain & soft))
+    cavity = _cavity(hu, body, known, soft, brain, z)
+    near = distance_transform_edt(~brain, VOXEL_MM) <= BESIDE_BRAIN_MM
+    base = (z <= BASE_MM)[:, None, None]
+    ring = _enclosed(body & known & ((hu > RING_HU) | (hu <= AIR_HU)), body, known)
+    tissue = body & (hu > AIR_HU) & ~bone
+    within = tissue & np.where(base, (ring & near) | brain, cavity)
     # Where the fitted brain does not reach the skull its cortex goes on, to the fluid on the bone.
     matter = brain & (atlas != LABEL["csf"])
     nearest = distance_transform_edt(~matter, return_distances=False, return_indices=True)
@@ -203,10 +212,38 @@ def _tissues(hu: Array, atlas: Array, known: Array, z: Array) -> tuple[Array, fl
     depth = distance_transform_edt(np.pad(body, ((1, 1), (0, 0), (0, 0)), mode="edge"), VOXEL_MM)[1:-1]
     skin = body & (depth - 0.5 * VOXEL_MM < SKIN_MM) & np.isin(found, labels("fat", "muscle"))
     found[skin] = LABEL["skin"]
-    compared = above_orbits & known
-    inside, fitted_brain = enclosed & soft & compared, brain & compared
+    compared = ~base & known
+    inside, fitted_brain = cavity & compared, brain & compared
     both = int(inside.sum()) + int(fitted_brain.sum())
     return found, 2.0 * float((inside & fitted_brain).sum()) / both if both else 0.0
+
+
+def _cavity(hu: Array, body: Array, known: Array, soft: Array, brain: Array, z: Array) -> Array:
+    """Soft tissue (z, y, x) in the skull above its base: connected, once thin necks are cut, and largely fitted brain.
+
+    The orbits' fat and roofs part them from it.
+    """
+    enclosed = _enclosed(body & known & ((hu > RING_HU) | (hu <= FAT_HU)), body, known)
+    part = soft & enclosed & (z > BASE_MM)[:, None, None]
+    depth = distance_transform_edt(np.pad(part, ((1, 1), (0, 0), (0, 0)), mode="edge"), VOXEL_MM)[1:-1]
+    cores, count = label(depth > NECK_MM)
+    volume = np.bincount(cores.ravel(), minlength=count + 1)
+    share = np.bincount(cores[brain], minlength=count + 1) / np.maximum(volume, 1)
+    chosen = share > LEAST_SHARE
+    chosen[0] = False
+    grown = distance_transform_edt(~chosen[cores], VOXEL_MM) <= 1.5 * NECK_MM
+    # Where the skull is open the fitted brain stands in.
+    return np.asarray(soft & np.where(enclosed, grown, brain))
+
+
+def _enclosed(wall: Array, body: Array, known: Array) -> Array:
+    """What a wall (z, y, x) closes off in each level, once gaps of RING_MM and the CT's end are closed; without it."""
+    ring = _disc(RING_MM)
+    padded = np.pad(wall, ((0, 0), (4, 4), (4, 4)))
+    closed = np.stack([binary_closing(level, ring) for level in padded])[:, 4:-4, 4:-4] | ~known
+    air = ~body & known
+    outside = np.stack([binary_propagation(level, mask=~barrier) for level, barrier in zip(air, closed, strict=True)])
+    return np.asarray(~closed & ~outside)
 
 
 def _disc(radius_mm: float) -> Array:

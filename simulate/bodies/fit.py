@@ -20,6 +20,9 @@ COMPARED_MM = 150.0
 """Below its top this much of the CT is compared: the skull, its base and the face, without which the tilt is open."""
 MISSING_MM, PITCHES_DEG = (0.0, 20.0, 40.0, 60.0), (-20.0, 0.0, 20.0)
 """Starts of the search: how much of the head may lie above the CT, and how far the chin is down."""
+NEAR_MM, NEAR_STEPS = 20.0, 3
+"""Around the fitted brain the last steps compare this much: the skull and its base without face and neck, which bend
+against them. The brain is laid anew for each."""
 AROUND_MM = 125.0
 """Radius about the head's middle within which images are compared; shoulders lie lower."""
 BENT_EVERY_MM = 40.0
@@ -132,9 +135,12 @@ def fitted(ct: MuMap, typical: MuMap, brain: Array) -> Fit:
     matrix = np.array(scaled.GetMatrix()).reshape(3, 3)
     matrix[2, 2] *= np.sqrt(np.linalg.det(matrix[:2, :2])) / np.linalg.norm(matrix[2])
     scaled.SetMatrix(matrix.ravel().tolist())
-    fine, fine_moving = _shrunk(sitk, ct, FINE_MM), _in_air(sitk, _shrunk(sitk, typical, FINE_MM))
-    _scale(sitk, fine, fine_moving, _mask(sitk, fine, top, middle), scaled, step_mm=2.0)
     inside = itk_image(sitk, brain, typical.grid)
+    for _ in range(NEAR_STEPS):
+        _scale(sitk, fixed, moving, _near(sitk, mask, inside, scaled), scaled, step_mm=4.0)
+    fine, fine_moving = _shrunk(sitk, ct, FINE_MM), _in_air(sitk, _shrunk(sitk, typical, FINE_MM))
+    mask = _near(sitk, _mask(sitk, fine, top, middle), inside, scaled)
+    _scale(sitk, fine, fine_moving, mask, scaled, step_mm=2.0)
     bending, error = _bend(sitk, fixed, moving, inside, top, middle, scaled)
     return Fit(scaled, sitk.CompositeTransform([scaled, bending]), error)
 
@@ -202,6 +208,15 @@ def _mask(sitk: Any, image: Any, top: float, middle: Array) -> Any:
     mask = sitk.GetImageFromArray((heights[:, None, None] & near).astype(np.uint8))
     mask.CopyInformation(image)
     return mask
+
+
+def _near(sitk: Any, mask: Any, inside: Any, transform: Any) -> Any:
+    """The mask's voxels that lie within NEAR_MM of the typical head's brain, `inside`."""
+    laid = sitk.GetArrayFromImage(sitk.Resample(inside, mask, transform, sitk.sitkNearestNeighbor, 0)) > 0
+    near = distance_transform_edt(~laid, mask.GetSpacing()[::-1]) <= NEAR_MM
+    part = sitk.GetImageFromArray((near & (sitk.GetArrayFromImage(mask) > 0)).astype(np.uint8))
+    part.CopyInformation(mask)
+    return part
 
 
 def _top_mm(mu: MuMap) -> float:

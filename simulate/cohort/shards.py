@@ -15,6 +15,7 @@ import numpy as np
 
 from spectac.recon.errors import InputError
 from spectac.recon.io.sealed_hdf5 import flaw, sealed
+from spectac.recon.preview import PREVIEW_PROTOCOL
 from spectac.recon.types import Grid
 from spectac.simulate.cohort.patient_arrays import ARRAYS, OF_THE_CAMERA, WINDOWS, PatientArrays
 
@@ -118,6 +119,7 @@ def write_shard(
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.attrs["cohort"] = json.dumps(dict(cohort), sort_keys=True)
         file.attrs["windows"] = list(WINDOWS)
+        file.attrs["preview_protocol"] = PREVIEW_PROTOCOL
         parameters = []
         for index, outcome in outcomes:
             if isinstance(outcome, str):
@@ -182,7 +184,7 @@ def read_facts(path: Path) -> ShardFacts:
     DamagedShard
         The file is damaged, cut short or no shard.
     InputError
-        The file has another version of the format.
+        The file has another version of the format, or previews of another protocol.
     OSError
         As the file system does.
 
@@ -256,9 +258,16 @@ def _opened(path: Path) -> h5py.File:
         raise DamagedShard(f"{path}: {fault}")
     file = h5py.File(path, "r")
     kind, version = file.attrs.get("format"), file.attrs.get("version")
+    # Shards without it are older than the number.
+    protocol = int(file.attrs.get("preview_protocol", 1))
+    if kind == FORMAT and version == VERSION and protocol == PREVIEW_PROTOCOL:
+        return file
+    file.close()
     if kind != FORMAT or version != VERSION:
-        file.close()
         raise InputError(
             f"{path}: format {kind!r} version {version!r}, this spectac reads {FORMAT!r} version {VERSION}"
         )
-    return file
+    raise InputError(
+        f"{path}: previews of protocol {protocol}, this spectac makes those of protocol {PREVIEW_PROTOCOL}: make the "
+        "cohort again in another folder"
+    )

@@ -9,7 +9,14 @@ from scipy.ndimage import gaussian_filter
 
 torch = pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
 
-from spectac.learned.doubt_limits import LEAST_PATIENTS, coverage_of, doubt_limit, measured_coverage  # noqa: E402
+from spectac.learned.doubt_limits import (  # noqa: E402
+    LEAST_PATIENTS,
+    WeighedLimit,
+    coverage_of,
+    doubt_limit,
+    measured_coverage,
+    weighed_limit,
+)
 from spectac.learned.estimate import TrainedNetwork, shipped_weights  # noqa: E402
 from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.outline_distance import outline_distance_mm  # noqa: E402
@@ -43,6 +50,44 @@ def test_too_few_patients_are_refused():
     assert "\n" not in str(few.value)
 
 
+def test_a_weighed_limit_lets_those_fall_back_whose_uniform_map_saves_more_than_it_costs():
+    """Above 3 the gains sum to 0.2, above 2.5 to 0.18; of the three that lose more than 5 % two are above."""
+    doubts, gains = [1.0, 2.0, 2.5, 3.0, 4.0, 5.0], [-0.1, 0.06, -0.1, -0.02, 0.1, 0.1]
+    weighed = weighed_limit(doubts, gains, 9.0)
+    assert weighed == WeighedLimit(3.0, 2, 1.0, pytest.approx(2 / 3))
+    more = weighed_limit([*doubts, 6.0], [*gains, math.nan], 9.0)
+    assert more == weighed
+
+
+def test_a_weighed_limit_is_the_guard_where_no_fallback_helps():
+    weighed = weighed_limit([1.0, 2.0, 3.0], [-0.1, -0.2, -0.1], 4.0)
+    assert (weighed.limit, weighed.fall_back) == (4.0, 0)
+    assert math.isnan(weighed.better_off)
+    assert math.isnan(weighed.caught)
+    assert weighed_limit([1.0, 2.0, 3.0], [-0.1, -0.2, -0.1], 2.0).limit == 3.0
+
+
+def test_patients_beyond_training_set_the_limit_of_the_uncertainty(tmp_path, monkeypatch):
+    """40 validation patients whose map is right, 10 beyond training whose map loses 10 % and is less sure."""
+    for name, number in (("validation", 40), ("beyond", 10)):
+        (tmp_path / name).mkdir()
+        write_shard(
+            tmp_path / name / "shard-00000.h5", {"seed": 1}, number, [(n, head_patient()) for n in range(number)]
+        )
+    values = iter(
+        [(0.01 + 0.0001 * n, 3.0, -0.03) for n in range(40)] + [(0.0135 + 0.001 * n, 9.0, 0.1) for n in range(10)]
+    )
+    monkeypatch.setattr("spectac.learned.doubt_limits._doubt_values", lambda *_: next(values))
+    network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
+    coverage, weighed = measured_coverage(
+        network, tmp_path / "validation", tmp_path / "validation", tmp_path / "beyond"
+    )
+    # At 0.0134 five validation patients fall back with the ten: 0.85 saved; at 0.0139 none does, and one stays: 0.9.
+    assert coverage.uncertainty == weighed.limit == pytest.approx(0.0139)
+    assert (weighed.fall_back, weighed.better_off, weighed.caught) == (9, 1.0, 0.9)
+    assert coverage.outline_mm == 6.0
+
+
 def test_heads_too_small_for_an_outline_give_an_uncertainty_alone(tiny_cohorts):
     """The tiny cohorts' balls have 0.1 to 0.6 L; a validation cohort of 4 is too small for any limit."""
     network = TrainedNetwork.read(shipped_weights()).network
@@ -73,7 +118,7 @@ def test_a_network_that_gives_water_everywhere_is_as_sure_as_it_is_far_from_the_
     torch.nn.init.constant_(network.last.bias, -math.log(LARGEST["map"] - 1.0))
     patient = head_patient()
     write_shard(tmp_path / "shard-00000.h5", {"seed": 1}, 10, [(index, patient) for index in range(10)])
-    coverage = measured_coverage(network, tmp_path, tmp_path)
+    coverage, _ = measured_coverage(network, tmp_path, tmp_path)
     assert coverage.uncertainty == pytest.approx(0.0, abs=1e-6)
     photopeak, scatter = (Image(patient.preview[row], patient.grid, "cps/mL") for row in (0, 3))
     water = MuMap(np.full(patient.grid.shape, water_per_cm(KEV)), patient.grid, KEV)

@@ -135,6 +135,9 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     save_weights(path, tiny(), {"settings": TINY | {"widths": [8, 24]}})
     with pytest.raises(InputError, match="do not fit their description"):
         read_weights(path)
+    save_file(tiny().state_dict(), path, metadata=metadata | {"preview_protocol": "99"})
+    with pytest.raises(InputError, match=r"previews of protocol 99.*train it again"):
+        read_weights(path)
     save_weights(path, tiny(), {"settings": TINY})
     with pytest.raises(InputError, match="training was not finished"):
         TrainedNetwork.read(path)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from spectac.learned.coverage import Coverage  # noqa: E402
 from spectac.learned.dataset import CohortDataset  # noqa: E402
+from spectac.learned.doubt_limits import WeighedLimit  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.training_settings import TrainingSettings  # noqa: E402
 from spectac.learned.weights_file import read_weights, save_weights  # noqa: E402
@@ -48,7 +49,8 @@ def no_limits(training, monkeypatch):
     coverage = Coverage(
         (140.5,), 1.0, 1.0, (1.0, 2.0), 0.1, 1.0, (1.0, 2.0), 1.0, 180.0, 4.0, 60.0, (0.15, 0.2), (0.1, 0.25), 0.1, 5.0
     )
-    monkeypatch.setattr(training, "measured_coverage", lambda *_: coverage)
+    weighed = WeighedLimit(0.1, 0, 1.0, 1.0)
+    monkeypatch.setattr(training, "measured_coverage", lambda *_: (coverage, weighed))
     monkeypatch.setattr(training, "LEAST_PATIENTS", 4)
 
 

@@ -252,6 +252,13 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(tmp_path, undisturbed, mo
     assert digests(tmp_path) == first(undisturbed, 20)
 
 
+def test_shards_with_previews_of_another_protocol_are_refused(tmp_path, monkeypatch):
+    run_cohort(tmp_path, settings(), workers=0)
+    monkeypatch.setattr("spectac.simulate.cohort.shards.PREVIEW_PROTOCOL", 99)
+    with pytest.raises(InputError, match="previews of protocol 1, this spectac makes those of protocol 99"):
+        read_facts(shard_path(tmp_path, 0))
+
+
 def test_damaged_shards_are_made_again(tmp_path, undisturbed):
     run_cohort(tmp_path, settings(), workers=0)
     length = shard_path(tmp_path, 0).stat().st_size
