@@ -15,11 +15,13 @@ pytest.importorskip("torch", reason="the learned map needs torch: pip install 's
 
 from spectac.learned.coverage import Coverage
 from spectac.learned.doubt_limits import coverage_of
-from spectac.learned.doubts import input_doubts, map_doubts
+from spectac.learned.doubts import _acquisition_checks, input_doubts, map_doubts
+from spectac.learned.estimate import TrainedNetwork, shipped_weights
 from spectac.learned.outline_distance import mean_outline_distance_mm, outline_distance_mm
 from spectac.recon import EnergyWindow, Grid, Image, InputError, MuMap, Projections, Study
 from spectac.recon.collimator import COLLIMATORS
 from spectac.recon.tissues import water_per_cm
+from spectac.simulate.cameras import MEDIUM_ENERGY, draw_camera
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.scanner import Scanner
 
@@ -99,6 +101,34 @@ def test_a_study_like_those_of_training_raises_no_doubt():
     assert input_doubts(solver(), PHOTOPEAK, SCATTER, COVERAGE) == ()
     assert input_doubts(solver(), PHOTOPEAK, None, COVERAGE) == ()
     assert map_doubts(PHOTOPEAK, None, HEAD_MAP, 0.05, COVERAGE) == ()
+
+
+def camera_doubts(scanner: Scanner, nuclide: str, counts: float, coverage: Coverage) -> list[str]:
+    """Reasons in a study of a camera, its energy and its counts alone."""
+    acquisition = replace(scanner, orbit="circular").acquisition(nuclide)
+    windows = scanner.windows(nuclide)
+    spread = np.full(acquisition.shape, counts / np.prod(acquisition.shape), np.float32)
+    study = Study(acquisition, windows, np.stack([spread] * len(windows)))
+    projections = Projections(acquisition, spread, KEV if nuclide == "I-123" else 140.511)
+    known = SimpleNamespace(study=study, projections=projections, energy_kev=projections.energy_kev)
+    return [reason for doubtful, reason in _acquisition_checks(known, coverage) if doubtful]
+
+
+def test_no_camera_within_trainings_ranges_falls_back():
+    """300 cameras of the kind that the shipped network was trained on, with the least counts of its training."""
+    coverage = TrainedNetwork.read(shipped_weights()).coverage
+    for seed in range(300):
+        camera = draw_camera("usual", np.random.default_rng(seed))
+        for nuclide in ("I-123", "Tc-99m"):
+            assert camera_doubts(camera, nuclide, coverage.least_counts, coverage) == []
+
+
+def test_cameras_that_the_network_coped_with_do_not_fall_back():
+    """Medium-energy collimators are up to 1.5 times as blurred as any of training."""
+    coverage = TrainedNetwork.read(shipped_weights()).coverage
+    for name in MEDIUM_ENERGY:
+        camera = Scanner("test", name, matrix=(64, 64), pixel_mm=4.0, views=60, radius_mm=140.0)
+        assert camera_doubts(camera, "I-123", 1e6, coverage) == []
 
 
 @pytest.mark.parametrize(
