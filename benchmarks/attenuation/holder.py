@@ -1,15 +1,16 @@
 """What it is worth to know what lies beside the head: holder none, typical or measured, on patients with and without.
 
-    python -m benchmarks.attenuation.holder [--patients N] -o FILE.csv
+    python -m benchmarks.attenuation.holder [--with N] [--without N] -o FILE.csv
 
-Writes holder.csv; one patient takes a minute on 2 cores. Patients are those of the set "unseen", from expected counts;
-the holder's file comes from the CT of the same patient. Errors in %, against the image of the true map with its holder,
+Writes holder.csv; one patient takes a minute on 2 cores. Patients are the first of the set "unseen" with and without a
+holder, from expected counts; the holder's file comes from the CT of the same patient. Errors in %, against the image of the true map with its holder,
 as in the attenuation study. "5 mm, 3 deg off": the file is moved by 5 mm along x and z and turned by 3 degrees about z.
 """
 
 import argparse
 import tempfile
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -42,29 +43,37 @@ def misplaced(holder: Holder) -> Holder:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--patients", type=int, default=16, metavar="N", help="(16)")
+    for kind, default in (("with", 8), ("without", 4)):
+        parser.add_argument(f"--{kind}", type=int, default=default, metavar="N", dest=kind, help=f"({default})")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.csv")
     options = parser.parse_args()
     origin = provenance(SEED)
     rows: list[dict[str, Any]] = []
-    for index in range(options.patients):
+    missing = {True: getattr(options, "with"), False: options.without}
+    for index in count():
+        if not any(missing.values()):
+            break
         patient, *_ = draw_patient(SEED, SETS["unseen"], index)
+        has_holder = bool(patient.head.parameters["holder"])
+        if not missing[has_holder]:
+            continue
+        missing[has_holder] -= 1
         case = virtual_case(SEED, SETS["unseen"], index, 0, noise=False)
-        volume = ct_scan(patient.head, np.random.default_rng((SEED, index)))
-        holder = measured(volume, case.mu.energy_kev)
         wanted = reconstruct(case.study, GivenMap(case.mu)).image.values
         with tempfile.TemporaryDirectory() as folder:
             file, moved = Path(folder, "holder.nii.gz"), Path(folder, "moved.nii.gz")
-            write_holder(file, holder)
-            write_holder(moved, misplaced(holder))
             ways = {"as it is": None, "none": Path("none"), "typical": Path("typical")}
-            ways |= {"file": file, "file, 5 mm, 3 deg off": moved}
+            if has_holder:
+                holder = measured(ct_scan(patient.head, np.random.default_rng((SEED, index))), case.mu.energy_kev)
+                write_holder(file, holder)
+                write_holder(moved, misplaced(holder))
+                ways |= {"file": file, "file, 5 mm, 3 deg off": moved}
             for model in (GivenMap(case.head_mu, name="true head"), PredictedMap(), UniformMap()):
                 for way, given in ways.items():
                     result = reconstruct(case.study, model, ReconstructionSettings(holder=given))
                     found = image_measures(result.image.values / case.cps_per_kbq, wanted / case.cps_per_kbq, case)
                     row = {**origin, "patient": index, "tracer": case.about["tracer"]}
-                    row |= {"has_holder": bool(patient.head.parameters["holder"]), "map": model.name, "holder": way}
+                    row |= {"has_holder": has_holder, "map": model.name, "holder": way}
                     row |= {"fallback": result.fallback or ""} | {name: round(found[name], 3) for name in KEPT}
                     print(row, flush=True)
                     rows.append(row)
