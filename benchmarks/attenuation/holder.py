@@ -4,8 +4,8 @@
 
 Writes holder.csv; one patient takes a minute on 2 cores. Patients are the first of the set "unseen" with and without a
 holder, from expected counts; the holder's file comes from the CT of the same patient. Errors in %, against the image of
-the true map with its holder, as in the attenuation study. "5 mm, 3 deg off": the file is moved by 5 mm along x and z and
-turned by 3 degrees about z.
+the true map with its holder, as in the attenuation study. "5 mm, 3 deg off": the file is moved by 5 mm along x and z
+and turned by 3 degrees about z.
 """
 
 import argparse
