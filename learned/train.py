@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ def train(
     spectac.recon.errors.InputError: no cohort: no shards of a cohort: make one with spectac cohort -o no cohort
     """
     output.mkdir(parents=True, exist_ok=True)
+    settings = with_precision(settings)
     fabric = _fabric(settings, output)
     if not fabric.is_global_zero:
         on_step = on_load = None
@@ -117,6 +118,33 @@ def train(
         beyond = None if settings.beyond is None else root / settings.beyond
         finish(weights, root / settings.training, root / settings.validation, beyond)
     return weights
+
+
+def with_precision(settings: TrainingSettings) -> TrainingSettings:
+    """Settings with the precision that "auto" means on this machine.
+
+    A processor without bfloat16 emulates it: one without AVX-512 trained 40 times slower than in float32.
+
+    Parameters
+    ----------
+    settings
+        Settings of a run.
+
+    Returns
+    -------
+    TrainingSettings
+        The same settings where a precision is given.
+
+    Examples
+    --------
+    >>> with_precision(TrainingSettings("training", "validation", precision="32-true")).precision
+    '32-true'
+    """
+    if settings.precision != "auto":
+        return settings
+    on_gpu = settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    native = torch.cuda.is_bf16_supported() if on_gpu else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return replace(settings, precision="bf16-mixed" if native else "32-true")
 
 
 def _fabric(settings: TrainingSettings, output: Path) -> Fabric:

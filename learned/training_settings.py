@@ -30,7 +30,7 @@ LossWeights = Annotated[
     tuple[NotNegative, NotNegative, NotNegative], Field(description="3 numbers, none of them negative")
 ]
 Target = Annotated[Literal["map", "correction"], Field(description="map or correction")]
-Precision = Annotated[Literal["32-true", "bf16-mixed"], Field(description="one of 32-true, bf16-mixed")]
+Precision = Annotated[Literal["auto", "32-true", "bf16-mixed"], Field(description="one of auto, 32-true, bf16-mixed")]
 Accelerator = Annotated[
     Literal["auto", "cpu", "gpu", "cuda", "mps"], Field(description="one of auto, cpu, gpu, cuda, mps")
 ]
@@ -72,7 +72,9 @@ class TrainingSettings:
         Seed of weights, order, augmentation and dropout.
     checkpoint_minutes
         Least time between checkpoints within an epoch.
-    precision, accelerator, devices, nodes
+    precision
+        "auto": "bf16-mixed" where the device computes with bfloat16 itself, else "32-true".
+    accelerator, devices, nodes
         See Lightning Fabric.
 
     Examples
@@ -98,7 +100,7 @@ class TrainingSettings:
     loss_weights: LossWeights = (1.0, 0.5, 4.0)
     seed: Natural = 1
     checkpoint_minutes: NotNegative = 5.0
-    precision: Precision = "bf16-mixed"
+    precision: Precision = "auto"
     accelerator: Accelerator = "auto"
     devices: Count = 1
     nodes: Count = 1
