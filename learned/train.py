@@ -154,7 +154,7 @@ def _fabric(settings: TrainingSettings, output: Path) -> Fabric:
             accelerator=settings.accelerator,
             devices=settings.devices,
             num_nodes=settings.nodes,
-            precision=settings.precision,
+            precision="bf16-mixed" if settings.precision == "bf16-mixed" else "32-true",
             loggers=[TensorBoardLogger(output, name="", version="")],
         )
     except (MisconfigurationException, RuntimeError, ValueError) as error:
