@@ -194,6 +194,12 @@ def resume(fabric: Fabric, path: Path, state: dict[str, Any], about: Mapping[str
             f"{path}: no checkpoint of spectac, or damaged ({type(error).__name__}: {reason}): "
             "delete it to begin again, or give another folder with -o"
         ) from None
-    if other != json.loads(json.dumps(about)):
-        raise InputError(f"{path}: belongs to other settings or cohorts: give another folder with -o")
+    asked = json.loads(json.dumps(about))
+    if other != asked:
+        sides = [{**one, **one.get("settings", {})} for one in (other, asked)]
+        names = sorted(set(sides[0]) | set(sides[1]))
+        unequal = [name for name in names if name != "settings" and sides[0].get(name) != sides[1].get(name)]
+        raise InputError(
+            f"{path}: belongs to other settings or cohorts ({', '.join(unequal)}): give another folder with -o"
+        )
     fabric.load(path, state, weights_only=True)

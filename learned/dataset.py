@@ -95,9 +95,7 @@ class CohortDataset(Dataset[Item]):
         seed: int = 0,
         on_load: Callable[[int, int], None] | None = None,
     ) -> None:
-        paths = sorted(folder.glob("shard-*.h5"))
-        if not paths:
-            raise InputError(f"{folder}: no shards of a cohort: make one with spectac cohort -o {folder}")
+        paths = shards_of(folder)
         digests = [read_facts(path).sha256 for path in paths]
         lines = [f"{index} {sha256}\n" for shard in digests for index, sha256 in sorted(shard.items())]
         self.sha256 = hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -126,6 +124,36 @@ class CohortDataset(Dataset[Item]):
             seen = replace(seen, photopeak=photopeak, scatter=scatter)
         inputs = torch.from_numpy(seen.channels())
         return inputs, torch.from_numpy(target.astype(np.float32)), torch.tensor(example.water_per_voxel)
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """Shards of a cohort's folder in their order.
+
+    Parameters
+    ----------
+    folder
+        Folder of the cohort.
+
+    Returns
+    -------
+    list of Path
+        Their files, at least one.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+
+    Examples
+    --------
+    >>> shards_of(Path("no folder"))
+    Traceback (most recent call last):
+    spectac.recon.errors.InputError: no folder: no shards of a cohort: make one with spectac cohort -o no folder
+    """
+    paths = sorted(folder.glob("shard-*.h5"))
+    if not paths:
+        raise InputError(f"{folder}: no shards of a cohort: make one with spectac cohort -o {folder}")
+    return paths
 
 
 def _example(index: int, patient: PatientArrays, target: str) -> Example:

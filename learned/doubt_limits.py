@@ -6,7 +6,7 @@ the uniform map that takes over costs against what it saves, on patients whose t
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ import torch
 from spectac.learned.appearance import Appearance, detail_ratio, edge_share, preview_pixel_mm
 from spectac.learned.cohort_inputs import SIDE_WINDOWS, patient_input, scanner_of
 from spectac.learned.coverage import Coverage
+from spectac.learned.doubts import head_doubts
 from spectac.learned.estimate import passes, uncertainty
 from spectac.learned.loss import factor_error
 from spectac.learned.network import VolumeNetwork
@@ -57,7 +58,7 @@ MOST = ("edge_share", "hottest", "pixel_mm")
 
 
 HARM = 0.05
-"""A map whose mean attenuation factors are this much farther off than the uniform map's does harm."""
+"""A map that leaves this much larger an error than the uniform one does harm."""
 
 CHECKED_ANGLES_DEG = (0.0, 45.0)
 """Rotations at which maps are compared by `loss.factor_error`."""
@@ -81,7 +82,7 @@ class WeighedLimit:
     Examples
     --------
     >>> weighed_limit([1.0, 2.0, 3.0, 4.0], [-0.1, -0.1, 0.1, 0.2], 5.0)
-    WeighedLimit(limit=2.0, fall_back=2, better_off=1.0, caught=1.0)
+    WeighedLimit(limit=2.5, fall_back=2, better_off=1.0, caught=1.0)
     """
 
     limit: float
@@ -98,15 +99,15 @@ def weighed_limit(values: Iterable[float], gains: Iterable[float], guard: float)
     values
         Doubt of each patient, such as its uncertainty.
     gains
-        Error of the network's map minus that of the uniform one; NaN where there can be no uniform map, whose patients
-        do not count.
+        Error of the network's map minus that of the uniform one; NaN for patients that do not count, because there can
+        be no uniform map or because another limit decides.
     guard
-        Limit where no patient should fall back, if it lies above all of them.
+        Least limit where no patient should fall back.
 
     Returns
     -------
     WeighedLimit
-        The highest of the limits that are equally good.
+        Midway between two patients' doubts; the highest of those that are equally good.
 
     Examples
     --------
@@ -116,7 +117,9 @@ def weighed_limit(values: Iterable[float], gains: Iterable[float], guard: float)
     doubts, better = (np.array(list(column), np.float64) for column in (values, gains))
     counted = np.isfinite(doubts) & np.isfinite(better)
     doubts, better = doubts[counted], better[counted]
-    limits = np.append(np.unique(doubts), guard)
+    levels = np.unique(doubts)
+    most = levels[-1] if levels.size else guard
+    limits = np.append(0.5 * (levels[1:] + levels[:-1]), max(guard, most))
     saved = np.array([better[doubts > limit].sum() for limit in limits])
     limit = float(limits[saved == saved.max()].max())
     above, harmful = doubts > limit, better > HARM
@@ -140,8 +143,8 @@ def measured_coverage(
     training, validation
         Folders of the two cohorts.
     beyond
-        Folder of a cohort of patients beyond training's ranges, whose maps may do harm. None: the limit of the
-        uncertainty is set on the validation patients alone.
+        Folder of a cohort of patients beyond training's ranges, whose maps may do harm; heads that fall back by their
+        size or shape do not count. None: the limit of the uncertainty is set on the validation patients alone.
 
     Returns
     -------
@@ -168,10 +171,12 @@ def measured_coverage(
     values = [_doubt_values(network, patient) for patient in _patients(validation)]
     guard = doubt_limit([spread for spread, *_ in values], MARGIN, "an uncertainty")
     outline_mm = doubt_limit([apart_mm for _, apart_mm, _ in values], OUTLINE_MARGIN, "an outline's distance")
+    coverage = coverage_of(_patients(training), uncertainty=guard, outline_mm=outline_mm)
     if beyond is not None:
-        values += [_doubt_values(network, patient) for patient in _patients(beyond)]
+        others = [patient for patient in _patients(beyond) if not head_doubts(_image(patient, WINDOWS[0]), coverage)]
+        values += [_doubt_values(network, patient) for patient in others]
     weighed = weighed_limit([spread for spread, *_ in values], [gain for *_, gain in values], guard)
-    return coverage_of(_patients(training), uncertainty=weighed.limit, outline_mm=outline_mm), weighed
+    return replace(coverage, uncertainty=weighed.limit), weighed
 
 
 def doubt_limit(values: Iterable[float], margin: float, name: str) -> float:

@@ -58,7 +58,7 @@ class _Block(nn.Module):
 
 
 class VolumeNetwork(nn.Module):
-    """Residual U-Net from inputs (n, 4, z, y, x) of learned.inputs to volumes (n, z, y, x) between 0 and LARGEST.
+    """Residual U-Net from inputs (n, channels, z, y, x) to volumes (n, z, y, x) between 0 and LARGEST.
 
     Assumes: sizes are multiples of 2 to the number of levels, 16 for the default four.
 
@@ -102,7 +102,7 @@ class VolumeNetwork(nn.Module):
         Parameters
         ----------
         x
-            Inputs (n, 4, z, y, x).
+            Inputs (n, channels, z, y, x).
 
         Returns
         -------

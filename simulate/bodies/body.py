@@ -14,6 +14,7 @@ from scipy.ndimage import (
     binary_fill_holes,
     binary_propagation,
     distance_transform_edt,
+    gaussian_filter,
     label,
 )
 
@@ -38,8 +39,12 @@ AIR_HU, FAT_HU, BONE_HU, DENSE_HU, TEETH_HU = -400.0, -30.0, 200.0, 1000.0, 1800
 """Where air, fat, soft tissue, bone, dense bone and teeth begin to be something denser."""
 DENSEST_HU = 2500.0
 """Metal counts as this."""
-RING_HU, RING_MM = 150.0, 8.0
-"""The skull's ring is denser than this; gaps of this length are closed to tell its inside."""
+RING_HU = 150.0
+"""The skull's ring is denser than this."""
+RING_MM = 8.0
+"""Radius of the disc that closes gaps of the ring."""
+SMOOTH_MM = 2.0
+"""Standard deviation of the Gaussian against noise before the skull's inside is told."""
 BESIDE_BRAIN_MM = 8.0
 """Soft tissue within the ring and this near to the fitted head's brain is brain or around it."""
 BASE_MM = -50.0
@@ -197,12 +202,12 @@ def _tissues(hu: Array, atlas: Array, known: Array, z: Array) -> tuple[Array, fl
     found[bone & (hu > DENSE_HU)] = LABEL["dense bone"]
     found[bone & (hu > TEETH_HU)] = LABEL["teeth"]
     brain = np.isin(atlas, INTRACRANIAL)
-    cavity = _cavity(hu, body, known, soft, brain, z)
+    enclosed, inside = _inside_skull(hu, body, known, brain, z)
     near = distance_transform_edt(~brain, VOXEL_MM) <= BESIDE_BRAIN_MM
     base = (z <= BASE_MM)[:, None, None]
     ring = _enclosed(body & known & ((hu > RING_HU) | (hu <= AIR_HU)), body, known)
-    tissue = body & (hu > AIR_HU) & ~bone
-    within = tissue & np.where(base, (ring & near) | brain, cavity)
+    # Where the ring is open the fitted brain stands in.
+    within = body & (hu > AIR_HU) & ~bone & np.where(base, (ring & near) | brain, np.where(enclosed, inside, brain))
     # Where the fitted brain does not reach the skull its cortex goes on, to the fluid on the bone.
     matter = brain & (atlas != LABEL["csf"])
     nearest = distance_transform_edt(~matter, return_distances=False, return_indices=True)
@@ -213,27 +218,32 @@ def _tissues(hu: Array, atlas: Array, known: Array, z: Array) -> tuple[Array, fl
     skin = body & (depth - 0.5 * VOXEL_MM < SKIN_MM) & np.isin(found, labels("fat", "muscle"))
     found[skin] = LABEL["skin"]
     compared = ~base & known
-    inside, fitted_brain = cavity & compared, brain & compared
-    both = int(inside.sum()) + int(fitted_brain.sum())
-    return found, 2.0 * float((inside & fitted_brain).sum()) / both if both else 0.0
+    seen, fitted_brain = inside & compared, brain & compared
+    both = int(seen.sum()) + int(fitted_brain.sum())
+    return found, 2.0 * float((seen & fitted_brain).sum()) / both if both else 0.0
 
 
-def _cavity(hu: Array, body: Array, known: Array, soft: Array, brain: Array, z: Array) -> Array:
-    """Soft tissue (z, y, x) in the skull above its base: connected, once thin necks are cut, and largely fitted brain.
+def _inside_skull(hu: Array, body: Array, known: Array, brain: Array, z: Array) -> tuple[Array, Array]:
+    """What the skull's ring encloses (z, y, x) above its base, and the brain in it.
 
-    The orbits' fat and roofs part them from it.
+    The brain hangs together once thin necks are cut, and is largely fitted brain; fat and roofs part the orbits from
+    it.
     """
-    enclosed = _enclosed(body & known & ((hu > RING_HU) | (hu <= FAT_HU)), body, known)
-    part = soft & enclosed & (z > BASE_MM)[:, None, None]
+    smooth = gaussian_filter(np.where(known, hu, np.float32(FAT_HU)), SMOOTH_MM / VOXEL_MM)
+    wall = body & known & ((smooth > RING_HU) | (smooth <= FAT_HU))
+    enclosed = _enclosed(wall, body, known)
+    part = enclosed & ~wall & (z > BASE_MM)[:, None, None]
     depth = distance_transform_edt(np.pad(part, ((1, 1), (0, 0), (0, 0)), mode="edge"), VOXEL_MM)[1:-1]
     cores, count = label(depth > NECK_MM)
     volume = np.bincount(cores.ravel(), minlength=count + 1)
     share = np.bincount(cores[brain], minlength=count + 1) / np.maximum(volume, 1)
     chosen = share > LEAST_SHARE
     chosen[0] = False
+    if not chosen.any():
+        return enclosed, np.zeros(hu.shape, bool)
     grown = distance_transform_edt(~chosen[cores], VOXEL_MM) <= 1.5 * NECK_MM
-    # Where the skull is open the fitted brain stands in.
-    return np.asarray(soft & np.where(enclosed, grown, brain))
+    filled = np.stack([binary_fill_holes(level) for level in grown & enclosed])
+    return enclosed, filled
 
 
 def _enclosed(wall: Array, body: Array, known: Array) -> Array:

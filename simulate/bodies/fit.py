@@ -20,9 +20,11 @@ COMPARED_MM = 150.0
 """Below its top this much of the CT is compared: the skull, its base and the face, without which the tilt is open."""
 MISSING_MM, PITCHES_DEG = (0.0, 20.0, 40.0, 60.0), (-20.0, 0.0, 20.0)
 """Starts of the search: how much of the head may lie above the CT, and how far the chin is down."""
-NEAR_MM, NEAR_STEPS = 20.0, 3
-"""Around the fitted brain the last steps compare this much: the skull and its base without face and neck, which bend
-against them. The brain is laid anew for each."""
+NEAR_MM = 20.0
+"""Around the fitted brain the last steps of scaling and turning compare this much: the skull and its base without face
+and neck, which bend against them."""
+NEAR_STEPS = 3
+"""Such steps with coarse voxels; the brain is laid anew for each. One with fine voxels follows."""
 AROUND_MM = 125.0
 """Radius about the head's middle within which images are compared; shoulders lie lower."""
 BENT_EVERY_MM = 40.0
@@ -132,15 +134,15 @@ def fitted(ct: MuMap, typical: MuMap, brain: Array) -> Fit:
     if not found:
         raise InputError("the typical head could not be laid on the CT: is it a head, upright and facing forward?")
     *_, scaled = min(found, key=lambda one: one[:3])
-    matrix = np.array(scaled.GetMatrix()).reshape(3, 3)
-    matrix[2, 2] *= np.sqrt(np.linalg.det(matrix[:2, :2])) / np.linalg.norm(matrix[2])
-    scaled.SetMatrix(matrix.ravel().tolist())
     inside = itk_image(sitk, brain, typical.grid)
+    _scale_height(scaled)
     for _ in range(NEAR_STEPS):
         _scale(sitk, fixed, moving, _near(sitk, mask, inside, scaled), scaled, step_mm=4.0)
+        _scale_height(scaled)
     fine, fine_moving = _shrunk(sitk, ct, FINE_MM), _in_air(sitk, _shrunk(sitk, typical, FINE_MM))
     mask = _near(sitk, _mask(sitk, fine, top, middle), inside, scaled)
     _scale(sitk, fine, fine_moving, mask, scaled, step_mm=2.0)
+    _scale_height(scaled)
     bending, error = _bend(sitk, fixed, moving, inside, top, middle, scaled)
     return Fit(scaled, sitk.CompositeTransform([scaled, bending]), error)
 
@@ -150,11 +152,18 @@ def _scale(sitk: Any, fixed: Any, moving: Any, mask: Any, transform: Any, *, ste
     method = _method(sitk, mask)
     method.SetOptimizerAsRegularStepGradientDescent(step_mm, 0.02, 60, gradientMagnitudeTolerance=1e-9)
     method.SetOptimizerScalesFromPhysicalShift()
-    # What the CT lacks above leaves the height open: it is scaled as length and breadth are, after the first step.
+    # What the CT lacks above leaves the height open: `_scale_height`.
     method.SetOptimizerWeights([1.0] * 8 + [0.0] + [1.0] * 3)
     method.SetInitialTransform(transform, inPlace=True)
     method.Execute(fixed, moving)
     return float(method.GetMetricValue())
+
+
+def _scale_height(transform: Any) -> None:
+    """Scale the height as length and breadth are, changing `transform`."""
+    matrix = np.array(transform.GetMatrix()).reshape(3, 3)
+    matrix[2, 2] *= np.sqrt(np.linalg.det(matrix[:2, :2])) / np.linalg.norm(matrix[2])
+    transform.SetMatrix(matrix.ravel().tolist())
 
 
 def _bend(sitk: Any, fixed: Any, moving: Any, inside: Any, top: float, middle: Array, scaled: Any) -> tuple[Any, float]:
@@ -213,6 +222,8 @@ def _mask(sitk: Any, image: Any, top: float, middle: Array) -> Any:
 def _near(sitk: Any, mask: Any, inside: Any, transform: Any) -> Any:
     """The mask's voxels that lie within NEAR_MM of the typical head's brain, `inside`."""
     laid = sitk.GetArrayFromImage(sitk.Resample(inside, mask, transform, sitk.sitkNearestNeighbor, 0)) > 0
+    if not laid.any():
+        raise InputError("the typical head was laid beside the CT: is it a head, upright and facing forward?")
     near = distance_transform_edt(~laid, mask.GetSpacing()[::-1]) <= NEAR_MM
     part = sitk.GetImageFromArray((near & (sitk.GetArrayFromImage(mask) > 0)).astype(np.uint8))
     part.CopyInformation(mask)

@@ -19,7 +19,7 @@ from spectac.learned.doubts import _acquisition_checks, input_doubts, map_doubts
 from spectac.learned.estimate import TrainedNetwork, shipped_weights
 from spectac.learned.outline_distance import mean_outline_distance_mm, outline_distance_mm
 from spectac.recon import EnergyWindow, Grid, Image, InputError, MuMap, Projections, Study
-from spectac.recon.collimator import COLLIMATORS
+from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.tissues import water_per_cm
 from spectac.simulate.cameras import MEDIUM_ENERGY, draw_camera
 from spectac.simulate.cohort.patient_arrays import PatientArrays
@@ -103,9 +103,9 @@ def test_a_study_like_those_of_training_raises_no_doubt():
     assert map_doubts(PHOTOPEAK, None, HEAD_MAP, 0.05, COVERAGE) == ()
 
 
-def camera_doubts(scanner: Scanner, nuclide: str, counts: float, coverage: Coverage) -> list[str]:
+def camera_doubts(scanner: Scanner, nuclide: str, counts: float, coverage: Coverage, **header: object) -> list[str]:
     """Reasons in a study of a camera, its energy and its counts alone."""
-    acquisition = replace(scanner, orbit="circular").acquisition(nuclide)
+    acquisition = replace(replace(scanner, orbit="circular").acquisition(nuclide), **header)
     windows = scanner.windows(nuclide)
     spread = np.full(acquisition.shape, counts / np.prod(acquisition.shape), np.float32)
     study = Study(acquisition, windows, np.stack([spread] * len(windows)))
@@ -124,11 +124,14 @@ def test_no_camera_within_trainings_ranges_falls_back():
 
 
 def test_cameras_that_the_network_coped_with_do_not_fall_back():
-    """Medium-energy collimators are up to 1.5 times as blurred as any of training."""
+    """Medium-energy collimators; a blur beyond 1.48 times the largest of training does."""
     coverage = TrainedNetwork.read(shipped_weights()).coverage
     for name in MEDIUM_ENERGY:
         camera = Scanner("test", name, matrix=(64, 64), pixel_mm=4.0, views=60, radius_mm=140.0)
         assert camera_doubts(camera, "I-123", 1e6, coverage) == []
+    for factor, reasons in ((1.47, 0), (1.49, 1)):
+        blurred = Collimator.from_line(factor * coverage.sigma_mm[1], 0.0)
+        assert len(camera_doubts(camera, "I-123", 1e6, coverage, collimator=blurred)) == reasons
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_rows_that_were_not_measured_do_not_count_for_the_uncertainty(solver, tr
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda per_cm: spread_about(per_cm, 0.2), "passes differ by 20.0% of the map"),
+        (lambda per_cm: spread_about(per_cm, 0.2), "passes differ by 20.00% of the map"),
         (
             lambda per_cm: spread_about(np.roll(per_cm, 9, axis=1), 0.01),
             "activity of the head lies outside.*outline lies",
