@@ -190,7 +190,7 @@ def _tissues(hu: Array, atlas: Array, known: Array, z: Array) -> tuple[Array, fl
     if not tissue.any():
         raise InputError("the CT shows nothing as dense as tissue")
     solid = largest(tissue)
-    body = np.stack([binary_fill_holes(level) for level in solid])
+    body = np.stack([_touching(binary_fill_holes(level), head) for level, head in zip(solid, atlas > 0, strict=True)])
     bone, soft = body & (hu > BONE_HU), body & (hu > FAT_HU) & (hu <= BONE_HU)
     found = np.zeros(hu.shape, np.uint8)
     found[body & (hu <= AIR_HU)] = LABEL["air cavity"]
@@ -254,6 +254,14 @@ def _enclosed(wall: Array, body: Array, known: Array) -> Array:
     air = ~body & known
     outside = np.stack([binary_propagation(level, mask=~barrier) for level, barrier in zip(air, closed, strict=True)])
     return np.asarray(~closed & ~outside)
+
+
+def _touching(level: Array, head: Array) -> Array:
+    """Parts (y, x) of a level that touch the fitted head, not what it lies on; all where the head does not reach."""
+    if not head.any():
+        return level
+    parts, _ = label(level)
+    return np.isin(parts, np.unique(parts[head & level])) & level
 
 
 def _disc(radius_mm: float) -> Array:

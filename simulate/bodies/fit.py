@@ -18,13 +18,17 @@ from spectac.simulate.anatomy.placement import rotation
 
 COMPARED_MM = 150.0
 """Below its top this much of the CT is compared: the skull, its base and the face, without which the tilt is open."""
-MISSING_MM, PITCHES_DEG = (0.0, 20.0, 40.0, 60.0), (-20.0, 0.0, 20.0)
-"""Starts of the search: how much of the head may lie above the CT, and how far the chin is down."""
+MISSING_MM = 20.0
+"""How much of the head lies above the CT where the search starts; it finds 0 to 60 mm from there."""
+PITCHES_DEG = (-40.0, -30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0, 40.0)
+"""How far the chin is down at its starts, from which it turns the head by some degrees only."""
+TURN_DEG = 5.0
+"""The best start is turned by this about each axis, to either side, where that is better."""
 NEAR_MM = 20.0
 """Around the fitted brain the last steps of scaling and turning compare this much: the skull and its base without face
 and neck, which bend against them."""
 NEAR_STEPS = 3
-"""Such steps with coarse voxels; the brain is laid anew for each. One with fine voxels follows."""
+"""Such steps from the best start, with coarse voxels; the brain is laid anew for each. One with fine voxels follows."""
 AROUND_MM = 125.0
 """Radius about the head's middle within which images are compared; shoulders lie lower."""
 BENT_EVERY_MM = 40.0
@@ -90,7 +94,7 @@ class Fit:
 def fitted(ct: MuMap, typical: MuMap, brain: Array) -> Fit:
     """Transform from a CT's head to the typical head.
 
-    Assumes: one head, upright, its nose towards anterior within 30 deg, its top less than 75 mm above the CT's.
+    Assumes: one head, its nose towards anterior, tilted by less than 45 deg, its top less than 60 mm above the CT's.
 
     Parameters
     ----------
@@ -104,7 +108,7 @@ def fitted(ct: MuMap, typical: MuMap, brain: Array) -> Fit:
     Returns
     -------
     Fit
-        The best over the starts of MISSING_MM.
+        The best over the starts of PITCHES_DEG.
 
     Raises
     ------
@@ -120,29 +124,38 @@ def fitted(ct: MuMap, typical: MuMap, brain: Array) -> Fit:
     fixed, moving = _shrunk(sitk, ct, COARSE_MM), _in_air(sitk, _shrunk(sitk, typical, COARSE_MM))
     top, typical_top = _top_mm(ct), _top_mm(typical)
     middle = _middle(ct, top - SECTION_MM)
-    mask, found = _mask(sitk, fixed, top, middle), []
-    for missing, pitch_deg in product(MISSING_MM, PITCHES_DEG):
-        typical_middle = _middle(typical, typical_top - missing - SECTION_MM)
+    mask, inside, found = _mask(sitk, fixed, top, middle), itk_image(sitk, brain, typical.grid), []
+    typical_middle = _middle(typical, typical_top - MISSING_MM - SECTION_MM)
+
+    def near(transform: Any) -> float:
+        """Scale and turn by what lies around the brain. Face and neck, which bend, would decide about the tilt."""
+        return _scale(sitk, fixed, moving, _near(sitk, mask, inside, transform), transform, step_mm=4.0)
+
+    for pitch_deg in PITCHES_DEG:
         scaled = sitk.AffineTransform(3)
         scaled.SetCenter((*middle.tolist(), top - SECTION_MM))
-        scaled.SetTranslation((*(typical_middle - middle).tolist(), typical_top - missing - top))
+        scaled.SetTranslation((*(typical_middle - middle).tolist(), typical_top - MISSING_MM - top))
         scaled.SetMatrix(rotation(pitch_deg, 0.0, 0.0).T.ravel().tolist())
         try:
-            found.append((_scale(sitk, fixed, moving, mask, scaled, step_mm=6.0), missing, pitch_deg, scaled))
-        except RuntimeError:  # the heads do not overlap
+            _scale(sitk, fixed, moving, mask, scaled, step_mm=6.0)
+            found.append((near(scaled), pitch_deg, scaled))
+        except (RuntimeError, InputError):  # the heads do not overlap
             continue
     if not found:
         raise InputError("the typical head could not be laid on the CT: is it a head, upright and facing forward?")
-    *_, scaled = min(found, key=lambda one: one[:3])
-    inside = itk_image(sitk, brain, typical.grid)
-    _scale_height(scaled)
+    best, _, scaled = min(found, key=lambda one: one[:2])
+    for axis, turn_deg in product(range(3), (-TURN_DEG, TURN_DEG)):
+        turned = sitk.AffineTransform(scaled)
+        matrix = np.array(scaled.GetMatrix()).reshape(3, 3) @ rotation(*np.eye(3)[axis] * turn_deg)
+        turned.SetMatrix(matrix.ravel().tolist())
+        error = near(turned)
+        if error < best:
+            best, scaled = error, turned
     for _ in range(NEAR_STEPS):
-        _scale(sitk, fixed, moving, _near(sitk, mask, inside, scaled), scaled, step_mm=4.0)
-        _scale_height(scaled)
+        near(scaled)
     fine, fine_moving = _shrunk(sitk, ct, FINE_MM), _in_air(sitk, _shrunk(sitk, typical, FINE_MM))
     mask = _near(sitk, _mask(sitk, fine, top, middle), inside, scaled)
     _scale(sitk, fine, fine_moving, mask, scaled, step_mm=2.0)
-    _scale_height(scaled)
     bending, error = _bend(sitk, fixed, moving, inside, top, middle, scaled)
     return Fit(scaled, sitk.CompositeTransform([scaled, bending]), error)
 
@@ -152,18 +165,15 @@ def _scale(sitk: Any, fixed: Any, moving: Any, mask: Any, transform: Any, *, ste
     method = _method(sitk, mask)
     method.SetOptimizerAsRegularStepGradientDescent(step_mm, 0.02, 60, gradientMagnitudeTolerance=1e-9)
     method.SetOptimizerScalesFromPhysicalShift()
-    # What the CT lacks above leaves the height open: `_scale_height`.
-    method.SetOptimizerWeights([1.0] * 8 + [0.0] + [1.0] * 3)
     method.SetInitialTransform(transform, inPlace=True)
     method.Execute(fixed, moving)
+    # What the CT lacks above leaves the height open: in the typical head it is scaled as length and breadth are.
+    left, scales, right = np.linalg.svd(np.array(transform.GetMatrix()).reshape(3, 3))
+    stretch = left @ np.diag(scales) @ left.T
+    stretch[2, :2] = stretch[:2, 2] = 0.0
+    stretch[2, 2] = np.sqrt(np.linalg.det(stretch[:2, :2]))
+    transform.SetMatrix((stretch @ left @ right).ravel().tolist())
     return float(method.GetMetricValue())
-
-
-def _scale_height(transform: Any) -> None:
-    """Scale the height as length and breadth are, changing `transform`."""
-    matrix = np.array(transform.GetMatrix()).reshape(3, 3)
-    matrix[2, 2] *= np.sqrt(np.linalg.det(matrix[:2, :2])) / np.linalg.norm(matrix[2])
-    transform.SetMatrix(matrix.ravel().tolist())
 
 
 def _bend(sitk: Any, fixed: Any, moving: Any, inside: Any, top: float, middle: Array, scaled: Any) -> tuple[Any, float]:
