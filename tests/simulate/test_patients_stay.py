@@ -19,14 +19,14 @@ from spectac.simulate.cohort.folder import CohortSettings
 from spectac.simulate.cohort.patient import seeds, simulate_patient
 from spectac.simulate.scanner import SCANNERS, draw_scanner
 
-DRAWN = ("3ebd6c0df777b0f4", "8f4edeb5c8200c2e", "c8447244dec57f69", "21973dabc5c4272c")
+DRAWN = ("3ebd6c0df777b0f4", "8f4edeb5c8200c2e", "03618f992f854a7f", "8a8696e5511f264a")
 """Of the head's shape and the scanner."""
 
 ARRAYS = (
-    "a096a0f07a1e8f7f7f28454737465bc0b0cee085d28dc75f934d8e1ad2416fba",
-    "6d352669ae77acecc0a9d5c6218faf97ef61622d7349bf1f51fa6773af91fc5f",
-    "02f6b3f1aff2d68f3322507ebb188402239300909d3e378d372f26574a5201fa",
-    "5830cbdd30a8e1262b199bf4d27d83cafa8d31651c4a8171dbd65ab2e3395583",
+    "3209386cb71f2cc0631c031d0d4d8a6adaa87067e550ac1d1b43fbb18ee6c67a",
+    "2bbf1e49f87a6c5ace219b8257819a1a2a6ea6728118de91ee7fabc8fe43cf1b",
+    "f43dd784488d4fda19db81f718d688f8303da391d257b7c0b14516c58d920530",
+    "e6e4f1c7034ee858420ce60137ef30373d26eb59851bff4fa3d9f90d8173262d",
 )
 """Of all arrays that a cohort stores."""
 
