@@ -26,7 +26,7 @@ HOMES = {
     "skimage": ("recon/quantify.py", "app/compare.py"),
     "SimpleITK": ("recon/io/", "recon/itk.py"),
     "xraylib": ("recon/ct.py", "recon/collimator.py", "recon/tissues.py", "recon/photons/", "benchmarks/"),
-    "torch": ("learned/", "benchmarks/peers/"),
+    "torch": ("learned/", "benchmarks/network/", "benchmarks/peers/"),
     "cupy": ("recon/kernels/cuda_projector.py", "recon/device.py", "benchmarks/peers/ceilings.py"),
     "parallelproj": ("recon/parallelproj_operator.py",),
     "typer": ("app/",),
