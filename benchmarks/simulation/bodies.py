@@ -132,6 +132,8 @@ def main() -> None:
     write_csv(options.output / "bodies.csv", written)
     for kind in ("body", "drawn"):
         chosen = [row for row in written if row["kind"] == kind]
+        if not chosen:
+            continue
         print(kind, len(chosen))
         for name in list(chosen[0])[list(chosen[0]).index("area_cm2") :]:
             values = np.array([row.get(name, np.nan) for row in chosen], float)
