@@ -30,6 +30,10 @@ BRAIN_HU = 33.0
 """HU of brain, by which values that are no HU are told."""
 LEAST_HU = -200.0
 """Values that never fall below this are no HU: air has -1000."""
+TISSUE_HU = -400.0
+"""Denser voxels are counted to tell where a head was cut off."""
+CUT_CM2, AIR_CM2 = 60.0, 30.0
+"""A head whose section falls from more than the one to less than the other ends there by a cut; vertices taper."""
 FINEST_MM = 1.5
 """CTs with finer voxels are averaged to the body's; upright coarser ones are kept as they are."""
 
@@ -142,7 +146,8 @@ def read_ct(path: Path) -> tuple[CTVolume, Array]:
     """CT of a NIfTI file or of a DICOM series' folder, on an upright grid, and where it knows anything.
 
     Tilted ones, and those finer than FINEST_MM in the plane, are averaged to the body's voxels. Values of a NIfTI file
-    that never fall below -200 are no HU. Their offset is that which gives the brain 33 HU.
+    that never fall below -200 are no HU. Their offset is that which gives the brain 33 HU. Of empty levels above a head
+    that is cut off nothing is known.
 
     Parameters
     ----------
@@ -179,7 +184,17 @@ def read_ct(path: Path) -> tuple[CTVolume, Array]:
         grid = upright
     if hu.min() > LEAST_HU:
         hu = hu - np.float32(_brain_value(hu, grid) - BRAIN_HU)
-    return CTVolume(hu, grid, volume.kvp), known > 0.99
+    return CTVolume(hu, grid, volume.kvp), (known > 0.99) & _below_cut(hu, grid)[:, None, None]
+
+
+def _below_cut(hu: Array, grid: Grid) -> Array:
+    """True (z,) but for the empty levels above a head that was cut off within the field."""
+    areas = (hu > TISSUE_HU).sum(axis=(1, 2)) * grid.voxel_mm[1] * grid.voxel_mm[2] / 100.0
+    (large,) = np.nonzero(areas > CUT_CM2)
+    measured = np.ones(len(areas), bool)
+    if large.size and large[-1] + 1 < len(areas) and areas[large[-1] + 1] < AIR_CM2:
+        measured[large[-1] + 1 :] = False
+    return measured
 
 
 def _brain_value(values: Array, grid: Grid) -> float:

@@ -101,6 +101,20 @@ def test_files_of_bodies_and_of_cts(tmp_path):
         cts_in(tmp_path / "nowhere")
 
 
+def test_empty_levels_above_a_head_that_is_cut_off_are_unknown(tmp_path):
+    """A ball keeps its air; without its upper 40 mm the levels above the cut say nothing of the vertex."""
+    grid = Grid.upright((60, 50, 50), (3.0, 4.0, 4.0), (-98.0, -98.0, -88.5))
+    z, y, x = grid.centres_mm()
+    ball = np.where(x**2 + y[:, None] ** 2 + z[:, None, None] ** 2 < 80.0**2, 33.0, -1000.0).astype(np.float32)
+    for name, top in (("whole", 90.0), ("cut", 40.0)):
+        values = np.where((z < top)[:, None, None], ball, np.float32(-1000.0))
+        write_image(tmp_path / f"{name}.nii.gz", Image(values, grid, "relative"))
+        _, known = read_ct(tmp_path / f"{name}.nii.gz")
+        assert known[z < top].all()
+        assert known.all() == (name == "whole")
+        assert not known[z > top].any()
+
+
 def test_a_cohort_is_that_of_its_bodies(tmp_path):
     """Other bodies are another cohort; patient i has body i modulo their number."""
     bodies = tmp_path / "bodies"
