@@ -129,7 +129,7 @@ ADULT_AND_CHILD = HeadRanges()
 TRAINING = replace(ADULT_AND_CHILD, unusual_probability=0.5, skull_thickness_mm=(4.9, 9.3), bone_density=(0.88, 1.08))
 """What networks are trained on: a skull unlike all that a network saw comes out too thin, mostly without a warning.
 
-Skulls are 6 % thinner and 2 % less dense than ADULT_AND_CHILD's on average: CTs of 60 patients have a fifth less bone
+Skulls are 6 % thinner and 2 % less dense than ADULT_AND_CHILD's on average: CTs of 60 patients have a tenth less bone
 per skin than those (benchmarks/results/bodies.csv).
 """
 
