@@ -47,6 +47,8 @@ SMOOTH_MM = 2.0
 """Standard deviation of the Gaussian against noise before the skull's inside is told."""
 BESIDE_BRAIN_MM = 8.0
 """Soft tissue within the ring and this near to the fitted head's brain is brain or around it."""
+RIM_MM = 4.0
+"""Width of the rim at the bone that smoothing and closing gaps take from the skull's inside."""
 BASE_MM = -50.0
 """Height above the brain's middle of the skull's base, whose foramina open the ring."""
 NECK_MM = 4.0
@@ -202,12 +204,14 @@ def _tissues(hu: Array, atlas: Array, known: Array, z: Array) -> tuple[Array, fl
     found[bone & (hu > DENSE_HU)] = LABEL["dense bone"]
     found[bone & (hu > TEETH_HU)] = LABEL["teeth"]
     brain = np.isin(atlas, INTRACRANIAL)
-    enclosed, inside = _inside_skull(hu, body, known, brain, z)
+    inside = _inside_skull(hu, body, known, brain, z)
+    # Smoothing and closing took a rim at the bone.
+    inside = binary_dilation(inside, iterations=round(RIM_MM / VOXEL_MM), mask=body & (hu > FAT_HU) & ~bone)
     near = distance_transform_edt(~brain, VOXEL_MM) <= BESIDE_BRAIN_MM
     base = (z <= BASE_MM)[:, None, None]
     ring = _enclosed(body & known & ((hu > RING_HU) | (hu <= AIR_HU)), body, known)
     # Where the ring is open the fitted brain stands in.
-    within = body & (hu > AIR_HU) & ~bone & np.where(base, (ring & near) | brain, np.where(enclosed, inside, brain))
+    within = body & (hu > AIR_HU) & ~bone & (brain | np.where(base, ring & near, inside))
     # Where the fitted brain does not reach the skull its cortex goes on, to the fluid on the bone.
     matter = brain & (atlas != LABEL["csf"])
     nearest = distance_transform_edt(~matter, return_distances=False, return_indices=True)
@@ -223,10 +227,10 @@ def _tissues(hu: Array, atlas: Array, known: Array, z: Array) -> tuple[Array, fl
     return found, 2.0 * float((seen & fitted_brain).sum()) / both if both else 0.0
 
 
-def _inside_skull(hu: Array, body: Array, known: Array, brain: Array, z: Array) -> tuple[Array, Array]:
-    """What the skull's ring encloses (z, y, x) above its base, and the brain in it.
+def _inside_skull(hu: Array, body: Array, known: Array, brain: Array, z: Array) -> Array:
+    """Brain (z, y, x) in the skull's ring, above its base.
 
-    The brain hangs together once thin necks are cut, and is largely fitted brain; fat and roofs part the orbits from
+    It hangs together once thin necks are cut, and is largely fitted brain; fat and roofs part the orbits from
     it.
     """
     smooth = gaussian_filter(np.where(known, hu, np.float32(FAT_HU)), SMOOTH_MM / VOXEL_MM)
@@ -240,10 +244,9 @@ def _inside_skull(hu: Array, body: Array, known: Array, brain: Array, z: Array) 
     chosen = share > LEAST_SHARE
     chosen[0] = False
     if not chosen.any():
-        return enclosed, np.zeros(hu.shape, bool)
+        return np.zeros(hu.shape, bool)
     grown = distance_transform_edt(~chosen[cores], VOXEL_MM) <= 1.5 * NECK_MM
-    filled = np.stack([binary_fill_holes(level) for level in grown & enclosed])
-    return enclosed, filled
+    return np.stack([binary_fill_holes(level) for level in grown & enclosed])
 
 
 def _enclosed(wall: Array, body: Array, known: Array) -> Array:

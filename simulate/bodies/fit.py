@@ -121,6 +121,16 @@ def fitted(ct: MuMap, typical: MuMap, brain: Array) -> Fit:
     >>> fitted(ct, typical.mu(ct.energy_kev), inside).straight_point((0.0, -100.0, -130.0))  # doctest: +SKIP
     """
     sitk = simpleitk("a body from a CT")
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    # Sums of several threads differ in their last digits, and so would the bodies.
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        return _fitted(sitk, ct, typical, brain)
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def _fitted(sitk: Any, ct: MuMap, typical: MuMap, brain: Array) -> Fit:
     fixed, moving = _shrunk(sitk, ct, COARSE_MM), _in_air(sitk, _shrunk(sitk, typical, COARSE_MM))
     top, typical_top = _top_mm(ct), _top_mm(typical)
     middle = _middle(ct, top - SECTION_MM)
@@ -211,7 +221,6 @@ def _method(sitk: Any, mask: Any) -> Any:
     method.SetMetricAsMeanSquares()
     method.SetMetricFixedMask(mask)
     method.SetInterpolator(sitk.sitkLinear)
-    # Sums of several threads differ in their last digits, and so would the bodies.
     method.SetNumberOfThreads(1)
     return method
 
