@@ -38,7 +38,7 @@ class Example:
     seen
         Network input.
     target
-        True volume (z, y, x): mu over that of water, or correction factors.
+        True volume (z, y, x): the head's mu over that of water, or correction factors.
     water_per_voxel
         Attenuation of a voxel of water: mu times the voxel's length.
 
@@ -55,7 +55,7 @@ class Example:
 
 
 class CohortDataset(Dataset[Item]):
-    """Examples of a cohort's folder, held in memory in half precision: 2 MB each.
+    """Examples of a cohort or several, held in memory in half precision: 2 MB each.
 
     Augmented items are mirrored, shifted and lose their scatter window at random, as a function of (seed, epoch,
     patient). The attribute `epoch` is set by training. `sha256` is the digest of the patients' digests,
@@ -64,7 +64,7 @@ class CohortDataset(Dataset[Item]):
     Parameters
     ----------
     folder
-        Folder of the cohort.
+        Folder of the cohort, or of folders of cohorts.
     target
         "map" or "correction".
     augmented
@@ -127,12 +127,12 @@ class CohortDataset(Dataset[Item]):
 
 
 def shards_of(folder: Path) -> list[Path]:
-    """Shards of a cohort's folder in their order.
+    """Shards of a cohort, or of all cohorts in a folder, in their order.
 
     Parameters
     ----------
     folder
-        Folder of the cohort.
+        Folder of the cohort, or of folders of cohorts.
 
     Returns
     -------
@@ -150,7 +150,7 @@ def shards_of(folder: Path) -> list[Path]:
     Traceback (most recent call last):
     spectac.recon.errors.InputError: no folder: no shards of a cohort: make one with spectac cohort -o no folder
     """
-    paths = sorted(folder.glob("shard-*.h5"))
+    paths = sorted(folder.rglob("shard-*.h5"))
     if not paths:
         raise InputError(f"{folder}: no shards of a cohort: make one with spectac cohort -o {folder}")
     return paths
@@ -161,7 +161,7 @@ def _example(index: int, patient: PatientArrays, target: str) -> Example:
     scatter = None if seen.scatter is None else seen.scatter.astype(np.float16)
     halved = replace(seen, photopeak=seen.photopeak.astype(np.float16), scatter=scatter)
     water = water_per_cm(patient.energy_kev)
-    truth = patient.correction if target == "correction" else patient.mu_per_cm / np.float32(water)
+    truth = patient.correction if target == "correction" else patient.head_mu_per_cm / np.float32(water)
     # Voxels of previews are cubes.
     return Example(index, halved, truth.astype(np.float16), 0.1 * patient.grid.voxel_mm[2] * water)
 

@@ -16,6 +16,7 @@ import torch
 from spectac.learned.appearance import Appearance, detail_ratio, edge_share, preview_pixel_mm
 from spectac.learned.cohort_inputs import SIDE_WINDOWS, patient_input, scanner_of
 from spectac.learned.coverage import Coverage
+from spectac.learned.dataset import shards_of
 from spectac.learned.doubts import head_doubts
 from spectac.learned.estimate import passes, uncertainty
 from spectac.learned.loss import factor_error
@@ -141,9 +142,9 @@ def measured_coverage(
     network
         Network of a map.
     training, validation
-        Folders of the two cohorts.
+        Folders of the two cohorts, or of several.
     beyond
-        Folder of a cohort of patients beyond training's ranges, whose maps may do harm; heads that fall back by their
+        The same with patients beyond training's ranges, whose maps may do harm; heads that fall back by their
         size or shape do not count. None: the limit of the uncertainty is set on the validation patients alone.
 
     Returns
@@ -166,7 +167,7 @@ def measured_coverage(
     >>> with tempfile.TemporaryDirectory() as empty:
     ...     measured_coverage(network, Path(empty), Path(empty))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    spectac.recon.errors.InputError: 0 validation patients gave an uncertainty, limits need 10: ...
+    spectac.recon.errors.InputError: ...: no shards of a cohort: make one with spectac cohort -o ...
     """
     values = [_doubt_values(network, patient) for patient in _patients(validation)]
     guard = doubt_limit([spread for spread, *_ in values], MARGIN, "an uncertainty")
@@ -310,7 +311,7 @@ def _doubt_values(network: VolumeNetwork, patient: PatientArrays) -> tuple[float
 def _error(patient: PatientArrays, per_cm: Array) -> float:
     """Mean error of a map's attenuation factors, which to first order is that of the activity."""
     water = water_per_cm(patient.energy_kev)
-    estimate, truth = (torch.from_numpy(values / np.float32(water))[None] for values in (per_cm, patient.mu_per_cm))
+    estimate, truth = (torch.from_numpy(values / np.float32(water))[None] for values in (per_cm, patient.head_mu_per_cm))
     one_voxel = torch.tensor([0.1 * patient.grid.voxel_mm[2] * water])
     return float(np.mean([float(factor_error(estimate, truth, one_voxel, angle)) for angle in CHECKED_ANGLES_DEG]))
 
@@ -321,7 +322,7 @@ def _sides(patient: PatientArrays) -> list[str]:
 
 
 def _patients(folder: Path) -> Iterator[PatientArrays]:
-    for path in sorted(folder.glob("shard-*.h5")):
+    for path in shards_of(folder):
         for _, patient in read_patients(path):
             yield patient
 

@@ -186,7 +186,7 @@ def computed(patient: PatientArrays) -> tuple[Array, Array, float, Array]:
         seconds.append(time.perf_counter() - begun)
     channels = np.stack([coarse(values) for values in (*seen, *parts)]).astype(np.float16)
     water = water_per_cm(patient.energy_kev)
-    target = coarse(patient.mu_per_cm / np.float32(water)).astype(np.float16)
+    target = coarse(patient.head_mu_per_cm / np.float32(water)).astype(np.float16)
     return channels, target, 0.2 * patient.grid.voxel_mm[2] * water, np.array(seconds)
 
 

@@ -14,6 +14,7 @@ from spectac.recon.pipeline import StudySolver
 from spectac.recon.preview import preview_image
 from spectac.recon.resample import resample
 from spectac.recon.types import Acquisition, Array, Grid, MuMap
+from spectac.simulate.regions import BESIDE
 
 if TYPE_CHECKING:
     from spectac.simulate.acquire import Expected, Patient
@@ -23,6 +24,7 @@ WINDOWS = ("photopeak", "lower", "upper", "scatter")
 
 MAPS = {
     "mu_per_cm": np.float32,
+    "head_mu_per_cm": np.float32,
     "activity_kbq_per_ml": np.float32,
     "labels": np.uint8,
     "correction": np.float32,
@@ -52,7 +54,9 @@ class PatientArrays:
     windows
         (4,) bool: the windows that the scanner has.
     mu_per_cm
-        (z, y, x) float32 at `energy_kev`.
+        (z, y, x) float32 at `energy_kev`: what the photons crossed.
+    head_mu_per_cm
+        (z, y, x) float32: the same without head-holder, pillow and air around, which networks are trained on.
     activity_kbq_per_ml
         (z, y, x) float32.
     labels
@@ -80,6 +84,7 @@ class PatientArrays:
     preview: Array
     windows: Array
     mu_per_cm: Array
+    head_mu_per_cm: Array
     activity_kbq_per_ml: Array
     labels: Array
     correction: Array
@@ -163,7 +168,8 @@ def previewed(
     preview = np.zeros((len(WINDOWS), *grid.shape), np.float32)
     for row in np.flatnonzero(there):
         preview[row] = solver.preview(WINDOWS[row]).values
-    mu = MuMap(resample(head.mu(solver.energy_kev).per_cm, head.grid, grid), grid, solver.energy_kev)
+    whole = head.mu(solver.energy_kev).per_cm
+    mu = MuMap(resample(whole, head.grid, grid), grid, solver.energy_kev)
     counts = study.counts.sum(axis=(1, 2, 3), dtype=np.float64)
     parameters = {
         **about,
@@ -178,6 +184,7 @@ def previewed(
         preview,
         there,
         mu_per_cm=np.asarray(mu.per_cm),
+        head_mu_per_cm=resample(whole * np.isin(head.labels, BESIDE, invert=True), head.grid, grid),
         activity_kbq_per_ml=resample(uptake.kbq_per_ml, head.grid, grid),
         labels=nearest(head.labels, head.grid, grid),
         correction=correction(study.acquisition, expected.primary[0], mu),

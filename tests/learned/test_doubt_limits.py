@@ -104,8 +104,9 @@ def head_patient() -> PatientArrays:
     preview = np.stack([blurred, 0.0 * head, 0.0 * head, gaussian_filter(head, 1.5)])
     scanner = Scanner("test", "siemens-lehr", matrix=(32, 32), pixel_mm=8.0, views=30, radius_mm=140.0, scheme="dew")
     parameters = {"scanner": asdict(scanner), "nuclide": "Tc-99m", "counts": {"photopeak": 1e6, "scatter": 5e5}}
+    mu = np.float32(water_per_cm(KEV)) * head
     return PatientArrays(
-        grid, preview, np.array([True, False, False, True]), np.float32(water_per_cm(KEV)) * head, head,
+        grid, preview, np.array([True, False, False, True]), 1.1 * mu, mu, head,
         head.astype(np.uint8), 1.0 + head, np.ones((30, 32, 32), np.float32),
         np.ones((3, 30, 32, 32), np.float16), KEV, parameters,
     )  # fmt: skip

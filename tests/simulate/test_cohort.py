@@ -56,6 +56,7 @@ def simulate(seed, index, settings):
         noise(4, 2, 2, 2),
         np.array([True, index % 2 == 0, False, True]),
         noise(2, 2, 2),
+        noise(2, 2, 2),
         np.full((2, 2, 2), cpu_threads(), np.float32),
         random.integers(0, 9, (2, 2, 2)).astype(np.uint8),
         noise(2, 2, 2),
@@ -158,7 +159,7 @@ def test_what_is_stored_comes_back(tmp_path, monkeypatch):
     assert list(found) == [0, 1, 3]
     for index, patient in found.items():
         wanted = fake_patients.simulate(5, index, None)
-        for name in ("preview", "windows", "mu_per_cm", "labels"):
+        for name in ("preview", "windows", "mu_per_cm", "head_mu_per_cm", "labels"):
             stored, given = getattr(patient, name), getattr(wanted, name)
             assert stored.dtype == given.dtype
             np.testing.assert_array_equal(stored, given)
@@ -172,11 +173,11 @@ def test_every_array_shows_in_the_digest():
     patient = fake_patients.simulate(5, 0, None)
     moved = Grid.upright((2, 2, 2), (4.0, 4.0, 4.0), (0.5, 0.0, 0.0))
     others = [replace(patient, grid=moved), replace(patient, energy_kev=159.0)]
-    for name in ("preview", "windows", "mu_per_cm", "activity_kbq_per_ml", "labels"):
+    for name in ("preview", "windows", "mu_per_cm", "head_mu_per_cm", "activity_kbq_per_ml", "labels"):
         changed = getattr(patient, name).copy()
         changed.flat[-1] = not changed.flat[-1] if name == "windows" else changed.flat[-1] + 1
         others.append(replace(patient, **{name: changed}))
-    assert len({patient.sha256, *(other.sha256 for other in others)}) == 8
+    assert len({patient.sha256, *(other.sha256 for other in others)}) == 9
     assert replace(patient, parameters={}).sha256 == patient.sha256
 
 
