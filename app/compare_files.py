@@ -76,6 +76,7 @@ def _record(comparison: Comparison) -> dict[str, Any]:
                 "parameters": shown(request.parameters(method.attenuation)),
                 "device": method.result.device,
                 "fallback": method.result.fallback,
+                "holder": method.result.holder,
                 "seconds": round(method.seconds, 3),
                 "notes": list(method.result.notes),
             }

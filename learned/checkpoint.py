@@ -17,7 +17,7 @@ from lightning.fabric import Fabric
 from spectac.learned.dataset import CohortDataset
 from spectac.learned.network import NetworkSettings, VolumeNetwork
 from spectac.learned.training_settings import TrainingSettings
-from spectac.learned.weights_file import read_weights
+from spectac.learned.weights_file import HEAD, read_weights
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
 
@@ -125,6 +125,8 @@ def description(
     file = settings.begin_with
     begun = {} if file is None else {"begin_with": hashlib.sha256((root / file).read_bytes()).hexdigest()}
     return {
+        # What lies beside the head is given (--holder); maps of older weights hold an average holder.
+        "map_of": HEAD,
         "settings": {name: value for name, value in asdict(settings).items() if name != "checkpoint_minutes"},
         "training_sha256": training.sha256,
         "validation_sha256": validation.sha256,

@@ -311,7 +311,9 @@ def _doubt_values(network: VolumeNetwork, patient: PatientArrays) -> tuple[float
 def _error(patient: PatientArrays, per_cm: Array) -> float:
     """Mean error of a map's attenuation factors, which to first order is that of the activity."""
     water = water_per_cm(patient.energy_kev)
-    estimate, truth = (torch.from_numpy(values / np.float32(water))[None] for values in (per_cm, patient.head_mu_per_cm))
+    estimate, truth = (
+        torch.from_numpy(values / np.float32(water))[None] for values in (per_cm, patient.head_mu_per_cm)
+    )
     one_voxel = torch.tensor([0.1 * patient.grid.voxel_mm[2] * water])
     return float(np.mean([float(factor_error(estimate, truth, one_voxel, angle)) for angle in CHECKED_ANGLES_DEG]))
 

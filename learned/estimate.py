@@ -10,7 +10,7 @@ import torch
 from spectac.learned.coverage import Coverage
 from spectac.learned.inputs import NetworkInput, energy_loss, normalised, side_windows
 from spectac.learned.network import VolumeNetwork
-from spectac.learned.weights_file import read_weights
+from spectac.learned.weights_file import HEAD, read_weights
 from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
 from spectac.recon.kernels.subnormal import flushing_threads
@@ -54,6 +54,8 @@ class TrainedNetwork:
         Network in evaluation mode.
     coverage
         What the training data covered.
+    head_alone
+        Whether its maps are those of the head alone; maps of older networks hold an average head-holder.
 
     Examples
     --------
@@ -63,6 +65,7 @@ class TrainedNetwork:
 
     network: VolumeNetwork
     coverage: Coverage
+    head_alone: bool
 
     @classmethod
     def read(cls, path: Path) -> "TrainedNetwork":
@@ -88,7 +91,7 @@ class TrainedNetwork:
             raise InputError(f"{path}: gives a {network.settings.target}, not a map: it cannot be used here")
         if "coverage" not in about:
             raise InputError(f"{path}: its training was not finished: run spectac train again, it goes on")
-        return cls(network, Coverage.from_json(about["coverage"]))
+        return cls(network, Coverage.from_json(about["coverage"]), about.get("map_of") == HEAD)
 
 
 @dataclass(frozen=True, eq=False)

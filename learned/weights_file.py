@@ -19,6 +19,10 @@ FORMAT = "spectac-network 2"
 """Format 1 had two input channels more, for the image that an earlier map had corrected."""
 
 
+HEAD = "head"
+"""Value of "map_of" in the description of networks that were trained on maps of the head alone."""
+
+
 def save_weights(path: Path, network: torch.nn.Module, about: Mapping[str, Any]) -> None:
     """Write the weights of a network in half precision, with a description of their training.
 

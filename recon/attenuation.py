@@ -79,8 +79,11 @@ class Solver(Protocol):
     def scatter(self, mu: MuMap | None) -> Array | None:
         """Expected scatter (v, z, u) of reconstructions with this map; None without correction."""
 
-    def beside(self, mu: MuMap) -> MuMap:
-        """Map on the solver's grid with the holder of the user's settings, as it is where they say nothing."""
+    def beside(self, mu: MuMap, default: str | None = None) -> MuMap:
+        """Map on the solver's grid with the holder of the user's settings; where they say nothing with the default.
+
+        Without a default the map stays as it is.
+        """
 
     def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
         """Image of a window (None: the photopeak) by a fixed protocol, on 64^3 voxels of 4 mm; corrected by `mu`."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from spectac.recon.device import device_errors, own_stream, select_device
 from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.fan_beam import fan_doubts
-from spectac.recon.holder import alone, chosen_holder
+from spectac.recon.holder import Holder, alone, chosen_holder
 from spectac.recon.orbit_check import check_orbit
 from spectac.recon.preview import placed, preview_grid, preview_image
 from spectac.recon.scatter.measured import MeasuredCounts, chosen_model, projections
@@ -149,9 +150,9 @@ class StudySolver:
         self.projections = self.photopeak = projections(study, self.settings, model)
         self._rounds = ScatterRounds(study, self.photopeak, model) if model.rounds(context) else None
         self._calibration = _calibration(study, self.settings)
-        named = self.settings.holder
-        self._holder = None if named is None else chosen_holder(str(named), study.acquisition, self.energy_kev)
-        self._holder_used = False
+        if self.settings.holder is not None:
+            self._chosen_holder(str(self.settings.holder))  # before anything takes time
+        self._holder: str | None = None
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
         self.on_update: Callable[[Update], None] | None = None
         self.notes: list[str] = []
@@ -184,13 +185,13 @@ class StudySolver:
         """
         self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
         self.borrowed_s, self._used, self.projections = 0.0, set(), self.photopeak
-        self._holder_used = False
+        self._holder = None
         study, smoothing = self.study, self.settings.smoothing
         if self._calibration is not None:
             self._calibration.check_corrections(self.projections.scatter_method, model.name)
         result = model.correct(self)
         projections = self.projections
-        if self._holder is not None and result.mu is not None and not self._holder_used:
+        if self.settings.holder is not None and result.mu is not None and self._holder is None:
             self.notes.append(f"attenuation model {model.name} takes no --holder: its map was used as it is")
         image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
         notes = (*study.warnings, *projections.notes, *self.notes, *result.notes)
@@ -200,6 +201,7 @@ class StudySolver:
             notes=tuple(dict.fromkeys(notes)),
             projections=projections,
             attenuation=model.name,
+            holder=self._holder,
             device=self.device,
         )
         if self._calibration is None:
@@ -245,16 +247,31 @@ class StudySolver:
             self.projections = found
         return found
 
-    def beside(self, mu: MuMap) -> MuMap:
-        """Map with the holder of the settings instead of what it has beside the head; as it is without that setting."""
-        if self._holder is None:
+    def _chosen_holder(self, text: str) -> tuple[Holder | None, tuple[str, ...]]:
+        return chosen_holder(text, self.study.acquisition, self.energy_kev)
+
+    def beside(self, mu: MuMap, default: str | None = None) -> MuMap:
+        """Map with the holder of the settings, or else the default, instead of what it has beside the head.
+
+        As it is without either.
+        """
+        assumed = self.settings.holder is None
+        named = default if assumed else str(self.settings.holder)
+        if named is None:
             return mu
-        self._holder_used = True
-        holder, notes = self._holder
+        holder, notes = self._chosen_holder(named)
+        self._holder = Path(named).name
         mu = alone(mu)
         if holder is not None:
-            mu, placed = holder.beside(mu, self.study.acquisition)
+            try:
+                mu, placed = holder.beside(mu, self.study.acquisition)
+            except InputError as error:
+                if not assumed:
+                    raise
+                self._holder, placed = "none", (f"holder: none, as no {named} one can be placed: {error}",)
             notes += placed
+        if assumed:
+            notes += ("holder: assumed, because emission does not show it; --holder tells what there was",)
         self.notes += notes
         return mu
 

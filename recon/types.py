@@ -599,6 +599,9 @@ class Result:
         Photopeak and scatter correction that were used; filled in by `reconstruct`.
     attenuation
         Name of the attenuation model; filled in by `reconstruct`.
+    holder
+        What lies beside the head: "none", "typical" or the name of a file. None: as the model's map has it. Filled in by
+        `reconstruct`.
     device
         Where the image was reconstructed, "cpu" or "cuda"; filled in by `reconstruct`.
 
@@ -618,4 +621,5 @@ class Result:
     notes: tuple[str, ...] = ()
     projections: Projections | None = None
     attenuation: str | None = None
+    holder: str | None = None
     device: str = "cpu"

@@ -73,14 +73,14 @@ def true_map(head, solver):
 def network_gives(monkeypatch):
     """Function of the passes' volumes (n, z, y, x); returns the list of inputs that the network sees."""
 
-    def give(volumes, coverage=WIDE_OPEN):
+    def give(volumes, coverage=WIDE_OPEN, head_alone=False):
         shown = []
 
         def passes(network, seen, energy_kev):
             shown.append(seen)
             return volumes
 
-        trained = estimate.TrainedNetwork(VolumeNetwork(NetworkSettings(widths=(8, 8))), coverage)
+        trained = estimate.TrainedNetwork(VolumeNetwork(NetworkSettings(widths=(8, 8))), coverage, head_alone)
         monkeypatch.setattr(predict.TrainedNetwork, "read", lambda path: trained)
         monkeypatch.setattr(estimate, "passes", passes)
         return shown
@@ -111,6 +111,13 @@ def test_the_networks_mean_is_the_map_and_its_spread_the_uncertainty(solver, tru
     # The field's lowest row lies below the preview: the last one goes on.
     assert mu.per_cm[0, 14, 14] == pytest.approx(0.15, rel=1e-5)
     assert notes[0] == "predicted map: uncertainty 4.00 % (limit 10.00 %)"
+
+
+@pytest.mark.parametrize("head_alone", [True, False])
+def test_a_map_of_the_head_alone_is_laid_into_a_typical_holder(head, true_map, network_gives, head_alone):
+    network_gives(spread_about(true_map.per_cm, 0.01), head_alone=head_alone)
+    result = solver_of(head).corrected(PredictedMap(fallback=False))
+    assert result.holder == ("typical" if head_alone else None)
 
 
 def test_rows_that_were_not_measured_do_not_count_for_the_uncertainty(solver, true_map):

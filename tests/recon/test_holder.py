@@ -15,6 +15,7 @@ from spectac.recon import (
     NoAttenuation,
     Outline,
     ReconstructionSettings,
+    Result,
     Study,
     SystemModel,
     UniformMap,
@@ -23,6 +24,7 @@ from spectac.recon import (
 )
 from spectac.recon.ct import mu_map
 from spectac.recon.holder import Holder, alone, chosen_holder, measured, typical, write_holder
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.resample import resample
 from spectac.recon.tissues import MATERIALS, cm2_per_g
 from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD
@@ -230,6 +232,47 @@ def test_uniform_maps_take_a_holder_too(acquisition):
         np.testing.assert_allclose(mu[outline.mask > 0.99], value)
         assert mu[outline.mask == 0].max() > 0.05
     assert reconstruct(study, NoAttenuation(), settings).mu is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "default", "beside"),
+    [(None, None, None), (None, "typical", "typical"), ("none", "typical", "none"), ("typical", "none", "typical")],
+)
+def test_a_models_default_holder_gives_way_to_the_settings(acquisition, asked, default, beside):
+    grid = default_grid(acquisition)
+    head = ball(grid, (0, 0, 0))
+    counts = SystemModel(acquisition, grid, resolution=False).forward(head.per_cm)[None]
+    study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), counts)
+    settings = ReconstructionSettings(resolution=False, iterations=1, subsets=4, scatter="none", holder=asked)
+
+    class WithDefault:
+        name = "with default"
+
+        def correct(self, solver):
+            mu = solver.beside(head, default)
+            return Result(solver(mu), mu=mu)
+
+    result = reconstruct(study, WithDefault(), settings)
+    assert result.holder == beside
+    held = result.mu.per_cm[head.per_cm == 0].max() > 0.05
+    assert held == (beside == "typical")
+    assert any("assumed" in note for note in result.notes) == (asked is None and default is not None)
+
+
+def test_an_assumed_holder_that_cannot_be_placed_is_left_out(acquisition):
+    """The detector comes so close that a shell would lie behind its face."""
+    close = replace(acquisition, radii_mm=np.full(24, 86.0))
+    grid = default_grid(close)
+    head = ball(grid, (0, 0, 0))
+    counts = SystemModel(close, grid, resolution=False).forward(head.per_cm)[None]
+    study = Study(close, (EnergyWindow("peak", 126.0, 154.0),), counts)
+    settings = ReconstructionSettings(resolution=False, iterations=1, subsets=4, scatter="none")
+    solver = StudySolver(study, settings)
+    mu = solver.beside(head, "typical")
+    np.testing.assert_array_equal(mu.per_cm, head.per_cm)
+    assert "holder: none, as no typical one can be placed" in solver.notes[-2]
+    with pytest.raises(InputError, match="lies beside the field"):
+        StudySolver(study, replace(settings, holder="typical")).beside(head)
 
 
 def test_files_that_are_no_holder(lying, acquisition, tmp_path):
