@@ -15,7 +15,6 @@ from spectac.recon.orbit_check import BODY_PER_CM, check_map_radius
 from spectac.recon.resample import on_field
 from spectac.recon.types import MuMap, Result
 
-
 ASSUMED_HOLDER = "typical"
 """What a head is taken to lie in where the settings do not tell; three of four virtual patients lie in such a one."""
 

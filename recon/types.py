@@ -600,7 +600,7 @@ class Result:
     attenuation
         Name of the attenuation model; filled in by `reconstruct`.
     holder
-        What lies beside the head: "none", "typical" or the name of a file. None: as the model's map has it. Filled in by
+        What lies beside the head: "none", "typical" or a file's name; None: as the model's map has it. Filled in by
         `reconstruct`.
     device
         Where the image was reconstructed, "cpu" or "cuda"; filled in by `reconstruct`.
