@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -207,6 +208,14 @@ class StudySolver:
         if self._calibration is None:
             return result
         return replace(result, image=self._calibration.applied(result, study))
+
+    def with_holder(self, holder: Path | None) -> "StudySolver":
+        """The same solver, with all that it has computed, for another `holder` of the settings."""
+        other = copy(self)
+        other.settings = replace(self.settings, holder=holder)
+        if holder is not None:
+            other._chosen_holder(str(holder))
+        return other
 
     @property
     def energy_kev(self) -> float:

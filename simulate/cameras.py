@@ -46,7 +46,20 @@ CAMERAS: Mapping[str, ScannerRanges] = MappingProxyType(
 )
 """Ranges of each kind; a clinical matrix has 128 x 128 pixels, a fan beam a focus of FOCAL_MM."""
 
+HELD_OUT_CAMERAS = replace(
+    TRAINING,
+    collimators=HELD_OUT,
+    heads=((1, 1.0),),
+    orbits=(("circular", 1.0),),
+    radius_mm=(165.0, 190.0),
+    energy_resolution=(0.115, 0.13),
+    pixel_mm=(5.5, 5.5),
+    width_mm=(400.0, 520.0),
+)
+"""Cameras that only the benchmark has."""
+
 FOCAL_MM = (400.0, 600.0)
+HELD_OUT_FOCAL_MM = (355.0, 355.0)
 CLINICAL_MATRIX = (128, 128)
 
 SHARES = (("low-energy", 0.5), ("fan-beam", 0.17), ("medium-energy", 0.16), ("clinical", 0.17))
@@ -88,6 +101,31 @@ def draw_camera(kind: str, rng: np.random.Generator) -> Scanner:
     scanner = replace(scanner, view_seconds=scanner.view_seconds * shorter)
     if kind == "clinical":
         scanner = replace(scanner, matrix=CLINICAL_MATRIX)
-    if kind == "fan-beam":
-        scanner = replace(scanner, focus=Focus(between(rng, *FOCAL_MM), "face"), orbit="circular")
-    return scanner
+    return with_focus(scanner, rng)
+
+
+def with_focus(scanner: Scanner, rng: np.random.Generator, focal_mm: tuple[float, float] = FOCAL_MM) -> Scanner:
+    """A camera whose fan-beam collimator has a random focus and a circular orbit; others as they are.
+
+    Parameters
+    ----------
+    scanner
+        Camera.
+    rng
+        Generator, used for a fan beam alone.
+    focal_mm
+        Range of the distance from the collimator's face to the focus, in mm.
+
+    Returns
+    -------
+    Scanner
+        The camera.
+
+    Examples
+    --------
+    >>> with_focus(Scanner("fan", "prism-lehr-fan"), np.random.default_rng(1), (355.0, 355.0)).focus.length_mm
+    355.0
+    """
+    if scanner.collimator_data.focus is None:
+        return scanner
+    return replace(scanner, focus=Focus(between(rng, *focal_mm), "face"), orbit="circular")

@@ -17,7 +17,7 @@ AGAINST = ("ct", "truth")
 """References of an image: that of the true map, and the true activity."""
 ABOUT = (
     "tracer", "nuclide", "kind", "counts", "windows", "views", "pixel_mm", "rows", "columns", "collimator", "heads",
-    "orbit", "radius_mm", "photopeak_width",
+    "orbit", "radius_mm", "photopeak_width", "holder",
 )  # fmt: skip
 """Facts of the patient and the camera."""
 REGIONS = (

@@ -15,8 +15,10 @@ from spectac.simulate.cohort.patient_arrays import correction
 
 TUNED = ("chang best, true outline", "uniform tuned, data outline", "uniform tuned, true outline")
 """Methods with a uniform coefficient that tuning.py fits."""
+HOLDERS = {f"predicted, holder {name}": name for name in ("file", "typical", "none")}
+"""The predicted map with what lies beside the head; "predicted" is what a user gets who says nothing."""
 UNLIMITED = "predicted, limits ignored"
-LEARNED = ("predicted", UNLIMITED)
+LEARNED = ("predicted", *HOLDERS, UNLIMITED)
 DIRECT, ORACLE = "direct", "direct, true factors"
 USUAL_BONE = "ct, usual bone density"
 METHODS = (
@@ -106,6 +108,11 @@ class Choice:
         return settings == self.settings(method, nuclide)
 
 
+def holder_of(method: str) -> str | None:
+    """What the settings of a method tell of the holder: none, typical or file; None: nothing."""
+    return "file" if method == UNLIMITED else HOLDERS.get(method)
+
+
 def _digest(path: Path) -> str:
     return f"weights {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
@@ -118,6 +125,7 @@ def model_of(method: str, case: Case, choice: Choice) -> AttenuationModel:
         outline = case.outline if "true outline" in method else None
         return Chang(value, outline) if method.startswith("chang") else UniformMap(value, outline)
     if method in LEARNED:
+        # Its holder is the solver's (`holder_of`).
         from spectac.learned.predict import PredictedMap
 
         return PredictedMap(choice.weights, heed_limits=method != UNLIMITED)

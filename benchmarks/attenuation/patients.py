@@ -1,9 +1,10 @@
 """Patients of the attenuation study: the simulated study of each, and its truth on the reconstruction's grid.
 
 A patient is a function of (seed, set, index). Its seeds carry a spawn key that no cohort has, so that training cannot
-have seen one of these patients.
+have seen one of these patients. Heads of other origins (CTs of patients, an MR, the Visible Human) need their files.
 """
 
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,16 +13,21 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes
 
 from benchmarks.images.mr_phantom import MATRIX, load
+from benchmarks.images.visible_human import visible_human_head
 from spectac.recon import Grid, InputError, MuMap, Study, default_grid
 from spectac.recon.contour import Outline
+from spectac.recon.holder import Holder, measured
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.resample import resample
 from spectac.recon.types import Array
 from spectac.simulate.acquire import Expected, Patient, expected_counts
-from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD, OUTSIDE_TRAINING, HeadRanges, draw_shape
+from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD, OUTSIDE_TRAINING, HeadRanges
+from spectac.simulate.bodies.pose import posed
+from spectac.simulate.bodies.stored import bodies_in, read_body
+from spectac.simulate.cameras import CAMERAS, FOCAL_MM, HELD_OUT_CAMERAS, HELD_OUT_FOCAL_MM, with_focus
+from spectac.simulate.ct_scan import ct_scan
 from spectac.simulate.head import Head, draw_head
-from spectac.simulate.regions import BESIDE, SIDES
-from spectac.simulate.scanner import OUTSIDE_TRAINING as OTHER_SCANNERS
+from spectac.simulate.regions import BESIDE, BONE, SIDES, labels
 from spectac.simulate.scanner import SCANNERS, TRAINING, Scanner, ScannerRanges, draw_scanner
 from spectac.simulate.uptake import draw_uptake, vois
 
@@ -39,10 +45,17 @@ MOST_CUT = 0.05
 """A region is left out where a larger share of it lies beyond the axial field or within EDGE_MM of its end."""
 
 SPAWN_KEY = {
-    "unseen": 0, "monte carlo": 1, "other heads": 2, "other scanners": 3, "tuning": 4, "clinical matrix": 5,
-    "unusual heads": 6, "scatter": 7,
+    "unseen": 0, "monte carlo": 1, "heads beyond training": 2, "other cameras": 3, "tuning": 4, "clinical matrix": 5,
+    "real bodies": 6, "scatter": 7, "fan-beam": 8,
 }  # fmt: skip
 """Second number of each set's spawn keys."""
+
+HOLDER = labels("head holder", "pillow")
+SKULL = labels("skull", "dense bone")
+BODIES_BONE = 1.331
+"""Mean density of SKULL in g/cm3 of 59 bodies (standard deviation 0.026); voxels of 4 mm hold soft tissue as well."""
+TRACERS = ("dat", "perfusion")
+"""Patients of the sets of one head, which serve reporting, never a choice."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +75,19 @@ CLINICAL = Sampling((128, 128), 3.3, 120)
 class PatientSet:
     """Kind of patients; `like` names the set that lends its patients, with one thing changed.
 
-    Pixels, fields and views are drawn as training's where `sampling` is None. Heads are drawn from the general
-    population; the unusual heads that training adds have a set of their own.
+    Pixels, fields and views are drawn as training's where `sampling` is None.
     """
 
     name: str
     full: bool = False
     heads: HeadRanges = ADULT_AND_CHILD
-    scanners: ScannerRanges = TRAINING
+    cameras: ScannerRanges = CAMERAS["low-energy"]
+    focal_mm: tuple[float, float] = FOCAL_MM
     like: str = ""
     scheme: str = ""
     counts: float = 1.0
     sampling: Sampling | None = None
+    scatter: str = "auto"
 
 
 SETS = {
@@ -81,16 +95,43 @@ SETS = {
     for one in (
         PatientSet("unseen"),
         PatientSet("monte carlo", full=True),
-        PatientSet("unusual heads", heads=replace(ADULT_AND_CHILD, unusual_probability=1.0)),
-        PatientSet("other heads", heads=OUTSIDE_TRAINING),
-        PatientSet("other scanners", scanners=OTHER_SCANNERS),
+        PatientSet("real bodies"),
+        PatientSet("other cameras", cameras=HELD_OUT_CAMERAS, focal_mm=HELD_OUT_FOCAL_MM),
+        PatientSet("fan-beam", cameras=CAMERAS["fan-beam"]),
         PatientSet("clinical matrix", sampling=CLINICAL),
         PatientSet("fifth of counts", like="unseen", counts=0.2),
-        PatientSet("no scatter window", like="unseen", scheme="photopeak"),
+        PatientSet("heads beyond training", heads=OUTSIDE_TRAINING),
+        PatientSet("scatter by Monte Carlo", like="unseen", scatter="montecarlo"),
+        PatientSet("no scatter window", like="unseen", scheme="photopeak", scatter="montecarlo"),
+        PatientSet("mr head", full=True),
+        PatientSet("visible human", full=True),
+        PatientSet("mr head, scatter by Monte Carlo", like="mr head", full=True, scatter="montecarlo"),
+        PatientSet("visible human, scatter by Monte Carlo", like="visible human", full=True, scatter="montecarlo"),
         PatientSet("tuning"),
-        PatientSet("scatter", full=True),
+        PatientSet("scatter", full=True, cameras=TRAINING),
     )
 }
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files of the heads that are not drawn: the phantom's folder, the folder of bodies, the Visible Human's file."""
+
+    phantom: Path | None = None
+    bodies: Path | None = None
+    visible_human: Path | None = None
+
+    @classmethod
+    def of(cls, options: Namespace) -> "Sources":
+        """Those of a command line."""
+        return cls(options.phantom, options.bodies, options.visible_human)
+
+    def needed(self, name: str, what: str) -> Path:
+        """A source; InputError where it was not given."""
+        path: Path | None = getattr(self, name)
+        if path is None:
+            raise InputError(f"{what} need their files: give --{name.replace('_', '-')}")
+        return path
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +142,11 @@ class Case:
     - `activity` (z, y, x): kBq/mL
     - `mu`: true map with holder and pillow; `head_mu` without them; `simulated_mu` with them on the simulation's grid
     - `usual_bone_mu`: `mu` with bones of the average head's density; None where the density is not known
+    - `holder`: holder and pillow as `spectac holder` measures them in a CT of this patient; None without a holder
     - `head`: share (z, y, x) of each voxel inside the patient; `outline` the same on the simulation's grid
     - `regions`: shares (z, y, x) by name; those of `compared` enter the means
     - `ratio`: regions (over, under) of the binding ratio or of the pattern
+    - `scatter`: scatter method of every reconstruction
     - `about`: facts for the CSV
     """
 
@@ -114,11 +157,13 @@ class Case:
     head_mu: MuMap
     simulated_mu: MuMap
     usual_bone_mu: MuMap | None
+    holder: Holder | None
     head: Array
     outline: Outline
     regions: Mapping[str, Array]
     compared: tuple[str, ...]
     ratio: tuple[tuple[str, ...], str]
+    scatter: str
     cps_per_kbq: float
     about: Mapping[str, str | int | float]
 
@@ -134,32 +179,50 @@ def _seeds(seed: int, chosen: PatientSet, index: int) -> list[np.random.SeedSequ
     return np.random.SeedSequence(seed, spawn_key=key).spawn(5)
 
 
-def has_holder(seed: int, chosen: PatientSet, index: int) -> bool:
-    """Whether the head of patient `index` lies in a head-holder."""
-    return draw_shape(np.random.default_rng(_seeds(seed, chosen, index)[0]), chosen.heads).holder
+def _tracer(chosen: PatientSet, index: int) -> tuple[str, str | None]:
+    """Tracer and nuclide; None: drawn."""
+    if chosen.name == "tuning":  # as many of each nuclide
+        return (("dat", "I-123"), ("perfusion", "Tc-99m"), ("perfusion", "I-123"), ("perfusion", "Tc-99m"))[index % 4]
+    if chosen.name == "scatter":
+        return (("dat", "I-123"), ("perfusion", "I-123"), ("perfusion", "Tc-99m"))[index % 3]
+    return ("dat", "I-123") if index % 2 == 0 else ("perfusion", None)
 
 
 def draw_patient(
-    seed: int, chosen: PatientSet, index: int
+    seed: int, chosen: PatientSet, index: int, bodies: Path | None = None
 ) -> tuple[Patient, Head, Scanner, tuple[np.random.SeedSequence, ...]]:
-    """Patient `index` of a set, the head with usual bones, the scanner, and seeds of the photons and of the noise."""
+    """Patient `index` of a set, the head with usual bones, the scanner, and seeds of the photons and of the noise.
+
+    `bodies` is the folder of the bodies that the heads of "real bodies" are posed from, one after the other.
+    """
     head_seed, uptake_seed, scanner_seed, *rest = _seeds(seed, chosen, index)
-    usual_bone = replace(chosen.heads, bone_density=(1.0, 1.0))
-    head, usual = (draw_head(np.random.default_rng(head_seed), ranges=ranges) for ranges in (chosen.heads, usual_bone))
-    tracer, nuclide = ("dat", "I-123") if index % 2 == 0 else ("perfusion", None)
-    if chosen.name == "tuning":  # as many of each nuclide
-        tracer, nuclide = (("dat", "I-123"), ("perfusion", "Tc-99m"), ("perfusion", "I-123"), ("perfusion", "Tc-99m"))[
-            index % 4
-        ]
-    if chosen.name == "scatter":
-        tracer, nuclide = (("dat", "I-123"), ("perfusion", "I-123"), ("perfusion", "Tc-99m"))[index % 3]
+    if chosen.name == "real bodies":
+        files = bodies_in(Sources(bodies=bodies).needed("bodies", "real bodies"))
+        if not files:
+            raise InputError(f"{bodies}: no bodies: spectac cohort --bodies makes them")
+        head = posed(read_body(files[index % len(files)]), np.random.default_rng(head_seed), ranges=chosen.heads)
+        usual = with_usual_bones(head)
+    else:
+        same_density = replace(chosen.heads, bone_density=(1.0, 1.0))
+        head, usual = (
+            draw_head(np.random.default_rng(head_seed), ranges=ranges) for ranges in (chosen.heads, same_density)
+        )
+    tracer, nuclide = _tracer(chosen, index)
     uptake = draw_uptake(tracer, head, np.random.default_rng(uptake_seed), nuclide=nuclide)
-    ranges = replace(chosen.scanners, schemes=WITH_SCATTER)
-    fixed = {} if chosen.sampling is None else vars(chosen.sampling)
-    scanner = replace(draw_scanner(np.random.default_rng(scanner_seed), ranges=ranges), **fixed)
+    rng = np.random.default_rng(scanner_seed)
+    scanner = draw_scanner(rng, ranges=replace(chosen.cameras, schemes=WITH_SCATTER))
+    scanner = with_focus(scanner, rng, chosen.focal_mm)
+    scanner = replace(scanner, **({} if chosen.sampling is None else vars(chosen.sampling)))
     if chosen.scheme:
         scanner = replace(scanner, scheme=chosen.scheme)
     return Patient(head, uptake), usual, scanner.around(head), tuple(rest)
+
+
+def with_usual_bones(head: Head) -> Head:
+    """A head from a CT of 4 mm whose bones are as dense on average as those of the other bodies."""
+    bone = np.isin(head.labels, BONE)
+    factor = np.float32(BODIES_BONE / head.density[np.isin(head.labels, SKULL)].mean())
+    return replace(head, density=np.where(bone, factor * head.density, head.density))
 
 
 def virtual_case(
@@ -169,13 +232,14 @@ def virtual_case(
     histories: int,
     *,
     noise: bool = True,
+    bodies: Path | None = None,
     changed: Callable[[Scanner], Scanner] = lambda scanner: scanner,
 ) -> Case:
     """Patient `index` of a set, with Poisson noise or without, on a camera that is `changed` from the one drawn.
 
     Raises InputError where it cannot be simulated.
     """
-    patient, usual, scanner, (photons, poisson) = draw_patient(seed, chosen, index)
+    patient, usual, scanner, (photons, poisson) = draw_patient(seed, chosen, index, bodies)
     scanner = changed(scanner)
     if chosen.full:
         expected = expected_counts(patient, scanner, photons, full=True, histories=histories)
@@ -183,6 +247,15 @@ def virtual_case(
         expected = expected_counts(patient, scanner, photons)
     if chosen.counts != 1.0:
         expected = expected.with_counts(chosen.counts * float(expected.counts[0].sum(dtype=np.float64)))
+    study = expected.study(np.random.default_rng(poisson))
+    if not noise:
+        study = replace(study, counts=expected.counts)
+    return labelled_case(Simulated(patient, usual, scanner, expected, study), chosen.scatter)
+
+
+def labelled_case(simulated: "Simulated", scatter: str) -> Case:
+    """Case of a head with labels: the regions that studies of its tracer report."""
+    patient = simulated.patient
     masks = vois(patient.head.labels)
     deep = [masks[name] for name in ("caudate", "putamen", "thalamus") if name in masks]
     if deep:
@@ -197,26 +270,37 @@ def virtual_case(
         over, under = ("deep grey",), "cortex"
         occipital = tuple(f"{side} occipital cortex" for side in SIDES)
         compared = (*cortex, *occipital, "deep grey", "white matter", "cerebellum")
-    measured = dict.fromkeys((*compared, *over, under, "brain"))
-    regions = {name: masks[name].astype(np.float32) for name in measured if name in masks}
-    study = expected.study(np.random.default_rng(poisson))
-    if not noise:
-        study = replace(study, counts=expected.counts)
-    return _case(Simulated(patient, usual, scanner, expected, study), regions, compared, (over, under))
+    reported = dict.fromkeys((*compared, *over, under, "brain"))
+    regions = {name: masks[name].astype(np.float32) for name in reported if name in masks}
+    return _case(simulated, regions, compared, (over, under), scatter)
 
 
-def mr_case(folder: Path, tracer: str, seed: int, histories: int) -> Case:
+def _one_head_camera() -> Scanner:
+    return replace(SCANNERS["siemens-intevo-lehr"], scheme="tew+scatter", matrix=MATRIX)
+
+
+def mr_case(folder: Path, tracer: str, seed: int, histories: int, scatter: str = "auto") -> Case:
     """The independent head of images/mr_phantom.py: full Monte Carlo, without noise."""
     phantom = load(folder, tracer)
-    scanner = replace(SCANNERS["siemens-intevo-lehr"], scheme="tew+scatter", matrix=MATRIX)
+    scanner = _one_head_camera()
     expected = expected_counts(phantom.patient, scanner, seed, full=True, histories=histories)
     study = Study(expected.acquisition, expected.windows, expected.counts)
     regions = dict(phantom.regions)
     regions["brain"] = np.minimum(sum(regions.values()), 1.0).astype(np.float32)
     compared = ("striata", "cortex", "white matter")
-    return _case(
-        Simulated(phantom.patient, None, scanner, expected, study), regions, compared, (("striata",), "cortex")
-    )
+    simulated = Simulated(phantom.patient, None, scanner, expected, study)
+    return _case(simulated, regions, compared, (("striata",), "cortex"), scatter)
+
+
+def visible_human_case(file: Path, tracer: str, seed: int, histories: int, scatter: str = "auto") -> Case:
+    """The Visible Human's head (images/visible_human.py), straight and without a holder: full Monte Carlo, no noise."""
+    head = visible_human_head(file)
+    uptake = draw_uptake(tracer, head, np.random.default_rng((seed, TRACERS.index(tracer))))
+    # The neck of a head that bends forward reaches far back.
+    patient, scanner = Patient(head, uptake), replace(_one_head_camera(), orbit="contour")
+    expected = expected_counts(patient, scanner, seed, full=True, histories=histories)
+    study = Study(expected.acquisition, expected.windows, expected.counts)
+    return labelled_case(Simulated(patient, None, scanner, expected, study), scatter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,6 +319,7 @@ def _case(
     regions: Mapping[str, Array],
     compared: tuple[str, ...],
     ratio: tuple[tuple[str, ...], str],
+    scatter: str,
 ) -> Case:
     """The study with its truth on the reconstruction's grid."""
     head, uptake, study = simulated.patient.head, simulated.patient.uptake, simulated.study
@@ -242,6 +327,7 @@ def _case(
     energy_kev = nuclide_by_name(uptake.nuclide).main_kev
     mu = head.mu(energy_kev)
     body = _body(head)
+    held = bool(np.isin(head.labels, HOLDER).any())
 
     def on_grid(values: Array) -> Array:
         return resample(np.asarray(values, np.float32), head.grid, grid)
@@ -259,13 +345,15 @@ def _case(
         head_mu=map_of(mu.per_cm * body),
         simulated_mu=mu,
         usual_bone_mu=None if simulated.usual is None else map_of(simulated.usual.mu(energy_kev).per_cm),
+        holder=measured(ct_scan(head, np.random.default_rng(1)), energy_kev) if held else None,
         head=np.clip(on_grid(body), 0.0, 1.0),
         outline=Outline(body, head.grid),
         regions={name: np.clip(share, 0.0, 1.0) for name, share in kept.items()},
         compared=tuple(name for name in compared if name in kept),
         ratio=ratio,
+        scatter=scatter,
         cps_per_kbq=simulated.expected.cps_per_kbq,
-        about=_about(simulated),
+        about=_about(simulated) | {"holder": int(held)},
     )
 
 
@@ -304,12 +392,15 @@ def _in_field(share: Array, grid: Grid, mask: Array, head_grid: Grid) -> bool:
     return seen >= (1.0 - MOST_CUT) * float(mask.sum(dtype=np.float64)) * head_grid.voxel_ml
 
 
-def rebuilt(set_name: str, patient: str, seed: int, histories: int, phantom: Path | None) -> Case:
+def rebuilt(set_name: str, patient: str, seed: int, histories: int, sources: Sources) -> Case:
     """The case that a row of the CSV names."""
-    if set_name not in (*SETS, "mr head"):
+    if set_name not in SETS:
         raise InputError(f"set {set_name!r} is drawn no more")
-    if set_name != "mr head":
-        return virtual_case(seed, SETS[set_name], int(patient), histories)
-    if phantom is None:
-        raise InputError("the mr head needs its files: give --phantom FOLDER")
-    return mr_case(phantom, patient, seed, histories)
+    chosen = SETS[set_name]
+    origin = chosen.like or chosen.name
+    if origin == "mr head":
+        return mr_case(sources.needed("phantom", "the mr head's cases"), patient, seed, histories, chosen.scatter)
+    if origin == "visible human":
+        file = sources.needed("visible_human", "the Visible Human's cases")
+        return visible_human_case(file, patient, seed, histories, chosen.scatter)
+    return virtual_case(seed, chosen, int(patient), histories, bodies=sources.bodies)

@@ -3,33 +3,50 @@
 The digest of the code that rows follow from begins here (files.row_code): what this module imports, a row depends on.
 """
 
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.attenuation.measures import image_measures, map_measures, means
-from benchmarks.attenuation.methods import LEARNED, Choice, model_of
+from benchmarks.attenuation.methods import LEARNED, Choice, holder_of, model_of
 from benchmarks.attenuation.patients import Case
-from spectac.recon import GivenMap, InputError
+from spectac.recon import GivenMap, InputError, ReconstructionSettings
+from spectac.recon.holder import write_holder
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.types import Array
 
 
 def measured(case: Case, methods: Iterable[str], choice: Choice) -> Iterator[dict[str, object]]:
     """One row of measures for each method on a patient, without the columns that name the patient."""
-    solver = StudySolver(case.study)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path("none")
+        if case.holder is not None:
+            file = Path(folder, "holder.nii.gz")
+            write_holder(file, case.holder)
+        yield from _measured(case, methods, choice, file)
+
+
+def _measured(case: Case, methods: Iterable[str], choice: Choice, file: Path) -> Iterator[dict[str, object]]:
+    """The same; `file` is the holder's, or none."""
+    as_it_is = StudySolver(case.study, ReconstructionSettings(scatter=case.scatter))
     scale = np.float32(1.0 / case.cps_per_kbq)
-    reference = solver.corrected(GivenMap(case.mu)).image.values * scale
+    reference = as_it_is.corrected(GivenMap(case.mu)).image.values * scale
     for method in methods:
         began = time.perf_counter()
+        holder = holder_of(method)
+        solver = as_it_is if holder is None else as_it_is.with_holder(file if holder == "file" else Path(holder))
         row: dict[str, object] = {"method": method, "settings": choice.settings(method, str(case.about["nuclide"]))}
-        row |= {**case.about, "scatter": solver.projections.scatter_method, "compared": len(case.compared)}
+        row |= {**case.about, "compared": len(case.compared)}
         try:
             result = solver.corrected(model_of(method, case, choice))
         except InputError as error:
             yield row | {"notes": f"refused: {error}"}
             continue
+        assert result.projections is not None
+        row["scatter"] = result.projections.scatter_method
         # An image that an earlier method had computed is charged to each method.
         seconds = time.perf_counter() - began + solver.borrowed_s
         values: Array = result.image.values * scale

@@ -1,11 +1,12 @@
 """Every attenuation method on the same noisy studies, against the true map's image and against the truth.
 
     python -m benchmarks.attenuation.run -o FOLDER --tune [--tuning 20]
-    python -m benchmarks.attenuation.run -o FOLDER [--patients 100] [--full 20] [--unusual 20] [--outside 20]
-           [--scanners] [--phantom FOLDER] [--methods "a; b"] [--weights FILE] [--direct-weights FILE] [--seed N]
+    python -m benchmarks.attenuation.run -o FOLDER --bodies FOLDER --phantom FOLDER --visible-human FILE
+           [--sets "a; b"] [--patients N] [--methods "a; b"] [--weights FILE] [--direct-weights FILE] [--seed N]
     python -m benchmarks.attenuation.run -o FOLDER --draw
 
-Hours: about a minute a patient, and two more with full Monte Carlo, on 2 cores. Writes attenuation_tuning.csv (--tune);
+Hours: about a minute a patient, and two more with full Monte Carlo, on 2 cores. Without the files of real bodies, of
+the MR head and of the Visible Human their sets are left out. Writes attenuation_tuning.csv (--tune);
 attenuation_methods.csv; attenuation_methods.md and the attenuation_*.png (--draw).
 
 Stages: patients.py (simulated studies and their truth), methods.py (attenuation models), measures.py (of an image and a
@@ -16,8 +17,10 @@ A run that was killed continues with the rows that are missing. Rows whose seed,
 could not be simulated has one row with the reason, and so has a method that refused a patient. --draw needs seed,
 weights and phantom again, because it makes the worst patients again.
 
-Every reconstruction: OSEM 10 x 10 with resolution recovery, triple energy window. Exceptions: "no scatter window" has
-no scatter correction, so that every narrow-beam map, the true one too, is above the truth; "mr head" has no noise.
+Every reconstruction: OSEM 10 x 10 with resolution recovery, triple energy window; Monte Carlo scatter, for the true map
+as for the others, where the set says so and where there is no scatter window. The MR head and the Visible Human have no
+noise. The reference is the image of the true map with the holder that the patient lay in, whatever holder a method was
+given.
 """
 
 import argparse
@@ -34,18 +37,24 @@ from benchmarks.attenuation.files import (
     row_code,
     texts,
 )
-from benchmarks.attenuation.methods import DIRECT, METHODS, UNLIMITED, Choice
-from benchmarks.attenuation.patients import SETS, rebuilt
+from benchmarks.attenuation.methods import DIRECT, METHODS, TUNED, USUAL_BONE, Choice
+from benchmarks.attenuation.patients import SETS, TRACERS, Sources, rebuilt
 from benchmarks.attenuation.rows import measured
 from benchmarks.attenuation.tuning import tune, tuned_values
 from benchmarks.provenance import load_average, provenance, write_csv
 from spectac.recon import InputError
 
-UNLIMITED_SETS = ("unusual heads", "other heads", "other scanners", "fifth of counts")
-"""Sets in which the network's map is also measured where its limits ask for the uniform map."""
+PATIENTS = {
+    "unseen": 60, "monte carlo": 20, "real bodies": 12, "other cameras": 12, "fan-beam": 8, "clinical matrix": 6,
+    "fifth of counts": 10, "heads beyond training": 20, "scatter by Monte Carlo": 12, "no scatter window": 10,
+}  # fmt: skip
+"""Number of patients of each set that is drawn; the sets of one head have a patient a tracer."""
 
-SCANNER_SETS = {"other scanners": 20, "clinical matrix": 6, "fifth of counts": 10, "no scatter window": 10}
-"""Patients of the sets that --scanners adds."""
+NOT_MEASURED = ("tuning", "scatter")
+"""Sets of other parts of the benchmark."""
+
+MAPPED = ("ct", USUAL_BONE, *TUNED[1:], "predicted", "predicted, holder file")
+"""Methods where the scatter is that of a map, by half a minute of Monte Carlo each."""
 
 
 def run(options: argparse.Namespace) -> None:
@@ -61,8 +70,9 @@ def run(options: argparse.Namespace) -> None:
         others = [row for row in rows if (row["set"], row["patient"]) != (set_name, patient)]
         present = [row for row in rows if (row["set"], row["patient"]) == (set_name, patient)]
         valid = [row for row in present if is_valid(row, key, choice)]
-        done = {row["method"] for row in valid} | (set() if set_name in UNLIMITED_SETS else {UNLIMITED})
-        todo = [method for method in options.methods if method not in done]
+        done = {row["method"] for row in valid}
+        asked = MAPPED if SETS[set_name].scatter == "montecarlo" else METHODS
+        todo = [method for method in options.methods if method in asked and method not in done]
         if not todo:
             continue
         began, used = time.perf_counter(), time.process_time()
@@ -70,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
         about = key | {name: str(value) for name, value in origin.items()}
         stage = "not simulated"
         try:
-            case = rebuilt(set_name, patient, options.seed, histories, options.phantom)
+            case = rebuilt(set_name, patient, options.seed, histories, Sources.of(options))
             simulated, stage = time.perf_counter(), "not measured"
             new = [texts(row) | about for row in measured(case, todo, choice)]
         except InputError as error:
@@ -91,16 +101,20 @@ def run(options: argparse.Namespace) -> None:
 
 def histories_of(set_name: str, histories: int) -> int:
     """Histories of a set's Monte Carlo; 0 where the fast simulation takes its place."""
-    return histories if set_name == "mr head" or SETS[set_name].full else 0
+    return histories if SETS[set_name].full else 0
 
 
 def asked_for(options: argparse.Namespace) -> list[tuple[str, str]]:
     """Set and name of every patient of the command line."""
-    wanted = {"unseen": options.patients, "monte carlo": options.full, "unusual heads": options.unusual}
-    wanted |= {"other heads": options.outside}
-    wanted |= SCANNER_SETS if options.scanners else {}
-    names = [(name, str(index)) for name, number in wanted.items() for index in range(number)]
-    return names + ([("mr head", tracer) for tracer in ("dat", "perfusion")] if options.phantom else [])
+    sources = Sources.of(options)
+    missing = {"real bodies": sources.bodies, "mr head": sources.phantom, "visible human": sources.visible_human}
+    pairs = []
+    for name, chosen in SETS.items():
+        if name in NOT_MEASURED or missing.get(chosen.like or name, "") is None or name not in options.sets:
+            continue
+        number = min(PATIENTS.get(name, 0), options.patients)
+        pairs += [(name, patient) for patient in (map(str, range(number)) if name in PATIENTS else TRACERS)]
+    return pairs
 
 
 def is_valid(row: Row, key: Row, choice: Choice) -> bool:
@@ -113,16 +127,11 @@ def is_valid(row: Row, key: Row, choice: Choice) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--patients", type=int, default=100, help="unseen ones, by the fast simulation")
-    parser.add_argument("--full", type=int, default=20, help="unseen ones, by full Monte Carlo")
-    parser.add_argument("--unusual", type=int, default=20, help="with heads from training's wide ranges")
-    parser.add_argument("--outside", type=int, default=20, help="with heads outside the training ranges")
-    parser.add_argument(
-        "--scanners",
-        action="store_true",
-        help="other scanners, a clinical matrix, a fifth of the counts, no scatter window",
-    )
-    parser.add_argument("--phantom", type=Path, metavar="FOLDER")
+    parser.add_argument("--sets", help=f"separated by semicolons: {'; '.join(SETS)}")
+    parser.add_argument("--patients", type=int, default=100, metavar="N", help="at most of each set")
+    parser.add_argument("--bodies", type=Path, metavar="FOLDER", help="bodies of spectac cohort, of test heads")
+    parser.add_argument("--phantom", type=Path, metavar="FOLDER", help="of the MR head")
+    parser.add_argument("--visible-human", type=Path, metavar="FILE", help="vis_male.nrrd")
     parser.add_argument("--methods", help=f"separated by semicolons: {'; '.join(METHODS)}")
     parser.add_argument("--weights", metavar="FILE", help="of the network, instead of the shipped ones")
     parser.add_argument("--direct-weights", metavar="FILE")
@@ -132,10 +141,15 @@ def main() -> None:
     parser.add_argument("--tuning", type=int, default=20, metavar="N", help="patients for --tune")
     parser.add_argument("--draw", action="store_true")
     options = parser.parse_args()
-    methods = METHODS if options.methods is None else tuple(name.strip() for name in options.methods.split(";"))
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown:
-        parser.error(f"unknown method {', '.join(unknown)}; known: {'; '.join(METHODS)}")
+    named = {"sets": tuple(SETS), "methods": METHODS}
+    for option, known in named.items():
+        given = getattr(options, option)
+        names = known if given is None else tuple(name.strip() for name in given.split(";"))
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            parser.error(f"unknown {option} {', '.join(unknown)}; known: {'; '.join(known)}")
+        setattr(options, option, names)
+    methods = options.methods
     options.methods = [name for name in methods if name != DIRECT or options.direct_weights]
     options.output.mkdir(parents=True, exist_ok=True)
     try:

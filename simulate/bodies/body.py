@@ -161,15 +161,17 @@ def body_of(name: str, hu: Array, known: Array, grid: Grid, typical: Head, kvp: 
             "upright, without contrast agent?"
         )
     per_gram = np.array([cm2_per_g(MATERIALS[m].name, KEV) for m in MATERIAL_OF_LABEL], np.float32)
-    beside = ~binary_dilation(found != LABEL["outside"])
-    density = np.where(beside, np.float32(0.0), hu_to_mu(values, kvp, KEV) / per_gram[found])
+    density = hu_to_mu(values, kvp, KEV) / per_gram[found]
     top_mm = float(z[(known & (values > AIR_HU)).any(axis=(1, 2))].max(initial=-np.inf))
     if not np.isfinite(top_mm):
         raise InputError(f"{name}: no head was found in the CT")
     # Vertex, sides, face and neck that the CT leaves out.
     found = np.where(known, found, atlas)
+    # What does not hang together is a chin beside the person's own.
+    found[~largest(np.isin(found, BESIDE, invert=True))] = LABEL["outside"]
     typical_density = np.where(atlas > 0, atlas_density, np.float32(0.0))
     density = np.where(known, density, typical_density).astype(np.float32)
+    density[~binary_dilation(found != LABEL["outside"])] = 0.0
     heights = z[np.isin(found, INTRACRANIAL).any(axis=(1, 2))]
     inside = np.isin(found, BESIDE, invert=True)
     used = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(inside))

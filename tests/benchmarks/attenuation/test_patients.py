@@ -3,20 +3,45 @@
 import numpy as np
 import pytest
 
-from benchmarks.attenuation.patients import BENCHMARK, CLINICAL, SETS, draw_patient
+from benchmarks.attenuation.patients import (
+    BENCHMARK,
+    BODIES_BONE,
+    SETS,
+    SKULL,
+    Sources,
+    draw_patient,
+    rebuilt,
+    with_usual_bones,
+)
+from spectac.recon import InputError
 from spectac.simulate.anatomy.ranges import OUTSIDE_TRAINING, TRAINING, draw_shape
+from spectac.simulate.cameras import HELD_OUT, HELD_OUT_CAMERAS
 from spectac.simulate.regions import LABEL
-from spectac.simulate.scanner import TRAINING as CAMERAS
 
 
-def test_cameras_are_drawn_as_training_draws_them_but_for_the_clinical_matrix():
-    assert {name for name, chosen in SETS.items() if chosen.sampling is not None} == {"clinical matrix"}
-    assert SETS["clinical matrix"].sampling == CLINICAL
-    assert {name for name, chosen in SETS.items() if chosen.scanners is not CAMERAS} == {"other scanners"}
-    assert {name for name, chosen in SETS.items() if chosen.scheme or chosen.counts != 1.0} == {
-        "fifth of counts",
-        "no scatter window",
-    }
+def test_cameras_that_no_cohort_has_are_in_one_set_alone():
+    assert {name for name, chosen in SETS.items() if chosen.cameras is HELD_OUT_CAMERAS} == {"other cameras"}
+    seen = set()
+    for index in range(12):
+        _, _, scanner, _ = draw_patient(5, SETS["other cameras"], index)
+        focus = scanner.collimator_data.focus
+        seen.add(scanner.collimator)
+        assert focus is None or focus.length_mm == 355.0
+        assert (scanner.pixel_mm, scanner.heads) == (5.5, 1)
+        assert 0.115 <= scanner.energy_resolution <= 0.13
+        assert scanner.radius_mm >= 165.0
+    assert seen == set(HELD_OUT)
+
+
+def test_a_fan_of_training_has_no_focus_that_is_held_out():
+    _, _, scanner, _ = draw_patient(5, SETS["fan-beam"], 0)
+    assert 400.0 <= scanner.collimator_data.focus.length_mm <= 600.0
+
+
+def test_where_a_head_has_no_file_its_set_says_which_option_gives_it():
+    for name, option in (("real bodies", "bodies"), ("mr head", "phantom"), ("visible human", "visible-human")):
+        with pytest.raises(InputError, match=f"give --{option}"):
+            rebuilt(name, "0", 5, 1, Sources())
 
 
 def test_frontal_sinuses_outside_training_are_larger_than_any_in_training():
@@ -30,7 +55,7 @@ def test_frontal_sinuses_outside_training_are_larger_than_any_in_training():
     assert np.median(other) > OUTSIDE_TRAINING.frontal_sinus[0]
 
 
-@pytest.mark.parametrize("name", ["unusual heads", pytest.param("other heads", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["unseen", pytest.param("heads beyond training", marks=pytest.mark.slow)])
 def test_a_head_with_usual_bones_differs_in_their_density_alone(name):
     patient, usual, _, _ = draw_patient(5, SETS[name], 0)
     head = patient.head
@@ -43,3 +68,11 @@ def test_a_head_with_usual_bones_differs_in_their_density_alone(name):
     ratio = np.median(head.density[jaw & changed] / usual.density[jaw & changed])
     assert ratio == pytest.approx(head.parameters["bone_density"], rel=1e-3)
     assert not changed[np.isin(head.labels, (LABEL["outside"], LABEL["air cavity"], LABEL["ventricles"]))].any()
+
+
+def test_usual_bones_of_a_real_head_are_as_dense_on_average_as_the_others():
+    _, head, _, _ = draw_patient(5, SETS["unseen"], 1)
+    found = with_usual_bones(head)
+    assert found.density[np.isin(head.labels, SKULL)].mean() == pytest.approx(BODIES_BONE, rel=1e-4)
+    brain = head.labels == LABEL["left white matter"]
+    np.testing.assert_array_equal(found.density[brain], head.density[brain])

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.attenuation import run as study
 from benchmarks.attenuation.files import METHODS_CSV, NO_CASE, read_rows
-from benchmarks.attenuation.methods import UNLIMITED, Choice
+from benchmarks.attenuation.methods import Choice
 from spectac.recon import InputError
 
 
@@ -41,7 +41,7 @@ def patients(monkeypatch, set_code):
 
 def options(folder, *methods, number=3):
     return Namespace(
-        output=folder, patients=number, full=0, unusual=0, outside=0, scanners=False, phantom=None,
+        output=folder, patients=number, sets=("unseen",), bodies=None, phantom=None, visible_human=None,
         methods=list(methods), seed=5, histories=0, weights=None, direct_weights=None,
     )  # fmt: skip
 
@@ -91,12 +91,21 @@ def test_a_missing_coefficient_is_found_before_anything_is_simulated(tmp_path, p
     assert patients.made == []
 
 
-def test_limits_are_ignored_only_where_they_lie_in_the_way(tmp_path, patients):
-    pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
-    asked = options(tmp_path, "none", UNLIMITED, number=1)
-    asked.outside = 1
+def test_where_the_scatter_is_that_of_a_map_methods_without_one_are_left_out(tmp_path, patients):
+    asked = options(tmp_path, "none", "ct", number=1)
+    asked.sets = ("scatter by Monte Carlo", "unseen")
     study.run(asked)
-    assert patients.made == [("unseen 0", "none"), ("other heads 0", "none"), ("other heads 0", UNLIMITED)]
+    assert patients.made == [("unseen 0", "none"), ("unseen 0", "ct"), ("scatter by Monte Carlo 0", "ct")]
+
+
+def test_sets_whose_files_are_not_given_are_left_out(tmp_path):
+    asked = options(tmp_path, number=2)
+    asked.sets = tuple(study.SETS)
+    assert {name for name, _ in study.asked_for(asked)} == set(study.PATIENTS) - {"real bodies"}
+    asked.phantom = tmp_path
+    assert [one for one in study.asked_for(asked) if "mr head" in one[0]] == [
+        (name, tracer) for name in ("mr head", "mr head, scatter by Monte Carlo") for tracer in ("dat", "perfusion")
+    ]
 
 
 def test_slices_of_other_code_or_seed_are_not_drawn(tmp_path, patients, monkeypatch):
