@@ -22,6 +22,7 @@ COMMANDS = {
     "calibrate": "Measure counts per second per kBq in the scan of a uniform phantom, for --calibration.",
     "predict": "Estimate a study's attenuation map in 1/cm from its projections alone.",
     "holder": "Measure a head-holder's attenuation once, from a CT of it or of a head in it, for --holder.",
+    "thin": "Make a shorter scan of a study by chance: a share of its counts in a share of its time.",
     "export": "Write a study as STIR, SIMIND's users or PyTomography read it, and say what their files cannot hold.",
     "simulate": "Simulate one virtual patient: DIR/projections.dcm or study.h5, patient.json, and truth.",
     "cohort": "Simulate many virtual patients into sharded HDF5; it can be resumed.",

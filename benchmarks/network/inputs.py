@@ -271,8 +271,8 @@ def errors(network: VolumeNetwork, inputs: Inputs, names: tuple[str, ...]) -> di
     return {f"{name}_error_percent": round(100.0 * float(np.mean(values)), 3) for name, values in found.items()}
 
 
-def trained(training: Inputs, trial: Trial, seed: int) -> VolumeNetwork:
-    """Running mean of a network's weights after SAMPLES examples."""
+def trained(training: Inputs, trial: Trial, seed: int, samples: int = SAMPLES) -> VolumeNetwork:
+    """Running mean of a network's weights after so many examples."""
     names = SHIPPED + trial.channels
     torch.manual_seed(seed)
     settings = NetworkSettings(widths=WIDTHS, channels=len(names))
@@ -281,9 +281,9 @@ def trained(training: Inputs, trial: Trial, seed: int) -> VolumeNetwork:
     average.load_state_dict(network.state_dict())
     schedule = TrainingSettings("", "")
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=schedule.weight_decay)
-    steps, patients = SAMPLES // BATCH, len(training.targets)
+    steps, patients = samples // BATCH, len(training.targets)
     order = np.concatenate(
-        [np.random.default_rng([seed, n]).permutation(patients) for n in range(-(-SAMPLES // patients))]
+        [np.random.default_rng([seed, n]).permutation(patients) for n in range(-(-samples // patients))]
     )
     network.train()
     for step in range(steps):
