@@ -11,7 +11,7 @@ from spectac.app.ancillary import Scale, read_ancillary
 from spectac.app.anonymous import anonymous_comparison, hider_of
 from spectac.app.compare_files import IMAGES, write_comparison
 from spectac.app.comparison import CompareRequest, Comparison, MethodResult, Refusal
-from spectac.app.measures import measured, reference_of
+from spectac.app.measures import measured, reference_of, uncertainty_rows
 from spectac.app.normals import normals_files, read_normals, z_rows
 from spectac.app.options import Output, StudyPaths
 from spectac.app.reconstruct import with_progress
@@ -111,6 +111,8 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
     images = {name: method.image for name, method in methods.items()}
     reference, reference_warnings = reference_of(ancillary.truth, images, regions)
     rows = measured(images, {name: refusal.reason for name, refusal in refused.items()}, reference, regions)
+    spreads = {name: one.result.spread for name, one in methods.items() if one.result.spread is not None}
+    rows += uncertainty_rows(spreads, regions.vois)
     z = z_rows(rows, normals)
     warnings = [] if solver.scatter_corrected else [NO_SCATTER]
     warnings += [*regions.warnings, *_fallback_warnings(methods), *reference_warnings]

@@ -141,6 +141,21 @@ def measured(
     return rows + [Row(name, status="failed", reason=reason) for name, reason in refused.items()]
 
 
+MAP_UNCERTAINTY = "uncertainty of the mean by the map %"
+"""68 % of regional means are less wrong by the error of an estimated map."""
+
+
+def uncertainty_rows(spreads: Mapping[str, Image], vois: Vois | None) -> list[Row]:
+    """Rows of MAP_UNCERTAINTY for every region, of the methods whose map knows how unsure it is."""
+    masks = {} if vois is None else vois.masks
+    return [
+        Row(method, MAP_UNCERTAINTY, name, 100.0 * voi_mean(spread.values, voi))
+        for method, spread in spreads.items()
+        for name, voi in masks.items()
+        if not name.endswith(" box")
+    ]
+
+
 def _regional(image: Image, vois: Vois | None, tracer: str | None) -> dict[Key, tuple[float, str]]:
     """Values and units by measure and region."""
     if vois is None:

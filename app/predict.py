@@ -43,6 +43,6 @@ def predict(
         stale.unlink(missing_ok=True)
     write_mu_map(output, mu, notes)
     if spread is not None:
-        write_mu_map(beside, spread)
+        write_mu_map(beside, spread.mu)
     written = f"{output} and {beside.name}" if spread is not None else str(output)
     return [*(f"note: {note}" for note in notes), f"{written}: in 1/cm at {mu.energy_kev:g} keV"]

@@ -22,6 +22,7 @@ from spectac.learned.estimate import passes, uncertainty
 from spectac.learned.loss import factor_error
 from spectac.learned.network import VolumeNetwork
 from spectac.learned.outline_distance import outline_distance_mm
+from spectac.learned.spread import SpreadErrors, SpreadScale, measured_scale, spread_errors
 from spectac.recon.attenuation import default_mu_per_cm
 from spectac.recon.contour import head_outline
 from spectac.recon.errors import InputError
@@ -30,6 +31,7 @@ from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, Image, MuMap
 from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.cohort.shards import read_patients
+from spectac.simulate.uptake import vois
 
 if TYPE_CHECKING:
     from spectac.simulate.head import Head
@@ -57,6 +59,9 @@ LEAST = ("least_counts", "least_side_counts", "sharper", "height_mm", "views")
 MOST = ("edge_share", "hottest", "pixel_mm")
 """Fields of Coverage that hold the upper end of a range."""
 
+
+NO_REGIONS = ("ventricles", "inside the skull")
+"""Groups of labels that no study reports the uptake of."""
 
 HARM = 0.05
 """A map that leaves this much larger an error than the uniform one does harm."""
@@ -132,7 +137,7 @@ def weighed_limit(values: Iterable[float], gains: Iterable[float], guard: float)
 
 def measured_coverage(
     network: VolumeNetwork, training: Path, validation: Path, beyond: Path | None = None
-) -> tuple[Coverage, WeighedLimit]:
+) -> tuple[Coverage, WeighedLimit, SpreadScale]:
     """Coverage of a network: ranges of its training cohort, limits from patients that it was not trained on.
 
     Patients whose images show no head are left out, as predicting refuses them too.
@@ -153,6 +158,8 @@ def measured_coverage(
         Ranges and limits that belong into the weights file.
     WeighedLimit
         What the limit of the uncertainty costs and saves.
+    SpreadScale
+        What the spread of the passes says about errors, from the validation patients.
 
     Raises
     ------
@@ -169,15 +176,16 @@ def measured_coverage(
     Traceback (most recent call last):
     spectac.recon.errors.InputError: ...: no shards of a cohort: make one with spectac cohort -o ...
     """
-    values = [_doubt_values(network, patient) for patient in _patients(validation)]
-    guard = doubt_limit([spread for spread, *_ in values], MARGIN, "an uncertainty")
-    outline_mm = doubt_limit([apart_mm for _, apart_mm, _ in values], OUTLINE_MARGIN, "an outline's distance")
+    values = [_judged(network, patient) for patient in _patients(validation)]
+    guard = doubt_limit([one.spread for one in values], MARGIN, "an uncertainty")
+    outline_mm = doubt_limit([one.apart_mm for one in values], OUTLINE_MARGIN, "an outline's distance")
+    scale = measured_scale([one.errors for one in values if one.errors is not None])
     coverage = coverage_of(_patients(training), uncertainty=guard, outline_mm=outline_mm)
     if beyond is not None:
         others = [patient for patient in _patients(beyond) if not head_doubts(_image(patient, WINDOWS[0]), coverage)]
-        values += [_doubt_values(network, patient) for patient in others]
-    weighed = weighed_limit([spread for spread, *_ in values], [gain for *_, gain in values], guard)
-    return replace(coverage, uncertainty=weighed.limit), weighed
+        values += [_judged(network, patient) for patient in others]
+    weighed = weighed_limit([one.spread for one in values], [one.gain for one in values], guard)
+    return replace(coverage, uncertainty=weighed.limit), weighed, scale
 
 
 def doubt_limit(values: Iterable[float], margin: float, name: str) -> float:
@@ -290,22 +298,45 @@ def _statistics(patient: PatientArrays) -> dict[str, float]:
     }
 
 
-def _doubt_values(network: VolumeNetwork, patient: PatientArrays) -> tuple[float, float, float]:
+@dataclass(frozen=True, eq=False)
+class _Judged:
     """Uncertainty, outline distance in mm and gain by the uniform map of a patient's map; NaN where there is none."""
-    spread = gain = math.nan
+
+    spread: float = math.nan
+    apart_mm: float = math.nan
+    gain: float = math.nan
+    errors: SpreadErrors | None = None
+
+
+def _judged(network: VolumeNetwork, patient: PatientArrays) -> _Judged:
+    found = _Judged()
     try:
         seen = patient_input(patient)
         volumes = passes(network, seen, patient.energy_kev)
-        spread = uncertainty(volumes, seen, patient.energy_kev)
+        found = replace(
+            found,
+            spread=uncertainty(volumes, seen, patient.energy_kev),
+            errors=_spread_errors(volumes, patient),
+        )
         mu = MuMap(volumes.mean(axis=0), patient.grid, patient.energy_kev)
         photopeak = _image(patient, WINDOWS[0])
         scatter = next((_image(patient, name) for name in _sides(patient)), None)
         value = default_mu_per_cm(patient.energy_kev, scatter_corrected=True, with_skull=True)
-        gain = _error(patient, mu.per_cm) - _error(patient, value * head_outline(photopeak, scatter).mask)
+        uniform = value * head_outline(photopeak, scatter).mask
+        found = replace(found, gain=_error(patient, mu.per_cm) - _error(patient, uniform))
         apart_mm = outline_distance_mm(photopeak, scatter, mu)
     except InputError:
-        return spread, math.nan, gain
-    return spread, math.nan if apart_mm is None else apart_mm, gain
+        return found
+    return found if apart_mm is None else replace(found, apart_mm=apart_mm)
+
+
+def _spread_errors(volumes: Array, patient: PatientArrays) -> SpreadErrors:
+    water = water_per_cm(patient.energy_kev)
+    masks = {name: mask for name, mask in vois(patient.labels).items() if name not in NO_REGIONS}
+    truth = patient.head_mu_per_cm / water
+    one_voxel = 0.1 * patient.grid.voxel_mm[2] * water
+    seed = int(patient.parameters.get("index", 0))
+    return spread_errors(volumes / water, truth, one_voxel, masks or {"head": truth > 0.5}, seed)
 
 
 def _error(patient: PatientArrays, per_cm: Array) -> float:

@@ -10,6 +10,7 @@ import torch
 from spectac.learned.coverage import Coverage
 from spectac.learned.inputs import NetworkInput, energy_loss, normalised, side_windows
 from spectac.learned.network import VolumeNetwork
+from spectac.learned.spread import SpreadScale, factor_spread
 from spectac.learned.weights_file import HEAD, read_weights
 from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
@@ -54,6 +55,8 @@ class TrainedNetwork:
         Network in evaluation mode.
     coverage
         What the training data covered.
+    spread
+        What the spread of its passes says about errors; None of older weights.
     head_alone
         Whether its maps are those of the head alone; maps of older networks hold an average head-holder.
 
@@ -65,7 +68,8 @@ class TrainedNetwork:
 
     network: VolumeNetwork
     coverage: Coverage
-    head_alone: bool
+    spread: SpreadScale | None = None
+    head_alone: bool = False
 
     @classmethod
     def read(cls, path: Path) -> "TrainedNetwork":
@@ -91,7 +95,8 @@ class TrainedNetwork:
             raise InputError(f"{path}: gives a {network.settings.target}, not a map: it cannot be used here")
         if "coverage" not in about:
             raise InputError(f"{path}: its training was not finished: run spectac train again, it goes on")
-        return cls(network, Coverage.from_json(about["coverage"]), about.get("map_of") == HEAD)
+        spread = SpreadScale.from_json(about["spread"]) if "spread" in about else None
+        return cls(network, Coverage.from_json(about["coverage"]), spread, about.get("map_of") == HEAD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +108,12 @@ class Estimate:
     mu
         Mean of the passes, on the grid of the previews.
     spread_per_cm
-        Standard deviation (z, y, x) of the passes in 1/cm.
+        Half-width (z, y, x) in 1/cm that holds 68 % of errors; of older weights the passes' standard deviation.
     uncertainty
-        Mean spread over mean map, inside the head.
+        Mean spread of the passes over the mean map, inside the head.
+    image_spread
+        Half-width (z, y, x), relative, whose mean over a region holds 68 % of the errors of its mean activity; None of
+        older weights.
 
     Examples
     --------
@@ -118,6 +126,7 @@ class Estimate:
     mu: MuMap
     spread_per_cm: Array
     uncertainty: float
+    image_spread: Array | None = None
 
 
 def scatter_window(solver: Solver, coverage: Coverage | None = None) -> int | None:
@@ -238,7 +247,12 @@ def estimate_map(solver: Solver, trained: TrainedNetwork) -> Estimate:
     seen = network_input(solver, trained.coverage)
     volumes = passes(trained.network, seen, solver.energy_kev)
     mu = MuMap(volumes.mean(axis=0), solver.preview().grid, solver.energy_kev)
-    return Estimate(mu, volumes.std(axis=0), uncertainty(volumes, seen, solver.energy_kev))
+    spread, unsure = volumes.std(axis=0), uncertainty(volumes, seen, solver.energy_kev)
+    scale, water = trained.spread, np.float32(water_per_cm(solver.energy_kev))
+    if scale is None:
+        return Estimate(mu, spread, unsure)
+    of_factors = factor_spread(volumes / water, 0.1 * mu.grid.voxel_mm[2] * float(water))
+    return Estimate(mu, water * scale.of_voxels(spread / water), unsure, scale.of_factors(of_factors))
 
 
 def uncertainty(volumes: Array, seen: NetworkInput, energy_kev: float) -> float:

@@ -76,13 +76,35 @@ def factor_error(estimate: Tensor, truth: Tensor, water_per_voxel: Tensor, angle
     """
     both = turned(torch.stack([estimate, truth], dim=1), angle_deg) * water_per_voxel[:, None, None, None, None]
     head = (both[:, 1] > 0.5 * water_per_voxel[:, None, None, None]).to(both.dtype)
-    mean = torch.zeros_like(both)
-    for axis in (-1, -2):
-        before = both.cumsum(dim=axis) - 0.5 * both
-        total = both.sum(dim=axis, keepdim=True)
-        mean = mean + 0.25 * (torch.exp(-before) + torch.exp(before - total))
+    mean = mean_factors(both)
     error = (mean[:, 0] / mean[:, 1] - 1.0).abs()
     return (error * head).sum() / head.sum().clamp(min=1.0)
+
+
+def mean_factors(attenuation: Tensor) -> Tensor:
+    """Attenuation factors averaged over the four directions along y and x.
+
+    Parameters
+    ----------
+    attenuation
+        Attenuation (..., y, x) of each voxel: mu times the voxel's length.
+
+    Returns
+    -------
+    Tensor
+        Factors (..., y, x) from 0 to 1.
+
+    Examples
+    --------
+    >>> round(float(mean_factors(torch.full((1, 1), 0.2))), 4)
+    0.9048
+    """
+    mean = torch.zeros_like(attenuation)
+    for axis in (-1, -2):
+        before = attenuation.cumsum(dim=axis) - 0.5 * attenuation
+        total = attenuation.sum(dim=axis, keepdim=True)
+        mean = mean + 0.25 * (torch.exp(-before) + torch.exp(before - total))
+    return mean
 
 
 def correction_loss(estimate: Tensor, truth: Tensor) -> Tensor:

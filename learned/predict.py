@@ -13,7 +13,7 @@ from spectac.recon.attenuation import NARROW_BEAM, Solver, default_mu_per_cm, un
 from spectac.recon.errors import InputError
 from spectac.recon.orbit_check import BODY_PER_CM, check_map_radius
 from spectac.recon.resample import on_field
-from spectac.recon.types import MuMap, Result
+from spectac.recon.types import Array, Image, MuMap, Result
 
 ASSUMED_HOLDER = "typical"
 """What a head is taken to lie in where the settings do not tell; three of four virtual patients lie in such a one."""
@@ -67,12 +67,15 @@ class PredictedMap:
             As `estimate`.
         """
         mu, spread, notes = self.estimate(solver)
-        if spread is not None and not solver.scatter_corrected:
+        if spread is None:
+            return Result(solver(mu), mu=mu, fallback="uniform", notes=notes)
+        if not solver.scatter_corrected:
             notes = (*notes, NARROW_BEAM)
-        fallback = "uniform" if spread is None else None
-        return Result(solver(mu), mu=mu, mu_spread=spread, fallback=fallback, notes=notes)
+        image = solver(mu)
+        relative = None if spread.relative is None else Image(spread.relative, solver.grid, "relative")
+        return Result(image, mu=mu, mu_spread=spread.mu, spread=relative, notes=notes)
 
-    def estimate(self, solver: Solver) -> tuple[MuMap, MuMap | None, tuple[str, ...]]:
+    def estimate(self, solver: Solver) -> tuple[MuMap, "Spread | None", tuple[str, ...]]:
         """Map of a study: the network's, or the uniform map where the network's must not be used.
 
         Parameters
@@ -85,7 +88,7 @@ class PredictedMap:
         mu
             Map on the solver's grid.
         spread
-            Standard deviation of the passes on that grid; None for the uniform map.
+            How unsure the map is, on that grid; None for the uniform map.
         notes
             What the user should know.
 
@@ -117,8 +120,10 @@ class PredictedMap:
         if widest is not None and widest != side:
             name = solver.study.windows[widest].name
             notes.append(f"window {name} was not used for the map: training had none of its energies or so few counts")
-        spread = _on_field(MuMap(estimate.spread_per_cm, estimate.mu.grid, solver.energy_kev), solver)
-        return mu, spread, tuple(notes)
+        grid = estimate.mu.grid
+        spread = _on_field(MuMap(estimate.spread_per_cm, grid, solver.energy_kev), solver)
+        relative = None if estimate.image_spread is None else on_field(estimate.image_spread, grid, solver.grid)
+        return mu, Spread(spread, relative), tuple(notes)
 
     def _uniform(self, solver: Solver, doubts: tuple[str, ...]) -> tuple[MuMap, None, tuple[str, ...]]:
         """Uniform map with the reasons; InputError without fallback or where there can be none."""
@@ -134,6 +139,29 @@ class PredictedMap:
                 f"no map can be predicted for this study: {reasons}; nor can a uniform one be used: {error}"
             ) from None
         return mu, None, (f"no map could be predicted, the uniform map was used: {reasons}", *notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """How unsure an estimated map is: `estimate.Estimate`'s half-widths on the grid of the reconstruction.
+
+    Parameters
+    ----------
+    mu
+        Half-width in 1/cm of the map's voxels.
+    relative
+        Half-width (z, y, x) of the image's regional means by the map's error, relative; None of older weights.
+
+    Examples
+    --------
+    >>> from spectac.recon import Grid
+    >>> grid = Grid.upright((1, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> Spread(MuMap(np.full(grid.shape, 0.01), grid, 140.5), None).relative is None
+    True
+    """
+
+    mu: MuMap
+    relative: Array | None
 
 
 def _on_field(mu: MuMap, solver: Solver) -> MuMap:

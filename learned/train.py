@@ -408,5 +408,6 @@ def finish(weights: Path, training: Path, validation: Path, beyond: Path | None 
     """
     network, about = read_weights(weights)
     if network.settings.target == "map" and "coverage" not in about:
-        coverage, weighed = measured_coverage(network, training, validation, beyond)
-        save_weights(weights, network, {**about, "coverage": coverage.to_json(), "uncertainty_limit": asdict(weighed)})
+        coverage, weighed, scale = measured_coverage(network, training, validation, beyond)
+        measured = {"coverage": coverage.to_json(), "uncertainty_limit": asdict(weighed), "spread": scale.to_json()}
+        save_weights(weights, network, {**about, **measured})

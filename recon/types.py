@@ -588,7 +588,9 @@ class Result:
     mu
         Map that was used, None without attenuation correction.
     mu_spread
-        Standard deviation of an estimated map, for models that know one.
+        Uncertainty of an estimated map, for models that know one: 68 % of its voxels are less wrong.
+    spread
+        The same of the image, relative: the mean over a region is the uncertainty of the region's mean by the map.
     uncorrected
         Image without attenuation correction, for models that make one.
     fallback
@@ -616,6 +618,7 @@ class Result:
     _: KW_ONLY
     mu: MuMap | None = None
     mu_spread: MuMap | None = None
+    spread: Image | None = None
     uncorrected: Image | None = None
     fallback: str | None = None
     notes: tuple[str, ...] = ()

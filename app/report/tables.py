@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectac.app.comparison import Comparison
-from spectac.app.measures import MAIN, Key, Row
+from spectac.app.measures import MAIN, MAP_UNCERTAINTY, Key, Row
 
 TITLES = {
     "none": "no correction",
@@ -59,6 +59,7 @@ def _summary_keys(comparison: Comparison) -> list[Key]:
         parts = ["cortex", "white matter", "striata"]
         keys += [(measure, part) for measure in ("over cerebellum", "z of over cerebellum") for part in parts]
     measured = {(row.measure, row.region) for row in comparison.rows}
+    keys += [(MAP_UNCERTAINTY, name) for name in MAIN]
     for measure in ("mean |difference| of regions %", *WHOLE_IMAGE):
         keys += sorted(key for key in measured if key[0] == measure)
     return [key for key in keys if key in measured]

@@ -18,8 +18,9 @@ from spectac.app.anonymous import hider
 from spectac.app.cli import main
 from spectac.app.compare import compare_study
 from spectac.app.comparison import CompareRequest
+from spectac.app.measures import uncertainty_rows
 from spectac.app.regions import placement_warnings
-from spectac.recon import Grid, InputError, ReconstructionSettings, Study, default_grid
+from spectac.recon import Grid, Image, InputError, ReconstructionSettings, Study, default_grid
 from spectac.recon.calibration import Calibration, write_calibration
 from spectac.recon.geometry import axis_position_mm
 from spectac.recon.io import hdf5
@@ -404,3 +405,17 @@ def test_doubtful_places_of_vois_are_told(patient):
     (warning,) = placement_warnings(replace(alike, cut=("cerebellum",)), "dat")
     assert "cerebellum" in warning
     assert placement_warnings(None, None) == []
+
+
+def test_a_regions_uncertainty_is_the_mean_of_the_images():
+    """0.02 in the left half and 0.06 in the right one; boxes are no regions."""
+    grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    values, left = np.full(grid.shape, 0.06), np.zeros(grid.shape, np.float32)
+    values[:, :, 2:], left[:, :, 2:] = 0.02, 1.0
+    vois = Vois({"brain": np.ones(grid.shape, np.float32), "left putamen": left, "left striatum box": left}, grid, "test")
+    rows = uncertainty_rows({"predicted": Image(values, grid, "relative")}, vois)
+    assert {(row.method, row.region): row.value for row in rows} == {
+        ("predicted", "brain"): pytest.approx(4.0),
+        ("predicted", "left putamen"): pytest.approx(2.0),
+    }
+    assert uncertainty_rows({"predicted": Image(values, grid, "relative")}, None) == []

@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 torch = pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
 
+from spectac.learned import doubt_limits  # noqa: E402
 from spectac.learned.doubt_limits import (  # noqa: E402
     LEAST_PATIENTS,
     WeighedLimit,
@@ -20,6 +21,7 @@ from spectac.learned.doubt_limits import (  # noqa: E402
 from spectac.learned.estimate import TrainedNetwork, shipped_weights  # noqa: E402
 from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.outline_distance import outline_distance_mm  # noqa: E402
+from spectac.learned.spread import spread_errors  # noqa: E402
 from spectac.recon import Grid, Image, InputError, MuMap  # noqa: E402
 from spectac.recon.tissues import water_per_cm  # noqa: E402
 from spectac.simulate.cohort.patient_arrays import PatientArrays  # noqa: E402
@@ -77,9 +79,10 @@ def test_patients_beyond_training_set_the_limit_of_the_uncertainty(tmp_path, mon
     values = iter(
         [(0.01 + 0.0001 * n, 3.0, -0.03) for n in range(40)] + [(0.0135 + 0.001 * n, 9.0, 0.1) for n in range(10)]
     )
-    monkeypatch.setattr("spectac.learned.doubt_limits._doubt_values", lambda *_: next(values))
+    errors = spread_errors(np.ones((2, 8, 8, 8)), np.ones((8, 8, 8)), 0.06, {"all": np.ones((8, 8, 8), bool)}, 1)
+    monkeypatch.setattr(doubt_limits, "_judged", lambda *_: doubt_limits._Judged(*next(values), errors))
     network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
-    coverage, weighed = measured_coverage(
+    coverage, weighed, _ = measured_coverage(
         network, tmp_path / "validation", tmp_path / "validation", tmp_path / "beyond"
     )
     # At 0.0134 five validation patients fall back with the ten, which saves 0.85; at 0.0142 none, and one stays: 0.9.
@@ -119,8 +122,10 @@ def test_a_network_that_gives_water_everywhere_is_as_sure_as_it_is_far_from_the_
     torch.nn.init.constant_(network.last.bias, -math.log(LARGEST["map"] - 1.0))
     patient = head_patient()
     write_shard(tmp_path / "shard-00000.h5", {"seed": 1}, 10, [(index, patient) for index in range(10)])
-    coverage, _ = measured_coverage(network, tmp_path, tmp_path)
+    coverage, _, scale = measured_coverage(network, tmp_path, tmp_path)
     assert coverage.uncertainty == pytest.approx(0.0, abs=1e-6)
+    # All voxels outside the head are wrong by water, and nothing tells which: 4 in 5 of those that count.
+    assert scale.of_voxels(np.array([0.0]))[0] == pytest.approx(1.0, abs=1e-3)
     photopeak, scatter = (Image(patient.preview[row], patient.grid, "cps/mL") for row in (0, 3))
     water = MuMap(np.full(patient.grid.shape, water_per_cm(KEV)), patient.grid, KEV)
     assert coverage.outline_mm == pytest.approx(2.0 * outline_distance_mm(photopeak, scatter, water), rel=1e-3)

@@ -16,6 +16,7 @@ from spectac.learned import direct, estimate, predict  # noqa: E402
 from spectac.learned.coverage import Coverage  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.predict import PredictedMap  # noqa: E402
+from spectac.learned.spread import SpreadScale, factor_spread  # noqa: E402
 from spectac.learned.weights_file import save_weights  # noqa: E402
 from spectac.recon import EnergyWindow, InputError, MuMap, ReconstructionSettings, Study  # noqa: E402
 from spectac.recon.attenuation import uniform_map  # noqa: E402
@@ -73,14 +74,14 @@ def true_map(head, solver):
 def network_gives(monkeypatch):
     """Function of the passes' volumes (n, z, y, x); returns the list of inputs that the network sees."""
 
-    def give(volumes, coverage=WIDE_OPEN, head_alone=False):
+    def give(volumes, coverage=WIDE_OPEN, **facts):
         shown = []
 
         def passes(network, seen, energy_kev):
             shown.append(seen)
             return volumes
 
-        trained = estimate.TrainedNetwork(VolumeNetwork(NetworkSettings(widths=(8, 8))), coverage, head_alone)
+        trained = estimate.TrainedNetwork(VolumeNetwork(NetworkSettings(widths=(8, 8))), coverage, **facts)
         monkeypatch.setattr(predict.TrainedNetwork, "read", lambda path: trained)
         monkeypatch.setattr(estimate, "passes", passes)
         return shown
@@ -107,7 +108,7 @@ def test_the_networks_mean_is_the_map_and_its_spread_the_uncertainty(solver, tru
     mu, spread, notes = PredictedMap(fallback=False).estimate(solver)
     assert mu.grid.same_as(solver.grid)
     np.testing.assert_allclose(mu.per_cm, on_field(given, true_map.grid, solver.grid), atol=1e-5)
-    np.testing.assert_allclose(spread.per_cm, 0.04 * mu.per_cm, atol=1e-5)
+    np.testing.assert_allclose(spread.mu.per_cm, 0.04 * mu.per_cm, atol=1e-5)
     # The field's lowest row lies below the preview: the last one goes on.
     assert mu.per_cm[0, 14, 14] == pytest.approx(0.15, rel=1e-5)
     assert notes[0] == "predicted map: uncertainty 4.00 % (limit 10.00 %)"
@@ -118,6 +119,21 @@ def test_a_map_of_the_head_alone_is_laid_into_a_typical_holder(head, true_map, n
     network_gives(spread_about(true_map.per_cm, 0.01), head_alone=head_alone)
     result = solver_of(head).corrected(PredictedMap(fallback=False))
     assert result.holder == ("typical" if head_alone else None)
+
+
+def test_what_the_spread_means_is_stated_for_map_and_image(head, true_map, network_gives):
+    """Twice the spread in the map; in the image three times that of the factors, and nothing of older weights."""
+    given = spread_about(true_map.per_cm, 0.01)
+    water = water_per_cm(KEV)
+    network_gives(given, spread=SpreadScale((0.0, 1.0), (0.0, 2.0), 2.0, 3.0, 6.0))
+    result = solver_of(head).corrected(PredictedMap(fallback=False))
+    np.testing.assert_allclose(result.mu_spread.per_cm, 0.02 * result.mu.per_cm, atol=1e-4)
+    factors = on_field(factor_spread(given / water, 0.4 * water), true_map.grid, result.image.grid)
+    inside = factors > 0.001
+    np.testing.assert_allclose(result.spread.values[inside], 3.0 * factors[inside], rtol=1e-2)
+    assert result.spread.unit == "relative"
+    network_gives(given)
+    assert solver_of(head).corrected(PredictedMap(fallback=False)).spread is None
 
 
 def test_rows_that_were_not_measured_do_not_count_for_the_uncertainty(solver, true_map):

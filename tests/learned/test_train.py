@@ -20,6 +20,7 @@ from spectac.learned.coverage import Coverage  # noqa: E402
 from spectac.learned.dataset import CohortDataset  # noqa: E402
 from spectac.learned.doubt_limits import WeighedLimit  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
+from spectac.learned.spread import SpreadScale  # noqa: E402
 from spectac.learned.training_settings import TrainingSettings  # noqa: E402
 from spectac.learned.weights_file import read_weights, save_weights  # noqa: E402
 from spectac.recon import InputError  # noqa: E402
@@ -49,8 +50,8 @@ def no_limits(training, monkeypatch):
     coverage = Coverage(
         (140.5,), 1.0, 1.0, (1.0, 2.0), 0.1, 1.0, (1.0, 2.0), 1.0, 180.0, 4.0, 60.0, (0.15, 0.2), (0.1, 0.25), 0.1, 5.0
     )
-    weighed = WeighedLimit(0.1, 0, 1.0, 1.0)
-    monkeypatch.setattr(training, "measured_coverage", lambda *_: (coverage, weighed))
+    weighed, scale = WeighedLimit(0.1, 0, 1.0, 1.0), SpreadScale((0.0, 1.0), (0.0, 1.0), 2.0, 1.0, 2.0)
+    monkeypatch.setattr(training, "measured_coverage", lambda *_: (coverage, weighed, scale))
     monkeypatch.setattr(training, "LEAST_PATIENTS", 4)
 
 
