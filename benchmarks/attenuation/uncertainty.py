@@ -2,7 +2,7 @@
 
     python -m benchmarks.attenuation.uncertainty --weights FILE [--patients N] [--bodies FOLDER] -o FOLDER
 
-Writes uncertainty.csv, a row for each set, kind (voxels or regions) and level (68, 95 %), and uncertainty.png; a minute a
+Writes uncertainty.csv, a row for each set, kind (voxels, regions) and level (68, 95 %), and uncertainty.png; a minute a
 patient on 2 cores. `within`: share of errors below what is stated, of all patients together. `width_ratio`: the mean
 stated half-width over the smallest one constant half-width that holds as many errors; both goals: the level, and at
 most 1.3. Voxels are those of the study's grid inside the head; regions are those of the attenuation study, errors
