@@ -27,6 +27,7 @@ COMMANDS = {
     "simulate": "Simulate one virtual patient: DIR/projections.dcm or study.h5, patient.json, and truth.",
     "cohort": "Simulate many virtual patients into sharded HDF5; it can be resumed.",
     "train": "Train the network that estimates attenuation maps; it can be resumed.",
+    "node": "Run a DICOM node: projections that are sent to it are reconstructed, images are sent on; or its status.",
     "demo": "Simulate a head's noisy projections, reconstruct with every attenuation model, report the errors.",
 }
 """Name and help of each command, in the order of --help."""

@@ -67,7 +67,7 @@ def _write(folder: Path, study: Study, result: Result, parameters: Mapping[str, 
         result.image,
         study=study,
         description=f"spectac {parameters['algorithm']}, attenuation {parameters['attenuation']}",
-        corrected=_corrected(study, result),
+        corrected=corrected_terms(study, result),
         photopeak=None if result.projections is None else result.projections.photopeak,
     )
     for name, mu in (("mu_map", result.mu), ("mu_spread", result.mu_spread)):
@@ -89,7 +89,7 @@ def with_progress(solver: StudySolver, model: AttenuationModel, also: Callable[[
         return solver.corrected(model, on_update)
 
 
-def _corrected(study: Study, result: Result) -> list[str]:
+def corrected_terms(study: Study, result: Result) -> list[str]:
     """DICOM's terms (CorrectedImage) for what the reconstruction corrected."""
     scattered = result.projections is not None and result.projections.scatter is not None
     done = {"ATTN": result.mu is not None, "SCAT": scattered, "DECY": study.acquisition.times_known}

@@ -23,6 +23,7 @@ HOMES = {
     "distributed": ("recon/queue/",),
     "nibabel": ("recon/io/",),
     "pydicom": ("recon/io/",),
+    "pynetdicom": ("app/node/",),
     "skimage": ("recon/quantify.py", "app/compare.py"),
     "SimpleITK": ("recon/io/", "recon/itk.py"),
     "xraylib": ("recon/ct.py", "recon/collimator.py", "recon/tissues.py", "recon/photons/", "benchmarks/"),

@@ -412,7 +412,9 @@ def test_a_regions_uncertainty_is_the_mean_of_the_images():
     grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
     values, left = np.full(grid.shape, 0.06), np.zeros(grid.shape, np.float32)
     values[:, :, 2:], left[:, :, 2:] = 0.02, 1.0
-    vois = Vois({"brain": np.ones(grid.shape, np.float32), "left putamen": left, "left striatum box": left}, grid, "test")
+    vois = Vois(
+        {"brain": np.ones(grid.shape, np.float32), "left putamen": left, "left striatum box": left}, grid, "test"
+    )
     rows = uncertainty_rows({"predicted": Image(values, grid, "relative")}, vois)
     assert {(row.method, row.region): row.value for row in rows} == {
         ("predicted", "brain"): pytest.approx(4.0),
