@@ -124,9 +124,15 @@ class Receiver:
     def _closed(self, event: Any) -> None:
         with self._lock:
             self._bytes.pop(event.assoc, None)
+        # pynetdicom leaves what an association had half sent.
+        half = getattr(getattr(event.assoc.dimse, "message", None), "_data_set_file", None)
+        if half is not None:
+            half.close()
+            with suppress(OSError):
+                Path(half.name).unlink()
 
     def _data(self, event: Any) -> None:
-        """Abort an association whose object grows beyond the limit or fills the disk."""
+        """Cut an association whose object grows beyond the limit or fills the disk."""
         with self._lock:
             size = self._bytes[event.assoc] = self._bytes.get(event.assoc, 0) + len(event.data)
         reason = ""
@@ -136,7 +142,8 @@ class Receiver:
             reason = "the disk is full"
         if reason:
             self._journal.write("aborted association", ae=_title(event), reason=reason)
-            event.assoc.abort()
+            # An abort would wait behind all that is still on its way.
+            event.assoc.dul.socket.close()
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._folder).free
