@@ -34,16 +34,23 @@ class Retention:
         sizes = {study: self._size(study) for study, _ in arrivals}
         total = sum(sizes.values())
         for study, latest in arrivals:
-            old = time.time() - latest > DAY_S * node.settings.keep_days
-            if not (old or total > 1e9 * node.settings.keep_gb) or not self._finished(study):
+            age_s = time.time() - latest
+            old = age_s > DAY_S * node.settings.keep_days
+            if not (old or total > 1e9 * node.settings.keep_gb) or not self._finished(study, age_s):
                 continue
             self._remove(study)
             total -= sizes[study]
             node.journal.write("removed", study=mark(study), bytes=sizes[study], reason="age" if old else "space")
 
-    def _finished(self, study: str) -> bool:
-        jobs = [job for job in self._node.memory.jobs() if job.study == study]
-        return all(job.state in ("done", "failed", "no rule") and not self._node.memory.unsent(job.id) for job in jobs)
+    def _finished(self, study: str, age_s: float) -> bool:
+        """Whether all of a study was worked on and sent; without raw projections it is kept for a day, for those to come."""
+        memory = self._node.memory
+        jobs = [job for job in memory.jobs() if job.study == study]
+        raw = {file.about.sop for file in memory.files_of(study) if file.about.kind == "raw"}
+        if not raw:
+            return age_s > DAY_S
+        ended = all(job.state in ("done", "failed", "no rule") and not memory.unsent(job.id) for job in jobs)
+        return ended and raw <= {sop for job in jobs for sop in job.files}
 
     def _folders(self, study: str) -> list[Path]:
         return [self._node.folder / JOBS / job.id for job in self._node.memory.jobs() if job.study == study]
