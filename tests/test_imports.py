@@ -34,7 +34,7 @@ HOMES = {
     "rich": ("app/",),
     "jinja2": ("app/report/", "app/batch/overview.py"),
     "markupsafe": ("app/report/",),
-    "matplotlib": ("benchmarks/",),
+    "matplotlib": ("benchmarks/", "app/report/key_page.py"),
 }
 
 

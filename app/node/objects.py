@@ -1,24 +1,38 @@
-"""DICOM objects of a comparison: the image of each method, of the same patient, study and frame as the projections."""
+"""DICOM objects of a comparison: the image of each method, the report as a PDF, and its key page as a picture.
+
+All are of the same patient and study as the projections, the images in the same frame of reference.
+"""
 
 from pathlib import Path
 
 from spectac.app.comparison import Comparison
+from spectac.app.node.pdf import write_report_pdf
 from spectac.app.reconstruct import corrected_terms
+from spectac.app.report.key_page import draw_key_page, pixels_of
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.dicom.elements import open_dicom
+from spectac.recon.io.dicom.report_write import write_capture, write_pdf
 
 
-def write_objects(folder: Path, comparison: Comparison, report: Path) -> dict[str, str]:
-    """SOP instance of every object that is written into `folder`, by its file's name."""
-    study = comparison.study
+def write_objects(folder: Path, comparison: Comparison, report: Path) -> tuple[dict[str, str], list[str]]:
+    """Write all objects into `folder`; SOP instance of each by its file's name, and notes.
+
+    `report` is the folder of the comparison's report; report.pdf is added there.
+    """
+    study, algorithm = comparison.study, comparison.request.reconstruction.algorithm
     for name, method in comparison.methods.items():
         projections = method.result.projections
         dicom_nm.write_image(
             folder / f"{name}.dcm",
             method.image,
             study=study,
-            description=f"spectac {comparison.request.reconstruction.algorithm}, attenuation {name}",
+            description=f"spectac {algorithm}, attenuation {name}",
             corrected=corrected_terms(study, method.result),
             photopeak=None if projections is None else projections.photopeak,
         )
-    return {path.name: str(open_dicom(path, pixels=False).text("SOPInstanceUID")) for path in sorted(folder.iterdir())}
+    write_capture(folder / "key_page.dcm", pixels_of(draw_key_page(comparison)), study, "spectac key page")
+    note = write_report_pdf(report / "report.pdf", comparison, report)
+    anonymous = comparison.request.comparison.anonymous
+    write_pdf(folder / "report.dcm", report / "report.pdf", study, "spectac report", names_patient=not anonymous)
+    sops = {path.name: str(open_dicom(path, pixels=False).text("SOPInstanceUID")) for path in sorted(folder.iterdir())}
+    return sops, [] if note is None else [note]

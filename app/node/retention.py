@@ -43,7 +43,7 @@ class Retention:
             node.journal.write("removed", study=mark(study), bytes=sizes[study], reason="age" if old else "space")
 
     def _finished(self, study: str, age_s: float) -> bool:
-        """Whether all of a study was worked on and sent; without raw projections it is kept for a day, for those to come."""
+        """Whether all of a study was worked on and sent; one without raw ones is kept for a day."""
         memory = self._node.memory
         jobs = [job for job in memory.jobs() if job.study == study]
         raw = {file.about.sop for file in memory.files_of(study) if file.about.kind == "raw"}

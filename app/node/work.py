@@ -114,8 +114,9 @@ class NodeWork(Work[Task, Made]):
         request = task.rule.request(ct, anonymous=self.anonymous)
         compared = compare_study(task.files, request, place / "report")
         with written_folder(place / OBJECTS) as folder:
-            objects = write_objects(folder, compared.comparison, place / "report")
-        return tuple(Object(sop, name) for name, sop in objects.items()), tuple(compared.comparison.all_warnings)
+            objects, notes = write_objects(folder, compared.comparison, place / "report")
+        warnings = (*compared.comparison.all_warnings, *notes)
+        return tuple(Object(sop, name) for name, sop in objects.items()), warnings
 
     def arrived(self, task: Task, outcome: Made | Failure) -> None:
         """Tell the node."""

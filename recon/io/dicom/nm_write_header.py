@@ -37,42 +37,81 @@ def common_dataset(study: Study, image_type: list[str], description: str) -> Dat
     """
     acquisition, (patient, _) = study.acquisition, fitted(study.patient)
     start = acquisition.start
-    now = datetime.now(None if start is None else start.tzinfo)
-    data = dataset(
-        SpecificCharacterSet="ISO_IR 192",
-        ImageType=image_type,
-        SOPClassUID=NuclearMedicineImageStorage,
-        SOPInstanceUID=generate_uid(prefix=None),
-        Modality="NM",
-        StudyInstanceUID=patient.get("StudyInstanceUID") or generate_uid(prefix=None),
-        SeriesInstanceUID=generate_uid(prefix=None),
-        SeriesNumber=1,
-        InstanceNumber=1,
-        SeriesDescription=text_for("SeriesDescription", description),
-        SoftwareVersions="spectac",
-        AcquisitionDate="" if start is None else f"{start:%Y%m%d}",
-        AcquisitionTime="" if start is None else f"{start:%H%M%S.%f}",
-        PatientOrientation="",
-        ReferringPhysicianName="",
-        CountsAccumulated="",
-        EnergyWindowInformationSequence=Sequence([window_item(window) for window in study.windows]),
-        RadiopharmaceuticalInformationSequence=Sequence([_agent(study)]),
-        **{f"{what}Date": f"{now:%Y%m%d}" for what in ("Series", "Content", "InstanceCreation")},
-        **{f"{what}Time": f"{now:%H%M%S}" for what in ("Series", "Content", "InstanceCreation")},
-        **dict.fromkeys(MUST_EXIST, ""),
-        # The maker of raw projections is the camera's: its collimators go by the same names at every vendor.
-        **{word: patient.get(word, "spectac") if image_type[2] == "TOMO" else "spectac" for word in EQUIPMENT},
+    data = identity_dataset(study, NuclearMedicineImageStorage, "NM", description)
+    data.update(
+        dataset(
+            ImageType=image_type,
+            AcquisitionDate="" if start is None else f"{start:%Y%m%d}",
+            AcquisitionTime="" if start is None else f"{start:%H%M%S.%f}",
+            PatientOrientation="",
+            CountsAccumulated="",
+            EnergyWindowInformationSequence=Sequence([window_item(window) for window in study.windows]),
+            RadiopharmaceuticalInformationSequence=Sequence([_agent(study)]),
+        )
     )
-    for keyword in {*PERSON, *BODY, *STUDY, *PLACE} & patient.keys() - {"StudyInstanceUID"}:
-        setattr(data, keyword, patient[keyword])
-    if start is not None and start.tzinfo is not None:
-        data.TimezoneOffsetFromUTC = f"{start:%z}"[:5]
+    if image_type[2] == "TOMO":
+        # The maker of raw projections is the camera's: its collimators go by the same names at every vendor.
+        for word in EQUIPMENT:
+            setattr(data, word, patient.get(word, "spectac"))
     if acquisition.frame_of_reference_uid:
         data.FrameOfReferenceUID = unique_identifier(acquisition.frame_of_reference_uid)
         data.PositionReferenceIndicator = ""
     if acquisition.corrections:
         data.CorrectedImage = sorted(acquisition.corrections)
     _put_posture(data, acquisition.patient_position or "")
+    return data
+
+
+def identity_dataset(study: Study, sop_class: str, modality: str, description: str) -> Dataset:
+    """Patient, study, a new series, spectac as equipment, and dates: of any object that is made of a study.
+
+    Parameters
+    ----------
+    study : Study
+        Whose elements are written.
+    sop_class : str
+        UID of the object's SOP class.
+    modality : str
+        Modality of the series.
+    description : str
+        SeriesDescription, cut to 64 characters.
+
+    Returns
+    -------
+    Dataset
+        Elements with new UIDs of series and instance.
+
+    Examples
+    --------
+    >>> acquisition = Acquisition([0.0], [150.0], (2, 3), (4, 4), [20.0], "Tc-99m", None)
+    >>> windows, patient = (EnergyWindow("peak", 126, 154),), {"PatientID": "P1"}
+    >>> study = Study(acquisition, windows, np.ones((1, 1, 2, 3)), patient=patient)
+    >>> identity_dataset(study, NuclearMedicineImageStorage, "NM", "image").PatientID
+    'P1'
+    """
+    (patient, _), start = fitted(study.patient), study.acquisition.start
+    now = datetime.now(None if start is None else start.tzinfo)
+    data = dataset(
+        SpecificCharacterSet="ISO_IR 192",
+        SOPClassUID=sop_class,
+        SOPInstanceUID=generate_uid(prefix=None),
+        Modality=modality,
+        StudyInstanceUID=patient.get("StudyInstanceUID") or generate_uid(prefix=None),
+        SeriesInstanceUID=generate_uid(prefix=None),
+        SeriesNumber=1,
+        InstanceNumber=1,
+        SeriesDescription=text_for("SeriesDescription", description),
+        SoftwareVersions="spectac",
+        ReferringPhysicianName="",
+        **{f"{what}Date": f"{now:%Y%m%d}" for what in ("Series", "Content", "InstanceCreation")},
+        **{f"{what}Time": f"{now:%H%M%S}" for what in ("Series", "Content", "InstanceCreation")},
+        **dict.fromkeys(MUST_EXIST, ""),
+        **dict.fromkeys(EQUIPMENT, "spectac"),
+    )
+    for keyword in {*PERSON, *BODY, *STUDY, *PLACE} & patient.keys() - {"StudyInstanceUID"}:
+        setattr(data, keyword, patient[keyword])
+    if start is not None and start.tzinfo is not None:
+        data.TimezoneOffsetFromUTC = f"{start:%z}"[:5]
     return data
 
 
