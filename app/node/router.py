@@ -18,17 +18,24 @@ class Router:
     ----------
     settings, memory, journal
         The node's.
+    since
+        When the node began to listen: files may have been on their way before, so that no study counts as quiet for
+        longer.
     """
 
-    def __init__(self, settings: NodeSettings, memory: Memory, journal: Journal) -> None:
-        self._settings, self._memory, self._journal = settings, memory, journal
+    def __init__(self, settings: NodeSettings, memory: Memory, journal: Journal, since: float = 0.0) -> None:
+        self._settings, self._memory, self._journal, self._since = settings, memory, journal, since
         self._seen: dict[str, float] = {}
 
     def route(self, now: float | None = None) -> None:
         """Look at every study that has been quiet since files of it or of a CT in its frame came."""
         now = time.time() if now is None else now
         arrivals = self._memory.arrivals()
-        quiet = {study for study, latest in arrivals.items() if now - latest >= self._settings.quiet_seconds}
+        quiet = {
+            study
+            for study, latest in arrivals.items()
+            if now - max(latest, self._since) >= self._settings.quiet_seconds
+        }
         fresh = [study for study in quiet if self._seen.get(study) != arrivals[study]]
         others: set[str] = set()
         for study in fresh:

@@ -75,7 +75,7 @@ class Node:
         work = NodeWork(self.folder, self.settings.anonymous, self._finished)
         with open_queue(work, Workers(None, self.settings.workers)) as queue:
             self.memory, self.queue = Memory(self.folder / MEMORY), queue
-            router = Router(self.settings, self.memory, self.journal)
+            router = Router(self.settings, self.memory, self.journal, since=time.time())
             receiver = Receiver(self.settings, self.memory, self.journal)
             sender, retention = Sender(self.settings, self.memory, self.journal), Retention(self)
             page = StatusPage(self.settings.status_port, self.memory)

@@ -48,6 +48,15 @@ def test_a_study_is_a_job_once_it_is_quiet_and_only_once(settings, memory, journ
     assert jobs(memory) == [("waiting", 1, 0)]
 
 
+def test_a_node_that_was_away_waits_for_what_may_have_been_on_its_way(settings, memory, journal, come, tmp_path):
+    come(raw(tmp_path / "a.dcm"), at=QUIET)
+    router = Router(replace(settings, quiet_seconds=60.0), memory, journal, since=QUIET + 500.0)
+    router.route(QUIET + 559.0)
+    assert jobs(memory) == []
+    router.route(QUIET + 561.0)
+    assert jobs(memory) == [("waiting", 1, 0)]
+
+
 def test_the_first_rule_that_fits_is_taken_and_none_is_told(settings, memory, journal, come, tmp_path):
     come(raw(tmp_path / "a.dcm"))
     Router(with_rule(settings, match=Match(nuclide="Tc-99m")), memory, journal).route(QUIET)

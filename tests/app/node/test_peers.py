@@ -1,0 +1,295 @@
+"""The node among real peers: dcmtk sends, Orthanc archives; through kills, duplicates, and a destination that is away.
+
+Peers come from the distribution: apt-get install dcmtk orthanc dicom3tools.
+"""
+
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from spectac.app.node.memory import Memory
+from spectac.recon.io.dicom.nm_read_image import read_image
+
+from .conftest import ct, raw
+from .test_objects import NOISE
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+DCMTK = {name: f"/usr/bin/{name}" for name in ("storescu", "echoscu", "storescp")}
+"""pynetdicom has programs of the same names."""
+needs_peers = pytest.mark.skipif(
+    not all(map(os.path.exists, DCMTK.values())) or shutil.which("Orthanc", path="/usr/sbin:/usr/bin") is None,
+    reason="dcmtk and Orthanc are not installed",
+)
+
+WORK = '''
+import os, shutil, sys
+import pydicom
+from pydicom.uid import generate_uid
+from spectac.app.node import run, work
+from spectac.app.node.work import OBJECTS, Object
+
+def made(self, task, place):
+    """In place of minutes of reconstruction: an image of the projections' own study, and whose CT was used."""
+    folder = place / OBJECTS
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    data = pydicom.dcmread(task.files[0])
+    cts = {str(pydicom.dcmread(path).PatientID) for path in task.ct}
+    data.SeriesDescription = f"of {data.SOPInstanceUID[-40:]}"
+    data.PatientComments = f"CT of {','.join(sorted(cts)) or 'nobody'}"
+    data.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    data.SeriesInstanceUID = generate_uid()
+    data.save_as(folder / "none.dcm")
+    return (Object(str(data.SOPInstanceUID), "none.dcm"),), ()
+
+if os.environ.get("QUICK_WORK"):
+    work.NodeWork._made = made
+run.POLL_S, run.AGAIN_S = 0.2, 1.0
+from spectac.app.node import sender
+sender.FIRST_WAIT_S, sender.LONGEST_WAIT_S = 1.0, 3.0
+if __name__ == "__main__":
+    sys.argv = ["spectac", "node", "--config", sys.argv[1]]
+    from spectac.app.cli import main
+    main()
+'''
+
+
+class Orthanc:
+    """An archive of the distribution, with the node as a known modality."""
+
+    def __init__(self, folder, dicom_port, http_port):
+        self.http, self.process = f"http://127.0.0.1:{http_port}", None
+        self.config = folder / "orthanc.json"
+        folder.mkdir()
+        self.config.write_text(
+            json.dumps(
+                {
+                    "Name": "test", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
+                    "DicomAet": "PACS", "DicomPort": dicom_port, "HttpPort": http_port, "Plugins": [],
+                    "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "DicomCheckCalledAet": True,
+                    "DicomAlwaysAllowStore": True, "OverwriteInstances": False,
+                }
+            )
+        )  # fmt: skip
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [shutil.which("Orthanc", path="/usr/sbin:/usr/bin"), str(self.config)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        until(lambda: self.get("/system") is not None, 60.0)
+
+    def stop(self):
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(30)
+            self.process = None
+
+    def get(self, path):
+        try:
+            with urllib.request.urlopen(self.http + path, timeout=10) as answer:
+                return json.loads(answer.read())
+        except OSError:
+            return None
+
+    def instances(self):
+        return self.get("/instances") or []
+
+    def file(self, instance):
+        with urllib.request.urlopen(f"{self.http}/instances/{instance}/file", timeout=10) as answer:
+            return answer.read()
+
+
+def until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.2)
+
+
+class Process:
+    """The node as a process of its own."""
+
+    def __init__(self, folder, config, quick):
+        self.script, self.config, self.environment = folder / "node_process.py", config, dict(os.environ)
+        self.script.write_text(WORK)
+        if quick:
+            self.environment["QUICK_WORK"] = "1"
+        self.process, self.log = None, folder / "node.log"
+
+    def start(self):
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(self.script), str(self.config)], env=self.environment, stdout=log, stderr=log
+            )
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)
+
+
+@pytest.fixture
+def place(tmp_path, unused_port):
+    """Ports, an archive, and a function that writes a configuration and gives the node's process."""
+    ports = {name: unused_port() for name in ("node", "pacs", "http")}
+    archive = Orthanc(tmp_path / "orthanc", ports["pacs"], ports["http"])
+    nodes = []
+
+    def node(rule, *, quick, **more):
+        lines = [f"{key} = {json.dumps(value)}" for key, value in more.items()]
+        config = tmp_path / "node.toml"
+        config.write_text(
+            "\n".join(
+                [
+                    'ae = "NODE"', f'folder = "{tmp_path / "node"}"', f"port = {ports['node']}", "status_port = 0",
+                    "workers = 0", "least_free_gb = 0.1", *lines, "[[peer]]", 'ae = "CAMERA"', 'host = "127.0.0.1"',
+                    "[[destination]]", 'name = "pacs"', 'ae = "PACS"', 'host = "127.0.0.1"', f"port = {ports['pacs']}",
+                    "[[rule]]", 'name = "brain"', 'destinations = ["pacs"]', rule,
+                ]
+            )
+        )  # fmt: skip
+        nodes.append(Process(tmp_path, config, quick))
+        return nodes[-1]
+
+    yield node, archive, ports
+    for one in nodes:
+        one.stop()
+    archive.stop()
+
+
+def storescu(port, *files):
+    """True where dcmtk's storescu says that all files were taken."""
+    done = subprocess.run(
+        [DCMTK["storescu"], "-aet", "CAMERA", "-aec", "NODE", "127.0.0.1", str(port), *map(str, files)],
+        capture_output=True, check=False, timeout=120,
+    )  # fmt: skip
+    return done.returncode == 0
+
+
+def echo(port):
+    command = [DCMTK["echoscu"], "-aet", "CAMERA", "-aec", "NODE", "127.0.0.1", str(port)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@needs_peers
+def test_from_storescu_to_orthanc(place, tmp_path, patient, figure):
+    """A real reconstruction: every object in the archive, readable, where the projections say."""
+    from dataclasses import replace
+
+    from spectac.recon.io.dicom.nm_write_projections import write_study
+
+    node, archive, ports = place
+    archive.start()
+    study = replace(patient[0], patient={"PatientID": "P1", "PatientName": "Doe^Jane", "StudyInstanceUID": "1.2.3.77"})
+    write_study(tmp_path / "raw.dcm", study)
+    one = node(
+        'methods = ["none", "uniform"]\nsettings = { iterations = 2, subsets = 6 }', quick=False, quiet_seconds=2
+    )
+    one.start()
+    until(lambda: echo(ports["node"]), 60.0)
+    assert storescu(ports["node"], tmp_path / "raw.dcm")
+    sent = time.monotonic()
+    until(lambda: len(archive.instances()) == 4, 180.0)
+    figure("node: seconds from the last file to the archive, 32 x 32 x 32, quiet 2 s", time.monotonic() - sent, "180")
+    kinds = {}
+    for number, instance in enumerate(archive.instances()):
+        path = tmp_path / f"{number}.dcm"
+        path.write_bytes(archive.file(instance))
+        data = pydicom.dcmread(path)
+        assert (data.PatientID, data.StudyInstanceUID) == ("P1", "1.2.3.77")
+        kinds.setdefault(data.Modality, []).append(path)
+        if shutil.which("dciodvfy"):
+            told = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+            errors = {line for line in (told.stdout + told.stderr).splitlines() if line.startswith("Error")}
+            assert errors <= {NOISE}
+    assert {kind: len(paths) for kind, paths in kinds.items()} == {"NM": 2, "DOC": 1, "OT": 1}
+    from spectac.recon import default_grid
+
+    for path in kinds["NM"]:
+        assert read_image(path).grid.same_as(default_grid(study.acquisition))
+
+
+@needs_peers
+def test_nothing_is_lost_doubled_or_mixed_up(place, tmp_path, figure):
+    """200 studies of 4 senders at once, a third with a CT; 20 kills, duplicates, any order, an archive that is away."""
+    node, archive, ports = place
+    studies = int(os.environ.get("SPECTAC_NODE_STUDIES", "200"))
+    files = {}
+    for n in range(studies):
+        person = {"PatientID": f"P{n}", "StudyInstanceUID": f"1.2.3.1000.{n}", "PatientName": f"N{n}"}
+        frame = f"1.2.3.2000.{n}"
+        files[n] = [raw(tmp_path / f"raw{n}.dcm", seed=n, frame=frame, **person)]
+        if n % 3 == 0:
+            files[n] += ct(tmp_path / f"ct{n}", frame=frame, slices=2, **person)
+    one = node('methods = ["uniform", "ct"]', quick=True, quiet_seconds=6, associations=30)
+    one.start()
+    until(lambda: echo(ports["node"]), 60.0)
+    stop = threading.Event()
+
+    def sender(numbers, seed):
+        rng = random.Random(seed)
+        for n in numbers:
+            wanted = [*files[n], rng.choice(files[n])]
+            rng.shuffle(wanted)
+            # As cameras do: again until it is taken.
+            while not storescu(ports["node"], *wanted):
+                time.sleep(0.3)
+
+    senders = [threading.Thread(target=sender, args=(range(k, studies, 4), k)) for k in range(4)]
+
+    def killer():
+        rng, kills = random.Random(1), 0
+        while kills < 20 and not stop.is_set():
+            time.sleep(rng.uniform(1.0, 4.0))
+            one.kill()
+            kills += 1
+            one.start()
+        killed.append(kills)
+
+    killed = []
+    killing = threading.Thread(target=killer)
+    began = time.monotonic()
+    for thread in (*senders, killing):
+        thread.start()
+    for thread in senders:
+        thread.join()
+    # The archive was away until now.
+    archive.start()
+    killing.join()
+    wanted = studies
+    until(lambda: len(archive.instances()) >= wanted, 900.0)
+    time.sleep(10.0)
+    figure("node: studies through 20 kills, seconds", time.monotonic() - began, "1200")
+    found = [pydicom.dcmread(io.BytesIO(archive.file(one))) for one in archive.instances()]
+    people = [str(data.PatientID) for data in found]
+    assert len(people) == len(set(people)) == studies
+    assert killed == [20]
+    for data in found:
+        n = int(data.PatientID[1:])
+        assert data.StudyInstanceUID == f"1.2.3.1000.{n}"
+        assert data.PatientComments == f"CT of {f'P{n}' if n % 3 == 0 else 'nobody'}"
+    memory = Memory(Path(tmp_path / "node" / "node.sqlite"))
+    assert memory.counts()["jobs"] == {"done": studies}
+    assert memory.counts()["sends"] == {"sent": studies}
+    memory.close()
