@@ -267,6 +267,8 @@ def test_every_option_named_in_a_message_exists():
     assert len(named) > 30
     everywhere = set.union(*commands.values())
     foreign = {"--raw", "--query-gpu", "--help", "--no-"}  # of other programs, and of every command
+    foreign |= {"--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir", "--virtual-time-budget"}  # Chromium's
+    foreign |= {"--no-pdf-header-footer", "--print-to-pdf"}
     unknown = {(path, option) for path, option in named if option not in everywhere | foreign}
     assert not unknown
     # Maps and CTs are read by the commands that use them.
