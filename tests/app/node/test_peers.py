@@ -230,6 +230,100 @@ def test_from_storescu_to_orthanc(place, tmp_path, patient, figure):
         assert read_image(path).grid.same_as(default_grid(study.acquisition))
 
 
+def certificates(folder):
+    """An authority, and a key and certificate signed by it for the node and for dcmtk."""
+    folder.mkdir()
+
+    def openssl(*words):
+        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder)
+
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    for name in ("node", "peer"):
+        openssl(
+            "req",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            f"{name}.key",
+            "-out",
+            f"{name}.csr",
+            "-subj",
+            f"/CN={name}",
+        )
+        openssl(
+            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out",
+            f"{name}.pem", "-days", "2",
+        )  # fmt: skip
+    return folder
+
+
+@needs_peers
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_tls_takes_certificates_of_the_authority_alone(place, tmp_path):
+    """dcmtk sends with a certificate, without TLS, and with one of its own; storescp gets the image by TLS."""
+    _, _, ports = place
+    files = certificates(tmp_path / "tls")
+    (tmp_path / "got").mkdir()
+    config = tmp_path / "node.toml"
+    config.write_text(
+        f'''
+ae = "NODE"
+folder = "{tmp_path / "node"}"
+port = {ports["node"]}
+status_port = 0
+workers = 0
+least_free_gb = 0.1
+quiet_seconds = 1
+tls = {{ certificate = "{files}/node.pem", key = "{files}/node.key", authorities = "{files}/ca.pem" }}
+[[peer]]
+ae = "CAMERA"
+host = "127.0.0.1"
+[[destination]]
+name = "pacs"
+ae = "PACS"
+host = "127.0.0.1"
+port = {ports["pacs"]}
+tls = true
+[[rule]]
+name = "brain"
+methods = ["none"]
+destinations = ["pacs"]
+'''
+    )
+    with_certificate = ["+tls", files / "peer.key", files / "peer.pem", "+cf", files / "ca.pem"]
+    command = [DCMTK["storescp"], *with_certificate, "-aet", "PACS", "-od", tmp_path / "got", str(ports["pacs"])]
+    archive = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    one = Process(tmp_path, config, quick=True)
+    one.start()
+
+    def sent(*words):
+        call = [
+            DCMTK["storescu"],
+            *words,
+            "-aet",
+            "CAMERA",
+            "-aec",
+            "NODE",
+            "127.0.0.1",
+            ports["node"],
+            tmp_path / "a.dcm",
+        ]
+        return subprocess.run(list(map(str, call)), capture_output=True, check=False, timeout=60).returncode == 0
+
+    try:
+        raw(tmp_path / "a.dcm")
+        until(lambda: sent(*with_certificate), 60.0)
+        assert not sent()
+        stranger = certificates(tmp_path / "other")
+        assert not sent("+tls", stranger / "peer.key", stranger / "peer.pem", "+cf", files / "ca.pem")
+        until(lambda: list((tmp_path / "got").iterdir()), 60.0)
+    finally:
+        one.stop()
+        archive.terminate()
+        archive.wait()
+
+
 @needs_peers
 def test_nothing_is_lost_doubled_or_mixed_up(place, tmp_path, figure):
     """200 studies of 4 senders at once, a third with a CT; 20 kills, duplicates, any order, an archive that is away."""
