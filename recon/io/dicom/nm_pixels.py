@@ -10,6 +10,9 @@ _MOST_UNPACKED = 200
 _FEWEST_BITS = 8
 """No camera counts with fewer."""
 
+_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{end}" for end in (50, 51, 81, 91, 93, 112, 203))
+"""Transfer syntaxes that compress with loss, or may: JPEG, JPEG-LS, JPEG 2000, JPEG XL and HTJ2K."""
+
 _BITS = {"PixelData": (8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
 """Bits of a pixel by the element that holds the pixels."""
 
@@ -74,6 +77,11 @@ def stored_frames(item: Item) -> Array:
             f"TransferSyntaxUID {name} cannot be decoded here ({message_of(error.__cause__)}): write it uncompressed "
             "first, e.g. with gdcmconv --raw"
         ) from error
+    if syntax in _LOSSY or item.optional_text("LossyImageCompression") == "01":
+        item.warn(
+            f"TransferSyntaxUID {shortened(syntax.name)}: the pixels were compressed with loss and are not the counts that "
+            "were measured: send the study without lossy compression"
+        )
     if values.size != frames * rows * columns:
         raise item.error(f"{keyword} unfolds to {values.shape}, the header promises {described}")
     values = values.reshape(shape)

@@ -16,6 +16,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 
@@ -256,6 +257,33 @@ def certificates(folder):
             f"{name}.pem", "-days", "2",
         )  # fmt: skip
     return folder
+
+
+@needs_peers
+@pytest.mark.parametrize(
+    ("command", "proposed"),
+    [(("dcmcjpeg", "+e1"), "-xs"), (("dcmcjpls",), "-xt"), (("dcmcrle",), "-xr"), (("dcmconv", "+td"), "-xd")],
+)
+def test_compressed_projections_are_taken_and_read(place, tmp_path, command, proposed):
+    """JPEG and JPEG-LS without loss, RLE, deflated: what is kept holds the same counts."""
+    from spectac.recon.io import open_study
+
+    pytest.importorskip("gdcm", reason="JPEG needs python-gdcm: pip install 'spectac[node]'")
+    node, _, ports = place
+    path = raw(tmp_path / "a.dcm")
+    program, *words = command
+    subprocess.run([f"/usr/bin/{program}", *words, path, tmp_path / "packed.dcm"], check=True)
+    one = node('methods = ["none"]', quick=True, quiet_seconds=1000)
+    one.start()
+    until(lambda: echo(ports["node"]), 60.0)
+    call = [DCMTK["storescu"], proposed, "-aet", "CAMERA", "-aec", "NODE", "127.0.0.1", ports["node"]]
+    subprocess.run([*map(str, call), tmp_path / "packed.dcm"], check=True, timeout=60)
+    (kept,) = (tmp_path / "node" / "incoming").rglob("*.dcm")
+    assert (
+        pydicom.dcmread(kept).file_meta.TransferSyntaxUID
+        == pydicom.dcmread(tmp_path / "packed.dcm").file_meta.TransferSyntaxUID
+    )
+    np.testing.assert_array_equal(open_study(kept).counts, open_study(path).counts)
 
 
 @needs_peers

@@ -846,6 +846,16 @@ def test_trap_09_a_codec_that_is_not_there_is_named(tomo, tmp_path):
         read_study(path)
 
 
+def test_trap_09_pixels_compressed_with_loss_are_told(tomo):
+    """8 bits of JPEG cannot hold counts; what was compressed with loss before may come in any transfer syntax."""
+
+    def edit(data):
+        data.LossyImageCompression = "01"
+
+    assert any("compressed with loss" in warning for warning in read_study(tomo(edit)).warnings)
+    assert not any("loss" in warning for warning in read_study(tomo()).warnings)
+
+
 def test_trap_09_every_truncation_is_refused(tomo, tmp_path):
     """Cut anywhere, a file gives an InputError: no partial read passes for a study."""
     whole = tomo().read_bytes()
