@@ -79,8 +79,8 @@ def stored_frames(item: Item) -> Array:
         ) from error
     if syntax in _LOSSY or item.optional_text("LossyImageCompression") == "01":
         item.warn(
-            f"TransferSyntaxUID {shortened(syntax.name)}: the pixels were compressed with loss and are not the counts that "
-            "were measured: send the study without lossy compression"
+            f"TransferSyntaxUID {shortened(syntax.name)}: the pixels were compressed with loss and are not the counts "
+            "that were measured: send the study without lossy compression"
         )
     if values.size != frames * rows * columns:
         raise item.error(f"{keyword} unfolds to {values.shape}, the header promises {described}")
