@@ -38,7 +38,11 @@ def anonymous_comparison(comparison: Comparison, hide: Callable[[str], str]) -> 
         name: replace(
             method,
             image=replace(method.image, history=tuple(map(hide, method.image.history[read:]))),
-            result=replace(method.result, notes=tuple(map(hide, method.result.notes))),
+            result=replace(
+                method.result,
+                notes=tuple(map(hide, method.result.notes)),
+                holder=None if method.result.holder is None else hide(method.result.holder),
+            ),
         )
         for name, method in comparison.methods.items()
     }

@@ -141,8 +141,8 @@ def measured(
     return rows + [Row(name, status="failed", reason=reason) for name, reason in refused.items()]
 
 
-MAP_UNCERTAINTY = "uncertainty of the mean by the map %"
-"""68 % of regional means are less wrong by the error of an estimated map."""
+MAP_UNCERTAINTY = "uncertainty of the mean by the head's map %"
+"""68 % of regional means are less wrong by the error of an estimated map, what lies beside the head left out."""
 
 
 def uncertainty_rows(spreads: Mapping[str, Image], vois: Vois | None) -> list[Row]:

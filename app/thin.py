@@ -25,6 +25,8 @@ def thin(
     if rest is not None and rest.resolve() == output.resolve():
         raise InputError(f"--rest {rest} is the file of --output: give two")
     for path in (output, rest):
+        if path is not None and path.resolve() in {one.resolve() for one in study}:
+            raise InputError(f"{path} is the study itself: give another file")
         if path is not None and path.suffix.lower() not in (".h5", ".hdf5"):
             raise InputError(f"{path}: a thinned study is written as HDF5: give a name that ends in .h5")
     whole = open_study(study, given)

@@ -1,6 +1,7 @@
 """Training examples from cohorts of virtual patients (simulate/cohort/): network inputs and true volumes."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +78,7 @@ class CohortDataset(Dataset[Item]):
     Raises
     ------
     InputError
-        If the folder holds no shards.
+        If the folder holds no shards, or a patient twice.
 
     Examples
     --------
@@ -100,6 +101,9 @@ class CohortDataset(Dataset[Item]):
         lines = [f"{index} {sha256}\n" for shard in digests for index, sha256 in sorted(shard.items())]
         self.sha256 = hashlib.sha256("".join(lines).encode()).hexdigest()
         self.patients_sha256 = frozenset(sha256 for shard in digests for sha256 in shard.values())
+        if len(self.patients_sha256) < len(lines):
+            twice = len(lines) - len(self.patients_sha256)
+            raise InputError(f"{folder}: {twice} patients are there twice: two copies of a cohort?")
         self.augmented, self.seed, self.epoch = augmented, seed, 0
         self.examples: list[Example] = []
         for path in paths:
@@ -150,7 +154,8 @@ def shards_of(folder: Path) -> list[Path]:
     Traceback (most recent call last):
     spectac.recon.errors.InputError: no folder: no shards of a cohort: make one with spectac cohort -o no folder
     """
-    paths = sorted(folder.rglob("shard-*.h5"))
+    places = [Path(place) for place, _, _ in os.walk(folder, followlinks=True)]
+    paths = sorted(path for place in places for path in place.glob("shard-*.h5"))
     if not paths:
         raise InputError(f"{folder}: no shards of a cohort: make one with spectac cohort -o {folder}")
     return paths

@@ -27,8 +27,9 @@ from spectac.recon.attenuation import default_mu_per_cm
 from spectac.recon.contour import head_outline
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import axis_sigma_mm, object_pixel_mm, ray_lines
+from spectac.recon.holder import alone, typical
 from spectac.recon.tissues import water_per_cm
-from spectac.recon.types import Array, Image, MuMap
+from spectac.recon.types import Acquisition, Array, Image, MuMap
 from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.cohort.shards import read_patients
 from spectac.simulate.uptake import vois
@@ -62,6 +63,9 @@ MOST = ("edge_share", "hottest", "pixel_mm")
 
 NO_REGIONS = ("ventricles", "inside the skull")
 """Groups of labels that no study reports the uptake of."""
+
+MOST_CUT = 0.05
+"""A region of which a larger share lies in rows that were not measured does not count."""
 
 HARM = 0.05
 """A map that leaves this much larger an error than the uniform one does harm."""
@@ -276,9 +280,7 @@ def coverage_of(patients: Iterable[PatientArrays], *, uncertainty: float, outlin
 
 def _statistics(patient: PatientArrays) -> dict[str, float]:
     """Values of one patient by the fields of Coverage; NaN where there is none."""
-    scanner = scanner_of(patient)
-    # A contour orbit needs labels and their grid alone, which a cohort's patient has as well as a head.
-    acquisition = scanner.acquisition("Tc-99m", cast("Head", patient) if scanner.orbit == "contour" else None)
+    scanner, acquisition = scanner_of(patient), _acquisition(patient)
     photopeak, side_counts = patient.preview[0], patient.parameters["counts"]
     head = Appearance.of(_image(patient, WINDOWS[0]))
     ratios = [detail_ratio(photopeak, _image(patient, n).values, patient.grid.voxel_ml) for n in _sides(patient)]
@@ -316,35 +318,54 @@ def _judged(network: VolumeNetwork, patient: PatientArrays) -> _Judged:
         found = replace(
             found,
             spread=uncertainty(volumes, seen, patient.energy_kev),
-            errors=_spread_errors(volumes, patient),
+            errors=_spread_errors(volumes, patient, np.asarray(seen.photopeak.any(axis=(1, 2)))),
         )
         mu = MuMap(volumes.mean(axis=0), patient.grid, patient.energy_kev)
         photopeak = _image(patient, WINDOWS[0])
         scatter = next((_image(patient, name) for name in _sides(patient)), None)
         value = default_mu_per_cm(patient.energy_kev, scatter_corrected=True, with_skull=True)
         uniform = value * head_outline(photopeak, scatter).mask
-        found = replace(found, gain=_error(patient, mu.per_cm) - _error(patient, uniform))
+        found = replace(found, gain=_error(patient, _held(mu, patient)) - _error(patient, uniform))
         apart_mm = outline_distance_mm(photopeak, scatter, mu)
     except InputError:
         return found
     return found if apart_mm is None else replace(found, apart_mm=apart_mm)
 
 
-def _spread_errors(volumes: Array, patient: PatientArrays) -> SpreadErrors:
+def _held(mu: MuMap, patient: PatientArrays) -> Array:
+    """A map of the head in the holder that is assumed where nobody tells, as it is used."""
+    try:
+        return np.asarray(typical(mu.energy_kev).beside(alone(mu), _acquisition(patient))[0].per_cm)
+    except InputError:  # a map without a head, or an orbit that leaves no room
+        return np.asarray(mu.per_cm)
+
+
+def _acquisition(patient: PatientArrays) -> Acquisition:
+    """Views of a cohort's patient; radii of a contour orbit follow from the labels on the preview's grid."""
+    scanner = scanner_of(patient)
+    # A contour orbit needs labels and their grid alone, which a cohort's patient has as well as a head.
+    return scanner.acquisition("Tc-99m", cast("Head", patient) if scanner.orbit == "contour" else None)
+
+
+def _spread_errors(volumes: Array, patient: PatientArrays, measured: Array) -> SpreadErrors:
+    """Spreads and errors in measured rows (z,) bool, of regions that lie in them."""
     water = water_per_cm(patient.energy_kev)
-    masks = {name: mask for name, mask in vois(patient.labels).items() if name not in NO_REGIONS}
+    masks = {
+        name: mask
+        for name, mask in vois(patient.labels).items()
+        if name not in NO_REGIONS and mask[measured].sum() >= (1.0 - MOST_CUT) * mask.sum()
+    }
     truth = patient.head_mu_per_cm / water
+    volumes, truth = (np.where(measured[:, None, None], values, np.float32(0.0)) for values in (volumes, truth))
     one_voxel = 0.1 * patient.grid.voxel_mm[2] * water
     seed = int(patient.parameters.get("index", 0))
     return spread_errors(volumes / water, truth, one_voxel, masks or {"head": truth > 0.5}, seed)
 
 
 def _error(patient: PatientArrays, per_cm: Array) -> float:
-    """Mean error of a map's attenuation factors, which to first order is that of the activity."""
+    """Mean error of a map's attenuation factors, which to first order is that of the activity; the holder included."""
     water = water_per_cm(patient.energy_kev)
-    estimate, truth = (
-        torch.from_numpy(values / np.float32(water))[None] for values in (per_cm, patient.head_mu_per_cm)
-    )
+    estimate, truth = (torch.from_numpy(values / np.float32(water))[None] for values in (per_cm, patient.mu_per_cm))
     one_voxel = torch.tensor([0.1 * patient.grid.voxel_mm[2] * water])
     return float(np.mean([float(factor_error(estimate, truth, one_voxel, angle)) for angle in CHECKED_ANGLES_DEG]))
 

@@ -58,8 +58,13 @@ class SpreadScale:
     regions_95: float
 
     def of_voxels(self, spread: Array) -> Array:
-        """Half-widths over water that hold 68 % of the errors of voxels with these spreads over water."""
-        return np.interp(spread, self.spread, self.voxels).astype(np.float32)
+        """Half-widths over water that hold 68 % of the errors of voxels with these spreads over water.
+
+        Beyond the measured spreads they grow and shrink in proportion, so that air without a spread has none.
+        """
+        knots, widths = (0.0, *self.spread), (0.0, *self.voxels)
+        beyond = np.maximum(np.asarray(spread) / max(self.spread[-1], 1e-9), 1.0)
+        return np.asarray(np.interp(spread, knots, widths) * beyond, np.float32)
 
     def of_factors(self, spread: Array) -> Array:
         """Relative spreads of factors, scaled so that their mean over a region holds 68 % of its errors."""

@@ -213,6 +213,7 @@ class StudySolver:
         """The same solver, with all that it has computed, for another `holder` of the settings."""
         other = copy(self)
         other.settings = replace(self.settings, holder=holder)
+        other.notes, other._used, other._holder = list(self._acquisition_notes), set(), None
         if holder is not None:
             other._chosen_holder(str(holder))
         return other

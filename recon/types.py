@@ -590,7 +590,8 @@ class Result:
     mu_spread
         Uncertainty of an estimated map, for models that know one: 68 % of its voxels are less wrong.
     spread
-        The same of the image, relative: the mean over a region is the uncertainty of the region's mean by the map.
+        The same of the image, relative: the mean over a region is the uncertainty of the region's mean by the head's
+        map, without what lies beside it.
     uncorrected
         Image without attenuation correction, for models that make one.
     fallback

@@ -59,7 +59,8 @@ HELD_OUT_CAMERAS = replace(
 """Cameras that only the benchmark has."""
 
 FOCAL_MM = (400.0, 600.0)
-HELD_OUT_FOCAL_MM = (355.0, 355.0)
+HELD_OUT_FOCAL_MM, HELD_OUT_FAN_MM = (355.0, 355.0), (115.0, 150.0)
+"""Focus of the fan that is held out, and its circles: from 165 mm it would see 90 to 100 mm about the axis."""
 CLINICAL_MATRIX = (128, 128)
 
 SHARES = (("low-energy", 0.5), ("fan-beam", 0.17), ("medium-energy", 0.16), ("clinical", 0.17))
@@ -102,6 +103,30 @@ def draw_camera(kind: str, rng: np.random.Generator) -> Scanner:
     if kind == "clinical":
         scanner = replace(scanner, matrix=CLINICAL_MATRIX)
     return with_focus(scanner, rng)
+
+
+def draw_held_out(rng: np.random.Generator, ranges: ScannerRanges = HELD_OUT_CAMERAS) -> Scanner:
+    """A random camera of the benchmark that no cohort has.
+
+    Parameters
+    ----------
+    rng
+        Generator.
+    ranges
+        HELD_OUT_CAMERAS, with other schemes of windows at most.
+
+    Returns
+    -------
+    Scanner
+        Camera named "drawn".
+
+    Examples
+    --------
+    >>> draw_held_out(np.random.default_rng(1)).pixel_mm
+    5.5
+    """
+    scanner = with_focus(draw_scanner(rng, ranges=ranges), rng, HELD_OUT_FOCAL_MM)
+    return scanner if scanner.focus is None else replace(scanner, radius_mm=between(rng, *HELD_OUT_FAN_MM))
 
 
 def with_focus(scanner: Scanner, rng: np.random.Generator, focal_mm: tuple[float, float] = FOCAL_MM) -> Scanner:

@@ -27,7 +27,6 @@ from benchmarks.attenuation.patients import SETS, Case, virtual_case
 from benchmarks.provenance import provenance, write_csv
 from spectac.learned.predict import ASSUMED_HOLDER, PredictedMap
 from spectac.recon import GivenMap, InputError
-from spectac.recon.holder import alone
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, MuMap
@@ -43,7 +42,9 @@ def parts(case: Case, per_cm: Array) -> dict[str, Array]:
     assert case.usual_bone_mu is not None
     usual = case.usual_bone_mu.per_cm
     missing = inside & (per_cm < 0.5 * water) & (true >= 0.5 * water)
-    outline = np.where(inside, np.where(missing, soft, per_cm), 0.0)
+    outline = np.where(missing, soft, per_cm)
+    # Voxels of the skin are partly air.
+    outline = np.where((case.head > 0.0) & (case.head < 0.999), true, np.where(case.head > 0.0, outline, 0.0))
     bone, true_bone = (inside & (values > BONE * soft) for values in (per_cm, true))
     skull = np.where(true_bone, usual, np.where(bone, np.minimum(per_cm, soft), per_cm))
     ratio = float(true[true_bone].sum() / usual[true_bone].sum())
@@ -59,14 +60,14 @@ def maps(case: Case, noiseless: Case, weights: str | None) -> Iterator[tuple[str
     beside = np.maximum(case.mu.per_cm - case.head_mu.per_cm, np.float32(0.0))
 
     def held(per_cm: Array) -> MuMap:
-        return replace(estimate, per_cm=np.where(per_cm > 0.0, per_cm, beside).astype(np.float32))
+        return replace(estimate, per_cm=np.maximum(per_cm, beside).astype(np.float32))
 
     yield "predicted", held(estimate.per_cm)
     yield "holder", solver.beside(estimate, ASSUMED_HOLDER)
     for name, per_cm in parts(case, estimate.per_cm).items():
         yield name, held(per_cm)
     quiet, _, _ = model.estimate(StudySolver(noiseless.study).with_holder(Path("none")))
-    yield "without noise", held(alone(quiet).per_cm)
+    yield "without noise", held(quiet.per_cm)
     yield "true", case.mu
 
 
@@ -79,10 +80,12 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for index in range(options.patients):
-        case, noiseless = (virtual_case(options.seed, SETS["unseen"], index, 0, noise=noise) for noise in (True, False))
-        solver = StudySolver(case.study)
-        wanted = solver.corrected(GivenMap(case.mu)).image.values / case.cps_per_kbq
         try:
+            case, noiseless = (
+                virtual_case(options.seed, SETS["unseen"], index, 0, noise=noise) for noise in (True, False)
+            )
+            solver = StudySolver(case.study)
+            wanted = solver.corrected(GivenMap(case.mu)).image.values / case.cps_per_kbq
             for name, mu in maps(case, noiseless, options.weights):
                 image = solver.corrected(GivenMap(mu)).image.values / case.cps_per_kbq
                 found = image_measures(image, wanted, case)

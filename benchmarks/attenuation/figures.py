@@ -29,7 +29,7 @@ from benchmarks.attenuation.methods import METHODS, TUNED, Choice, model_of
 from benchmarks.attenuation.patients import Case, Sources, rebuilt
 from benchmarks.attenuation.table import GOALS, MEASURES_WITH_GOALS, differences, numbers, shared, table, tuning_table
 from benchmarks.attenuation.tuning import tuned_values
-from spectac.recon import InputError, reconstruct
+from spectac.recon import InputError, ReconstructionSettings, reconstruct
 from spectac.recon.filters import gaussian
 from spectac.recon.types import Array
 
@@ -202,7 +202,8 @@ def draw_worst(path: Path, worst: Sequence[Row], choice: Choice, sources: Source
 def _panel(case: Case, method: str, choice: Choice) -> tuple[Array, Array] | str:
     """Image in kBq/mL, smoothed for the eye, and map of a method; the reason where it is refused."""
     try:
-        result = reconstruct(case.study, model_of(method, case, choice))
+        settings = ReconstructionSettings(scatter=case.scatter)
+        result = reconstruct(case.study, model_of(method, case, choice), settings)
     except InputError as error:
         return f"refused: {error}"
     assert result.mu is not None

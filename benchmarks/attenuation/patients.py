@@ -24,7 +24,7 @@ from spectac.simulate.acquire import Expected, Patient, expected_counts
 from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD, OUTSIDE_TRAINING, HeadRanges
 from spectac.simulate.bodies.pose import posed
 from spectac.simulate.bodies.stored import bodies_in, read_body
-from spectac.simulate.cameras import CAMERAS, FOCAL_MM, HELD_OUT_CAMERAS, HELD_OUT_FOCAL_MM, with_focus
+from spectac.simulate.cameras import CAMERAS, HELD_OUT_CAMERAS, draw_held_out, with_focus
 from spectac.simulate.ct_scan import ct_scan
 from spectac.simulate.head import Head, draw_head
 from spectac.simulate.regions import BESIDE, BONE, SIDES, labels
@@ -82,7 +82,6 @@ class PatientSet:
     full: bool = False
     heads: HeadRanges = ADULT_AND_CHILD
     cameras: ScannerRanges = CAMERAS["low-energy"]
-    focal_mm: tuple[float, float] = FOCAL_MM
     like: str = ""
     scheme: str = ""
     counts: float = 1.0
@@ -96,7 +95,7 @@ SETS = {
         PatientSet("unseen"),
         PatientSet("monte carlo", full=True),
         PatientSet("real bodies"),
-        PatientSet("other cameras", cameras=HELD_OUT_CAMERAS, focal_mm=HELD_OUT_FOCAL_MM),
+        PatientSet("other cameras", cameras=HELD_OUT_CAMERAS),
         PatientSet("fan-beam", cameras=CAMERAS["fan-beam"]),
         PatientSet("clinical matrix", sampling=CLINICAL),
         PatientSet("fifth of counts", like="unseen", counts=0.2),
@@ -197,10 +196,8 @@ def draw_patient(
     """
     head_seed, uptake_seed, scanner_seed, *rest = _seeds(seed, chosen, index)
     if chosen.name == "real bodies":
-        files = bodies_in(Sources(bodies=bodies).needed("bodies", "real bodies"))
-        if not files:
-            raise InputError(f"{bodies}: no bodies: spectac cohort --bodies makes them")
-        head = posed(read_body(files[index % len(files)]), np.random.default_rng(head_seed), ranges=chosen.heads)
+        body = read_body(body_of(Sources(bodies=bodies).needed("bodies", "real bodies"), index))
+        head = posed(body, np.random.default_rng(head_seed), ranges=chosen.heads)
         usual = with_usual_bones(head)
     else:
         same_density = replace(chosen.heads, bone_density=(1.0, 1.0))
@@ -210,12 +207,23 @@ def draw_patient(
     tracer, nuclide = _tracer(chosen, index)
     uptake = draw_uptake(tracer, head, np.random.default_rng(uptake_seed), nuclide=nuclide)
     rng = np.random.default_rng(scanner_seed)
-    scanner = draw_scanner(rng, ranges=replace(chosen.cameras, schemes=WITH_SCATTER))
-    scanner = with_focus(scanner, rng, chosen.focal_mm)
+    cameras = replace(chosen.cameras, schemes=WITH_SCATTER)
+    if chosen.cameras is HELD_OUT_CAMERAS:
+        scanner = draw_held_out(rng, cameras)
+    else:
+        scanner = with_focus(draw_scanner(rng, ranges=cameras), rng)
     scanner = replace(scanner, **({} if chosen.sampling is None else vars(chosen.sampling)))
     if chosen.scheme:
         scanner = replace(scanner, scheme=chosen.scheme)
     return Patient(head, uptake), usual, scanner.around(head), tuple(rest)
+
+
+def body_of(folder: Path, index: int) -> Path:
+    """File of the body of patient `index`; InputError for a folder without any."""
+    files = bodies_in(folder)
+    if not files:
+        raise InputError(f"{folder}: no bodies: spectac cohort --bodies makes them")
+    return files[index % len(files)]
 
 
 def with_usual_bones(head: Head) -> Head:
@@ -403,4 +411,7 @@ def rebuilt(set_name: str, patient: str, seed: int, histories: int, sources: Sou
     if origin == "visible human":
         file = sources.needed("visible_human", "the Visible Human's cases")
         return visible_human_case(file, patient, seed, histories, chosen.scatter)
-    return virtual_case(seed, chosen, int(patient), histories, bodies=sources.bodies)
+    number, _, body = patient.partition(" ")
+    if body and body != body_of(sources.needed("bodies", "real bodies"), int(number)).stem:
+        raise InputError(f"patient {patient} is another one in {sources.bodies}: its body is not there")
+    return virtual_case(seed, chosen, int(number), histories, bodies=sources.bodies)

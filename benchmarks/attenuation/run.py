@@ -13,9 +13,9 @@ Stages: patients.py (simulated studies and their truth), methods.py (attenuation
 map), rows.py (a method on a patient), tuning.py (coefficients of the tuned methods), table.py, figures.py.
 
 A run that was killed continues with the rows that are missing. Rows whose seed, histories, coefficient, weights or code
-(files.row_code) have changed are made again; carry_over.py keeps those that new code gives unchanged. A patient that
-could not be simulated has one row with the reason, and so has a method that refused a patient. --draw needs seed,
-weights and phantom again, because it makes the worst patients again.
+(files.row_code) have changed are made again. A patient that could not be simulated has one row with the reason, and so
+has a method that refused a patient. --draw needs seed, weights and the heads' files again, because it makes the worst
+patients again.
 
 Every reconstruction: OSEM 10 x 10 with resolution recovery, triple energy window; Monte Carlo scatter, for the true map
 as for the others, where the set says so and where there is no scatter window. The MR head and the Visible Human have no
@@ -38,7 +38,7 @@ from benchmarks.attenuation.files import (
     texts,
 )
 from benchmarks.attenuation.methods import DIRECT, METHODS, TUNED, USUAL_BONE, Choice
-from benchmarks.attenuation.patients import SETS, TRACERS, Sources, rebuilt
+from benchmarks.attenuation.patients import SETS, TRACERS, Sources, body_of, rebuilt
 from benchmarks.attenuation.rows import measured
 from benchmarks.attenuation.tuning import tune, tuned_values
 from benchmarks.provenance import load_average, provenance, write_csv
@@ -113,7 +113,10 @@ def asked_for(options: argparse.Namespace) -> list[tuple[str, str]]:
         if name in NOT_MEASURED or missing.get(chosen.like or name, "") is None or name not in options.sets:
             continue
         number = min(PATIENTS.get(name, 0), options.patients)
-        pairs += [(name, patient) for patient in (map(str, range(number)) if name in PATIENTS else TRACERS)]
+        patients = list(map(str, range(number))) if name in PATIENTS else list(TRACERS)
+        if name == "real bodies" and sources.bodies is not None:
+            patients = [f"{patient} {body_of(sources.bodies, int(patient)).stem}" for patient in patients]
+        pairs += [(name, patient) for patient in patients]
     return pairs
 
 

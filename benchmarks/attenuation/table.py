@@ -26,7 +26,7 @@ GOALS = {
 DEFAULT_HOLDER_GOALS = (1.4, 3.5, 0.9, 2.0, 1.0, 0.4)
 """Goals of "predicted" on the sets "unseen" and "monte carlo"."""
 MOST_SBR_PERCENT, COVERED, CONFIDENCE = 5.0, 0.95, 0.90
-"""SBRs of this share of patients should lie within +-5 %, at this confidence."""
+"""This share of the patients' SBR errors should lie below +5 %, and above -5 %, each at this confidence."""
 BY_HOLDER = (
     "chang", "uniform tuned, data outline", "uniform tuned, true outline", "ct, usual bone density", "predicted",
     "predicted, holder file", "predicted, holder typical", "predicted, holder none", "direct",

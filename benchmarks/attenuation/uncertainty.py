@@ -6,7 +6,8 @@ Writes uncertainty.csv, a row for each set, kind (voxels, regions) and level (68
 patient on 2 cores. `within`: share of errors below what is stated, of all patients together. `width_ratio`: the mean
 stated half-width over the smallest one constant half-width that holds as many errors; both goals: the level, and at
 most 1.3. Voxels are those of the study's grid inside the head; regions are those of the attenuation study, errors
-those of the image's regional means against the true map's image, both with the true holder. Limits are ignored.
+those of the image's regional means against the true map's image, both with the true holder, which no uncertainty
+contains. Limits are ignored.
 """
 
 import argparse
@@ -43,7 +44,7 @@ def errors(case: Case, weights: str) -> dict[str, Array]:
     wrong = np.abs(mu.per_cm - case.head_mu.per_cm)
     voxels = np.stack([spread.mu.per_cm.ravel()[inside], wrong.ravel()[inside]], axis=1)
     beside = np.maximum(case.mu.per_cm - case.head_mu.per_cm, 0.0)
-    held = np.where(mu.per_cm > 0.0, mu.per_cm, beside).astype(np.float32)
+    held = np.maximum(mu.per_cm, beside).astype(np.float32)
     wanted, found = (
         means(solver.corrected(GivenMap(one)).image.values, case)
         for one in (case.mu, type(mu)(held, mu.grid, mu.energy_kev))
@@ -112,16 +113,16 @@ def main() -> None:
             continue
         parts = []
         for index in range(min(number, options.patients)):
-            case = virtual_case(options.seed, SETS[name], index, 0, bodies=options.bodies)
             try:
+                case = virtual_case(options.seed, SETS[name], index, 0, bodies=options.bodies)
                 parts.append(errors(case, options.weights))
             except InputError as error:
                 print(f"{name} {index}: {error}", flush=True)
-        for kind in ("voxels", "regions"):
+        for kind in ("voxels", "regions") if parts else ():
             found[name, kind] = np.concatenate([part[kind] for part in parts])
             rows += [{**provenance(options.seed), **row} for row in rows_of(name, kind, found[name, kind], scale)]
             print(*rows[-2:], sep="\n", flush=True)
-    write_csv(options.output / "uncertainty.csv", rows)
+        write_csv(options.output / "uncertainty.csv", rows)
     draw(options.output / "uncertainty.png", found)
 
 

@@ -56,4 +56,6 @@ def visible_human_head(path: Path) -> Head:
     """The head as a virtual one: tissues and densities from its HU, brain regions from the typical head."""
     hu, grid = read_hu(path)
     body = body_of("visible human", hu, np.ones(hu.shape, bool), grid, typical_head())
-    return posed(body, np.random.default_rng(UNMIRRORED), ranges=STRAIGHT)
+    head = posed(body, np.random.default_rng(UNMIRRORED), ranges=STRAIGHT)
+    assert not head.parameters["mirrored"]
+    return head

@@ -44,6 +44,8 @@ def main() -> None:
         inputs_of(folder, options.output / "inputs", options.workers)
         for folder in (options.training, options.validation)
     )
+    if max(options.patients) > len(training.targets):
+        parser.exit(2, f"{options.training}: {len(training.targets)} patients, fewer than {max(options.patients)}\n")
     rows: list[dict[str, Any]] = []
     for patients in options.patients:
         for samples in SAMPLES:

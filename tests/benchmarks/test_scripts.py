@@ -69,6 +69,8 @@ def test_rows_follow_from_what_makes_and_measures_images_not_from_what_runs_and_
         "spectac.learned.predict",
         "spectac.learned.network",
     } < modules
-    others = {f"benchmarks.attenuation.{name}" for name in ("run", "tuning", "table", "figures", "carry_over")}
+    others = {
+        f"benchmarks.attenuation.{name}" for name in ("run", "tuning", "table", "figures", "causes", "uncertainty")
+    }
     assert not modules & others
     assert not [name for name in modules if name.startswith("spectac.app")]

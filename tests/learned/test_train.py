@@ -83,6 +83,22 @@ def test_input_and_target_move_together(tiny_cohorts):
             np.testing.assert_array_equal(given[0].numpy() > 0, target.numpy() > 0.5)
 
 
+def test_the_target_is_the_heads_map_without_what_lies_beside_it(tiny_cohorts):
+    """The whole map of the balls is 1.1 times the head's, which is water."""
+    cohort = CohortDataset(tiny_cohorts / "training")
+    assert [float(target.max()) for _, target, _ in (cohort[n] for n in range(8))] == pytest.approx([1.0] * 8, abs=1e-3)
+
+
+def test_a_folder_of_cohorts_is_all_of_them_and_a_copy_is_told(tiny_cohorts, tmp_path):
+    """Linked folders count as others do."""
+    for name in ("training", "validation"):
+        (tmp_path / name).symlink_to(tiny_cohorts / name)
+    assert len(CohortDataset(tmp_path)) == 12
+    (tmp_path / "again").symlink_to(tiny_cohorts / "validation")
+    with pytest.raises(InputError, match="4 patients are there twice"):
+        CohortDataset(tmp_path)
+
+
 def test_the_scatter_window_is_missing_at_random(tiny_cohorts):
     cohort = CohortDataset(tiny_cohorts / "training", augmented=True, seed=3)
     with_one = [n for n in range(8) if cohort.examples[n].seen.scatter is not None]

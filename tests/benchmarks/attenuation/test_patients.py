@@ -14,6 +14,7 @@ from benchmarks.attenuation.patients import (
     with_usual_bones,
 )
 from spectac.recon import InputError
+from spectac.recon.fan_beam import seen_radius_mm
 from spectac.simulate.anatomy.ranges import OUTSIDE_TRAINING, TRAINING, draw_shape
 from spectac.simulate.cameras import HELD_OUT, HELD_OUT_CAMERAS
 from spectac.simulate.regions import LABEL
@@ -29,7 +30,8 @@ def test_cameras_that_no_cohort_has_are_in_one_set_alone():
         assert focus is None or focus.length_mm == 355.0
         assert (scanner.pixel_mm, scanner.heads) == (5.5, 1)
         assert 0.115 <= scanner.energy_resolution <= 0.13
-        assert scanner.radius_mm >= 165.0
+        assert scanner.radius_mm >= (165.0 if focus is None else 115.0)
+        assert seen_radius_mm(scanner.acquisition("Tc-99m")) > 105.0
     assert seen == set(HELD_OUT)
 
 
