@@ -66,11 +66,13 @@ def check_place(output: Path) -> None:
         raise InputError(f"{output / IMAGES} is there and no result of spectac: give another folder with -o")
 
 
-def compare_study(path: Path | Sequence[Path], request: CompareRequest, output: Path) -> Compared:
+def compare_study(
+    path: Path | Sequence[Path], request: CompareRequest, output: Path, *, notes: Iterable[str] = ()
+) -> Compared:
     """Reconstruct a study with every method and write report.html, comparison.csv, images/ and record.json.
 
     A method that cannot be used on this study is reported with its reason; where none can, that is an InputError.
-    Files appear in `output` when all are written.
+    `notes` are warnings that stand with those of the study. Files appear in `output` when all are written.
     """
     check_packages()
     request.comparison.models()
@@ -78,6 +80,7 @@ def compare_study(path: Path | Sequence[Path], request: CompareRequest, output: 
     began = time.perf_counter()
     paths = (path,) if isinstance(path, Path) else tuple(path)
     study = open_study(paths, request.study)
+    study = replace(study, warnings=(*study.warnings, *notes))
     with written_folder(output) as folder:
         comparison = comparison_of(study, paths, request)
         write_comparison(folder, comparison)

@@ -6,11 +6,28 @@ every line, and only who has the study can tell whose it is.
 
 import hashlib
 import json
+import re
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+_PRIVATE = (
+    (re.compile(r"\d+(?:\.\d+){3,}"), "(UID)"),
+    (re.compile(r"\b\d{4}-?\d{2}-?\d{2}(?:[ T]\d{2}:?\d{2}(?::?\d{2})?(?:\.\d+)?)?\b"), "(date)"),
+    (re.compile(r"'[^']*'|\"[^\"]*\""), "(text)"),
+    (re.compile(r"(?:there are|Give the files|\bfiles?):.*", re.DOTALL), "(what was found is in the job's folder)"),
+)
+"""What a reason may quote of a file, and what stands in its place."""
+
+
+def plain_reason(text: str) -> str:
+    """A reason without what it may quote of a patient's files: UIDs, dates, texts, lists of what was found."""
+    for pattern, instead in _PRIVATE:
+        text = pattern.sub(instead, text)
+    return text[:300]
 
 
 def mark(uid: str) -> str:
@@ -29,10 +46,9 @@ class Journal:
         """Write an event; facts are plain values."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **facts}) + "\n"
         with self._lock:
-            self._stream.write(line)
-            self._stream.flush()
-            try:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(line)
-            except OSError as error:
-                self._stream.write(json.dumps({"event": "journal", "reason": error.strerror or str(error)}) + "\n")
+            # A log that cannot be written must not stop the node: a full disk, a terminal that is gone.
+            with suppress(OSError, ValueError):
+                self._stream.write(line)
+                self._stream.flush()
+            with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
+                file.write(line)

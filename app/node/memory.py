@@ -25,14 +25,19 @@ CREATE TABLE files (
   sop TEXT PRIMARY KEY, study TEXT NOT NULL, series TEXT NOT NULL, kind TEXT NOT NULL, person TEXT NOT NULL,
   frame TEXT NOT NULL, facts TEXT NOT NULL, path TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
   arrived REAL NOT NULL);
-CREATE INDEX files_of_study ON files (study);
+CREATE INDEX files_of_study ON files (study, arrived);
+CREATE INDEX files_in_frame ON files (frame);
 CREATE TABLE jobs (
   id TEXT PRIMARY KEY, study TEXT NOT NULL, series TEXT NOT NULL, rule TEXT NOT NULL, files TEXT NOT NULL,
   ct TEXT NOT NULL, state TEXT NOT NULL, note TEXT NOT NULL, made REAL NOT NULL, deadline REAL, finished REAL);
 CREATE INDEX jobs_of_series ON jobs (study, series);
+CREATE INDEX jobs_in_state ON jobs (state);
+CREATE TABLE routed (study TEXT PRIMARY KEY, latest REAL NOT NULL);
 CREATE TABLE sends (
   sop TEXT NOT NULL, destination TEXT NOT NULL, job TEXT NOT NULL, path TEXT NOT NULL, state TEXT NOT NULL,
   tries INTEGER NOT NULL, due REAL NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (sop, destination));
+CREATE INDEX sends_due ON sends (state, due);
+CREATE INDEX sends_of_job ON sends (job);
 CREATE TABLE commitments (
   id TEXT PRIMARY KEY, peer TEXT NOT NULL, wanted TEXT NOT NULL, tries INTEGER NOT NULL, due REAL NOT NULL);
 """
@@ -96,6 +101,8 @@ class Memory:
     """The node's memory in a file; any thread may use it. InputError for a file of another version."""
 
     def __init__(self, path: Path) -> None:
+        self.files_lock = threading.Lock()
+        """Held while files and the memory of them are changed together."""
         self._lock = threading.RLock()
         self._file = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30.0)
         self._file.row_factory = sqlite3.Row
@@ -134,21 +141,21 @@ class Memory:
 
     # Files
 
-    def add_file(self, file: File) -> File | None:
-        """Remember a file; None, or the file of the same SOP instance that came before."""
+    def put_file(self, file: File) -> None:
+        """Remember a file, in place of one of the same SOP instance."""
         about = file.about
         with self._changing() as change:
-            known = self._files("sop = ?", about.sop)
-            if known:
-                return known[0]
             change.execute(
-                "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     about.sop, about.study, about.series, about.kind, json.dumps(about.person), about.frame,
                     json.dumps(about.facts), str(file.path), file.sha256, file.size, file.arrived,
                 ),
             )  # fmt: skip
-        return None
+
+    def paths(self) -> list[Path]:
+        """Paths of all files."""
+        return [Path(row["path"]) for row in self._all("SELECT path FROM files")]
 
     def _files(self, condition: str, *values: object) -> list[File]:
         found = []
@@ -184,6 +191,15 @@ class Memory:
             "SELECT study, MAX(arrived) AS latest FROM files GROUP BY study"
         )}  # fmt: skip
 
+    def routed(self) -> dict[str, float]:
+        """The arrival of each study up to which its jobs were made."""
+        return {row["study"]: row["latest"] for row in self._all("SELECT * FROM routed")}
+
+    def set_routed(self, study: str, latest: float) -> None:
+        """Remember that the jobs of all that came of a study until then were made."""
+        with self._changing() as change:
+            change.execute("INSERT OR REPLACE INTO routed VALUES (?, ?)", (study, latest))
+
     def forget_files(self, sops: Iterable[str]) -> None:
         """Remove files that were deleted from the disk."""
         with self._changing() as change:
@@ -214,6 +230,19 @@ class Memory:
             _job(row)
             for row in self._all("SELECT * FROM jobs WHERE study = ? AND series = ? ORDER BY made", study, series)
         ]
+
+    def latest_jobs(self, number: int) -> list[Job]:
+        """The latest jobs, the newest first."""
+        return [_job(row) for row in self._all("SELECT * FROM jobs ORDER BY made DESC LIMIT ?", number)]
+
+    def jobs_of_study(self, study: str) -> list[Job]:
+        """Jobs of a study, the oldest first."""
+        return [_job(row) for row in self._all("SELECT * FROM jobs WHERE study = ? ORDER BY made", study)]
+
+    def retry_failed(self) -> int:
+        """Let all failed jobs wait again; how many they are."""
+        with self._changing() as change:
+            return change.execute("UPDATE jobs SET state = 'waiting', note = '' WHERE state = 'failed'").rowcount
 
     def finish_job(self, job: str, state: State, note: str, sends: Sequence[Send] = ()) -> None:
         """A job's end, and what is to be sent of it, at once."""
@@ -249,6 +278,11 @@ class Memory:
                 "UPDATE sends SET state = ?, tries = tries + 1, due = ?, reason = ? WHERE sop = ? AND destination = ?",
                 (state, due, reason, send.sop, send.destination),
             )
+
+    def give_up(self, job: str) -> None:
+        """Try no more to send what is left of a job."""
+        with self._changing() as change:
+            change.execute("UPDATE sends SET state = 'given up' WHERE job = ? AND state = 'pending'", (job,))
 
     def unsent(self, job: str) -> int:
         """How much of a job's results did not arrive yet."""

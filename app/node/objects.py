@@ -3,6 +3,8 @@
 All are of the same patient and study as the projections, the images in the same frame of reference.
 """
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from spectac.app.comparison import Comparison
@@ -20,6 +22,11 @@ def write_objects(folder: Path, comparison: Comparison, report: Path) -> tuple[d
     `report` is the folder of the comparison's report; report.pdf is added there.
     """
     study, algorithm = comparison.study, comparison.request.reconstruction.algorithm
+    if comparison.request.comparison.anonymous:
+        # All objects of a job are of one study, which nobody can tell the patient of.
+        digest = hashlib.sha256("".join(comparison.study_sha256).encode()).hexdigest()
+        named = {**study.patient, "StudyInstanceUID": f"2.25.{int(digest[:32], 16)}"}
+        study = replace(study, patient=named, acquisition=replace(study.acquisition, frame_of_reference_uid=None))
     for name, method in comparison.methods.items():
         projections = method.result.projections
         dicom_nm.write_image(

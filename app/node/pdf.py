@@ -27,16 +27,17 @@ def write_report_pdf(path: Path, comparison: Comparison, report: Path) -> str | 
 
 def _printed(browser: str, page: Path, path: Path) -> str:
     """Print a page into a file; "" or why there is none."""
-    with tempfile.TemporaryDirectory(prefix="spectac-print-") as profile:
-        command = [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
-            "--virtual-time-budget=10000", "--no-pdf-header-footer", f"--print-to-pdf={path}", page.resolve().as_uri(),
-        ]  # fmt: skip
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="spectac-print-") as profile:
+            command = [
+                browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
+                "--virtual-time-budget=10000", "--no-pdf-header-footer", f"--print-to-pdf={path}",
+                page.resolve().as_uri(),
+            ]  # fmt: skip
             subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            return f"Chromium did not finish within {SECONDS:g} s"
-        except (subprocess.CalledProcessError, OSError) as error:
-            return f"Chromium failed: {type(error).__name__}"
+    except subprocess.TimeoutExpired:
+        return f"Chromium did not finish within {SECONDS:g} s"
+    except (subprocess.CalledProcessError, OSError) as error:
+        return f"Chromium failed: {type(error).__name__}"
     whole = path.is_file() and path.stat().st_size > 1000
     return "" if whole else "Chromium wrote nothing"

@@ -1,10 +1,12 @@
 """What the node must know of a received file: whose it is, which study and series, and what kind."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from spectac.recon.errors import InputError
+from spectac.recon.io.content import first_bytes
 from spectac.recon.io.dicom.elements import Item, open_dicom
 from spectac.recon.io.dicom.nm_kind import kind_of
 from spectac.recon.io.dicom.nm_nuclide import named_nuclides
@@ -30,9 +32,29 @@ class Received:
     facts: dict[str, str]
 
 
+_READING = threading.Lock()
+"""pydicom's and Python's settings for warnings are those of the process: one header is read at a time."""
+LARGEST_DEFLATED = 16_000_000
+"""A deflated object is unfolded in memory; larger ones are refused."""
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+def header_of(path: Path) -> Item:
+    """Header of a file, its large elements left on the disk; InputError where it is damaged, or deflated and large."""
+    with _READING:
+        if path.stat().st_size > LARGEST_DEFLATED and DEFLATED.encode() in first_bytes(path):
+            raise InputError(f"a deflated object of more than {LARGEST_DEFLATED / 1e6:g} MB")
+        return open_dicom(path, pixels=False, large_values=False)
+
+
 def received(path: Path, sender: str) -> Received:
     """Facts of a file; InputError where it is damaged or has no UIDs."""
-    item = open_dicom(path, pixels=False)
+    item = header_of(path)
+    with _READING:
+        return _facts(item, sender)
+
+
+def _facts(item: Item, sender: str) -> Received:
     uids = [item.text(name) for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")]
     if not all(uids):
         raise InputError("SOPInstanceUID, StudyInstanceUID or SeriesInstanceUID is missing")

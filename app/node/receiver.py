@@ -8,16 +8,19 @@ import hashlib
 import os
 import shutil
 import socket
+import sqlite3
 import tempfile
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
 
-from spectac.app.node.journal import Journal, mark
+from spectac.app.node.journal import Journal, mark, plain_reason
 from spectac.app.node.memory import Commitment, File, Memory
 from spectac.app.node.received import received
 from spectac.app.node.secure import server_context
@@ -31,6 +34,8 @@ TAKEN = (NM_IMAGE, CT_IMAGE)
 """SOP classes that are kept."""
 ARRIVING, INCOMING = "arriving", "incoming"
 """Folders of half-received files, and of those that were acknowledged."""
+LARGEST_PDU, LARGEST_MESSAGE = 1 << 20, 10_000_000
+"""Bytes of a protocol data unit, and of a message that is no object."""
 SECONDS_OF_SILENCE = 60.0
 """An association that says nothing for so long is ended."""
 STALE_S = 3600.0
@@ -49,12 +54,20 @@ class Receiver:
     def __init__(self, settings: NodeSettings, memory: Memory, journal: Journal) -> None:
         self._settings, self._memory, self._journal = settings, memory, journal
         self._folder = Path(settings.folder)
-        self._bytes: dict[Any, int] = {}
+        self._bytes: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._server: Any = None
         for name in (ARRIVING, INCOMING):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         self.remove_stale(age_s=0.0)
+        self._remove_unknown()
+
+    def _remove_unknown(self) -> None:
+        """Remove files that were never acknowledged: a node was killed before its memory had them."""
+        known = {str(path) for path in self._memory.paths()}
+        for path in (self._folder / INCOMING).glob("*/*.dcm"):
+            if str(path) not in known:
+                path.unlink()
 
     def start(self) -> None:
         """Listen in threads of their own; OSError where the port is taken."""
@@ -71,6 +84,7 @@ class Receiver:
         entity.add_supported_context(VERIFICATION)
         entity.add_supported_context(COMMITMENT)
         handlers: list[Any] = [
+            (evt.EVT_CONN_OPEN, self._opened),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_REJECTED, self._ended, ["rejected"]),
@@ -89,8 +103,15 @@ class Receiver:
 
     def stop(self) -> None:
         """End all associations and listen no more."""
-        if self._server is not None:
-            self._server.shutdown()
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        open_ones = list(server.active_associations)
+        for association in open_ones:
+            association.abort()
+        server.shutdown()
+        for association in open_ones:
+            association.join(timeout=5.0)
 
     def remove_stale(self, age_s: float = STALE_S) -> None:
         """Remove half-received files that are older."""
@@ -101,18 +122,33 @@ class Receiver:
 
     # Associations
 
+    def _opened(self, event: Any) -> None:
+        """Limits of a connection: its silence within a message, and the size of one protocol data unit."""
+        connection = event.assoc.dul.socket
+        connection.socket.settimeout(SECONDS_OF_SILENCE)
+        receive = connection.recv
+
+        def limited(size: int) -> bytearray:
+            if size > LARGEST_PDU:
+                raise OSError(f"a protocol data unit of {size} bytes")
+            return receive(size)
+
+        connection.recv = limited
+
     def _requested(self, event: Any) -> None:
         """Reject a sender that is not known by AE title and address."""
-        requestor = event.assoc.requestor
-        title, address = _title(event), requestor.address
-        known = [peer for peer in self._settings.peers if peer.ae == title]
-        if known and any(_same_host(peer.host, address) for peer in known):
-            return
-        reason = "its address is not that of the AE title" if known else "its AE title is not known"
-        self._journal.write("refused association", ae=title, address=address, reason=reason)
+        title, address = _title(event), event.assoc.requestor.address
+        reason = "its AE title is not known"
+        # pynetdicom goes on where a handler raises: nobody may come in by that.
+        with suppress(Exception):
+            known = [peer for peer in self._settings.peers if peer.ae == title]
+            if any(_same_host(peer.host, address) for peer in known):
+                return
+            reason = "its address is not that of the AE title" if known else reason
         # Rejected permanent, by the service user: calling AE title not recognised.
         event.assoc.acse.send_reject(0x01, 0x01, 0x03)
         event.assoc.kill()
+        self._journal.write("refused association", ae=title, address=address, reason=reason)
 
     def _accepted(self, event: Any) -> None:
         requestor = event.assoc.requestor
@@ -136,8 +172,12 @@ class Receiver:
         with self._lock:
             size = self._bytes[event.assoc] = self._bytes.get(event.assoc, 0) + len(event.data)
         reason = ""
+        # Only objects go to the disk; what else comes is kept in memory.
+        in_memory = getattr(getattr(event.assoc.dimse, "message", None), "_data_set_file", None) is None
         if size > 1e6 * self._settings.largest_mb:
             reason = f"an object of more than {self._settings.largest_mb:g} MB"
+        elif in_memory and size > LARGEST_MESSAGE:
+            reason = f"a message of more than {LARGEST_MESSAGE / 1e6:g} MB that is no object"
         elif size > 1e6 and self._free_bytes() < 0.5e9 * self._settings.least_free_gb:
             reason = "the disk is full"
         if reason:
@@ -162,13 +202,14 @@ class Receiver:
         try:
             return self._kept(arrived, sender, str(event.request.AffectedSOPInstanceUID))
         except InputError as error:
-            self._journal.write("refused object", ae=sender, reason=_without_path(str(error), arrived))
+            self._journal.write("refused object", ae=sender, reason=plain_reason(_without_path(str(error), arrived)))
             return CANNOT_UNDERSTAND
-        except OSError as error:
-            self._journal.write("refused object", ae=sender, reason=error.strerror or str(error))
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            self._journal.write("refused object", ae=sender, reason=reason)
             return OUT_OF_RESOURCES
         except Exception as error:  # noqa: BLE001 - a message of any kind must not bring the node down
-            self._journal.write("refused object", ae=sender, reason=f"{type(error).__name__}: {error}"[:300])
+            self._journal.write("refused object", ae=sender, reason=type(error).__name__)
             return CANNOT_UNDERSTAND
         finally:
             with suppress(OSError):
@@ -183,17 +224,21 @@ class Receiver:
         sha256, size = _digest(arrived), arrived.stat().st_size
         folder = self._folder / INCOMING / mark(about.study)
         target = folder / f"{mark(about.sop)}.dcm"
-        file = File(about, target, sha256, size, time.time())
-        known = self._memory.files([about.sop])
-        if not known:
-            folder.mkdir(exist_ok=True)
-            _synced(arrived)
-            os.replace(arrived, target)
-            _synced(folder)
-            earlier = self._memory.add_file(file)
-            known = [] if earlier is None else [earlier]
+        with self._memory.files_lock:
+            known = [file for file in self._memory.files([about.sop]) if file.path.is_file()]
+            if not known:
+                folder.mkdir(exist_ok=True)
+                _synced(arrived)
+                os.replace(arrived, target)
+                _synced(folder)
+                try:
+                    self._memory.put_file(File(about, target, sha256, size, time.time()))
+                except sqlite3.Error:
+                    target.unlink()
+                    raise
         facts = {"ae": sender, "kind": about.kind, "study": mark(about.study), "instance": mark(about.sop)}
-        if known and known[0].sha256 != sha256:
+        # The same object may come in another transfer syntax.
+        if known and known[0].sha256 != sha256 and replace(known[0].about, facts=about.facts) != about:
             self._journal.write("refused object", **facts, reason="another one of this SOPInstanceUID came before")
             return DUPLICATE
         self._journal.write("duplicate" if known else "object", **facts, bytes=size)
@@ -205,6 +250,8 @@ class Receiver:
         if event.action_type != 1 or event.request.RequestedSOPInstanceUID != COMMITMENT_INSTANCE:
             return NO_SUCH_ACTION, None
         try:
+            if not any(peer.ae == sender and peer.port is not None for peer in self._settings.peers):
+                raise ValueError("nobody could be answered")
             asked = event.action_information
             wanted = tuple(
                 (str(item.ReferencedSOPClassUID), str(item.ReferencedSOPInstanceUID))

@@ -25,7 +25,10 @@ class Router:
 
     def __init__(self, settings: NodeSettings, memory: Memory, journal: Journal, since: float = 0.0) -> None:
         self._settings, self._memory, self._journal, self._since = settings, memory, journal, since
-        self._seen: dict[str, float] = {}
+        # Studies without a rule are looked at again: the settings may have one now.
+        self._seen = memory.routed()
+        for job in memory.jobs("no rule"):
+            self._seen.pop(job.study, None)
 
     def route(self, now: float | None = None) -> None:
         """Look at every study that has been quiet since files of it or of a CT in its frame came."""
@@ -44,8 +47,10 @@ class Router:
         for study in [*fresh, *((others & quiet) - set(fresh))]:
             self._route_study(study, quiet, now)
             self._seen[study] = arrivals[study]
+            self._memory.set_routed(study, arrivals[study])
         for job in self._memory.jobs("waiting for CT"):
-            if job.deadline is not None and now >= job.deadline:
+            listened = now - self._since >= self._settings.quiet_seconds
+            if job.deadline is not None and now >= job.deadline and listened:
                 note = "no CT of this patient came in time"
                 self._memory.replace_job(job.id, replace(job, state="waiting", note=note))
                 self._journal.write("goes on without CT", job=job.id, study=mark(job.study))
@@ -74,8 +79,12 @@ class Router:
         if rule.needs == "ct" and not ct:
             job = replace(job, state="waiting for CT", deadline=now + 60.0 * rule.wait_minutes)
         earlier = self._memory.jobs_of(study, series)
-        waits = [one for one in earlier if one.state == "waiting for CT" and one.id != job.id]
-        if job.id not in {one.id for one in earlier}:
+        # A CT that was removed meanwhile, or is not asked for any more, makes no job anew.
+        same = [
+            one for one in earlier if one.files == job.files and one.state != "no rule" and (one.ct == job.ct or not ct)
+        ]
+        if not same:
+            waits = [one for one in earlier if one.state in ("waiting for CT", "no rule")]
             if waits:
                 self._memory.replace_job(waits[0].id, job)
             else:

@@ -9,14 +9,18 @@ from pynetdicom import AE, build_role
 
 from spectac.app.node.journal import Journal, mark
 from spectac.app.node.memory import Commitment, Memory, Send
+from spectac.app.node.received import header_of
 from spectac.app.node.secure import client_context
 from spectac.app.node.settings import Destination, NodeSettings, Peer
 from spectac.app.node.uids import COMMITMENT, COMMITMENT_INSTANCE
 from spectac.recon.io.dicom.commitment import event_information
-from spectac.recon.io.dicom.elements import open_dicom, transfer_syntax
+from spectac.recon.io.dicom.elements import transfer_syntax
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 15.0, 1800.0
 """Waiting times between two tries grow from the first to the longest, twice as long each time."""
+MOST_ANSWERS = 340
+"""Tries of an answer to a storage commitment, a week at the longest waits."""
+IMPLICIT_VR = "1.2.840.10008.1.2"
 SECONDS_OF_SILENCE = 60.0
 CONNECT_S = 10.0
 
@@ -49,18 +53,26 @@ class Sender:
             destination = self._destinations.get(name)
             if destination is None:
                 self._postpone(sends, f"there is no destination {name} in the settings any more")
-            else:
+                continue
+            try:
                 self._send_to(destination, sends)
+            except Exception as error:  # noqa: BLE001 - a name that is not known, a certificate: others must not wait
+                left = {one.sop for one in self._memory.due_sends(time.time()) if one.destination == name}
+                self._postpone([one for one in sends if one.sop in left], f"{type(error).__name__}: {error}"[:200])
+        silent: set[str] = set()
         for asked in self._memory.due_commitments(time.time()):
-            self._answer(asked)
+            if asked.peer in silent or not self._answer(asked):
+                silent.add(asked.peer)
 
     def _send_to(self, destination: Destination, sends: Sequence[Send]) -> None:
-        items = {send.sop: open_dicom(send.path, pixels=False) for send in sends if send.path.is_file()}
+        items = {send.sop: header_of(send.path) for send in sends if send.path.is_file()}
         lost = [send for send in sends if send.sop not in items]
         self._postpone(lost, "its file is gone")
         entity = self._entity()
         for sop_class, syntax in {(str(item.text("SOPClassUID")), transfer_syntax(item)) for item in items.values()}:
+            # As it is, or in the syntax that every archive must take.
             entity.add_requested_context(sop_class, syntax)
+            entity.add_requested_context(sop_class, IMPLICIT_VR)
         waiting = [send for send in sends if send.sop in items]
         if not waiting:
             return
@@ -96,22 +108,25 @@ class Sender:
             facts = {"job": send.job, "destination": send.destination, "again_in_s": wait}
             self._journal.write("not sent", instance=mark(send.sop), **facts, reason=reason)
 
-    def _answer(self, asked: Commitment) -> None:
-        """Tell a peer which of its objects are kept."""
+    def _answer(self, asked: Commitment) -> bool:
+        """Tell a peer which of its objects are kept; False where it does not listen."""
         peer = self._peers.get(asked.peer)
-        if peer is None or peer.port is None:
-            self._journal.write("commitment not answered", ae=asked.peer, reason="its port is not in the settings")
+        if peer is None or peer.port is None or asked.tries > MOST_ANSWERS:
+            reason = "it did not listen for days" if peer is not None else "its port is not in the settings"
+            self._journal.write("commitment given up", ae=asked.peer, reason=reason)
             self._memory.answered(asked)
-            return
-        kept = {file.about.sop for file in self._memory.files(sop for _, sop in asked.wanted)}
+            return True
+        files = self._memory.files(sop for _, sop in asked.wanted)
+        kept = {file.about.sop for file in files if file.path.is_file()}
         failed = [pair for pair in asked.wanted if pair[1] not in kept]
         if self._told(peer, asked, [pair for pair in asked.wanted if pair[1] in kept], failed):
             self._memory.answered(asked)
             self._journal.write("commitment", ae=peer.ae, kept=len(kept), failed=len(failed))
-            return
+            return True
         wait = wait_s(asked.tries)
         self._memory.add_commitment(Commitment(asked.id, asked.peer, asked.wanted, asked.tries + 1, time.time() + wait))
         self._journal.write("commitment not answered", ae=peer.ae, again_in_s=wait)
+        return False
 
     def _told(
         self, peer: Peer, asked: Commitment, kept: Sequence[tuple[str, str]], failed: Sequence[tuple[str, str]]

@@ -52,13 +52,16 @@ class Peer:
 
 @dataclass(frozen=True, config=_CONFIG)
 class Destination:
-    """Where results are sent to."""
+    """Where results are sent to; `objects`: what it takes of them."""
 
     name: Name
     ae: Title
     host: str
     port: Port
     tls: bool = False
+    objects: Annotated[tuple[Literal["image", "report", "key page"], ...], Field(min_length=1)] = (
+        "image", "report", "key page",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, config=_CONFIG)

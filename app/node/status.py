@@ -29,7 +29,7 @@ def status_of(memory: Memory) -> dict[str, Any]:
             "note": job.note,
             "minutes_ago": round((time.time() - job.made) / 60.0, 1),
         }
-        for job in memory.jobs()[-SHOWN:][::-1]
+        for job in memory.latest_jobs(SHOWN)
     ]
     return {**memory.counts(), "latest": jobs}
 
@@ -52,6 +52,17 @@ def lines_of(path: Path) -> list[str]:
         note = f": {job['note']}" if job["note"] else ""
         lines.append(f"{job['job']} study {job['study']} {job['rule'] or '-'} {job['state']}{unsent}{note}")
     return lines
+
+
+def retried(path: Path) -> int:
+    """Let the failed jobs of a node wait again, whether it runs or not; how many they are."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such node: spectac node --config FILE makes it")
+    memory = Memory(path)
+    try:
+        return memory.retry_failed()
+    finally:
+        memory.close()
 
 
 class StatusPage:

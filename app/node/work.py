@@ -3,17 +3,18 @@
 import errno
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spectac.app.node.journal import plain_reason
 from spectac.app.node.settings import Rule
-from spectac.recon.errors import InputError
+from spectac.recon.errors import DeviceError, InputError, MissingExtraError
 from spectac.recon.io.atomic import written, written_folder
-from spectac.recon.queue.store import MACHINE_ERRORS
 from spectac.recon.queue.work_queue import DIED, Failure, Work
 from spectac.recon.queue.workers import one_line
 
@@ -24,17 +25,18 @@ JOBS = "jobs"
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker must know of a job: its rule, and the paths of its files and of its CT's."""
+    """What a worker must know of a job: its rule, the paths of its files and of its CT's, a note for the report."""
 
     job: str
     rule: Rule
     files: tuple[Path, ...]
     ct: tuple[Path, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Object:
-    """A DICOM object of a job that goes out; `file` is its name in the job's folder."""
+    """A DICOM object of a job that goes out; `file` is its name in the job's folder and tells its kind."""
 
     sop: str
     file: str
@@ -95,16 +97,25 @@ class NodeWork(Work[Task, Made]):
             made = Made(objects, notes, round(time.perf_counter() - began, 3))
             with written(place / DONE) as temporary:
                 temporary.write_text(json.dumps(asdict(made)) + "\n", encoding="utf-8")
+        except (DeviceError, MissingExtraError) as error:
+            return Obstacle(str(error))
         except InputError as error:
-            return Failure(" ".join(str(error).split()))
+            return self._failed(place, " ".join(str(error).split()))
         except OSError as error:
-            reason = error.strerror or str(error)
-            return Obstacle(reason) if error.errno in MACHINE_ERRORS else Failure(reason)
+            # What is wrong in a file is an InputError: this is the machine's.
+            return Obstacle(error.strerror or str(error))
         except MemoryError as error:
             return Obstacle(f"not enough memory: {error}")
         except Exception as error:  # noqa: BLE001 - whatever is odd in a study must not stop the others
-            return Failure(one_line(error))
+            return self._failed(place, one_line(error))
         return made
+
+    @staticmethod
+    def _failed(place: Path, reason: str) -> Failure:
+        """The failure without what it may quote of the patient; the whole reason stays in the job's folder."""
+        with suppress(OSError):
+            (place / "failure.txt").write_text(reason + "\n", encoding="utf-8")
+        return Failure(plain_reason(reason))
 
     def _made(self, task: Task, place: Path) -> tuple[tuple[Object, ...], tuple[str, ...]]:
         from spectac.app.compare import compare_study
@@ -112,7 +123,7 @@ class NodeWork(Work[Task, Made]):
 
         ct = _ct_folder(place / "ct", task.ct) if task.ct else None
         request = task.rule.request(ct, anonymous=self.anonymous)
-        compared = compare_study(task.files, request, place / "report")
+        compared = compare_study(task.files, request, place / "report", notes=(task.note,) if task.note else ())
         with written_folder(place / OBJECTS) as folder:
             objects, notes = write_objects(folder, compared.comparison, place / "report")
         warnings = (*compared.comparison.all_warnings, *notes)
@@ -142,5 +153,6 @@ def _ct_folder(folder: Path, files: tuple[Path, ...]) -> Path:
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
                 raise
-            target.write_bytes(path.read_bytes())
+            with written(target) as temporary:
+                shutil.copyfile(path, temporary)
     return folder

@@ -241,6 +241,14 @@ class WorkQueue(Generic[Item, Outcome]):
         self._tell()
         return entry
 
+    def forget(self, key: Hashable) -> None:
+        """Keep nothing of an item that is done or failed, so that a queue without an end does not grow."""
+        with self._changed:
+            entry = self._entries.get(key)
+            if entry is not None and entry.state in ("done", "failed"):
+                self._sizes[entry.state] -= entry.size
+                del self._entries[key]
+
     def close(self) -> None:
         """Accept no more items, so that `run` returns when all are finished."""
         with self._changed:

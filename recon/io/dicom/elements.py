@@ -444,7 +444,7 @@ class Item:
             ]
 
 
-def open_dicom(path: str | os.PathLike[str], *, pixels: bool = True) -> Item:
+def open_dicom(path: str | os.PathLike[str], *, pixels: bool = True, large_values: bool = True) -> Item:
     """Dataset of a DICOM file, with or without preamble.
 
     Parameters
@@ -453,6 +453,8 @@ def open_dicom(path: str | os.PathLike[str], *, pixels: bool = True) -> Item:
         The file.
     pixels : bool
         False stops before the pixel data.
+    large_values : bool
+        False leaves values of more than 64 kB on the disk until they are asked for; without pixels only.
 
     Returns
     -------
@@ -477,7 +479,8 @@ def open_dicom(path: str | os.PathLike[str], *, pixels: bool = True) -> Item:
         _check_deflated(source)
     with item.reading("the file"):
         content = BytesIO(source.read_bytes()) if pixels else source
-        item.data = dcmread(content, force=True, stop_before_pixels=not pixels)
+        later = None if pixels or large_values else 1 << 16
+        item.data = dcmread(content, force=True, stop_before_pixels=not pixels, defer_size=later)
     return item
 
 

@@ -16,8 +16,9 @@ def file(sop, path, study="1.2"):
 
 def test_what_was_told_is_there_when_it_is_opened_again(tmp_path):
     memory = Memory(tmp_path / "m.sqlite")
-    assert memory.add_file(file("1", tmp_path)) is None
-    assert memory.add_file(file("1", tmp_path / "other")) == file("1", tmp_path)
+    memory.put_file(file("1", tmp_path / "other"))
+    memory.put_file(file("1", tmp_path))
+    memory.set_routed("1.2", 5.0)
     job = Job("j", "1.2", "1.3", "rule", ("1",), (), "waiting", made=3.0, deadline=9.0)
     assert memory.add_job(job)
     assert not memory.add_job(job)
@@ -25,6 +26,7 @@ def test_what_was_told_is_there_when_it_is_opened_again(tmp_path):
     memory.finish_job("j", "done", "note", [Send("5", "pacs", "j", tmp_path)])
     memory.close()
     again = Memory(tmp_path / "m.sqlite")
+    assert again.routed() == {"1.2": 5.0}
     assert again.files(["1", "2"]) == [file("1", tmp_path)]
     (found,) = again.jobs("done")
     assert (found.files, found.note, found.deadline) == (("1",), "note", 9.0)
@@ -47,7 +49,7 @@ def test_a_change_is_whole_or_not_at_all(memory):
 def test_many_threads_may_use_it(memory, tmp_path):
     def add(n):
         for k in range(20):
-            memory.add_file(file(f"{n}.{k}", tmp_path))
+            memory.put_file(file(f"{n}.{k}", tmp_path))
 
     threads = [threading.Thread(target=add, args=(n,)) for n in range(8)]
     for thread in threads:

@@ -15,7 +15,7 @@ from spectac.app.node import work as working
 from spectac.app.node.journal import Journal
 from spectac.app.node.memory import Memory
 from spectac.app.node.run import Node, node
-from spectac.app.node.status import page_of, status_of
+from spectac.app.node.status import page_of, retried, status_of
 from spectac.app.node.work import Object
 from spectac.recon import InputError
 
@@ -173,21 +173,66 @@ def test_a_ct_that_comes_later_makes_a_new_object(settings, start, made, archive
     assert [(files, cts) for _, files, cts in made] == [(1, 0), (1, 3)]
 
 
-def test_what_is_old_and_finished_is_removed_and_what_is_unsent_stays(
+def test_what_was_sent_is_removed_where_space_is_short_and_what_was_not_stays_until_it_is_old(
     settings, start, made, archive, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(running, "CLEAN_S", 0.1)
-    one = start(keep_days=1e-6)
+    one = start(keep_gb=1e-9)
     assert send(settings, raw(tmp_path / "a.dcm")) == [0]
     until(lambda: archive.got)
     until(lambda: "removed" in events(tmp_path))
     assert one.memory.arrivals() == {}
-    assert not list((tmp_path / "node" / "incoming").rglob("*.dcm"))
+    assert not list((tmp_path / "node" / "incoming").iterdir())
     archive.stop()
     assert send(settings, raw(tmp_path / "b.dcm", seed=2, StudyInstanceUID="1.2.3.50")) == [0]
     until(lambda: "not sent" in events(tmp_path))
-    time.sleep(0.3)
+    time.sleep(0.5)
     assert list(one.memory.arrivals()) == ["1.2.3.50"]
+    one.end()
+    start(keep_days=1e-6)
+    until(lambda: "given up" in events(tmp_path))
+    until(lambda: events(tmp_path).count("removed") == 2)
+
+
+def test_a_ct_that_a_waiting_job_needs_is_kept(settings, start, made, tmp_path, monkeypatch):
+    """The CT lies in a study of its own, which has no raw projections; the job cannot be worked on yet."""
+    monkeypatch.setattr(running, "CLEAN_S", 0.1)
+    monkeypatch.setattr(running, "AGAIN_S", 1000.0)
+
+    def full(self, task, place):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(working.NodeWork, "_made", full)
+    one = start(rules=with_rule(settings, methods=("uniform", "ct")).rules, keep_days=1e-6)
+    files = [*ct(tmp_path / "ct", StudyInstanceUID="1.2.3.60"), raw(tmp_path / "a.dcm")]
+    assert send(settings, *files) == [0] * 4
+    until(lambda: "put off" in events(tmp_path))
+    time.sleep(0.5)
+    assert set(one.memory.arrivals()) == {"1.2.3.1", "1.2.3.60"}
+
+
+def test_a_restart_makes_nothing_anew_and_a_failed_job_waits_again_when_asked(settings, start, made, archive, tmp_path):
+    first = start()
+    assert send(settings, raw(tmp_path / "a.dcm")) == [0]
+    until(lambda: archive.got)
+    first.end()
+    # Rules that ask for more, and a failure of another study.
+    second = start(rules=with_rule(settings, methods=("uniform", "ct")).rules)
+    time.sleep(0.5)
+    assert len(made) == 1
+    job = second.memory.jobs()[0]
+    second.memory.finish_job(job.id, "failed", "why")
+    assert retried(tmp_path / "node" / running.MEMORY) == 1
+    until(lambda: second.memory.jobs()[0].state == "done")
+
+
+def test_a_destination_gets_what_it_takes(settings, start, made, archive, tmp_path):
+    (pacs,) = settings.destinations
+    one = start(destinations=(replace(pacs, objects=("report",)),))
+    assert send(settings, raw(tmp_path / "a.dcm")) == [0]
+    until(lambda: one.memory.jobs("done"))
+    time.sleep(0.3)
+    assert archive.got == []
 
 
 def test_two_nodes_do_not_share_a_folder(settings, start):

@@ -1,6 +1,8 @@
 """Receiving: what is acknowledged is on the disk, and nothing that is sent brings the node down."""
 
 import json
+import socket
+import sqlite3
 import threading
 import time
 from dataclasses import replace
@@ -167,8 +169,7 @@ def test_an_object_beyond_the_limit_ends_its_association_and_no_other(
     big.save_as(tmp_path / "big.dcm", implicit_vr=True, little_endian=True)
     other = associated(settings)
     association = associated(settings)
-    association.send_c_store(tmp_path / "big.dcm")
-    assert not association.is_established
+    assert "Status" not in association.send_c_store(tmp_path / "big.dcm")
     assert other.send_c_store(raw(tmp_path / "b.dcm")).Status == 0
     other.release()
     assert [line for line in lines(tmp_path) if line["event"] == "aborted association"]
@@ -222,6 +223,61 @@ def test_a_commitment_is_remembered_before_it_is_accepted(settings, memory, list
     association.release()
     (one,) = memory.due_commitments(1.0)
     assert (one.id, one.peer, one.wanted) == ("1.2.3.5", "CAMERA", ((NM_IMAGE, "1.2.3.6"),))
+
+
+def test_a_silent_or_greedy_connection_takes_no_place_for_ever(settings, memory, listening, tmp_path, monkeypatch):
+    """Half a protocol data unit, and one that announces 4 GB: both are dropped, others are served."""
+    monkeypatch.setattr(receiving, "SECONDS_OF_SILENCE", 1.0)
+    listening(associations=2)
+    half, greedy = (socket.create_connection(("127.0.0.1", settings.port)) for _ in range(2))
+    half.sendall(b"\x01\x00\x00")
+    greedy.sendall(b"\x01\x00\xff\xff\xff\xff" + bytes(1000))
+    time.sleep(2.5)
+    assert send(settings, raw(tmp_path / "a.dcm")) == [0]
+    half.close()
+    greedy.close()
+
+
+def test_a_log_that_cannot_be_written_lets_nobody_in(settings, memory, listening, tmp_path):
+    class Gone:
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    receiver = listening()
+    receiver._journal._stream = Gone()
+    assert associated(settings, title="STRANGER").is_rejected
+    assert send(settings, raw(tmp_path / "a.dcm")) == [0]
+
+
+def test_a_memory_that_is_full_refuses_so_that_the_sender_keeps_it(settings, memory, listening, tmp_path, monkeypatch):
+    listening()
+
+    def full(file):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(memory, "put_file", full)
+    assert send(settings, raw(tmp_path / "a.dcm")) == [OUT_OF_RESOURCES]
+    assert not list((Path(settings.folder) / "incoming").rglob("*.dcm"))
+
+
+def test_the_same_object_in_another_transfer_syntax_is_a_duplicate(settings, memory, listening, tmp_path):
+    listening()
+    path = raw(tmp_path / "a.dcm")
+    data = pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    data.save_as(tmp_path / "b.dcm", implicit_vr=True, little_endian=True)
+    assert send(settings, path, contexts=[build_context(NM_IMAGE)]) == [0]
+    implicit = [build_context(NM_IMAGE, ImplicitVRLittleEndian)]
+    assert send(settings, tmp_path / "b.dcm", contexts=implicit) == [0]
+    assert len(kept(memory)) == 1
+
+
+def test_stopping_ends_associations(settings, listening):
+    receiver = listening()
+    one = associated(settings)
+    receiver.stop()
+    time.sleep(0.5)
+    assert not one.is_established
 
 
 def test_what_a_broken_association_left_is_removed(settings, memory, journal):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from spectac.app.node.journal import plain_reason
 from spectac.app.node.memory import File
 from spectac.app.node.received import received
 from spectac.app.node.router import Router
@@ -23,7 +24,7 @@ def come(memory, tmp_path):
         for path in paths:
             content = path.read_bytes()
             digest = str(hash(content))
-            memory.add_file(File(received(path, "CAMERA"), path, digest, len(content), at))
+            memory.put_file(File(received(path, "CAMERA"), path, digest, len(content), at))
 
     return put
 
@@ -136,6 +137,42 @@ def test_a_study_without_raw_projections_is_told_and_makes_no_job(settings, memo
     Router(settings, memory, journal).route(QUIET)
     assert jobs(memory) == []
     assert events(tmp_path) == ["no raw projections"]
+
+
+def test_a_deadline_does_not_pass_while_the_node_was_away(settings, memory, journal, come, tmp_path):
+    settings = with_rule(
+        replace(settings, quiet_seconds=60.0), needs="ct", methods=("uniform", "ct"), wait_minutes=10.0
+    )
+    come(raw(tmp_path / "a.dcm"))
+    Router(settings, memory, journal).route(QUIET)
+    away = Router(settings, memory, journal, since=QUIET + 5000.0)
+    away.route(QUIET + 5001.0)
+    assert jobs(memory) == [("waiting for CT", 1, 0)]
+    away.route(QUIET + 5061.0)
+    assert jobs(memory) == [("waiting", 1, 0)]
+
+
+def test_a_rule_that_was_added_takes_studies_that_had_none(settings, memory, journal, come, tmp_path):
+    come(raw(tmp_path / "a.dcm"))
+    Router(with_rule(settings, match=Match(nuclide="Tc-99m")), memory, journal).route(QUIET)
+    Router(settings, memory, journal).route(QUIET + 1.0)
+    assert jobs(memory) == [("waiting", 1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "written"),
+    [
+        ("they start more than a minute apart: 2024-05-17 08:00:00", "they start more than a minute apart: (date)"),
+        (
+            "no axial CT; there are: 1 'Head Doe Jane', 1.2.826.0.1",
+            "no axial CT; (what was found is in the job's folder)",
+        ),
+        ("frame 1.2.826.0.1.3680043 of 'Doe'", "frame (UID) of (text)"),
+        ("at least 4 views are needed, got 3", "at least 4 views are needed, got 3"),
+    ],
+)
+def test_reasons_quote_nothing_of_a_patient(reason, written):
+    assert plain_reason(reason) == written
 
 
 def test_no_line_names_a_person_or_a_study(settings, memory, journal, come, tmp_path):

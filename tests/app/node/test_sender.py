@@ -2,14 +2,17 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pydicom
 import pytest
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 
 from spectac.app.node.memory import Commitment, File, Job, Send
 from spectac.app.node.received import received
 from spectac.app.node.sender import LONGEST_WAIT_S, Sender, wait_s
+from spectac.app.node.settings import Destination
 from spectac.app.node.uids import COMMITMENT, NM_IMAGE
 
 from .conftest import raw
@@ -22,11 +25,11 @@ class Archive:
 
     def __init__(self, port, title="PACS"):
         self.port, self.title, self.status, self.got, self.reports = port, title, 0x0000, [], []
-        self.server = None
+        self.server, self.syntaxes = None, None
 
     def start(self):
         entity = AE(self.title)
-        entity.add_supported_context(NM_IMAGE)
+        entity.add_supported_context(NM_IMAGE, self.syntaxes)
         entity.add_supported_context(COMMITMENT, scu_role=False, scp_role=True)
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_EVENT_REPORT, self._report)]
         self.server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
@@ -114,10 +117,27 @@ def test_a_destination_that_the_settings_lost_keeps_its_objects_waiting(settings
     assert "no destination gone in the settings" in text
 
 
+def test_a_destination_that_has_no_address_keeps_no_other_waiting(settings, memory, journal, archive, job, tmp_path):
+    lost = Destination("lost", "LOST", "no such host.invalid", 104)
+    settings = replace(settings, destinations=(lost, *settings.destinations))
+    memory.finish_job("j1", "done", "", [Send("1.9", "lost", "j1", tmp_path / "0.dcm")])
+    archive.start()
+    Sender(settings, memory, journal).send_due()
+    assert sorted(archive.got) == sorted(job)
+    assert memory.unsent("j1") == 1
+
+
+def test_an_archive_of_implicit_syntax_alone_gets_the_objects(settings, memory, journal, archive, job):
+    archive.syntaxes = [ImplicitVRLittleEndian]
+    archive.start()
+    Sender(settings, memory, journal).send_due()
+    assert sorted(archive.got) == sorted(job)
+
+
 def test_a_commitment_tells_what_is_kept_and_what_is_not(settings, memory, journal, tmp_path):
     path = raw(tmp_path / "a.dcm")
     about = received(path, "CAMERA")
-    memory.add_file(File(about, path, "0", 1, 0.0))
+    memory.put_file(File(about, path, "0", 1, 0.0))
     peer = Archive(settings.peers[0].port, "CAMERA")
     memory.add_commitment(Commitment("1.2.3.5", "CAMERA", ((NM_IMAGE, about.sop), (NM_IMAGE, "1.2.3.6"))))
     memory.add_commitment(Commitment("1.2.3.7", "CAMERA", ((NM_IMAGE, about.sop),)))
