@@ -70,6 +70,8 @@ def new_state(fabric: Fabric, settings: TrainingSettings, root: Path) -> dict[st
 def begin_with(network: VolumeNetwork, path: Path) -> None:
     """Load the weights of a file into a network of the same target and widths, in place.
 
+    Channels that the file's network did not have begin with weights of 0: the network then gives the same volumes.
+
     Parameters
     ----------
     network
@@ -91,7 +93,12 @@ def begin_with(network: VolumeNetwork, path: Path) -> None:
     present, needed = (f"a {one.settings.target} with widths {list(one.settings.widths)}" for one in (other, network))
     if present != needed:
         raise InputError(f"{path}: begin_with needs weights of {needed}, these are of {present}")
-    network.load_state_dict(other.state_dict())
+    weights = dict(other.state_dict())
+    first, missing = "down.0.first.weight", 8 * (network.settings.channels - other.settings.channels)
+    for name in (first, "down.0.past.weight"):
+        if missing > 0 and name in weights:
+            weights[name] = torch.nn.functional.pad(weights[name], (0, 0, 0, 0, 0, 0, 0, missing))
+    network.load_state_dict(weights)
 
 
 def description(

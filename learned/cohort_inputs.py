@@ -1,5 +1,7 @@
 """Network inputs of the patients of a cohort, and the camera that their parameters describe."""
 
+from dataclasses import replace
+
 from spectac.learned.inputs import NetworkInput, energy_loss, normalised
 from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.scanner import Scanner
@@ -55,16 +57,22 @@ def patient_input(patient: PatientArrays) -> NetworkInput:
     >>> from types import SimpleNamespace
     >>> grid, preview = SimpleNamespace(voxel_ml=8.0), np.ones((4, 8, 8, 8))
     >>> parameters = {"nuclide": "I-123", "scanner": Scanner("tiny", "siemens-lehr", scheme="tew").record()}
-    >>> patient = SimpleNamespace(grid=grid, preview=preview, energy_kev=158.97, parameters=parameters)
+    >>> patient = SimpleNamespace(
+    ...     grid=grid, preview=preview, recovered=preview[0], energy_kev=158.97, parameters=parameters
+    ... )
     >>> round(patient_input(patient).energy_loss, 3)
     0.135
     """
     voxel_ml = patient.grid.voxel_ml
-    photopeak = normalised(patient.preview[0], voxel_ml)
+    seen = NetworkInput(
+        normalised(patient.preview[0], voxel_ml),
+        patient.energy_kev,
+        recovered=normalised(patient.recovered, voxel_ml),
+    )
     windows = {window.name: window for window in scanner_of(patient).windows(str(patient.parameters["nuclide"]))}
     for name in SIDE_WINDOWS:
         image = patient.preview[WINDOWS.index(name)]
         if name in windows and image.max() > 0:
             loss = energy_loss(windows["photopeak"], windows[name])
-            return NetworkInput(photopeak, patient.energy_kev, normalised(image, voxel_ml), loss)
-    return NetworkInput(photopeak, patient.energy_kev)
+            return replace(seen, scatter=normalised(image, voxel_ml), energy_loss=loss)
+    return seen

@@ -25,7 +25,7 @@ MOST_SHIFT = 2
 """Largest shift of an augmented example along each axis, in voxels."""
 
 Item = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Input (4, z, y, x), target (z, y, x), and attenuation of a voxel of water."""
+"""Input (channel, z, y, x), target (z, y, x), and attenuation of a voxel of water."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +124,10 @@ class CohortDataset(Dataset[Item]):
             shift = rng.integers(-MOST_SHIFT, MOST_SHIFT + 1, 3)
             mirrored = bool(rng.random() < 0.5)
             photopeak, target = (_moved(values, shift, mirrored) for values in (seen.photopeak, target))
-            scatter = None if scatter is None else _moved(scatter, shift, mirrored)
-            seen = replace(seen, photopeak=photopeak, scatter=scatter)
+            scatter, recovered = (
+                None if values is None else _moved(values, shift, mirrored) for values in (scatter, seen.recovered)
+            )
+            seen = replace(seen, photopeak=photopeak, scatter=scatter, recovered=recovered)
         inputs = torch.from_numpy(seen.channels())
         return inputs, torch.from_numpy(target.astype(np.float32)), torch.tensor(example.water_per_voxel)
 
@@ -163,8 +165,10 @@ def shards_of(folder: Path) -> list[Path]:
 
 def _example(index: int, patient: PatientArrays, target: str) -> Example:
     seen = patient_input(patient)
-    scatter = None if seen.scatter is None else seen.scatter.astype(np.float16)
-    halved = replace(seen, photopeak=seen.photopeak.astype(np.float16), scatter=scatter)
+    scatter, recovered = (
+        None if values is None else values.astype(np.float16) for values in (seen.scatter, seen.recovered)
+    )
+    halved = replace(seen, photopeak=seen.photopeak.astype(np.float16), scatter=scatter, recovered=recovered)
     water = water_per_cm(patient.energy_kev)
     truth = patient.correction if target == "correction" else patient.head_mu_per_cm / np.float32(water)
     # Voxels of previews are cubes.

@@ -1,14 +1,21 @@
 """Estimate of an attenuation map from a study: previews, several passes of the network, their mean and spread."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from spectac.learned.coverage import Coverage
-from spectac.learned.inputs import NetworkInput, energy_loss, normalised, side_windows
+from spectac.learned.inputs import (
+    CHANNELS,
+    FEWEST_CHANNELS,
+    NetworkInput,
+    energy_loss,
+    normalised,
+    side_windows,
+)
 from spectac.learned.network import VolumeNetwork
 from spectac.learned.spread import SpreadScale, factor_spread
 from spectac.learned.weights_file import HEAD, read_weights
@@ -168,7 +175,7 @@ def scatter_window(solver: Solver, coverage: Coverage | None = None) -> int | No
     return None
 
 
-def network_input(solver: Solver, coverage: Coverage | None = None) -> NetworkInput:
+def network_input(solver: Solver, coverage: Coverage | None = None, channels: int = len(CHANNELS)) -> NetworkInput:
     """Network input of a study.
 
     Parameters
@@ -177,6 +184,8 @@ def network_input(solver: Solver, coverage: Coverage | None = None) -> NetworkIn
         Solver of the study.
     coverage
         Limits of the scatter window, see `scatter_window`.
+    channels
+        Channels of the network: what it does not see is not computed.
 
     Returns
     -------
@@ -186,7 +195,7 @@ def network_input(solver: Solver, coverage: Coverage | None = None) -> NetworkIn
     Raises
     ------
     InputError
-        If the photopeak's preview shows no head.
+        If the photopeak's preview shows no head, or the collimator of a resolution recovery is unknown.
 
     Examples
     --------
@@ -201,16 +210,19 @@ def network_input(solver: Solver, coverage: Coverage | None = None) -> NetworkIn
     """
     study = solver.study
     image = solver.preview()
-    photopeak = normalised(image.values, image.grid.voxel_ml)
+    seen = NetworkInput(normalised(image.values, image.grid.voxel_ml), solver.energy_kev)
+    if channels > FEWEST_CHANNELS:
+        recovered = solver.preview(recovered=True).values
+        seen = replace(seen, recovered=normalised(recovered, image.grid.voxel_ml))
     side = scatter_window(solver, coverage)
     if side is None:
-        return NetworkInput(photopeak, solver.energy_kev)
+        return seen
     window = study.windows[side]
     scatter = solver.preview(window.name).values
     if not scatter.max() > 0:
-        return NetworkInput(photopeak, solver.energy_kev)
+        return seen
     loss = energy_loss(study.windows[photopeak_index(study, solver.projections.window)], window)
-    return NetworkInput(photopeak, solver.energy_kev, normalised(scatter, image.grid.voxel_ml), loss)
+    return replace(seen, scatter=normalised(scatter, image.grid.voxel_ml), energy_loss=loss)
 
 
 def estimate_map(solver: Solver, trained: TrainedNetwork) -> Estimate:
@@ -244,7 +256,7 @@ def estimate_map(solver: Solver, trained: TrainedNetwork) -> Estimate:
     >>> estimate_map(solver, TrainedNetwork.read(shipped_weights())).mu.per_cm.shape
     (64, 64, 64)
     """
-    seen = network_input(solver, trained.coverage)
+    seen = network_input(solver, trained.coverage, trained.network.settings.channels)
     volumes = passes(trained.network, seen, solver.energy_kev)
     mu = MuMap(volumes.mean(axis=0), solver.preview().grid, solver.energy_kev)
     spread, unsure = volumes.std(axis=0), uncertainty(volumes, seen, solver.energy_kev)
@@ -314,7 +326,7 @@ def passes(network: VolumeNetwork, seen: NetworkInput, energy_kev: float) -> Arr
 
 @torch.no_grad()
 def _passes(network: VolumeNetwork, seen: NetworkInput, energy_kev: float) -> Array:
-    inputs = torch.from_numpy(seen.channels())[None]
+    inputs = torch.from_numpy(seen.channels(network.settings.channels))[None]
     volumes = []
     network.eval()
     network.dropout.train()

@@ -12,8 +12,14 @@ from spectac.recon.errors import InputError
 from spectac.recon.scatter.windows import windows_below
 from spectac.recon.types import Array, EnergyWindow, Study
 
-CHANNELS = ("photopeak", "scatter", "energy loss", "energy")
-"""Channels of the input. The last two are constants: energy loss of the scatter window (0 without one), and energy."""
+CHANNELS = ("photopeak", "scatter", "energy loss", "energy", "recovered")
+"""Channels of the input.
+
+Energy loss of the scatter window (0 without one) and energy are constants; "recovered" is the photopeak with resolution
+recovery. Networks of earlier versions have the first FEWEST_CHANNELS.
+"""
+
+FEWEST_CHANNELS = 4
 
 HEAD_ML = 1200.0
 """The head level is the mean over the brightest voxels of this volume."""
@@ -48,25 +54,33 @@ class NetworkInput:
         Image (z, y, x) of a window below the photopeak, from `normalised`; None without such a window.
     energy_loss
         Relative energy loss of the window in `scatter`, from `energy_loss`.
+    recovered
+        Image (z, y, x) of the photopeak with resolution recovery, from `normalised`; None where no network needs it.
 
     Examples
     --------
     >>> NetworkInput(np.zeros((8, 8, 8)), 159.0).channels().shape
-    (4, 8, 8, 8)
+    (5, 8, 8, 8)
     """
 
     photopeak: Array
     energy_kev: float
     scatter: Array | None = None
     energy_loss: float = 0.0
+    recovered: Array | None = None
 
-    def channels(self) -> Array:
+    def channels(self, number: int = len(CHANNELS)) -> Array:
         """Input of the network.
+
+        Parameters
+        ----------
+        number
+            Channels of the network.
 
         Returns
         -------
         Array
-            float32 (4, z, y, x), in the order of CHANNELS.
+            float32 (number, z, y, x), in the order of CHANNELS.
         """
         out = np.zeros((len(CHANNELS), *self.photopeak.shape), np.float32)
         out[0] = self.photopeak
@@ -74,7 +88,9 @@ class NetworkInput:
             out[1] = self.scatter
             out[2] = self.energy_loss / LOSS_PER_UNIT
         out[3] = (self.energy_kev - REFERENCE_KEV) / KEV_PER_UNIT
-        return out
+        if self.recovered is not None:
+            out[4] = self.recovered
+        return out[:number]
 
 
 def head_level(values: Array, voxel_ml: float) -> float:

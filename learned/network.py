@@ -75,7 +75,7 @@ class VolumeNetwork(nn.Module):
     Examples
     --------
     >>> network = VolumeNetwork(NetworkSettings(widths=(8, 16)))
-    >>> network(torch.zeros(1, 4, 16, 16, 16)).shape
+    >>> network(torch.zeros(1, 5, 16, 16, 16)).shape
     torch.Size([1, 16, 16, 16])
     """
 

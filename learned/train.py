@@ -342,7 +342,7 @@ def validate(network: Any, validation: CohortDataset, settings: TrainingSettings
     Examples
     --------
     >>> from spectac.learned.network import NetworkSettings, VolumeNetwork
-    >>> patient = torch.zeros(4, 16, 16, 16), torch.ones(16, 16, 16), torch.tensor(0.06)
+    >>> patient = torch.zeros(5, 16, 16, 16), torch.ones(16, 16, 16), torch.tensor(0.06)
     >>> network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
     >>> sorted(validate(network, [patient], TrainingSettings("training", "validation")))
     ['error', 'map_error']

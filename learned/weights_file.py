@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from spectac.learned.inputs import CHANNELS
+from spectac.learned.inputs import CHANNELS, FEWEST_CHANNELS
 from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
@@ -49,12 +49,33 @@ def save_weights(path: Path, network: torch.nn.Module, about: Mapping[str, Any])
     halves = {name: t.detach().cpu().to(torch.float16).contiguous() for name, t in network.state_dict().items()}
     metadata = {
         "format": FORMAT,
-        "channels": json.dumps(CHANNELS),
+        "channels": json.dumps(CHANNELS[: network_channels(network)]),
         "preview_protocol": str(PREVIEW_PROTOCOL),
         "about": json.dumps(about),
     }
     with written(path) as temporary:
         save_file(halves, temporary, metadata=metadata)
+
+
+def network_channels(network: torch.nn.Module) -> int:
+    """Channels of a network's input.
+
+    Parameters
+    ----------
+    network
+        A `VolumeNetwork`, or a copy of one.
+
+    Returns
+    -------
+    int
+        Number of channels.
+
+    Examples
+    --------
+    >>> network_channels(VolumeNetwork(NetworkSettings(widths=(8, 8), channels=4)))
+    4
+    """
+    return int(network.state_dict()["down.0.first.weight"].shape[1]) // 8
 
 
 def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
@@ -103,9 +124,12 @@ def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
     try:
         about, channels = json.loads(metadata["about"]), json.loads(metadata["channels"])
         settings = about["settings"]
-        if channels != list(CHANNELS) or settings["target"] not in LARGEST:
+        known = channels == list(CHANNELS[: len(channels)]) and len(channels) >= FEWEST_CHANNELS
+        if not known or settings["target"] not in LARGEST:
             raise ValueError(f"channels {channels}, target {settings['target']}")
-        network = VolumeNetwork(NetworkSettings(settings["target"], tuple(settings["widths"]), settings["dropout"]))
+        network = VolumeNetwork(
+            NetworkSettings(settings["target"], tuple(settings["widths"]), settings["dropout"], len(channels))
+        )
         network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: the weights do not fit their description: {error!r}") from None

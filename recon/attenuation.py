@@ -85,8 +85,11 @@ class Solver(Protocol):
         Without a default the map stays as it is.
         """
 
-    def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
-        """Image of a window (None: the photopeak) by a fixed protocol, on 64^3 voxels of 4 mm; corrected by `mu`."""
+    def preview(self, window: str | None = None, mu: MuMap | None = None, *, recovered: bool = False) -> Image:
+        """Image of a window (None: the photopeak) by a fixed protocol, on 64^3 voxels of 4 mm; corrected by `mu`.
+
+        `recovered`: the photopeak's with resolution recovery.
+        """
 
     def project(self, image: Image, mu: MuMap | None) -> Array:
         """Expected counts (v, z, u) of an image on the solver's grid, without scatter."""

@@ -373,9 +373,16 @@ class StudySolver:
         )
         return system.get(image), sum(float(one) for one in lost.values())
 
-    def preview(self, window: str | None = None, mu: MuMap | None = None) -> Image:
-        """Image of a window (None: the photopeak) by the fixed protocol of preview.py, corrected by `mu` if given."""
+    def preview(self, window: str | None = None, mu: MuMap | None = None, *, recovered: bool = False) -> Image:
+        """Image of a window (None: the photopeak) by the fixed protocol of preview.py, corrected by `mu` if given.
+
+        `recovered`: that of the photopeak with resolution recovery.
+        """
         photopeak = self._once("preview", self._placed_preview).image
+        if recovered:
+            kev = self.energy_kev
+            name = "preview with resolution recovery"
+            return self._once(name, lambda: placed(self._preview_of(None, None, kev), photopeak.grid)).image
         if mu is not None:
             return placed(self._preview_of(window, mu), photopeak.grid)
         if window is None:
@@ -387,12 +394,15 @@ class StudySolver:
         image = self._preview_of(None, None)
         return placed(image, preview_grid(image.values, image.grid))
 
-    def _preview_of(self, window: str | None, mu: MuMap | None) -> Image:
+    def _preview_of(self, window: str | None, mu: MuMap | None, recovered_kev: float | None = None) -> Image:
         counts = self.projections.counts
         if window is not None:
             counts = self.study.counts[photopeak_index(self.study, window)]
         image, _ = self._on_device(
-            "previewed", lambda device: preview_image(self.study.acquisition, counts, mu, device=device)
+            "previewed",
+            lambda device: preview_image(
+                self.study.acquisition, counts, mu, recovered_kev=recovered_kev, device=device
+            ),
         )
         return image
 

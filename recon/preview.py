@@ -1,8 +1,9 @@
 """Previews: images by a fixed protocol, whatever the user's settings. Networks and the head outline read them.
 
 The protocol: projections rebinned to the pixel nearest 4 mm, OSEM of 4 iterations with 10 subsets without resolution
-recovery or scatter, a Gaussian of 6 mm, and 64^3 voxels of 4 mm placed on the head (`preview_grid`). A change of
-anything here changes the input of trained networks and needs another PREVIEW_PROTOCOL.
+recovery or scatter, a Gaussian of 6 mm, and 64^3 voxels of 4 mm placed on the head (`preview_grid`). Of the photopeak
+there is also one with resolution recovery, near the orbit. A change of anything here changes the input of trained
+networks and needs another PREVIEW_PROTOCOL.
 """
 
 from dataclasses import replace
@@ -40,7 +41,14 @@ FOCUS_SHARE = 0.05
 """Share of the level that 5 mL exceed, below which nothing is head: there may be foci alone."""
 
 
-def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = None, *, device: str = "cpu") -> Image:
+def preview_image(
+    acquisition: Acquisition,
+    counts: Array,
+    mu: MuMap | None = None,
+    *,
+    recovered_kev: float | None = None,
+    device: str = "cpu",
+) -> Image:
     """Image of counts by the protocol of previews, before it is placed on the grid of 64^3 voxels.
 
     Parameters
@@ -51,6 +59,8 @@ def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = No
         Counts (v, z, u).
     mu
         Map; None: no attenuation correction.
+    recovered_kev
+        Energy in keV at which the collimator's blur is modelled; None: it is not.
     device
         "cpu" or "cuda".
 
@@ -58,6 +68,11 @@ def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = No
     -------
     Image
         Image on the grid of the projections rebinned to about 4 mm.
+
+    Raises
+    ------
+    InputError
+        With resolution recovery, where the collimator is unknown.
 
     Examples
     --------
@@ -74,8 +89,9 @@ def preview_image(acquisition: Acquisition, counts: Array, mu: MuMap | None = No
         coarse,
         grid,
         mu=None if mu is None else map_on_grid(mu, grid),
-        energy_kev=None if mu is None else mu.energy_kev,
-        resolution=False,
+        energy_kev=recovered_kev if mu is None else mu.energy_kev,
+        resolution=recovered_kev is not None,
+        crop_to_orbit=recovered_kev is not None,
         device=device,
     )
     subsets = max(1, min(PREVIEW_SUBSETS, coarse.views // FEWEST_VIEWS))

@@ -23,6 +23,7 @@ WINDOWS = ("photopeak", "lower", "upper", "scatter")
 """The windows of `preview`, in the order of its first axis; a scanner has the photopeak and any of the others."""
 
 MAPS = {
+    "recovered": np.float32,
     "mu_per_cm": np.float32,
     "head_mu_per_cm": np.float32,
     "activity_kbq_per_ml": np.float32,
@@ -53,6 +54,8 @@ class PatientArrays:
         (4, z, y, x) float32 in cps/mL, one image for each of WINDOWS; zeros where the scanner lacks the window.
     windows
         (4,) bool: the windows that the scanner has.
+    recovered
+        (z, y, x) float32 in cps/mL: the photopeak with resolution recovery.
     mu_per_cm
         (z, y, x) float32 at `energy_kev`: what the photons crossed.
     head_mu_per_cm
@@ -83,6 +86,7 @@ class PatientArrays:
     grid: Grid
     preview: Array
     windows: Array
+    recovered: Array
     mu_per_cm: Array
     head_mu_per_cm: Array
     activity_kbq_per_ml: Array
@@ -183,6 +187,7 @@ def previewed(
         grid,
         preview,
         there,
+        recovered=solver.preview(recovered=True).values,
         mu_per_cm=np.asarray(mu.per_cm),
         head_mu_per_cm=resample(whole * np.isin(head.labels, BESIDE, invert=True), head.grid, grid),
         activity_kbq_per_ml=resample(uptake.kbq_per_ml, head.grid, grid),

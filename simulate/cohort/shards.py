@@ -20,7 +20,7 @@ from spectac.recon.types import Grid
 from spectac.simulate.cohort.patient_arrays import ARRAYS, OF_THE_CAMERA, WINDOWS, PatientArrays
 
 FORMAT = "spectac-cohort-shard"
-VERSION = 4
+VERSION = 5
 
 _LABEL = "spectac-cohort"
 _GZIP = 4

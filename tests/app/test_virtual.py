@@ -186,8 +186,8 @@ def simulate(seed, index, settings):
     noise = np.random.default_rng([seed, index]).random((4, 2, 2, 2), dtype=np.float32)
     labels = np.zeros((2, 2, 2), np.uint8)
     grid = Grid.upright((2, 2, 2), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
-    return PatientArrays(grid, noise, np.ones(4, bool), noise[0], noise[0], noise[1], labels, noise[2], noise[3],
-                         np.stack([noise[0]] * 3).astype(np.float16), 140.5, {})
+    return PatientArrays(grid, noise, np.ones(4, bool), noise[0], noise[0], noise[0], noise[1], labels, noise[2],
+                         noise[3], np.stack([noise[0]] * 3).astype(np.float16), 140.5, {})
 """
 
 

@@ -35,6 +35,7 @@ def ball_patient(seed: int, index: int) -> PatientArrays:
         grid,
         preview,
         there,
+        preview[0],
         1.1 * head * np.float32(water_per_cm(kev)),
         head * np.float32(water_per_cm(kev)),
         head,

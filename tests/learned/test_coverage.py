@@ -284,8 +284,8 @@ def patient(counts: float, radius_mm: float, energy_kev: float, orbit: str = "ci
     head = ellipsoid(76.0, 95.0, 95.0)
     none = np.zeros(GRID.shape, np.float32)
     return PatientArrays(
-        GRID, preview, there, 1.1 * HEAD_MAP.per_cm, np.asarray(HEAD_MAP.per_cm), none, head.astype(np.uint8), none,
-        head_counts(counts),
+        GRID, preview, there, preview[0], 1.1 * HEAD_MAP.per_cm, np.asarray(HEAD_MAP.per_cm), none,
+        head.astype(np.uint8), none, head_counts(counts),
         np.stack([head_counts(counts)] * 3).astype(np.float16), energy_kev,
         {"scanner": json.loads(json.dumps(asdict(scanner))), "nuclide": "I-123", "counts": {"scatter": 0.5 * counts}},
     )  # fmt: skip

@@ -109,7 +109,7 @@ def head_patient() -> PatientArrays:
     parameters = {"scanner": asdict(scanner), "nuclide": "Tc-99m", "counts": {"photopeak": 1e6, "scatter": 5e5}}
     mu = np.float32(water_per_cm(KEV)) * head
     return PatientArrays(
-        grid, preview, np.array([True, False, False, True]), 1.1 * mu, mu, head,
+        grid, preview, np.array([True, False, False, True]), blurred, 1.1 * mu, mu, head,
         head.astype(np.uint8), 1.0 + head, np.ones((30, 32, 32), np.float32),
         np.ones((3, 30, 32, 32), np.float16), KEV, parameters,
     )  # fmt: skip

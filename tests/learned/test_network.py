@@ -30,7 +30,7 @@ def tiny(**changes) -> VolumeNetwork:
 
 @pytest.mark.parametrize("target", ["map", "correction"])
 def test_whatever_comes_in_the_volume_keeps_its_bounds(target):
-    given = 100.0 * torch.randn(2, 4, 16, 16, 16, generator=torch.Generator().manual_seed(2))
+    given = 100.0 * torch.randn(2, 5, 16, 16, 16, generator=torch.Generator().manual_seed(2))
     found = tiny(target=target)(given).detach()
     assert found.shape == (2, 16, 16, 16)
     assert 0.0 <= float(found.min()) < float(found.max()) <= LARGEST[target]

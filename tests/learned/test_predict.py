@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="the learned map needs torch: pip in
 
 from spectac.learned import direct, estimate, predict  # noqa: E402
 from spectac.learned.coverage import Coverage  # noqa: E402
+from spectac.learned.inputs import normalised  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.predict import PredictedMap  # noqa: E402
 from spectac.learned.spread import SpreadScale, factor_spread  # noqa: E402
@@ -134,6 +135,16 @@ def test_what_the_spread_means_is_stated_for_map_and_image(head, true_map, netwo
     assert result.spread.unit == "relative"
     network_gives(given)
     assert solver_of(head).corrected(PredictedMap(fallback=False)).spread is None
+
+
+def test_a_network_of_five_channels_sees_the_photopeak_with_resolution_recovery(solver, true_map, network_gives):
+    shown = network_gives(spread_about(true_map.per_cm, 0.01))
+    PredictedMap(fallback=False).estimate(solver)
+    (seen,) = shown
+    wanted = solver.preview(recovered=True)
+    assert wanted.grid.same_as(solver.preview().grid)
+    np.testing.assert_array_equal(seen.recovered, normalised(wanted.values, wanted.grid.voxel_ml))
+    assert not np.allclose(seen.recovered, seen.photopeak)
 
 
 def test_rows_that_were_not_measured_do_not_count_for_the_uncertainty(solver, true_map):

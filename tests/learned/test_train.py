@@ -412,3 +412,17 @@ def test_training_takes_subnormal_numbers_for_0_and_gives_the_mode_back(
         training.train(settings, tmp_path, tmp_path / "run")
     products.append(torch.full((9,), 1e-20) * 1e-20)
     assert [subnormals(one.numpy()) for one in products] == [0, 9]
+
+
+def test_weights_of_fewer_channels_begin_with_the_same_volumes(tmp_path):
+    """The channel that they did not have counts for nothing at first."""
+    begin_with = import_module("spectac.learned.checkpoint").begin_with
+    old = VolumeNetwork(NetworkSettings(widths=(8, 8), channels=4)).eval()
+    save_weights(tmp_path / "old.safetensors", old, {"settings": {"target": "map", "widths": (8, 8), "dropout": 0.1}})
+    found, _ = read_weights(tmp_path / "old.safetensors")
+    assert found.settings.channels == 4
+    new = VolumeNetwork(NetworkSettings(widths=(8, 8))).eval()
+    begin_with(new, tmp_path / "old.safetensors")
+    seen = torch.rand(1, 5, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(new(seen), found(seen[:, :4]))

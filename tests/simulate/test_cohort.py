@@ -57,6 +57,7 @@ def simulate(seed, index, settings):
         np.array([True, index % 2 == 0, False, True]),
         noise(2, 2, 2),
         noise(2, 2, 2),
+        noise(2, 2, 2),
         np.full((2, 2, 2), cpu_threads(), np.float32),
         random.integers(0, 9, (2, 2, 2)).astype(np.uint8),
         noise(2, 2, 2),
@@ -173,11 +174,11 @@ def test_every_array_shows_in_the_digest():
     patient = fake_patients.simulate(5, 0, None)
     moved = Grid.upright((2, 2, 2), (4.0, 4.0, 4.0), (0.5, 0.0, 0.0))
     others = [replace(patient, grid=moved), replace(patient, energy_kev=159.0)]
-    for name in ("preview", "windows", "mu_per_cm", "head_mu_per_cm", "activity_kbq_per_ml", "labels"):
+    for name in ("preview", "recovered", "windows", "mu_per_cm", "head_mu_per_cm", "activity_kbq_per_ml", "labels"):
         changed = getattr(patient, name).copy()
         changed.flat[-1] = not changed.flat[-1] if name == "windows" else changed.flat[-1] + 1
         others.append(replace(patient, **{name: changed}))
-    assert len({patient.sha256, *(other.sha256 for other in others)}) == 9
+    assert len({patient.sha256, *(other.sha256 for other in others)}) == 10
     assert replace(patient, parameters={}).sha256 == patient.sha256
 
 
