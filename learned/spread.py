@@ -88,7 +88,20 @@ class SpreadScale:
 
 @dataclass(frozen=True, eq=False)
 class SpreadErrors:
-    """Spreads and errors of one patient: (n, 2) of voxels over water, and (r, 2) of regions, relative."""
+    """Spreads and errors of one patient.
+
+    Parameters
+    ----------
+    voxels
+        (n, 2) spread and size of the error of voxels, over water.
+    regions
+        (r, 2) mean spread of the factors and size of the error of regions, relative.
+
+    Examples
+    --------
+    >>> SpreadErrors(np.zeros((5, 2)), np.zeros((1, 2))).regions.shape
+    (1, 2)
+    """
 
     voxels: Array
     regions: Array
