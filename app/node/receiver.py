@@ -13,7 +13,6 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -22,7 +21,7 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
 
 from spectac.app.node.journal import Journal, mark, plain_reason
 from spectac.app.node.memory import Commitment, File, Memory
-from spectac.app.node.received import received
+from spectac.app.node.received import received, same_object
 from spectac.app.node.secure import server_context
 from spectac.app.node.settings import NodeSettings
 from spectac.app.node.uids import COMMITMENT, COMMITMENT_INSTANCE, CT_IMAGE, NM_IMAGE, VERIFICATION
@@ -237,8 +236,8 @@ class Receiver:
                     target.unlink()
                     raise
         facts = {"ae": sender, "kind": about.kind, "study": mark(about.study), "instance": mark(about.sop)}
-        # The same object may come in another transfer syntax.
-        if known and known[0].sha256 != sha256 and replace(known[0].about, facts=about.facts) != about:
+        # The same object may come in another transfer syntax, and then has other bytes.
+        if known and known[0].sha256 != sha256 and not same_object(known[0].path, arrived):
             self._journal.write("refused object", **facts, reason="another one of this SOPInstanceUID came before")
             return DUPLICATE
         self._journal.write("duplicate" if known else "object", **facts, bytes=size)

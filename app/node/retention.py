@@ -43,12 +43,9 @@ class Retention:
                 continue
             with memory.files_lock:
                 files = memory.files_of(study)
+                fresh = max(file.arrived for file in files) != latest or memory.routed().get(study) != latest
                 kept = needed & {file.about.sop for file in files}
-                if (
-                    kept
-                    or max(file.arrived for file in files) != latest
-                    or not self._finished(study, files, age_s, old)
-                ):
+                if fresh or kept or not self._finished(study, files, age_s, old):
                     continue
                 self._remove(study, files)
             total -= sizes[study]
@@ -57,7 +54,7 @@ class Retention:
     def _finished(self, study: str, files: list[File], age_s: float, old: bool) -> bool:
         """Whether all of a study was worked on and sent, or is too old to be sent; CTs alone are kept for a day."""
         memory = self._node.memory
-        if age_s < self._node.settings.quiet_seconds or memory.routed().get(study, 0.0) < files[0].arrived:
+        if age_s < self._node.settings.quiet_seconds:
             return False
         raw = {file.about.sop for file in files if file.about.kind == "raw"}
         if not raw:

@@ -106,12 +106,14 @@ class Router:
         of_study = [file for file in self._memory.files_of(raw.study) if file.about.kind == "ct"]
         near = {file.about.sop: file for file in [*of_study, *self._memory.cts_in_frame(raw.frame)]}
         series: dict[str, list[File]] = defaultdict(list)
+        of_another: set[str] = set()
         for file in near.values():
             if file.about.person != raw.person or not raw.person[0]:
-                self._journal.write("CT of another person", study=mark(raw.study), ct=mark(file.about.series))
-                continue
-            if file.about.study in quiet:
+                of_another.add(file.about.series)
+            elif file.about.study in quiet:
                 series[file.about.series].append(file)
+        for name in sorted(of_another):
+            self._journal.write("CT of another person", study=mark(raw.study), ct=mark(name))
         if not series:
             return []
         chosen = max(series.values(), key=lambda of: (of[0].about.frame == raw.frame != "", len(of)))

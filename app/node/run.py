@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from spectac.app.node.journal import Journal, mark
+from spectac.app.node.journal import Journal, mark, plain_reason
 from spectac.app.node.memory import Job, Memory, Send
 from spectac.app.node.retention import Retention
 from spectac.app.node.router import Router
@@ -131,7 +131,7 @@ class Node:
                 step()
             except Exception as error:  # noqa: BLE001 - a full disk or a locked file may be over the next time
                 if not self._stopping.is_set():
-                    self.journal.write("trouble", where=name, reason=f"{type(error).__name__}: {error}"[:300])
+                    self.journal.write("trouble", where=name, reason=plain_reason(f"{type(error).__name__}: {error}"))
 
     def _add_jobs(self, queue: WorkQueue[Task, Made]) -> None:
         """Hand all jobs that wait to the queue, but for those that are there."""

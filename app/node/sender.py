@@ -7,12 +7,13 @@ from typing import Any
 
 from pynetdicom import AE, build_role
 
-from spectac.app.node.journal import Journal, mark
+from spectac.app.node.journal import Journal, mark, plain_reason
 from spectac.app.node.memory import Commitment, Memory, Send
 from spectac.app.node.received import header_of
 from spectac.app.node.secure import client_context
 from spectac.app.node.settings import Destination, NodeSettings, Peer
 from spectac.app.node.uids import COMMITMENT, COMMITMENT_INSTANCE
+from spectac.recon.errors import InputError
 from spectac.recon.io.dicom.commitment import event_information
 from spectac.recon.io.dicom.elements import transfer_syntax
 
@@ -58,22 +59,25 @@ class Sender:
                 self._send_to(destination, sends)
             except Exception as error:  # noqa: BLE001 - a name that is not known, a certificate: others must not wait
                 left = {one.sop for one in self._memory.due_sends(time.time()) if one.destination == name}
-                self._postpone([one for one in sends if one.sop in left], f"{type(error).__name__}: {error}"[:200])
+                self._postpone([one for one in sends if one.sop in left], f"{type(error).__name__}: {error}")
         silent: set[str] = set()
         for asked in self._memory.due_commitments(time.time()):
             if asked.peer in silent or not self._answer(asked):
                 silent.add(asked.peer)
 
     def _send_to(self, destination: Destination, sends: Sequence[Send]) -> None:
-        items = {send.sop: header_of(send.path) for send in sends if send.path.is_file()}
-        lost = [send for send in sends if send.sop not in items]
-        self._postpone(lost, "its file is gone")
+        items, waiting = [], []
+        for send in sends:
+            try:
+                items.append(header_of(send.path))
+                waiting.append(send)
+            except (InputError, OSError):
+                self._postpone([send], "its file is gone or damaged")
         entity = self._entity()
-        for sop_class, syntax in {(str(item.text("SOPClassUID")), transfer_syntax(item)) for item in items.values()}:
+        for sop_class, syntax in {(str(item.text("SOPClassUID")), transfer_syntax(item)) for item in items}:
             # As it is, or in the syntax that every archive must take.
             entity.add_requested_context(sop_class, syntax)
             entity.add_requested_context(sop_class, IMPLICIT_VR)
-        waiting = [send for send in sends if send.sop in items]
         if not waiting:
             return
         association = self._associated(entity, destination.host, destination.port, destination.ae, tls=destination.tls)
@@ -91,7 +95,7 @@ class Sender:
         try:
             status = association.send_c_store(send.path) if association.is_established else None
         except (ValueError, RuntimeError, OSError) as error:  # no presentation context, or the association broke
-            self._postpone([send], str(error)[:200])
+            self._postpone([send], str(error))
             return
         code = getattr(status, "Status", None)
         # 0xB000 to 0xBFFF are warnings of an object that was kept.
@@ -102,6 +106,7 @@ class Sender:
             self._postpone([send], "no answer" if code is None else f"refused with status {code:#06x}")
 
     def _postpone(self, sends: Sequence[Send], reason: str) -> None:
+        reason = plain_reason(reason)
         for send in sends:
             wait = wait_s(send.tries)
             self._memory.not_sent(send, time.time() + wait, reason)

@@ -21,6 +21,8 @@ SIZE_IN, DPI = (8.27, 11.69), 120
 MOST_NOTES, NOTE_LETTERS = 5, 110
 SHOWN_PERCENT = 99.97
 """Percentile of the voxels that gets the brightest colour."""
+MOST_BELOW = 4
+"""Methods that lie below one another; of more, two lie side by side."""
 REACH_MM = 120.0
 """Slices show this much to each side of their middle."""
 
@@ -36,15 +38,18 @@ def draw_key_page(comparison: Comparison) -> Figure:
     first = next(iter(images.values()))
     middle = _middle(comparison, first)
     top = max(float(np.percentile(image.values, SHOWN_PERCENT)) for image in images.values())
-    axes = parts[1].subplots(len(images), 3, squeeze=False)
-    for line, (name, image) in zip(axes, images.items(), strict=True):
+    beside = 1 if len(images) <= MOST_BELOW else 2
+    axes = parts[1].subplots(-(-len(images) // beside), 3 * beside, squeeze=False).reshape(-1, 3)
+    for line, (name, image) in zip(axes, images.items(), strict=False):
         for axis, values, extent in zip(line, *_slices(image, middle), strict=True):
             axis.imshow(values, cmap="inferno", vmin=0.0, vmax=max(top, 1e-30), extent=extent, origin="lower")
             axis.set_xticks([])
             axis.set_yticks([])
         line[0].set_ylabel(title(name), fontsize=8)
-    for axis, text in zip(axes[0], ("axial", "coronal", "sagittal"), strict=True):
+    for axis, text in zip(axes[:beside].flat, ("axial", "coronal", "sagittal") * beside, strict=True):
         axis.set_title(text, fontsize=8)
+    for axis in axes[len(images) :].flat:
+        axis.axis("off")
     parts[1].suptitle(f"0 to {top:.3g} {first.unit}; patient's left at the right, front at the top", fontsize=8)
     _put_table(parts[2].subplots(), comparison)
     return figure

@@ -62,6 +62,12 @@ def memory(tmp_path):
 
 
 @pytest.fixture
+def without_browser(monkeypatch):
+    """No Chromium to print reports with."""
+    monkeypatch.setattr("spectac.app.node.pdf.BROWSERS", ())
+
+
+@pytest.fixture
 def settings(tmp_path, unused_port):
     return NodeSettings(
         ae="NODE",

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pydicom
@@ -9,17 +10,12 @@ import pytest
 
 from spectac.app.node import pdf
 from spectac.app.node.objects import write_objects
-from spectac.app.report.key_page import REACH_MM, _slices, draw_key_page, pixels_of
+from spectac.app.report.key_page import DPI, REACH_MM, _slices, draw_key_page, pixels_of
 from spectac.recon import Grid, Image, InputError
 from spectac.recon.io.dicom.report_write import write_capture, write_pdf
 
 NOISE = "Error - Missing attribute Type 2C Conditional Element=<Laterality> Module=<GeneralSeries>"
 """dciodvfy asks for a side of the body where none is examined."""
-
-
-@pytest.fixture
-def without_browser(monkeypatch):
-    monkeypatch.setattr(pdf, "BROWSERS", ())
 
 
 @pytest.fixture
@@ -69,9 +65,21 @@ def test_slices_show_the_front_at_the_top_and_the_left_at_the_right():
         assert right - left == pytest.approx(2 * REACH_MM)
 
 
-def test_a_page_of_many_methods_keeps_its_size(result):
+@pytest.mark.parametrize("methods", [1, 4, 9])
+def test_slices_on_a_page_of_many_methods_can_still_be_seen(result, methods):
+    """All lie on the page, none on another, and each is wider than 15 mm."""
     compared, _ = result
-    assert pixels_of(draw_key_page(compared.comparison)).std() > 10.0
+    one = next(iter(compared.comparison.methods.values()))
+    many = replace(compared.comparison, methods={f"ct {number}": one for number in range(methods)})
+    figure = draw_key_page(many)
+    assert pixels_of(figure).shape == (1402, 992, 3)
+    boxes = [axis.get_window_extent() for axis in figure.subfigs[1].axes if axis.images]
+    assert len(boxes) == 3 * methods
+    for number, box in enumerate(boxes):
+        assert box.width == pytest.approx(box.height, abs=1.0)
+        assert box.width / DPI * 25.4 > 15.0
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+        assert not any(box.overlaps(other) for other in boxes[:number])
 
 
 def test_a_browser_that_fails_leaves_the_key_page(result, tmp_path, monkeypatch):

@@ -8,10 +8,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from pynetdicom import AE, _config, build_context
 from pynetdicom.pdu_primitives import P_DATA
 
@@ -260,16 +261,60 @@ def test_a_memory_that_is_full_refuses_so_that_the_sender_keeps_it(settings, mem
     assert not list((Path(settings.folder) / "incoming").rglob("*.dcm"))
 
 
-def test_the_same_object_in_another_transfer_syntax_is_a_duplicate(settings, memory, listening, tmp_path):
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless])
+def test_the_same_object_in_another_transfer_syntax_is_a_duplicate(settings, memory, listening, tmp_path, syntax):
     listening()
-    path = raw(tmp_path / "a.dcm")
-    data = pydicom.dcmread(path)
-    data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-    data.save_as(tmp_path / "b.dcm", implicit_vr=True, little_endian=True)
+    path = _private(raw(tmp_path / "a.dcm"))
+    _in_syntax(path, tmp_path / "b.dcm", syntax)
     assert send(settings, path, contexts=[build_context(NM_IMAGE)]) == [0]
-    implicit = [build_context(NM_IMAGE, ImplicitVRLittleEndian)]
-    assert send(settings, tmp_path / "b.dcm", contexts=implicit) == [0]
+    assert send(settings, tmp_path / "b.dcm", contexts=[build_context(NM_IMAGE, syntax)]) == [0]
     assert len(kept(memory)) == 1
+    assert lines(tmp_path)[-2]["event"] == "duplicate"
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("change", ["a count", "an element", "a private element", "too large to compare"])
+def test_another_object_of_a_known_uid_is_never_acknowledged(
+    settings, memory, listening, tmp_path, monkeypatch, change, syntax
+):
+    listening()
+    path = _private(raw(tmp_path / "a.dcm"))
+    data = pydicom.dcmread(path)
+    if change == "a count":
+        data.PixelData = bytes([data.PixelData[0] ^ 1]) + data.PixelData[1:]
+    elif change == "an element":
+        data.StudyTime = "235959"
+    elif change == "a private element":
+        data[0x00091001].value = "another"
+    else:
+        monkeypatch.setattr("spectac.app.node.received.LARGEST_COMPARED", 1000)
+        data.StudyTime = "235959"
+    data.save_as(tmp_path / "changed.dcm")
+    _in_syntax(tmp_path / "changed.dcm", tmp_path / "b.dcm", syntax)
+    assert send(settings, path, contexts=[build_context(NM_IMAGE, ExplicitVRLittleEndian)]) == [0]
+    assert send(settings, tmp_path / "b.dcm", contexts=[build_context(NM_IMAGE, syntax)]) == [DUPLICATE]
+    (one,) = kept(memory).values()
+    assert pydicom.dcmread(one.path) == pydicom.dcmread(path)
+
+
+def _private(path):
+    """A file with an element of a manufacturer that pydicom does not know."""
+    data = pydicom.dcmread(path)
+    data.private_block(0x0009, "NOBODY", create=True).add_new(0x01, "LO", "what it says")
+    data.save_as(path)
+    return path
+
+
+def _in_syntax(path, target, syntax):
+    """The same object in another transfer syntax."""
+    data = pydicom.dcmread(path)
+    if syntax.is_compressed:
+        data.compress(syntax, generate_instance_uid=False)
+    elif not syntax.is_little_endian:
+        data.PixelData = np.frombuffer(data.PixelData, "<u2").byteswap().tobytes()
+    data.file_meta.TransferSyntaxUID = syntax
+    list(data.iterall())  # decoded: bytes as they were read are in the wrong order
+    pydicom.dcmwrite(target, data, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian)
 
 
 def test_stopping_ends_associations(settings, listening):

@@ -11,7 +11,7 @@ from pynetdicom import AE, evt
 
 from spectac.app.node.memory import Commitment, File, Job, Send
 from spectac.app.node.received import received
-from spectac.app.node.sender import LONGEST_WAIT_S, Sender, wait_s
+from spectac.app.node.sender import LONGEST_WAIT_S, MOST_ANSWERS, Sender, wait_s
 from spectac.app.node.settings import Destination
 from spectac.app.node.uids import COMMITMENT, NM_IMAGE
 
@@ -125,6 +125,29 @@ def test_a_destination_that_has_no_address_keeps_no_other_waiting(settings, memo
     Sender(settings, memory, journal).send_due()
     assert sorted(archive.got) == sorted(job)
     assert memory.unsent("j1") == 1
+
+
+def test_an_object_that_is_gone_or_damaged_keeps_no_other_waiting(settings, memory, journal, archive, job, tmp_path):
+    (tmp_path / "0.dcm").unlink()
+    (tmp_path / "1.dcm").write_bytes(b"no DICOM")
+    archive.start()
+    Sender(settings, memory, journal).send_due()
+    assert archive.got == job[2:]
+    assert memory.unsent("j1") == 2
+    text = (tmp_path / "audit.jsonl").read_text()
+    assert text.count("its file is gone or damaged") == 2
+    assert str(tmp_path) not in text
+
+
+def test_a_commitment_that_nobody_hears_of_is_given_up(settings, memory, journal, tmp_path):
+    memory.add_commitment(Commitment("1.2.3.5", "CAMERA", ((NM_IMAGE, "1.2.3.6"),), MOST_ANSWERS))
+    memory.add_commitment(Commitment("1.2.3.7", "ANOTHER", ((NM_IMAGE, "1.2.3.6"),)))
+    sender = Sender(settings, memory, journal)
+    for _ in range(2):
+        make_due(memory)
+        sender.send_due()
+    assert memory.due_commitments(time.time() + 1e9) == []
+    assert (tmp_path / "audit.jsonl").read_text().count("commitment given up") == 2
 
 
 def test_an_archive_of_implicit_syntax_alone_gets_the_objects(settings, memory, journal, archive, job):
