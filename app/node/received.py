@@ -1,20 +1,16 @@
 """What the node must know of a received file: whose it is, which study and series, and what kind."""
 
-import io
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
-from pydicom import dcmwrite
-from pydicom.dataset import Dataset
 
 from spectac.recon.errors import InputError
 from spectac.recon.io.content import first_bytes
 from spectac.recon.io.dicom.elements import Item, open_dicom
 from spectac.recon.io.dicom.nm_kind import kind_of
 from spectac.recon.io.dicom.nm_nuclide import named_nuclides
+from spectac.recon.io.dicom.same_object import same_object
 
 Kind = Literal["raw", "ct", "other"]
 PERSON = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
@@ -42,8 +38,6 @@ _READING = threading.Lock()
 LARGEST_DEFLATED = 16_000_000
 """A deflated object is unfolded in memory; larger ones are refused."""
 DEFLATED = "1.2.840.10008.1.2.1.99"
-LARGEST_COMPARED = 64_000_000
-"""Objects are compared in memory; of larger ones it is not told that they are the same."""
 
 
 def header_of(path: Path) -> Item:
@@ -61,32 +55,10 @@ def received(path: Path, sender: str) -> Received:
         return _facts(item, sender)
 
 
-def same_object(one: Path, other: Path) -> bool:
-    """Whether two files hold the same elements and pixels, whatever their transfer syntaxes; False where in doubt."""
-    if max(one.stat().st_size, other.stat().st_size) > LARGEST_COMPARED:
-        return False
-    try:
-        with _READING:
-            (elements, pixels), (other_elements, other_pixels) = (_content(path) for path in (one, other))
-    except InputError:
-        return False
-    return elements == other_elements and np.array_equal(pixels, other_pixels)
-
-
-def _content(path: Path) -> tuple[bytes, np.ndarray]:
-    """Elements of a file in one encoding, and its pixels unpacked, those of an object without any empty."""
-    item = open_dicom(path)
-    encoded, pixels = io.BytesIO(), np.zeros(0)
-    with item.reading("the file"):
-        if "PixelData" in item.data:
-            words = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated")
-            if np.prod([item.count(word) or 1 for word in words], dtype=float) / 8 > LARGEST_COMPARED:
-                raise InputError("too many pixels")
-            pixels = item.data.pixel_array
-            del item.data.PixelData
-        # Without what the file says of itself.
-        dcmwrite(encoded, Dataset(item.data), implicit_vr=True, little_endian=True)
-    return encoded.getvalue(), pixels
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two files hold the same object, whatever their transfer syntaxes; False where in doubt."""
+    with _READING:
+        return same_object(one, other)
 
 
 def _facts(item: Item, sender: str) -> Received:

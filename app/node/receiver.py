@@ -21,7 +21,7 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, _config, evt
 
 from spectac.app.node.journal import Journal, mark, plain_reason
 from spectac.app.node.memory import Commitment, File, Memory
-from spectac.app.node.received import received, same_object
+from spectac.app.node.received import is_same, received
 from spectac.app.node.secure import server_context
 from spectac.app.node.settings import NodeSettings
 from spectac.app.node.uids import COMMITMENT, COMMITMENT_INSTANCE, CT_IMAGE, NM_IMAGE, VERIFICATION
@@ -237,7 +237,7 @@ class Receiver:
                     raise
         facts = {"ae": sender, "kind": about.kind, "study": mark(about.study), "instance": mark(about.sop)}
         # The same object may come in another transfer syntax, and then has other bytes.
-        if known and known[0].sha256 != sha256 and not same_object(known[0].path, arrived):
+        if known and known[0].sha256 != sha256 and not is_same(known[0].path, arrived):
             self._journal.write("refused object", **facts, reason="another one of this SOPInstanceUID came before")
             return DUPLICATE
         self._journal.write("duplicate" if known else "object", **facts, bytes=size)

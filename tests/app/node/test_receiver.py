@@ -287,7 +287,7 @@ def test_another_object_of_a_known_uid_is_never_acknowledged(
     elif change == "a private element":
         data[0x00091001].value = "another"
     else:
-        monkeypatch.setattr("spectac.app.node.received.LARGEST_COMPARED", 1000)
+        monkeypatch.setattr("spectac.recon.io.dicom.same_object.LARGEST_COMPARED", 1000)
         data.StudyTime = "235959"
     data.save_as(tmp_path / "changed.dcm")
     _in_syntax(tmp_path / "changed.dcm", tmp_path / "b.dcm", syntax)
