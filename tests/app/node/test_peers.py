@@ -3,17 +3,15 @@
 Peers come from the distribution: apt-get install dcmtk orthanc dicom3tools.
 """
 
+import contextlib
 import io
 import json
 import os
 import random
 import shutil
-import signal
 import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -24,130 +22,17 @@ from spectac.app.node.memory import Memory
 from spectac.recon.io.dicom.nm_read_image import read_image
 
 from .conftest import ct, raw
+from .peers import DCMTK, Orthanc, Process, echo, storescu, until
 from .test_objects import NOISE
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-DCMTK = {name: f"/usr/bin/{name}" for name in ("storescu", "echoscu", "storescp")}
-"""pynetdicom has programs of the same names."""
 needs_peers = pytest.mark.skipif(
     not all(map(os.path.exists, DCMTK.values())) or shutil.which("Orthanc", path="/usr/sbin:/usr/bin") is None,
     reason="dcmtk and Orthanc are not installed",
 )
-
-WORK = '''
-import os, shutil, sys
-import pydicom
-from pydicom.uid import generate_uid
-from spectac.app.node import run, work
-from spectac.app.node.work import OBJECTS, Object
-
-def made(self, task, place):
-    """In place of minutes of reconstruction: an image of the projections' own study, and whose CT was used."""
-    folder = place / OBJECTS
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    data = pydicom.dcmread(task.files[0])
-    cts = {str(pydicom.dcmread(path).PatientID) for path in task.ct}
-    data.SeriesDescription = f"of {data.SOPInstanceUID[-40:]}"
-    data.PatientComments = f"CT of {','.join(sorted(cts)) or 'nobody'}"
-    data.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
-    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    data.SeriesInstanceUID = generate_uid()
-    data.save_as(folder / "none.dcm")
-    return (Object(str(data.SOPInstanceUID), "none.dcm"),), ()
-
-if os.environ.get("QUICK_WORK"):
-    work.NodeWork._made = made
-run.POLL_S, run.AGAIN_S = 0.2, 1.0
-from spectac.app.node import sender
-sender.FIRST_WAIT_S, sender.LONGEST_WAIT_S = 1.0, 3.0
-if __name__ == "__main__":
-    sys.argv = ["spectac", "node", "--config", sys.argv[1]]
-    from spectac.app.cli import main
-    main()
-'''
-
-
-class Orthanc:
-    """An archive of the distribution, with the node as a known modality."""
-
-    def __init__(self, folder, dicom_port, http_port):
-        self.http, self.process = f"http://127.0.0.1:{http_port}", None
-        self.config = folder / "orthanc.json"
-        folder.mkdir()
-        self.config.write_text(
-            json.dumps(
-                {
-                    "Name": "test", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
-                    "DicomAet": "PACS", "DicomPort": dicom_port, "HttpPort": http_port, "Plugins": [],
-                    "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "DicomCheckCalledAet": True,
-                    "DicomAlwaysAllowStore": True, "OverwriteInstances": False,
-                }
-            )
-        )  # fmt: skip
-
-    def start(self):
-        self.process = subprocess.Popen(
-            [shutil.which("Orthanc", path="/usr/sbin:/usr/bin"), str(self.config)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        until(lambda: self.get("/system") is not None, 60.0)
-
-    def stop(self):
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(30)
-            self.process = None
-
-    def get(self, path):
-        try:
-            with urllib.request.urlopen(self.http + path, timeout=10) as answer:
-                return json.loads(answer.read())
-        except OSError:
-            return None
-
-    def instances(self):
-        return self.get("/instances") or []
-
-    def file(self, instance):
-        with urllib.request.urlopen(f"{self.http}/instances/{instance}/file", timeout=10) as answer:
-            return answer.read()
-
-
-def until(condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.2)
-
-
-class Process:
-    """The node as a process of its own."""
-
-    def __init__(self, folder, config, quick):
-        self.script, self.config, self.environment = folder / "node_process.py", config, dict(os.environ)
-        self.script.write_text(WORK)
-        if quick:
-            self.environment["QUICK_WORK"] = "1"
-        self.process, self.log = None, folder / "node.log"
-
-    def start(self):
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, str(self.script), str(self.config)], env=self.environment, stdout=log, stderr=log
-            )
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def stop(self):
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(60)
 
 
 @pytest.fixture
@@ -158,13 +43,13 @@ def place(tmp_path, unused_port):
     nodes = []
 
     def node(rule, *, quick, **more):
-        lines = [f"{key} = {json.dumps(value)}" for key, value in more.items()]
+        lines = [f"{key} = {json.dumps(value)}" for key, value in ({"least_free_gb": 0.1} | more).items()]
         config = tmp_path / "node.toml"
         config.write_text(
             "\n".join(
                 [
                     'ae = "NODE"', f'folder = "{tmp_path / "node"}"', f"port = {ports['node']}", "status_port = 0",
-                    "workers = 0", "least_free_gb = 0.1", *lines, "[[peer]]", 'ae = "CAMERA"', 'host = "127.0.0.1"',
+                    "workers = 0", *lines, "[[peer]]", 'ae = "CAMERA"', 'host = "127.0.0.1"',
                     "[[destination]]", 'name = "pacs"', 'ae = "PACS"', 'host = "127.0.0.1"', f"port = {ports['pacs']}",
                     "[[rule]]", 'name = "brain"', 'destinations = ["pacs"]', rule,
                 ]
@@ -177,20 +62,6 @@ def place(tmp_path, unused_port):
     for one in nodes:
         one.stop()
     archive.stop()
-
-
-def storescu(port, *files):
-    """True where dcmtk's storescu says that all files were taken."""
-    done = subprocess.run(
-        [DCMTK["storescu"], "-aet", "CAMERA", "-aec", "NODE", "127.0.0.1", str(port), *map(str, files)],
-        capture_output=True, check=False, timeout=120,
-    )  # fmt: skip
-    return done.returncode == 0
-
-
-def echo(port):
-    command = [DCMTK["echoscu"], "-aet", "CAMERA", "-aec", "NODE", "127.0.0.1", str(port)]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 @needs_peers
@@ -213,6 +84,11 @@ def test_from_storescu_to_orthanc(place, tmp_path, patient, figure):
     sent = time.monotonic()
     until(lambda: len(archive.instances()) == 4, 180.0)
     figure("node: seconds from the last file to the archive, 32 x 32 x 32, quiet 2 s", time.monotonic() - sent, "180")
+    asked = ["-S", "-aec", "PACS", "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=P1", "-k", "StudyInstanceUID"]
+    answer = subprocess.run(
+        [DCMTK["findscu"], "-v", *asked, "127.0.0.1", str(ports["pacs"])], capture_output=True, text=True, check=True
+    )
+    assert "[1.2.3.77]" in answer.stdout + answer.stderr
     kinds = {}
     for number, instance in enumerate(archive.instances()):
         path = tmp_path / f"{number}.dcm"
@@ -352,9 +228,37 @@ destinations = ["pacs"]
         archive.wait()
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """The node's folder on a disk of its own, and a function that fills it for some seconds; None without root."""
+    disk = tmp_path / "node"
+    disk.mkdir()
+    mounted = os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=500m", "tmpfs", str(disk)], check=False, capture_output=True
+    )  # fmt: skip
+
+    def fill(seconds):
+        try:
+            with (disk / "ballast").open("wb", buffering=0) as ballast:
+                for size in (1_000_000, 1000):
+                    with contextlib.suppress(OSError):
+                        while ballast.write(bytes(size)) == size:
+                            pass
+            time.sleep(seconds)
+        finally:
+            (disk / "ballast").unlink()
+
+    yield fill if mounted and mounted.returncode == 0 else None
+    if mounted and mounted.returncode == 0:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
 @needs_peers
-def test_nothing_is_lost_doubled_or_mixed_up(place, tmp_path, figure):
-    """200 studies of 4 senders at once, a third with a CT; 20 kills, duplicates, any order, an archive that is away."""
+def test_nothing_is_lost_doubled_or_mixed_up(small_disk, place, tmp_path, figure):
+    """200 studies of 4 senders at once, a third with a CT; duplicates, any order, an archive that is away.
+
+    The node is killed 20 times, and its disk is full for a while.
+    """
     node, archive, ports = place
     studies = int(os.environ.get("SPECTAC_NODE_STUDIES", "200"))
     files = {}
@@ -364,7 +268,7 @@ def test_nothing_is_lost_doubled_or_mixed_up(place, tmp_path, figure):
         files[n] = [raw(tmp_path / f"raw{n}.dcm", seed=n, frame=frame, **person)]
         if n % 3 == 0:
             files[n] += ct(tmp_path / f"ct{n}", frame=frame, slices=2, **person)
-    one = node('methods = ["uniform", "ct"]', quick=True, quiet_seconds=6, associations=30)
+    one = node('methods = ["uniform", "ct"]', quick=True, quiet_seconds=6, associations=30, least_free_gb=0.0)
     one.start()
     until(lambda: echo(ports["node"]), 60.0)
     stop = threading.Event()
@@ -387,6 +291,8 @@ def test_nothing_is_lost_doubled_or_mixed_up(place, tmp_path, figure):
             one.kill()
             kills += 1
             one.start()
+            if kills == 4 and small_disk is not None:
+                small_disk(10.0)
         killed.append(kills)
 
     killed = []
@@ -399,10 +305,17 @@ def test_nothing_is_lost_doubled_or_mixed_up(place, tmp_path, figure):
     # The archive was away until now.
     archive.start()
     killing.join()
-    wanted = studies
-    until(lambda: len(archive.instances()) >= wanted, 900.0)
+
+    def all_there():
+        # As systemd would: a node that found the disk full at its start begins again.
+        if one.process.poll() is not None:
+            one.start()
+        return len(archive.instances()) >= studies
+
+    until(all_there, 900.0)
     time.sleep(10.0)
     figure("node: studies through 20 kills, seconds", time.monotonic() - began, "1200")
+    figure("node: lines of the log that tell of a full disk", one.log.read_text().count("disk is full"), "above 0")
     found = [pydicom.dcmread(io.BytesIO(archive.file(one))) for one in archive.instances()]
     people = [str(data.PatientID) for data in found]
     assert len(people) == len(set(people)) == studies
