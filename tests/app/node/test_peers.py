@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ import pydicom
 import pytest
 
 from spectac.app.node.memory import Memory
+from spectac.recon import default_grid
 from spectac.recon.io.dicom.nm_read_image import read_image
+from spectac.recon.io.dicom.nm_write_projections import write_study
 
 from .conftest import ct, raw
 from .peers import DCMTK, Orthanc, Process, echo, storescu, until
@@ -64,26 +67,52 @@ def place(tmp_path, unused_port):
     archive.stop()
 
 
+def of_usual_size(seed=5):
+    """A virtual DAT patient's study of 128 x 128 x 64 voxels and 120 views."""
+    from spectac.simulate.acquire import Patient, expected_counts
+    from spectac.simulate.head import draw_head
+    from spectac.simulate.scanner import Scanner
+    from spectac.simulate.uptake import draw_uptake
+
+    head_seed, uptake_seed, photons, noise = np.random.SeedSequence(seed).spawn(4)
+    head = draw_head(np.random.default_rng(head_seed))
+    uptake = draw_uptake("dat", head, np.random.default_rng(uptake_seed), nuclide="I-123")
+    camera = Scanner("siemens", "siemens-lehr", matrix=(64, 128), pixel_mm=4.4, views=120, scheme="tew+scatter")
+    return expected_counts(Patient(head, uptake), camera.around(head), photons).study(np.random.default_rng(noise))
+
+
 @needs_peers
-def test_from_storescu_to_orthanc(place, tmp_path, patient, figure):
+@pytest.mark.parametrize(
+    ("size", "methods", "settings"),
+    [
+        ("32 x 32 x 32", ("none", "uniform"), "iterations = 2, subsets = 6"),
+        ("128 x 128 x 64", ("predicted",), "iterations = 10, subsets = 10"),
+    ],
+)
+def test_from_storescu_to_orthanc(place, tmp_path, request, figure, size, methods, settings):
     """A real reconstruction: every object in the archive, readable, where the projections say."""
-    from dataclasses import replace
-
-    from spectac.recon.io.dicom.nm_write_projections import write_study
-
+    if "predicted" in methods:
+        pytest.importorskip("torch", reason="the predicted map needs torch: pip install 'spectac[learned]'")
+        study = of_usual_size()
+    else:
+        study = request.getfixturevalue("patient")[0]
+    study = replace(study, patient={"PatientID": "P1", "PatientName": "Doe^Jane", "StudyInstanceUID": "1.2.3.77"})
+    write_study(tmp_path / "raw.dcm", study)
     node, archive, ports = place
     archive.start()
-    study = replace(patient[0], patient={"PatientID": "P1", "PatientName": "Doe^Jane", "StudyInstanceUID": "1.2.3.77"})
-    write_study(tmp_path / "raw.dcm", study)
-    one = node(
-        'methods = ["none", "uniform"]\nsettings = { iterations = 2, subsets = 6 }', quick=False, quiet_seconds=2
-    )
+    one = node(f"methods = {json.dumps(methods)}\nsettings = {{ {settings} }}", quick=False, quiet_seconds=2)
     one.start()
     until(lambda: echo(ports["node"]), 60.0)
     assert storescu(ports["node"], tmp_path / "raw.dcm")
     sent = time.monotonic()
-    until(lambda: len(archive.instances()) == 4, 180.0)
-    figure("node: seconds from the last file to the archive, 32 x 32 x 32, quiet 2 s", time.monotonic() - sent, "180")
+    until(
+        lambda: any(data["MainDicomTags"].get("Modality") == "NM" for data in archive.get("/series?expand") or []),
+        180.0,
+    )
+    figure(f"node: seconds from the last file to the first image in the archive, {size}, quiet 2 s",
+           time.monotonic() - sent, "180")  # fmt: skip
+    until(lambda: len(archive.instances()) == len(methods) + 2, 180.0)
+    figure(f"node: seconds to all objects, {size}, quiet 2 s", time.monotonic() - sent, "180")
     asked = ["-S", "-aec", "PACS", "-k", "QueryRetrieveLevel=STUDY", "-k", "PatientID=P1", "-k", "StudyInstanceUID"]
     answer = subprocess.run(
         [DCMTK["findscu"], "-v", *asked, "127.0.0.1", str(ports["pacs"])], capture_output=True, text=True, check=True
@@ -100,9 +129,7 @@ def test_from_storescu_to_orthanc(place, tmp_path, patient, figure):
             told = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
             errors = {line for line in (told.stdout + told.stderr).splitlines() if line.startswith("Error")}
             assert errors <= {NOISE}
-    assert {kind: len(paths) for kind, paths in kinds.items()} == {"NM": 2, "DOC": 1, "OT": 1}
-    from spectac.recon import default_grid
-
+    assert {kind: len(paths) for kind, paths in kinds.items()} == {"NM": len(methods), "DOC": 1, "OT": 1}
     for path in kinds["NM"]:
         assert read_image(path).grid.same_as(default_grid(study.acquisition))
 
