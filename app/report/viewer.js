@@ -128,7 +128,7 @@
 
   function drawSlices() {
     const at = index(...state.at), unit = state.show === "map" ? "1/cm" : volumes.unit;
-    for (const figure of document.querySelectorAll(".method")) {
+    for (const figure of byId("methods").querySelectorAll(".method")) {
       const name = figure.dataset.name, value = valueAt(name, at);
       for (const canvas of figure.querySelectorAll("canvas")) drawPlane(canvas, name);
       let said = value === null ? "" : `${digits(value)} ${unit} at the cross-hair`;
@@ -229,11 +229,30 @@
     state.at[axis] = Math.max(0, Math.min(sizes[axis] - 1, Math.round((data.start[axis] - volumes.firstMm[axis]) / volumes.voxelMm)));
     slider.addEventListener("input", () => { state.at[axis] = Number(slider.value); redraw(); });
   }
-  byId("show").addEventListener("input", (event) => {
-    state.show = event.target.value;
-    state.against = event.target.selectedOptions[0].dataset.against || null;
-    redraw();
+  const show = (option) => { state.show = option.value; state.against = option.dataset.against || null; };
+  byId("show").addEventListener("input", (event) => { show(event.target.selectedOptions[0]); redraw(); });
+  // Paper has no selection: what else can be shown follows as pictures of its own.
+  addEventListener("beforeprint", () => {
+    const [chosen] = byId("show").selectedOptions, copies = [];
+    for (const option of byId("show").options) {
+      if (option === chosen) continue;
+      show(option);
+      drawSlices();
+      const heading = document.createElement("h3");
+      heading.textContent = option.text;
+      copies.push(heading);
+      for (const part of [document.querySelector(".bar"), byId("methods")]) {
+        const copy = part.cloneNode(true), drawn = part.querySelectorAll("canvas");
+        copy.querySelectorAll("canvas").forEach((canvas, n) => canvas.getContext("2d").drawImage(drawn[n], 0, 0));
+        for (const one of [copy, ...copy.querySelectorAll("[id]")]) one.removeAttribute("id");
+        copies.push(copy);
+      }
+    }
+    byId("printed").replaceChildren(...copies);
+    show(chosen);
+    drawSlices();
   });
+  addEventListener("afterprint", () => byId("printed").replaceChildren());
   byId("top").addEventListener("input", (event) => { state.top = event.target.value / 100; redraw(); });
   byId("along").addEventListener("input", (event) => { state.along = Number(event.target.value); redraw(); });
   for (const canvas of document.querySelectorAll(".method canvas")) {
