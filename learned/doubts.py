@@ -20,7 +20,7 @@ from spectac.recon.attenuation import Solver
 from spectac.recon.contour_preview import largest, measured
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import LARGEST_GAP_DEG, axis_sigma_mm, gaps_deg, object_pixel_mm, ray_lines
-from spectac.recon.scatter.windows import photopeak_index
+from spectac.recon.photopeak import photopeak_index
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, Image, MuMap
 

@@ -22,7 +22,7 @@ from spectac.learned.weights_file import HEAD, read_weights
 from spectac.recon.attenuation import Solver
 from spectac.recon.errors import InputError
 from spectac.recon.kernels.subnormal import flushing_threads
-from spectac.recon.scatter.windows import photopeak_index
+from spectac.recon.photopeak import photopeak_index
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, MuMap
 

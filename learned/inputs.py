@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spectac.recon.errors import InputError
-from spectac.recon.scatter.windows import windows_below
+from spectac.recon.photopeak import windows_below
 from spectac.recon.types import Array, EnergyWindow, Study
 
 CHANNELS = ("photopeak", "scatter", "energy loss", "energy", "recovered")

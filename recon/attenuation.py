@@ -13,8 +13,8 @@ from spectac.recon.errors import InputError
 from spectac.recon.map_check import check_values, ct_notes, energy_notes, is_narrow_beam
 from spectac.recon.orbit_check import check_map_radius
 from spectac.recon.patient import doubts
+from spectac.recon.photopeak import photopeak_index, window_below
 from spectac.recon.resample import on_field, resample
-from spectac.recon.scatter.windows import photopeak_index, window_below
 from spectac.recon.system import SystemModel
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study

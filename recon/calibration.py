@@ -20,9 +20,8 @@ from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
 from spectac.recon.io.foci import in_words
 from spectac.recon.nuclides import nuclide as nuclide_by_name
+from spectac.recon.photopeak import limits, photopeak_index
 from spectac.recon.quantify import voi_mean
-from spectac.recon.scatter.side_windows import limits
-from spectac.recon.scatter.windows import photopeak_index
 from spectac.recon.types import Array, EnergyWindow, Image, Projections, Result, Study
 
 FORMAT, VERSION = "spectac-calibration", 1

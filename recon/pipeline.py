@@ -19,12 +19,12 @@ from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.fan_beam import fan_doubts
 from spectac.recon.holder import Holder, alone, chosen_holder
 from spectac.recon.orbit_check import check_orbit
+from spectac.recon.photopeak import photopeak_index
 from spectac.recon.preview import placed, preview_grid, preview_image
 from spectac.recon.scatter.measured import MeasuredCounts, chosen_model, projections
 from spectac.recon.scatter.models import ScatterModel
 from spectac.recon.scatter.rounds import ScatterRounds
 from spectac.recon.scatter.side_windows import Photopeak
-from spectac.recon.scatter.windows import photopeak_index
 from spectac.recon.settings import ReconstructionSettings
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, Grid, Image, MuMap, Projections, Result, Study

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 
 from spectac.recon.errors import InputError
+from spectac.recon.photopeak import photopeak_index
 from spectac.recon.scatter.models import ScatterContext, ScatterEstimate, ScatterModel, scatter_model
 from spectac.recon.scatter.montecarlo import MonteCarloScatter
 from spectac.recon.scatter.side_windows import Photopeak
-from spectac.recon.scatter.windows import WindowScatter, photopeak_index
+from spectac.recon.scatter.tew_dew import WindowScatter
 from spectac.recon.settings import ProjectionSettings
 from spectac.recon.types import Acquisition, Array, EnergyWindow, Image, MuMap, Projections, Study
 

@@ -21,6 +21,7 @@ from spectac.recon.photons.detector import Crystal
 from spectac.recon.photons.montecarlo import Camera, MonteCarloRun, photon_counts
 from spectac.recon.photons.penetration import high_energy_counts, high_energy_kev, high_energy_share, relative_share
 from spectac.recon.photons.transport import Body
+from spectac.recon.photopeak import with_limits
 from spectac.recon.resample import resample
 from spectac.recon.scatter.models import ScatterContext, ScatterEstimate
 from spectac.recon.scatter.side_windows import (
@@ -29,7 +30,6 @@ from spectac.recon.scatter.side_windows import (
     USUAL_CRYSTAL,
     Photopeak,
     SideWindow,
-    with_limits,
 )
 from spectac.recon.settings import ProjectionSettings
 from spectac.recon.system import view_weights_s

@@ -9,10 +9,9 @@ from spectac.recon.collimator import INTRINSIC_KEV
 from spectac.recon.errors import InputError
 from spectac.recon.nuclides import nuclide
 from spectac.recon.photons.detector import Crystal
+from spectac.recon.photopeak import GAP_KEV, with_limits
 from spectac.recon.types import EnergyWindow, Study
 
-GAP_KEV = 1.0
-"""Largest gap or overlap between the photopeak and a window that still touches it."""
 LARGEST_GAP = 0.10
 """Share of the line's energy: a window further away than this is taken only by name."""
 LARGEST_PRIMARY = 0.20
@@ -64,48 +63,6 @@ class SideWindow:
     def overlaps(self) -> bool:
         """True where the window overlaps the photopeak by more than GAP_KEV."""
         return self.gap_kev < -GAP_KEV
-
-
-def limits(window: EnergyWindow) -> str:
-    """Limits of a window in words.
-
-    Parameters
-    ----------
-    window
-        Energy window.
-
-    Returns
-    -------
-    str
-        Limits in keV.
-
-    Examples
-    --------
-    >>> limits(EnergyWindow("peak", 126.0, 154.0))
-    '126-154 keV'
-    """
-    return f"{window.lower_kev:g}-{window.upper_kev:g} keV"
-
-
-def with_limits(window: EnergyWindow) -> str:
-    """Name and limits of a window in words.
-
-    Parameters
-    ----------
-    window
-        Energy window.
-
-    Returns
-    -------
-    str
-        Name and limits in keV.
-
-    Examples
-    --------
-    >>> with_limits(EnergyWindow("peak", 126.0, 154.0))
-    'peak (126-154 keV)'
-    """
-    return f"{window.name} ({limits(window)})"
 
 
 def primary_counts(name: str, window: EnergyWindow) -> float:

@@ -27,7 +27,7 @@ from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid
 from spectac.recon.io import open_study
 from spectac.recon.io.dicom.nm import read_image, read_study
-from spectac.recon.scatter.windows import photopeak_index
+from spectac.recon.photopeak import photopeak_index
 from spectac.recon.settings import StudySettings
 from spectac.recon.types import EnergyWindow
 

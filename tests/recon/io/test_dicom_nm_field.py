@@ -24,7 +24,7 @@ from spectac.recon import Acquisition, EnergyWindow, Injection, Study, open_stud
 from spectac.recon.collimator import collimator
 from spectac.recon.errors import InputError
 from spectac.recon.io.dicom import nm as dicom_nm
-from spectac.recon.scatter.windows import photopeak_index
+from spectac.recon.photopeak import photopeak_index
 from spectac.recon.settings import StudySettings
 
 VIEWS, ROWS, COLUMNS, PIXEL_MM, RADIUS_MM = 30, 4, 6, 6.6, 140.0

@@ -9,8 +9,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from spectac.recon import Acquisition, EnergyWindow, InputError, Study
+from spectac.recon.photopeak import photopeak_index
 from spectac.recon.scatter.measured import projections
-from spectac.recon.scatter.windows import photopeak_index
 from spectac.recon.settings import ProjectionSettings
 
 PEAK = EnergyWindow("peak", 126.0, 154.0)
