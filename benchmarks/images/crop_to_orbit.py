@@ -20,7 +20,7 @@ from spectac.recon.geometry import default_grid
 from spectac.recon.io import open_study
 from spectac.recon.io.nifti import read_labels, read_mu_map
 from spectac.recon.resample import resample
-from spectac.recon.scatter import windows
+from spectac.recon.scatter.measured import projections as projections_of
 from spectac.recon.settings import ProjectionSettings
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, Grid, MuMap
@@ -53,7 +53,7 @@ def main() -> None:
 def compare(folder: Path, method: str) -> list[dict[str, str | float]]:
     """Rows (quantity, value in %) of one study with one scatter correction."""
     study = open_study(folder / "projections.dcm")
-    projections = windows.projections(study, ProjectionSettings(scatter=method))
+    projections = projections_of(study, ProjectionSettings(scatter=method))
     grid = default_grid(study.acquisition)
     mu = read_mu_map(folder / "truth" / "mu_map.nii.gz", projections.energy_kev)
     through = MuMap(resample(mu.per_cm, mu.grid, grid), grid, mu.energy_kev)

@@ -139,7 +139,7 @@ def test_reconstruct_writes_image_map_and_record(here, study_file, tmp_path):
 
 
 def test_a_second_run_leaves_no_map_of_the_first(here, study_file, tmp_path):
-    common = ("reconstruct", study_file, "-o", tmp_path, *FAST)
+    common = ("reconstruct", study_file, "-o", tmp_path, "--scatter", "none", *FAST)
     assert here(*common, "--attenuation", "map", "--mu-map", study_file.with_name("mu.nii.gz")).returncode == 0
     assert (tmp_path / "mu_map.nii.gz").exists()
     assert here(*common).returncode == 0
@@ -192,7 +192,7 @@ def test_bad_options_give_one_line_and_leave_nothing(here, study_file, tmp_path,
 
 def test_map_at_another_energy(here, study_file, tmp_path):
     done = here("reconstruct", study_file, "-o", tmp_path / "out", "--attenuation", "map",
-                   "--mu-map", study_file.with_name("wrong_energy.nii.gz"), *FAST)  # fmt: skip
+                   "--mu-map", study_file.with_name("wrong_energy.nii.gz"), "--scatter", "none", *FAST)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "note: the mu-map is at 159 keV: each voxel was converted to 140.511 keV" in done.stdout
     mu = nibabel.load(tmp_path / "out" / "mu_map.nii.gz").get_fdata()
@@ -205,7 +205,17 @@ def test_the_way_out_of_a_map_of_another_energy_works(here, study_file, tmp_path
     grid = nibabel.load(study_file.with_name("mu.nii.gz"))
     values = np.asarray(grid.dataobj) / 0.12 * 0.0960
     nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), grid.affine), tmp_path / "pet.nii.gz")
-    common = ("reconstruct", study_file, "--attenuation", "map", "--mu-map", tmp_path / "pet.nii.gz", *FAST)
+    common = (
+        "reconstruct",
+        study_file,
+        "--attenuation",
+        "map",
+        "--mu-map",
+        tmp_path / "pet.nii.gz",
+        "--scatter",
+        "none",
+        *FAST,
+    )
     told = here(*common, "-o", tmp_path / "told")
     assert re.search(r"soft tissue has 0\.0960 /cm, 0\.6[23] of water at 140\.511 keV", told.stdout)
     assert "--mu-map-kev 511" in told.stdout

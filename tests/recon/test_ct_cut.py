@@ -17,7 +17,7 @@ from spectac.simulate.head import draw_head
 
 KEV = 140.511
 WATER = water_per_cm(KEV)
-SETTINGS = {"iterations": 3, "subsets": 6}
+SETTINGS = {"iterations": 3, "subsets": 6, "scatter": "none"}
 
 
 @pytest.fixture(scope="module")

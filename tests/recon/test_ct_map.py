@@ -7,7 +7,7 @@ import pytest
 from spectac.recon import CTMap, GivenMap, Grid, InputError, ReconstructionSettings, attenuation_model, reconstruct
 from spectac.recon.io.dicom.ct_write import write_series
 
-SETTINGS = {"iterations": 4, "subsets": 6}
+SETTINGS = {"iterations": 4, "subsets": 6, "scatter": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_assume_aligned_takes_the_ct_as_it_lies(scan, volume, brain_with_true_ma
 def test_a_ct_that_ends_just_inside_the_head_is_continued(scan, volume, tmp_path):
     study, _, _ = scan
     write_series(tmp_path, cut(volume, 16.0))
-    result = reconstruct(study, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1, subsets=6))
+    result = reconstruct(study, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1, subsets=6, scatter="none"))
     assert any("its last slice was continued" in note for note in result.notes)
     # The blurred cut itself holds a little less than brain; air would be seen as 0 and dilution as a third less.
     z, _, _ = result.mu.grid.centres_mm()
@@ -85,7 +85,7 @@ def test_a_ct_that_ends_far_inside_the_head_is_refused_or_extended(scan, volume,
     study, truth, _ = scan
     write_series(tmp_path, cut(volume, 60.0))
     with pytest.raises(InputError, match="inside the head that the SPECT shows: --extend-ct"):
-        reconstruct(study, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1, subsets=6))
+        reconstruct(study, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1, subsets=6, scatter="none"))
     result = reconstruct(study, CTMap(str(tmp_path), extend=True), ReconstructionSettings(**SETTINGS))
     assert any("filled with soft tissue" in note for note in result.notes)
     # The skull of a quarter of the head is missing from the map: some per cent of the brain's mean.
@@ -96,12 +96,14 @@ def test_a_ct_of_another_person_is_told(scan, volume, tmp_path):
     study, _, _ = scan
     named = replace(study, patient={"PatientID": "7", "PatientBirthDate": "19500203", "PatientSex": "F"})
     write_series(tmp_path, volume, patient={"PatientID": "8", "PatientBirthDate": "19500203", "PatientSex": "M"})
-    notes = reconstruct(named, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1, subsets=6)).notes
+    notes = reconstruct(
+        named, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1, subsets=6, scatter="none")
+    ).notes
     assert "the CT and the projections differ in PatientID and PatientSex: are they of one person?" in notes
     alike = replace(study, patient={"PatientBirthDate": "19500203"})
     assert not any(
         "one person" in note
-        for note in reconstruct(alike, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1)).notes
+        for note in reconstruct(alike, CTMap(str(tmp_path)), ReconstructionSettings(iterations=1, scatter="none")).notes
     )
 
 
