@@ -100,7 +100,7 @@ def measured(head: Head) -> dict[str, object]:
     sizes = analyse(head)
     sizes["caudates_ml"] = sizes["right_caudate_ml"] + sizes["left_caudate_ml"]
     sizes["putamina_ml"] = sizes["right_putamen_ml"] + sizes["left_putamen_ml"]
-    drawn = {name: head.parameters[name] for name in DRAWS}
+    drawn: dict[str, object] = {name: head.parameters[name] for name in DRAWS}
     return drawn | {name: round(value, 3) for name, value in sizes.items()}
 
 
