@@ -22,6 +22,7 @@ from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.settings import Positive, Setting, as_options, settings
 from spectac.simulate.acquire import Expected, Patient, expected_counts
 from spectac.simulate.cohort.patient import seeds
+from spectac.simulate.defects import Defect, with_defect
 from spectac.simulate.head import draw_head
 from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import SCANNERS, Scanner
@@ -37,6 +38,14 @@ class SimulationSettings:
     tracer: Annotated[Literal["dat", "perfusion", "randomised"], Setting("dat, perfusion or randomised.")] = "dat"
     nuclide: Annotated[str | None, Setting("Nuclide, where not the tracer's own.")] = None
     scanner: Annotated[str, Setting("Camera; a wrong name lists them.", short="--camera")] = "siemens-intevo-lehr"
+    defect: Annotated[
+        str | None,
+        Setting(
+            "A focal defect: cold:RADIUS_MM, early:LOST (back half of a putamen), striatum:LOST (one side) or "
+            "glands:FACTOR.",
+            metavar="KIND[:SIZE]",
+        ),
+    ] = None
     counts: Annotated[Positive | None, Setting("Counts in the photopeak, by longer or shorter views.")] = None
     seed: Annotated[int, Field(ge=0), Setting("Seed of patient and noise.")] = 1
     monte_carlo: Annotated[bool, Setting("All photons by Monte Carlo, or only the scattered ones.", off="--fast")] = (
@@ -50,6 +59,8 @@ class SimulationSettings:
             raise InputError(f"--scanner must be one of {', '.join(SCANNERS)}, not {self.scanner!r}")
         if self.nuclide is not None:
             nuclide_by_name(self.nuclide)
+        if self.defect is not None:
+            Defect.read(self.defect)
 
 
 def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
@@ -104,6 +115,9 @@ def _expected(
     with counting_bar(f"simulating, seed {chosen.seed}") as move:
         head = draw_head(np.random.default_rng(streams["head"]))
         uptake = draw_uptake(chosen.tracer, head, np.random.default_rng(streams["uptake"]), nuclide=chosen.nuclide)
+        if chosen.defect is not None:
+            place = np.random.default_rng(streams["uptake"].spawn(1)[0])
+            uptake = with_defect(uptake, head, Defect.read(chosen.defect), place)
         patient = Patient(head, uptake)
         scanner = SCANNERS[chosen.scanner].around(head)
         expected = expected_counts(

@@ -102,7 +102,7 @@ def draw_uptake(
         raise InputError("the head holds none of the regions that take up the tracer: its field is too small")
     drawn = _DRAW[tracer](head, rng, nuclide, kind)
     activity = _scaled(drawn, head)
-    parameters = dict(drawn.parameters) | {"kbq": drawn.kbq} | _measured(activity, head.labels)
+    parameters = dict(drawn.parameters) | {"kbq": drawn.kbq} | measured(activity, head.labels)
     lesion = drawn.lesion if drawn.lesion is not None and drawn.lesion.any() else None
     return Uptake(activity, drawn.nuclide, tracer, parameters, lesion)
 
@@ -117,8 +117,27 @@ def _scaled(drawn: Painted, head: "Head") -> Array:
     return np.asarray(drawn.relative * np.float32(drawn.kbq / inside), dtype=np.float32)
 
 
-def _measured(activity: Array, labels: Array) -> dict[str, Parameter]:
-    """True numbers of an activity: means in kBq/mL, binding ratios of the striata, their asymmetry, grey to white."""
+def measured(activity: Array, labels: Array) -> dict[str, Parameter]:
+    """True numbers of an activity.
+
+    Parameters
+    ----------
+    activity
+        (z, y, x) in kBq/mL.
+    labels
+        (z, y, x) labels of the head.
+
+    Returns
+    -------
+    dict of str to float
+        Means in kBq/mL, binding ratios of the striata, their asymmetry, grey to white; those whose regions are there.
+
+    Examples
+    --------
+    >>> labels = np.array([[[LABEL["left putamen"], LABEL["left occipital cortex"]]]])
+    >>> round(measured(np.array([[[6.0, 2.0]]]), labels)["sbr_left_putamen"], 6)
+    2.0
+    """
     masks = vois(labels)
 
     def mean(name: str) -> float:

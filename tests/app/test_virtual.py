@@ -102,6 +102,24 @@ def test_head_and_uptake_follow_from_the_seed_each_by_itself(here, coarse, tmp_p
     assert written.grid.same_as(head.grid)
 
 
+def test_a_defect_is_put_into_the_same_patient(here, coarse, tmp_path):
+    activity, about = [], []
+    for name, more in (("plain", ()), ("cold", ("--defect", "cold:15"))):
+        assert here(*coarse(tmp_path / name, "--seed", "4", "--counts", "2e5", *more)).returncode == 0
+        activity.append(read_image(tmp_path / name / "truth" / "activity.nii.gz").values)
+        about.append(json.loads((tmp_path / name / "patient.json").read_text())["uptake"])
+    changed = activity[0] != activity[1]
+    assert changed.any()
+    assert not activity[1][changed].any()
+    assert (about[1]["defect"], about[1]["defect_size"], "defect" in about[0]) == ("cold", 15.0, False)
+    assert about[0]["kbq"] == about[1]["kbq"]
+    refused(here(*coarse(tmp_path / "out", "--defect", "warm")), "use one of cold, early, striatum, glands")
+    refused(
+        here(*coarse(tmp_path / "out", "--defect", "early", "--tracer", "perfusion")), "early is for the tracer dat"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_both_formats_hold_the_same_counts_and_one_replaces_the_other(here, coarse, tmp_path):
     assert here(*coarse(tmp_path / "out", "--seed", "3")).returncode == 0
     dicom = open_study(tmp_path / "out" / "projections.dcm")

@@ -218,7 +218,7 @@ def test_a_mirrored_object_gives_mirrored_views(columns, make_acquisition):
     np.testing.assert_allclose(mirrored[:, ::-1], plain, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("columns", [4, 41])
+@pytest.mark.parametrize("columns", [4, 13])
 @pytest.mark.parametrize("shape", [(1, 6, 6), (1, 7, 7), (1, 5, 8), (1, 9, 2), (1, 1, 1)])
 @pytest.mark.parametrize("centre_mm", [(0.0, 0.0), (3.3, -7.9), (100.0, 0.0)])
 @pytest.mark.parametrize("voxel_mm", [3.0, 1.4])
