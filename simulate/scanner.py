@@ -365,9 +365,6 @@ LOW_ENERGY = (
 )  # fmt: skip
 """Collimators of training. Their order belongs to the draw of a camera: a patient changes with it."""
 
-MEDIUM_ENERGY = ("siemens-me", "ge-megp", "philips-megp", "mediso-megp")
-"""Collimators outside of training."""
-
 
 @dataclass(frozen=True)
 class ScannerRanges:
@@ -414,18 +411,6 @@ class ScannerRanges:
 
 TRAINING = ScannerRanges()
 """Cameras that networks are trained on."""
-
-OUTSIDE_TRAINING = replace(
-    TRAINING,
-    collimators=MEDIUM_ENERGY,
-    radius_mm=(165.0, 190.0),
-    clearance_mm=(40.0, 60.0),
-    lowest_radius_mm=(140.0, 160.0),
-    energy_resolution=(0.115, 0.13),
-    photopeak_width=(0.22, 0.26),
-    side_width=(0.08, 0.10),
-)
-"""Cameras unlike any in training: thick septa, far orbits, poor energy resolution, wide windows."""
 
 _UNIFORM = (
     "clearance_mm", "lowest_radius_mm", "energy_resolution", "photopeak_width", "side_width", "view_seconds",
