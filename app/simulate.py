@@ -26,7 +26,7 @@ from spectac.simulate.defects import Defect, with_defect
 from spectac.simulate.head import draw_head
 from spectac.simulate.regions import LABEL
 from spectac.simulate.scanner import SCANNERS, Scanner
-from spectac.simulate.uptake import draw_uptake
+from spectac.simulate.uptake import KINDS, draw_uptake
 
 StudyOutput = Annotated[Path, typer.Option("--output", "-o", help="Folder for the study and its truth.")]
 
@@ -38,15 +38,18 @@ class SimulationSettings:
     tracer: Annotated[Literal["dat", "perfusion", "randomised"], Setting("dat, perfusion or randomised.")] = "dat"
     nuclide: Annotated[str | None, Setting("Nuclide, where not the tracer's own.")] = None
     scanner: Annotated[str, Setting("Camera; a wrong name lists them.", short="--camera")] = "siemens-intevo-lehr"
+    kind: Annotated[str | None, Setting("The patient's case, such as healthy; a wrong one lists them.")] = None
     defect: Annotated[
         str | None,
         Setting(
-            "A focal defect: cold:RADIUS_MM, early:LOST (back half of a putamen), striatum:LOST (one side) or "
+            "cold:RADIUS_MM in the brain, early:LOST (back half of a putamen), striatum:LOST (one side) or "
             "glands:FACTOR.",
             metavar="KIND[:SIZE]",
         ),
     ] = None
-    counts: Annotated[Positive | None, Setting("Counts in the photopeak, by longer or shorter views.")] = None
+    counts: Annotated[
+        Positive | None, Setting("Counts in the photopeak, a defect's included, by longer or shorter views.")
+    ] = None
     seed: Annotated[int, Field(ge=0), Setting("Seed of patient and noise.")] = 1
     monte_carlo: Annotated[bool, Setting("All photons by Monte Carlo, or only the scattered ones.", off="--fast")] = (
         False
@@ -59,8 +62,10 @@ class SimulationSettings:
             raise InputError(f"--scanner must be one of {', '.join(SCANNERS)}, not {self.scanner!r}")
         if self.nuclide is not None:
             nuclide_by_name(self.nuclide)
+        if self.kind is not None and self.kind not in KINDS[self.tracer]:
+            raise InputError(f"--kind must be one of {', '.join(KINDS[self.tracer])}, not {self.kind!r}")
         if self.defect is not None:
-            Defect.read(self.defect)
+            Defect.read(self.defect).check_tracer(self.tracer)
 
 
 def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
@@ -114,7 +119,9 @@ def _expected(
     """Patient, scanner and expected counts, with a progress bar."""
     with counting_bar(f"simulating, seed {chosen.seed}") as move:
         head = draw_head(np.random.default_rng(streams["head"]))
-        uptake = draw_uptake(chosen.tracer, head, np.random.default_rng(streams["uptake"]), nuclide=chosen.nuclide)
+        uptake = draw_uptake(
+            chosen.tracer, head, np.random.default_rng(streams["uptake"]), nuclide=chosen.nuclide, kind=chosen.kind
+        )
         if chosen.defect is not None:
             place = np.random.default_rng(streams["uptake"].spawn(1)[0])
             uptake = with_defect(uptake, head, Defect.read(chosen.defect), place)
@@ -127,9 +134,14 @@ def _expected(
 
 
 def write_truth(folder: Path, patient: Patient) -> None:
-    """activity.nii.gz in kBq/mL, mu_map.nii.gz at the imaged line, labels.nii.gz with names in labels.json."""
+    """activity.nii.gz in kBq/mL, mu_map.nii.gz at the imaged line, labels.nii.gz with names in labels.json.
+
+    lesion.nii.gz where something is changed: a stroke, a focus, a defect.
+    """
     head, uptake = patient.head, patient.uptake
     folder.mkdir()
     write_image(folder / "activity.nii.gz", Image(uptake.kbq_per_ml, head.grid, "kBq/mL"))
     write_mu_map(folder / "mu_map.nii.gz", head.mu(nuclide_by_name(uptake.nuclide).main_kev))
     write_labels(folder / "labels.nii.gz", head.labels, head.grid, {label: name for name, label in LABEL.items()})
+    if uptake.lesion is not None:
+        write_labels(folder / "lesion.nii.gz", uptake.lesion.astype(np.uint8), head.grid, {1: "lesion"})

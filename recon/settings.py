@@ -531,7 +531,7 @@ class StudySettings:
 
 @settings
 class ProjectionSettings:
-    """Which window is the photopeak, and how its scatter is estimated (scatter.windows).
+    """Which window is the photopeak, and how its scatter is estimated (recon/scatter/).
 
     Raises
     ------

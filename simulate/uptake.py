@@ -21,6 +21,10 @@ _DRAW = {"dat": dat.draw, "perfusion": perfusion.draw, "randomised": randomised.
 
 TRACERS = tuple(_DRAW)
 """Names of the tracers."""
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "dat": tuple(dat.KINDS), "perfusion": tuple(perfusion.KINDS), "randomised": tuple(randomised.KINDS)
+}  # fmt: skip
+"""Cases of each tracer's patients."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,20 +103,32 @@ def test_head_and_uptake_follow_from_the_seed_each_by_itself(here, coarse, tmp_p
 
 
 def test_a_defect_is_put_into_the_same_patient(here, coarse, tmp_path):
-    activity, about = [], []
-    for name, more in (("plain", ()), ("cold", ("--defect", "cold:15"))):
-        assert here(*coarse(tmp_path / name, "--seed", "4", "--counts", "2e5", *more)).returncode == 0
+    activity, about, counts = [], [], []
+    for name, more in (("plain", ()), ("early", ("--defect", "early:1"))):
+        assert here(*coarse(tmp_path / name, "--seed", "4", "--kind", "healthy", *more)).returncode == 0
         activity.append(read_image(tmp_path / name / "truth" / "activity.nii.gz").values)
         about.append(json.loads((tmp_path / name / "patient.json").read_text())["uptake"])
-    changed = activity[0] != activity[1]
-    assert changed.any()
-    assert not activity[1][changed].any()
-    assert (about[1]["defect"], about[1]["defect_size"], "defect" in about[0]) == ("cold", 15.0, False)
-    assert about[0]["kbq"] == about[1]["kbq"]
-    refused(here(*coarse(tmp_path / "out", "--defect", "warm")), "use one of cold, early, striatum, glands")
-    refused(
-        here(*coarse(tmp_path / "out", "--defect", "early", "--tracer", "perfusion")), "early is for the tracer dat"
-    )
+        counts.append(open_study(tmp_path / name / "projections.dcm").acquisition.view_seconds[0])
+    lesion, _, names = read_labels(tmp_path / "early" / "truth" / "lesion.nii.gz")
+    assert not (tmp_path / "plain" / "truth" / "lesion.nii.gz").exists()
+    np.testing.assert_array_equal(activity[0] != activity[1], lesion == 1)
+    assert (activity[1] < activity[0])[lesion == 1].mean() > 0.9
+    assert list(names.values()) == ["lesion"]
+    assert counts[0] == counts[1]
+    assert (about[1]["defect"], about[1]["defect_size"], "defect" in about[0]) == ("early", 1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (("--defect", "warm"), "use one of cold, early, striatum, glands"),
+        (("--defect", "early", "--tracer", "perfusion"), "early is for the tracer dat"),
+        (("--defect", "early", "--kind", "absent"), "use the kind healthy"),
+        (("--kind", "normal"), "--kind must be one of healthy, unilateral, bilateral, absent, infarct"),
+    ],
+)
+def test_a_defect_or_kind_that_cannot_be_is_refused(here, coarse, tmp_path, more, text):
+    refused(here(*coarse(tmp_path / "out", *more)), text)
     assert not (tmp_path / "out").exists()
 
 
