@@ -234,6 +234,7 @@
   // Paper has no selection: what else can be shown follows as pictures of its own.
   addEventListener("beforeprint", () => {
     const [chosen] = byId("show").selectedOptions, copies = [];
+    byId("shown").textContent = chosen.text;
     for (const option of byId("show").options) {
       if (option === chosen) continue;
       show(option);

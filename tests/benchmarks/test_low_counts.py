@@ -19,7 +19,7 @@ def row(method, patient, measure, true, mean, sd):
 
 @pytest.fixture
 def rows():
-    """Full time: 0.8 of the truth. A method with half of its slope, 1.5 times its spread in one measure, 6 in another."""
+    """Full time: 0.8 of the truth. Another method: half of its slope, 1.5 and 6 times its spread in two measures."""
     made = []
     for patient, pair in TRUE.items():
         for measure, true, ratio in zip(("x", "y"), pair, (1.5, 6.0), strict=True):
