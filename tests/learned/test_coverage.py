@@ -214,7 +214,7 @@ def moved(mu: MuMap, voxels: int, axis: int) -> MuMap:
 @pytest.mark.parametrize(
     ("mu", "uncertainty", "reason"),
     [
-        (HEAD_MAP, 0.12, "passes differ by 12.0%"),
+        (HEAD_MAP, 0.12, "passes differ by 12"),
         (MuMap(np.zeros(GRID.shape), GRID, KEV), 0.05, "holds no head"),
         (moved(HEAD_MAP, 5, 2), 0.05, "outline lies"),
         (MuMap(HEAD_MAP.per_cm * (np.arange(64) < 36)[:, None, None], GRID, KEV), 0.05, "a part of it is missing"),
