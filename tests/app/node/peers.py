@@ -48,7 +48,7 @@ if __name__ == "__main__":
 class Orthanc:
     """An archive of the distribution, with the node as a known modality."""
 
-    def __init__(self, folder, dicom_port, http_port):
+    def __init__(self, folder, dicom_port, http_port, node_port):
         self.http, self.process = f"http://127.0.0.1:{http_port}", None
         self.config = folder / "orthanc.json"
         folder.mkdir()
@@ -58,7 +58,8 @@ class Orthanc:
                     "Name": "test", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
                     "DicomAet": "PACS", "DicomPort": dicom_port, "HttpPort": http_port, "Plugins": [],
                     "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "DicomCheckCalledAet": True,
-                    "DicomAlwaysAllowStore": True, "DicomAlwaysAllowFind": True, "OverwriteInstances": False,
+                    "DicomAlwaysAllowStore": True, "DicomAlwaysAllowFind": True,
+                    "DicomModalities": {"node": ["NODE", "127.0.0.1", node_port]}, "OverwriteInstances": False,
                 }
             )
         )  # fmt: skip
@@ -82,6 +83,12 @@ class Orthanc:
                 return json.loads(answer.read())
         except OSError:
             return None
+
+    def post(self, path, content):
+        """What it answers to a file's bytes, or to words as JSON."""
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        with urllib.request.urlopen(urllib.request.Request(self.http + path, body), timeout=30) as answer:
+            return json.loads(answer.read() or b"{}")
 
     def instances(self):
         return self.get("/instances") or []

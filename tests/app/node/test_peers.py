@@ -42,7 +42,7 @@ needs_peers = pytest.mark.skipif(
 def place(tmp_path, unused_port):
     """Ports, an archive, and a function that writes a configuration and gives the node's process."""
     ports = {name: unused_port() for name in ("node", "pacs", "http")}
-    archive = Orthanc(tmp_path / "orthanc", ports["pacs"], ports["http"])
+    archive = Orthanc(tmp_path / "orthanc", ports["pacs"], ports["http"], ports["node"])
     nodes = []
 
     def node(rule, *, quick, **more):
@@ -53,6 +53,7 @@ def place(tmp_path, unused_port):
                 [
                     'ae = "NODE"', f'folder = "{tmp_path / "node"}"', f"port = {ports['node']}", "status_port = 0",
                     "workers = 0", *lines, "[[peer]]", 'ae = "CAMERA"', 'host = "127.0.0.1"',
+                    "[[peer]]", 'ae = "PACS"', 'host = "127.0.0.1"', f"port = {ports['pacs']}",
                     "[[destination]]", 'name = "pacs"', 'ae = "PACS"', 'host = "127.0.0.1"', f"port = {ports['pacs']}",
                     "[[rule]]", 'name = "brain"', 'destinations = ["pacs"]', rule,
                 ]
@@ -132,6 +133,28 @@ def test_from_storescu_to_orthanc(place, tmp_path, request, figure, size, method
     assert {kind: len(paths) for kind, paths in kinds.items()} == {"NM": len(methods), "DOC": 1, "OT": 1}
     for path in kinds["NM"]:
         assert read_image(path).grid.same_as(default_grid(study.acquisition))
+
+
+@needs_peers
+def test_orthanc_sends_and_is_told_that_the_node_has_it(place, tmp_path):
+    """The archive is the camera here: C-STORE to the node, then storage commitment, answered on another connection."""
+    node, archive, ports = place
+    archive.start()
+    one = node('methods = ["none"]', quick=True, quiet_seconds=1000)
+    one.start()
+    until(lambda: echo(ports["node"]), 60.0)
+    path = raw(tmp_path / "a.dcm")
+    instance = archive.post("/instances", path.read_bytes())["ID"]
+    archive.post("/modalities/node/store", [instance])
+    (kept,) = (tmp_path / "node" / "incoming").rglob("*.dcm")
+    sop = str(pydicom.dcmread(kept).SOPInstanceUID)
+    assert sop == str(pydicom.dcmread(path).SOPInstanceUID)
+    for wanted, verdict in ((sop, "Success"), ("1.2.3.999", "Failure")):
+        asked = archive.post(
+            "/modalities/node/storage-commitment", {"DicomInstances": [["1.2.840.10008.5.1.4.1.1.20", wanted]]}
+        )
+        until(lambda path=asked["Path"]: archive.get(path)["Status"] != "Pending", 30.0)
+        assert archive.get(asked["Path"])["Status"] == verdict
 
 
 def certificates(folder):
