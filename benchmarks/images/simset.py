@@ -40,7 +40,8 @@ def main() -> None:
     study = open_study(options.header, StudySettings(nuclide="Tc-99m", collimator=parse_psf("1.466:0.0163")))
     rows = []
     for name, model in (("none", NoAttenuation()), ("uniform 0.091 /cm", UniformMap(0.091))):
-        result = reconstruct(study, model)
+        # 0.091 /cm is a broad-beam value.
+        result = reconstruct(study, model, ReconstructionSettings(scatter="none"))
         figures = compare(study, result)
         origin = {**provenance(0), "attenuation": name}
         rows += [{**origin, "quantity": key, "value": f"{value:.5g}"} for key, value in figures.items()]
