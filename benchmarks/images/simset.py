@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.provenance import provenance, write_csv
 from spectac.recon import (
     NoAttenuation,
+    ReconstructionSettings,
     Result,
     Study,
     StudySettings,
