@@ -6,6 +6,7 @@ Only small objects go to the workers and come back: a task writes its own files.
 import logging
 import pkgutil
 import signal
+import threading
 import time
 import traceback
 from collections import deque
@@ -14,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from spectac.recon.device import cpu_threads
@@ -248,6 +250,48 @@ def _deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def remembered_interrupts() -> Iterator[Callable[[], None]]:
+    """Signals that end a run, also where Python drops the exception that they raise.
+
+    What is raised inside a callback of the garbage collector is dropped, and distributed has such a callback: one
+    Ctrl-C in some was without effect. Handlers of others are left alone.
+
+    Yields
+    ------
+    Callable
+        Function that raises KeyboardInterrupt where a signal came.
+
+    Examples
+    --------
+    >>> with remembered_interrupts() as check:
+    ...     check()
+    """
+    came = threading.Event()
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        came.set()
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if ours and signal.getsignal(number) is signal.default_int_handler
+    ]
+    try:
+        for number in numbers:
+            signal.signal(number, remember)
+        yield check
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
 
 
 def named_function(kind: str, name: str) -> Callable[..., Any]:
