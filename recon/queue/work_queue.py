@@ -25,7 +25,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 
 from spectac.recon.errors import InputError
 from spectac.recon.queue.store import locked, remove_leftovers
-from spectac.recon.queue.workers import DaskWorkers, ThisProcess, Workers, remembered_interrupts
+from spectac.recon.queue.workers import DaskWorkers, ThisProcess, Workers
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -280,8 +280,8 @@ class WorkQueue(Generic[Item, Outcome]):
                 return
             if closed:  # each worker gets a larger share of the machine
                 self._workers = replace(self._workers, processes=min(self._workers.processes, waiting))
-            with remembered_interrupts() as check, self._workers.started() as pool:
-                self._work_on(pool, overview, check)
+            with self._workers.started() as pool:
+                self._work_on(pool, overview)
         except BaseException:
             self.close()
             with suppress(OSError):  # what ended the run is the better message
@@ -293,15 +293,12 @@ class WorkQueue(Generic[Item, Outcome]):
                 overview()
             raise
 
-    def _work_on(
-        self, pool: ThisProcess | DaskWorkers, overview: Callable[[], None], check: Callable[[], None]
-    ) -> None:
+    def _work_on(self, pool: ThisProcess | DaskWorkers, overview: Callable[[], None]) -> None:
         latest = time.monotonic()
         self._pool = pool
         try:
             while self._some_run():
                 self._finish(*pool.finished())
-                check()
                 self._tell()
                 if time.monotonic() - latest > SECONDS_BETWEEN_OVERVIEWS:
                     overview()

@@ -70,12 +70,15 @@ class DaskWorkers:
         Client of the scheduler.
     returning
         Whether workers may come later, as those of a cluster do. Those of this machine are there from the start.
+    check
+        Called while no task finishes; it raises what shall end the run.
     """
 
-    def __init__(self, client: "Client", *, returning: bool) -> None:
+    def __init__(self, client: "Client", *, returning: bool, check: Callable[[], None] = lambda: None) -> None:
         from distributed import as_completed
 
         self._client, self._running, self._returning = client, as_completed(), returning
+        self._check = check
         self._keys: dict[object, Hashable] = {}
         self._done: deque[Any] = deque()
 
@@ -103,6 +106,7 @@ class DaskWorkers:
             if self._done:
                 break
             time.sleep(POLL_S)
+            self._check()
             if self._returning or time.monotonic() - asked < SECONDS_BETWEEN_QUESTIONS:
                 continue
             asked = time.monotonic()
@@ -188,7 +192,8 @@ class Workers:
         with ExitStack() as stack:
             client = _local_client(stack, self) if self.scheduler is None else _remote_client(stack, self.scheduler)
             try:
-                yield DaskWorkers(client, returning=self.scheduler is not None)
+                with remembered_interrupts() as check:
+                    yield DaskWorkers(client, returning=self.scheduler is not None, check=check)
             except (FutureCancelledError, CommClosedError) as error:
                 raise InputError(
                     "the Dask scheduler was lost: start it, the same command goes on with the rest"
@@ -256,8 +261,8 @@ def _deaf_to_interrupts() -> Iterator[None]:
 def remembered_interrupts() -> Iterator[Callable[[], None]]:
     """Signals that end a run, also where Python drops the exception that they raise.
 
-    What is raised inside a callback of the garbage collector is dropped, and distributed has such a callback: one
-    Ctrl-C in some was without effect. Handlers of others are left alone.
+    What is raised inside a callback of the garbage collector is dropped, with a traceback, and distributed has such a
+    callback: one Ctrl-C in some was without effect. There nothing is raised. Handlers of others are left alone.
 
     Yields
     ------
@@ -273,6 +278,10 @@ def remembered_interrupts() -> Iterator[Callable[[], None]]:
 
     def remember(number: int, frame: FrameType | None) -> None:
         came.set()
+        while frame is not None:
+            if frame.f_code.co_name == "_gc_callback":
+                return
+            frame = frame.f_back
         raise KeyboardInterrupt
 
     def check() -> None:

@@ -15,16 +15,17 @@ def default_handler():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_in_a_callback_of_the_garbage_collector_is_raised_after_all(default_handler):
-    def interrupted(phase, info):
-        gc.callbacks.remove(interrupted)
+def test_an_interrupt_in_dasks_callback_of_the_garbage_collector_is_raised_after_all(default_handler):
+    """Raised in there it would be dropped with a traceback, which pytest turns into an error."""
+
+    def _gc_callback(phase, info):
+        gc.callbacks.remove(_gc_callback)
         signal.raise_signal(signal.SIGINT)
 
     with remembered_interrupts() as check:
         check()
-        gc.callbacks.append(interrupted)
-        gc.collect()  # what is raised in there is dropped
+        gc.callbacks.append(_gc_callback)
+        gc.collect()
         with pytest.raises(KeyboardInterrupt):
             check()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
