@@ -59,7 +59,7 @@ KINDS: Mapping[str, Kind] = {
     "striatum": Kind(1.0, (0.01, 1.0), "lost share of the binding in a caudate and putamen", ("dat",)),
     "glands": Kind(5.0, (0.0, 100.0), "factor of the salivary glands", _ANY),
 }
-"""Kinds of defects. No ball of more than 16 mm lies inside the brain: its deepest place is the white matter's."""
+"""Kinds of defects. The deepest places of three drawn brains lay 16.5 to 18.5 mm from their surface."""
 
 
 @dataclass(frozen=True)
