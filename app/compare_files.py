@@ -77,6 +77,7 @@ def _record(comparison: Comparison) -> dict[str, Any]:
                 "device": method.result.device,
                 "fallback": method.result.fallback,
                 "holder": method.result.holder,
+                "low_counts": method.result.low_counts,
                 "seconds": round(method.seconds, 3),
                 "notes": list(method.result.notes),
             }

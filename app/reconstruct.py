@@ -28,8 +28,8 @@ def reconstruct(
 ) -> list[str]:
     """Reconstruct and write image.nii.gz, image.dcm, mu_map.nii.gz (where a map was used), record.json into `output`.
 
-    Where a map was estimated mu_spread.nii.gz and image_spread.nii.gz are there as well. They appear when all are
-    written, record.json last.
+    Where a map was estimated mu_spread.nii.gz and image_spread.nii.gz are there as well, noise_spread.nii.gz where the
+    noise is known. They appear when all are written, record.json last.
     Returns lines for the user.
     """
     model = attenuation.model()
@@ -51,9 +51,8 @@ def reconstruct(
         (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         names = sorted(path.name for path in folder.iterdir())
     # The map of an earlier run would pass for this image's.
-    for stale in {
-        f"{map_}{end}" for map_ in ("mu_map", "mu_spread", "image_spread") for end in (".nii.gz", ".json")
-    } - set(names):
+    beside = ("mu_map", "mu_spread", "image_spread", "noise_spread")
+    for stale in {f"{map_}{end}" for map_ in beside for end in (".nii.gz", ".json")} - set(names):
         (output / stale).unlink(missing_ok=True)
     lines = [f"note: {note}" for note in result.notes]
     return [*lines, f"{output}: {', '.join(names)} ({seconds:.1f} s)"]
@@ -73,8 +72,9 @@ def _write(folder: Path, study: Study, result: Result, parameters: Mapping[str, 
     for name, mu in (("mu_map", result.mu), ("mu_spread", result.mu_spread)):
         if mu is not None:
             write_mu_map(folder / f"{name}.nii.gz", mu)
-    if result.spread is not None:
-        write_image(folder / "image_spread.nii.gz", result.spread)
+    for name, spread in (("image_spread", result.spread), ("noise_spread", result.noise_spread)):
+        if spread is not None:
+            write_image(folder / f"{name}.nii.gz", spread)
 
 
 def with_progress(solver: StudySolver, model: AttenuationModel, also: Callable[[Update], None] | None = None) -> Result:

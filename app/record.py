@@ -101,7 +101,12 @@ def _device(asked: str, used: str) -> dict[str, Any]:
 def _used(result: Result) -> dict[str, Any]:
     """Photopeak, scatter and attenuation of a result of `reconstruct`."""
     projections = result.projections
-    attenuation = {"attenuation": result.attenuation, "fallback": result.fallback, "holder": result.holder}
+    attenuation = {
+        "attenuation": result.attenuation,
+        "fallback": result.fallback,
+        "holder": result.holder,
+        "low_counts": result.low_counts,
+    }
     if projections is None:
         return attenuation
     return {

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 
-from spectac.learned.dataset import CohortDataset
-from spectac.learned.network import NetworkSettings, VolumeNetwork
+from spectac.learned.inputs import CHANNELS
+from spectac.learned.low_counts_examples import Examples
+from spectac.learned.low_counts_input import LOW_COUNTS_CHANNELS
+from spectac.learned.network import LOW_COUNTS, NetworkSettings, VolumeNetwork
 from spectac.learned.training_settings import TrainingSettings
 from spectac.learned.weights_file import HEAD, read_weights
 from spectac.recon.errors import InputError
@@ -52,7 +54,8 @@ def new_state(fabric: Fabric, settings: TrainingSettings, root: Path) -> dict[st
     0
     """
     torch.manual_seed(settings.seed)
-    network: Any = VolumeNetwork(NetworkSettings(settings.target, settings.widths, settings.dropout))
+    channels = LOW_COUNTS_CHANNELS if settings.target == LOW_COUNTS else CHANNELS
+    network: Any = VolumeNetwork(NetworkSettings(settings.target, settings.widths, settings.dropout, len(channels)))
     if settings.begin_with is not None:
         begin_with(network, root / settings.begin_with)
     network = network.to(memory_format=torch.channels_last_3d)
@@ -101,9 +104,7 @@ def begin_with(network: VolumeNetwork, path: Path) -> None:
     network.load_state_dict(weights)
 
 
-def description(
-    settings: TrainingSettings, root: Path, training: CohortDataset, validation: CohortDataset
-) -> dict[str, Any]:
+def description(settings: TrainingSettings, root: Path, training: Examples, validation: Examples) -> dict[str, Any]:
     """All that the weights of a run follow from: settings without `checkpoint_minutes`, and digests of the inputs.
 
     Parameters
@@ -133,7 +134,7 @@ def description(
     begun = {} if file is None else {"begin_with": hashlib.sha256((root / file).read_bytes()).hexdigest()}
     return {
         # What lies beside the head is given (--holder); maps of older weights hold an average holder.
-        "map_of": HEAD,
+        **({"map_of": HEAD} if settings.target == "map" else {}),
         "settings": {name: value for name, value in asdict(settings).items() if name != "checkpoint_minutes"},
         "training_sha256": training.sha256,
         "validation_sha256": validation.sha256,

@@ -1,10 +1,15 @@
 """Network inputs of the patients of a cohort, and the camera that their parameters describe."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 from spectac.learned.inputs import NetworkInput, energy_loss, normalised
+from spectac.recon.types import Acquisition
 from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.scanner import Scanner
+
+if TYPE_CHECKING:
+    from spectac.simulate.head import Head
 
 SIDE_WINDOWS = ("scatter", "lower")
 """Windows that can fill the scatter channel, the widest first, as in `inputs.side_windows`."""
@@ -31,6 +36,32 @@ def scanner_of(patient: PatientArrays) -> Scanner:
     64
     """
     return Scanner.of_record(patient.parameters["scanner"])
+
+
+def acquisition_of(patient: PatientArrays) -> Acquisition:
+    """Acquisition of a cohort's patient.
+
+    Parameters
+    ----------
+    patient
+        Patient of a cohort.
+
+    Returns
+    -------
+    Acquisition
+        Views of its camera. Radii of a contour orbit follow from the labels on the preview's grid.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> parameters = {"scanner": Scanner("tiny", "siemens-lehr", views=64).record(), "nuclide": "I-123"}
+    >>> acquisition_of(SimpleNamespace(parameters=parameters)).views
+    64
+    """
+    scanner = scanner_of(patient)
+    # A contour orbit needs labels and their grid alone, which a cohort's patient has as well as a head.
+    head = cast("Head", patient) if scanner.orbit == "contour" else None
+    return scanner.acquisition(str(patient.parameters["nuclide"]), head)
 
 
 def patient_input(patient: PatientArrays) -> NetworkInput:

@@ -8,13 +8,13 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from spectac.learned.appearance import Appearance, detail_ratio, edge_share, preview_pixel_mm
-from spectac.learned.cohort_inputs import SIDE_WINDOWS, patient_input, scanner_of
+from spectac.learned.cohort_inputs import SIDE_WINDOWS, acquisition_of, patient_input, scanner_of
 from spectac.learned.coverage import Coverage
 from spectac.learned.dataset import shards_of
 from spectac.learned.doubts import head_doubts
@@ -29,13 +29,13 @@ from spectac.recon.errors import InputError
 from spectac.recon.geometry import axis_sigma_mm, object_pixel_mm, ray_lines
 from spectac.recon.holder import alone, typical
 from spectac.recon.tissues import water_per_cm
-from spectac.recon.types import Acquisition, Array, Image, MuMap
+from spectac.recon.types import Array, Image, MuMap
 from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.cohort.shards import read_patients
 from spectac.simulate.uptake import vois
 
 if TYPE_CHECKING:
-    from spectac.simulate.head import Head
+    pass
 
 RARE = 0.01
 """Share of the patients that a range leaves out at either end. A few show foci alone, or hardly a head."""
@@ -280,7 +280,7 @@ def coverage_of(patients: Iterable[PatientArrays], *, uncertainty: float, outlin
 
 def _statistics(patient: PatientArrays) -> dict[str, float]:
     """Values of one patient by the fields of Coverage; NaN where there is none."""
-    scanner, acquisition = scanner_of(patient), _acquisition(patient)
+    scanner, acquisition = scanner_of(patient), acquisition_of(patient)
     photopeak, side_counts = patient.preview[0], patient.parameters["counts"]
     head = Appearance.of(_image(patient, WINDOWS[0]))
     ratios = [detail_ratio(photopeak, _image(patient, n).values, patient.grid.voxel_ml) for n in _sides(patient)]
@@ -335,16 +335,9 @@ def _judged(network: VolumeNetwork, patient: PatientArrays) -> _Judged:
 def _held(mu: MuMap, patient: PatientArrays) -> Array:
     """A map of the head in the holder that is assumed where nobody tells, as it is used."""
     try:
-        return np.asarray(typical(mu.energy_kev).beside(alone(mu), _acquisition(patient))[0].per_cm)
+        return np.asarray(typical(mu.energy_kev).beside(alone(mu), acquisition_of(patient))[0].per_cm)
     except InputError:  # a map without a head, or an orbit that leaves no room
         return np.asarray(mu.per_cm)
-
-
-def _acquisition(patient: PatientArrays) -> Acquisition:
-    """Views of a cohort's patient; radii of a contour orbit follow from the labels on the preview's grid."""
-    scanner = scanner_of(patient)
-    # A contour orbit needs labels and their grid alone, which a cohort's patient has as well as a head.
-    return scanner.acquisition("Tc-99m", cast("Head", patient) if scanner.orbit == "contour" else None)
 
 
 def _spread_errors(volumes: Array, patient: PatientArrays, measured: Array) -> SpreadErrors:

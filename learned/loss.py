@@ -158,3 +158,42 @@ def turned(volumes: Tensor, angle_deg: float) -> Tensor:
     planes = volumes.reshape(n, c * nz, ny, nx)
     where = torch.nn.functional.affine_grid(matrix.expand(n, 2, 3), [n, c * nz, ny, nx], align_corners=False)
     return torch.nn.functional.grid_sample(planes, where, align_corners=False).reshape(volumes.shape)
+
+
+LOW_COUNTS_SCALES = {1: 1.0, 2: 3.0, 4: 9.0}
+"""Edge of the blocks, in voxels, whose means `low_counts_loss` compares, and the weight of each."""
+
+
+def low_counts_loss(estimates: Tensor, truths: Tensor, variance_weight: float) -> Tensor:
+    """Squared bias of images and a share of their variance, of voxels and of blocks.
+
+    The two estimates of a patient come from independent scans. Of errors a and b the mean of a b is the squared bias,
+    that of (a^2 + b^2) / 2 the squared bias and the variance. A mean squared error alone would shrink what differs
+    between patients to their mean.
+
+    Parameters
+    ----------
+    estimates, truths
+        Images (n, 2, z, y, x) of pairs of scans, over each scan's level.
+    variance_weight
+        Weight of the variance from 0 to 1; the squared bias has 1.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+
+    Examples
+    --------
+    >>> truths, errors = torch.zeros(1, 2, 4, 4, 4), torch.ones(1, 2, 4, 4, 4)
+    >>> bias = low_counts_loss(truths + errors, truths, 0.2)
+    >>> errors[:, 1] = -1.0
+    >>> round(float(low_counts_loss(truths + errors, truths, 0.2) / bias), 3)
+    -0.6
+    """
+    errors, total = estimates - truths, estimates.new_zeros(())
+    for size, weight in LOW_COUNTS_SCALES.items():
+        means = errors if size == 1 else torch.nn.functional.avg_pool3d(errors, size)
+        squared_bias = (means[:, 0] * means[:, 1]).mean()
+        total = total + weight * ((1.0 - variance_weight) * squared_bias + variance_weight * means.square().mean())
+    return total

@@ -14,6 +14,11 @@ from spectac.learned.inputs import CHANNELS
 LARGEST = {"map": 2.3, "correction": 12.0}
 """Upper bound of the output: mu over that of water (cortical bone has 1.9), or the correction factor."""
 
+LOW_COUNTS = "low-counts"
+"""Target of networks whose output is their channel SMOOTHED and a residual, without a bound."""
+SMOOTHED = 1
+"""Channel of those networks that the residual is added to."""
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -22,7 +27,8 @@ class NetworkSettings:
     Parameters
     ----------
     target
-        Output: "map" (mu over that of water) or "correction" (factor of attenuation correction).
+        Output: "map" (mu over that of water), "correction" (factor of attenuation correction), or "low-counts" (image
+        without noise).
     widths
         Channels of every level, from blocks of 2 voxels down.
     dropout
@@ -58,7 +64,7 @@ class _Block(nn.Module):
 
 
 class VolumeNetwork(nn.Module):
-    """Residual U-Net from inputs (n, channels, z, y, x) to volumes (n, z, y, x) between 0 and LARGEST.
+    """Residual U-Net from inputs (n, channels, z, y, x) to volumes (n, z, y, x) between 0 and LARGEST, or images.
 
     Assumes: sizes are multiples of 2 to the number of levels, 16 for the default four.
 
@@ -93,8 +99,11 @@ class VolumeNetwork(nn.Module):
         )
         self.dropout = nn.Dropout3d(self.settings.dropout)
         self.last = nn.Conv3d(widths[0], 8, 1)
-        # The first output is near air instead of half of the densest bone.
-        nn.init.constant_(cast(Tensor, self.last.bias), -2.0)
+        if self.settings.target == LOW_COUNTS:  # the first output is the smoothed image
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(cast(Tensor, self.last.bias))
+        else:  # it is near air instead of half of the densest bone
+            nn.init.constant_(cast(Tensor, self.last.bias), -2.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Volumes of inputs.
@@ -107,8 +116,9 @@ class VolumeNetwork(nn.Module):
         Returns
         -------
         Tensor
-            Volumes (n, z, y, x) from 0 to LARGEST.
+            Volumes (n, z, y, x) from 0 to LARGEST; images of any sign for the target "low-counts".
         """
+        smoothed = x[:, SMOOTHED]
         x = blocks(x)
         skipped = []
         for level, block in enumerate(self.down):
@@ -121,7 +131,10 @@ class VolumeNetwork(nn.Module):
             x = nn.functional.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
             x = block(torch.cat([x, skipped.pop()], dim=1))
         # In full precision: 8 bits of a half-precision sigmoid are steps of 0.4 %.
-        return LARGEST[self.settings.target] * torch.sigmoid(voxels(self.last(x)).float())[:, 0]
+        last = voxels(self.last(x)).float()[:, 0]
+        if self.settings.target == LOW_COUNTS:
+            return smoothed.float() + last
+        return LARGEST[self.settings.target] * torch.sigmoid(last)
 
 
 def blocks(x: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-"""Entry point of the attenuation model `predicted`. Where torch is missing the error names what to install."""
+"""Entry points of what needs torch. Where torch is missing the error names what to install."""
 
 from collections.abc import Mapping
 
 from spectac.recon.attenuation import AttenuationModel
 from spectac.recon.errors import MissingExtraError
+from spectac.recon.low_counts import LowCountsModel
 
 
 def build(options: Mapping[str, str]) -> AttenuationModel:
@@ -29,11 +30,39 @@ def build(options: Mapping[str, str]) -> AttenuationModel:
     >>> build({}).name
     'predicted'
     """
+    _check_torch("attenuation predicted")
+    from spectac.learned.predict import build_predicted
+
+    return build_predicted(options)
+
+
+def build_low_counts() -> LowCountsModel:
+    """Low-counts model `network`.
+
+    Returns
+    -------
+    LowCountsModel
+        `low_counts.NetworkLowCounts` with the shipped weights.
+
+    Raises
+    ------
+    InputError
+        If torch or safetensors is not installed.
+
+    Examples
+    --------
+    >>> build_low_counts().repeats
+    6
+    """
+    _check_torch("--low-counts network")
+    from spectac.learned.low_counts import NetworkLowCounts
+
+    return NetworkLowCounts()
+
+
+def _check_torch(what: str) -> None:
     try:
         import safetensors  # noqa: F401
         import torch  # noqa: F401
     except ImportError:
-        raise MissingExtraError("attenuation predicted needs torch", "learned") from None
-    from spectac.learned.predict import build_predicted
-
-    return build_predicted(options)
+        raise MissingExtraError(f"{what} needs torch", "learned") from None

@@ -29,7 +29,10 @@ from torch.utils.data import DataLoader
 from spectac.learned.checkpoint import description, new_state, resume, save_checkpoint
 from spectac.learned.dataset import CohortDataset, shards_of
 from spectac.learned.doubt_limits import CHECKED_ANGLES_DEG, LEAST_PATIENTS, measured_coverage
-from spectac.learned.loss import correction_loss, factor_error, map_loss
+from spectac.learned.loss import correction_loss, factor_error, low_counts_loss, map_loss
+from spectac.learned.low_counts import LowCountsCoverage
+from spectac.learned.low_counts_examples import Examples, LowCountsDataset
+from spectac.learned.network import LOW_COUNTS
 from spectac.learned.training_settings import TrainingSettings
 from spectac.learned.weights_file import read_weights, save_weights
 from spectac.recon.errors import InputError
@@ -99,7 +102,7 @@ def train(
     if settings.beyond is not None:
         shards_of(root / settings.beyond)  # before hours of training
     training, validation = (
-        CohortDataset(root / folder, target=settings.target, augmented=augmented, seed=settings.seed, on_load=on_load)
+        _dataset(settings, root / folder, output, augmented=augmented, on_load=on_load)
         for folder, augmented in ((settings.training, True), (settings.validation, False))
     )
     _check_cohorts(training, validation, settings, fabric.world_size)
@@ -120,6 +123,21 @@ def train(
         beyond = None if settings.beyond is None else root / settings.beyond
         finish(weights, root / settings.training, root / settings.validation, beyond)
     return weights
+
+
+def _dataset(
+    settings: TrainingSettings,
+    folder: Path,
+    output: Path,
+    *,
+    augmented: bool,
+    on_load: Progress | None,
+) -> Examples:
+    """Examples of a cohort's patients for the settings' target."""
+    if settings.target == LOW_COUNTS:
+        kept = output / "examples"
+        return LowCountsDataset(folder, kept, augmented=augmented, seed=settings.seed, on_load=on_load)
+    return CohortDataset(folder, target=settings.target, augmented=augmented, seed=settings.seed, on_load=on_load)
 
 
 def with_precision(settings: TrainingSettings) -> TrainingSettings:
@@ -170,9 +188,7 @@ def _fabric(settings: TrainingSettings, output: Path) -> Fabric:
     return fabric
 
 
-def _check_cohorts(
-    training: CohortDataset, validation: CohortDataset, settings: TrainingSettings, devices: int
-) -> None:
+def _check_cohorts(training: Examples, validation: Examples, settings: TrainingSettings, devices: int) -> None:
     """InputError, before hours of training, for cohorts that are too small or share patients, and for odd batches."""
     if len(training) < settings.batch or settings.batch % devices:
         raise InputError(
@@ -199,8 +215,8 @@ class _Run:
     fabric: Fabric
     settings: TrainingSettings
     output: Path
-    training: CohortDataset
-    validation: CohortDataset
+    training: Examples
+    validation: Examples
     about: Mapping[str, Any]
     state: dict[str, Any]
     on_step: Report | None
@@ -272,8 +288,10 @@ class _Run:
         # Devices must not drop the same channels.
         torch.manual_seed(int(np.random.SeedSequence([settings.seed, step, fabric.global_rank]).generate_state(1)[0]))
         angle_deg = float(np.random.default_rng([settings.seed, step]).uniform(0.0, 90.0))
-        volumes = network(inputs.contiguous(memory_format=torch.channels_last_3d))
-        if settings.target == "map":
+        volumes = network(inputs.flatten(0, -5).contiguous(memory_format=torch.channels_last_3d))
+        if settings.target == LOW_COUNTS:
+            loss = low_counts_loss(volumes.view_as(targets), targets, settings.variance_weight)
+        elif settings.target == "map":
             loss = map_loss(volumes, targets, water_per_voxel, angle_deg, settings.loss_weights)
         else:
             loss = correction_loss(volumes, targets)
@@ -321,7 +339,7 @@ def learning_rate(step: int, steps: int, settings: TrainingSettings) -> float:
 
 
 @torch.no_grad()
-def validate(network: Any, validation: CohortDataset, settings: TrainingSettings) -> dict[str, float]:
+def validate(network: Any, validation: Examples, settings: TrainingSettings) -> dict[str, float]:
     """Mean errors over the validation patients.
 
     Parameters
@@ -336,8 +354,8 @@ def validate(network: Any, validation: CohortDataset, settings: TrainingSettings
     Returns
     -------
     dict[str, float]
-        "error": of mean attenuation factors, or of corrections. "map_error", for maps: mean |error| over the mean of
-        the map, inside the head.
+        "error": of mean attenuation factors, of corrections, or the loss of short scans. "map_error", for maps: mean
+        |error| over the mean of the map, inside the head.
 
     Examples
     --------
@@ -352,7 +370,11 @@ def validate(network: Any, validation: CohortDataset, settings: TrainingSettings
     errors, map_errors = [], []
     for batch in DataLoader(validation, batch_size=settings.batch):
         inputs, targets, water_per_voxel = (part.to(device) for part in batch)
-        volumes: Tensor = network(inputs)
+        volumes: Tensor = network(inputs.flatten(0, -5))
+        if settings.target == LOW_COUNTS:
+            pairs = zip(volumes.view_as(targets), targets, strict=True)
+            errors += [float(low_counts_loss(one[None], truth[None], settings.variance_weight)) for one, truth in pairs]
+            continue
         for volume, truth, water in zip(volumes.split(1), targets.split(1), water_per_voxel.split(1), strict=True):
             if settings.target == "correction":
                 errors.append(float(correction_loss(volume, truth)))
@@ -407,6 +429,10 @@ def finish(weights: Path, training: Path, validation: Path, beyond: Path | None 
     >>> finish(shipped_weights(), Path("not needed"), Path("not needed"))
     """
     network, about = read_weights(weights)
+    if network.settings.target == LOW_COUNTS and "coverage" not in about:
+        examples = LowCountsDataset(training, weights.parent / "examples", seed=about["settings"]["seed"]).examples
+        of_scans = LowCountsCoverage.of(scan for example in examples for scan in example.scans)
+        save_weights(weights, network, {**about, "coverage": of_scans.to_json()})
     if network.settings.target == "map" and "coverage" not in about:
         coverage, weighed, scale = measured_coverage(network, training, validation, beyond)
         measured = {"coverage": coverage.to_json(), "uncertainty_limit": asdict(weighed), "spread": scale.to_json()}

@@ -10,9 +10,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from spectac.learned.inputs import CHANNELS, FEWEST_CHANNELS
-from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork
+from spectac.learned.low_counts_input import LOW_COUNTS_CHANNELS
+from spectac.learned.network import LARGEST, LOW_COUNTS, NetworkSettings, VolumeNetwork
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
+from spectac.recon.low_counts import LOW_COUNTS_PROTOCOL
 from spectac.recon.preview import PREVIEW_PROTOCOL
 
 FORMAT = "spectac-network 2"
@@ -47,10 +49,13 @@ def save_weights(path: Path, network: torch.nn.Module, about: Mapping[str, Any])
     3
     """
     halves = {name: t.detach().cpu().to(torch.float16).contiguous() for name, t in network.state_dict().items()}
+    short = about["settings"]["target"] == LOW_COUNTS
+    channels = LOW_COUNTS_CHANNELS if short else CHANNELS[: network_channels(network)]
     metadata = {
         "format": FORMAT,
-        "channels": json.dumps(CHANNELS[: network_channels(network)]),
+        "channels": json.dumps(channels),
         "preview_protocol": str(PREVIEW_PROTOCOL),
+        **({"low_counts_protocol": str(LOW_COUNTS_PROTOCOL)} if short else {}),
         "about": json.dumps(about),
     }
     with written(path) as temporary:
@@ -114,18 +119,23 @@ def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
             f"{path}: format {metadata.get('format')!r}, this spectac reads {FORMAT!r} with the input channels "
             f"{', '.join(CHANNELS)}: train it again with spectac train, or use the shipped weights"
         )
-    # Weights without it are older than the number.
-    protocol = metadata.get("preview_protocol", "1")
-    if protocol != str(PREVIEW_PROTOCOL):
-        raise InputError(
-            f"{path}: trained with previews of protocol {protocol}, this spectac makes those of protocol "
-            f"{PREVIEW_PROTOCOL}: train it again on a new cohort, or use the shipped weights"
-        )
+    # Weights without it are older than the number; images of short scans lie on the previews' grid.
+    protocols = {
+        "previews": (metadata.get("preview_protocol", "1"), PREVIEW_PROTOCOL),
+        "images of short scans": (metadata.get("low_counts_protocol", LOW_COUNTS_PROTOCOL), LOW_COUNTS_PROTOCOL),
+    }
+    for made, (protocol, present) in protocols.items():
+        if str(protocol) != str(present):
+            raise InputError(
+                f"{path}: trained with {made} of protocol {protocol}, this spectac makes those of protocol "
+                f"{present}: train it again on a new cohort, or use the shipped weights"
+            )
     try:
         about, channels = json.loads(metadata["about"]), json.loads(metadata["channels"])
         settings = about["settings"]
-        known = channels == list(CHANNELS[: len(channels)]) and len(channels) >= FEWEST_CHANNELS
-        if not known or settings["target"] not in LARGEST:
+        short = settings["target"] == LOW_COUNTS
+        known = channels == list(LOW_COUNTS_CHANNELS if short else CHANNELS[: len(channels)])
+        if not known or len(channels) < FEWEST_CHANNELS or settings["target"] not in (*LARGEST, LOW_COUNTS):
             raise ValueError(f"channels {channels}, target {settings['target']}")
         network = VolumeNetwork(
             NetworkSettings(settings["target"], tuple(settings["widths"]), settings["dropout"], len(channels))

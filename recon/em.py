@@ -1,4 +1,4 @@
-"""Iterative reconstruction by OSEM; one subset is MLEM. With a prior the steps are those of BSREM (bsrem.py)."""
+"""Iterative reconstruction by OSEM; one subset is MLEM. Steps with a prior are those of bsrem.py or anchor.py."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from spectac.recon.anchor import FLOOR, Anchor, AnchoredSteps, EmStep
 from spectac.recon.bsrem import BsremSteps, RelativeDifferencePrior
 from spectac.recon.errors import InputError
 from spectac.recon.system import SystemModel
@@ -111,13 +112,14 @@ def osem(
     subsets: int,
     scatter: Array | None = None,
     start: Array | None = None,
-    prior: RelativeDifferencePrior | None = None,
+    prior: RelativeDifferencePrior | Anchor | None = None,
     on_update: Callable[[Update], None] | None = None,
 ) -> Array:
     """Image that maximises the Poisson likelihood of the counts, by ordered subsets; MAP image with a prior.
 
-    OSEM over subsets k: f <- f / (A_k^T 1) * A_k^T(y_k / (A_k f + s_k)) [1]_. With a prior the steps are those of
-    BSREM (`bsrem.BsremSteps`). Nothing leaves the system's device between the updates.
+    OSEM over subsets k: f <- f / (A_k^T 1) * A_k^T(y_k / (A_k f + s_k)) [1]_. With a relative-difference prior the
+    steps are those of BSREM (`bsrem.BsremSteps`), with an anchor De Pierro's (`anchor.AnchoredSteps`). Nothing leaves
+    the system's device between the updates.
 
     The start is uniform where the full sensitivity is positive; other voxels stay 0. A voxel without sensitivity in a
     subset keeps its value in that update. A voxel below 1e-20 of the image's maximum becomes 0, because subnormal
@@ -136,7 +138,7 @@ def osem(
     start
         Start image (z, y, x), at least 0.
     prior
-        Relative-difference prior of MAP.
+        Prior of MAP: relative differences, or an anchor on the system's device.
     on_update
         Called after the update by each subset. An exception that it raises ends the reconstruction.
 
@@ -181,8 +183,12 @@ def osem(
     full = sum(sensitivities[1:], start=sensitivities[0].copy(order="K"))
     seen = full > SEEN_SHARE * full.max()
     image = system.as_image(_start_image(start, system, data, extra, np.where(seen, full, full.dtype.type(0))))
+    step: EmStep
     if prior is None:
         step = _em_steps(sensitivities, full, system)
+    elif isinstance(prior, Anchor):
+        anchor = system.as_image(np.maximum(prior.image, FLOOR * prior.image.max()), "anchor")
+        step = AnchoredSteps(prior, anchor, seen.astype(anchor.dtype), _em_steps(sensitivities, full, system))
     else:
         step = BsremSteps(prior, sensitivities, full, seen, system.grid.voxel_mm)
     total = iterations * len(parts)
@@ -195,7 +201,7 @@ def osem(
     return image
 
 
-def _em_steps(sensitivities: list[Array], full: Array, system: SystemModel) -> Callable[[Array, Array, int, int], None]:
+def _em_steps(sensitivities: list[Array], full: Array, system: SystemModel) -> EmStep:
     """OSEM's step: a voxel that the subset does not see keeps its value."""
     one, zero = full.dtype.type(1), full.dtype.type(0)
     inverses = []

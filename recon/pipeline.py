@@ -9,18 +9,29 @@ from typing import TypeVar
 
 import numpy as np
 
-from spectac.recon import geometry
+from spectac.recon import filters, geometry
+from spectac.recon.anchor import FLOOR, Anchor
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
 from spectac.recon.backprojection import fbp
+from spectac.recon.bsrem import RelativeDifferencePrior
 from spectac.recon.calibration import Calibration, read_calibration
 from spectac.recon.device import device_errors, own_stream, select_device
 from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.fan_beam import fan_doubts
 from spectac.recon.holder import Holder, alone, chosen_holder
+from spectac.recon.low_counts import (
+    ANCHOR_WEIGHT,
+    LEVEL_FWHM_MM,
+    LowCountsEstimate,
+    ShortScan,
+    low_counts_model,
+    smoothing_prior,
+)
 from spectac.recon.orbit_check import check_orbit
 from spectac.recon.photopeak import photopeak_index
 from spectac.recon.preview import placed, preview_grid, preview_image
+from spectac.recon.resample import resample
 from spectac.recon.scatter.measured import MeasuredCounts, chosen_model, projections
 from spectac.recon.scatter.models import ScatterModel
 from spectac.recon.scatter.rounds import ScatterRounds
@@ -98,8 +109,19 @@ class _Kept:
 
     image: Image
     device: str
+    low_counts: "_LowCounts"
     notes: tuple[str, ...]
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _LowCounts:
+    """How the noise of a short scan was treated, and the prior that follows from it."""
+
+    method: str = "none"
+    prior: RelativeDifferencePrior | Anchor | None = None
+    start: Array | None = None
+    spread: Image | None = None
 
 
 class StudySolver:
@@ -158,6 +180,7 @@ class StudySolver:
         self.on_update: Callable[[Update], None] | None = None
         self.notes: list[str] = []
         self.device = "cpu"
+        self._low_counts = _LowCounts()
         self.borrowed_s = 0.0
         self._kept: dict[str, _Kept] = {}
         self._used: set[str] = set()
@@ -186,7 +209,7 @@ class StudySolver:
         """
         self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
         self.borrowed_s, self._used, self.projections = 0.0, set(), self.photopeak
-        self._holder = None
+        self._holder, self._low_counts = None, _LowCounts()
         study, smoothing = self.study, self.settings.smoothing
         if self._calibration is not None:
             self._calibration.check_corrections(self.projections.scatter_method, model.name)
@@ -204,10 +227,15 @@ class StudySolver:
             attenuation=model.name,
             holder=self._holder,
             device=self.device,
+            low_counts=self._low_counts.method,
+            noise_spread=self._low_counts.spread,
         )
         if self._calibration is None:
             return result
-        return replace(result, image=self._calibration.applied(result, study))
+        spread, per_kbq = result.noise_spread, self._calibration.cps_per_kbq
+        if spread is not None:
+            spread = replace(spread, values=spread.values / per_kbq, unit="kBq/mL")
+        return replace(result, image=self._calibration.applied(result, study), noise_spread=spread)
 
     def with_holder(self, holder: Path | None) -> "StudySolver":
         """The same solver, with all that it has computed, for another `holder` of the settings."""
@@ -294,7 +322,7 @@ class StudySolver:
             return self._reconstructed(mu, scatter_map)
         kept = self._once("image", lambda: self._reconstructed(None))
         self.scatter(None)  # The image may have been kept; how its scatter was treated is said again.
-        self.device = kept.device
+        self.device, self._low_counts = kept.device, kept.low_counts
         return kept.image
 
     def _once(self, name: str, make: Callable[[], Image]) -> _Kept:
@@ -303,7 +331,7 @@ class StudySolver:
             before, began = len(self.notes), time.perf_counter()
             image = make()
             seconds = time.perf_counter() - began
-            self._kept[name] = _Kept(image, self.device, tuple(self.notes[before:]), seconds)
+            self._kept[name] = _Kept(image, self.device, self._low_counts, tuple(self.notes[before:]), seconds)
         elif name not in self._used:
             self.notes += self._kept[name].notes
             self.borrowed_s += self._kept[name].seconds
@@ -322,6 +350,9 @@ class StudySolver:
             scatter = projections.scatter
             return self.fbp(projections.counts if scatter is None else projections.counts - scatter)
         subsets = 1 if settings.algorithm == "mlem" else settings.subsets
+        self._low_counts, self.device = self._on_device(
+            "steadied", lambda device: self._steadied(mu, device, projections)
+        )
         (values, lost), self.device = self._on_device(
             "reconstructed", lambda device: self._iterated(mu, subsets, device, projections)
         )
@@ -335,7 +366,40 @@ class StudySolver:
             f"{settings.algorithm} {settings.iterations} x {subsets}, {blur} resolution recovery, "
             f"scatter: {projections.scatter_method}"
         )
+        if self._low_counts.method != "none":
+            described += f", low counts: {self._low_counts.method}"
         return Image(values, self.grid, self.study.acquisition.image_unit, history=(described,))
+
+    def _steadied(self, mu: MuMap | None, device: str, projections: Projections) -> _LowCounts:
+        """Prior of the settings' way with short scans; that of MAP, with a note, where a model must not be used."""
+        method = self.settings.low_counts
+        if method == "none":
+            return _LowCounts(prior=self.settings.prior)
+        scan = ShortScan(projections, mu, self.preview().grid, device)
+        if method != "map":
+            model = low_counts_model(method)
+            try:
+                if mu is None:
+                    raise InputError("it needs an attenuation map")
+                estimate = model.estimate(scan)
+            except InputError as error:
+                self.notes.append(f"low counts: map instead of {method}: {error}")
+            else:
+                return self._anchored(method, estimate, scan)
+        return _LowCounts("map", smoothing_prior(scan.effective_s(), self.grid))
+
+    def _anchored(self, method: str, estimate: LowCountsEstimate, scan: ShortScan) -> _LowCounts:
+        """Anchor of a model's image on the solver's grid; beyond the model's field that of a Gaussian."""
+        self.notes += estimate.notes
+        grid, image = estimate.image.grid, scan.image
+        field = resample(np.ones(grid.shape, np.float32), grid, self.grid)
+        beyond = resample(filters.gaussian(image.values, image.grid.voxel_mm, LEVEL_FWHM_MM), image.grid, self.grid)
+        values = resample(estimate.image.values, grid, self.grid) + (1 - field) * beyond
+        values = np.maximum(values, FLOOR * values.max())
+        spread = estimate.spread
+        if spread is not None:
+            spread = replace(spread, values=resample(spread.values, spread.grid, self.grid), grid=self.grid)
+        return _LowCounts(method, Anchor(values, ANCHOR_WEIGHT), values, spread)
 
     def _on_device(self, what: str, work: Callable[[str], _T]) -> tuple[_T, str]:
         """Result of `work` on the device of the settings, and that device; with "auto" the CPU where the GPU fails."""
@@ -361,14 +425,17 @@ class StudySolver:
                 self.on_update(update)
 
         system = self._system(mu, device)
-        scatter = projections.scatter
+        scatter, prior, start = projections.scatter, self._low_counts.prior, self._low_counts.start
+        if isinstance(prior, Anchor):
+            prior = replace(prior, image=system.put(prior.image))
         image = osem(
             system,
             system.put(projections.counts),
             iterations=self.settings.iterations,
             subsets=subsets,
             scatter=None if scatter is None else system.put(scatter),
-            prior=self.settings.prior,
+            start=None if start is None else system.put(start),
+            prior=prior,
             on_update=watch,
         )
         return system.get(image), sum(float(one) for one in lost.values())

@@ -6,10 +6,10 @@ from importlib.metadata import EntryPoint, entry_points
 
 from spectac.recon.errors import InputError
 
-ATTENUATION, SCATTER = "spectac.attenuation", "spectac.scatter"
+ATTENUATION, SCATTER, LOW_COUNTS = "spectac.attenuation", "spectac.scatter", "spectac.low_counts"
 """Groups of entry points; a plug-in registers its build function in one of them."""
 
-_CALLED = {ATTENUATION: "attenuation model", SCATTER: "scatter method"}
+_CALLED = {ATTENUATION: "attenuation model", SCATTER: "scatter method", LOW_COUNTS: "low-counts model"}
 
 
 def plugin(group: str, name: str) -> EntryPoint:
@@ -18,7 +18,7 @@ def plugin(group: str, name: str) -> EntryPoint:
     Parameters
     ----------
     group
-        ATTENUATION or SCATTER.
+        ATTENUATION, SCATTER or LOW_COUNTS.
     name
         Name in the group, e.g. "uniform".
 

@@ -26,6 +26,7 @@ from typing import (
 import pydantic.dataclasses
 from pydantic import BeforeValidator, Field, InstanceOf, ValidationError
 
+from spectac.recon import plugins
 from spectac.recon.collimator import GIVEN, Collimator, FocusFrom, parse_holes, parse_psf
 from spectac.recon.collimator import collimator as collimator_of_name
 from spectac.recon.errors import InputError
@@ -576,6 +577,9 @@ class ProjectionSettings:
         return self.scatter.partition(":")[2].strip()
 
 
+LOW_COUNTS = ("none", "map")
+"""Ways with short scans that need no plug-in."""
+
 HOLDERS = ("none", "typical")
 """What may lie beside the head; any other text is a file."""
 
@@ -611,6 +615,11 @@ class ReconstructionSettings(ProjectionSettings):
         str | None, Setting("ramp, hann:CUTOFF or butterworth:CUTOFF:ORDER, cut-off of Nyquist.", metavar="FILTER")
     ] = None
     resolution: Annotated[bool, Setting("Model the collimator's blur.")] = True
+    low_counts: Annotated[
+        str,
+        _text(str.strip),
+        Setting("Short scans: none, map (a smoothing prior), network, or a plug-in.", metavar="none|map|network"),
+    ] = "none"
     post_filter: Annotated[
         str | None, Setting("gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.", metavar="FILTER")
     ] = None
@@ -625,8 +634,12 @@ class ReconstructionSettings(ProjectionSettings):
             raise InputError("algorithm map needs a prior (--prior-beta), and no other algorithm takes one")
         if self.fbp_filter is not None and self.algorithm != "fbp":
             raise InputError("an FBP filter belongs to algorithm fbp")
+        if self.low_counts != "none" and self.algorithm not in ("osem", "mlem"):
+            raise InputError(f"--low-counts {self.low_counts} needs algorithm osem or mlem, not {self.algorithm}")
         # Their texts and numbers are checked where they are understood.
         _ = self.prior, self.ramp_window, self.smoothing
+        if self.low_counts not in LOW_COUNTS:
+            plugins.plugin(plugins.LOW_COUNTS, self.low_counts)
 
     @property
     def prior(self) -> "RelativeDifferencePrior | None":

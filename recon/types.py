@@ -607,6 +607,11 @@ class Result:
         `reconstruct`.
     device
         Where the image was reconstructed, "cpu" or "cuda"; filled in by `reconstruct`.
+    low_counts
+        How the noise of a short scan was treated: "none", "map", or the model's name; filled in by `reconstruct`.
+    noise_spread
+        Standard deviation of the image over scans of the same patient, before the post-filter; None: unknown. Filled in
+        by `reconstruct`.
 
     Examples
     --------
@@ -627,3 +632,5 @@ class Result:
     attenuation: str | None = None
     holder: str | None = None
     device: str = "cpu"
+    low_counts: str = "none"
+    noise_spread: Image | None = None

@@ -1,0 +1,271 @@
+"""Low-counts model `network`: the image of a short scan as it would be without noise, estimated by a network."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spectac.learned.low_counts_input import SMOOTH_FWHM_MM, LowCountsInput
+from spectac.learned.network import LOW_COUNTS, VolumeNetwork
+from spectac.learned.weights_file import read_weights
+from spectac.recon import filters
+from spectac.recon.errors import InputError
+from spectac.recon.kernels.subnormal import flushing_threads
+from spectac.recon.low_counts import LowCountsEstimate, ShortScan
+from spectac.recon.resample import resample
+from spectac.recon.types import Array, Image
+
+REPEATS = 6
+"""Simulated repetitions of the scan that give the spread."""
+SPREAD_FWHM_MM = 12.0
+"""Gaussian on the variance over so few repetitions."""
+MARGIN = 1.15
+"""Factor beyond training's ranges of blur and pixels at which the network is not used any more."""
+NOISE_MARGIN = 1.5
+"""The same for counts per voxel; longer scans than training's are no reason, they need the network least."""
+ENERGY_KEV = 3.0
+"""Largest distance of the imaged line from one of training."""
+VIEWS_SHARE = 0.5
+"""Least number of views relative to training's."""
+RARE = 0.01
+"""Share of the patients that a range leaves out at either end."""
+
+
+@dataclass(frozen=True)
+class LowCountsCoverage:
+    """Ranges of the scans that a low-counts network was trained on.
+
+    Parameters
+    ----------
+    energies_kev
+        Energies of the imaged lines in keV.
+    counts_per_voxel
+        Least expected counts of a voxel of 4 mm at the brain's level.
+    sigma_mm
+        Least and most standard deviation of the blur at the axis.
+    pixel_mm
+        Largest pixel of the protocol's projections.
+    views
+        Fewest views.
+
+    Examples
+    --------
+    >>> coverage = LowCountsCoverage((140.5,), 3.0, (4.0, 8.0), 5.0, 60)
+    >>> LowCountsCoverage.from_json(coverage.to_json()) == coverage
+    True
+    """
+
+    energies_kev: tuple[float, ...]
+    counts_per_voxel: float
+    sigma_mm: tuple[float, float]
+    pixel_mm: float
+    views: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that json.dumps takes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "LowCountsCoverage":
+        """Coverage from the values of `to_json`; InputError if one is missing or unknown."""
+        names = [field.name for field in fields(cls)]
+        if sorted(values) != sorted(names):
+            raise InputError(f"a low-counts coverage needs {', '.join(names)}; got {', '.join(sorted(values))}")
+        plain: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in values.items()}
+        return cls(**plain)
+
+    @classmethod
+    def of(cls, scans: Iterable[LowCountsInput]) -> "LowCountsCoverage":
+        """Coverage of scans; the most extreme 1 % at either end are left out."""
+        rows = [(one.energy_kev, one.counts_per_voxel, one.sigma_mm, one.pixel_mm, one.views) for one in scans]
+        energies, counts, sigmas, pixels, views = (np.sort(column) for column in zip(*rows, strict=True))
+        rare = int(RARE * (len(rows) - 1))
+        return cls(
+            tuple(float(energy) for energy in np.unique(energies)),
+            float(counts[rare]),
+            (float(sigmas[rare]), float(sigmas[-1 - rare])),
+            float(pixels[-1 - rare]),
+            float(views[rare]),
+        )
+
+    def doubts(self, seen: LowCountsInput) -> tuple[str, ...]:
+        """Reasons why a scan is none like those of training."""
+        lines = " and ".join(f"{line:g}" for line in self.energies_kev)
+        least, most = self.sigma_mm
+        checks = [
+            (
+                all(abs(seen.energy_kev - line) > ENERGY_KEV for line in self.energies_kev),
+                f"the imaged line has {seen.energy_kev:g} keV, training had {lines} keV",
+            ),
+            (
+                seen.counts_per_voxel * NOISE_MARGIN < self.counts_per_voxel,
+                f"{seen.counts_per_voxel:.2g} counts for each voxel of 4 mm in the brain, training had "
+                f"{self.counts_per_voxel:.2g} at least",
+            ),
+            (
+                not least / MARGIN <= seen.sigma_mm <= MARGIN * most,
+                f"the collimator's blur at the axis is sigma {seen.sigma_mm:.1f} mm, training had {least:.1f} to "
+                f"{most:.1f} mm",
+            ),
+            (
+                seen.pixel_mm > MARGIN * self.pixel_mm,
+                f"pixels of {seen.pixel_mm:.1f} mm, training had {self.pixel_mm:.1f} mm at most",
+            ),
+            (seen.views < VIEWS_SHARE * self.views, f"{seen.views:g} views, training had {self.views:g} at least"),
+        ]
+        return tuple(reason for found, reason in checks if found)
+
+
+def shipped_low_counts_weights() -> Path:
+    """Path of the low-counts weights that come with spectac.
+
+    Returns
+    -------
+    Path
+        Safetensors file in the installed package.
+
+    Examples
+    --------
+    >>> shipped_low_counts_weights().name
+    'low_counts.safetensors'
+    """
+    return Path(__file__).parent / "weights" / "low_counts.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkLowCounts:
+    """Low-counts model with a network.
+
+    Parameters
+    ----------
+    weights
+        Safetensors file; None: the weights that come with spectac.
+    repeats
+        Simulated repetitions of the scan for the spread; 0: no spread.
+    heed_limits
+        False, for benchmarks: scans outside of training are estimated too.
+
+    Examples
+    --------
+    >>> NetworkLowCounts(repeats=0).repeats
+    0
+    """
+
+    weights: Path | None = None
+    repeats: int = REPEATS
+    heed_limits: bool = True
+
+    def estimate(self, scan: ShortScan) -> LowCountsEstimate:
+        """Image without noise, and its spread over repetitions that are simulated from it (parametric bootstrap).
+
+        Parameters
+        ----------
+        scan
+            Scan with a map.
+
+        Returns
+        -------
+        LowCountsEstimate
+            On the grid of the study's preview.
+
+        Raises
+        ------
+        InputError
+            If the weights cannot be read, no head shows, or the scan is none like those of training.
+        """
+        network, coverage = read_low_counts_weights(self.weights or shipped_low_counts_weights())
+        if scan.acquisition.collimator is None:
+            raise InputError("the collimator is unknown: give --collimator or --psf")
+        seen = LowCountsInput.of(scan)
+        doubts = coverage.doubts(seen) if self.heed_limits else ()
+        if doubts:
+            raise InputError("; ".join(doubts))
+        image = Image(denoised(network, seen), scan.grid, scan.acquisition.image_unit)
+        if not self.repeats:
+            return LowCountsEstimate(image)
+        return LowCountsEstimate(image, self._spread(network, scan, image))
+
+    def _spread(self, network: VolumeNetwork, scan: ShortScan, image: Image) -> Image:
+        """Standard deviation (z, y, x) over simulated scans. Beyond the network's field the smoothed image emits."""
+        own, rng = scan.image, np.random.default_rng(0)
+        field = resample(np.ones(scan.grid.shape, np.float32), scan.grid, own.grid)
+        values = resample(np.maximum(image.values, 0), scan.grid, own.grid)
+        values += (1 - field) * filters.gaussian(own.values, own.grid.voxel_mm, SMOOTH_FWHM_MM)
+        expected = scan.expected(replace(own, values=values)).astype(np.float64)
+        repeated = []
+        for _ in range(self.repeats):
+            again = scan.with_coarse_counts(rng.poisson(expected), scan.scatter)
+            repeated.append(denoised(network, LowCountsInput.of(again)))
+        variance = filters.gaussian(np.var(repeated, axis=0, ddof=1), scan.grid.voxel_mm, SPREAD_FWHM_MM)
+        return replace(image, values=np.sqrt(variance))
+
+
+def read_low_counts_weights(path: Path) -> tuple[VolumeNetwork, LowCountsCoverage]:
+    """Network and coverage of a weights file.
+
+    Parameters
+    ----------
+    path
+        Safetensors file.
+
+    Returns
+    -------
+    tuple
+        Network in evaluation mode, and what its training covered.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, holds another network, or one whose training was not finished.
+
+    Examples
+    --------
+    >>> read_low_counts_weights(Path("no file"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    spectac.recon.errors.InputError: no file: cannot be read as weights (safetensors): ...
+    """
+    network, about = read_weights(path)
+    if network.settings.target != LOW_COUNTS:
+        raise InputError(f"{path}: gives a {network.settings.target}, not the image of a short scan")
+    if "coverage" not in about:
+        raise InputError(f"{path}: its training was not finished: run spectac train again, it goes on")
+    return network, LowCountsCoverage.from_json(about["coverage"])
+
+
+def denoised(network: VolumeNetwork, seen: LowCountsInput) -> Array:
+    """Image without noise of a scan: the mean of the network's and of its mirror image's.
+
+    Parameters
+    ----------
+    network
+        Low-counts network.
+    seen
+        Input.
+
+    Returns
+    -------
+    Array
+        Image (z, y, x) in the unit of the input's level.
+
+    Examples
+    --------
+    >>> from spectac.learned.network import NetworkSettings
+    >>> from spectac.recon import Grid
+    >>> grid = Grid.upright((16, 16, 16), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> network = VolumeNetwork(NetworkSettings("low-counts", (8, 8), channels=4))
+    >>> float(denoised(network, LowCountsInput(np.ones(grid.shape), grid, 2.0, 30.0, 6.0, 159.0, 4.0, 60)).mean())
+    2.0
+    """
+    # As in estimate.passes: the mode of subnormal numbers is that of the thread.
+    with flushing_threads(1) as thread:
+        return thread.submit(_denoised, network, seen).result()
+
+
+@torch.no_grad()
+def _denoised(network: VolumeNetwork, seen: LowCountsInput) -> Array:
+    inputs = torch.from_numpy(seen.channels())[None]
+    both = network(torch.cat([inputs, inputs.flip(-1)]))
+    return np.asarray(0.5 * (both[0] + both[1].flip(-1)) * seen.level)

@@ -1,0 +1,171 @@
+"""The low-counts network: its loss, its examples, its limits and the noise that it states."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra `learned`")
+
+from spectac.learned import low_counts_examples  # noqa: E402
+from spectac.learned.loss import LOW_COUNTS_SCALES, low_counts_loss  # noqa: E402
+from spectac.learned.low_counts import (  # noqa: E402
+    LowCountsCoverage,
+    NetworkLowCounts,
+    denoised,
+    read_low_counts_weights,
+)
+from spectac.learned.low_counts_examples import LowCountsDataset, example_of  # noqa: E402
+from spectac.learned.low_counts_input import SMOOTH_FWHM_MM, LowCountsInput  # noqa: E402
+from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
+from spectac.learned.train import train  # noqa: E402
+from spectac.learned.training_settings import TrainingSettings  # noqa: E402
+from spectac.learned.weights_file import save_weights  # noqa: E402
+from spectac.recon import Grid, InputError, MuMap, filters  # noqa: E402
+from spectac.recon.low_counts import ShortScan  # noqa: E402
+from spectac.recon.types import Projections  # noqa: E402
+
+COVERAGE = LowCountsCoverage((140.511,), 1.0, (2.0, 8.0), 9.0, 12)
+
+
+def test_the_loss_is_the_squared_bias_and_a_share_of_the_variance():
+    """Over many pairs with errors bias + noise, voxels and blocks alike: b^2 + w v / block size."""
+    rng, bias, sigma, weight = np.random.default_rng(2), 0.3, 0.5, 0.25
+    errors = torch.from_numpy(bias + sigma * rng.standard_normal((200, 2, 8, 8, 8)))
+    expected = sum(share * (bias**2 + weight * sigma**2 / size**3) for size, share in LOW_COUNTS_SCALES.items())
+    truths = torch.zeros_like(errors)
+    assert float(low_counts_loss(truths + errors, truths, weight)) == pytest.approx(expected, rel=0.01)
+
+
+def test_a_fresh_network_gives_the_smoothed_image():
+    grid = Grid.upright((16, 16, 16), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    image = np.random.default_rng(1).random(grid.shape, np.float32)
+    seen = LowCountsInput(image, grid, 3.0, 30.0, 6.0, 140.5, 4.0, 60)
+    network = VolumeNetwork(NetworkSettings("low-counts", (8, 8), channels=4)).eval()
+    wanted = 3.0 * filters.gaussian(image, grid.voxel_mm, SMOOTH_FWHM_MM)
+    np.testing.assert_allclose(denoised(network, seen), wanted, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def patient(tiny_cohorts):
+    from spectac.simulate.cohort.shards import read_patients
+
+    return next(patient for _, patient in read_patients(tiny_cohorts / "training" / "shard-00000.h5"))
+
+
+def test_pairs_are_independent_scans_of_one_length(patient):
+    """The noise of both is the same in size and uncorrelated; the mean is the image without noise."""
+    example = example_of(patient, np.random.default_rng(1), pairs=8)
+    assert len(example.scans) == len(example.levels) == 16
+    inside = example.truth > 0.3 * example.truth.max()
+    noise = [
+        (level * scan.image.astype(np.float64) - example.truth)[inside]
+        for scan, level in zip(example.scans, example.levels, strict=True)
+    ]
+    lengths = np.array([scan.counts_per_voxel for scan in example.scans])
+    np.testing.assert_allclose(lengths[::2], lengths[1::2], rtol=0.2)
+    sizes = np.array([one.std() for one in noise])
+    np.testing.assert_allclose(sizes[::2], sizes[1::2], rtol=0.2)
+    assert np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(noise[::2], noise[1::2], strict=True)]) < 0.15
+    # A quarter of the counts, twice the noise; OSEM's noise grows a little slower.
+    slope = np.polyfit(np.log(lengths), np.log(sizes), 1)[0]
+    assert -0.65 < slope < -0.3
+
+
+def test_examples_are_made_once(tiny_cohorts, tmp_path, monkeypatch):
+    first = LowCountsDataset(tiny_cohorts / "validation", tmp_path)
+    monkeypatch.setattr(low_counts_examples, "example_of", lambda *_: pytest.fail("made again"))
+    again = LowCountsDataset(tiny_cohorts / "validation", tmp_path)
+    for one, other in zip(first, again, strict=True):
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert first[0][0].shape == (2, 4, 16, 16, 16)
+    assert first[0][1].shape == (2, 16, 16, 16)
+
+
+def test_training_lowers_the_error_and_records_what_it_covered(tiny_cohorts, tmp_path):
+    settings = TrainingSettings(
+        "training", "validation", target="low-counts", widths=(8, 8), epochs=6, batch=4, learning_rate=2e-3,
+        warmup_steps=2, average_decay=0.5, accelerator="cpu", precision="32-true",
+    )  # fmt: skip
+    network, coverage = read_low_counts_weights(train(settings, tiny_cohorts, tmp_path))
+    errors = [json.loads(line)["error"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert errors[-1] < 0.9 * errors[0]
+    assert network.settings.channels == 4
+    assert coverage.views == 12
+    assert len(coverage.energies_kev) == 2
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A network that gives the smoothed image, with a coverage."""
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    network = VolumeNetwork(NetworkSettings("low-counts", (8, 8), channels=4))
+    settings = {"target": "low-counts", "widths": [8, 8], "dropout": 0.1}
+    save_weights(path, network, {"settings": settings, "coverage": COVERAGE.to_json()})
+    return path
+
+
+@pytest.fixture(scope="module")
+def scan(head):
+    """A fifth of the analytic head's counts, on 32^3 voxels of 8 mm."""
+    system, counts, truth = head
+    grid = Grid.upright((32, 32, 32), (8.0, 8.0, 8.0), (-124.0, -124.0, -124.0))
+    mu = MuMap(truth.mu.per_cm, truth.mu.grid, 140.511)
+    noisy = np.random.default_rng(4).poisson(0.2 * counts).astype(np.float32)
+    return ShortScan(Projections(system.acquisition, noisy, 140.511), mu, grid)
+
+
+def test_the_spread_is_that_of_repeated_scans(scan, weights):
+    """The bootstrap's standard deviation against that of 12 real repetitions, over the head."""
+    estimate = NetworkLowCounts(weights).estimate(scan)
+    network, _ = read_low_counts_weights(weights)
+    expected = scan.expected(scan.image)
+    rng = np.random.default_rng(9)
+    again = [
+        denoised(network, LowCountsInput.of(scan.with_coarse_counts(rng.poisson(expected), None))) for _ in range(12)
+    ]
+    head = estimate.image.values > 0.5 * np.median(estimate.image.values[estimate.image.values > 0])
+    ratio = estimate.spread.values[head].mean() / np.std(again, axis=0, ddof=1)[head].mean()
+    assert 0.75 < ratio < 1.35
+
+
+def test_four_times_the_counts_halve_the_spread(scan, weights):
+    longer = scan.with_coarse_counts(4.0 * scan.counts, None)
+    one, other = (NetworkLowCounts(weights).estimate(each) for each in (scan, longer))
+    head = one.image.values > 0.5 * one.image.values.max()
+    relative = [(each.spread.values[head] / each.image.values[head]).mean() for each in (one, other)]
+    assert relative[1] / relative[0] == pytest.approx(0.5, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"energies_kev": (159.0,)}, "has 140.511 keV, training had 159 keV"),
+        ({"counts_per_voxel": 1e4}, "counts for each voxel of 4 mm in the brain, training had 1e\\+04 at least"),
+        ({"sigma_mm": (20.0, 30.0)}, "blur at the axis is sigma"),
+        ({"pixel_mm": 2.0}, "pixels of 8.8 mm, training had 2.0 mm at most"),
+        ({"views": 120}, "16 views, training had 120 at least"),
+    ],
+)
+def test_scans_outside_of_training_are_refused_with_the_reason(scan, tmp_path, change, words):
+    path = tmp_path / "w.safetensors"
+    network = VolumeNetwork(NetworkSettings("low-counts", (8, 8), channels=4))
+    settings = {"target": "low-counts", "widths": [8, 8], "dropout": 0.1}
+    save_weights(path, network, {"settings": settings, "coverage": replace(COVERAGE, **change).to_json()})
+    with pytest.raises(InputError, match=words):
+        NetworkLowCounts(path).estimate(scan)
+    assert NetworkLowCounts(path, repeats=0, heed_limits=False).estimate(scan).spread is None
+
+
+def test_weights_of_another_kind_are_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    network = VolumeNetwork(NetworkSettings("correction", (8, 8)))
+    save_weights(path, network, {"settings": {"target": "correction", "widths": [8, 8], "dropout": 0.1}})
+    with pytest.raises(InputError, match="gives a correction, not the image of a short scan"):
+        read_low_counts_weights(path)
+    short = VolumeNetwork(NetworkSettings("low-counts", (8, 8), channels=4))
+    save_weights(path, short, {"settings": {"target": "low-counts", "widths": [8, 8], "dropout": 0.1}})
+    with pytest.raises(InputError, match="training was not finished"):
+        read_low_counts_weights(path)
