@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,14 +97,20 @@ class CohortDataset(Dataset[Item]):
         on_load: Callable[[int, int], None] | None = None,
     ) -> None:
         paths = shards_of(folder)
-        self.sha256, self.patients_sha256 = digests(folder, paths)
+        digests = [read_facts(path).sha256 for path in paths]
+        lines = [f"{index} {sha256}\n" for shard in digests for index, sha256 in sorted(shard.items())]
+        self.sha256 = hashlib.sha256("".join(lines).encode()).hexdigest()
+        self.patients_sha256 = frozenset(sha256 for shard in digests for sha256 in shard.values())
+        if len(self.patients_sha256) < len(lines):
+            twice = len(lines) - len(self.patients_sha256)
+            raise InputError(f"{folder}: {twice} patients are there twice: two copies of a cohort?")
         self.augmented, self.seed, self.epoch = augmented, seed, 0
         self.examples: list[Example] = []
         for path in paths:
             for index, patient in read_patients(path):
                 self.examples.append(_example(index, patient, target))
                 if on_load is not None:
-                    on_load(len(self.examples), len(self.patients_sha256))
+                    on_load(len(self.examples), len(lines))
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -155,42 +161,6 @@ def shards_of(folder: Path) -> list[Path]:
     if not paths:
         raise InputError(f"{folder}: no shards of a cohort: make one with spectac cohort -o {folder}")
     return paths
-
-
-def digests(folder: Path, shards: Sequence[Path]) -> tuple[str, frozenset[str]]:
-    """Digest of a folder's patients, and the digest of each.
-
-    Parameters
-    ----------
-    folder
-        Folder of the cohorts, for the message.
-    shards
-        Its shards.
-
-    Returns
-    -------
-    sha256
-        Of all patients.
-    patients_sha256
-        Of each patient.
-
-    Raises
-    ------
-    InputError
-        If a patient is there twice.
-
-    Examples
-    --------
-    >>> digests(Path("empty"), [])[1]
-    frozenset()
-    """
-    each = [read_facts(path).sha256 for path in shards]
-    lines = [f"{index} {sha256}\n" for shard in each for index, sha256 in sorted(shard.items())]
-    patients = frozenset(sha256 for shard in each for sha256 in shard.values())
-    if len(patients) < len(lines):
-        twice = len(lines) - len(patients)
-        raise InputError(f"{folder}: {twice} patients are there twice: two copies of a cohort?")
-    return hashlib.sha256("".join(lines).encode()).hexdigest(), patients
 
 
 def _example(index: int, patient: PatientArrays, target: str) -> Example:

@@ -1,11 +1,13 @@
-"""Training examples of the low-counts network: scans of one patient of any length, and the image without noise.
+"""Training examples of the low-counts network: scans of one patient of any length, and their target.
 
 Each example holds pairs of independent scans of equal length, because the product of two independent errors is the
 square of their common part, the bias (`loss.low_counts_loss`).
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +16,27 @@ from scipy.ndimage import gaussian_filter
 from torch.utils.data import Dataset
 
 from spectac.learned.cohort_inputs import acquisition_of
-from spectac.learned.dataset import CohortDataset, digests, shards_of
+from spectac.learned.dataset import CohortDataset, shards_of
 from spectac.learned.low_counts_input import LowCountsInput
+from spectac.learned.predict import PredictedMap
+from spectac.recon.errors import InputError
 from spectac.recon.filters import FWHM_PER_SIGMA
+from spectac.recon.io import open_study
 from spectac.recon.io.atomic import written
 from spectac.recon.low_counts import LOW_COUNTS_PROTOCOL, ShortScan
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.preview import placed
-from spectac.recon.types import Array, MuMap, Projections
+from spectac.recon.thinning import parted
+from spectac.recon.types import Array, Grid, MuMap, Projections, Study
 from spectac.simulate.cohort.patient_arrays import PatientArrays
-from spectac.simulate.cohort.shards import read_patients
+from spectac.simulate.cohort.shards import read_facts, read_patients
 
 PAIRS = 3
 """Pairs of scans of each patient."""
 LEAST_SHARE = 0.1
 """Shares of the patient's counts are drawn from this to 1, evenly in their logarithm."""
+LARGEST_PART = 0.33
+"""Largest share of a study's counts in a part: as many are left for the target."""
 WINDOW_RATIOS = (1.0, 4.0)
 """Range of the factor by which counts of side windows are multiplied to give the photopeak's scatter."""
 NUMBERS = ("level", "counts_per_voxel", "sigma_mm", "energy_kev", "pixel_mm", "views")
@@ -47,8 +56,9 @@ class LowCountsExample:
     ----------
     scans
         Inputs of the scans, images in half precision; neighbours are a pair.
-    truth
-        Image (z, y, x) without noise, in half precision, in cps/mL.
+    targets
+        Images (1 or pairs, z, y, x) in half precision, in cps/mL: one without noise, or one for each pair, with noise
+        that is independent of the pair's.
     levels
         Levels of the scans in cps/mL.
 
@@ -57,13 +67,37 @@ class LowCountsExample:
     >>> from spectac.recon import Grid
     >>> grid = Grid.upright((4, 4, 4), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
     >>> scan = LowCountsInput(np.ones(grid.shape, np.float16), grid, 2.0, 30.0, 6.0, 159.0, 4.0, 60)
-    >>> LowCountsExample((scan, scan), np.ones(grid.shape, np.float16), (2.0, 2.0)).levels
+    >>> LowCountsExample((scan, scan), np.ones((1, *grid.shape), np.float16), (2.0, 2.0)).levels
     (2.0, 2.0)
     """
 
     scans: tuple[LowCountsInput, ...]
-    truth: Array
+    targets: Array
     levels: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where an example comes from.
+
+    Parameters
+    ----------
+    name
+        For messages.
+    sha256
+        Digest of the patient's or study's data.
+    example
+        Function that makes the example with a generator.
+
+    Examples
+    --------
+    >>> Source("study", "0a1b", lambda rng: rng.integers(1)).example(np.random.default_rng(1))
+    np.int64(0)
+    """
+
+    name: str
+    sha256: str
+    example: Callable[[np.random.Generator], LowCountsExample]
 
 
 def example_of(patient: PatientArrays, rng: np.random.Generator, pairs: int = PAIRS) -> LowCountsExample:
@@ -110,20 +144,146 @@ def example_of(patient: PatientArrays, rng: np.random.Generator, pairs: int = PA
             one = LowCountsInput.of(scan.with_counts(rng.poisson(share * (primary + scatter)), ratio * side))
             scans.append(replace(one, image=one.image.astype(np.float16)))
             levels.append(one.level / share)
-    return LowCountsExample(tuple(scans), placed(scan.image, patient.grid).values.astype(np.float16), tuple(levels))
+    target = placed(scan.image, patient.grid).values[None]
+    return LowCountsExample(tuple(scans), target.astype(np.float16), tuple(levels))
 
 
-class LowCountsDataset(Dataset[Item]):
-    """Examples of the patients of a cohort or several.
+def study_source(path: Path) -> Source:
+    """Source of an example from a study: two short parts of its counts, and the rest as their target.
 
-    Reconstructing them takes some seconds a patient. They are kept in a folder, from which an interrupted run and later
-    runs on the same patients take them. Augmented items are mirrored at random and take any of a patient's pairs, as a
-    function of (seed, epoch, patient); others take the first pair. `epoch` is set by training.
+    The three are independent, so that the target's noise moves no mean (Noise2Noise [1]_). The map is predicted.
+
+    Parameters
+    ----------
+    path
+        Study that `open_study` reads.
+
+    Returns
+    -------
+    Source
+        Its example needs whole counts (`recon.thinning`).
+
+    Raises
+    ------
+    InputError
+        If the study cannot be read.
+
+    References
+    ----------
+    .. [1] Lehtinen et al., ICML 2018, arXiv:1803.04189.
+
+    Examples
+    --------
+    >>> study_source(Path("no file"))
+    Traceback (most recent call last):
+    spectac.recon.errors.FileError: no file: no such file or folder
+    """
+    study = open_study(path)
+    digest = hashlib.sha256(np.ascontiguousarray(study.counts).tobytes()).hexdigest()
+    return Source(str(path), digest, partial(example_of_study, study))
+
+
+def example_of_study(study: Study, rng: np.random.Generator, pairs: int = PAIRS) -> LowCountsExample:
+    """Example of a study, see `study_source`.
+
+    Parameters
+    ----------
+    study
+        Raw projections.
+    rng
+        Generator.
+    pairs
+        Pairs of parts.
+
+    Returns
+    -------
+    LowCountsExample
+        2 `pairs` scans and `pairs` targets.
+
+    Raises
+    ------
+    InputError
+        For counts that are not whole or corrected, overlapping windows, and where no map can be made.
+
+    Examples
+    --------
+    >>> example_of_study(study, np.random.default_rng(1))  # doctest: +SKIP
+    """
+    whole = StudySolver(study)
+    mu, _, _ = PredictedMap().estimate(whole)
+    grid, modelled = whole.preview().grid, whole.scatter(mu)
+
+    def scan(part: Study, of_counts: float) -> ShortScan:
+        projections = StudySolver(part).projections
+        if projections.scatter is None and modelled is not None:
+            # By Monte Carlo, which takes long and hardly has noise of its own: that of all counts serves the parts.
+            projections = replace(projections, scatter=np.float32(of_counts) * modelled)
+        return ShortScan(projections, mu, grid)
+
+    scans, levels, targets = [], [], []
+    for _ in range(pairs):
+        share = float(np.exp(rng.uniform(np.log(LEAST_SHARE), np.log(LARGEST_PART))))
+        first, others = parted(study, share, rng)
+        second, rest = parted(others, share / (1.0 - share), rng)
+        for part in (first, second):
+            one = LowCountsInput.of(scan(part, share))
+            scans.append(replace(one, image=one.image.astype(np.float16)))
+            levels.append(one.level)
+        targets.append(placed(scan(rest, 1.0 - 2.0 * share).image, grid).values)
+    return LowCountsExample(tuple(scans), np.stack(targets).astype(np.float16), tuple(levels))
+
+
+def sources(folder: Path) -> tuple[int, Iterator[Source]]:
+    """Patients of a folder's cohorts, or its studies where it holds no cohort, and their number.
 
     Parameters
     ----------
     folder
-        Folder of the cohort, or of folders of cohorts.
+        Folder of a cohort, of folders of cohorts, or of studies: each file or folder in it is one.
+
+    Returns
+    -------
+    number
+        Of patients or studies.
+    sources
+        One after the other.
+
+    Raises
+    ------
+    InputError
+        If the folder holds nothing.
+
+    Examples
+    --------
+    >>> sources(Path("no folder"))
+    Traceback (most recent call last):
+    spectac.recon.errors.InputError: no folder: neither a cohort (spectac cohort -o no folder) nor studies
+    """
+    try:
+        shards = shards_of(folder)
+    except InputError:
+        studies = sorted(path for path in folder.glob("*") if not path.name.startswith("."))
+        if not studies:
+            raise InputError(f"{folder}: neither a cohort (spectac cohort -o {folder}) nor studies") from None
+        return len(studies), map(study_source, studies)
+    patients = (patient for path in shards for _, patient in read_patients(path))
+    return sum(len(read_facts(path).sha256) for path in shards), (
+        Source(f"{folder}, patient {patient.parameters.get('index')}", patient.sha256, partial(example_of, patient))
+        for patient in patients
+    )
+
+
+class LowCountsDataset(Dataset[Item]):
+    """Examples of the patients of cohorts, or of a hospital's own studies.
+
+    Reconstructing them takes some seconds each. They are kept in a folder, from which an interrupted run and later runs
+    take them. Augmented items are mirrored at random and take any of a patient's pairs, as a function of (seed, epoch,
+    patient); others take the first pair. `epoch` is set by training. `sha256` is the digest of `patients_sha256`.
+
+    Parameters
+    ----------
+    folder
+        See `sources`.
     kept
         Folder for the examples.
     augmented
@@ -136,13 +296,13 @@ class LowCountsDataset(Dataset[Item]):
     Raises
     ------
     InputError
-        If the folder holds no shards.
+        If the folder holds nothing, or a patient twice, or a study cannot be used.
 
     Examples
     --------
-    >>> LowCountsDataset(Path("no folder"), Path("examples"))
+    >>> LowCountsDataset(Path("no folder"), Path("examples"))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    spectac.recon.errors.InputError: no folder: no shards of a cohort: make one with spectac cohort -o no folder
+    spectac.recon.errors.InputError: no folder: neither a cohort ...
     """
 
     def __init__(
@@ -154,16 +314,20 @@ class LowCountsDataset(Dataset[Item]):
         seed: int = 0,
         on_load: Callable[[int, int], None] | None = None,
     ) -> None:
-        paths = shards_of(folder)
-        self.sha256, self.patients_sha256 = digests(folder, paths)
         self.augmented, self.seed, self.epoch = augmented, seed, 0
         self.examples: list[LowCountsExample] = []
+        number, each = sources(folder)
         kept.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            for index, patient in read_patients(path):
-                self.examples.append(_kept_example(kept, index, patient, seed))
-                if on_load is not None:
-                    on_load(len(self.examples), len(self.patients_sha256))
+        digests = []
+        for source in each:
+            if source.sha256 in digests:
+                raise InputError(f"{source.name} is there twice: two copies?")
+            digests.append(source.sha256)
+            self.examples.append(_kept_example(kept, source, seed))
+            if on_load is not None:
+                on_load(len(digests), number)
+        self.patients_sha256 = frozenset(digests)
+        self.sha256 = hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -175,33 +339,40 @@ class LowCountsDataset(Dataset[Item]):
             first, mirrored = 2 * int(rng.integers(len(example.scans) // 2)), bool(rng.random() < 0.5)
         pair = range(first, first + 2)
         inputs = np.stack([example.scans[n].channels() for n in pair])
-        truth = np.stack([example.truth.astype(np.float32) / np.float32(example.levels[n]) for n in pair])
+        target = example.targets[min(first // 2, len(example.targets) - 1)].astype(np.float32)
+        targets = np.stack([target / np.float32(example.levels[n]) for n in pair])
         if mirrored:
-            inputs, truth = (np.ascontiguousarray(values[..., ::-1]) for values in (inputs, truth))
-        return torch.from_numpy(inputs), torch.from_numpy(truth), torch.tensor(0.0)
+            inputs, targets = (np.ascontiguousarray(values[..., ::-1]) for values in (inputs, targets))
+        return torch.from_numpy(inputs), torch.from_numpy(targets), torch.tensor(0.0)
 
 
 Examples = CohortDataset | LowCountsDataset
 """Examples of a training run."""
 
 
-def _kept_example(kept: Path, index: int, patient: PatientArrays, seed: int) -> LowCountsExample:
-    """Example of a patient from its file in the folder, which is made if it is not there."""
-    path = kept / f"{patient.sha256[:16]}-{seed}-protocol-{LOW_COUNTS_PROTOCOL}.npz"
+def _kept_example(kept: Path, source: Source, seed: int) -> LowCountsExample:
+    """Example from its file in the folder, which is made if it is not there."""
+    path = kept / f"{source.sha256[:24]}-{seed}-protocol-{LOW_COUNTS_PROTOCOL}.npz"
     if not path.exists():
-        example = example_of(patient, np.random.default_rng([seed, index]))
+        example = source.example(np.random.default_rng([seed, int(source.sha256[:8], 16)]))
+        grid = example.scans[0].grid
         with written(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 images=np.stack([scan.image for scan in example.scans]),
                 numbers=np.array([[getattr(scan, name) for name in NUMBERS] for scan in example.scans]),
-                truth=example.truth,
+                targets=example.targets,
                 levels=np.array(example.levels),
+                voxel_mm=np.array(grid.voxel_mm),
+                affine_lps=grid.affine_lps,
             )
         return example
     with np.load(path) as file:
+        images = file["images"]
+        voxel_mm = tuple(map(float, file["voxel_mm"]))
+        grid = Grid(images.shape[1:], voxel_mm, file["affine_lps"])  # type: ignore[arg-type]
         scans = tuple(
-            LowCountsInput(image, patient.grid, *map(float, numbers))
-            for image, numbers in zip(file["images"], file["numbers"], strict=True)
+            LowCountsInput(image, grid, *map(float, numbers))
+            for image, numbers in zip(images, file["numbers"], strict=True)
         )
-        return LowCountsExample(scans, file["truth"], tuple(map(float, file["levels"])))
+        return LowCountsExample(scans, file["targets"], tuple(map(float, file["levels"])))

@@ -43,7 +43,7 @@ HEAD_SHARE = 0.3
 MAP_WEIGHT = 0.008
 """Beta of the relative-difference prior over the sensitivity of a voxel of 4 mm in the head.
 
-Binding ratios then have the slope of a Gaussian of 8 mm (benchmarks/low_counts, 8 patients: weight 0.06 over the level).
+Binding ratios then have the slope of a Gaussian of 8 mm (benchmarks/low_counts, 8 patients: 0.06 over the level).
 """
 ANCHOR_WEIGHT = 1.0
 """Weight of a model's image in the reconstruction (`anchor.Anchor`)."""

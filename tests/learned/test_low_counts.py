@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +17,20 @@ from spectac.learned.low_counts import (  # noqa: E402
     denoised,
     read_low_counts_weights,
 )
-from spectac.learned.low_counts_examples import LowCountsDataset, example_of  # noqa: E402
+from spectac.learned.low_counts_examples import (  # noqa: E402
+    LowCountsDataset,
+    example_of,
+    example_of_study,
+    sources,
+)
 from spectac.learned.low_counts_input import SMOOTH_FWHM_MM, LowCountsInput  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
+from spectac.learned.predict import PredictedMap  # noqa: E402
 from spectac.learned.train import train  # noqa: E402
 from spectac.learned.training_settings import TrainingSettings  # noqa: E402
 from spectac.learned.weights_file import save_weights  # noqa: E402
-from spectac.recon import Grid, InputError, MuMap, filters  # noqa: E402
+from spectac.recon import EnergyWindow, Grid, InputError, MuMap, Study, filters  # noqa: E402
+from spectac.recon.io.hdf5 import write_study  # noqa: E402
 from spectac.recon.low_counts import ShortScan  # noqa: E402
 from spectac.recon.types import Projections  # noqa: E402
 
@@ -58,9 +66,9 @@ def test_pairs_are_independent_scans_of_one_length(patient):
     """The noise of both is the same in size and uncorrelated; the mean is the image without noise."""
     example = example_of(patient, np.random.default_rng(1), pairs=8)
     assert len(example.scans) == len(example.levels) == 16
-    inside = example.truth > 0.3 * example.truth.max()
+    inside = example.targets[0] > 0.3 * example.targets[0].max()
     noise = [
-        (level * scan.image.astype(np.float64) - example.truth)[inside]
+        (level * scan.image.astype(np.float64) - example.targets[0])[inside]
         for scan, level in zip(example.scans, example.levels, strict=True)
     ]
     lengths = np.array([scan.counts_per_voxel for scan in example.scans])
@@ -75,7 +83,7 @@ def test_pairs_are_independent_scans_of_one_length(patient):
 
 def test_examples_are_made_once(tiny_cohorts, tmp_path, monkeypatch):
     first = LowCountsDataset(tiny_cohorts / "validation", tmp_path)
-    monkeypatch.setattr(low_counts_examples, "example_of", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(low_counts_examples, "example_of", lambda *_, **__: pytest.fail("made again"))
     again = LowCountsDataset(tiny_cohorts / "validation", tmp_path)
     for one, other in zip(first, again, strict=True):
         for a, b in zip(one, other, strict=True):
@@ -95,6 +103,45 @@ def test_training_lowers_the_error_and_records_what_it_covered(tiny_cohorts, tmp
     assert network.settings.channels == 4
     assert coverage.views == 12
     assert len(coverage.energies_kev) == 2
+
+
+def measured(acquisition, counts) -> Study:
+    """Study of counts as a camera counts them."""
+    windows = tuple(EnergyWindow(name, low, low + 29.0) for name, low in (("below", 97.0), ("peak", 126.0)))
+    return Study(replace(acquisition, corrections=frozenset()), windows, np.stack([0.0 * counts, counts]))
+
+
+def test_parts_of_a_study_and_their_target_are_independent(head, monkeypatch):
+    """Of a hospital's own study: the noise of two parts and of the rest is uncorrelated, and all have one mean."""
+    system, counts, truth = head
+    noisy = np.random.default_rng(6).poisson(4.0 * counts).astype(np.float32)
+    study = measured(system.acquisition, noisy)
+    monkeypatch.setattr(PredictedMap, "estimate", lambda self, solver: (truth.mu, None, ()))
+    example = example_of_study(study, np.random.default_rng(1), pairs=2)
+    assert len(example.targets) == 2
+    scans = [level * one.image.astype(float) for level, one in zip(example.levels, example.scans, strict=True)]
+    exact = filters.gaussian(example.targets.astype(float).mean(axis=0), (4.0, 4.0, 4.0), 8.0)
+    inside = exact > 0.5 * np.quantile(exact, 0.99)
+    for first, second, target in zip(scans[::2], scans[1::2], example.targets.astype(float), strict=True):
+        noise = np.array([(one - exact)[inside] for one in (first, second, target)])
+        np.testing.assert_allclose([one[inside].mean() for one in (first, second)], target[inside].mean(), rtol=0.03)
+        assert noise[2].std() < min(noise[0].std(), noise[1].std())
+        assert abs(np.corrcoef(noise[0], noise[1])[0, 1]) < 0.3
+
+
+def test_a_folder_of_studies_is_read_as_one(head, tmp_path, monkeypatch):
+    system, counts, truth = head
+    for name, seed in (("a.h5", 1), ("b.h5", 2)):
+        noisy = np.random.default_rng(seed).poisson(counts).astype(np.float32)
+        write_study(tmp_path / name, measured(system.acquisition, noisy))
+    number, each = sources(tmp_path)
+    assert number == 2
+    assert [Path(one.name).name for one in each] == ["a.h5", "b.h5"]
+    (tmp_path / "c.h5").write_bytes((tmp_path / "a.h5").read_bytes())
+    monkeypatch.setattr(PredictedMap, "estimate", lambda self, solver: (truth.mu, None, ()))
+    monkeypatch.setattr(low_counts_examples, "PAIRS", 1)
+    with pytest.raises(InputError, match=r"c\.h5 is there twice"):
+        LowCountsDataset(tmp_path, tmp_path / ".kept")
 
 
 @pytest.fixture(scope="module")

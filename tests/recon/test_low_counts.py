@@ -88,7 +88,7 @@ def test_the_smoothed_image_depends_neither_on_time_nor_on_level(ball):
 
 
 def test_the_prior_keeps_its_width_in_millimetres():
-    """Per volume, likelihood and prior are curved as c/f and beta h^2 / (h^3 f): beta h^2 over a voxel's c h^3 stays."""
+    """Per volume, likelihood and prior are curved as c / f and beta h^2 / (h^3 f): beta h^2 / (c h^3) stays."""
     curvatures = []
     for length in (2.0, 4.0):
         grid = Grid.upright((2, 4, 4), (length,) * 3, (0.0, 0.0, 0.0))
