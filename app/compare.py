@@ -11,7 +11,7 @@ from spectac.app.ancillary import Scale, read_ancillary
 from spectac.app.anonymous import anonymous_comparison, hider_of
 from spectac.app.compare_files import IMAGES, write_comparison
 from spectac.app.comparison import CompareRequest, Comparison, MethodResult, Refusal
-from spectac.app.measures import measured, reference_of, uncertainty_rows
+from spectac.app.measures import measured, noise_rows, reference_of, uncertainty_rows
 from spectac.app.normals import normals_files, read_normals, z_rows
 from spectac.app.options import Output, StudyPaths
 from spectac.app.reconstruct import with_progress
@@ -116,6 +116,8 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
     rows = measured(images, {name: refusal.reason for name, refusal in refused.items()}, reference, regions)
     spreads = {name: one.result.spread for name, one in methods.items() if one.result.spread is not None}
     rows += uncertainty_rows(spreads, regions.vois)
+    repeats = {name: one.result.repeats for name, one in methods.items() if one.result.repeats}
+    rows += noise_rows(repeats, regions)
     z = z_rows(rows, normals)
     warnings = [] if solver.scatter_corrected else [NO_SCATTER]
     warnings += [*regions.warnings, *_fallback_warnings(methods), *reference_warnings]

@@ -1,7 +1,7 @@
 """Measures of a comparison: regional means and ratios of every image, and its agreement with another image."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -154,6 +154,22 @@ def uncertainty_rows(spreads: Mapping[str, Image], vois: Vois | None) -> list[Ro
         for name, voi in masks.items()
         if not name.endswith(" box")
     ]
+
+
+NOISE = "noise of the "
+"""Before the name of a measure: its standard deviation over repeated scans."""
+
+
+def noise_rows(repeats: Mapping[str, Sequence[Image]], regions: Regions) -> list[Row]:
+    """Rows of NOISE for every measure, of the methods with images of repeated scans."""
+    rows = []
+    for method, images in repeats.items():
+        each = [_regional(image, regions.vois, regions.tracer) for image in images]
+        for (measure, region), (_, unit) in each[0].items():
+            values = [one[measure, region][0] for one in each if (measure, region) in one]
+            if len(values) == len(each):
+                rows.append(Row(method, NOISE + measure, region, float(np.std(values, ddof=1)), unit))
+    return rows
 
 
 def _regional(image: Image, vois: Vois | None, tracer: str | None) -> dict[Key, tuple[float, str]]:

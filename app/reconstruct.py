@@ -15,6 +15,7 @@ from spectac.recon.io.atomic import check_folder, written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
+from spectac.recon.low_counts import noise_spread
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.settings import AttenuationSettings
 
@@ -72,7 +73,8 @@ def _write(folder: Path, study: Study, result: Result, parameters: Mapping[str, 
     for name, mu in (("mu_map", result.mu), ("mu_spread", result.mu_spread)):
         if mu is not None:
             write_mu_map(folder / f"{name}.nii.gz", mu)
-    for name, spread in (("image_spread", result.spread), ("noise_spread", result.noise_spread)):
+    spreads = {"image_spread": result.spread, "noise_spread": noise_spread(result.repeats) if result.repeats else None}
+    for name, spread in spreads.items():
         if spread is not None:
             write_image(folder / f"{name}.nii.gz", spread)
 

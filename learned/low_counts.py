@@ -19,9 +19,7 @@ from spectac.recon.resample import resample
 from spectac.recon.types import Array, Image
 
 REPEATS = 6
-"""Simulated repetitions of the scan that give the spread."""
-SPREAD_FWHM_MM = 12.0
-"""Gaussian on the variance over so few repetitions."""
+"""Repetitions of the scan that are simulated, for the noise of what is read in the image."""
 MARGIN = 1.15
 """Factor beyond training's ranges of blur and pixels at which the network is not used any more."""
 NOISE_MARGIN = 1.5
@@ -144,7 +142,7 @@ class NetworkLowCounts:
     weights
         Safetensors file; None: the weights that come with spectac.
     repeats
-        Simulated repetitions of the scan for the spread; 0: no spread.
+        Repetitions of the scan to simulate; 0: none.
     heed_limits
         False, for benchmarks: scans outside of training are estimated too.
 
@@ -159,7 +157,7 @@ class NetworkLowCounts:
     heed_limits: bool = True
 
     def estimate(self, scan: ShortScan) -> LowCountsEstimate:
-        """Image without noise, and its spread over repetitions that are simulated from it (parametric bootstrap).
+        """Image without noise, and those of repeated scans that are simulated from it (parametric bootstrap).
 
         Parameters
         ----------
@@ -184,23 +182,17 @@ class NetworkLowCounts:
         if doubts:
             raise InputError("; ".join(doubts))
         image = Image(denoised(network, seen), scan.grid, scan.acquisition.image_unit)
-        if not self.repeats:
-            return LowCountsEstimate(image)
-        return LowCountsEstimate(image, self._spread(network, scan, image))
+        return LowCountsEstimate(image, self._repeated(network, scan, image) if self.repeats else ())
 
-    def _spread(self, network: VolumeNetwork, scan: ShortScan, image: Image) -> Image:
-        """Standard deviation (z, y, x) over simulated scans. Beyond the network's field the smoothed image emits."""
+    def _repeated(self, network: VolumeNetwork, scan: ShortScan, image: Image) -> tuple[Image, ...]:
+        """Estimates of simulated scans. Beyond the network's field the smoothed image emits."""
         own, rng = scan.image, np.random.default_rng(0)
         field = resample(np.ones(scan.grid.shape, np.float32), scan.grid, own.grid)
         values = resample(np.maximum(image.values, 0), scan.grid, own.grid)
         values += (1 - field) * filters.gaussian(own.values, own.grid.voxel_mm, SMOOTH_FWHM_MM)
         expected = scan.expected(replace(own, values=values)).astype(np.float64)
-        repeated = []
-        for _ in range(self.repeats):
-            again = scan.with_coarse_counts(rng.poisson(expected), scan.scatter)
-            repeated.append(denoised(network, LowCountsInput.of(again)))
-        variance = filters.gaussian(np.var(repeated, axis=0, ddof=1), scan.grid.voxel_mm, SPREAD_FWHM_MM)
-        return replace(image, values=np.sqrt(variance))
+        scans = (scan.with_coarse_counts(rng.poisson(expected), scan.scatter) for _ in range(self.repeats))
+        return tuple(replace(image, values=denoised(network, LowCountsInput.of(again))) for again in scans)
 
 
 def read_low_counts_weights(path: Path) -> tuple[VolumeNetwork, LowCountsCoverage]:

@@ -8,9 +8,9 @@ Models are found by name in the entry-point group `spectac.low_counts`; each ent
 LowCountsModel`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -38,6 +38,8 @@ LEVEL_FWHM_MM = 8.0
 """Gaussian of the image whose level is taken."""
 LEVEL_ML = 400.0
 """The level is what this volume exceeds: that of the brain, whatever the striata hold."""
+SPREAD_FWHM_MM = 12.0
+"""Gaussian on the variance over a few repeated scans."""
 HEAD_SHARE = 0.3
 """Share of the level above which a voxel is head."""
 MAP_WEIGHT = 0.008
@@ -206,8 +208,8 @@ class LowCountsEstimate:
     ----------
     image
         Estimate of the image without noise by the protocol, on any grid.
-    spread
-        Standard deviation (z, y, x) of the estimate over scans of the same patient, in the image's unit; None: unknown.
+    repeats
+        Estimates of repeated scans of the same patient that differ by their noise, as `image`; empty: none were made.
     notes
         What the user should know.
 
@@ -219,7 +221,7 @@ class LowCountsEstimate:
     """
 
     image: Image
-    spread: Image | None = None
+    repeats: tuple[Image, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -265,6 +267,30 @@ def low_counts_model(name: str) -> LowCountsModel:
     return build()
 
 
+def noise_spread(repeats: Sequence[Image]) -> Image:
+    """Standard deviation of images that differ by their noise.
+
+    Parameters
+    ----------
+    repeats
+        At least two images (z, y, x).
+
+    Returns
+    -------
+    Image
+        Standard deviation (z, y, x) in their unit. The variance of so few is smoothed by a Gaussian of 12 mm.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    >>> ones = Image(np.ones(grid.shape), grid, "cps/mL")
+    >>> round(float(noise_spread([ones, replace(ones, values=3.0 * ones.values)]).values.mean()), 3)
+    1.414
+    """
+    variance = np.var([one.values for one in repeats], axis=0, ddof=1)
+    return replace(repeats[0], values=np.sqrt(filters.gaussian(variance, repeats[0].grid.voxel_mm, SPREAD_FWHM_MM)))
+
+
 def smoothing_prior(effective_s: float, grid: Grid) -> RelativeDifferencePrior:
     """Prior of MAP for short scans: the resolution of its images depends neither on counts, nor level, nor voxels.
 
@@ -287,7 +313,7 @@ def smoothing_prior(effective_s: float, grid: Grid) -> RelativeDifferencePrior:
     --------
     >>> grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
     >>> round(smoothing_prior(100.0, grid).beta, 4)
-    0.0211
+    0.0512
     """
     length_mm = float(np.prod(grid.voxel_mm)) ** (1 / 3)
     return RelativeDifferencePrior(MAP_WEIGHT * effective_s * grid.voxel_ml * (PREVIEW_VOXEL_MM / length_mm) ** 2)

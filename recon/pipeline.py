@@ -121,7 +121,7 @@ class _LowCounts:
     method: str = "none"
     prior: RelativeDifferencePrior | Anchor | None = None
     start: Array | None = None
-    spread: Image | None = None
+    repeats: tuple[Image, ...] = ()
 
 
 class StudySolver:
@@ -228,14 +228,13 @@ class StudySolver:
             holder=self._holder,
             device=self.device,
             low_counts=self._low_counts.method,
-            noise_spread=self._low_counts.spread,
+            repeats=tuple(one if smoothing is None else smoothing(one) for one in self._low_counts.repeats),
         )
         if self._calibration is None:
             return result
-        spread, per_kbq = result.noise_spread, self._calibration.cps_per_kbq
-        if spread is not None:
-            spread = replace(spread, values=spread.values / per_kbq, unit="kBq/mL")
-        return replace(result, image=self._calibration.applied(result, study), noise_spread=spread)
+        image, per_kbq = self._calibration.applied(result, study), self._calibration.cps_per_kbq
+        repeats = tuple(replace(one, values=one.values / per_kbq, unit=image.unit) for one in result.repeats)
+        return replace(result, image=image, repeats=repeats)
 
     def with_holder(self, holder: Path | None) -> "StudySolver":
         """The same solver, with all that it has computed, for another `holder` of the settings."""
@@ -396,10 +395,10 @@ class StudySolver:
         beyond = resample(filters.gaussian(image.values, image.grid.voxel_mm, LEVEL_FWHM_MM), image.grid, self.grid)
         values = resample(estimate.image.values, grid, self.grid) + (1 - field) * beyond
         values = np.maximum(values, FLOOR * values.max())
-        spread = estimate.spread
-        if spread is not None:
-            spread = replace(spread, values=resample(spread.values, spread.grid, self.grid), grid=self.grid)
-        return _LowCounts(method, Anchor(values, ANCHOR_WEIGHT), values, spread)
+        repeats = tuple(
+            replace(one, values=resample(one.values, one.grid, self.grid), grid=self.grid) for one in estimate.repeats
+        )
+        return _LowCounts(method, Anchor(values, ANCHOR_WEIGHT), values, repeats)
 
     def _on_device(self, what: str, work: Callable[[str], _T]) -> tuple[_T, str]:
         """Result of `work` on the device of the settings, and that device; with "auto" the CPU where the GPU fails."""

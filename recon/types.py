@@ -609,8 +609,8 @@ class Result:
         Where the image was reconstructed, "cpu" or "cuda"; filled in by `reconstruct`.
     low_counts
         How the noise of a short scan was treated: "none", "map", or the model's name; filled in by `reconstruct`.
-    noise_spread
-        Standard deviation of the image over scans of the same patient, before the post-filter; None: unknown. Filled in
+    repeats
+        Images of repeated scans that a low-counts model simulated: what is read in them spreads as by noise. Filled in
         by `reconstruct`.
 
     Examples
@@ -633,4 +633,4 @@ class Result:
     holder: str | None = None
     device: str = "cpu"
     low_counts: str = "none"
-    noise_spread: Image | None = None
+    repeats: tuple[Image, ...] = ()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectac.app.comparison import Comparison
-from spectac.app.measures import MAIN, MAP_UNCERTAINTY, Key, Row
+from spectac.app.measures import MAIN, MAP_UNCERTAINTY, NOISE, Key, Row
 
 TITLES = {
     "none": "no correction",
@@ -53,11 +53,12 @@ def _summary_keys(comparison: Comparison) -> list[Key]:
     keys = [("mean", "brain")]
     if comparison.regions.tracer == "dat":
         parts = [f"{side} {part}" for part in ("striatum", "putamen") for side in ("right", "left")]
-        keys += [(measure, part) for measure in ("SBR", "z of SBR") for part in parts]
+        keys += [(measure, part) for measure in ("SBR", f"{NOISE}SBR", "z of SBR") for part in parts]
         keys.append(("SBR asymmetry %", "striatum"))
     elif comparison.regions.tracer == "perfusion":
         parts = ["cortex", "white matter", "striata"]
-        keys += [(measure, part) for measure in ("over cerebellum", "z of over cerebellum") for part in parts]
+        shown = ("over cerebellum", f"{NOISE}over cerebellum", "z of over cerebellum")
+        keys += [(measure, part) for measure in shown for part in parts]
     measured = {(row.measure, row.region) for row in comparison.rows}
     keys += [(MAP_UNCERTAINTY, name) for name in MAIN]
     for measure in ("mean |difference| of regions %", *WHOLE_IMAGE):

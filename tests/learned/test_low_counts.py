@@ -31,7 +31,7 @@ from spectac.learned.training_settings import TrainingSettings  # noqa: E402
 from spectac.learned.weights_file import save_weights  # noqa: E402
 from spectac.recon import EnergyWindow, Grid, InputError, MuMap, Study, filters  # noqa: E402
 from spectac.recon.io.hdf5 import write_study  # noqa: E402
-from spectac.recon.low_counts import ShortScan  # noqa: E402
+from spectac.recon.low_counts import ShortScan, noise_spread  # noqa: E402
 from spectac.recon.types import Projections  # noqa: E402
 
 COVERAGE = LowCountsCoverage((140.511,), 1.0, (2.0, 8.0), 9.0, 12)
@@ -174,7 +174,7 @@ def test_the_spread_is_that_of_repeated_scans(scan, weights):
         denoised(network, LowCountsInput.of(scan.with_coarse_counts(rng.poisson(expected), None))) for _ in range(12)
     ]
     head = estimate.image.values > 0.5 * np.median(estimate.image.values[estimate.image.values > 0])
-    ratio = estimate.spread.values[head].mean() / np.std(again, axis=0, ddof=1)[head].mean()
+    ratio = noise_spread(estimate.repeats).values[head].mean() / np.std(again, axis=0, ddof=1)[head].mean()
     assert 0.75 < ratio < 1.35
 
 
@@ -182,7 +182,7 @@ def test_four_times_the_counts_halve_the_spread(scan, weights):
     longer = scan.with_coarse_counts(4.0 * scan.counts, None)
     one, other = (NetworkLowCounts(weights).estimate(each) for each in (scan, longer))
     head = one.image.values > 0.5 * one.image.values.max()
-    relative = [(each.spread.values[head] / each.image.values[head]).mean() for each in (one, other)]
+    relative = [(noise_spread(each.repeats).values[head] / each.image.values[head]).mean() for each in (one, other)]
     assert relative[1] / relative[0] == pytest.approx(0.5, rel=0.25)
 
 
@@ -203,7 +203,7 @@ def test_scans_outside_of_training_are_refused_with_the_reason(scan, tmp_path, c
     save_weights(path, network, {"settings": settings, "coverage": replace(COVERAGE, **change).to_json()})
     with pytest.raises(InputError, match=words):
         NetworkLowCounts(path).estimate(scan)
-    assert NetworkLowCounts(path, repeats=0, heed_limits=False).estimate(scan).spread is None
+    assert NetworkLowCounts(path, repeats=0, heed_limits=False).estimate(scan).repeats == ()
 
 
 def test_weights_of_another_kind_are_refused(tmp_path):

@@ -22,7 +22,7 @@ from spectac.recon import (
     pipeline,
     reconstruct,
 )
-from spectac.recon.low_counts import LowCountsEstimate, ShortScan, head_mask, level, smoothing_prior
+from spectac.recon.low_counts import LowCountsEstimate, ShortScan, head_mask, level, noise_spread, smoothing_prior
 from spectac.recon.types import Projections
 
 SECONDS = 10.0
@@ -116,7 +116,8 @@ class Fixed:
 
     def estimate(self, scan):
         image = Image(np.full(scan.grid.shape, np.float32(2)), scan.grid, scan.acquisition.image_unit)
-        return LowCountsEstimate(image, replace(image, values=0.5 * image.values), ("fixed",))
+        repeats = tuple(replace(image, values=share * image.values) for share in (0.75, 1.25))
+        return LowCountsEstimate(image, repeats, ("fixed",))
 
 
 class Refusing:
@@ -143,7 +144,8 @@ def test_a_models_image_enters_the_reconstruction(ball, model, monkeypatch):
     assert "fixed" in result.notes
     assert "low counts: network" in result.image.history[0]
     np.testing.assert_allclose(result.image.values[activity > 0], 2.0, rtol=0.01)
-    np.testing.assert_allclose(result.noise_spread.values[activity > 0], 1.0, rtol=1e-5)
+    spread = noise_spread(result.repeats).values[activity > 0]  # of 1.5 and 2.5
+    np.testing.assert_allclose(spread, np.sqrt(0.5), rtol=1e-5)
 
 
 def test_data_move_the_image_away_from_the_models(ball, model):
@@ -160,7 +162,7 @@ def test_a_refusal_falls_back_to_map_with_its_reason(ball, model):
     model(Refusing())
     result = reconstruct(study, GivenMap(mu), replace(settings, low_counts="network"))
     assert "low counts: map instead of network: too short a scan" in result.notes
-    assert (result.low_counts, result.noise_spread) == ("map", None)
+    assert (result.low_counts, result.repeats) == ("map", ())
     wanted = reconstruct(study, GivenMap(mu), replace(settings, low_counts="map"))
     np.testing.assert_array_equal(result.image.values, wanted.image.values)
 
