@@ -53,7 +53,18 @@ def calibrate(
     attenuation: Annotated[PhantomSettings, Without(("attenuation_option", "assume_aligned"))],
     settings: Annotated[
         ReconstructionSettings,
-        Without(("algorithm", "prior_beta", "fbp_filter", "post_filter", "calibration", "holder", "low_counts")),
+        Without(
+            (
+                "algorithm",
+                "prior_beta",
+                "fbp_filter",
+                "post_filter",
+                "calibration",
+                "holder",
+                "low_counts",
+                "low_counts_weights",
+            )
+        ),
     ],
     wall_mm: Annotated[float, typer.Option(help="Thickness of the phantom's wall, which absorbs as water does.")] = 0.0,
     voi: Annotated[

@@ -104,8 +104,9 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
     study_sha256 = _digests(paths)
     normals = {} if asked.normals is None else read_normals(asked.normals, frozenset(study_sha256.values()))
     tables = [] if asked.normals is None else normals_files(asked.normals)
-    holder = request.reconstruction.files().get("holder")
-    files = [path for path in (asked.ct, asked.mu_map, holder, *ancillary.files) if path is not None]
+    settings = request.reconstruction.files()
+    named = (asked.ct, asked.mu_map, settings.get("holder"), settings.get("low_counts_weights"), *ancillary.files)
+    files = [path for path in named if path is not None]
     hide = hider_of(request, [*paths, *files], study) if asked.anonymous else str
     regions = find_regions(solver, ancillary.vois, asked.tracer)
     methods, refused = _run_methods(solver, request, ancillary.scale, regions)

@@ -1,4 +1,4 @@
-"""`spectac train`: the network that estimates attenuation maps, from cohorts of virtual patients."""
+"""`spectac train`: networks of attenuation maps and of short scans, from virtual patients or a hospital's studies."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,4 +38,9 @@ def train(
             raise KeyboardInterrupt(
                 f"interrupted: the same command goes on from the last checkpoint in {output}, if there is one"
             ) from None
-    return [f"{weights}: use it with --attenuation predicted --attenuation-option weights={weights}"]
+    used = {
+        "map": f"use it with --attenuation predicted --attenuation-option weights={weights}",
+        "low-counts": f"use it with --low-counts network --low-counts-weights {weights}",
+        "correction": "image-to-image, for benchmarks",
+    }
+    return [f"{weights}: {used[settings.target]}"]

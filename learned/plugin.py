@@ -1,6 +1,7 @@
 """Entry points of what needs torch. Where torch is missing the error names what to install."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from spectac.recon.attenuation import AttenuationModel
 from spectac.recon.errors import MissingExtraError
@@ -36,13 +37,18 @@ def build(options: Mapping[str, str]) -> AttenuationModel:
     return build_predicted(options)
 
 
-def build_low_counts() -> LowCountsModel:
+def build_low_counts(weights: Path | None) -> LowCountsModel:
     """Low-counts model `network`.
+
+    Parameters
+    ----------
+    weights
+        Weights file; None: the weights that come with spectac.
 
     Returns
     -------
     LowCountsModel
-        `low_counts.NetworkLowCounts` with the shipped weights.
+        `low_counts.NetworkLowCounts`.
 
     Raises
     ------
@@ -51,13 +57,13 @@ def build_low_counts() -> LowCountsModel:
 
     Examples
     --------
-    >>> build_low_counts().repeats
+    >>> build_low_counts(None).repeats
     6
     """
     _check_torch("--low-counts network")
     from spectac.learned.low_counts import NetworkLowCounts
 
-    return NetworkLowCounts()
+    return NetworkLowCounts(weights)
 
 
 def _check_torch(what: str) -> None:

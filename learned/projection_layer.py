@@ -1,5 +1,6 @@
 """The system model as a layer of torch: projections of an activity through a map, with gradients to both."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -86,6 +87,36 @@ class _Project(torch.autograd.Function):
                 ]
                 to_mu = _tensor(slopes, activity, ctx.system)
         return to_activity, to_mu, None
+
+
+def applied(work: Callable[[Any], Any], values: Tensor, system: SystemModel) -> Tensor:
+    """Results of a linear map of the system for each member of a batch, without gradients.
+
+    Parameters
+    ----------
+    work
+        `system.forward` or `system.adjoint`.
+    values
+        Arguments (n, ...) of it on the system's device.
+    system
+        System whose stream and memory are used.
+
+    Returns
+    -------
+    Tensor
+        Results (n, ...).
+
+    Examples
+    --------
+    >>> from spectac.recon import default_grid
+    >>> from spectac.simulate.scanner import Scanner
+    >>> acquisition = Scanner("tiny", "siemens-lehr", matrix=(4, 8), pixel_mm=8.0, views=8).acquisition("Tc-99m")
+    >>> system = SystemModel(acquisition, default_grid(acquisition))
+    >>> applied(system.forward, torch.ones(1, *system.image_shape), system).shape
+    torch.Size([1, 8, 4, 8])
+    """
+    with _same_stream(system):
+        return _tensor([work(_array(one, system)) for one in values], values, system)
 
 
 def _same_stream(system: SystemModel) -> AbstractContextManager[Any]:

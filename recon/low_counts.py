@@ -4,14 +4,15 @@ The protocol: projections rebinned to the pixel nearest 4 mm, OSEM of 10 iterati
 map, scatter and resolution recovery. Networks see it on the 64^3 voxels of 4 mm of the study's preview. No setting of a
 user changes it. A change of anything here changes the input of trained networks and needs another LOW_COUNTS_PROTOCOL.
 
-Models are found by name in the entry-point group `spectac.low_counts`; each entry point is a function `build() ->
-LowCountsModel`.
+Models are found by name in the entry-point group `spectac.low_counts`; each entry point is a function `build(weights: Path
+| None) -> LowCountsModel`.
 """
 
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -239,13 +240,15 @@ class LowCountsModel(Protocol):
         """Estimate of a scan; InputError with the reason where the model must not be used on it."""
 
 
-def low_counts_model(name: str) -> LowCountsModel:
+def low_counts_model(name: str, weights: Path | None = None) -> LowCountsModel:
     """Model of a name.
 
     Parameters
     ----------
     name
         Name in the entry-point group `spectac.low_counts`.
+    weights
+        File with the model's weights; None: its own.
 
     Returns
     -------
@@ -263,8 +266,8 @@ def low_counts_model(name: str) -> LowCountsModel:
     Traceback (most recent call last):
     spectac.recon.errors.InputError: low-counts model 'magic' is not installed: use one of network
     """
-    build: Callable[[], LowCountsModel] = plugins.plugin(plugins.LOW_COUNTS, name).load()
-    return build()
+    build: Callable[[Path | None], LowCountsModel] = plugins.plugin(plugins.LOW_COUNTS, name).load()
+    return build(weights)
 
 
 def noise_spread(repeats: Sequence[Image]) -> Image:

@@ -376,7 +376,7 @@ class StudySolver:
             return _LowCounts(prior=self.settings.prior)
         scan = ShortScan(projections, mu, self.preview().grid, device)
         if method != "map":
-            model = low_counts_model(method)
+            model = low_counts_model(method, self.settings.low_counts_weights)
             try:
                 if mu is None:
                     raise InputError("it needs an attenuation map")

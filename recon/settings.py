@@ -618,8 +618,12 @@ class ReconstructionSettings(ProjectionSettings):
     low_counts: Annotated[
         str,
         _text(str.strip),
-        Setting("Short scans: none, map (a smoothing prior), network, or a plug-in.", metavar="none|map|network"),
+        Setting("Short scans: none, map (a smoothing prior), network, or a plug-in.", metavar="WAY"),
     ] = "none"
+    low_counts_weights: Annotated[
+        Path | None,
+        Setting("Weights of spectac train for low-counts network; default: the shipped ones.", metavar="FILE"),
+    ] = None
     post_filter: Annotated[
         str | None, Setting("gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.", metavar="FILTER")
     ] = None
@@ -640,6 +644,8 @@ class ReconstructionSettings(ProjectionSettings):
         _ = self.prior, self.ramp_window, self.smoothing
         if self.low_counts not in LOW_COUNTS:
             plugins.plugin(plugins.LOW_COUNTS, self.low_counts)
+        elif self.low_counts_weights is not None:
+            raise InputError(f"--low-counts-weights belongs to --low-counts network, not to {self.low_counts}")
 
     @property
     def prior(self) -> "RelativeDifferencePrior | None":
@@ -665,7 +671,11 @@ class ReconstructionSettings(ProjectionSettings):
     def files(self) -> dict[str, Path]:
         """Files that the settings name, by field."""
         words = (None, *(Path(word) for word in HOLDERS))
-        named = {"calibration": self.calibration, "holder": None if self.holder in words else self.holder}
+        named = {
+            "calibration": self.calibration,
+            "holder": None if self.holder in words else self.holder,
+            "low_counts_weights": self.low_counts_weights,
+        }
         return {field: path for field, path in named.items() if path is not None}
 
     def used(self) -> dict[str, Any]:

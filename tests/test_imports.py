@@ -28,6 +28,7 @@ HOMES = {
     "SimpleITK": ("recon/io/", "recon/itk.py"),
     "xraylib": ("recon/ct.py", "recon/collimator.py", "recon/tissues.py", "recon/photons/", "benchmarks/"),
     "torch": ("learned/", "benchmarks/network/", "benchmarks/peers/"),
+    "deepinv": ("learned/deepinv_physics.py",),
     "cupy": ("recon/kernels/cuda_projector.py", "recon/device.py", "benchmarks/peers/ceilings.py"),
     "parallelproj": ("recon/parallelproj_operator.py",),
     "typer": ("app/",),

@@ -29,8 +29,10 @@ def check_options(request: BatchRequest, studies: Sequence[ListedStudy]) -> None
             raise InputError(f"method {name} needs the {file} of each study: give a CSV with a column {column}")
     if reconstruction.calibration is not None:
         read_calibration(reconstruction.calibration)
-    if not all(path.exists() for path in reconstruction.files().values()):
-        raise InputError(f"--holder {reconstruction.holder}: no such file; it is none, typical or a map")
+    for name, path in reconstruction.files().items():
+        if not path.exists():
+            words = "; it is none, typical or a map" if name == "holder" else ""
+            raise InputError(f"--{name.replace('_', '-')} {path}: no such file{words}")
     if comparison.normals is not None:
         read_normals(comparison.normals)
     if comparison.methods is not None:

@@ -18,8 +18,8 @@ from spectac.app.anonymous import hider
 from spectac.app.cli import main
 from spectac.app.compare import compare_study
 from spectac.app.comparison import CompareRequest
-from spectac.app.measures import uncertainty_rows
-from spectac.app.regions import placement_warnings
+from spectac.app.measures import NOISE, noise_rows, uncertainty_rows
+from spectac.app.regions import Regions, placement_warnings
 from spectac.recon import Grid, Image, InputError, ReconstructionSettings, Study, default_grid
 from spectac.recon.calibration import Calibration, write_calibration
 from spectac.recon.geometry import axis_position_mm
@@ -421,3 +421,18 @@ def test_a_regions_uncertainty_is_the_mean_of_the_images():
         ("predicted", "left putamen"): pytest.approx(2.0),
     }
     assert uncertainty_rows({"predicted": Image(values, grid, "relative")}, None) == []
+
+
+def test_the_noise_of_a_measure_is_its_spread_over_repeated_scans():
+    """Striata of 4, 5 and 6 over a reference of 1: binding ratios of 3, 4 and 5 spread by 1, and so do the means."""
+    grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    striatum, reference = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
+    striatum[:, :, :1], reference[:, :, 2:] = 1.0, 1.0
+    masks = {"left striatum": striatum, "right striatum": striatum, "striata": striatum, "reference": reference}
+    repeats = [Image(1.0 + (hot - 1.0) * striatum, grid, "cps/mL") for hot in (4.0, 5.0, 6.0)]
+    regions = Regions(None, Vois(masks, grid, "test"), "dat", ())
+    rows = {(row.measure, row.region): row.value for row in noise_rows({"predicted": repeats}, regions)}
+    assert rows[f"{NOISE}mean", "striata"] == pytest.approx(1.0)
+    assert rows[f"{NOISE}mean", "reference"] == pytest.approx(0.0, abs=1e-6)
+    assert rows[f"{NOISE}SBR", "left striatum"] == pytest.approx(1.0)
+    assert noise_rows({}, regions) == []

@@ -128,7 +128,7 @@ class Refusing:
 @pytest.fixture
 def model(monkeypatch):
     def use(one):
-        monkeypatch.setattr(pipeline, "low_counts_model", lambda name: one)
+        monkeypatch.setattr(pipeline, "low_counts_model", lambda name, weights: one)
 
     return use
 
@@ -183,6 +183,10 @@ def test_without_a_map_no_model_is_asked(ball, model):
         (
             {"low_counts": "map", "algorithm": "map", "prior_beta": 1.0},
             "--low-counts map needs algorithm osem or mlem, not map",
+        ),
+        (
+            {"low_counts": "map", "low_counts_weights": "w.safetensors"},
+            "--low-counts-weights belongs to --low-counts network, not to map",
         ),
         ({"low_counts": "magic"}, "low-counts model 'magic' is not installed: use one of network"),
     ],
