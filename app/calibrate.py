@@ -41,6 +41,12 @@ class PhantomSettings(AttenuationSettings):
     attenuation: Annotated[Literal["uniform", "ct", "map"], Setting("uniform (of water), ct or map.")] = "uniform"
 
 
+NOT_FOR_PHANTOMS = (
+    "algorithm", "prior_beta", "fbp_filter", "post_filter", "calibration", "holder", "low_counts", "low_counts_weights",
+)  # fmt: skip
+"""Settings that a calibration does not have."""
+
+
 def calibrate(
     study: StudyPaths,
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the calibration (JSON).")],
@@ -51,21 +57,7 @@ def calibrate(
     assayed: Annotated[str, typer.Option(metavar="TIME", help="When it was measured, e.g. 2026-11-02T09:30.")],
     given: StudySettings,
     attenuation: Annotated[PhantomSettings, Without(("attenuation_option", "assume_aligned"))],
-    settings: Annotated[
-        ReconstructionSettings,
-        Without(
-            (
-                "algorithm",
-                "prior_beta",
-                "fbp_filter",
-                "post_filter",
-                "calibration",
-                "holder",
-                "low_counts",
-                "low_counts_weights",
-            )
-        ),
-    ],
+    settings: Annotated[ReconstructionSettings, Without(NOT_FOR_PHANTOMS)],
     wall_mm: Annotated[float, typer.Option(help="Thickness of the phantom's wall, which absorbs as water does.")] = 0.0,
     voi: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Label image whose label 1 is the VOI; default: 30 mm inside.")

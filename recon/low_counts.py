@@ -4,8 +4,8 @@ The protocol: projections rebinned to the pixel nearest 4 mm, OSEM of 10 iterati
 map, scatter and resolution recovery. Networks see it on the 64^3 voxels of 4 mm of the study's preview. No setting of a
 user changes it. A change of anything here changes the input of trained networks and needs another LOW_COUNTS_PROTOCOL.
 
-Models are found by name in the entry-point group `spectac.low_counts`; each entry point is a function `build(weights: Path
-| None) -> LowCountsModel`.
+Models are found by name in the entry-point group `spectac.low_counts`; each entry point is a function
+`build(weights: Path | None) -> LowCountsModel`.
 """
 
 from collections.abc import Callable, Sequence
