@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -280,7 +281,8 @@ class LowCountsDataset(Dataset[Item]):
 
     Reconstructing them takes some seconds each. They are kept in a folder, from which an interrupted run and later runs
     take them. Augmented items are cut and mirrored at random and take any of a patient's pairs, as a function of (seed,
-    epoch, patient); others are whole and take the first pair. `epoch` is set by training. `sha256` is the digest of `patients_sha256`.
+    epoch, patient); others are whole and take the first pair. `epoch` is set by training. `sha256` is the digest of
+    `patients_sha256`.
 
     Parameters
     ----------
@@ -336,7 +338,7 @@ class LowCountsDataset(Dataset[Item]):
 
     def __getitem__(self, item: int) -> Item:
         example, first, mirrored = self.examples[item], 0, False
-        part: tuple[slice, ...] = (slice(None),) * 3
+        part: Any = (slice(None),) * 3
         if self.augmented:
             rng = np.random.default_rng([self.seed, self.epoch, item])
             first, mirrored = 2 * int(rng.integers(len(example.scans) // 2)), bool(rng.random() < 0.5)
@@ -346,7 +348,7 @@ class LowCountsDataset(Dataset[Item]):
         inputs = np.stack([example.scans[n].channels() for n in pair])
         target = example.targets[min(first // 2, len(example.targets) - 1)].astype(np.float32)
         targets = np.stack([target / np.float32(example.levels[n]) for n in pair])
-        inputs, targets = (np.ascontiguousarray(values[..., *part]) for values in (inputs, targets))
+        inputs, targets = (np.ascontiguousarray(values[(..., *part)]) for values in (inputs, targets))
         if mirrored:
             inputs, targets = (np.ascontiguousarray(values[..., ::-1]) for values in (inputs, targets))
         return torch.from_numpy(inputs), torch.from_numpy(targets), torch.tensor(0.0)
