@@ -164,17 +164,20 @@ LOW_COUNTS_SCALES = {1: 1.0, 2: 3.0, 4: 9.0}
 """Edge of the blocks, in voxels, whose means `low_counts_loss` compares, and the weight of each."""
 
 
-def low_counts_loss(estimates: Tensor, truths: Tensor, variance_weight: float) -> Tensor:
-    """Squared bias of images and a share of their variance, of voxels and of blocks.
+def low_counts_loss(estimates: Tensor, truths: Tensor, smoothed: Tensor, variance_weight: float) -> Tensor:
+    """Squared bias of images and a share of their variance, of voxels and of blocks, over the expected variance.
 
     The two estimates of a patient come from independent scans. Of errors a and b the mean of a b is the squared bias,
     that of (a^2 + b^2) / 2 the squared bias and the variance. A mean squared error alone would shrink what differs
-    between patients to their mean.
+    between patients to their mean. The variance of OSEM grows with the image: errors are divided by the root of 1 + f,
+    so that hot foci do not outweigh the brain.
 
     Parameters
     ----------
     estimates, truths
         Images (n, 2, z, y, x) of pairs of scans, over each scan's level.
+    smoothed
+        Smoothed images f (n, 2, z, y, x) of the scans, over each scan's level.
     variance_weight
         Weight of the variance from 0 to 1; the squared bias has 1.
 
@@ -186,12 +189,13 @@ def low_counts_loss(estimates: Tensor, truths: Tensor, variance_weight: float) -
     Examples
     --------
     >>> truths, errors = torch.zeros(1, 2, 4, 4, 4), torch.ones(1, 2, 4, 4, 4)
-    >>> bias = low_counts_loss(truths + errors, truths, 0.2)
+    >>> bias = low_counts_loss(truths + errors, truths, truths, 0.2)
     >>> errors[:, 1] = -1.0
-    >>> round(float(low_counts_loss(truths + errors, truths, 0.2) / bias), 3)
+    >>> round(float(low_counts_loss(truths + errors, truths, truths, 0.2) / bias), 3)
     -0.6
     """
-    errors, total = estimates - truths, estimates.new_zeros(())
+    expected = smoothed.mean(dim=1, keepdim=True).clamp(min=0.0)
+    errors, total = (estimates - truths) / (1.0 + expected).sqrt(), estimates.new_zeros(())
     for size, weight in LOW_COUNTS_SCALES.items():
         means = errors if size == 1 else torch.nn.functional.avg_pool3d(errors, size)
         squared_bias = (means[:, 0] * means[:, 1]).mean()

@@ -43,7 +43,10 @@ def test_the_loss_is_the_squared_bias_and_a_share_of_the_variance():
     errors = torch.from_numpy(bias + sigma * rng.standard_normal((200, 2, 8, 8, 8)))
     expected = sum(share * (bias**2 + weight * sigma**2 / size**3) for size, share in LOW_COUNTS_SCALES.items())
     truths = torch.zeros_like(errors)
-    assert float(low_counts_loss(truths + errors, truths, weight)) == pytest.approx(expected, rel=0.01)
+    assert float(low_counts_loss(truths + errors, truths, truths, weight)) == pytest.approx(expected, rel=0.01)
+    # At a level of 3 the variance counts for 1 / (1 + 3).
+    hot = torch.full_like(errors, 3.0)
+    assert float(low_counts_loss(hot + errors, hot, hot, weight)) == pytest.approx(0.25 * expected, rel=0.01)
 
 
 def test_a_fresh_network_gives_the_smoothed_image():
@@ -63,19 +66,20 @@ def patient(tiny_cohorts):
 
 
 def test_pairs_are_independent_scans_of_one_length(patient):
-    """The noise of both is the same in size and uncorrelated; the mean is the image without noise."""
+    """The noise of both is the same in size and uncorrelated; images of short and long scans have one level."""
     example = example_of(patient, np.random.default_rng(1), pairs=8)
     assert len(example.scans) == len(example.levels) == 16
-    inside = example.targets[0] > 0.3 * example.targets[0].max()
-    noise = [
-        (level * scan.image.astype(np.float64) - example.targets[0])[inside]
-        for scan, level in zip(example.scans, example.levels, strict=True)
-    ]
+    images = [level * one.image.astype(float) for level, one in zip(example.levels, example.scans, strict=True)]
+    exact = np.mean(images, axis=0)
+    inside = exact > 0.3 * exact.max()
+    noise = [(image - exact)[inside] for image in images]
     lengths = np.array([scan.counts_per_voxel for scan in example.scans])
     np.testing.assert_allclose(lengths[::2], lengths[1::2], rtol=0.2)
+    np.testing.assert_allclose([image[inside].mean() for image in images], exact[inside].mean(), rtol=0.05)
+    assert example.targets[0][inside].mean() == pytest.approx(exact[inside].mean(), rel=0.05)
     sizes = np.array([one.std() for one in noise])
     np.testing.assert_allclose(sizes[::2], sizes[1::2], rtol=0.2)
-    assert np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(noise[::2], noise[1::2], strict=True)]) < 0.15
+    assert abs(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(noise[::2], noise[1::2], strict=True)])) < 0.15
     # A quarter of the counts, twice the noise; OSEM's noise grows a little slower.
     slope = np.polyfit(np.log(lengths), np.log(sizes), 1)[0]
     assert -0.65 < slope < -0.3
