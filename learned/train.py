@@ -373,8 +373,8 @@ def validate(network: Any, validation: Examples, settings: TrainingSettings) -> 
         inputs, targets, water_per_voxel = (part.to(device) for part in batch)
         volumes: Tensor = network(inputs.flatten(0, -5))
         if settings.target == LOW_COUNTS:
-            parts = (volumes.view_as(targets), targets, inputs[:, :, SMOOTHED])
-            for estimate, truth, smoothed in zip(*(part.split(1) for part in parts), strict=True):
+            of_pairs = (volumes.view_as(targets), targets, inputs[:, :, SMOOTHED])
+            for estimate, truth, smoothed in zip(*(part.split(1) for part in of_pairs), strict=True):
                 errors.append(float(low_counts_loss(estimate, truth, smoothed, settings.variance_weight)))
             continue
         for volume, truth, water in zip(volumes.split(1), targets.split(1), water_per_voxel.split(1), strict=True):
