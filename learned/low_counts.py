@@ -117,22 +117,6 @@ class LowCountsCoverage:
         return tuple(reason for found, reason in checks if found)
 
 
-def shipped_low_counts_weights() -> Path:
-    """Path of the low-counts weights that come with spectac.
-
-    Returns
-    -------
-    Path
-        Safetensors file in the installed package.
-
-    Examples
-    --------
-    >>> shipped_low_counts_weights().name
-    'low_counts.safetensors'
-    """
-    return Path(__file__).parent / "weights" / "low_counts.safetensors"
-
-
 @dataclass(frozen=True, eq=False)
 class NetworkLowCounts:
     """Low-counts model with a network.
@@ -140,7 +124,7 @@ class NetworkLowCounts:
     Parameters
     ----------
     weights
-        Safetensors file; None: the weights that come with spectac.
+        Safetensors file of `spectac train`.
     repeats
         Repetitions of the scan to simulate; 0: none.
     heed_limits
@@ -148,11 +132,11 @@ class NetworkLowCounts:
 
     Examples
     --------
-    >>> NetworkLowCounts(repeats=0).repeats
-    0
+    >>> NetworkLowCounts(Path("runs/short/weights.safetensors")).repeats
+    6
     """
 
-    weights: Path | None = None
+    weights: Path
     repeats: int = REPEATS
     heed_limits: bool = True
 
@@ -174,7 +158,7 @@ class NetworkLowCounts:
         InputError
             If the weights cannot be read, no head shows, or the scan is none like those of training.
         """
-        network, coverage = read_low_counts_weights(self.weights or shipped_low_counts_weights())
+        network, coverage = read_low_counts_weights(self.weights)
         if scan.acquisition.collimator is None:
             raise InputError("the collimator is unknown: give --collimator or --psf")
         seen = LowCountsInput.of(scan)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spectac.recon.attenuation import AttenuationModel
-from spectac.recon.errors import MissingExtraError
+from spectac.recon.errors import InputError, MissingExtraError
 from spectac.recon.low_counts import LowCountsModel
 
 
@@ -43,7 +43,7 @@ def build_low_counts(weights: Path | None) -> LowCountsModel:
     Parameters
     ----------
     weights
-        Weights file; None: the weights that come with spectac.
+        Weights file of `spectac train`.
 
     Returns
     -------
@@ -53,13 +53,18 @@ def build_low_counts(weights: Path | None) -> LowCountsModel:
     Raises
     ------
     InputError
-        If torch or safetensors is not installed.
+        If torch or safetensors is not installed, and without weights: spectac comes with none for short scans so far.
 
     Examples
     --------
-    >>> build_low_counts(None).repeats
+    >>> build_low_counts(Path("runs/short/weights.safetensors")).repeats
     6
     """
+    if weights is None:
+        raise InputError(
+            "--low-counts network needs --low-counts-weights FILE of your own (spectac train), for spectac comes with "
+            "none so far; --low-counts map needs none"
+        )
     _check_torch("--low-counts network")
     from spectac.learned.low_counts import NetworkLowCounts
 

@@ -36,7 +36,7 @@ from spectac.recon.scatter.measured import MeasuredCounts, chosen_model, project
 from spectac.recon.scatter.models import ScatterModel
 from spectac.recon.scatter.rounds import ScatterRounds
 from spectac.recon.scatter.side_windows import Photopeak
-from spectac.recon.settings import ReconstructionSettings
+from spectac.recon.settings import LOW_COUNTS, ReconstructionSettings
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, Grid, Image, MuMap, Projections, Result, Study
 
@@ -173,8 +173,11 @@ class StudySolver:
         self.projections = self.photopeak = projections(study, self.settings, model)
         self._rounds = ScatterRounds(study, self.photopeak, model) if model.rounds(context) else None
         self._calibration = _calibration(study, self.settings)
+        # What is missing is told before anything takes time.
         if self.settings.holder is not None:
-            self._chosen_holder(str(self.settings.holder))  # before anything takes time
+            self._chosen_holder(str(self.settings.holder))
+        way, weights = self.settings.low_counts, self.settings.low_counts_weights
+        self._low_counts_model = None if way in LOW_COUNTS else low_counts_model(way, weights)
         self._holder: str | None = None
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
         self.on_update: Callable[[Update], None] | None = None
@@ -375,12 +378,11 @@ class StudySolver:
         if method == "none":
             return _LowCounts(prior=self.settings.prior)
         scan = ShortScan(projections, mu, self.preview().grid, device)
-        if method != "map":
-            model = low_counts_model(method, self.settings.low_counts_weights)
+        if self._low_counts_model is not None:
             try:
                 if mu is None:
                     raise InputError("it needs an attenuation map")
-                estimate = model.estimate(scan)
+                estimate = self._low_counts_model.estimate(scan)
             except InputError as error:
                 self.notes.append(f"low counts: map instead of {method}: {error}")
             else:

@@ -29,9 +29,20 @@ from spectac.learned.predict import PredictedMap  # noqa: E402
 from spectac.learned.train import train  # noqa: E402
 from spectac.learned.training_settings import TrainingSettings  # noqa: E402
 from spectac.learned.weights_file import save_weights  # noqa: E402
-from spectac.recon import EnergyWindow, Grid, InputError, MuMap, Study, filters  # noqa: E402
+from spectac.recon import (  # noqa: E402
+    EnergyWindow,
+    GivenMap,
+    Grid,
+    InputError,
+    MuMap,
+    ReconstructionSettings,
+    Study,
+    filters,
+    reconstruct,
+)
 from spectac.recon.io.hdf5 import write_study  # noqa: E402
 from spectac.recon.low_counts import ShortScan, noise_spread  # noqa: E402
+from spectac.recon.pipeline import StudySolver  # noqa: E402
 from spectac.recon.types import Projections  # noqa: E402
 
 COVERAGE = LowCountsCoverage((140.511,), 1.0, (2.0, 8.0), 9.0, 12)
@@ -220,3 +231,30 @@ def test_weights_of_another_kind_are_refused(tmp_path):
     save_weights(path, short, {"settings": {"target": "low-counts", "widths": [8, 8], "dropout": 0.1}})
     with pytest.raises(InputError, match="training was not finished"):
         read_low_counts_weights(path)
+
+
+def test_without_weights_the_study_is_refused_before_anything_takes_time(head):
+    system, counts, _ = head
+    settings = ReconstructionSettings(low_counts="network", device="cpu")
+    with pytest.raises(InputError, match=r"needs --low-counts-weights FILE .* --low-counts map needs none"):
+        StudySolver(measured(system.acquisition, counts), settings)
+
+
+def test_the_network_of_a_file_enters_the_reconstruction(head, weights):
+    """A network that gives the smoothed image: the anchor lessens the noise, and scans are repeated to tell it."""
+    system, counts, truth = head
+    noisy = np.random.default_rng(3).poisson(0.2 * counts).astype(np.float32)
+    study = measured(system.acquisition, noisy)
+    plain = ReconstructionSettings(subsets=4, scatter="none", device="cpu")
+    network = replace(plain, low_counts="network", low_counts_weights=weights)
+    (exact, rough), (expected, steadied) = (
+        [reconstruct(replace(study, counts=np.stack([0.0 * data, data])), GivenMap(truth.mu), settings)
+         for data in (0.2 * counts, noisy)]
+        for settings in (plain, network)
+    )  # fmt: skip
+    assert (rough.low_counts, steadied.low_counts) == ("none", "network")
+    inside = exact.image.values > 0.5 * np.quantile(exact.image.values, 0.99)
+    noise = [(a.image.values - b.image.values)[inside].std() for a, b in ((rough, exact), (steadied, expected))]
+    assert noise[1] < 0.6 * noise[0]
+    assert steadied.image.values[inside].mean() == pytest.approx(rough.image.values[inside].mean(), rel=0.05)
+    assert len(steadied.repeats) == 6
