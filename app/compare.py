@@ -17,7 +17,7 @@ from spectac.app.options import Output, StudyPaths
 from spectac.app.reconstruct import with_progress
 from spectac.app.record import sha256_of
 from spectac.app.regions import Regions, find_regions
-from spectac.recon import InputError, ReconstructionSettings, Study, StudySettings, Update
+from spectac.recon import Image, InputError, ReconstructionSettings, Study, StudySettings, Update
 from spectac.recon.errors import MissingExtraError
 from spectac.recon.io import open_study
 from spectac.recon.io.atomic import check_folder, is_result, written_folder
@@ -117,11 +117,10 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
     rows = measured(images, {name: refusal.reason for name, refusal in refused.items()}, reference, regions)
     spreads = {name: one.result.spread for name, one in methods.items() if one.result.spread is not None}
     rows += uncertainty_rows(spreads, regions.vois)
-    repeats = {name: one.result.repeats for name, one in methods.items() if one.result.repeats}
-    rows += noise_rows(repeats, regions)
+    rows += noise_rows({name: _repeats(one, ancillary.scale) for name, one in methods.items()}, regions)
     z = z_rows(rows, normals)
     warnings = [] if solver.scatter_corrected else [NO_SCATTER]
-    warnings += [*regions.warnings, *_fallback_warnings(methods), *reference_warnings]
+    warnings += [*regions.warnings, *_fallback_warnings(methods), *_low_counts_warnings(methods), *reference_warnings]
     scale = ancillary.scale if any(image.unit == "kBq/mL" for image in images.values()) else None
     if ancillary.scale is not None and scale is None:
         warnings.append("the calibration could not be used: images are not in counts per second")
@@ -204,6 +203,22 @@ def _reasons(refused: Mapping[str, Refusal]) -> str:
     for name, refusal in refused.items():
         names.setdefault(refusal.reason, []).append(name)
     return "; ".join(f"{', '.join(of)}: {reason}" for reason, of in names.items())
+
+
+def _repeats(method: MethodResult, scale: Scale | None) -> list[Image]:
+    """Images of a method's repeated scans in the unit of its image."""
+    per_kbq = 1.0 if scale is None or method.image.unit != "kBq/mL" else scale.cps_per_kbq
+    return [replace(one, values=one.values / per_kbq, unit=method.image.unit) for one in method.result.repeats]
+
+
+def _low_counts_warnings(methods: Mapping[str, MethodResult]) -> list[str]:
+    ways: dict[str, list[str]] = {}
+    for name, method in methods.items():
+        ways.setdefault(method.result.low_counts.method, []).append(name)
+    if len(ways) < 2:
+        return []
+    listed = "; ".join(f"{way}: {', '.join(names)}" for way, names in ways.items())
+    return [f"the noise was not treated alike, so that resolutions differ as well as attenuation (low counts {listed})"]
 
 
 def _fallback_warnings(methods: Mapping[str, MethodResult]) -> list[str]:

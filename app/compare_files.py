@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def _record(comparison: Comparison) -> dict[str, Any]:
                 "device": method.result.device,
                 "fallback": method.result.fallback,
                 "holder": method.result.holder,
-                "low_counts": method.result.low_counts,
+                "low_counts": asdict(method.result.low_counts),
                 "seconds": round(method.seconds, 3),
                 "notes": list(method.result.notes),
             }

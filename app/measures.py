@@ -164,7 +164,7 @@ def noise_rows(repeats: Mapping[str, Sequence[Image]], regions: Regions) -> list
     """Rows of NOISE for every measure, of the methods with images of repeated scans."""
     rows = []
     for method, images in repeats.items():
-        each = [_regional(image, regions.vois, regions.tracer) for image in images]
+        each = [_regional(image, regions.vois, regions.tracer) for image in images] or [{}]
         for (measure, region), (_, unit) in each[0].items():
             values = [one[measure, region][0] for one in each if (measure, region) in one]
             if len(values) == len(each):

@@ -17,7 +17,7 @@ from spectac.recon.io.nifti import write_image, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
 from spectac.recon.low_counts import noise_spread
 from spectac.recon.pipeline import StudySolver
-from spectac.recon.settings import AttenuationSettings
+from spectac.recon.settings import LOW_COUNTS, AttenuationSettings
 
 
 def reconstruct(
@@ -37,6 +37,11 @@ def reconstruct(
     check_folder(output, "the results")
     if settings.holder is not None and attenuation.attenuation == "none":
         raise InputError("--holder belongs to attenuation models with a map: give another --attenuation than none")
+    if settings.low_counts not in LOW_COUNTS and attenuation.attenuation in ("none", "chang"):
+        raise InputError(
+            f"--low-counts {settings.low_counts} belongs to attenuation models with a map, not to "
+            f"{attenuation.attenuation}: give another --attenuation, or --low-counts map"
+        )
     opened = open_study(study, given)
     dicom_nm.check_header(opened)
     solver = StudySolver(opened, settings)
@@ -66,7 +71,7 @@ def _write(folder: Path, study: Study, result: Result, parameters: Mapping[str, 
         folder / "image.dcm",
         result.image,
         study=study,
-        description=f"spectac {parameters['algorithm']}, attenuation {parameters['attenuation']}",
+        description=described(parameters["algorithm"], parameters["attenuation"], result),
         corrected=corrected_terms(study, result),
         photopeak=None if result.projections is None else result.projections.photopeak,
     )
@@ -77,6 +82,12 @@ def _write(folder: Path, study: Study, result: Result, parameters: Mapping[str, 
     for name, spread in spreads.items():
         if spread is not None:
             write_image(folder / f"{name}.nii.gz", spread)
+
+
+def described(algorithm: str, attenuation: str, result: Result) -> str:
+    """How an image was made, in the 64 letters of DICOM."""
+    way = result.low_counts.method
+    return f"spectac {algorithm}, attenuation {attenuation}" + ("" if way == "none" else f", low counts {way}")
 
 
 def with_progress(solver: StudySolver, model: AttenuationModel, also: Callable[[Update], None] | None = None) -> Result:

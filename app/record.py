@@ -105,7 +105,7 @@ def _used(result: Result) -> dict[str, Any]:
         "attenuation": result.attenuation,
         "fallback": result.fallback,
         "holder": result.holder,
-        "low_counts": result.low_counts,
+        "low_counts": asdict(result.low_counts),
     }
     if projections is None:
         return attenuation

@@ -10,7 +10,7 @@ from spectac.recon.errors import InputError
 from spectac.recon.system import SystemModel
 
 
-def deepinv_physics(system: SystemModel, **options: Any) -> Any:
+def deepinv_physics(system: SystemModel, noise_model: Any = None) -> Any:
     """Physics of deepinv whose `A` is `system.forward` and whose `A_adjoint` is `system.adjoint`.
 
     Images are tensors (n, 1, z, y, x) in counts per second and mL, measurements (n, 1, v, z, u) in counts, without
@@ -20,8 +20,8 @@ def deepinv_physics(system: SystemModel, **options: Any) -> Any:
     ----------
     system
         System model, with its map.
-    **options
-        Of `deepinv.physics.LinearPhysics` [1]_, e.g. its noise model.
+    noise_model
+        Of `deepinv.physics` [1]_; None: no noise.
 
     Returns
     -------
@@ -46,13 +46,15 @@ def deepinv_physics(system: SystemModel, **options: Any) -> Any:
     except ImportError:
         raise InputError("deepinv is missing: pip install deepinv (it brings torchvision)") from None
 
+    # deepinv hands its own parameters on to every physics.
     def forward(image: Tensor, **_: Any) -> Tensor:
         return _Linear.apply(_one_channel(image, system.image_shape), system, False)[:, None]
 
     def adjoint(counts: Tensor, **_: Any) -> Tensor:
         return _Linear.apply(_one_channel(counts, system.projections_shape), system, True)[:, None]
 
-    return LinearPhysics(A=forward, A_adjoint=adjoint, img_size=(1, *system.image_shape), **options)
+    noise = {} if noise_model is None else {"noise_model": noise_model}
+    return LinearPhysics(A=forward, A_adjoint=adjoint, img_size=(1, *system.image_shape), **noise)
 
 
 def _one_channel(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +33,6 @@ from spectac.recon.types import Array, Image, MuMap
 from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.cohort.shards import read_patients
 from spectac.simulate.uptake import vois
-
-if TYPE_CHECKING:
-    pass
 
 RARE = 0.01
 """Share of the patients that a range leaves out at either end. A few show foci alone, or hardly a head."""

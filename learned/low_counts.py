@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from spectac.learned.low_counts_input import SMOOTH_FWHM_MM, LowCountsInput
+from spectac.learned.low_counts_input import LowCountsInput
 from spectac.learned.network import LOW_COUNTS, VolumeNetwork
 from spectac.learned.weights_file import read_weights
-from spectac.recon import filters
 from spectac.recon.errors import InputError
 from spectac.recon.kernels.subnormal import flushing_threads
-from spectac.recon.low_counts import LowCountsEstimate, ShortScan
-from spectac.recon.resample import resample
+from spectac.recon.low_counts import LowCountsEstimate, OutsideOfTraining, Repeat, ShortScan
 from spectac.recon.types import Array, Image
 
 REPEATS = 6
@@ -114,7 +112,7 @@ class LowCountsCoverage:
             ),
             (seen.views < VIEWS_SHARE * self.views, f"{seen.views:g} views, training had {self.views:g} at least"),
         ]
-        return tuple(reason for found, reason in checks if found)
+        return tuple(reason for outside, reason in checks if outside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +121,10 @@ class NetworkLowCounts:
 
     Parameters
     ----------
-    weights
-        Safetensors file of `spectac train`.
+    network
+        Network in evaluation mode.
+    coverage
+        What its training covered.
     repeats
         Repetitions of the scan to simulate; 0: none.
     heed_limits
@@ -132,16 +132,19 @@ class NetworkLowCounts:
 
     Examples
     --------
-    >>> NetworkLowCounts(Path("runs/short/weights.safetensors")).repeats
+    >>> from spectac.learned.network import NetworkSettings
+    >>> network = VolumeNetwork(NetworkSettings("low-counts", (8, 8), channels=4))
+    >>> NetworkLowCounts(network, LowCountsCoverage((140.5,), 3.0, (4.0, 8.0), 5.0, 60)).repeats
     6
     """
 
-    weights: Path
+    network: VolumeNetwork
+    coverage: LowCountsCoverage
     repeats: int = REPEATS
     heed_limits: bool = True
 
     def estimate(self, scan: ShortScan) -> LowCountsEstimate:
-        """Image without noise, and those of repeated scans that are simulated from it (parametric bootstrap).
+        """Image without noise, and repetitions of the scan that are simulated from it (parametric bootstrap).
 
         Parameters
         ----------
@@ -155,28 +158,32 @@ class NetworkLowCounts:
 
         Raises
         ------
-        InputError
-            If the weights cannot be read, no head shows, or the scan is none like those of training.
+        OutsideOfTraining
+            If no head shows, or the scan is none like those of training.
         """
-        network, coverage = read_low_counts_weights(self.weights)
         if scan.acquisition.collimator is None:
-            raise InputError("the collimator is unknown: give --collimator or --psf")
-        seen = LowCountsInput.of(scan)
-        doubts = coverage.doubts(seen) if self.heed_limits else ()
+            raise OutsideOfTraining("the collimator is unknown: give --collimator or --psf")
+        try:
+            seen = LowCountsInput.of(scan)
+        except InputError as error:
+            raise OutsideOfTraining(str(error)) from None
+        doubts = self.coverage.doubts(seen) if self.heed_limits else ()
+        values = denoised(self.network, seen)
+        if not (np.isfinite(values).all() and values.max() > 0):
+            doubts = (*doubts, "the network's image is empty or not finite")
         if doubts:
-            raise InputError("; ".join(doubts))
-        image = Image(denoised(network, seen), scan.grid, scan.acquisition.image_unit)
-        return LowCountsEstimate(image, self._repeated(network, scan, image) if self.repeats else ())
+            raise OutsideOfTraining("; ".join(doubts))
+        image = Image(values, scan.grid, scan.acquisition.image_unit)
+        return LowCountsEstimate(image, self._repeated(scan, image) if self.repeats else ())
 
-    def _repeated(self, network: VolumeNetwork, scan: ShortScan, image: Image) -> tuple[Image, ...]:
-        """Estimates of simulated scans. Beyond the network's field the smoothed image emits."""
-        own, rng = scan.image, np.random.default_rng(0)
-        field = resample(np.ones(scan.grid.shape, np.float32), scan.grid, own.grid)
-        values = resample(np.maximum(image.values, 0), scan.grid, own.grid)
-        values += (1 - field) * filters.gaussian(own.values, own.grid.voxel_mm, SMOOTH_FWHM_MM)
-        expected = scan.expected(replace(own, values=values)).astype(np.float64)
-        scans = (scan.with_coarse_counts(rng.poisson(expected), scan.scatter) for _ in range(self.repeats))
-        return tuple(replace(image, values=denoised(network, LowCountsInput.of(again))) for again in scans)
+    def _repeated(self, scan: ShortScan, image: Image) -> tuple[Repeat, ...]:
+        rng = np.random.default_rng(0)
+        emitted = replace(scan.image, values=scan.on_own_grid(image))
+        expected = scan.expected(emitted).astype(np.float64)
+        scans = [scan.with_coarse_counts(rng.poisson(expected), scan.scatter) for _ in range(self.repeats)]
+        return tuple(
+            Repeat(again, replace(image, values=denoised(self.network, LowCountsInput.of(again)))) for again in scans
+        )
 
 
 def read_low_counts_weights(path: Path) -> tuple[VolumeNetwork, LowCountsCoverage]:

@@ -5,8 +5,8 @@ square of their common part, the bias (`loss.low_counts_loss`).
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,7 @@ def study_source(path: Path) -> Source:
     Returns
     -------
     Source
-        Its example needs whole counts (`recon.thinning`).
+        Its example needs whole counts (`recon.thinning`) and view times.
 
     Raises
     ------
@@ -182,8 +182,11 @@ def study_source(path: Path) -> Source:
     spectac.recon.errors.FileError: no file: no such file or folder
     """
     study = open_study(path)
-    digest = hashlib.sha256(np.ascontiguousarray(study.counts).tobytes()).hexdigest()
-    return Source(str(path), digest, partial(example_of_study, study))
+    digest = hashlib.sha256(np.ascontiguousarray(study.counts).tobytes())
+    acquisition = study.acquisition
+    for value in (*(getattr(acquisition, field.name) for field in fields(acquisition)), study.windows):
+        digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+    return Source(str(path), digest.hexdigest(), lambda rng: example_of_study(open_study(path), rng))
 
 
 def example_of_study(study: Study, rng: np.random.Generator, pairs: int = PAIRS) -> LowCountsExample:
@@ -206,12 +209,17 @@ def example_of_study(study: Study, rng: np.random.Generator, pairs: int = PAIRS)
     Raises
     ------
     InputError
-        For counts that are not whole or corrected, overlapping windows, and where no map can be made.
+        For counts that are not whole or corrected, unknown view times, overlapping windows, an unknown collimator, and
+        where no map can be made.
 
     Examples
     --------
     >>> example_of_study(study, np.random.default_rng(1))  # doctest: +SKIP
     """
+    if not study.acquisition.times_known:
+        raise InputError("the view times are unknown: parts of the counts have no common level")
+    if study.acquisition.collimator is None:
+        raise InputError("the collimator is unknown: write the study anew with spectac thin --collimator NAME")
     whole = StudySolver(study)
     mu, _, _ = PredictedMap().estimate(whole)
     grid, modelled = whole.preview().grid, whole.scatter(mu)
@@ -237,8 +245,8 @@ def example_of_study(study: Study, rng: np.random.Generator, pairs: int = PAIRS)
     return LowCountsExample(tuple(scans), np.stack(targets).astype(np.float16), tuple(levels))
 
 
-def sources(folder: Path) -> tuple[int, Iterator[Source]]:
-    """Patients of a folder's cohorts, or its studies where it holds no cohort, and their number.
+def sources(folder: Path) -> list[Source]:
+    """Patients of a folder's cohorts, or its studies where it holds no cohort.
 
     Parameters
     ----------
@@ -247,15 +255,13 @@ def sources(folder: Path) -> tuple[int, Iterator[Source]]:
 
     Returns
     -------
-    number
-        Of patients or studies.
-    sources
-        One after the other.
+    list of Source
+        At least one.
 
     Raises
     ------
     InputError
-        If the folder holds nothing.
+        If the folder holds nothing, or a study cannot be read.
 
     Examples
     --------
@@ -269,12 +275,17 @@ def sources(folder: Path) -> tuple[int, Iterator[Source]]:
         studies = sorted(path for path in folder.glob("*") if not path.name.startswith("."))
         if not studies:
             raise InputError(f"{folder}: neither a cohort (spectac cohort -o {folder}) nor studies") from None
-        return len(studies), map(study_source, studies)
-    patients = (patient for path in shards for _, patient in read_patients(path))
-    return sum(len(read_facts(path).sha256) for path in shards), (
-        Source(f"{folder}, patient {patient.parameters.get('index')}", patient.sha256, partial(example_of, patient))
-        for patient in patients
-    )
+        return [study_source(path) for path in studies]
+    return [
+        Source(f"{path}, patient {index}", sha256, partial(_example_in, path, index))
+        for path in shards
+        for index, sha256 in sorted(read_facts(path).sha256.items())
+    ]
+
+
+def _example_in(path: Path, index: int, rng: np.random.Generator) -> LowCountsExample:
+    """Example of a patient in a shard."""
+    return example_of(next(patient for number, patient in read_patients(path) if number == index), rng)
 
 
 class LowCountsDataset(Dataset[Item]):
@@ -283,7 +294,7 @@ class LowCountsDataset(Dataset[Item]):
     Reconstructing them takes some seconds each. They are kept in a folder, from which an interrupted run and later runs
     take them. Augmented items are cut and mirrored at random and take any of a patient's pairs, as a function of (seed,
     epoch, patient); others are whole and take the first pair. `epoch` is set by training. `sha256` is the digest of
-    `patients_sha256`.
+    `patients_sha256`. Nothing is reconstructed before `make`.
 
     Parameters
     ----------
@@ -295,13 +306,11 @@ class LowCountsDataset(Dataset[Item]):
         True for training.
     seed
         Seed of scans and augmentation.
-    on_load
-        Called with (patients read, all patients).
 
     Raises
     ------
     InputError
-        If the folder holds nothing, or a patient twice, or a study cannot be used.
+        If the folder holds nothing, or a patient twice, or a study cannot be read.
 
     Examples
     --------
@@ -310,32 +319,35 @@ class LowCountsDataset(Dataset[Item]):
     spectac.recon.errors.InputError: no folder: neither a cohort ...
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        kept: Path,
-        *,
-        augmented: bool = False,
-        seed: int = 0,
-        on_load: Callable[[int, int], None] | None = None,
-    ) -> None:
-        self.augmented, self.seed, self.epoch = augmented, seed, 0
+    def __init__(self, folder: Path, kept: Path, *, augmented: bool = False, seed: int = 0) -> None:
+        self.augmented, self.seed, self.epoch, self._kept = augmented, seed, 0, kept
         self.examples: list[LowCountsExample] = []
-        number, each = sources(folder)
-        kept.mkdir(parents=True, exist_ok=True)
-        digests = []
-        for source in each:
-            if source.sha256 in digests:
+        self._sources = sources(folder)
+        digests = [source.sha256 for source in self._sources]
+        for n, source in enumerate(self._sources):
+            if source.sha256 in digests[:n]:
                 raise InputError(f"{source.name} is there twice: two copies?")
-            digests.append(source.sha256)
-            self.examples.append(_kept_example(kept, source, seed))
-            if on_load is not None:
-                on_load(len(digests), number)
         self.patients_sha256 = frozenset(digests)
         self.sha256 = hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
+    def make(self, on_load: Callable[[int, int], None] | None = None) -> "LowCountsDataset":
+        """The same, with all examples; `on_load` is called with (patients done, all patients).
+
+        Raises InputError, with the study's name, where a study cannot be used.
+        """
+        self._kept.mkdir(parents=True, exist_ok=True)
+        self.examples = []
+        for source in self._sources:
+            try:
+                self.examples.append(_kept_example(self._kept, source, self.seed))
+            except InputError as error:
+                raise InputError(f"{source.name}: {error}") from error
+            if on_load is not None:
+                on_load(len(self.examples), len(self._sources))
+        return self
+
     def __len__(self) -> int:
-        return len(self.examples)
+        return len(self._sources)
 
     def __getitem__(self, item: int) -> Item:
         example, first, mirrored = self.examples[item], 0, False
@@ -361,7 +373,8 @@ Examples = CohortDataset | LowCountsDataset
 
 def _kept_example(kept: Path, source: Source, seed: int) -> LowCountsExample:
     """Example from its file in the folder, which is made if it is not there."""
-    path = kept / f"{source.sha256[:24]}-{seed}-protocol-{LOW_COUNTS_PROTOCOL}.npz"
+    made_with = f"{source.sha256} {seed} {LOW_COUNTS_PROTOCOL} {PAIRS} {LEAST_SHARE} {LARGEST_PART} {TARGET_ITERATIONS}"
+    path = kept / f"{hashlib.sha256(made_with.encode()).hexdigest()[:24]}.npz"
     if not path.exists():
         example = source.example(np.random.default_rng([seed, int(source.sha256[:8], 16)]))
         grid = example.scans[0].grid

@@ -53,12 +53,14 @@ def build_low_counts(weights: Path | None) -> LowCountsModel:
     Raises
     ------
     InputError
-        If torch or safetensors is not installed, and without weights: spectac comes with none for short scans so far.
+        Without weights: spectac comes with none for short scans so far. If they cannot be read or are those of another
+        network, or torch or safetensors is not installed.
 
     Examples
     --------
-    >>> build_low_counts(Path("runs/short/weights.safetensors")).repeats
-    6
+    >>> build_low_counts(Path("no file"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    spectac.recon.errors.InputError: no file: cannot be read as weights (safetensors): ...
     """
     if weights is None:
         raise InputError(
@@ -66,9 +68,9 @@ def build_low_counts(weights: Path | None) -> LowCountsModel:
             "none so far; --low-counts map needs none"
         )
     _check_torch("--low-counts network")
-    from spectac.learned.low_counts import NetworkLowCounts
+    from spectac.learned.low_counts import NetworkLowCounts, read_low_counts_weights
 
-    return NetworkLowCounts(weights)
+    return NetworkLowCounts(*read_low_counts_weights(weights))
 
 
 def _check_torch(what: str) -> None:

@@ -53,11 +53,7 @@ def project(activity: Tensor, mu_per_cm: Tensor, system: SystemModel) -> Tensor:
             f"got {tuple(activity.shape)} and {tuple(mu_per_cm.shape)}"
         )
     for tensor in (activity, mu_per_cm):
-        if tensor.device.type != system.device:
-            raise InputError(
-                f"the system is on {system.device!r}, the tensors lie on {tensor.device}: move them with "
-                f".to({system.device!r})"
-            )
+        _check_device(tensor, system)
     return cast(Tensor, _Project.apply(activity, mu_per_cm, system))
 
 
@@ -106,6 +102,11 @@ def applied(work: Callable[[Any], Any], values: Tensor, system: SystemModel) -> 
     Tensor
         Results (n, ...).
 
+    Raises
+    ------
+    InputError
+        If the tensor lies on another device than the system.
+
     Examples
     --------
     >>> from spectac.recon import default_grid
@@ -115,8 +116,17 @@ def applied(work: Callable[[Any], Any], values: Tensor, system: SystemModel) -> 
     >>> applied(system.forward, torch.ones(1, *system.image_shape), system).shape
     torch.Size([1, 8, 4, 8])
     """
+    _check_device(values, system)
     with _same_stream(system):
         return _tensor([work(_array(one, system)) for one in values], values, system)
+
+
+def _check_device(tensor: Tensor, system: SystemModel) -> None:
+    if tensor.device.type != system.device:
+        raise InputError(
+            f"the system is on {system.device!r}, the tensors lie on {tensor.device}: move them with "
+            f".to({system.device!r})"
+        )
 
 
 def _same_stream(system: SystemModel) -> AbstractContextManager[Any]:

@@ -100,6 +100,8 @@ def train(
     if not fabric.is_global_zero:
         on_step = on_load = None
     if settings.beyond is not None:
+        if settings.target != "map":
+            raise InputError(f"beyond sets limits of maps: a {settings.target} has none")
         shards_of(root / settings.beyond)  # before hours of training
     training, validation = (
         _dataset(settings, root / folder, output, augmented=augmented, on_load=on_load)
@@ -107,6 +109,9 @@ def train(
     )
     _check_cohorts(training, validation, settings, fabric.world_size)
     state = new_state(fabric, settings, root)
+    for examples in (training, validation):
+        if isinstance(examples, LowCountsDataset):
+            examples.make(on_load)
     about = description(settings, root, training, validation)
     resume(fabric, output / "checkpoint.ckpt", state, about)
     run = _Run(fabric, settings, output, training, validation, about, state, on_step)
@@ -135,8 +140,7 @@ def _dataset(
 ) -> Examples:
     """Examples of a cohort's patients for the settings' target."""
     if settings.target == LOW_COUNTS:
-        kept = output / "examples"
-        return LowCountsDataset(folder, kept, augmented=augmented, seed=settings.seed, on_load=on_load)
+        return LowCountsDataset(folder, output / "examples", augmented=augmented, seed=settings.seed)
     return CohortDataset(folder, target=settings.target, augmented=augmented, seed=settings.seed, on_load=on_load)
 
 
@@ -411,7 +415,7 @@ def write_log(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def finish(weights: Path, training: Path, validation: Path, beyond: Path | None = None) -> None:
-    """Add the coverage to the weights of a map network, without which predicting refuses them.
+    """Add the coverage to the weights of a network of maps or of short scans, without which they are refused.
 
     Parameters
     ----------
@@ -432,7 +436,8 @@ def finish(weights: Path, training: Path, validation: Path, beyond: Path | None 
     """
     network, about = read_weights(weights)
     if network.settings.target == LOW_COUNTS and "coverage" not in about:
-        examples = LowCountsDataset(training, weights.parent / "examples", seed=about["settings"]["seed"]).examples
+        dataset = LowCountsDataset(training, weights.parent / "examples", seed=about["settings"]["seed"])
+        examples = dataset.make().examples
         of_scans = LowCountsCoverage.of(scan for example in examples for scan in example.scans)
         save_weights(weights, network, {**about, "coverage": of_scans.to_json()})
     if network.settings.target == "map" and "coverage" not in about:

@@ -115,20 +115,18 @@ def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as weights (safetensors): {error}") from None
     if metadata.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: format {metadata.get('format')!r}, this spectac reads {FORMAT!r} with the input channels "
-            f"{', '.join(CHANNELS)}: train it again with spectac train, or use the shipped weights"
-        )
+        present = metadata.get("format")
+        raise InputError(f"{path}: format {present!r}, this spectac reads {FORMAT!r}: train again with spectac train")
     # Weights without it are older than the number; images of short scans lie on the previews' grid.
     protocols = {
         "previews": (metadata.get("preview_protocol", "1"), PREVIEW_PROTOCOL),
         "images of short scans": (metadata.get("low_counts_protocol", LOW_COUNTS_PROTOCOL), LOW_COUNTS_PROTOCOL),
     }
-    for made, (protocol, present) in protocols.items():
+    for images, (protocol, present) in protocols.items():
         if str(protocol) != str(present):
             raise InputError(
-                f"{path}: trained with {made} of protocol {protocol}, this spectac makes those of protocol "
-                f"{present}: train it again on a new cohort, or use the shipped weights"
+                f"{path}: trained with {images} of protocol {protocol}, this spectac makes those of protocol "
+                f"{present}: train it again on a new cohort"
             )
     try:
         about, channels = json.loads(metadata["about"]), json.loads(metadata["channels"])

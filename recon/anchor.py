@@ -58,7 +58,8 @@ class AnchoredSteps:
     """EM steps, each followed by the maximum of EM's surrogate with the prior [1]_.
 
     With e the voxel after EM's step, f = z (w - 1 + sqrt((1 - w)^2 + 4 w e / z)) / (2 w): e for w -> 0, z for w -> inf.
-    The sensitivity of a subset stands in both terms and cancels.
+    The sensitivity of a subset stands in both terms and cancels. A voxel that a subset does not see is drawn to the
+    anchor in its update.
 
     Parameters
     ----------

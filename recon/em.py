@@ -122,8 +122,8 @@ def osem(
     the system's device between the updates.
 
     The start is uniform where the full sensitivity is positive; other voxels stay 0. A voxel without sensitivity in a
-    subset keeps its value in that update. A voxel below 1e-20 of the image's maximum becomes 0, because subnormal
-    numbers are slow. Bins whose expectation is 0 contribute nothing.
+    subset keeps its value in that update, with an anchor it is drawn there. A voxel below 1e-20 of the image's maximum
+    becomes 0, because subnormal numbers are slow. Bins whose expectation is 0 contribute nothing.
 
     Parameters
     ----------

@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from spectac.recon import filters, plugins
+from spectac.recon.anchor import FLOOR, Anchor
 from spectac.recon.attenuation import map_on_grid
 from spectac.recon.bsrem import RelativeDifferencePrior
 from spectac.recon.contour_preview import exceeded
@@ -25,7 +26,7 @@ from spectac.recon.em import FEWEST_VIEWS, osem
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid, object_pixel_mm
 from spectac.recon.preview import PREVIEW_VOXEL_MM, preview_factors
-from spectac.recon.resample import rebin, rebin_acquisition
+from spectac.recon.resample import rebin, rebin_acquisition, resample
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections
 
@@ -33,6 +34,8 @@ LOW_COUNTS_PROTOCOL = 1
 """Version of the protocol. Weights keep that of their training; another one's are refused."""
 ITERATIONS = 4
 """Iterations of OSEM."""
+REPEAT_ITERATIONS = 2
+"""Iterations of a repeated scan's image with its anchor."""
 TARGET_ITERATIONS = 10
 """Iterations of the image without noise that models estimate: the default of a reconstruction."""
 SUBSETS = 10
@@ -48,7 +51,8 @@ HEAD_SHARE = 0.3
 MAP_WEIGHT = 0.008
 """Beta of the relative-difference prior over the sensitivity of a voxel of 4 mm in the head.
 
-Binding ratios then have the slope of a Gaussian of 8 mm (benchmarks/low_counts, 8 patients: 0.06 over the level).
+It takes the place of a Gaussian of 8 mm: in between of two weights of benchmarks/low_counts (8 patients, DAT) whose
+binding ratios had 1.10 and 0.92 of the slope that such a filter leaves.
 """
 ANCHOR_WEIGHT = 1.0
 """Weight of a model's image in the reconstruction (`anchor.Anchor`)."""
@@ -103,6 +107,11 @@ class ShortScan:
             half_factors=True,
         )
 
+    @property
+    def subsets(self) -> int:
+        """Subsets of the protocol."""
+        return max(1, min(SUBSETS, self.acquisition.views // FEWEST_VIEWS))
+
     @cached_property
     def sensitivity(self) -> Array:
         """Counts (z, y, x) per cps/mL of a voxel, in s mL."""
@@ -121,7 +130,7 @@ class ShortScan:
             system,
             system.put(self.counts.astype(np.float32)),
             iterations=iterations,
-            subsets=max(1, min(SUBSETS, self.acquisition.views // FEWEST_VIEWS)),
+            subsets=self.subsets,
             scatter=None if scatter is None else system.put(scatter.astype(np.float32)),
         )
         return Image(system.get(values), self.own_grid, self.acquisition.image_unit)
@@ -138,6 +147,31 @@ class ShortScan:
         other.__dict__.pop("image", None)
         other.counts, other.scatter = counts, scatter
         return other
+
+    def on_own_grid(self, image: Image) -> Array:
+        """A model's image (z, y, x) on the grid of the protocol's pixels; beyond its field the study's, smoothed."""
+        field = resample(np.ones(image.grid.shape, np.float32), image.grid, self.own_grid)
+        beyond = filters.gaussian(self.image.values, self.own_grid.voxel_mm, LEVEL_FWHM_MM)
+        values = resample(image.values, image.grid, self.own_grid) + (1 - field) * beyond
+        return np.maximum(values, FLOOR * values.max())
+
+    def anchored(self, image: Image) -> Image:
+        """Image of the scan with a model's image as the anchor, on the grid of the protocol's pixels.
+
+        It starts from the anchor, to which an update goes back half of the way: REPEAT_ITERATIONS are enough.
+        """
+        system, scatter = self.system, self.scatter
+        anchor = system.put(self.on_own_grid(image).astype(np.float32))
+        values = osem(
+            system,
+            system.put(self.counts.astype(np.float32)),
+            iterations=REPEAT_ITERATIONS,
+            subsets=self.subsets,
+            scatter=None if scatter is None else system.put(scatter.astype(np.float32)),
+            start=anchor,
+            prior=Anchor(anchor, ANCHOR_WEIGHT),
+        )
+        return Image(system.get(values), self.own_grid, self.acquisition.image_unit)
 
     def expected(self, image: Image) -> Array:
         """Expected counts (v, z, u) of an image on the grid of the protocol's pixels, with the study's scatter."""
@@ -207,6 +241,38 @@ def head_mask(image: Image) -> Array:
     return filters.gaussian(image.values, image.grid.voxel_mm, LEVEL_FWHM_MM) > HEAD_SHARE * level(image)
 
 
+class OutsideOfTraining(InputError):  # noqa: N818 - named after the thing
+    """A low-counts model must not be used on a scan. The prior of "map" then takes its place.
+
+    Examples
+    --------
+    >>> raise OutsideOfTraining("60 views, training had 90 at least")
+    Traceback (most recent call last):
+    spectac.recon.low_counts.OutsideOfTraining: 60 views, training had 90 at least
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """A simulated repetition of a scan, and the model's image of it.
+
+    Parameters
+    ----------
+    scan
+        Scan with other counts.
+    image
+        As `LowCountsEstimate.image`.
+
+    Examples
+    --------
+    >>> def images(repeats: Sequence[Repeat]) -> list[Image]:
+    ...     return [one.image for one in repeats]
+    """
+
+    scan: ShortScan
+    image: Image
+
+
 @dataclass(frozen=True, eq=False)
 class LowCountsEstimate:
     """Image of a low-counts model.
@@ -216,7 +282,7 @@ class LowCountsEstimate:
     image
         Estimate of the image without noise after TARGET_ITERATIONS, on any grid.
     repeats
-        Estimates of repeated scans of the same patient that differ by their noise, as `image`; empty: none were made.
+        Repetitions of the scan; empty: none were made.
     notes
         What the user should know.
 
@@ -228,7 +294,7 @@ class LowCountsEstimate:
     """
 
     image: Image
-    repeats: tuple[Image, ...] = ()
+    repeats: tuple[Repeat, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -243,7 +309,7 @@ class LowCountsModel(Protocol):
     """
 
     def estimate(self, scan: ShortScan) -> LowCountsEstimate:
-        """Estimate of a scan; InputError with the reason where the model must not be used on it."""
+        """Estimate of a scan; OutsideOfTraining with the reason where the model must not be used on it."""
 
 
 def low_counts_model(name: str, weights: Path | None = None) -> LowCountsModel:

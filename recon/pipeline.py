@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from spectac.recon import filters, geometry
+from spectac.recon import geometry
 from spectac.recon.anchor import FLOOR, Anchor
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
 from spectac.recon.backprojection import fbp
@@ -22,8 +22,9 @@ from spectac.recon.fan_beam import fan_doubts
 from spectac.recon.holder import Holder, alone, chosen_holder
 from spectac.recon.low_counts import (
     ANCHOR_WEIGHT,
-    LEVEL_FWHM_MM,
+    LOW_COUNTS_PROTOCOL,
     LowCountsEstimate,
+    OutsideOfTraining,
     ShortScan,
     low_counts_model,
     smoothing_prior,
@@ -38,9 +39,11 @@ from spectac.recon.scatter.rounds import ScatterRounds
 from spectac.recon.scatter.side_windows import Photopeak
 from spectac.recon.settings import LOW_COUNTS, ReconstructionSettings
 from spectac.recon.system import SystemModel
-from spectac.recon.types import Array, Grid, Image, MuMap, Projections, Result, Study
+from spectac.recon.types import Array, Grid, Image, LowCounts, MuMap, Projections, Result, Study
 
 _T = TypeVar("_T")
+
+NO_LOW_COUNTS = LowCounts()
 
 
 def reconstruct(
@@ -109,16 +112,16 @@ class _Kept:
 
     image: Image
     device: str
-    low_counts: "_LowCounts"
+    steadying: "_Steadying"
     notes: tuple[str, ...]
     seconds: float
 
 
 @dataclass(frozen=True, eq=False)
-class _LowCounts:
-    """How the noise of a short scan was treated, and the prior that follows from it."""
+class _Steadying:
+    """What low counts put into a reconstruction: prior, start and repeated scans, and how they are told."""
 
-    method: str = "none"
+    told: LowCounts = NO_LOW_COUNTS
     prior: RelativeDifferencePrior | Anchor | None = None
     start: Array | None = None
     repeats: tuple[Image, ...] = ()
@@ -183,7 +186,7 @@ class StudySolver:
         self.on_update: Callable[[Update], None] | None = None
         self.notes: list[str] = []
         self.device = "cpu"
-        self._low_counts = _LowCounts()
+        self._steadying = _Steadying()
         self.borrowed_s = 0.0
         self._kept: dict[str, _Kept] = {}
         self._used: set[str] = set()
@@ -212,11 +215,13 @@ class StudySolver:
         """
         self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
         self.borrowed_s, self._used, self.projections = 0.0, set(), self.photopeak
-        self._holder, self._low_counts = None, _LowCounts()
-        study, smoothing = self.study, self.settings.smoothing
+        self._holder, self._steadying = None, _Steadying()
+        study = self.study
         if self._calibration is not None:
             self._calibration.check_corrections(self.projections.scatter_method, model.name)
         result = model.correct(self)
+        # The prior takes the place of the post-filter.
+        smoothing = None if self._steadying.told.method == "map" else self.settings.smoothing
         projections = self.projections
         if self.settings.holder is not None and result.mu is not None and self._holder is None:
             self.notes.append(f"attenuation model {model.name} takes no --holder: its map was used as it is")
@@ -230,8 +235,8 @@ class StudySolver:
             attenuation=model.name,
             holder=self._holder,
             device=self.device,
-            low_counts=self._low_counts.method,
-            repeats=tuple(one if smoothing is None else smoothing(one) for one in self._low_counts.repeats),
+            low_counts=self._steadying.told,
+            repeats=tuple(one if smoothing is None else smoothing(one) for one in self._steadying.repeats),
         )
         if self._calibration is None:
             return result
@@ -322,9 +327,11 @@ class StudySolver:
         """
         if mu is not None or (self._rounds is not None and scatter_map is not None):
             return self._reconstructed(mu, scatter_map)
+        if self.settings.low_counts != "none":
+            self.preview()  # which has seconds of its own
         kept = self._once("image", lambda: self._reconstructed(None))
         self.scatter(None)  # The image may have been kept; how its scatter was treated is said again.
-        self.device, self._low_counts = kept.device, kept.low_counts
+        self.device, self._steadying = kept.device, kept.steadying
         return kept.image
 
     def _once(self, name: str, make: Callable[[], Image]) -> _Kept:
@@ -333,7 +340,7 @@ class StudySolver:
             before, began = len(self.notes), time.perf_counter()
             image = make()
             seconds = time.perf_counter() - began
-            self._kept[name] = _Kept(image, self.device, self._low_counts, tuple(self.notes[before:]), seconds)
+            self._kept[name] = _Kept(image, self.device, self._steadying, tuple(self.notes[before:]), seconds)
         elif name not in self._used:
             self.notes += self._kept[name].notes
             self.borrowed_s += self._kept[name].seconds
@@ -352,8 +359,8 @@ class StudySolver:
             scatter = projections.scatter
             return self.fbp(projections.counts if scatter is None else projections.counts - scatter)
         subsets = 1 if settings.algorithm == "mlem" else settings.subsets
-        self._low_counts, self.device = self._on_device(
-            "steadied", lambda device: self._steadied(mu, device, projections)
+        self._steadying, self.device = self._on_device(
+            "low counts", lambda device: self._steadied(mu, device, projections)
         )
         (values, lost), self.device = self._on_device(
             "reconstructed", lambda device: self._iterated(mu, subsets, device, projections)
@@ -368,39 +375,42 @@ class StudySolver:
             f"{settings.algorithm} {settings.iterations} x {subsets}, {blur} resolution recovery, "
             f"scatter: {projections.scatter_method}"
         )
-        if self._low_counts.method != "none":
-            described += f", low counts: {self._low_counts.method}"
+        if self._steadying.told.method != "none":
+            described += f", low counts: {self._steadying.told.method}"
         return Image(values, self.grid, self.study.acquisition.image_unit, history=(described,))
 
-    def _steadied(self, mu: MuMap | None, device: str, projections: Projections) -> _LowCounts:
-        """Prior of the settings' way with short scans; that of MAP, with a note, where a model must not be used."""
+    def _steadied(self, mu: MuMap | None, device: str, projections: Projections) -> _Steadying:
+        """What the settings' low counts put in; that of "map", with a note, where a model must not be used."""
         method = self.settings.low_counts
         if method == "none":
-            return _LowCounts(prior=self.settings.prior)
+            return _Steadying(prior=self.settings.prior)
         scan = ShortScan(projections, mu, self.preview().grid, device)
         if self._low_counts_model is not None:
             try:
                 if mu is None:
-                    raise InputError("it needs an attenuation map")
-                estimate = self._low_counts_model.estimate(scan)
-            except InputError as error:
-                self.notes.append(f"low counts: map instead of {method}: {error}")
-            else:
-                return self._anchored(method, estimate, scan)
-        return _LowCounts("map", smoothing_prior(scan.effective_s(), self.grid))
+                    raise OutsideOfTraining("it needs an attenuation map")
+                return self._anchored(method, self._low_counts_model.estimate(scan), scan)
+            except OutsideOfTraining as error:
+                instead = ", in place of the post-filter too" if self.settings.smoothing is not None else ""
+                self.notes.append(f"low counts: map instead of {method}{instead}: {error}")
+        prior = smoothing_prior(scan.effective_s(), self.grid)
+        return _Steadying(LowCounts("map", prior_beta=prior.beta), prior)
 
-    def _anchored(self, method: str, estimate: LowCountsEstimate, scan: ShortScan) -> _LowCounts:
-        """Anchor of a model's image on the solver's grid; beyond the model's field that of a Gaussian."""
+    def _anchored(self, method: str, estimate: LowCountsEstimate, scan: ShortScan) -> _Steadying:
+        """Anchor of a model's image on the solver's grid, and its repeated scans there."""
         self.notes += estimate.notes
-        grid, image = estimate.image.grid, scan.image
-        field = resample(np.ones(grid.shape, np.float32), grid, self.grid)
-        beyond = resample(filters.gaussian(image.values, image.grid.voxel_mm, LEVEL_FWHM_MM), image.grid, self.grid)
-        values = resample(estimate.image.values, grid, self.grid) + (1 - field) * beyond
+        values = resample(scan.on_own_grid(estimate.image), scan.own_grid, self.grid)
+        inside = resample(estimate.image.values, estimate.image.grid, self.grid)
+        field = resample(np.ones(estimate.image.grid.shape, np.float32), estimate.image.grid, self.grid)
+        values = np.where(field > 0.5, inside, values)  # resampled once where the model has an image
         values = np.maximum(values, FLOOR * values.max())
-        repeats = tuple(
-            replace(one, values=resample(one.values, one.grid, self.grid), grid=self.grid) for one in estimate.repeats
+        repeats = tuple(one.scan.anchored(one.image) for one in estimate.repeats)
+        return _Steadying(
+            LowCounts(method, anchor_weight=ANCHOR_WEIGHT, protocol=LOW_COUNTS_PROTOCOL),
+            Anchor(values, ANCHOR_WEIGHT),
+            values,
+            tuple(replace(one, values=resample(one.values, one.grid, self.grid), grid=self.grid) for one in repeats),
         )
-        return _LowCounts(method, Anchor(values, ANCHOR_WEIGHT), values, repeats)
 
     def _on_device(self, what: str, work: Callable[[str], _T]) -> tuple[_T, str]:
         """Result of `work` on the device of the settings, and that device; with "auto" the CPU where the GPU fails."""
@@ -426,7 +436,7 @@ class StudySolver:
                 self.on_update(update)
 
         system = self._system(mu, device)
-        scatter, prior, start = projections.scatter, self._low_counts.prior, self._low_counts.start
+        scatter, prior, start = projections.scatter, self._steadying.prior, self._steadying.start
         if isinstance(prior, Anchor):
             prior = replace(prior, image=system.put(prior.image))
         image = osem(

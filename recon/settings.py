@@ -618,7 +618,7 @@ class ReconstructionSettings(ProjectionSettings):
     low_counts: Annotated[
         str,
         _text(str.strip),
-        Setting("Short scans: none, map (a smoothing prior), network, or a plug-in.", metavar="WAY"),
+        Setting("Short scans: none, map (a smoothing prior), network, or a plug-in.", metavar="METHOD"),
     ] = "none"
     low_counts_weights: Annotated[
         Path | None,
@@ -642,6 +642,10 @@ class ReconstructionSettings(ProjectionSettings):
             raise InputError(f"--low-counts {self.low_counts} needs algorithm osem or mlem, not {self.algorithm}")
         # Their texts and numbers are checked where they are understood.
         _ = self.prior, self.ramp_window, self.smoothing
+        if self.low_counts == "map" and self.post_filter is not None:
+            raise InputError("--low-counts map takes the place of a post-filter: leave --post-filter out")
+        if self.low_counts not in LOW_COUNTS and not self.resolution:
+            raise InputError(f"--low-counts {self.low_counts} recovers the resolution: leave --no-resolution out")
         if self.low_counts not in LOW_COUNTS:
             plugins.plugin(plugins.LOW_COUNTS, self.low_counts)
         elif self.low_counts_weights is not None:

@@ -577,6 +577,33 @@ class MuMap:
         _set(self, per_cm=per_cm)
 
 
+@dataclass(frozen=True)
+class LowCounts:
+    """How the noise of a short scan was treated.
+
+    Parameters
+    ----------
+    method
+        "none", "map" (a prior whose weight follows the sensitivity), or the name of a model.
+    prior_beta
+        Weight of the relative-difference prior of "map".
+    anchor_weight
+        Weight of the model's image in the reconstruction.
+    protocol
+        Version of the protocol of the image that the model saw.
+
+    Examples
+    --------
+    >>> LowCounts("map", prior_beta=0.2).method
+    'map'
+    """
+
+    method: str = "none"
+    prior_beta: float | None = None
+    anchor_weight: float | None = None
+    protocol: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """Result of an attenuation model and of `reconstruct`.
@@ -608,7 +635,7 @@ class Result:
     device
         Where the image was reconstructed, "cpu" or "cuda"; filled in by `reconstruct`.
     low_counts
-        How the noise of a short scan was treated: "none", "map", or the model's name; filled in by `reconstruct`.
+        How the noise of a short scan was treated; filled in by `reconstruct`.
     repeats
         Images of repeated scans that a low-counts model simulated: what is read in them spreads as by noise. Filled in
         by `reconstruct`.
@@ -632,5 +659,5 @@ class Result:
     attenuation: str | None = None
     holder: str | None = None
     device: str = "cpu"
-    low_counts: str = "none"
+    low_counts: LowCounts = LowCounts()
     repeats: tuple[Image, ...] = ()

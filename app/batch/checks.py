@@ -10,6 +10,8 @@ from spectac.app.batch.study_list import ListedStudy
 from spectac.app.normals import read_normals
 from spectac.recon import InputError
 from spectac.recon.calibration import read_calibration
+from spectac.recon.low_counts import low_counts_model
+from spectac.recon.settings import LOW_COUNTS
 
 
 def check_options(request: BatchRequest, studies: Sequence[ListedStudy]) -> None:
@@ -33,6 +35,8 @@ def check_options(request: BatchRequest, studies: Sequence[ListedStudy]) -> None
         if not path.exists():
             words = "; it is none, typical or a map" if name == "holder" else ""
             raise InputError(f"--{name.replace('_', '-')} {path}: no such file{words}")
+    if reconstruction.low_counts not in LOW_COUNTS:
+        low_counts_model(reconstruction.low_counts, reconstruction.low_counts_weights)
     if comparison.normals is not None:
         read_normals(comparison.normals)
     if comparison.methods is not None:

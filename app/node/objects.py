@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spectac.app.comparison import Comparison
 from spectac.app.node.pdf import write_report_pdf
-from spectac.app.reconstruct import corrected_terms
+from spectac.app.reconstruct import corrected_terms, described
 from spectac.app.report.key_page import draw_key_page, pixels_of
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.dicom.elements import open_dicom
@@ -33,7 +33,7 @@ def write_objects(folder: Path, comparison: Comparison, report: Path) -> tuple[d
             folder / f"{name}.dcm",
             method.image,
             study=study,
-            description=f"spectac {algorithm}, attenuation {name}",
+            description=described(algorithm, name, method.result),
             corrected=corrected_terms(study, method.result),
             photopeak=None if projections is None else projections.photopeak,
         )

@@ -74,7 +74,8 @@ def _put_text(part: Any, comparison: Comparison) -> None:
     lines = [
         "spectac: attenuation corrections compared. Research use only; not a medical device.",
         f"{facts['nuclide']}, {facts['views']} views, {settings.algorithm} {settings.iterations} x {settings.subsets}, "
-        f"scatter: {comparison.projections.scatter_method}; tracer: {comparison.regions.tracer or 'unknown'}",
+        f"low counts: {settings.low_counts}, scatter: {comparison.projections.scatter_method}; "
+        f"tracer: {comparison.regions.tracer or 'unknown'}",
     ]
     notes = [*comparison.all_warnings]
     for name, method in comparison.methods.items():

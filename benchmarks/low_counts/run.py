@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.attenuation.patients import Case, Simulated, labelled_case
 from benchmarks.provenance import provenance, write_csv
-from spectac.learned.low_counts import NetworkLowCounts
+from spectac.learned.low_counts import NetworkLowCounts, read_low_counts_weights
 from spectac.recon import InputError, ReconstructionSettings, SystemModel, filters, osem
 from spectac.recon.anchor import FLOOR, Anchor
 from spectac.recon.bsrem import RelativeDifferencePrior
@@ -86,7 +86,9 @@ class Methods:
     def __init__(self, case: Case, weights: Path | None) -> None:
         self.case = case
         self.settings = ReconstructionSettings(scatter="tew", device="cpu", **OSEM)
-        self.network = None if weights is None else NetworkLowCounts(weights, repeats=0, heed_limits=False)
+        self.network = None
+        if weights is not None:
+            self.network = NetworkLowCounts(*read_low_counts_weights(weights), repeats=0, heed_limits=False)
 
     def full(self, study: Study) -> Array:
         """The full time's image (z, y, x)."""

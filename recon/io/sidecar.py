@@ -16,7 +16,7 @@ from spectac.recon.backprojection import RampWindow, parse_filter
 from spectac.recon.collimator import Focus
 from spectac.recon.filters import GaussianFilter, parse_post_filter
 from spectac.recon.nuclides import nuclide as nuclide_by_name
-from spectac.recon.types import Acquisition, EnergyWindow, Injection, Projections, Result, Study
+from spectac.recon.types import Acquisition, EnergyWindow, Injection, LowCounts, Projections, Result, Study
 
 _METHODS = {
     "osem": "OSEM",
@@ -75,7 +75,7 @@ def bids_keys(study: Study, result: Result, parameters: Mapping[str, Any]) -> di
         "CollimatorFoci": [_focus(focus) for focus in acquisition.foci] or None,
         "EnergyWindowKeV": result.projections and _limits(result.projections.photopeak),
         **_times(acquisition),
-        **_method(parameters),
+        **_method(parameters, result.low_counts),
         "AttenuationCorrection": result.attenuation,
         **_scatter(result.projections),
     }
@@ -136,10 +136,15 @@ def _times(acquisition: Acquisition) -> dict[str, Any]:
     }
 
 
-def _method(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _method(parameters: Mapping[str, Any], low_counts: LowCounts) -> dict[str, Any]:
     """Algorithm, its numbers and the post-filter."""
     algorithm = parameters.get("algorithm")
     name = algorithm and _METHODS.get(algorithm, algorithm)
+    if low_counts.method == "map":  # which takes the place of the post-filter too
+        name = _METHODS["map"]
+        parameters = {**parameters, "prior_beta": low_counts.prior_beta, "post_filter": None}
+    elif low_counts.method != "none":
+        name = f"{name}, anchored to the image of the low-counts model {low_counts.method}"
     resolution = parameters.get("resolution")
     if algorithm == "fbp":
         chosen = parameters.get("fbp_filter")

@@ -138,6 +138,20 @@ def test_reconstruct_writes_image_map_and_record(here, study_file, tmp_path):
     assert not any("over-corrects" in warning for warning in record["warnings"])
 
 
+def test_low_counts_are_told_everywhere(here, study_file, tmp_path):
+    """MAP was used, not OSEM: record.json, side-car and DICOM say so."""
+    assert here("reconstruct", study_file, "-o", tmp_path, "--low-counts", "map", *FAST).returncode == 0
+    record = json.loads((tmp_path / "record.json").read_text())
+    used = record["used"]["low_counts"]
+    assert used["method"] == "map"
+    assert used["prior_beta"] > 0
+    beside = json.loads((tmp_path / "image.json").read_text())
+    assert beside["ReconMethodName"].startswith("MAP by BSREM")
+    assert used["prior_beta"] in beside["ReconMethodParameterValues"]
+    assert pydicom.dcmread(tmp_path / "image.dcm").SeriesDescription.endswith("low counts map")
+    assert "low counts: map" in record["image"]["history"][-2]
+
+
 def test_a_second_run_leaves_no_map_of_the_first(here, study_file, tmp_path):
     common = ("reconstruct", study_file, "-o", tmp_path, "--scatter", "none", *FAST)
     assert here(*common, "--attenuation", "map", "--mu-map", study_file.with_name("mu.nii.gz")).returncode == 0
@@ -182,6 +196,11 @@ def test_config_gives_defaults_and_the_command_line_wins(here, study_file, tmp_p
         (("--device", "cuda"), "use --device auto or cpu"),
         (("--unknown", "1"), "No such option: --unknown"),
         (("--head-angles", "a,b"), "--head-angles needs numbers"),
+        (("--low-counts", "network"), "belongs to attenuation models with a map, not to none"),
+        (("--low-counts", "network", "--attenuation", "uniform"), "--low-counts map needs none"),
+        (("--low-counts", "map", "--post-filter", "gaussian:8"), "leave --post-filter out"),
+        (("--low-counts", "map", "--algorithm", "fbp"), "needs algorithm osem or mlem, not fbp"),
+        (("--low-counts-weights", "w.safetensors"), "--low-counts-weights belongs to --low-counts network"),
     ],
 )
 def test_bad_options_give_one_line_and_leave_nothing(here, study_file, tmp_path, arguments, text):

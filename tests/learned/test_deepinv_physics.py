@@ -36,7 +36,7 @@ def test_without_deepinv_the_error_says_what_to_install(system, monkeypatch):
 def test_deepinv_finds_the_adjoint_and_the_least_squares_image(system):
     """Its own adjointness test, its pseudoinverse on consistent data, and a shape that does not fit."""
     pytest.importorskip("deepinv", reason="deepinv is no dependency")
-    physics = deepinv_physics(system, max_iter=200, tol=1e-10)
+    physics = deepinv_physics(system)
     image = torch.rand((1, 1, *system.image_shape), dtype=torch.float64)
     counts = physics.A(image)
     np.testing.assert_allclose(counts[0, 0].numpy(), system.forward(image[0, 0].numpy()), rtol=1e-12)

@@ -41,7 +41,7 @@ from spectac.recon import (  # noqa: E402
     reconstruct,
 )
 from spectac.recon.io.hdf5 import write_study  # noqa: E402
-from spectac.recon.low_counts import ShortScan, noise_spread  # noqa: E402
+from spectac.recon.low_counts import OutsideOfTraining, ShortScan, noise_spread  # noqa: E402
 from spectac.recon.pipeline import StudySolver  # noqa: E402
 from spectac.recon.types import Projections  # noqa: E402
 
@@ -97,10 +97,10 @@ def test_pairs_are_independent_scans_of_one_length(patient):
 
 
 def test_examples_are_made_once(tiny_cohorts, tmp_path, monkeypatch):
-    first = LowCountsDataset(tiny_cohorts / "validation", tmp_path)
+    first = LowCountsDataset(tiny_cohorts / "validation", tmp_path).make()
     monkeypatch.setattr(low_counts_examples, "example_of", lambda *_, **__: pytest.fail("made again"))
-    again = LowCountsDataset(tiny_cohorts / "validation", tmp_path)
-    for one, other in zip(first, again, strict=True):
+    again = LowCountsDataset(tiny_cohorts / "validation", tmp_path).make()
+    for one, other in zip(*([each[n] for n in range(4)] for each in (first, again)), strict=True):
         for a, b in zip(one, other, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
     assert first[0][0].shape == (2, 4, 16, 16, 16)
@@ -144,19 +144,37 @@ def test_parts_of_a_study_and_their_target_are_independent(head, monkeypatch):
         assert abs(np.corrcoef(noise[0], noise[1])[0, 1]) < 0.3
 
 
-def test_a_folder_of_studies_is_read_as_one(head, tmp_path, monkeypatch):
-    system, counts, truth = head
+def test_a_folder_of_studies_is_read_as_one(head, tmp_path):
+    system, counts, _ = head
     for name, seed in (("a.h5", 1), ("b.h5", 2)):
         noisy = np.random.default_rng(seed).poisson(counts).astype(np.float32)
         write_study(tmp_path / name, measured(system.acquisition, noisy))
-    number, each = sources(tmp_path)
-    assert number == 2
-    assert [Path(one.name).name for one in each] == ["a.h5", "b.h5"]
+    listed = sources(tmp_path)
+    assert [Path(one.name).name for one in listed] == ["a.h5", "b.h5"]
+    corrected = replace(measured(system.acquisition, noisy), warnings=("read again",))
+    nearer = replace(
+        system.acquisition, corrections=frozenset(), radii_mm=0.99 * np.asarray(system.acquisition.radii_mm)
+    )
+    write_study(tmp_path / "b.h5", replace(corrected, acquisition=nearer))
+    assert sources(tmp_path)[1].sha256 != listed[1].sha256  # kept examples are of the orbit too
     (tmp_path / "c.h5").write_bytes((tmp_path / "a.h5").read_bytes())
-    monkeypatch.setattr(PredictedMap, "estimate", lambda self, solver: (truth.mu, None, ()))
-    monkeypatch.setattr(low_counts_examples, "PAIRS", 1)
     with pytest.raises(InputError, match=r"c\.h5 is there twice"):
         LowCountsDataset(tmp_path, tmp_path / ".kept")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"view_seconds": np.full(16, np.nan)}, r"a\.h5: the view times are unknown"),
+        ({"collimator": None}, r"a\.h5: the collimator is unknown: .* spectac thin --collimator"),
+    ],
+)
+def test_studies_that_cannot_be_learned_from_are_named(head, tmp_path, change, words):
+    system, counts, _ = head
+    study = measured(system.acquisition, np.round(counts))
+    write_study(tmp_path / "a.h5", replace(study, acquisition=replace(study.acquisition, **change)))
+    with pytest.raises(InputError, match=words):
+        LowCountsDataset(tmp_path, tmp_path / ".kept").make()
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +187,10 @@ def weights(tmp_path_factory):
     return path
 
 
+def model_of(path: Path, **options) -> NetworkLowCounts:
+    return NetworkLowCounts(*read_low_counts_weights(path), **options)
+
+
 @pytest.fixture(scope="module")
 def scan(head):
     """A fifth of the analytic head's counts, on 32^3 voxels of 8 mm."""
@@ -179,25 +201,33 @@ def scan(head):
     return ShortScan(Projections(system.acquisition, noisy, 140.511), mu, grid)
 
 
-def test_the_spread_is_that_of_repeated_scans(scan, weights):
-    """The bootstrap's standard deviation against that of 12 real repetitions, over the head."""
-    estimate = NetworkLowCounts(weights).estimate(scan)
-    network, _ = read_low_counts_weights(weights)
-    expected = scan.expected(scan.image)
+def test_repeated_scans_spread_as_real_ones_do(head, weights):
+    """The final image's standard deviation over 8 real scans, and over the 6 that were simulated from one of them."""
+    system, counts, truth = head
+    settings = ReconstructionSettings(
+        subsets=4, iterations=4, scatter="none", device="cpu", low_counts="network", low_counts_weights=weights
+    )
     rng = np.random.default_rng(9)
-    again = [
-        denoised(network, LowCountsInput.of(scan.with_coarse_counts(rng.poisson(expected), None))) for _ in range(12)
+    results = [
+        reconstruct(
+            measured(system.acquisition, rng.poisson(0.2 * counts).astype(np.float32)), GivenMap(truth.mu), settings
+        )
+        for _ in range(8)
     ]
-    head = estimate.image.values > 0.5 * np.median(estimate.image.values[estimate.image.values > 0])
-    ratio = noise_spread(estimate.repeats).values[head].mean() / np.std(again, axis=0, ddof=1)[head].mean()
-    assert 0.75 < ratio < 1.35
+    values = np.stack([result.image.values for result in results])
+    inside = values.mean(axis=0) > 0.5 * np.quantile(values.mean(axis=0), 0.99)
+    told = noise_spread(results[0].repeats).values[inside].mean()
+    assert 0.75 < told / values.std(axis=0, ddof=1)[inside].mean() < 1.35
 
 
 def test_four_times_the_counts_halve_the_spread(scan, weights):
     longer = scan.with_coarse_counts(4.0 * scan.counts, None)
-    one, other = (NetworkLowCounts(weights).estimate(each) for each in (scan, longer))
+    one, other = (model_of(weights).estimate(each) for each in (scan, longer))
     head = one.image.values > 0.5 * one.image.values.max()
-    relative = [(noise_spread(each.repeats).values[head] / each.image.values[head]).mean() for each in (one, other)]
+    relative = [
+        (noise_spread([one.image for one in each.repeats]).values[head] / each.image.values[head]).mean()
+        for each in (one, other)
+    ]
     assert relative[1] / relative[0] == pytest.approx(0.5, rel=0.25)
 
 
@@ -216,9 +246,9 @@ def test_scans_outside_of_training_are_refused_with_the_reason(scan, tmp_path, c
     network = VolumeNetwork(NetworkSettings("low-counts", (8, 8), channels=4))
     settings = {"target": "low-counts", "widths": [8, 8], "dropout": 0.1}
     save_weights(path, network, {"settings": settings, "coverage": replace(COVERAGE, **change).to_json()})
-    with pytest.raises(InputError, match=words):
-        NetworkLowCounts(path).estimate(scan)
-    assert NetworkLowCounts(path, repeats=0, heed_limits=False).estimate(scan).repeats == ()
+    with pytest.raises(OutsideOfTraining, match=words):
+        model_of(path).estimate(scan)
+    assert model_of(path, repeats=0, heed_limits=False).estimate(scan).repeats == ()
 
 
 def test_weights_of_another_kind_are_refused(tmp_path):
@@ -231,6 +261,14 @@ def test_weights_of_another_kind_are_refused(tmp_path):
     save_weights(path, short, {"settings": {"target": "low-counts", "widths": [8, 8], "dropout": 0.1}})
     with pytest.raises(InputError, match="training was not finished"):
         read_low_counts_weights(path)
+
+
+def test_weights_that_cannot_be_used_are_refused_before_anything_takes_time(head, tmp_path):
+    system, counts, _ = head
+    for weights in (tmp_path / "none.safetensors", tmp_path):
+        settings = ReconstructionSettings(low_counts="network", low_counts_weights=weights, device="cpu")
+        with pytest.raises(InputError, match="cannot be read as weights"):
+            StudySolver(measured(system.acquisition, counts), settings)
 
 
 def test_without_weights_the_study_is_refused_before_anything_takes_time(head):
@@ -252,7 +290,7 @@ def test_the_network_of_a_file_enters_the_reconstruction(head, weights):
          for data in (0.2 * counts, noisy)]
         for settings in (plain, network)
     )  # fmt: skip
-    assert (rough.low_counts, steadied.low_counts) == ("none", "network")
+    assert (rough.low_counts.method, steadied.low_counts.method) == ("none", "network")
     inside = exact.image.values > 0.5 * np.quantile(exact.image.values, 0.99)
     noise = [(a.image.values - b.image.values)[inside].std() for a, b in ((rough, exact), (steadied, expected))]
     assert noise[1] < 0.6 * noise[0]

@@ -19,11 +19,21 @@ from spectac.recon import (
     SystemModel,
     default_grid,
     filters,
+    low_counts,
     pipeline,
     reconstruct,
 )
-from spectac.recon.low_counts import LowCountsEstimate, ShortScan, head_mask, level, noise_spread, smoothing_prior
-from spectac.recon.types import Projections
+from spectac.recon.low_counts import (
+    LowCountsEstimate,
+    OutsideOfTraining,
+    Repeat,
+    ShortScan,
+    head_mask,
+    level,
+    noise_spread,
+    smoothing_prior,
+)
+from spectac.recon.types import LowCounts, Projections
 
 SECONDS = 10.0
 
@@ -82,7 +92,8 @@ def test_the_smoothed_image_depends_neither_on_time_nor_on_level(ball):
     settings = ReconstructionSettings(low_counts="map", subsets=5, scatter="none", device="cpu")
     one = reconstruct(study_of(acquisition, counts), GivenMap(mu), settings)
     other = reconstruct(study_of(longer, counts * (10.0 / 3.0)), GivenMap(mu), settings)
-    assert one.low_counts == other.low_counts == "map"
+    assert one.low_counts.method == other.low_counts.method == "map"
+    assert other.low_counts.prior_beta == pytest.approx(10.0 * one.low_counts.prior_beta, rel=1e-3)
     inside = one.image.values > 0.1
     np.testing.assert_allclose(3.0 * other.image.values[inside], one.image.values[inside], rtol=2e-3)
 
@@ -116,13 +127,13 @@ class Fixed:
 
     def estimate(self, scan):
         image = Image(np.full(scan.grid.shape, np.float32(2)), scan.grid, scan.acquisition.image_unit)
-        repeats = tuple(replace(image, values=share * image.values) for share in (0.75, 1.25))
+        repeats = tuple(Repeat(scan, replace(image, values=share * image.values)) for share in (0.75, 1.25))
         return LowCountsEstimate(image, repeats, ("fixed",))
 
 
 class Refusing:
     def estimate(self, scan):
-        raise InputError("too short a scan")
+        raise OutsideOfTraining("too short a scan")
 
 
 @pytest.fixture
@@ -137,15 +148,16 @@ def test_a_models_image_enters_the_reconstruction(ball, model, monkeypatch):
     """With a large weight the image is the model's; the spread and what was used are fields of the result."""
     acquisition, mu, counts, activity = ball
     model(Fixed())
-    monkeypatch.setattr(pipeline, "ANCHOR_WEIGHT", 1e3)
+    for module in (pipeline, low_counts):
+        monkeypatch.setattr(module, "ANCHOR_WEIGHT", 1e3)
     settings = ReconstructionSettings(low_counts="network", subsets=5, scatter="none", device="cpu")
     result = reconstruct(study_of(acquisition, counts), GivenMap(mu), settings)
-    assert result.low_counts == "network"
+    assert result.low_counts == LowCounts("network", anchor_weight=1e3, protocol=1)
     assert "fixed" in result.notes
     assert "low counts: network" in result.image.history[0]
     np.testing.assert_allclose(result.image.values[activity > 0], 2.0, rtol=0.01)
     spread = noise_spread(result.repeats).values[activity > 0]  # of 1.5 and 2.5
-    np.testing.assert_allclose(spread, np.sqrt(0.5), rtol=1e-5)
+    np.testing.assert_allclose(spread, np.sqrt(0.5), rtol=0.02)
 
 
 def test_data_move_the_image_away_from_the_models(ball, model):
@@ -162,7 +174,7 @@ def test_a_refusal_falls_back_to_map_with_its_reason(ball, model):
     model(Refusing())
     result = reconstruct(study, GivenMap(mu), replace(settings, low_counts="network"))
     assert "low counts: map instead of network: too short a scan" in result.notes
-    assert (result.low_counts, result.repeats) == ("map", ())
+    assert (result.low_counts.method, result.repeats) == ("map", ())
     wanted = reconstruct(study, GivenMap(mu), replace(settings, low_counts="map"))
     np.testing.assert_array_equal(result.image.values, wanted.image.values)
 
@@ -172,7 +184,7 @@ def test_without_a_map_no_model_is_asked(ball, model):
     model(Fixed())
     settings = ReconstructionSettings(low_counts="network", subsets=5, scatter="none", device="cpu")
     result = reconstruct(study_of(acquisition, counts), NoAttenuation(), settings)
-    assert result.low_counts == "map"
+    assert result.low_counts.method == "map"
     assert any("it needs an attenuation map" in note for note in result.notes)
 
 
@@ -188,6 +200,8 @@ def test_without_a_map_no_model_is_asked(ball, model):
             {"low_counts": "map", "low_counts_weights": "w.safetensors"},
             "--low-counts-weights belongs to --low-counts network, not to map",
         ),
+        ({"low_counts": "map", "post_filter": "gaussian:8"}, "takes the place of a post-filter"),
+        ({"low_counts": "network", "resolution": False}, "leave --no-resolution out"),
         ({"low_counts": "magic"}, "low-counts model 'magic' is not installed: use one of network"),
     ],
 )
