@@ -125,7 +125,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     with pytest.raises(InputError, match="format None"):
         read_weights(path)
     save_file({"a": torch.zeros(1)}, path, metadata={"format": "spectac-network 1", "about": "{}"})
-    with pytest.raises(InputError, match=r"spectac-network 1.* train it again .*shipped weights") as six_channels:
+    with pytest.raises(InputError, match=r"spectac-network 1.* train again with spectac train") as six_channels:
         read_weights(path)
     assert "\n" not in str(six_channels.value)
     metadata = {"format": FORMAT, "channels": '["photopeak"]', "about": json.dumps({"settings": TINY})}

@@ -362,7 +362,7 @@ def test_two_processes_write_one_run_that_a_kill_does_not_change(tiny_cohorts, t
         ('training = "a"\nvalidation = "b"\ndropout = "0.1"', r"it needs a number in \[0, 1\)"),
         ('training = "a"\nvalidation = "b"\nfirst_round = "w.safetensors"', "unknown key first_round"),
         ('training = "a"\nvalidation = "b"\nwidths = [12, 24]', "multiples of 8"),
-        ('training = "a"\nvalidation = "b"\ntarget = "image"', "map or correction"),
+        ('training = "a"\nvalidation = "b"\ntarget = "image"', "map, correction or low-counts"),
         ('training = "a"\nvalidation = "b"\nbatch = 0', "at least 1"),
         ('training = "a"\nvalidation = "b"\nwidths = [8]', "2 to 5 widths"),
         ('training = "a"\nvalidation = "b"\nwidths = [8, 8, 8, 8, 8, 8]', "2 to 5 widths"),
