@@ -83,12 +83,12 @@ class LowCountsInput:
             Where no head shows.
         """
         image = scan.image
-        found = level(image)
+        brain = level(image)
         return cls(
-            np.asarray(placed(image, scan.grid).values / np.float32(found)),
+            np.asarray(placed(image, scan.grid).values / np.float32(brain)),
             scan.grid,
-            found,
-            found * scan.effective_s() * scan.grid.voxel_ml,
+            brain,
+            brain * scan.effective_s() * scan.grid.voxel_ml,
             float(np.mean(axis_sigma_mm(scan.acquisition, scan.energy_kev))),
             scan.energy_kev,
             max(scan.acquisition.pixel_mm),

@@ -211,10 +211,10 @@ def level(image: Image) -> float:
     5.0
     """
     smooth = filters.gaussian(image.values, image.grid.voxel_mm, LEVEL_FWHM_MM)
-    found = exceeded(smooth, LEVEL_ML, np.array(image.grid.voxel_mm))
-    if not found > 0:
+    value = exceeded(smooth, LEVEL_ML, np.array(image.grid.voxel_mm))
+    if not value > 0:
         raise InputError("the image shows no head")
-    return found
+    return value
 
 
 def head_mask(image: Image) -> Array:
