@@ -21,7 +21,7 @@ from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.resample import resample
 from spectac.recon.types import Array
 from spectac.simulate.acquire import Expected, Patient, expected_counts
-from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD, OUTSIDE_TRAINING, HeadRanges
+from spectac.simulate.anatomy.ranges import AS_IN_CT, OUTSIDE_TRAINING, HeadRanges
 from spectac.simulate.bodies.pose import posed
 from spectac.simulate.bodies.stored import bodies_in, read_body
 from spectac.simulate.cameras import CAMERAS, HELD_OUT_CAMERAS, draw_held_out, with_focus
@@ -52,6 +52,8 @@ SPAWN_KEY = {
 
 HOLDER = labels("head holder", "pillow")
 SKULL = labels("skull", "dense bone")
+USUAL_DENSITY = float(np.mean(AS_IN_CT.bone_density))
+"""Factor of the average drawn head's bone density."""
 BODIES_BONE = 1.331
 """Mean density of SKULL in g/cm3 of 59 bodies (standard deviation 0.026); voxels of 4 mm hold soft tissue as well."""
 TRACERS = ("dat", "perfusion")
@@ -80,7 +82,7 @@ class PatientSet:
 
     name: str
     full: bool = False
-    heads: HeadRanges = ADULT_AND_CHILD
+    heads: HeadRanges = AS_IN_CT
     cameras: ScannerRanges = CAMERAS["low-energy"]
     like: str = ""
     scheme: str = ""
@@ -200,7 +202,7 @@ def draw_patient(
         head = posed(body, np.random.default_rng(head_seed), ranges=chosen.heads)
         usual = with_usual_bones(head)
     else:
-        same_density = replace(chosen.heads, bone_density=(1.0, 1.0))
+        same_density = replace(chosen.heads, bone_density=(USUAL_DENSITY, USUAL_DENSITY))
         head, usual = (
             draw_head(np.random.default_rng(head_seed), ranges=ranges) for ranges in (chosen.heads, same_density)
         )

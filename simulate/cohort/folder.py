@@ -47,6 +47,8 @@ class CohortSettings:
         Patients in each file.
     cameras
         Kind of the cameras (`simulate.cameras`).
+    heads
+        "training", or "beyond" its ranges (`anatomy.ranges`): limits of use are set on such ones.
     bodies
         Folder of CTs; the workers get that of the bodies made of them (`simulate.bodies.folder`). None: drawn heads.
     simulation
@@ -74,6 +76,9 @@ class CohortSettings:
         Literal["usual", "mixed", "low-energy", "fan-beam", "medium-energy", "clinical"],
         Setting("usual, mixed, low-energy, fan-beam, medium-energy or clinical.", metavar="KIND"),
     ] = "usual"
+    heads: Annotated[Literal["training", "beyond"], Setting("training, or beyond its ranges.", metavar="KIND")] = (
+        "training"
+    )
     bodies: Annotated[
         Path | None, Setting("Folder of CTs of heads, NIfTI or DICOM: bodies of real people.", metavar="DIR")
     ] = None

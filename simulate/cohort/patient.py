@@ -52,7 +52,7 @@ def simulate_patient(seed: int, index: int, settings: "CohortSettings") -> Patie
     index
         Number of the patient.
     settings
-        The cohort; its tracer counts.
+        The cohort; its tracer, heads, bodies and cameras count.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def simulate_patient(seed: int, index: int, settings: "CohortSettings") -> Patie
     """
     # Here, so that neither the main process nor another simulation loads the Monte Carlo.
     from spectac.simulate.acquire import Patient, expected_counts
-    from spectac.simulate.anatomy.ranges import TRAINING
+    from spectac.simulate.anatomy.ranges import OUTSIDE_TRAINING, TRAINING
     from spectac.simulate.bodies.pose import posed
     from spectac.simulate.bodies.stored import bodies_in, read_body
     from spectac.simulate.cameras import draw_camera
@@ -77,11 +77,12 @@ def simulate_patient(seed: int, index: int, settings: "CohortSettings") -> Patie
     streams = seeds(seed, index)
     random = {name: np.random.default_rng(stream) for name, stream in streams.items() if name != "photons"}
     tracer = TRACERS[int(random["tracer"].integers(len(TRACERS)))] if settings.tracer == "mixed" else settings.tracer
+    ranges = TRAINING if settings.heads == "training" else OUTSIDE_TRAINING
     if settings.bodies is None:
-        head = draw_head(random["head"], ranges=TRAINING)
+        head = draw_head(random["head"], ranges=ranges)
     else:
         bodies = bodies_in(settings.bodies)
-        head = posed(read_body(bodies[index % len(bodies)]), random["head"], ranges=TRAINING)
+        head = posed(read_body(bodies[index % len(bodies)]), random["head"], ranges=ranges)
     patient = Patient(head, draw_uptake(tracer, head, random["uptake"]))
     scanner = draw_camera(settings.cameras, random["scanner"]).around(head)
     expected = expected_counts(patient, scanner, streams["photons"])

@@ -22,8 +22,10 @@ from spectac.recon.geometry import default_grid
 from spectac.recon.io import sealed_hdf5
 from spectac.recon.queue.store import locked
 from spectac.recon.types import Grid
+from spectac.simulate import head as heads
+from spectac.simulate.anatomy.ranges import OUTSIDE_TRAINING, TRAINING
 from spectac.simulate.cohort.folder import MANIFEST, CohortSettings, shard_path
-from spectac.simulate.cohort.patient import seeds
+from spectac.simulate.cohort.patient import seeds, simulate_patient
 from spectac.simulate.cohort.patient_arrays import WINDOWS, nearest, previewed
 from spectac.simulate.cohort.run import ShardWork, run_cohort
 from spectac.simulate.cohort.shards import DamagedShard, read_facts, read_patients
@@ -581,6 +583,16 @@ def test_an_existing_scheduler_with_threads_in_one_worker(tmp_path, undisturbed)
             process.kill()
             process.wait()
     assert digests(tmp_path / "cohort") == undisturbed
+
+
+@pytest.mark.parametrize(("kind", "ranges"), [("training", TRAINING), ("beyond", OUTSIDE_TRAINING)])
+def test_heads_are_of_the_kind_that_is_asked_for(monkeypatch, kind, ranges):
+    def drawn(_rng, *, ranges):
+        raise InputError(str(hash(ranges)))
+
+    monkeypatch.setattr(heads, "draw_head", drawn)
+    with pytest.raises(InputError, match=f"^{hash(ranges)}$"):
+        simulate_patient(1, 0, CohortSettings(1, heads=kind))
 
 
 @pytest.mark.slow
