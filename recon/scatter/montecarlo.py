@@ -126,12 +126,7 @@ class MonteCarloScatter:
         Raises InputError as `rounds`, for an empty image or map, and without a map (but `without_map`).
         """
         if image is None or mu is None:
-            if self.without_map is None:
-                raise InputError(
-                    f"scatter correction by {self.name} needs a mu-map: --attenuation chang, uniform, ct, map or "
-                    "predicted (with fbp chang), or another --scatter"
-                )
-            return ScatterEstimate(None, "none", notes=self.without_map)
+            return self._uncorrected()
         camera, assumed = _camera(context)
         if self.without_map is not None:
             assumed = (CHOSEN, *assumed)
@@ -153,8 +148,7 @@ class MonteCarloScatter:
             return ScatterEstimate(photopeak.scale * scattered[0], self.name, (), assumed, about)
         high = _high_energy(image, mu, camera)
         photopeak = photopeak.with_high(inside, high[0])
-        above = camera.windows[1:]
-        if above:
+        if above := camera.windows[1:]:
             where = f"the window {with_limits(above[0])}"
             tail, main = (
                 float(camera.crystal.acceptance(one, context.energy_kev)) for one in (*above, camera.photopeak)
@@ -177,6 +171,15 @@ class MonteCarloScatter:
             (*assumed, f"photons above 400 keV {fit.origin}{words}"),
             about,
         )
+
+    def _uncorrected(self) -> ScatterEstimate:
+        """No scatter, for a reconstruction without a map; InputError where the model must have one."""
+        if self.without_map is None:
+            raise InputError(
+                f"scatter correction by {self.name} needs a mu-map: --attenuation chang, uniform, ct, map or "
+                "predicted (with fbp chang), or another --scatter"
+            )
+        return ScatterEstimate(None, "none", notes=self.without_map)
 
     def scattered(self, image: Image, mu: MuMap, camera: Camera) -> Array:
         """Scattered photons (w, v, z, u) of the camera's windows from an image as it stands, smoothed."""

@@ -139,20 +139,16 @@ def body_of(name: str, hu: Array, known: Array, grid: Grid, typical: Head, kvp: 
     fit = fitted(MuMap(hu_to_mu(clipped, kvp, KEV), grid, KEV), typical.mu(KEV), inside)
     straight, there = _straight(sitk, fit)
 
-    def of_ct(values: Array, outside: float, *, linear: bool) -> Array:
-        way = sitk.sitkLinear if linear else sitk.sitkNearestNeighbor
-        moved = sitk.Resample(itk_image(sitk, values, grid), there, sitk.Transform(), way, outside)
-        return np.asarray(sitk.GetArrayFromImage(moved))
+    def moved(values: Array, of: Grid, by: Any, outside: float = 0.0) -> Array:
+        """Resampled to the body's voxels: linearly, and the nearest of labels."""
+        way = sitk.sitkNearestNeighbor if values.dtype == np.uint8 else sitk.sitkLinear
+        return np.asarray(sitk.GetArrayFromImage(sitk.Resample(itk_image(sitk, values, of), there, by, way, outside)))
 
-    def of_typical(values: Array, *, linear: bool) -> Array:
-        way = sitk.sitkLinear if linear else sitk.sitkNearestNeighbor
-        moved = sitk.Resample(itk_image(sitk, values, typical.grid), there, fit.bent, way, 0.0)
-        return np.asarray(sitk.GetArrayFromImage(moved))
-
-    values = of_ct(clipped.astype(np.float32), -1000.0, linear=True)
-    known = of_ct(known.astype(np.uint8), 0, linear=False) > 0
+    as_it_is = sitk.Transform()
+    values = moved(clipped.astype(np.float32), grid, as_it_is, -1000.0)
+    known = moved(known.astype(np.uint8), grid, as_it_is) > 0
     own = np.where(np.isin(typical.labels, BESIDE), np.uint8(0), typical.labels)
-    atlas, atlas_density = of_typical(own, linear=False), of_typical(typical.density, linear=True)
+    atlas, atlas_density = (moved(one, typical.grid, fit.bent) for one in (own, typical.density))
     z, y, x = straight.centres_mm()
     found, overlap = _tissues(values, atlas, known, z)
     if overlap < LEAST_OVERLAP:
@@ -173,18 +169,15 @@ def body_of(name: str, hu: Array, known: Array, grid: Grid, typical: Head, kvp: 
     density = np.where(known, density, typical_density).astype(np.float32)
     density[~binary_dilation(found != LABEL["outside"])] = 0.0
     heights = z[np.isin(found, INTRACRANIAL).any(axis=(1, 2))]
-    inside = np.isin(found, BESIDE, invert=True)
-    used = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(inside))
+    used = tuple(slice(int(n.min()), int(n.max()) + 1) for n in np.nonzero(np.isin(found, BESIDE, invert=True)))
     z, y, x = (axis[part] for axis, part in zip((z, y, x), used, strict=True))
-    added_mm = max(0.0, float(heights.max()) - top_mm)
-    chin = fit.straight_point(CHIN)
     return Body(
         name,
         grid_of(z, y, x, VOXEL_MM),
         np.ascontiguousarray(found[used]),
         np.ascontiguousarray(density[used]),
-        float(chin[2]),
-        added_mm,
+        float(fit.straight_point(CHIN)[2]),
+        max(0.0, float(heights.max()) - top_mm),
     )
 
 

@@ -1,5 +1,7 @@
 """Stored pixels of DICOM NM and CT files, checked before they are decoded, and the size of a pixel."""
 
+from pydicom.uid import UID
+
 from spectac.recon.errors import FileError
 from spectac.recon.io.dicom.elements import Item, message_of, shortened, transfer_syntax
 from spectac.recon.types import Array
@@ -36,7 +38,8 @@ def stored_frames(item: Item) -> Array:
         Header and pixel data do not fit each other, or a compression cannot be decoded.
     """
     rows, columns = item.required_count("Rows"), item.required_count("Columns")
-    shape = frames, _, _ = item.required_count("NumberOfFrames"), rows, columns
+    frames = item.required_count("NumberOfFrames")
+    shape = (frames, rows, columns)
     if (item.count("SamplesPerPixel") or 1) != 1:
         raise item.error("SamplesPerPixel must be 1: colour images hold no counts")
     keyword = next((word for word in _BITS if word in item.data), None)
@@ -46,14 +49,7 @@ def stored_frames(item: Item) -> Array:
     compressed = syntax.is_transfer_syntax and syntax.is_compressed
     content = item.value(keyword)
     held = len(content) if isinstance(content, bytes) else 0
-    bits = item.count("BitsAllocated") or 0
-    if not bits:
-        bits = 8 * (held // (frames * rows * columns))
-        if bits not in (8, 16, 32, 64) or not syntax.is_transfer_syntax or compressed:
-            raise item.error("BitsAllocated is missing or 0")
-        item.warn(f"BitsAllocated is missing: {bits} bits a pixel, by the length of the pixel data")
-    if bits not in _BITS[keyword]:
-        raise item.error(f"BitsAllocated must be {' or '.join(map(str, _BITS[keyword]))}, it is {bits}")
+    bits = _bits(item, keyword, held, shape)
     needed = frames * rows * columns * bits // 8
     described = f"{frames} frames of {rows} x {columns} pixels of {bits} bits"
     if compressed and needed > max(_MOST_UNPACKED * held, 64 << 20):
@@ -65,18 +61,7 @@ def stored_frames(item: Item) -> Array:
     if not compressed and keyword == "PixelData":
         # pydicom would cut the values to BitsStored, which is ours to judge.
         item.data.BitsStored, item.data.HighBit = bits, bits - 1
-    name = f"the pixel data ({shortened(syntax.name)})"
-    try:
-        with item.reading(name):
-            item.data.file_meta.setdefault("TransferSyntaxUID", syntax)
-            values = item.data.pixel_array
-    except FileError as error:
-        if not compressed:
-            raise
-        raise item.error(
-            f"TransferSyntaxUID {name} cannot be decoded here ({message_of(error.__cause__)}): write it uncompressed "
-            "first, e.g. with gdcmconv --raw"
-        ) from error
+    values = _decoded(item, syntax)
     if syntax in _LOSSY or item.optional_text("LossyImageCompression") == "01":
         item.warn(
             f"TransferSyntaxUID {shortened(syntax.name)}: the pixels were compressed with loss and are not the counts "
@@ -86,6 +71,38 @@ def stored_frames(item: Item) -> Array:
         raise item.error(f"{keyword} unfolds to {values.shape}, the header promises {described}")
     values = values.reshape(shape)
     return _used_bits(item, values, *used) if values.dtype.kind in "iu" else values
+
+
+def _bits(item: Item, keyword: str, held: int, shape: tuple[int, int, int]) -> int:
+    """Bits of a pixel: those of the header, else by the length of uncompressed pixel data of `held` bytes."""
+    bits = item.count("BitsAllocated") or 0
+    if not bits:
+        syntax = transfer_syntax(item)
+        frames, rows, columns = shape
+        bits = 8 * (held // (frames * rows * columns))
+        if bits not in (8, 16, 32, 64) or not syntax.is_transfer_syntax or syntax.is_compressed:
+            raise item.error("BitsAllocated is missing or 0")
+        item.warn(f"BitsAllocated is missing: {bits} bits a pixel, by the length of the pixel data")
+    if bits not in _BITS[keyword]:
+        raise item.error(f"BitsAllocated must be {' or '.join(map(str, _BITS[keyword]))}, it is {bits}")
+    return bits
+
+
+def _decoded(item: Item, syntax: UID) -> Array:
+    """Values as pydicom decodes them."""
+    name = f"the pixel data ({shortened(syntax.name)})"
+    try:
+        with item.reading(name):
+            item.data.file_meta.setdefault("TransferSyntaxUID", syntax)
+            values: Array = item.data.pixel_array
+    except FileError as error:
+        if not (syntax.is_transfer_syntax and syntax.is_compressed):
+            raise
+        raise item.error(
+            f"TransferSyntaxUID {name} cannot be decoded here ({message_of(error.__cause__)}): write it uncompressed "
+            "first, e.g. with gdcmconv --raw"
+        ) from error
+    return values
 
 
 def _complete(item: Item, keyword: str, bits: int) -> None:
