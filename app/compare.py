@@ -10,7 +10,7 @@ import numpy as np
 from spectac.app.ancillary import Scale, read_ancillary
 from spectac.app.anonymous import anonymous_comparison, hider_of
 from spectac.app.compare_files import IMAGES, write_comparison
-from spectac.app.comparison import CompareRequest, Comparison, MethodResult, Refusal
+from spectac.app.comparison import AS_COUNTED, CompareRequest, Comparison, MethodResult, Refusal
 from spectac.app.measures import measured, noise_rows, reference_of, uncertainty_rows
 from spectac.app.normals import normals_files, read_normals, z_rows
 from spectac.app.options import Output, StudyPaths
@@ -171,11 +171,30 @@ def _run_methods(
         seconds = time.perf_counter() - began + solver.borrowed_s
         # Chang multiplies at the end: his iterations are those of no correction.
         shown = () if result.uncorrected is not None else tuple(course)
-        methods[name] = MethodResult(models[name], result, image, seconds, shown)
-    return (
-        {name: methods[name] for name in models if name in methods},
-        {name: refused[name] for name in models if name in refused},
-    )
+        methods[name] = MethodResult(models[name], request.reconstruction, result, image, seconds, shown)
+    ordered = {name: methods[name] for name in models if name in methods}
+    return ordered | _as_counted(solver, request, ordered, scale), {
+        name: refused[name] for name in models if name in refused
+    }
+
+
+def _as_counted(
+    solver: StudySolver, request: CompareRequest, methods: Mapping[str, MethodResult], scale: Scale | None
+) -> dict[str, MethodResult]:
+    """The predicted map, else the last method with a map, once more with a filter instead of `low_counts`."""
+    treated = [name for name, one in methods.items() if one.result.low_counts.method != "none"]
+    if not treated:
+        return {}
+    mapped = [name for name in treated if methods[name].result.mu is not None]
+    name = "predicted" if "predicted" in mapped else (mapped or treated)[-1]
+    like, plain, settings = methods[name], solver.without_low_counts(), request.reconstruction.without_low_counts()
+    began = time.perf_counter()
+    result = with_progress(plain, like.attenuation.model(), None)
+    text = f"to compare with {name}: --low-counts none --post-filter {settings.post_filter}"
+    result = replace(result, notes=(*result.notes, text))
+    image = result.image if scale is None else scale.in_kbq(result, solver.study)
+    seconds = time.perf_counter() - began + plain.borrowed_s
+    return {f"{name}{AS_COUNTED}": MethodResult(like.attenuation, settings, result, image, seconds, ())}
 
 
 def _course_recorder(regions: Regions, iterations: int, course: list[float]) -> Callable[[Update], None] | None:
@@ -214,6 +233,8 @@ def _repeats(method: MethodResult, scale: Scale | None) -> list[Image]:
 def _low_counts_warnings(methods: Mapping[str, MethodResult]) -> list[str]:
     ways: dict[str, list[str]] = {}
     for name, method in methods.items():
+        if name.endswith(AS_COUNTED):
+            continue
         ways.setdefault(method.result.low_counts.method, []).append(name)
     if len(ways) < 2:
         return []

@@ -38,7 +38,7 @@ def _write_images(folder: Path, comparison: Comparison) -> None:
     """METHOD.nii.gz, METHOD_mu.nii.gz and vois.nii.gz."""
     folder.mkdir()
     for name, method in comparison.methods.items():
-        about = bids_keys(comparison.study, method.result, comparison.request.parameters(method.attenuation))
+        about = bids_keys(comparison.study, method.result, comparison.request.parameters(method))
         write_image(folder / f"{name}.nii.gz", method.image, about)
         if method.result.mu is not None:
             write_mu_map(folder / f"{name}_mu.nii.gz", method.result.mu)
@@ -74,7 +74,7 @@ def _record(comparison: Comparison) -> dict[str, Any]:
         "reference": None if comparison.reference is None else comparison.reference.name,
         "methods": {
             name: {
-                "parameters": shown(request.parameters(method.attenuation)),
+                "parameters": shown(request.parameters(method)),
                 "device": method.result.device,
                 "fallback": method.result.fallback,
                 "holder": method.result.holder,

@@ -13,6 +13,9 @@ from spectac.app.regions import Regions
 from spectac.recon import Image, Projections, ReconstructionSettings, Result, Study, StudySettings
 from spectac.recon.settings import AttenuationSettings, ComparisonSettings
 
+AS_COUNTED = "-as-counted"
+"""End of the name of the method that shows what `low_counts` of the settings changes."""
+
 
 @dataclass(frozen=True)
 class CompareRequest:
@@ -22,9 +25,9 @@ class CompareRequest:
     reconstruction: ReconstructionSettings = field(default_factory=ReconstructionSettings)
     comparison: ComparisonSettings = field(default_factory=ComparisonSettings)
 
-    def parameters(self, attenuation: AttenuationSettings) -> dict[str, Any]:
+    def parameters(self, method: "MethodResult") -> dict[str, Any]:
         """Settings of the reconstruction of one method, for record.json."""
-        return parameters_of(self.study, attenuation, self.reconstruction)
+        return parameters_of(self.study, method.attenuation, method.reconstruction)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,7 @@ class MethodResult:
     """Result of a method: image in the comparison's unit, seconds, ratio of the watched VOIs after each iteration."""
 
     attenuation: AttenuationSettings
+    reconstruction: ReconstructionSettings
     result: Result
     image: Image
     seconds: float

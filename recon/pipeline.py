@@ -246,11 +246,22 @@ class StudySolver:
 
     def with_holder(self, holder: Path | None) -> "StudySolver":
         """The same solver, with all that it has computed, for another `holder` of the settings."""
-        other = copy(self)
-        other.settings = replace(self.settings, holder=holder)
-        other.notes, other._used, other._holder = list(self._acquisition_notes), set(), None
+        other = self._with(replace(self.settings, holder=holder))
         if holder is not None:
             other._chosen_holder(str(holder))
+        return other
+
+    def without_low_counts(self) -> "StudySolver":
+        """The same solver, with its previews, for `settings.without_low_counts()`."""
+        other = self._with(self.settings.without_low_counts())
+        other._low_counts_model = None
+        other._kept = {name: kept for name, kept in self._kept.items() if name != "image"}
+        return other
+
+    def _with(self, settings: ReconstructionSettings) -> "StudySolver":
+        other = copy(self)
+        other.settings = settings
+        other.notes, other._used, other._holder = list(self._acquisition_notes), set(), None
         return other
 
     @property

@@ -577,6 +577,7 @@ class ProjectionSettings:
         return self.scatter.partition(":")[2].strip()
 
 
+USUAL_POST_FILTER = "gaussian:8"
 LOW_COUNTS = ("none", "map")
 """Ways with short scans that need no plug-in."""
 
@@ -671,6 +672,11 @@ class ReconstructionSettings(ProjectionSettings):
         from spectac.recon.filters import parse_post_filter
 
         return None if self.post_filter is None else parse_post_filter(self.post_filter)
+
+    def without_low_counts(self) -> "ReconstructionSettings":
+        """The same with a post-filter in place of `low_counts`: the settings' own, or the usual one."""
+        post_filter = self.post_filter or USUAL_POST_FILTER
+        return dataclasses.replace(self, low_counts="none", low_counts_weights=None, post_filter=post_filter)
 
     def files(self) -> dict[str, Path]:
         """Files that the settings name, by field."""

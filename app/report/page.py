@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from spectac.app.comparison import Comparison
+from spectac.app.comparison import AS_COUNTED, Comparison
 from spectac.app.describe import labelled
 from spectac.app.record import versions
 from spectac.app.report.charts import convergence, orbit
@@ -89,7 +89,10 @@ def _rendered(comparison: Comparison, share: float) -> str:
         patient=[(label, patient[key]) for key, label in _PATIENT.items() if patient.get(key)],
         acquisition=labelled(comparison.facts),
         orbit=orbit(comparison.study.acquisition, comparison.regions.outline),
-        against=[name for name in ("truth", "ct", "map") if name in names],
+        against=[
+            *(name for name in ("truth", "ct", "map") if name in names),
+            *(name for name in names if name.endswith(AS_COUNTED)),
+        ],
         summary=summary_table(comparison),
         regions=regions_table(comparison),
         watched=watched,

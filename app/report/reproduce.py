@@ -15,22 +15,23 @@ def commands(comparison: Comparison) -> dict[str, str]:
 
 def _command(comparison: Comparison, name: str, method: MethodResult) -> str:
     request = comparison.request
-    parameters = request.parameters(method.attenuation)
+    parameters = request.parameters(method)
     if request.comparison.anonymous:
         parameters = hidden(parameters)
     else:
-        parameters |= {field: str(path.resolve()) for field, path in request.reconstruction.files().items()}
+        parameters |= {field: str(path.resolve()) for field, path in method.reconstruction.files().items()}
+    model = method.attenuation.attenuation
     # An image without attenuation correction is refused by --calibration.
-    calibrated = parameters["calibration"] is not None and name != "none"
-    words = ["spectac", "reconstruct", *comparison.sources, "--attenuation", name]
+    calibrated = parameters["calibration"] is not None and model != "none"
+    words = ["spectac", "reconstruct", *comparison.sources, "--attenuation", model]
     for key, value in parameters["attenuation_options"].items():
         words += ["--attenuation-option", f"{key}={_absolute(key, value)}"]
     if not calibrated:
         parameters["calibration"] = None
-    if name == "none":
+    if model == "none":
         parameters["holder"] = None
     words += [
-        *arguments(parameters, type(request.reconstruction)),
+        *arguments(parameters, type(method.reconstruction)),
         *arguments(parameters["given"], type(request.study)),
     ]
     command = shlex.join([*words, "-o", f"result_{name}"])

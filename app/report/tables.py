@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spectac.app.comparison import Comparison
+from spectac.app.comparison import AS_COUNTED, Comparison
 from spectac.app.measures import MAIN, MAP_UNCERTAINTY, NOISE, Key, Row
 
 TITLES = {
@@ -33,7 +33,8 @@ class Cell:
 
 def title(name: str) -> str:
     """Title of a method."""
-    return TITLES.get(name, name)
+    base = name.removesuffix(AS_COUNTED)
+    return TITLES.get(base, base) + (", counts as they are" if base != name else "")
 
 
 def summary_table(comparison: Comparison) -> dict[str, Any]:

@@ -333,6 +333,35 @@ def test_commands_make_the_images_again(tmp_path, patient, place, monkeypatch):
         np.testing.assert_allclose(image.values / divisor, same.values, rtol=2e-5, atol=1e-6)
 
 
+def test_what_low_counts_change_stands_beside(tmp_path, place):
+    """One method more, whose image is that of a comparison without low counts, with the same tables and pictures."""
+    asked = ComparisonSettings(methods=("none", "uniform"), truth=place / "truth")
+    low, plain = (
+        compare_study(place / "study.h5", CompareRequest(reconstruction=one, comparison=asked), tmp_path / name)
+        for name, one in (
+            ("low", replace(QUICK, low_counts="map")),
+            ("plain", replace(QUICK, post_filter="gaussian:8")),
+        )
+    )
+    assert list(low.comparison.methods) == ["none", "uniform", "uniform-as-counted"]
+    assert list(plain.comparison.methods) == ["none", "uniform"]
+    beside, same = (
+        read_image(tmp_path / path).values
+        for path in ("low/images/uniform-as-counted.nii.gz", "plain/images/uniform.nii.gz")
+    )
+    np.testing.assert_array_equal(beside, same)
+    means = {
+        row["method"]: row for row in rows_of(tmp_path / "low") if (row["measure"], row["region"]) == ("mean", "brain")
+    }
+    assert {"uniform", "uniform-as-counted"} <= set(means)
+    record = json.loads((tmp_path / "low" / "record.json").read_text())["methods"]["uniform-as-counted"]
+    assert (record["low_counts"]["method"], record["parameters"]["post_filter"]) == ("none", "gaussian:8")
+    page = html.unescape((tmp_path / "low" / "report.html").read_text())
+    assert 'data-against="uniform-as-counted"' in page
+    assert "--post-filter gaussian:8" in page
+    assert not [text for text in low.comparison.warnings if "not treated alike" in text]
+
+
 def test_a_predicted_map_that_is_the_uniform_one_is_told_first(tmp_path, place):
     """9 mm pixels lie outside of what training had: the uniform map takes the predicted one's place."""
     pytest.importorskip("torch", reason="the predicted map needs torch: pip install 'spectac[learned]'")
