@@ -1,129 +1,48 @@
 """What a fifth of the counts costs, and what filters, a prior and a network win back: slope, bias and spread.
 
-    python -m benchmarks.low_counts.run -o CSV [--weights FILE] [--patients N] [--realisations N] [--seed N]
+    python -m benchmarks.low_counts.run -o FOLDER [--weights FILE] [--patients N] [--realisations N] [--seed N]
         [--tracer NAME]
 
 An hour or two on 2 cores for 20 realisations of 20 patients of each tracer. Writes low_counts.csv, which is resumed,
-and prints a table. The network is used after the reconstruction (its image, filtered) and inside (an anchor of each
-weight, filtered alike); its training had none of these patients. The camera has 64 x 64 pixels of 4 mm, 60 views, 2
-heads; every image has the true map, TEW and resolution recovery. Realisation k has Poisson counts of the full time, and
-a fifth of them by binomial selection (`spectac thin`): the short image shares counts with the full one of the same k,
-and is independent of the others. Means and standard deviations are taken over k for each method alone.
+and prints a table. Patients and noise: patients.py; methods: methods.py. Means and standard deviations are taken over
+the realisations for each method alone.
 
 A row is a patient, method and measure: the truth on the head's own grid, mean and standard deviation over the
 realisations. Images are read on that grid, in the true regions. The table has slope and error against the truth and
 against the full time's image, which is filtered too, and the spread over the full time's, also divided by the slope:
 an image that is shrunk has less of both.
+
+PSNR and SSIM are those of the box of striata (or brain) with 12 mm around it, as in published work, against the full
+time's image of the same realisation, which shares its counts, and against the truth, filtered alike.
 """
 
 import argparse
 import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from benchmarks.attenuation.patients import Case, Simulated, labelled_case
+from benchmarks.attenuation.patients import labelled_case
+from benchmarks.low_counts.methods import FULL, USUAL_FWHM_MM, Methods
+from benchmarks.low_counts.patients import COUNTS, patient_of, realisations
 from benchmarks.provenance import provenance, write_csv
-from spectac.learned.low_counts import NetworkLowCounts, read_low_counts_weights
-from spectac.recon import InputError, ReconstructionSettings, SystemModel, filters, osem
-from spectac.recon.anchor import FLOOR, Anchor
-from spectac.recon.bsrem import RelativeDifferencePrior
+from spectac.recon import Grid, InputError, filters
 from spectac.recon.code_digest import code_digest
-from spectac.recon.low_counts import ShortScan, smoothing_prior
-from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import striatal_binding_ratio
 from spectac.recon.resample import resample
-from spectac.recon.thinning import parted
-from spectac.recon.types import Array, Study
-from spectac.simulate.acquire import Expected, Patient, expected_counts
-from spectac.simulate.head import draw_head
+from spectac.recon.types import Array
 from spectac.simulate.regions import SIDES
-from spectac.simulate.scanner import Scanner
-from spectac.simulate.uptake import draw_uptake, vois
+from spectac.simulate.uptake import vois
 
-LOW_COUNTS = 0x6C6F7763
-"""First number of the spawn keys, which no cohort and no other benchmark has."""
-CAMERA = Scanner("low counts", "siemens-lehr", matrix=(64, 64), pixel_mm=4.0, views=60, scheme="tew")
-COUNTS = {"dat": 3e6, "perfusion": 6e6}
-"""Photopeak counts of the full time."""
-SHARE = 0.2
-USUAL_FWHM_MM = 8.0
-"""Gaussian of the full time's image, and of the short one that is called raw."""
-FILTERS_MM = (10.0, 12.0)
-PRIORS = (1.0, 2.0)
-"""Weights of the relative-difference prior over that of `--low-counts map`."""
-ANCHORS = (0.3, 1.0, 3.0)
-"""Weights of the network's image in the reconstruction."""
-OSEM = {"iterations": 10, "subsets": 10}
-
-
-def patient_of(seed: int, tracer: str, index: int) -> tuple[Simulated, np.random.SeedSequence]:
-    """Patient `index` of a tracer with expected counts of the full time, and the seed of the noise."""
-    key = (LOW_COUNTS, tuple(COUNTS).index(tracer), index)
-    head_seed, uptake_seed, photons, noise = np.random.SeedSequence(seed, spawn_key=key).spawn(4)
-    head = draw_head(np.random.default_rng(head_seed))
-    uptake = draw_uptake(tracer, head, np.random.default_rng(uptake_seed))
-    patient, scanner = Patient(head, uptake), CAMERA.around(head)
-    expected = expected_counts(patient, scanner, photons).with_counts(COUNTS[tracer])
-    study = Study(expected.acquisition, expected.windows, expected.counts)
-    return Simulated(patient, None, scanner, expected, study), noise
-
-
-def realisations(expected: Expected, noise: np.random.SeedSequence, number: int) -> Iterator[tuple[Study, Study]]:
-    """Studies of the full time and of a fifth of it, taken from the full one."""
-    for one in noise.spawn(number):
-        rng = np.random.default_rng(one)
-        full = expected.study(rng)
-        yield full, parted(full, SHARE, rng)[0]
-
-
-class Methods:
-    """Images of one patient's studies, each with the true map and TEW."""
-
-    def __init__(self, case: Case, weights: Path | None) -> None:
-        self.case = case
-        self.settings = ReconstructionSettings(scatter="tew", device="cpu", **OSEM)
-        self.network = None
-        if weights is not None:
-            self.network = NetworkLowCounts(*read_low_counts_weights(weights), repeats=0, heed_limits=False)
-
-    def full(self, study: Study) -> Array:
-        """The full time's image (z, y, x)."""
-        return self._filtered(StudySolver(study, self.settings)(self.case.mu).values)
-
-    def short(self, study: Study) -> Iterator[tuple[str, Array]]:
-        """Name and image (z, y, x) of every method on a short study."""
-        case, solver = self.case, StudySolver(study, self.settings)
-        values = solver(case.mu).values
-        for fwhm_mm in (USUAL_FWHM_MM, *FILTERS_MM):
-            yield f"fifth, {fwhm_mm:g} mm", filters.gaussian(values, case.grid.voxel_mm, fwhm_mm)
-        scan = ShortScan(solver.projections, case.mu, solver.preview().grid)
-        prior = smoothing_prior(scan.effective_s(), case.grid)
-        for factor in PRIORS:
-            yield f"fifth, MAP x {factor:g}", self._osem(solver, replace(prior, beta=factor * prior.beta))
-        if self.network is None:
-            return
-        image = self.network.estimate(scan).image
-        anchor = resample(image.values, image.grid, case.grid)
-        anchor = np.maximum(anchor, FLOOR * anchor.max())
-        yield "fifth, network after", self._filtered(anchor)
-        for weight in ANCHORS:
-            yield f"fifth, network inside x {weight:g}", self._filtered(self._osem(solver, Anchor(anchor, weight)))
-
-    def _osem(self, solver: StudySolver, prior: RelativeDifferencePrior | Anchor) -> Array:
-        projections = solver.projections
-        system = SystemModel(
-            projections.acquisition, self.case.grid, mu=self.case.mu, energy_kev=projections.energy_kev,
-            crop_to_orbit=True, half_factors=True,
-        )  # fmt: skip
-        start = prior.image if isinstance(prior, Anchor) else None
-        return osem(system, projections.counts, scatter=projections.scatter, prior=prior, start=start, **OSEM)
-
-    def _filtered(self, values: Array) -> Array:
-        return filters.gaussian(values, self.case.grid.voxel_mm, USUAL_FWHM_MM)
+HEALTHY = ("healthy", "normal")
+"""Kinds of patients whose values are normal."""
+FEWEST_HEALTHY = 4
+"""Fewest healthy patients for a standard deviation."""
+AROUND_MM = 12.0
+"""Around the box in which images are compared."""
 
 
 def measures(values: Array, masks: Mapping[str, Array], tracer: str) -> dict[str, float]:
@@ -156,27 +75,56 @@ def rows_of(
     case, (head, uptake) = labelled_case(simulated, "tew"), (simulated.patient.head, simulated.patient.uptake)
     masks = regions(head.labels, tracer)
     truth = measures(uptake.kbq_per_ml, masks, tracer)
+    shown = ("right striatum", "left striatum") if tracer == "dat" else ("brain",)
+    around = box(np.sum([case.regions[name] for name in shown], axis=0), case.grid)
+    ideal = filters.gaussian(case.activity * np.float32(case.cps_per_kbq), case.grid.voxel_mm, USUAL_FWHM_MM)
     methods, read = Methods(case, weights), dict[str, list[dict[str, float]]]()
     for full, short in realisations(simulated.expected, noise, number):
-        for name, values in (("full time", methods.full(full)), *methods.short(short)):
-            read.setdefault(name, []).append(measures(resample(values, case.grid, head.grid), masks, tracer))
+        wanted = None
+        for name, values in methods.images(full, short):
+            found = measures(resample(values, case.grid, head.grid), masks, tracer)
+            if wanted is None:
+                wanted = values
+            else:
+                found |= likeness(values[around], wanted[around], "full time")
+            read.setdefault(name, []).append(found | likeness(values[around], ideal[around], "truth"))
     about = {"tracer": tracer, "nuclide": uptake.nuclide, "patient": index, "kind": case.about["kind"]}
     for name, estimates in read.items():
-        for measure, true in truth.items():
+        for measure in estimates[0]:
             values = np.array([estimate[measure] for estimate in estimates])
-            numbers = {"true": true, "mean": values.mean(), "sd": values.std(ddof=1)}
+            numbers = {"true": truth.get(measure, np.nan), "mean": values.mean(), "sd": values.std(ddof=1)}
             yield {**origin, "code": code, "realisations": number, **about, "method": name, "measure": measure} | {
-                key: f"{value:.5g}" for key, value in numbers.items()
+                key: "" if np.isnan(value) else f"{value:.5g}" for key, value in numbers.items()
             }
+
+
+def box(mask: Array, grid: Grid) -> tuple[slice, ...]:
+    """Box of a region's voxels (z, y, x) and AROUND_MM about it."""
+    margins = [round(AROUND_MM / length) for length in grid.voxel_mm]
+    return tuple(
+        slice(max(0, int(at.min()) - margin), int(at.max()) + margin + 1)
+        for at, margin in zip(np.nonzero(mask > 0.5), margins, strict=True)
+    )
+
+
+def likeness(values: Array, wanted: Array, name: str) -> dict[str, float]:
+    """PSNR in dB and SSIM of a part of an image (z, y, x), both over the range of the other."""
+    span = float(wanted.max())
+    return {
+        f"PSNR to {name}, dB": float(peak_signal_noise_ratio(wanted, values, data_range=span)),
+        f"SSIM to {name}": float(structural_similarity(wanted, values, data_range=span)),
+    }
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float | str]]:
     """Each method of a tracer: slope and error against the truth and the full time's means, and spread over its spread.
 
     The errors are root mean squares over patients and measures, in % of each true value or full time's mean; the spread
-    is a geometric mean. Quarters are those of the full time's means: the largest bias of one, in % of its mean.
+    is a geometric mean. Quarters are those of the full time's means: the largest bias of one, in % of its mean. The
+    noise of z is the spread over realisations in standard deviations of the full time's means over healthy patients.
     """
-    full = {(row["patient"], row["measure"]): row for row in rows if row["method"] == "full time"}
+    rows = [row for row in rows if row["true"]]
+    full = {(row["patient"], row["measure"]): row for row in rows if row["method"] == FULL}
     found: list[dict[str, float | str]] = []
     for method in dict.fromkeys(row["method"] for row in rows):
         pairs = [(full[row["patient"], row["measure"]], row) for row in rows if row["method"] == method]
@@ -203,9 +151,36 @@ def table(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float | str]]:
                 "bias of a quarter, %": max(biases, key=abs),
                 "SD / full's": ratio,
                 "the same over slope": ratio / slopes[1],
+                "noise of z": noise_of_z(rows, method),
             }
         )
     return found
+
+
+def noise_of_z(rows: Sequence[Mapping[str, str]], method: str) -> float:
+    """Spread of z-scores by noise, root mean square over measures; NaN for fewer than FEWEST_HEALTHY patients."""
+    healthy = [row for row in rows if row["kind"] in HEALTHY]
+    squares = []
+    for measure in dict.fromkeys(row["measure"] for row in healthy):
+        normal, noise = (
+            np.array([float(row[number]) for row in healthy if (row["measure"], row["method"]) == (measure, name)])
+            for number, name in (("mean", FULL), ("sd", method))
+        )
+        if len(normal) >= FEWEST_HEALTHY:
+            squares.append(float((noise**2).mean() / normal.var(ddof=1)))
+    return float(np.sqrt(np.mean(squares))) if squares else float("nan")
+
+
+def likenesses(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float | str]]:
+    """Mean PSNR and SSIM of each method of a tracer."""
+    means: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        if not row["true"]:
+            means.setdefault(row["method"], {}).setdefault(row["measure"], []).append(float(row["mean"]))
+    return [
+        {"method": method} | {measure: float(np.mean(values)) for measure, values in of_method.items()}
+        for method, of_method in means.items()
+    ]
 
 
 def kept(path: Path, key: Mapping[str, str]) -> list[dict[str, str]]:
@@ -216,9 +191,15 @@ def kept(path: Path, key: Mapping[str, str]) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if all(row.get(name) == value for name, value in key.items())]
 
 
+def code_of(module: str, weights: Path | None) -> str:
+    """Digest of the code that rows follow from, and of the network's weights."""
+    code = code_digest(module)
+    return code if weights is None else f"{code}-{hashlib.sha256(weights.read_bytes()).hexdigest()[:12]}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="CSV")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--patients", type=int, default=20, metavar="N", help="of each tracer (20)")
     parser.add_argument("--realisations", type=int, default=20, metavar="N", help="of each patient (20)")
     parser.add_argument("--tracer", choices=tuple(COUNTS), help="one tracer alone")
@@ -227,12 +208,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.patients < 1 or options.realisations < 2:
         parser.error("it takes a patient, and two realisations for a standard deviation")
-    if not options.output.resolve().parent.is_dir():
-        parser.error(f"the folder of {options.output} does not exist")
-    code = code_digest("benchmarks.low_counts.run")
-    if options.weights is not None:
-        code += "-" + hashlib.sha256(options.weights.read_bytes()).hexdigest()[:12]
-    rows = kept(options.output, {"seed": str(options.seed), "realisations": str(options.realisations), "code": code})
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / "low_counts.csv"
+    code = code_of("benchmarks.low_counts.run", options.weights)
+    rows = kept(path, {"seed": str(options.seed), "realisations": str(options.realisations), "code": code})
     done = {(row["tracer"], row["patient"]) for row in rows}
     for tracer in COUNTS if options.tracer is None else (options.tracer,):
         for index in range(options.patients):
@@ -244,16 +223,19 @@ def main() -> None:
                 print(f"{tracer} {index}: {error}", flush=True)
                 continue
             rows += [{name: str(value) for name, value in row.items()} for row in new]
-            write_csv(options.output, rows)
+            write_csv(path, rows)
             print(f"{tracer} {index}", flush=True)
         chosen = [row for row in rows if row["tracer"] == tracer and int(row["patient"]) < options.patients]
         print(f"\n{tracer}, {len({row['patient'] for row in chosen})} patients")
-        for line in table(chosen) if chosen else ():
-            print(
-                "  ".join(
-                    f"{name} {value:.3f}" if isinstance(value, float) else f"{value:14}" for name, value in line.items()
-                )
-            )
+        for line in (*table(chosen), *likenesses(chosen)) if chosen else ():
+            print(in_words(line))
+
+
+def in_words(line: Mapping[str, float | str]) -> str:
+    """A line of a table."""
+    return "  ".join(
+        f"{name} {value:.3f}" if isinstance(value, float) else f"{value:24}" for name, value in line.items()
+    )
 
 
 if __name__ == "__main__":

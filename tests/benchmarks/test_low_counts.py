@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
-from benchmarks.low_counts.run import kept, regions, table
+from benchmarks.low_counts.early_loss import area, scores
+from benchmarks.low_counts.early_loss import table as early_table
+from benchmarks.low_counts.methods import FULL, MAP, RAW
+from benchmarks.low_counts.run import box, kept, likeness, noise_of_z, regions, table
+from benchmarks.low_counts.structure import lesion_table, thinned
 from benchmarks.provenance import write_csv
+from spectac.recon import Acquisition, EnergyWindow, Grid, Study
 from spectac.simulate.head import draw_head
 from spectac.simulate.regions import BRAIN
 
@@ -13,7 +18,8 @@ TRUE = {"a": (2.0, 5.0), "b": (3.0, 7.0)}
 
 def row(method, patient, measure, true, mean, sd):
     return {
-        "method": method, "patient": patient, "measure": measure, "true": str(true), "mean": str(mean), "sd": str(sd)
+        "method": method, "patient": patient, "measure": measure, "true": str(true), "mean": str(mean), "sd": str(sd),
+        "kind": "healthy",
     }  # fmt: skip
 
 
@@ -63,3 +69,92 @@ def test_regions_do_not_overlap(tracer):
     brain = masks.pop("brain", np.isin(labels, BRAIN))
     assert sum(mask.astype(int) for mask in masks.values()).max() == 1
     assert not any((mask & ~brain).any() for mask in masks.values())
+
+
+def test_the_noise_of_z_is_in_deviations_between_healthy_patients():
+    """Means 1, 2, 3, 4 of four healthy patients vary by 1.29; noise of 0.5 and 1 of two measures."""
+    rows = []
+    for patient, mean in enumerate((1.0, 2.0, 3.0, 4.0)):
+        for measure, noise in (("x", 0.5), ("y", 1.0)):
+            for method, factor in (("full time", 1.0), ("short", 2.0)):
+                rows.append(row(method, str(patient), measure, 1.0, mean, factor * noise) | {"kind": "normal"})
+    between = np.std((1.0, 2.0, 3.0, 4.0), ddof=1)
+    assert noise_of_z(rows, "full time") == pytest.approx(np.sqrt((0.25 + 1.0) / 2) / between)
+    assert noise_of_z(rows, "short") == pytest.approx(2.0 * noise_of_z(rows, "full time"))
+    assert np.isnan(noise_of_z([one for one in rows if one["patient"] != "0"], "short"))
+    assert np.isnan(noise_of_z([one | {"kind": "stroke"} for one in rows], "short"))
+
+
+def test_likeness_of_an_image_that_is_off_by_a_tenth_of_the_range():
+    wanted = np.random.default_rng(1).random((8, 9, 10))
+    wanted /= wanted.max()
+    found = likeness(wanted + 0.1, wanted, "truth")
+    assert found["PSNR to truth, dB"] == pytest.approx(20.0)
+    assert likeness(wanted + 1e-9, wanted, "truth")["SSIM to truth"] == pytest.approx(1.0)
+
+
+def test_the_box_reaches_around_the_region_and_not_beyond_the_image():
+    grid = Grid.upright((20, 20, 20), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    mask = np.zeros(grid.shape)
+    mask[1:3, 10, 18] = 1.0
+    assert box(mask, grid) == (slice(0, 6), slice(7, 14), slice(15, 22))
+
+
+def test_areas_under_the_curve():
+    healthy = np.array([1.0, 2.0, 3.0])
+    assert area(healthy, np.array([4.0, 5.0])) == 1.0
+    assert area(healthy, np.array([2.0])) == pytest.approx(0.5)
+    assert area(healthy, healthy) == pytest.approx(0.5)
+
+
+def test_a_loss_in_either_putamen_raises_both_scores():
+    healthy = {f"SBR {side} {part}": 4.0 for side in ("right", "left") for part in ("putamen", "caudate")}
+    for side in ("right", "left"):
+        ill = scores(healthy | {f"SBR {side} putamen": 3.0})
+        assert ill["ratio"] == pytest.approx(-0.75)
+        assert ill["asymmetry"] == pytest.approx(1.0 / 7.0)
+    assert scores(healthy) == {"ratio": -1.0, "asymmetry": 0.0}
+
+
+def test_what_a_method_regains_of_the_area_that_the_raw_fifth_loses():
+    """Scores whose order is known: full time 1, raw a half, the prior three quarters; all patients alike."""
+    ill = {FULL: (2.0, 2.0), RAW: (0.0, 2.0), MAP: (1.0, 2.0)}
+    rows = []
+    for patient in ("0", "1"):
+        for method, values in ill.items():
+            for loss, pair in (("0.0", (1.0, 1.0)), ("0.3", values)):
+                rows += [
+                    {"patient": patient, "loss": loss, "method": method, "ratio": str(one), "asymmetry": str(one)}
+                    for one in pair
+                ]
+    lines = {line["method"]: line for line in early_table(rows, 1) if line["score"] == "ratio"}
+    assert (lines[FULL]["area"], lines[RAW]["area"], lines[MAP]["area"]) == (1.0, 0.5, 0.75)
+    assert (lines[MAP]["regained"], lines[MAP]["from"], lines[MAP]["to"]) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_contrasts_stand_beside_the_full_time_s():
+    rows = [
+        {"radius_mm": "8.0", "method": method, "contrast": contrast}
+        for method, pair in ((FULL, ("0.4", "0.6")), (RAW, ("0.5", "0.7")))
+        for contrast in pair
+    ]
+    full, raw = lesion_table(rows)
+    assert (full["contrast"], full["to the full time's, %"]) == pytest.approx((0.5, 0.0))
+    assert (raw["contrast"], raw["to the full time's, %"]) == pytest.approx((0.6, 20.0))
+
+
+def test_a_study_thinned_bin_by_bin_is_a_poisson_study_of_what_is_left():
+    """Mean and variance of a bin are both the share of the expected counts; nothing is added."""
+    acquisition = Acquisition(
+        np.arange(0.0, 360.0, 90.0), np.full(4, 140.0), (50, 100), (4.0, 4.0), np.ones(4), "Tc-99m", None
+    )
+    rng = np.random.default_rng(3)
+    study = Study(
+        acquisition, (EnergyWindow("peak", 126.0, 154.0),), rng.poisson(20.0, (1, 4, 50, 100)).astype(np.float32)
+    )
+    left = thinned(study, np.full(study.counts.shape, 0.75), rng).counts
+    assert (left <= study.counts).all()
+    # Four standard errors of 20,000 bins.
+    assert left.mean() == pytest.approx(15.0, abs=4 * np.sqrt(15.0 / 20_000))
+    assert left.var() == pytest.approx(15.0, rel=4 * np.sqrt(2.0 / 20_000))
+    np.testing.assert_array_equal(thinned(study, np.full(study.counts.shape, 1.01), rng).counts, study.counts)
