@@ -20,9 +20,9 @@ HOLDERS = {f"predicted, holder {name}": name for name in ("file", "typical", "no
 UNLIMITED = "predicted, limits ignored"
 LEARNED = ("predicted", *HOLDERS, UNLIMITED)
 DIRECT, ORACLE = "direct", "direct, true factors"
-USUAL_BONE = "ct, usual bone density"
+CT, USUAL_BONE = "ct", "ct, usual bone density"
 METHODS = (
-    "none", "chang", TUNED[0], "uniform", *TUNED[1:], "ct", USUAL_BONE, *LEARNED, DIRECT, ORACLE,
+    "none", "chang", TUNED[0], "uniform", *TUNED[1:], CT, USUAL_BONE, *LEARNED, DIRECT, ORACLE,
 )  # fmt: skip
 NUCLIDES = ("I-123", "Tc-99m")
 
@@ -141,7 +141,7 @@ def model_of(method: str, case: Case, choice: Choice) -> AttenuationModel:
             raise InputError("the density of this head's bones is not known")
         return GivenMap(case.usual_bone_mu, method)
     plain = {"none": NoAttenuation, "chang": Chang, "uniform": UniformMap}
-    if method == "ct":
+    if method == CT:
         return GivenMap(case.mu)
     if method not in plain:
         raise InputError(f"there is no method {method!r}")

@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.attenuation.measures import image_measures, map_measures, means
-from benchmarks.attenuation.methods import LEARNED, Choice, holder_of, model_of
+from benchmarks.attenuation.methods import CT, LEARNED, UNLIMITED, Choice, holder_of, model_of
 from benchmarks.attenuation.patients import Case
-from spectac.recon import GivenMap, InputError, ReconstructionSettings
+from spectac.learned.predict import ASSUMED_HOLDER
+from spectac.recon import InputError, ReconstructionSettings, Result
 from spectac.recon.holder import write_holder
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.types import Array
+
+Timed = tuple[Result, float]
+"""Result of a method and its seconds."""
 
 
 def measured(case: Case, methods: Iterable[str], choice: Choice) -> Iterator[dict[str, object]]:
@@ -33,22 +37,19 @@ def _measured(case: Case, methods: Iterable[str], choice: Choice, file: Path) ->
     """The same; `file` is the holder's, or none."""
     as_it_is = StudySolver(case.study, ReconstructionSettings(scatter=case.scatter))
     scale = np.float32(1.0 / case.cps_per_kbq)
-    reference = as_it_is.corrected(GivenMap(case.mu)).image.values * scale
+    results = {CT: _timed(as_it_is, CT, case, choice, file)}
+    reference = results[CT][0].image.values * scale
     for method in methods:
-        began = time.perf_counter()
-        holder = holder_of(method)
-        solver = as_it_is if holder is None else as_it_is.with_holder(file if holder == "file" else Path(holder))
         row: dict[str, object] = {"method": method, "settings": choice.settings(method, str(case.about["nuclide"]))}
         row |= {**case.about, "compared": len(case.compared)}
         try:
-            result = solver.corrected(model_of(method, case, choice))
+            result, seconds = same(method, results) or _timed(as_it_is, method, case, choice, file)
         except InputError as error:
             yield row | {"notes": f"refused: {error}"}
             continue
+        results[method] = result, seconds
         assert result.projections is not None
         row["scatter"] = result.projections.scatter_method
-        # An image that an earlier method had computed is charged to each method.
-        seconds = time.perf_counter() - began + solver.borrowed_s
         values: Array = result.image.values * scale
         for name, other in (("ct", reference), ("truth", case.activity)):
             row |= {f"{key}_vs_{name}": value for key, value in image_measures(values, other, case).items()}
@@ -61,6 +62,29 @@ def _measured(case: Case, methods: Iterable[str], choice: Choice, file: Path) ->
             # The uniform map, which stands in for a predicted one, has no standard deviation.
             row["fell_back"] = int(result.mu_spread is None)
         yield row
+
+
+def same(method: str, results: Mapping[str, Timed]) -> Timed | None:
+    """What an earlier method found that must have the same image; None: there is none.
+
+    The assumed holder is one that can be given, and limits matter where one was passed.
+    """
+    if method == CT:
+        return results[CT]
+    earlier = {f"predicted, holder {ASSUMED_HOLDER}": "predicted", UNLIMITED: "predicted, holder file"}.get(method)
+    if earlier is None or earlier not in results:
+        return None
+    found, seconds = results[earlier]
+    alike = found.fallback is None if method == UNLIMITED else found.holder in (None, ASSUMED_HOLDER)
+    return (found, seconds) if alike else None
+
+
+def _timed(as_it_is: StudySolver, method: str, case: Case, choice: Choice, file: Path) -> Timed:
+    """Result of a method and its seconds; an image that an earlier method had computed is charged to each method."""
+    began, holder = time.perf_counter(), holder_of(method)
+    solver = as_it_is if holder is None else as_it_is.with_holder(file if holder == "file" else Path(holder))
+    result = solver.corrected(model_of(method, case, choice))
+    return result, time.perf_counter() - began + solver.borrowed_s
 
 
 def tried(case: Case, values_per_cm: Mapping[str, Iterable[float]]) -> Iterator[dict[str, object]]:

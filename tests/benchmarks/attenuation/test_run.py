@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.attenuation import run as study
 from benchmarks.attenuation.files import METHODS_CSV, NO_CASE, read_rows
-from benchmarks.attenuation.methods import Choice
+from benchmarks.attenuation.methods import UNLIMITED, Choice
+from benchmarks.attenuation.rows import same
 from spectac.recon import InputError
 
 
@@ -121,3 +122,17 @@ def test_slices_of_other_code_or_seed_are_not_drawn(tmp_path, patients, monkeypa
     for other in ({"code": "old"}, {"seed": "6"}, {"settings": "weights 0123"}):
         with pytest.raises(InputError, match=f"slices of unseen 0 are not drawn: its row has {next(iter(other))}"):
             figures.check_current([row | other], 5, choice)
+
+
+def test_an_image_is_made_again_only_where_it_can_be_another():
+    own, fallen = SimpleNamespace(fallback=None, holder="typical"), SimpleNamespace(fallback="uniform", holder=None)
+    bare = SimpleNamespace(fallback=None, holder="none")
+    assert same("predicted, holder typical", {"predicted": (own, 1.0)}) == (own, 1.0)
+    assert same("predicted, holder typical", {"predicted": (fallen, 1.0)}) == (fallen, 1.0)
+    # A typical holder that cannot be placed is refused where it is asked for, and left out where it is assumed.
+    assert same("predicted, holder typical", {"predicted": (bare, 1.0)}) is None
+    assert same("predicted, holder none", {"predicted": (own, 1.0)}) is None
+    assert same(UNLIMITED, {"predicted, holder file": (bare, 2.0)}) == (bare, 2.0)
+    assert same(UNLIMITED, {"predicted, holder file": (fallen, 2.0)}) is None
+    assert same(UNLIMITED, {}) is None
+    assert same("ct", {"ct": (bare, 3.0)}) == (bare, 3.0)
