@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 
+from spectac.learned.estimate import shipped_weights
 from spectac.learned.inputs import CHANNELS
 from spectac.learned.low_counts_examples import Examples
 from spectac.learned.low_counts_input import LOW_COUNTS_CHANNELS
 from spectac.learned.network import LOW_COUNTS, NetworkSettings, VolumeNetwork
-from spectac.learned.training_settings import TrainingSettings
+from spectac.learned.training_settings import SHIPPED, TrainingSettings
 from spectac.learned.weights_file import HEAD, read_weights
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
@@ -56,8 +57,8 @@ def new_state(fabric: Fabric, settings: TrainingSettings, root: Path) -> dict[st
     torch.manual_seed(settings.seed)
     channels = LOW_COUNTS_CHANNELS if settings.target == LOW_COUNTS else CHANNELS
     network: Any = VolumeNetwork(NetworkSettings(settings.target, settings.widths, settings.dropout, len(channels)))
-    if settings.begin_with is not None:
-        begin_with(network, root / settings.begin_with)
+    if (first := first_weights(settings, root)) is not None:
+        begin_with(network, first)
     network = network.to(memory_format=torch.channels_last_3d)
     average = fabric.to_device(deepcopy(network).requires_grad_(False))
     optimizer: Any = torch.optim.AdamW(
@@ -68,6 +69,31 @@ def new_state(fabric: Fabric, settings: TrainingSettings, root: Path) -> dict[st
         "network": network, "average": average, "optimizer": optimizer, "step": 0, "validated": 0,
         "loss": math.nan, "best": math.inf, "since_best": 0, "seconds": 0.0, "log": [],
     }  # fmt: skip
+
+
+def first_weights(settings: TrainingSettings, root: Path) -> Path | None:
+    """File that `settings.begin_with` names; None: random weights.
+
+    Parameters
+    ----------
+    settings
+        Settings of the run.
+    root
+        Folder to which `settings.begin_with` is relative.
+
+    Returns
+    -------
+    Path | None
+        Weights file, which need not exist.
+
+    Examples
+    --------
+    >>> first_weights(TrainingSettings("training", "validation", begin_with="shipped"), Path()).name
+    'map.safetensors'
+    """
+    if settings.begin_with is None:
+        return None
+    return shipped_weights() if settings.begin_with == SHIPPED else root / settings.begin_with
 
 
 def begin_with(network: VolumeNetwork, path: Path) -> None:
@@ -130,9 +156,9 @@ def description(settings: TrainingSettings, root: Path, training: Examples, vali
     >>> description(TrainingSettings("training", "validation"), Path(), cohort, cohort)["patients"]
     12
     """
-    file = settings.begin_with
+    file = first_weights(settings, root)
     left_out = {"checkpoint_minutes"} | (set() if settings.target == LOW_COUNTS else {"variance_weight"})
-    begun = {} if file is None else {"begin_with": hashlib.sha256((root / file).read_bytes()).hexdigest()}
+    begun = {} if file is None else {"begin_with": hashlib.sha256(file.read_bytes()).hexdigest()}
     return {
         # What lies beside the head is given (--holder); maps of older weights hold an average holder.
         **({"map_of": HEAD} if settings.target == "map" else {}),

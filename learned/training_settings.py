@@ -37,6 +37,10 @@ Accelerator = Annotated[
 ]
 
 
+SHIPPED = "shipped"
+"""Word of `begin_with` for the weights that come with spectac."""
+
+
 @dataclass(frozen=True, config={"extra": "forbid", "strict": True})
 class TrainingSettings:
     """Settings of `spectac train`; values outside of their range raise a ValueError.
@@ -51,7 +55,7 @@ class TrainingSettings:
         Output of the network: "map", "correction" (image-to-image, the baseline), or "low-counts" (image of a short
         scan without noise).
     begin_with
-        Weights file to start from; None: random weights.
+        Weights file to start from; "shipped": the map's weights that come with spectac; None: random weights.
     widths, dropout
         See `network.NetworkSettings`.
     epochs
