@@ -45,7 +45,7 @@ def draw_key_page(comparison: Comparison) -> Figure:
             axis.imshow(values, cmap="inferno", vmin=0.0, vmax=max(top, 1e-30), extent=extent, origin="lower")
             axis.set_xticks([])
             axis.set_yticks([])
-        line[0].set_ylabel(title(name), fontsize=8)
+        line[0].set_ylabel(title(name).replace(", ", ",\n"), fontsize=8)
     for axis, text in zip(axes[:beside].flat, ("axial", "coronal", "sagittal") * beside, strict=True):
         axis.set_title(text, fontsize=8)
     for axis in axes[len(images) :].flat:
