@@ -24,16 +24,17 @@ from benchmarks.provenance import provenance, write_csv
 from spectac.recon import InputError
 from spectac.recon.resample import resample
 from spectac.recon.types import Array
+from spectac.simulate.regions import SIDES
 
 SCORES = ("ratio", "asymmetry")
 BOOTSTRAPS = 1000
 Row = dict[str, str]
 
 
-def scores(found: dict[str, float]) -> dict[str, float]:
+def scores(binding: dict[str, float]) -> dict[str, float]:
     """Scores from binding ratios: the higher, the more likely a loss."""
-    ratios = [found[f"SBR {side} putamen"] / found[f"SBR {side} caudate"] for side in ("right", "left")]
-    right, left = (found[f"SBR {side} putamen"] for side in ("right", "left"))
+    right, left = (binding[f"SBR {side} putamen"] for side in SIDES)
+    ratios = (right / binding["SBR right caudate"], left / binding["SBR left caudate"])
     return {"ratio": -min(ratios), "asymmetry": abs(right - left) / (right + left)}
 
 
@@ -47,9 +48,9 @@ def rows_of(
     methods = Methods(case, weights, READ)
     for realisation, (full, short) in enumerate(realisations(simulated.expected, noise, number)):
         for name, values in methods.images(full, short):
-            found = scores(measures(resample(values, case.grid, head.grid), masks, "dat"))
+            of_image = scores(measures(resample(values, case.grid, head.grid), masks, "dat"))
             row = {**about, "patient": index, "loss": loss, "method": name, "realisation": realisation}
-            yield {key: str(value) for key, value in row.items()} | {key: f"{one:.5g}" for key, one in found.items()}
+            yield {key: str(value) for key, value in row.items()} | {key: f"{one:.5g}" for key, one in of_image.items()}
 
 
 def area(healthy: Array, ill: Array) -> float:
@@ -88,9 +89,9 @@ def table(rows: Sequence[Row], seed: int) -> Iterator[dict[str, float | str]]:
 
             rng = np.random.default_rng(seed)
             drawn = [areas(rng.choice(patients, len(patients)).tolist()) for _ in range(BOOTSTRAPS)]
-            for method, found in areas(patients).items():
-                whole = areas(patients)
-                line: dict[str, float | str] = {"method": method, "loss": loss, "score": score, "area": found}
+            whole = areas(patients)
+            for method, of_method in whole.items():
+                line: dict[str, float | str] = {"method": method, "loss": loss, "score": score, "area": of_method}
                 if method not in (FULL, RAW):
                     line["regained"] = _regained(whole, method)
                     parts = [one for one in (_regained(again, method) for again in drawn) if np.isfinite(one)]

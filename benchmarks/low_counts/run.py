@@ -80,14 +80,14 @@ def rows_of(
     ideal = filters.gaussian(case.activity * np.float32(case.cps_per_kbq), case.grid.voxel_mm, USUAL_FWHM_MM)
     methods, read = Methods(case, weights), dict[str, list[dict[str, float]]]()
     for full, short in realisations(simulated.expected, noise, number):
-        wanted = None
         for name, values in methods.images(full, short):
-            found = measures(resample(values, case.grid, head.grid), masks, tracer)
-            if wanted is None:
-                wanted = values
+            of_image = measures(resample(values, case.grid, head.grid), masks, tracer)
+            of_image |= likeness(values[around], ideal[around], "truth")
+            if name == FULL:
+                of_full = values
             else:
-                found |= likeness(values[around], wanted[around], "full time")
-            read.setdefault(name, []).append(found | likeness(values[around], ideal[around], "truth"))
+                of_image |= likeness(values[around], of_full[around], "full time")
+            read.setdefault(name, []).append(of_image)
     about = {"tracer": tracer, "nuclide": uptake.nuclide, "patient": index, "kind": case.about["kind"]}
     for name, estimates in read.items():
         for measure in estimates[0]:

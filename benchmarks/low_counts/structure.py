@@ -55,15 +55,15 @@ def lesion_rows(
     left = lesioned.expected.counts / np.maximum(plain.expected.counts, np.float32(1e-30))
     case = labelled_case(lesioned, "tew")
     methods, rng = Methods(case, weights, READ), np.random.default_rng((seed, index))
-    found: dict[str, list[tuple[float, float]]] = {}
+    means: dict[str, list[tuple[float, float]]] = {}
     for pair in realisations(plain.expected, noise, number):
         with_lesion = (thinned(study, left, rng) for study in pair)
         for (name, cold), (_, warm) in zip(methods.images(*with_lesion), methods.images(*pair), strict=True):
-            means = [
+            in_lesion = [
                 float(resample(one, case.grid, head.grid).mean(where=mask, dtype=np.float64)) for one in (cold, warm)
             ]
-            found.setdefault(name, []).append((means[0], means[1]))
-    for name, values in found.items():
+            means.setdefault(name, []).append((in_lesion[0], in_lesion[1]))
+    for name, values in means.items():
         cold, warm = np.array(values).T
         row = {**about, **provenance(seed), "patient": index, "radius_mm": radius_mm, "method": name}
         numbers = {"contrast": 1.0 - cold.mean() / warm.mean(), "sd": (cold / warm.mean()).std(ddof=1)}
@@ -111,13 +111,13 @@ def even_rows(seed: int, number: int, weights: Path | None, about: dict[str, str
     head = simulated.patient.head
     deep = distance_transform_edt(np.isin(head.labels, BRAIN), sampling=head.grid.voxel_mm) > INSIDE_MM
     inside = resample(deep.astype(np.float32), head.grid, case.grid) > 0.999
-    methods, found = Methods(case, weights, READ), dict[str, list[Array]]()
+    methods, voxels = Methods(case, weights, READ), dict[str, list[Array]]()
     for full, short in realisations(simulated.expected, np.random.SeedSequence((seed, EVEN, 1)), number):
         for name, values in methods.images(full, short):
-            found.setdefault(name, []).append(values[inside])
-    means = {name: np.mean(values, axis=0) for name, values in found.items()}
+            voxels.setdefault(name, []).append(values[inside])
+    means = {name: np.mean(values, axis=0) for name, values in voxels.items()}
     level = float(means[FULL].mean())
-    for name, values in found.items():
+    for name, values in voxels.items():
         largest = [100.0 * float(np.abs(one - means[name]).max()) / level for one in values]
         spread = 100.0 * float(np.std(values, axis=0, ddof=1).mean()) / level
         bias = 100.0 * float(np.abs(means[name] - means[FULL]).max()) / level
