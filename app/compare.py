@@ -10,7 +10,7 @@ import numpy as np
 from spectac.app.ancillary import Scale, read_ancillary
 from spectac.app.anonymous import anonymous_comparison, hider_of
 from spectac.app.compare_files import IMAGES, write_comparison
-from spectac.app.comparison import AS_COUNTED, CompareRequest, Comparison, MethodResult, Refusal
+from spectac.app.comparison import CompareRequest, Comparison, MethodResult, Refusal
 from spectac.app.measures import measured, noise_rows, reference_of, uncertainty_rows
 from spectac.app.normals import normals_files, read_normals, z_rows
 from spectac.app.options import Output, StudyPaths
@@ -119,6 +119,9 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
     rows += uncertainty_rows(spreads, regions.vois)
     rows += noise_rows({name: _repeats(one, ancillary.scale) for name, one in methods.items()}, regions)
     z = z_rows(rows, normals)
+    beside = _as_counted(solver, request, methods, ancillary.scale)
+    # With noise of another kind it is compared with no reference.
+    rows += measured({name: one.image for name, one in beside.items()}, {}, None, regions)
     warnings = [] if solver.scatter_corrected else [NO_SCATTER]
     warnings += [*regions.warnings, *_fallback_warnings(methods), *_low_counts_warnings(methods), *reference_warnings]
     scale = ancillary.scale if any(image.unit == "kBq/mL" for image in images.values()) else None
@@ -133,7 +136,7 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
         request=request,
         projections=solver.photopeak,
         regions=regions,
-        methods=methods,
+        methods=methods | beside,
         refused=refused,
         reference=reference,
         rows=(*rows, *z),
@@ -172,16 +175,19 @@ def _run_methods(
         # Chang multiplies at the end: his iterations are those of no correction.
         shown = () if result.uncorrected is not None else tuple(course)
         methods[name] = MethodResult(models[name], request.reconstruction, result, image, seconds, shown)
-    ordered = {name: methods[name] for name in models if name in methods}
-    return ordered | _as_counted(solver, request, ordered, scale), {
-        name: refused[name] for name in models if name in refused
-    }
+    return (
+        {name: methods[name] for name in models if name in methods},
+        {name: refused[name] for name in models if name in refused},
+    )
 
 
 def _as_counted(
     solver: StudySolver, request: CompareRequest, methods: Mapping[str, MethodResult], scale: Scale | None
 ) -> dict[str, MethodResult]:
-    """The predicted map, else the last method with a map, once more with a filter instead of `low_counts`."""
+    """The predicted map, else the last method with a map, once more with a filter instead of `low_counts`.
+
+    Nothing where `low_counts` treated none, and where a model refuses what it did before.
+    """
     treated = [name for name, one in methods.items() if one.result.low_counts.method != "none"]
     if not treated:
         return {}
@@ -189,12 +195,15 @@ def _as_counted(
     name = "predicted" if "predicted" in mapped else (mapped or treated)[-1]
     like, plain, settings = methods[name], solver.without_low_counts(), request.reconstruction.without_low_counts()
     began = time.perf_counter()
-    result = with_progress(plain, like.attenuation.model(), None)
+    try:
+        result = with_progress(plain, like.attenuation.model(), None)
+    except InputError:
+        return {}
     text = f"to compare with {name}: --low-counts none --post-filter {settings.post_filter}"
     result = replace(result, notes=(*result.notes, text))
     image = result.image if scale is None else scale.in_kbq(result, solver.study)
     seconds = time.perf_counter() - began + plain.borrowed_s
-    return {f"{name}{AS_COUNTED}": MethodResult(like.attenuation, settings, result, image, seconds, ())}
+    return {f"{name}-as-counted": MethodResult(like.attenuation, settings, result, image, seconds, (), beside=name)}
 
 
 def _course_recorder(regions: Regions, iterations: int, course: list[float]) -> Callable[[Update], None] | None:
@@ -233,8 +242,6 @@ def _repeats(method: MethodResult, scale: Scale | None) -> list[Image]:
 def _low_counts_warnings(methods: Mapping[str, MethodResult]) -> list[str]:
     ways: dict[str, list[str]] = {}
     for name, method in methods.items():
-        if name.endswith(AS_COUNTED):
-            continue
         ways.setdefault(method.result.low_counts.method, []).append(name)
     if len(ways) < 2:
         return []

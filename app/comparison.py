@@ -13,9 +13,6 @@ from spectac.app.regions import Regions
 from spectac.recon import Image, Projections, ReconstructionSettings, Result, Study, StudySettings
 from spectac.recon.settings import AttenuationSettings, ComparisonSettings
 
-AS_COUNTED = "-as-counted"
-"""End of the name of the method that shows what `low_counts` of the settings changes."""
-
 
 @dataclass(frozen=True)
 class CompareRequest:
@@ -32,7 +29,10 @@ class CompareRequest:
 
 @dataclass(frozen=True, eq=False)
 class MethodResult:
-    """Result of a method: image in the comparison's unit, seconds, ratio of the watched VOIs after each iteration."""
+    """Result of a method: image in the comparison's unit, seconds, ratio of the watched VOIs after each iteration.
+
+    `beside` names the method that this one stands beside, with its noise as it was counted; it is no method to choose.
+    """
 
     attenuation: AttenuationSettings
     reconstruction: ReconstructionSettings
@@ -40,6 +40,7 @@ class MethodResult:
     image: Image
     seconds: float
     course: tuple[float, ...]
+    beside: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class Comparison:
     def all_warnings(self) -> tuple[str, ...]:
         """Warnings about the study, then those about the comparison."""
         return (*self.facts["warnings"], *self.warnings)
+
+    @property
+    def chosen(self) -> dict[str, MethodResult]:
+        """The methods that were asked for, without one that stands beside another."""
+        return {name: method for name, method in self.methods.items() if method.beside is None}
 
     @property
     def has_truth(self) -> bool:

@@ -578,6 +578,7 @@ class ProjectionSettings:
 
 
 USUAL_POST_FILTER = "gaussian:8"
+"""Resolution at which short scans are compared (benchmarks/low_counts)."""
 LOW_COUNTS = ("none", "map")
 """Ways with short scans that need no plug-in."""
 

@@ -27,7 +27,7 @@ def write_objects(folder: Path, comparison: Comparison, report: Path) -> tuple[d
         digest = hashlib.sha256("".join(comparison.study_sha256).encode()).hexdigest()
         named = {**study.patient, "StudyInstanceUID": f"2.25.{int(digest[:32], 16)}"}
         study = replace(study, patient=named, acquisition=replace(study.acquisition, frame_of_reference_uid=None))
-    for name, method in comparison.methods.items():
+    for name, method in comparison.chosen.items():
         projections = method.result.projections
         dicom_nm.write_image(
             folder / f"{name}.dcm",

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from spectac.app.comparison import Comparison
-from spectac.app.report.tables import summary_table, title
+from spectac.app.report.tables import summary_table, titles
 from spectac.recon import Image
 from spectac.recon.types import Array
 
@@ -40,12 +40,13 @@ def draw_key_page(comparison: Comparison) -> Figure:
     top = max(float(np.percentile(image.values, SHOWN_PERCENT)) for image in images.values())
     beside = 1 if len(images) <= MOST_BELOW else 2
     axes = parts[1].subplots(-(-len(images) // beside), 3 * beside, squeeze=False).reshape(-1, 3)
+    titled = titles(comparison)
     for line, (name, image) in zip(axes, images.items(), strict=False):
         for axis, values, extent in zip(line, *_slices(image, middle), strict=True):
             axis.imshow(values, cmap="inferno", vmin=0.0, vmax=max(top, 1e-30), extent=extent, origin="lower")
             axis.set_xticks([])
             axis.set_yticks([])
-        line[0].set_ylabel(title(name).replace(", ", ",\n"), fontsize=8)
+        line[0].set_ylabel(titled[name].replace(", ", ",\n"), fontsize=8)
     for axis, text in zip(axes[:beside].flat, ("axial", "coronal", "sagittal") * beside, strict=True):
         axis.set_title(text, fontsize=8)
     for axis in axes[len(images) :].flat:
@@ -77,10 +78,10 @@ def _put_text(part: Any, comparison: Comparison) -> None:
         f"low counts: {settings.low_counts}, scatter: {comparison.projections.scatter_method}; "
         f"tracer: {comparison.regions.tracer or 'unknown'}",
     ]
-    notes = [*comparison.all_warnings]
+    notes, titled = [*comparison.all_warnings], titles(comparison)
     for name, method in comparison.methods.items():
-        notes += [f"{title(name)}: {note}" for note in method.result.notes if note not in notes]
-    notes += [f"{title(name)} was left out: {one.reason}" for name, one in comparison.refused.items()]
+        notes += [f"{titled[name]}: {note}" for note in method.result.notes if note not in notes]
+    notes += [f"{titled[name]} was left out: {one.reason}" for name, one in comparison.refused.items()]
     lines += [f"- {_cut(note)}" for note in notes[:MOST_NOTES]]
     if len(notes) > MOST_NOTES:
         lines.append(f"- and {len(notes) - MOST_NOTES} more notes in the report")

@@ -10,14 +10,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from spectac.app.comparison import AS_COUNTED, Comparison
+from spectac.app.comparison import Comparison
 from spectac.app.describe import labelled
 from spectac.app.record import versions
 from spectac.app.report.charts import convergence, orbit
 from spectac.app.report.projections import strip
 from spectac.app.report.reproduce import commands
 from spectac.app.report.slices import Pack, cross_hair, volumes
-from spectac.app.report.tables import regions_table, summary_table, title
+from spectac.app.report.tables import regions_table, summary_table, titles
 from spectac.recon.attenuation import NARROW_BEAM
 
 _PATIENT = {
@@ -82,7 +82,7 @@ def _rendered(comparison: Comparison, share: float) -> str:
         data=_for_script(data),
         pack=Markup(pack.text),
         names=names,
-        titles={name: title(name) for name in (*names, *comparison.refused)},
+        titles=titles(comparison),
         colours=colours,
         shared_notes=shared_notes,
         notes=notes,
@@ -91,7 +91,7 @@ def _rendered(comparison: Comparison, share: float) -> str:
         orbit=orbit(comparison.study.acquisition, comparison.regions.outline),
         against=[
             *(name for name in ("truth", "ct", "map") if name in names),
-            *(name for name in names if name.endswith(AS_COUNTED)),
+            *(name for name in comparison.methods if name not in comparison.chosen),
         ],
         summary=summary_table(comparison),
         regions=regions_table(comparison),
@@ -132,7 +132,7 @@ def _data(comparison: Comparison, names: list[str], pack: Pack, share: float) ->
     maps = {name: method.result.mu for name, method in comparison.methods.items()}
     return {
         "names": names,
-        "titles": {name: title(name) for name in names},
+        "titles": {name: text for name, text in titles(comparison).items() if name in names},
         "volumes": volumes(images, maps, comparison.regions.outline, pack, share),
         "strip": strip(comparison.study, pack, share),
         "start": cross_hair(comparison.regions, grid),

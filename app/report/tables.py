@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spectac.app.comparison import AS_COUNTED, Comparison
+from spectac.app.comparison import Comparison
 from spectac.app.measures import MAIN, MAP_UNCERTAINTY, NOISE, Key, Row
 
 TITLES = {
@@ -32,9 +32,15 @@ class Cell:
 
 
 def title(name: str) -> str:
-    """Title of a method."""
-    base = name.removesuffix(AS_COUNTED)
-    return TITLES.get(base, base) + (", counts as they are" if base != name else "")
+    """Title of a method that can be asked for, or of the truth."""
+    return TITLES.get(name, name)
+
+
+def titles(comparison: Comparison) -> dict[str, str]:
+    """Title of every method, of those without an image, and of the truth."""
+    names = {name: title(name) for name in (*comparison.methods, *comparison.refused, "truth")}
+    beside = {name: one.beside for name, one in comparison.methods.items() if one.beside is not None}
+    return names | {name: f"{names[other]}, counts as they are" for name, other in beside.items()}
 
 
 def summary_table(comparison: Comparison) -> dict[str, Any]:
@@ -74,7 +80,8 @@ def _table(comparison: Comparison, keys: Sequence[Key]) -> dict[str, Any]:
         if row.status == "done":
             by_key.setdefault((row.measure, row.region), {})[row.method] = row
     truth_has_rows = any("truth" in rows for rows in by_key.values())
-    columns = [title(name) for name in comparison.methods]
+    titled = titles(comparison)
+    columns = [titled[name] for name in comparison.methods]
     if comparison.has_truth:
         columns += [ON_VOXELS, "truth"] if truth_has_rows else ["truth"]
     lines = []

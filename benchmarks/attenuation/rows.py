@@ -67,7 +67,8 @@ def _measured(case: Case, methods: Iterable[str], choice: Choice, file: Path) ->
 def same(method: str, results: Mapping[str, Timed]) -> Timed | None:
     """What an earlier method found that must have the same image; None: there is none.
 
-    The assumed holder is one that can be given, and limits matter where one was passed.
+    The assumed holder is one that can be given; uniform maps and those of older weights assume none. Limits matter
+    where one was passed.
     """
     if method == CT:
         return results[CT]
@@ -75,7 +76,7 @@ def same(method: str, results: Mapping[str, Timed]) -> Timed | None:
     if earlier is None or earlier not in results:
         return None
     found, seconds = results[earlier]
-    alike = found.fallback is None if method == UNLIMITED else found.holder in (None, ASSUMED_HOLDER)
+    alike = found.fallback is None if method == UNLIMITED else found.holder == ASSUMED_HOLDER
     return (found, seconds) if alike else None
 
 

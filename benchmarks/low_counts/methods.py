@@ -32,7 +32,7 @@ OSEM = {"iterations": 10, "subsets": 10}
 FULL, RAW, MAP = "full time", f"fifth, {USUAL_FWHM_MM:g} mm", "fifth, MAP x 1"
 AFTER, INSIDE = "fifth, network after", "fifth, network inside x 1"
 READ = (FULL, RAW, MAP, AFTER, INSIDE)
-"""What a user gets: the methods of the tasks that take many images."""
+"""The methods of the tasks that take many images."""
 
 
 class Methods:

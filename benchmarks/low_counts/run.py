@@ -121,7 +121,7 @@ def table(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float | str]]:
 
     The errors are root mean squares over patients and measures, in % of each true value or full time's mean; the spread
     is a geometric mean. Quarters are those of the full time's means: the largest bias of one, in % of its mean. The
-    noise of z is the spread over realisations in standard deviations of the full time's means over healthy patients.
+    noise of z is the spread over realisations in standard deviations of the method's own means over healthy patients.
     """
     rows = [row for row in rows if row["true"]]
     full = {(row["patient"], row["measure"]): row for row in rows if row["method"] == FULL}
@@ -163,8 +163,8 @@ def noise_of_z(rows: Sequence[Mapping[str, str]], method: str) -> float:
     squares = []
     for measure in dict.fromkeys(row["measure"] for row in healthy):
         normal, noise = (
-            np.array([float(row[number]) for row in healthy if (row["measure"], row["method"]) == (measure, name)])
-            for number, name in (("mean", FULL), ("sd", method))
+            np.array([float(row[number]) for row in healthy if (row["measure"], row["method"]) == (measure, method)])
+            for number in ("mean", "sd")
         )
         if len(normal) >= FEWEST_HEALTHY:
             squares.append(float((noise**2).mean() / normal.var(ddof=1)))

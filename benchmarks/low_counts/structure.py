@@ -7,10 +7,9 @@ cold_lesions.csv and uniform_brain.csv, which are resumed, and prints a table of
 
 Cold lesions: normal perfusion scans with and without a ball without activity of each radius, the one taken from the
 counts of the other, so that they share their noise; contrast is 1 less the mean of its voxels over their mean without
-it, each a mean over realisations. Uniform brain: one head whose brain has
-one activity everywhere; of each realisation the largest deviation of a voxel from the mean image of the method, at
-least 12 mm inside the brain, in % of the brain's mean, and the largest deviation of the mean image from the full
-time's.
+it, each a mean over realisations. Uniform brain: one head with one activity everywhere inside the skull; of each
+realisation the largest deviation of a voxel from the mean image of the method, at least 12 mm inside, in % of the mean
+there, and the largest deviation of the mean image from the full time's.
 """
 
 import argparse
@@ -26,12 +25,13 @@ from benchmarks.low_counts.methods import FULL, RAW, READ, Methods
 from benchmarks.low_counts.patients import CAMERA, COUNTS, patient_of, realisations
 from benchmarks.low_counts.run import code_of, in_words, kept
 from benchmarks.provenance import provenance, write_csv
-from spectac.recon import InputError
+from spectac.recon import Grid, InputError
 from spectac.recon.resample import resample
 from spectac.recon.types import Array, Study
 from spectac.simulate.acquire import Patient, expected_counts
-from spectac.simulate.head import draw_head
-from spectac.simulate.regions import BRAIN
+from spectac.simulate.defects import Defect, with_defect
+from spectac.simulate.head import Head, draw_head
+from spectac.simulate.regions import BESIDE, INTRACRANIAL, labels
 from spectac.simulate.uptake import Uptake
 
 RADII_MM = (5.0, 8.0, 12.0)
@@ -47,33 +47,48 @@ def lesion_rows(
     seed: int, index: int, radius_mm: float, number: int, weights: Path | None, about: dict[str, str]
 ) -> Iterator[Row]:
     """Contrast of a lesion in one patient, a row a method."""
-    lesioned, _ = patient_of(seed, "perfusion", index, "normal", f"cold:{radius_mm:g}")
-    plain, noise = patient_of(seed, "perfusion", index, "normal")
-    head = plain.patient.head
-    # Where the activity was taken away.
-    mask = plain.patient.uptake.kbq_per_ml > lesioned.patient.uptake.kbq_per_ml
-    left = lesioned.expected.counts / np.maximum(plain.expected.counts, np.float32(1e-30))
-    case = labelled_case(lesioned, "tew")
-    methods, rng = Methods(case, weights, READ), np.random.default_rng((seed, index))
+    simulated, noise = patient_of(seed, "perfusion", index, "normal")
+    mask, left = lesion_of(simulated, radius_mm, np.random.default_rng((seed, index)))
+    head, case = simulated.patient.head, labelled_case(simulated, "tew")
+    methods, rng = Methods(case, weights, READ), np.random.default_rng((seed, index, 1))
     means: dict[str, list[tuple[float, float]]] = {}
-    for pair in realisations(plain.expected, noise, number):
-        with_lesion = (thinned(study, left, rng) for study in pair)
-        for (name, cold), (_, warm) in zip(methods.images(*with_lesion), methods.images(*pair), strict=True):
-            in_lesion = [
-                float(resample(one, case.grid, head.grid).mean(where=mask, dtype=np.float64)) for one in (cold, warm)
-            ]
-            means.setdefault(name, []).append((in_lesion[0], in_lesion[1]))
+    for full, short in realisations(simulated.expected, noise, number):
+        cold = thinned(short, left, rng)
+        rest = thinned(replace(full, counts=full.counts - short.counts), left, rng)
+        pairs = (methods.images(replace(full, counts=cold.counts + rest.counts), cold), methods.images(full, short))
+        for (name, with_lesion), (_, without) in zip(*pairs, strict=True):
+            means.setdefault(name, []).append((_mean(with_lesion, case, head, mask), _mean(without, case, head, mask)))
     for name, values in means.items():
-        cold, warm = np.array(values).T
+        low, high = np.array(values).T
         row = {**about, **provenance(seed), "patient": index, "radius_mm": radius_mm, "method": name}
-        numbers = {"contrast": 1.0 - cold.mean() / warm.mean(), "sd": (cold / warm.mean()).std(ddof=1)}
+        numbers = {"contrast": 1.0 - low.mean() / high.mean(), "sd": (low / high.mean()).std(ddof=1)}
         yield {key: str(value) for key, value in row.items()} | {key: f"{one:.5g}" for key, one in numbers.items()}
+
+
+def lesion_of(simulated: Simulated, radius_mm: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Mask (z, y, x) of a cold lesion on the head's grid, and the share (w, v, z, u) of each bin's counts without it.
+
+    The expected counts are linear in the activity: those of the lesion's activity alone are taken away.
+    """
+    head, uptake = simulated.patient.head, simulated.patient.uptake
+    cold = with_defect(uptake, head, Defect("cold", radius_mm), rng)
+    lost = replace(uptake, kbq_per_ml=uptake.kbq_per_ml - cold.kbq_per_ml)
+    seeds = np.random.SeedSequence(int(rng.integers(2**32))).spawn(2)
+    of_lost, of_all = (
+        expected_counts(Patient(head, one), simulated.scanner, seed).counts
+        for one, seed in zip((lost, uptake), seeds, strict=True)
+    )
+    shares = np.divide(of_lost, of_all, out=np.zeros_like(of_all), where=of_all > 0)
+    return lost.kbq_per_ml > 0, 1.0 - np.minimum(shares, 1.0)
 
 
 def thinned(study: Study, shares: Array, rng: np.random.Generator) -> Study:
     """Each count kept with the chance of its bin: the study of a patient who lacks what the others come from."""
-    counts = rng.binomial(study.counts.astype(np.int64), np.clip(shares, 0.0, 1.0)).astype(np.float32)
-    return replace(study, counts=counts)
+    return replace(study, counts=rng.binomial(study.counts.astype(np.int64), shares).astype(np.float32))
+
+
+def _mean(values: Array, case: Case, head: Head, mask: Array) -> float:
+    return float(resample(values, case.grid, head.grid).mean(where=mask, dtype=np.float64))
 
 
 def lesion_table(rows: Sequence[Row]) -> Iterator[dict[str, float | str]]:
@@ -92,25 +107,30 @@ def lesion_table(rows: Sequence[Row]) -> Iterator[dict[str, float | str]]:
             yield {"method": method, "radius, mm": radius, "contrast": contrast, **more}
 
 
-def even_brain(seed: int) -> tuple[Simulated, Case]:
-    """A head whose brain has one activity everywhere, and a tenth of it elsewhere in the head."""
+def even_brain(seed: int) -> Simulated:
+    """A head with one activity everywhere inside the skull, and a tenth of it in the rest of the patient."""
     head_seed, photons = np.random.SeedSequence((seed, EVEN)).spawn(2)
     head = draw_head(np.random.default_rng(head_seed))
-    shares = np.where(np.isin(head.labels, BRAIN), 1.0, np.where(head.labels > 0, 0.1, 0.0))
+    empty = np.isin(head.labels, (*BESIDE, *labels("air cavity")))
+    shares = np.where(np.isin(head.labels, INTRACRANIAL), 1.0, np.where(empty, 0.0, 0.1))
     activity = (BRAIN_KBQ_PER_ML * shares).astype(np.float32)
     patient, scanner = Patient(head, Uptake(activity, "Tc-99m", "perfusion", {})), CAMERA.around(head)
     expected = expected_counts(patient, scanner, photons).with_counts(COUNTS["perfusion"])
     study = Study(expected.acquisition, expected.windows, expected.counts)
-    simulated = Simulated(patient, None, scanner, expected, study)
-    return simulated, labelled_case(simulated, "tew")
+    return Simulated(patient, None, scanner, expected, study)
+
+
+def deep_inside(head: Head, grid: Grid) -> Array:
+    """Voxels (z, y, x) of a grid that lie at least INSIDE_MM inside the skull's inner surface."""
+    deep = distance_transform_edt(np.isin(head.labels, INTRACRANIAL), sampling=head.grid.voxel_mm) > INSIDE_MM
+    return resample(deep.astype(np.float32), head.grid, grid) > 0.999
 
 
 def even_rows(seed: int, number: int, weights: Path | None, about: dict[str, str]) -> Iterator[Row]:
     """Largest deviations in the uniform brain, a row a method."""
-    simulated, case = even_brain(seed)
-    head = simulated.patient.head
-    deep = distance_transform_edt(np.isin(head.labels, BRAIN), sampling=head.grid.voxel_mm) > INSIDE_MM
-    inside = resample(deep.astype(np.float32), head.grid, case.grid) > 0.999
+    simulated = even_brain(seed)
+    case = labelled_case(simulated, "tew")
+    inside = deep_inside(simulated.patient.head, case.grid)
     methods, voxels = Methods(case, weights, READ), dict[str, list[Array]]()
     for full, short in realisations(simulated.expected, np.random.SeedSequence((seed, EVEN, 1)), number):
         for name, values in methods.images(full, short):
@@ -145,6 +165,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of a low-counts network")
     options = parser.parse_args()
+    if options.patients < 1 or min(options.realisations, options.even) < 2:
+        parser.error("it takes a patient, and two realisations for a standard deviation")
     options.output.mkdir(parents=True, exist_ok=True)
     code = code_of("benchmarks.low_counts.structure", options.weights)
     path, even_path = (options.output / f"{name}.csv" for name in ("cold_lesions", "uniform_brain"))
@@ -162,7 +184,7 @@ def main() -> None:
                 continue
             write_csv(path, rows)
             print(f"patient {index}, {radius_mm:g} mm", flush=True)
-    for line in lesion_table(rows):
+    for line in lesion_table([row for row in rows if int(row["patient"]) < options.patients]):
         print(in_words(line))
     about["realisations"] = str(options.even)
     even = kept(even_path, about) or list(even_rows(options.seed, options.even, options.weights, about))

@@ -30,7 +30,6 @@ def rows_of(portion: int, run: Path) -> list[dict[str, Any]]:
             "loss": f"{line['loss']:.4f}",
             "error": f"{100.0 * line['error']:.3f}",
             "map_error": f"{100.0 * line['map_error']:.2f}",
-            "seconds": line["seconds"],
         }
         for line in lines
     ]

@@ -84,6 +84,10 @@ class CohortSettings:
     ] = None
     simulation: Annotated[str, Setting("Another simulation of a patient.", metavar="MODULE:FUNCTION")] = SIMULATION
 
+    def __post_init__(self) -> None:
+        if self.heads == "beyond" and self.bodies is not None:
+            raise InputError("--heads beyond draws heads: it has no meaning with --bodies")
+
     def identity(self) -> dict[str, Any]:
         """What is the same for all patients of a folder: settings but their number, version, digest of the code."""
         values = asdict(self)

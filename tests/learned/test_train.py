@@ -19,6 +19,7 @@ from safetensors.torch import load_file  # noqa: E402
 from spectac.learned.coverage import Coverage  # noqa: E402
 from spectac.learned.dataset import CohortDataset  # noqa: E402
 from spectac.learned.doubt_limits import WeighedLimit  # noqa: E402
+from spectac.learned.estimate import shipped_weights  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.spread import SpreadScale  # noqa: E402
 from spectac.learned.training_settings import TrainingSettings  # noqa: E402
@@ -426,3 +427,15 @@ def test_weights_of_fewer_channels_begin_with_the_same_volumes(tmp_path):
     seen = torch.rand(1, 5, 16, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(new(seen), found(seen[:, :4]))
+
+
+def test_training_may_begin_with_the_shipped_weights():
+    """Channels that these lack begin with 0, all others are theirs."""
+    checkpoint = import_module("spectac.learned.checkpoint")
+    fabric = import_module("lightning.fabric").Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    settings = TrainingSettings("training", "validation", begin_with="shipped", widths=(24, 48, 96, 128))
+    state = checkpoint.new_state(fabric, settings, Path("nowhere"))["average"].state_dict()
+    for name, value in read_weights(shipped_weights())[0].state_dict().items():
+        place = tuple(slice(0, length) for length in value.shape)
+        torch.testing.assert_close(state[name][place], value)

@@ -338,6 +338,7 @@ def test_settings_are_checked():
         ({"seed": -1}, "seed"),
         ({"tracer": "fdg"}, "--tracer must be one of mixed, dat, perfusion, randomised, not 'fdg'"),
         ({"shard_patients": 65}, "--shard-patients must be at most 64"),
+        ({"heads": "beyond", "bodies": Path("cts")}, "no meaning with --bodies"),
     ):
         with pytest.raises(InputError, match=message):
             settings(**change)
