@@ -27,7 +27,7 @@ from spectac.recon.attenuation import default_mu_per_cm
 from spectac.recon.contour import head_outline
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import axis_sigma_mm, object_pixel_mm, ray_lines
-from spectac.recon.holder import alone, typical
+from spectac.recon.holder import typical
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, Image, MuMap
 from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
@@ -332,7 +332,7 @@ def _judged(network: VolumeNetwork, patient: PatientArrays) -> _Judged:
 def _held(mu: MuMap, patient: PatientArrays) -> Array:
     """A map of the head in the holder that is assumed where nobody tells, as it is used."""
     try:
-        return np.asarray(typical(mu.energy_kev).beside(alone(mu), acquisition_of(patient))[0].per_cm)
+        return np.asarray(typical(mu.energy_kev).beside(mu, acquisition_of(patient))[0].per_cm)
     except InputError:  # a map without a head, or an orbit that leaves no room
         return np.asarray(mu.per_cm)
 

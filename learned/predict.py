@@ -113,7 +113,8 @@ class PredictedMap:
                 doubts = (str(error),)
         if doubts:
             return self._uniform(solver, doubts)
-        mu = solver.beside(mu, ASSUMED_HOLDER if trained.head_alone else None)
+        bare = trained.head_alone
+        mu = solver.beside(mu, ASSUMED_HOLDER if bare else None, head_alone=bare)
         percent, limit = 100.0 * estimate.uncertainty, 100.0 * trained.coverage.uncertainty
         notes = [f"predicted map: uncertainty {percent:.2f} % (limit {limit:.2f} %)"]
         widest = scatter_window(solver)

@@ -79,10 +79,11 @@ class Solver(Protocol):
     def scatter(self, mu: MuMap | None) -> Array | None:
         """Expected scatter (v, z, u) of reconstructions with this map; None without correction."""
 
-    def beside(self, mu: MuMap, default: str | None = None) -> MuMap:
+    def beside(self, mu: MuMap, default: str | None = None, *, head_alone: bool = False) -> MuMap:
         """Map on the solver's grid with the holder of the user's settings; where they say nothing with the default.
 
-        Without a default the map stays as it is.
+        Without a default the map stays as it is. What a map has beside the head is taken out before, but from a map of
+        the `head_alone`, whose blurred skin would lose a part.
         """
 
     def preview(self, window: str | None = None, mu: MuMap | None = None, *, recovered: bool = False) -> Image:

@@ -306,7 +306,7 @@ class StudySolver:
     def _chosen_holder(self, text: str) -> tuple[Holder | None, tuple[str, ...]]:
         return chosen_holder(text, self.study.acquisition, self.energy_kev)
 
-    def beside(self, mu: MuMap, default: str | None = None) -> MuMap:
+    def beside(self, mu: MuMap, default: str | None = None, *, head_alone: bool = False) -> MuMap:
         """Map with the holder of the settings, or else the default, instead of what it has beside the head.
 
         As it is without either.
@@ -317,7 +317,7 @@ class StudySolver:
             return mu
         holder, notes = self._chosen_holder(named)
         self._holder = Path(named).name
-        mu = alone(mu)
+        mu = mu if head_alone else alone(mu)
         if holder is not None:
             try:
                 mu, placed = holder.beside(mu, self.study.acquisition)

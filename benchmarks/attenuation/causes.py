@@ -63,7 +63,7 @@ def maps(case: Case, noiseless: Case, weights: str | None) -> Iterator[tuple[str
         return replace(estimate, per_cm=np.maximum(per_cm, beside).astype(np.float32))
 
     yield "predicted", held(estimate.per_cm)
-    yield "holder", solver.beside(estimate, ASSUMED_HOLDER)
+    yield "holder", solver.beside(estimate, ASSUMED_HOLDER, head_alone=True)
     for name, per_cm in parts(case, estimate.per_cm).items():
         yield name, held(per_cm)
     quiet, _, _ = model.estimate(StudySolver(noiseless.study).with_holder(Path("none")))

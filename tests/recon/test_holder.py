@@ -23,6 +23,7 @@ from spectac.recon import (
     reconstruct,
 )
 from spectac.recon.ct import mu_map
+from spectac.recon.filters import gaussian
 from spectac.recon.holder import Holder, alone, chosen_holder, measured, typical, write_holder
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.resample import resample
@@ -257,6 +258,17 @@ def test_a_models_default_holder_gives_way_to_the_settings(acquisition, asked, d
     held = result.mu.per_cm[head.per_cm == 0].max() > 0.05
     assert held == (beside == "typical")
     assert any("assumed" in note for note in result.notes) == (asked is None and default is not None)
+
+
+def test_the_blurred_skin_of_a_map_of_the_head_alone_is_kept(acquisition):
+    """A Gaussian skin reaches over several voxels: factors in the head follow from all of it."""
+    grid = default_grid(acquisition)
+    blurred = replace(ball(grid, (0, 0, 0)), per_cm=gaussian(ball(grid, (0, 0, 0)).per_cm, grid.voxel_mm, 30.0))
+    counts = SystemModel(acquisition, grid, resolution=False).forward(blurred.per_cm)[None]
+    study = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), counts)
+    solver = StudySolver(study, ReconstructionSettings(resolution=False, subsets=4, scatter="none", holder="none"))
+    np.testing.assert_array_equal(solver.beside(blurred, head_alone=True).per_cm, blurred.per_cm)
+    assert solver.beside(blurred).per_cm.sum() < 0.99 * blurred.per_cm.sum()
 
 
 def test_an_assumed_holder_that_cannot_be_placed_is_left_out(acquisition):
