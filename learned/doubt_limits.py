@@ -44,9 +44,11 @@ MARGIN = 1.25
 """Factor from the quantile of the uncertainty to its limit."""
 
 OUTLINE_MARGIN = 2.0
-"""Factor from the quantile of the outline's distance to its limit. It is larger because the outline of the data is
-uncertain: in a virtual DAT study of 2 million counts with a high-energy background it lay 8.5 mm from the skin, that of
-the map 2.4 mm."""
+"""Factor from the quantile of the outline's distance to the least limit where no patient gains by the fallback.
+
+It is larger because the outline of the data, which the uniform map has, is uncertain: in a virtual DAT study of 2
+million counts with a high-energy background it lay 8.5 mm from the skin, that of the map 2.4 mm.
+"""
 
 LEAST_PATIENTS = 10
 """Least number of values for a quantile. With fewer it is close to the maximum."""
@@ -151,7 +153,7 @@ def measured_coverage(
         Folders of the two cohorts, or of several.
     beyond
         The same with patients beyond training's ranges, whose maps may do harm; heads that fall back by their
-        size or shape do not count. None: the limit of the uncertainty is set on the validation patients alone.
+        size or shape do not count. None: the limits are set on the validation patients alone.
 
     Returns
     -------
@@ -179,14 +181,16 @@ def measured_coverage(
     """
     values = [_judged(network, patient) for patient in _patients(validation)]
     guard = doubt_limit([one.spread for one in values], MARGIN, "an uncertainty")
-    outline_mm = doubt_limit([one.apart_mm for one in values], OUTLINE_MARGIN, "an outline's distance")
+    outline_guard_mm = doubt_limit([one.apart_mm for one in values], OUTLINE_MARGIN, "an outline's distance")
     scale = measured_scale([one.errors for one in values if one.errors is not None])
-    coverage = coverage_of(_patients(training), uncertainty=guard, outline_mm=outline_mm)
+    coverage = coverage_of(_patients(training), uncertainty=guard, outline_mm=outline_guard_mm)
     if beyond is not None:
         others = [patient for patient in _patients(beyond) if not head_doubts(_image(patient, WINDOWS[0]), coverage)]
         values += [_judged(network, patient) for patient in others]
-    weighed = weighed_limit([one.spread for one in values], [one.gain for one in values], guard)
-    return replace(coverage, uncertainty=weighed.limit), weighed, scale
+    gains = [one.gain for one in values]
+    weighed = weighed_limit([one.spread for one in values], gains, guard)
+    outline_mm = weighed_limit([one.apart_mm for one in values], gains, outline_guard_mm).limit
+    return replace(coverage, uncertainty=weighed.limit, outline_mm=outline_mm), weighed, scale
 
 
 def doubt_limit(values: Iterable[float], margin: float, name: str) -> float:

@@ -69,15 +69,19 @@ def test_a_weighed_limit_is_the_guard_where_no_fallback_helps():
     assert weighed_limit([1.0, 2.0, 3.0], [-0.1, -0.2, -0.1], 2.0).limit == 3.0
 
 
-def test_patients_beyond_training_set_the_limit_of_the_uncertainty(tmp_path, monkeypatch):
-    """40 validation patients whose map is right, 10 beyond training whose map loses 10 % and is less sure."""
+@pytest.mark.parametrize(("gain", "outline_mm"), [(0.1, 7.0), (-0.1, 11.0)])
+def test_patients_beyond_training_set_the_limits(tmp_path, monkeypatch, gain, outline_mm):
+    """40 validation patients whose map is right; 10 beyond training are less sure, and their outline is far off.
+
+    Their map loses 10 %, or the data's outline is wrong, which the uniform map would have.
+    """
     for name, number in (("validation", 40), ("beyond", 10)):
         (tmp_path / name).mkdir()
         write_shard(
             tmp_path / name / "shard-00000.h5", {"seed": 1}, number, [(n, head_patient()) for n in range(number)]
         )
     values = iter(
-        [(0.01 + 0.0001 * n, 3.0, -0.03) for n in range(40)] + [(0.0135 + 0.001 * n, 9.0, 0.1) for n in range(10)]
+        [(0.01 + 0.0001 * n, 3.0, -0.03) for n in range(40)] + [(0.0135 + 0.001 * n, 11.0, gain) for n in range(10)]
     )
     errors = spread_errors(np.ones((2, 8, 8, 8)), np.ones((8, 8, 8)), 0.06, {"all": np.ones((8, 8, 8), bool)}, 1)
     monkeypatch.setattr(doubt_limits, "_judged", lambda *_: doubt_limits._Judged(*next(values), errors))
@@ -85,10 +89,13 @@ def test_patients_beyond_training_set_the_limit_of_the_uncertainty(tmp_path, mon
     coverage, weighed, _ = measured_coverage(
         network, tmp_path / "validation", tmp_path / "validation", tmp_path / "beyond"
     )
+    assert coverage.outline_mm == outline_mm
+    if gain < 0:
+        assert weighed.fall_back == 0
+        return
     # At 0.0134 five validation patients fall back with the ten, which saves 0.85; at 0.0142 none, and one stays: 0.9.
     assert coverage.uncertainty == weighed.limit == pytest.approx(0.0142)
     assert (weighed.fall_back, weighed.better_off, weighed.caught) == (9, 1.0, 0.9)
-    assert coverage.outline_mm == 6.0
 
 
 def test_heads_too_small_for_an_outline_give_an_uncertainty_alone(tiny_cohorts):
