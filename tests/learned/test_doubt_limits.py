@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="the learned map needs torch: pip in
 from spectac.learned import doubt_limits  # noqa: E402
 from spectac.learned.doubt_limits import (  # noqa: E402
     LEAST_PATIENTS,
+    OUTLINE_MARGIN,
     WeighedLimit,
     coverage_of,
     doubt_limit,
@@ -123,7 +124,7 @@ def head_patient() -> PatientArrays:
 
 
 def test_a_network_that_gives_water_everywhere_is_as_sure_as_it_is_far_from_the_outline(tmp_path):
-    """Its passes agree, so that the limit of their spread is 0; the limit of the outline is twice the mean distance."""
+    """Its passes agree, so that the limit of their spread is 0; the outline's is OUTLINE_MARGIN distances."""
     network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
     torch.nn.init.zeros_(network.last.weight)
     torch.nn.init.constant_(network.last.bias, -math.log(LARGEST["map"] - 1.0))
@@ -135,5 +136,7 @@ def test_a_network_that_gives_water_everywhere_is_as_sure_as_it_is_far_from_the_
     assert scale.of_voxels(np.array([0.0]))[0] == pytest.approx(1.0, abs=1e-3)
     photopeak, scatter = (Image(patient.preview[row], patient.grid, "cps/mL") for row in (0, 3))
     water = MuMap(np.full(patient.grid.shape, water_per_cm(KEV)), patient.grid, KEV)
-    assert coverage.outline_mm == pytest.approx(2.0 * outline_distance_mm(photopeak, scatter, water), rel=1e-3)
+    assert coverage.outline_mm == pytest.approx(
+        OUTLINE_MARGIN * outline_distance_mm(photopeak, scatter, water), rel=1e-3
+    )
     assert coverage == coverage_of([patient], uncertainty=coverage.uncertainty, outline_mm=coverage.outline_mm)
