@@ -119,11 +119,12 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
     rows += uncertainty_rows(spreads, regions.vois)
     rows += noise_rows({name: _repeats(one, ancillary.scale) for name, one in methods.items()}, regions)
     z = z_rows(rows, normals)
-    beside = _as_counted(solver, request, methods, ancillary.scale)
+    beside, without = _as_counted(solver, request, methods, ancillary.scale)
     # With noise of another kind it is compared with no reference.
     rows += measured({name: one.image for name, one in beside.items()}, {}, None, regions)
     warnings = [] if solver.scatter_corrected else [NO_SCATTER]
     warnings += [*regions.warnings, *_fallback_warnings(methods), *_low_counts_warnings(methods), *reference_warnings]
+    warnings += without
     scale = ancillary.scale if any(image.unit == "kBq/mL" for image in images.values()) else None
     if ancillary.scale is not None and scale is None:
         warnings.append("the calibration could not be used: images are not in counts per second")
@@ -183,27 +184,28 @@ def _run_methods(
 
 def _as_counted(
     solver: StudySolver, request: CompareRequest, methods: Mapping[str, MethodResult], scale: Scale | None
-) -> dict[str, MethodResult]:
+) -> tuple[dict[str, MethodResult], list[str]]:
     """The predicted map, else the last method with a map, once more with a filter instead of `low_counts`.
 
-    Nothing where `low_counts` treated none, and where a model refuses what it did before.
+    Nothing where `low_counts` treated none; a warning alone where the model refuses.
     """
     treated = [name for name, one in methods.items() if one.result.low_counts.method != "none"]
     if not treated:
-        return {}
+        return {}, []
     mapped = [name for name in treated if methods[name].result.mu is not None]
     name = "predicted" if "predicted" in mapped else (mapped or treated)[-1]
     like, plain, settings = methods[name], solver.without_low_counts(), request.reconstruction.without_low_counts()
     began = time.perf_counter()
     try:
         result = with_progress(plain, like.attenuation.model(), None)
-    except InputError:
-        return {}
+    except InputError as error:
+        return {}, [f"{name} was not reconstructed without low counts, to compare with: {error}"]
     text = f"to compare with {name}: --low-counts none --post-filter {settings.post_filter}"
     result = replace(result, notes=(*result.notes, text))
     image = result.image if scale is None else scale.in_kbq(result, solver.study)
     seconds = time.perf_counter() - began + plain.borrowed_s
-    return {f"{name}-as-counted": MethodResult(like.attenuation, settings, result, image, seconds, (), beside=name)}
+    beside = MethodResult(like.attenuation, settings, result, image, seconds, (), beside=name)
+    return {f"{name}-as-counted": beside}, []
 
 
 def _course_recorder(regions: Regions, iterations: int, course: list[float]) -> Callable[[Update], None] | None:

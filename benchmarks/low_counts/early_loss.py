@@ -65,7 +65,8 @@ def table(rows: Sequence[Row], seed: int) -> Iterator[dict[str, float | str]]:
     losses = sorted({row["loss"] for row in rows} - {"0.0"}, key=float)
     methods = list(dict.fromkeys(row["method"] for row in rows))
     for loss in losses:
-        patients = sorted({row["patient"] for row in rows if row["loss"] == loss})
+        ill, healthy = ({row["patient"] for row in rows if row["loss"] == one} for one in (loss, "0.0"))
+        patients = sorted(ill & healthy)
         for score in SCORES:
             values = {
                 (method, patient, ill): np.array(
