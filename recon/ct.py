@@ -43,7 +43,9 @@ TABULATED_KEV = (30.0, 800.0)
 """Range of photon energies."""
 
 TISSUES = ("air", "lung", "adipose", "water", "brain", "cranium (ICRU 44)", "cortical bone (ICRU 44)")
-"""Tissues of recon.tissues that the curve from HU to mu runs through, from thin to dense."""
+"""Materials of recon.tissues that the curve from HU to mu runs through, from thin to dense."""
+BESIDE_TISSUES = ("air", "water", "plastic", "cortical bone (ICRU 44)")
+"""The same for what lies beside a patient: denser than water it is plastic before it is bone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +130,7 @@ def tissue_per_cm(tissue: str, energy_kev: float) -> float:
     Parameters
     ----------
     tissue
-        One of TISSUES.
+        A material of recon.tissues.
     energy_kev
         Energy of the photons in keV.
 
@@ -149,11 +151,8 @@ def tissue_per_cm(tissue: str, energy_kev: float) -> float:
     """
     import xraylib
 
-    if tissue not in TISSUES:
-        raise InputError(f"tissue {tissue!r} is not one of {', '.join(TISSUES)}")
-    shares = elements(tissue)
-    per_gram = float(sum(share * xraylib.CS_Total(number, float(energy_kev)) for number, share in shares))
-    return material(tissue).density_g_per_cm3 * per_gram
+    density = material(tissue).density_g_per_cm3
+    return density * float(sum(share * xraylib.CS_Total(z, float(energy_kev)) for z, share in elements(tissue)))
 
 
 def beam(kvp: float) -> tuple[Array, Array]:
@@ -196,13 +195,15 @@ def beam(kvp: float) -> tuple[Array, Array]:
 
 
 @lru_cache(maxsize=64)
-def tissue_hu(kvp: float) -> tuple[float, ...]:
-    """CT numbers of TISSUES.
+def tissue_hu(kvp: float, tissues: tuple[str, ...] = TISSUES) -> tuple[float, ...]:
+    """CT numbers of tissues.
 
     Parameters
     ----------
     kvp
         Tube voltage in kV.
+    tissues
+        Materials of recon.tissues.
 
     Returns
     -------
@@ -215,19 +216,24 @@ def tissue_hu(kvp: float) -> tuple[float, ...]:
     [-1000, -742, -71, 0]
     """
     energies, share = beam(kvp)
-    mean = {name: sum(tissue_per_cm(name, e) * w for e, w in zip(energies, share, strict=True)) for name in TISSUES}
-    water, air = mean["water"], mean["air"]
-    return tuple(float(1000.0 * (value - water) / (water - air)) for value in mean.values())
+
+    def mean(name: str) -> float:
+        return sum(tissue_per_cm(name, e) * w for e, w in zip(energies.tolist(), share.tolist(), strict=True))
+
+    water, air = mean("water"), mean("air")
+    return tuple(1000.0 * (mean(name) - water) / (water - air) for name in tissues)
 
 
 @lru_cache(maxsize=256)
-def tissue_mu(energy_kev: float) -> tuple[float, ...]:
-    """Attenuation coefficients of TISSUES.
+def tissue_mu(energy_kev: float, tissues: tuple[str, ...] = TISSUES) -> tuple[float, ...]:
+    """Attenuation coefficients of tissues.
 
     Parameters
     ----------
     energy_kev
         Energy of the photons in keV.
+    tissues
+        Materials of recon.tissues.
 
     Returns
     -------
@@ -247,13 +253,13 @@ def tissue_mu(energy_kev: float) -> tuple[float, ...]:
     low, high = TABULATED_KEV
     if not low <= energy_kev <= high:
         raise InputError(f"mu is known from {low:g} to {high:g} keV, not at {energy_kev:g} keV")
-    return tuple(tissue_per_cm(name, energy_kev) for name in TISSUES)
+    return tuple(tissue_per_cm(name, energy_kev) for name in tissues)
 
 
-def hu_to_mu(hu: Array, kvp: float | None, energy_kev: float) -> Array:
+def hu_to_mu(hu: Array, kvp: float | None, energy_kev: float, tissues: tuple[str, ...] = TISSUES) -> Array:
     """Attenuation coefficients of CT numbers.
 
-    Below air the coefficient is that of air; beyond cortical bone the last straight line goes on.
+    Below air the coefficient is that of air; beyond the densest tissue the last straight line goes on.
 
     Parameters
     ----------
@@ -263,6 +269,8 @@ def hu_to_mu(hu: Array, kvp: float | None, energy_kev: float) -> Array:
         Tube voltage in kV; None: 120.
     energy_kev
         Energy of the photons in keV.
+    tissues
+        Materials that the curve runs through, from thin to dense.
 
     Returns
     -------
@@ -279,9 +287,8 @@ def hu_to_mu(hu: Array, kvp: float | None, energy_kev: float) -> Array:
     >>> hu_to_mu(np.array([-1000.0, 0.0]), 120.0, 140.5).round(3).tolist()
     [0.0, 0.15399999916553497]
     """
-    return _interpolated(
-        np.asarray(hu), tissue_hu(float(USUAL_KV if kvp is None else kvp)), tissue_mu(float(energy_kev))
-    )
+    kvp = float(USUAL_KV if kvp is None else kvp)
+    return _interpolated(np.asarray(hu), tissue_hu(kvp, tissues), tissue_mu(float(energy_kev), tissues))
 
 
 def scale_energy(mu: MuMap, to_kev: float) -> MuMap:
@@ -322,7 +329,12 @@ def scale_energy(mu: MuMap, to_kev: float) -> MuMap:
 
 
 def mu_map(
-    volume: CTVolume, energy_kev: float, *, blur_fwhm_mm: float = BLUR_FWHM_MM, remove_table: bool = False
+    volume: CTVolume,
+    energy_kev: float,
+    *,
+    blur_fwhm_mm: float = BLUR_FWHM_MM,
+    remove_table: bool = False,
+    tissues: tuple[str, ...] = TISSUES,
 ) -> MuMap:
     """Mu-map of a CT on its own grid, with voxels averaged to at most 2 mm, and blurred.
 
@@ -339,6 +351,8 @@ def mu_map(
         FWHM of the Gaussian in mm; 0: none.
     remove_table
         Set everything but the patient to air first.
+    tissues
+        Materials that the curve runs through, from thin to dense.
 
     Returns
     -------
@@ -361,7 +375,7 @@ def mu_map(
     per_cm = np.empty(grid.shape, np.float32)
     for z in range(grid.shape[0]):
         block = volume.hu[z * factors[0] : (z + 1) * factors[0]]
-        per_cm[z] = _blocks(hu_to_mu(block, volume.kvp, energy_kev).mean(axis=0), factors).mean(axis=(1, 3))
+        per_cm[z] = _blocks(hu_to_mu(block, volume.kvp, energy_kev, tissues).mean(axis=0), factors).mean(axis=(1, 3))
     if remove_table:
         per_cm, _ = body_alone(MuMap(per_cm, grid, energy_kev))
     return MuMap(filters.gaussian(per_cm, grid.voxel_mm, blur_fwhm_mm), grid, energy_kev)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from spectac.recon import filters, geometry
-from spectac.recon.ct import BLUR_FWHM_MM, CTVolume, air_and_water, mu_map
+from spectac.recon.ct import BESIDE_TISSUES, BLUR_FWHM_MM, CTVolume, air_and_water, mu_map
 from spectac.recon.ct_body import body_mask
 from spectac.recon.errors import InputError
 from spectac.recon.resample import resample, upright_around
@@ -306,7 +306,7 @@ def measured(volume: CTVolume, energy_kev: float, *, empty: bool = False) -> Hol
     >>> measured(CTVolume(hu, grid, 120.0), 140.5, empty=True).back_mm is None
     True
     """
-    mu = mu_map(volume, energy_kev, blur_fwhm_mm=0.0)
+    mu = mu_map(volume, energy_kev, blur_fwhm_mm=0.0, tissues=BESIDE_TISSUES)
     upright = upright_around(mu.grid, MEASURED_MM)
     mu = MuMap(np.maximum(resample(mu.per_cm, mu.grid, upright), 0.0), upright, energy_kev)
     air, water = air_and_water(mu)
@@ -318,7 +318,10 @@ def measured(volume: CTVolume, energy_kev: float, *, empty: bool = False) -> Hol
     if not empty:
         body = body_mask(mu, water)
         _, back_mm, _ = _cranium(body, upright)
-        per_cm = np.where(binary_dilation(body), np.float32(air), per_cm)
+        # What touches the skin goes on through the voxel that they share.
+        skin = binary_dilation(body)
+        nearest = distance_transform_edt(skin, upright.voxel_mm, return_distances=False, return_indices=True)
+        per_cm = np.where(body, np.float32(air), per_cm[tuple(nearest)])
     blurred = filters.gaussian(per_cm, upright.voxel_mm, BLUR_FWHM_MM)
     # Noise of the air, whose negative part the conversion cuts, adds up over the field.
     thin = blurred < THINNEST_PER_CM
