@@ -34,11 +34,12 @@ MEASURES = (
 )
 METHODS_COLUMNS = (
     "set", "patient", "method", "settings", "histories", *ABOUT, "scatter", "compared", *MEASURES, "seconds",
-    "fell_back", "notes", "load", "code", *ORIGIN,
+    "fell_back", "notes", "load", "code", "made_by", *ORIGIN,
 )  # fmt: skip
 TUNING_COLUMNS = (
-    "patient", "method", "nuclide", "tracer", "mu_per_cm", *IMAGE_MEASURES, "notes", "code", *ORIGIN,
+    "patient", "method", "nuclide", "tracer", "mu_per_cm", *IMAGE_MEASURES, "notes", "code", "made_by", *ORIGIN,
 )  # fmt: skip
+"""Columns; made_by is the digest of the code that made a row which `carry` kept, empty where it is `code`."""
 Row = dict[str, str]
 
 

@@ -10,7 +10,8 @@ the MR head and of the Visible Human their sets are left out. Writes attenuation
 attenuation_methods.csv; attenuation_methods.md and the attenuation_*.png (--draw).
 
 Stages: patients.py (simulated studies and their truth), methods.py (attenuation models), measures.py (of an image and a
-map), rows.py (a method on a patient), tuning.py (coefficients of the tuned methods), table.py, figures.py.
+map), rows.py (a method on a patient), tuning.py (coefficients of the tuned methods), carry.py (rows of
+older code that stay alike), table.py, figures.py.
 
 A run that was killed continues with the rows that are missing. Rows whose seed, histories, coefficient, weights or code
 (files.row_code) have changed are made again. A patient that could not be simulated has one row with the reason, and so
