@@ -6,7 +6,7 @@
 A minute for each patient that is made again, on 2 cores; of each set in attenuation_methods.csv, and of
 attenuation_tuning.csv, the first ones (--sample). Where all their rows are alike to the last text but seconds, load and
 origin, the set's rows count as made by the present code, and the column made_by names that which made them. Else they
-stay as they are, for run.py to make again.
+stay as they are, for run.py to make again. Writes both files.
 """
 
 import argparse
