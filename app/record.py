@@ -105,6 +105,7 @@ def _used(result: Result) -> dict[str, Any]:
         "attenuation": result.attenuation,
         "fallback": result.fallback,
         "holder": result.holder,
+        "holder_share": None if result.holder_share is None else asdict(result.holder_share),
         "low_counts": asdict(result.low_counts),
     }
     if projections is None:

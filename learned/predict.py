@@ -15,8 +15,8 @@ from spectac.recon.orbit_check import BODY_PER_CM, check_map_radius
 from spectac.recon.resample import on_field
 from spectac.recon.types import Array, Image, MuMap, Result
 
-ASSUMED_HOLDER = "typical"
-"""What a head is taken to lie in where the settings do not tell; three of four virtual patients lie in such a one."""
+USUAL_HOLDER = "fitted"
+"""What a head is taken to lie in where the settings do not tell."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class PredictedMap:
         if doubts:
             return self._uniform(solver, doubts)
         bare = trained.head_alone
-        mu = solver.beside(mu, ASSUMED_HOLDER if bare else None, head_alone=bare)
+        mu = solver.beside(mu, USUAL_HOLDER if bare else None, head_alone=bare)
         percent, limit = 100.0 * estimate.uncertainty, 100.0 * trained.coverage.uncertainty
         notes = [f"predicted map: uncertainty {percent:.2f} % (limit {limit:.2f} %)"]
         widest = scatter_window(solver)

@@ -16,6 +16,7 @@ from spectac.recon.ct import BESIDE_TISSUES, BLUR_FWHM_MM, CTVolume, air_and_wat
 from spectac.recon.ct_body import body_mask
 from spectac.recon.errors import InputError
 from spectac.recon.resample import resample, upright_around
+from spectac.recon.settings import HOLDERS
 from spectac.recon.tissues import INDEX, MATERIALS, cm2_per_g, water_per_cm
 from spectac.recon.types import Acquisition, Array, Grid, MuMap
 
@@ -334,7 +335,8 @@ def chosen_holder(text: str, acquisition: Acquisition, energy_kev: float) -> tup
     Parameters
     ----------
     text
-        "none", "typical", or the path of a map that `write_holder` wrote, or of any other map of a holder alone.
+        "none", "typical", "fitted" (a typical one, whose density `holder_fit` finds), or the path of a map that
+        `write_holder` wrote, or of any other map of a holder alone.
     acquisition
         Where the axis lies, for maps that lie around it.
     energy_kev
@@ -358,7 +360,7 @@ def chosen_holder(text: str, acquisition: Acquisition, energy_kev: float) -> tup
     >>> chosen_holder("none", acquisition, 140.5)
     (None, ())
     """
-    if text in ("none", "typical"):
+    if text in HOLDERS:
         return (None if text == "none" else typical(energy_kev)), ()
     from spectac.recon.io.mu_map import read_mu_map
     from spectac.recon.io.nifti import side_car_of

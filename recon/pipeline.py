@@ -20,6 +20,7 @@ from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.fan_beam import fan_doubts
 from spectac.recon.holder import Holder, alone, chosen_holder
+from spectac.recon.holder_fit import holder_share
 from spectac.recon.low_counts import (
     ANCHOR_WEIGHT,
     LOW_COUNTS_PROTOCOL,
@@ -37,9 +38,9 @@ from spectac.recon.scatter.measured import MeasuredCounts, chosen_model, project
 from spectac.recon.scatter.models import ScatterModel
 from spectac.recon.scatter.rounds import ScatterRounds
 from spectac.recon.scatter.side_windows import Photopeak
-from spectac.recon.settings import LOW_COUNTS, ReconstructionSettings
+from spectac.recon.settings import FITTED, LOW_COUNTS, ReconstructionSettings
 from spectac.recon.system import SystemModel
-from spectac.recon.types import Array, Grid, Image, LowCounts, MuMap, Projections, Result, Study
+from spectac.recon.types import Array, Grid, HolderShare, Image, LowCounts, MuMap, Projections, Result, Study
 
 _T = TypeVar("_T")
 
@@ -182,6 +183,7 @@ class StudySolver:
         way, weights = self.settings.low_counts, self.settings.low_counts_weights
         self._low_counts_model = None if way in LOW_COUNTS else low_counts_model(way, weights)
         self._holder: str | None = None
+        self._holder_share: HolderShare | None = None
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
         self.on_update: Callable[[Update], None] | None = None
         self.notes: list[str] = []
@@ -215,7 +217,7 @@ class StudySolver:
         """
         self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
         self.borrowed_s, self._used, self.projections = 0.0, set(), self.photopeak
-        self._holder, self._steadying = None, _Steadying()
+        self._holder, self._holder_share, self._steadying = None, None, _Steadying()
         study = self.study
         if self._calibration is not None:
             self._calibration.check_corrections(self.projections.scatter_method, model.name)
@@ -234,6 +236,7 @@ class StudySolver:
             projections=projections,
             attenuation=model.name,
             holder=self._holder,
+            holder_share=self._holder_share,
             device=self.device,
             low_counts=self._steadying.told,
             repeats=tuple(one if smoothing is None else smoothing(one) for one in self._steadying.repeats),
@@ -261,7 +264,8 @@ class StudySolver:
     def _with(self, settings: ReconstructionSettings) -> "StudySolver":
         other = copy(self)
         other.settings = settings
-        other.notes, other._used, other._holder = list(self._acquisition_notes), set(), None
+        other.notes, other._used = list(self._acquisition_notes), set()
+        other._holder = other._holder_share = None
         return other
 
     @property
@@ -320,16 +324,26 @@ class StudySolver:
         mu = mu if head_alone else alone(mu)
         if holder is not None:
             try:
-                mu, placed = holder.beside(mu, self.study.acquisition)
+                mu, placed = self._held(mu, holder, fitted=named == FITTED)
             except InputError as error:
                 if not assumed:
                     raise
                 self._holder, placed = "none", (f"holder: none, as no {named} one can be placed: {error}",)
             notes += placed
         if assumed:
-            notes += ("holder: assumed, because emission does not show it; --holder tells what there was",)
+            notes += ("holder: assumed; --holder tells what there was",)
         self.notes += notes
         return mu
+
+    def _held(self, mu: MuMap, holder: Holder, *, fitted: bool) -> tuple[MuMap, tuple[str, ...]]:
+        """Map of a head with a holder under it, as dense as the counts tell where it is `fitted`, and notes."""
+        held, notes = holder.beside(mu, self.study.acquisition)
+        if not fitted:
+            return held, notes
+        self._holder_share = found = holder_share(self.photopeak, mu, held)
+        per_cm = mu.per_cm + np.float32(found.share) * (held.per_cm - mu.per_cm)
+        told = f"holder: {found.share:.2f} +- {found.sd:.2f} of a typical one's density, as the counts tell"
+        return replace(held, per_cm=per_cm), (*notes, told)
 
     def __call__(self, mu: MuMap | None, *, scatter_map: MuMap | None = None) -> Image:
         """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter.

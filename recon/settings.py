@@ -582,7 +582,8 @@ USUAL_POST_FILTER = "gaussian:8"
 LOW_COUNTS = ("none", "map")
 """Ways with short scans that need no plug-in."""
 
-HOLDERS = ("none", "typical")
+FITTED = "fitted"
+HOLDERS = ("none", "typical", FITTED)
 """What may lie beside the head; any other text is a file."""
 
 
@@ -605,8 +606,9 @@ class ReconstructionSettings(ProjectionSettings):
     holder: Annotated[
         Path | None,
         Setting(
-            "What lies beside the head instead of what the map has there: none, typical, or a map of spectac holder.",
-            metavar="none|typical|FILE",
+            "What lies beside the head instead of what the map has there: none, typical, fitted (typical, as dense as "
+            "the counts tell), or a map of spectac holder.",
+            metavar="none|typical|fitted|FILE",
         ),
     ] = None
     algorithm: Annotated[Literal["osem", "mlem", "map", "fbp"], Setting("osem, mlem, map or fbp.")] = "osem"

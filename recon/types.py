@@ -604,6 +604,27 @@ class LowCounts:
     protocol: int | None = None
 
 
+@dataclass(frozen=True)
+class HolderShare:
+    """How dense a holder is, as the counts tell (`recon.holder_fit`).
+
+    Parameters
+    ----------
+    share
+        Factor on a typical holder's map.
+    sd
+        Its standard deviation by the counts' noise alone.
+
+    Examples
+    --------
+    >>> HolderShare(0.7, 0.05).share
+    0.7
+    """
+
+    share: float
+    sd: float
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """Result of an attenuation model and of `reconstruct`.
@@ -630,8 +651,10 @@ class Result:
     attenuation
         Name of the attenuation model; filled in by `reconstruct`.
     holder
-        What lies beside the head: "none", "typical" or a file's name; None: as the model's map has it. Filled in by
-        `reconstruct`.
+        What lies beside the head: "none", "typical", "fitted" or a file's name; None: as the model's map has it. Filled
+        in by `reconstruct`.
+    holder_share
+        How dense a fitted holder is; None for others. Filled in by `reconstruct`.
     device
         Where the image was reconstructed, "cpu" or "cuda"; filled in by `reconstruct`.
     low_counts
@@ -658,6 +681,7 @@ class Result:
     projections: Projections | None = None
     attenuation: str | None = None
     holder: str | None = None
+    holder_share: HolderShare | None = None
     device: str = "cpu"
     low_counts: LowCounts = LowCounts()
     repeats: tuple[Image, ...] = ()

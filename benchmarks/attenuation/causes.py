@@ -6,7 +6,7 @@ Writes causes.csv, a row a patient and map; a minute and a half a patient on 2 c
 "unseen". Errors in %, against the image of the true map with its holder, as in the attenuation study. Maps:
 
 - predicted: the network's, limits ignored, with the true holder
-- holder: the same in the holder that is assumed; its difference from "predicted" is what not knowing the holder costs
+- holder: the same in the fitted holder; its difference from "predicted" is what not knowing the holder costs
 - true outline: soft tissue where the map is air inside the patient, air outside
 - true skull: the true bones with the density of the average head, soft tissue where the map has bone and there is none
 - true density: the map's bones as much denser than the average head's as the true ones
@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.attenuation.measures import BONE, SOFT_TISSUE, image_measures
 from benchmarks.attenuation.patients import SETS, Case, virtual_case
 from benchmarks.provenance import provenance, write_csv
-from spectac.learned.predict import ASSUMED_HOLDER, PredictedMap
+from spectac.learned.predict import USUAL_HOLDER, PredictedMap
 from spectac.recon import GivenMap, InputError
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.tissues import water_per_cm
@@ -63,7 +63,7 @@ def maps(case: Case, noiseless: Case, weights: str | None) -> Iterator[tuple[str
         return replace(estimate, per_cm=np.maximum(per_cm, beside).astype(np.float32))
 
     yield "predicted", held(estimate.per_cm)
-    yield "holder", solver.beside(estimate, ASSUMED_HOLDER, head_alone=True)
+    yield "holder", solver.beside(estimate, USUAL_HOLDER, head_alone=True)
     for name, per_cm in parts(case, estimate.per_cm).items():
         yield name, held(per_cm)
     quiet, _, _ = model.estimate(StudySolver(noiseless.study).with_holder(Path("none")))

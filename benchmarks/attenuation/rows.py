@@ -13,7 +13,6 @@ import numpy as np
 from benchmarks.attenuation.measures import image_measures, map_measures, means
 from benchmarks.attenuation.methods import CT, LEARNED, UNLIMITED, Choice, holder_of, model_of
 from benchmarks.attenuation.patients import Case
-from spectac.learned.predict import ASSUMED_HOLDER
 from spectac.recon import InputError, ReconstructionSettings, Result
 from spectac.recon.holder import write_holder
 from spectac.recon.pipeline import StudySolver
@@ -67,17 +66,12 @@ def _measured(case: Case, methods: Iterable[str], choice: Choice, file: Path) ->
 def same(method: str, results: Mapping[str, Timed]) -> Timed | None:
     """What an earlier method found that must have the same image; None: there is none.
 
-    The assumed holder is one that can be given; uniform maps and those of older weights assume none. Limits matter
-    where one was passed.
+    Limits matter where one was passed.
     """
     if method == CT:
         return results[CT]
-    earlier = {f"predicted, holder {ASSUMED_HOLDER}": "predicted", UNLIMITED: "predicted, holder file"}.get(method)
-    if earlier is None or earlier not in results:
-        return None
-    found, seconds = results[earlier]
-    alike = found.fallback is None if method == UNLIMITED else found.holder == ASSUMED_HOLDER
-    return (found, seconds) if alike else None
+    limited = results.get("predicted, holder file") if method == UNLIMITED else None
+    return limited if limited is not None and limited[0].fallback is None else None
 
 
 def _timed(as_it_is: StudySolver, method: str, case: Case, choice: Choice, file: Path) -> Timed:

@@ -116,10 +116,11 @@ def test_the_networks_mean_is_the_map_and_its_spread_the_uncertainty(solver, tru
 
 
 @pytest.mark.parametrize("head_alone", [True, False])
-def test_a_map_of_the_head_alone_is_laid_into_a_typical_holder(head, true_map, network_gives, head_alone):
+def test_a_map_of_the_head_alone_is_laid_into_a_fitted_holder(head, true_map, network_gives, head_alone):
     network_gives(spread_about(true_map.per_cm, 0.01), head_alone=head_alone)
     result = solver_of(head).corrected(PredictedMap(fallback=False))
-    assert result.holder == ("typical" if head_alone else None)
+    assert result.holder == ("fitted" if head_alone else None)
+    assert (result.holder_share is not None) == head_alone
 
 
 def test_what_the_spread_means_is_stated_for_map_and_image(head, true_map, network_gives):

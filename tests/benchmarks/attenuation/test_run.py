@@ -125,15 +125,8 @@ def test_slices_of_other_code_or_seed_are_not_drawn(tmp_path, patients, monkeypa
 
 
 def test_an_image_is_made_again_only_where_it_can_be_another():
-    own, fallen = SimpleNamespace(fallback=None, holder="typical"), SimpleNamespace(fallback="uniform", holder=None)
-    bare = SimpleNamespace(fallback=None, holder="none")
-    assert same("predicted, holder typical", {"predicted": (own, 1.0)}) == (own, 1.0)
-    # A uniform map has a holder where one is asked for, and older weights have one of their own.
-    assert same("predicted, holder typical", {"predicted": (fallen, 1.0)}) is None
-    assert same("predicted, holder typical", {"predicted": (SimpleNamespace(fallback=None, holder=None), 1.0)}) is None
-    # A typical holder that cannot be placed is refused where it is asked for, and left out where it is assumed.
-    assert same("predicted, holder typical", {"predicted": (bare, 1.0)}) is None
-    assert same("predicted, holder none", {"predicted": (own, 1.0)}) is None
+    bare, fallen = SimpleNamespace(fallback=None, holder="none"), SimpleNamespace(fallback="uniform", holder=None)
+    assert same("predicted, holder none", {"predicted": (bare, 1.0)}) is None
     assert same(UNLIMITED, {"predicted, holder file": (bare, 2.0)}) == (bare, 2.0)
     assert same(UNLIMITED, {"predicted, holder file": (fallen, 2.0)}) is None
     assert same(UNLIMITED, {}) is None
