@@ -106,7 +106,7 @@ def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
     >>> from spectac.learned.estimate import shipped_weights
     >>> network, about = read_weights(shipped_weights())
     >>> network.settings.widths, about["patients"]
-    ((24, 48, 96, 128), 1024)
+    ((24, 48, 96, 128), 648)
     """
     try:
         with safe_open(path, framework="pt") as file:

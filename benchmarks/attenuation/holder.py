@@ -1,11 +1,11 @@
-"""What it is worth to know what lies beside the head: holder none, typical or measured, on patients with and without.
+"""What it is worth to know what lies beside the head: holder none, typical, fitted or measured, on patients with and without.
 
     python -m benchmarks.attenuation.holder [--with N] [--without N] -o FILE.csv
 
 Writes holder.csv; one patient takes a minute on 2 cores. Patients are the first of the set "unseen" with and without a
 holder, from expected counts; the holder's file comes from the CT of the same patient. Errors in %, against the image of
 the true map with its holder, as in the attenuation study. "5 mm, 3 deg off": the file is moved by 5 mm along x and z
-and turned by 3 degrees about z.
+and turned by 3 degrees about z. `share` is that of a fitted holder.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from spectac.recon.attenuation import UniformMap
 from spectac.recon.holder import Holder, measured, write_holder
 from spectac.recon.resample import resample
 from spectac.recon.rigid import RigidShift
+from spectac.recon.settings import HOLDERS
 from spectac.recon.types import MuMap
 from spectac.simulate.ct_scan import ct_scan
 
@@ -63,7 +64,7 @@ def main() -> None:
         wanted = reconstruct(case.study, GivenMap(case.mu)).image.values
         with tempfile.TemporaryDirectory() as folder:
             file, moved = Path(folder, "holder.nii.gz"), Path(folder, "moved.nii.gz")
-            ways = {"as it is": None, "none": Path("none"), "typical": Path("typical")}
+            ways = {"as it is": None} | {way: Path(way) for way in HOLDERS}
             if has_holder:
                 holder = measured(ct_scan(patient.head, np.random.default_rng((SEED, index))), case.mu.energy_kev)
                 write_holder(file, holder)
@@ -75,7 +76,10 @@ def main() -> None:
                     found = image_measures(result.image.values / case.cps_per_kbq, wanted / case.cps_per_kbq, case)
                     row = {**origin, "patient": index, "tracer": case.about["tracer"]}
                     row |= {"has_holder": has_holder, "map": model.name, "holder": way}
-                    row |= {"fallback": result.fallback or ""} | {name: round(found[name], 3) for name in KEPT}
+                    share = None if result.holder_share is None else round(result.holder_share.share, 3)
+                    row |= {"fallback": result.fallback or "", "share": share} | {
+                        name: round(found[name], 3) for name in KEPT
+                    }
                     print(row, flush=True)
                     rows.append(row)
                     write_csv(options.output, rows)
