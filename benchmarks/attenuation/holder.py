@@ -1,4 +1,4 @@
-"""What it is worth to know what lies beside the head: holder none, typical, fitted or measured, on patients with and without.
+"""What it is worth to know what lies beside the head: holder none, typical, fitted or measured.
 
     python -m benchmarks.attenuation.holder [--with N] [--without N] -o FILE.csv
 
