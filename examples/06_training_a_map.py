@@ -3,8 +3,8 @@ Training a map
 ==============
 
 What ``spectac cohort`` and ``spectac train`` do, in Python and in small: virtual patients, a few epochs of a small
-network, its log, and the map that it gives for a patient it has not seen. The shipped weights took 1024 patients and an
-hour and a half; these here only show the way (:doc:`how it is done in earnest </learned>`).
+network, its log, and the map that it gives for a patient it has not seen. The shipped weights took 648 patients,
+after a thousand earlier ones; these here only show the way (:doc:`how it is done in earnest </learned>`).
 
 Run: ``python examples/06_training_a_map.py [--tiny]``
 """

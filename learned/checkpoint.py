@@ -160,7 +160,7 @@ def description(settings: TrainingSettings, root: Path, training: Examples, vali
     left_out = {"checkpoint_minutes"} | (set() if settings.target == LOW_COUNTS else {"variance_weight"})
     begun = {} if file is None else {"begin_with": hashlib.sha256(file.read_bytes()).hexdigest()}
     return {
-        # What lies beside the head is given (--holder); maps of older weights hold an average holder.
+        # What lies beside the head is given (--holder) or fitted; maps of older weights hold an average holder.
         **({"map_of": HEAD} if settings.target == "map" else {}),
         "settings": {name: value for name, value in asdict(settings).items() if name not in left_out},
         "training_sha256": training.sha256,

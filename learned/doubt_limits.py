@@ -335,7 +335,7 @@ def _judged(network: VolumeNetwork, patient: PatientArrays) -> _Judged:
 
 
 def _held(mu: MuMap, patient: PatientArrays) -> Array:
-    """A map of the head in the holder that is assumed where nobody tells, as it is used."""
+    """A map of the head in a typical holder, in which most validation patients lie."""
     try:
         return np.asarray(typical(mu.energy_kev).beside(mu, acquisition_of(patient))[0].per_cm)
     except InputError:  # a map without a head, or an orbit that leaves no room

@@ -1,4 +1,4 @@
-"""What lies beside the head in the field: holder, pillow, table. Emission does not show it, so that it is given.
+"""What lies beside the head in the field: holder, pillow, table. It is given, or a typical one is fitted.
 
 A holder is a mu-map without the head. Along the scanner's axes it lies where its map places it; its height is that at
 which it carries the head as found. A typical one is a half cylinder of plastic with a pillow, such as the virtual
@@ -319,7 +319,7 @@ def measured(volume: CTVolume, energy_kev: float, *, empty: bool = False) -> Hol
     if not empty:
         body = body_mask(mu, water)
         _, back_mm, _ = _cranium(body, upright)
-        # What touches the skin goes on through the voxel that they share.
+        # Voxels at the skin get the value of the nearest voxel outside.
         skin = binary_dilation(body)
         nearest = distance_transform_edt(skin, upright.voxel_mm, return_distances=False, return_indices=True)
         per_cm = np.where(body, np.float32(air), per_cm[tuple(nearest)])

@@ -20,7 +20,7 @@ from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.fan_beam import fan_doubts
 from spectac.recon.holder import Holder, alone, chosen_holder
-from spectac.recon.holder_fit import holder_share
+from spectac.recon.holder_fit import holder_share, unfit
 from spectac.recon.low_counts import (
     ANCHOR_WEIGHT,
     LOW_COUNTS_PROTOCOL,
@@ -38,7 +38,7 @@ from spectac.recon.scatter.measured import MeasuredCounts, chosen_model, project
 from spectac.recon.scatter.models import ScatterModel
 from spectac.recon.scatter.rounds import ScatterRounds
 from spectac.recon.scatter.side_windows import Photopeak
-from spectac.recon.settings import FITTED, LOW_COUNTS, ReconstructionSettings
+from spectac.recon.settings import FITTED, LOW_COUNTS, TYPICAL, ReconstructionSettings
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, Grid, HolderShare, Image, LowCounts, MuMap, Projections, Result, Study
 
@@ -324,26 +324,31 @@ class StudySolver:
         mu = mu if head_alone else alone(mu)
         if holder is not None:
             try:
-                mu, placed = self._held(mu, holder, fitted=named == FITTED)
+                held, placed = holder.beside(mu, self.study.acquisition)
             except InputError as error:
                 if not assumed:
                     raise
-                self._holder, placed = "none", (f"holder: none, as no {named} one can be placed: {error}",)
+                self._holder, held, placed = "none", mu, (f"holder: none, as no {named} one can be placed: {error}",)
             notes += placed
+            mu = self._fitted(mu, held) if self._holder == FITTED else held
         if assumed:
             notes += ("holder: assumed; --holder tells what there was",)
         self.notes += notes
         return mu
 
-    def _held(self, mu: MuMap, holder: Holder, *, fitted: bool) -> tuple[MuMap, tuple[str, ...]]:
-        """Map of a head with a holder under it, as dense as the counts tell where it is `fitted`, and notes."""
-        held, notes = holder.beside(mu, self.study.acquisition)
-        if not fitted:
-            return held, notes
-        self._holder_share = found = holder_share(self.photopeak, mu, held)
-        per_cm = mu.per_cm + np.float32(found.share) * (held.per_cm - mu.per_cm)
-        told = f"holder: {found.share:.2f} +- {found.sd:.2f} of a typical one's density, as the counts tell"
-        return replace(held, per_cm=per_cm), (*notes, told)
+    def _fitted(self, head: MuMap, held: MuMap) -> MuMap:
+        """Head in a holder whose density is estimated from the counts; in the whole one where they cannot tell it."""
+        reason = unfit(self.study.acquisition)
+        if reason is not None:
+            self._holder = TYPICAL
+            self.notes.append(f"holder: typical, as its density cannot be estimated: {reason}")
+            return held
+        self._holder_share = fit = holder_share(self.photopeak, head, held)
+        scatter = "" if self.photopeak.scatter is not None else ", without a correction of scatter, which raises it"
+        self.notes.append(
+            f"holder: {fit.share:.2f} +- {fit.sd:.2f} of a typical one's density, estimated from the counts{scatter}"
+        )
+        return replace(held, per_cm=head.per_cm + np.float32(fit.share) * (held.per_cm - head.per_cm))
 
     def __call__(self, mu: MuMap | None, *, scatter_map: MuMap | None = None) -> Image:
         """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter.

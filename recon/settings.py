@@ -582,8 +582,8 @@ USUAL_POST_FILTER = "gaussian:8"
 LOW_COUNTS = ("none", "map")
 """Ways with short scans that need no plug-in."""
 
-FITTED = "fitted"
-HOLDERS = ("none", "typical", FITTED)
+TYPICAL, FITTED = "typical", "fitted"
+HOLDERS = ("none", TYPICAL, FITTED)
 """What may lie beside the head; any other text is a file."""
 
 

@@ -606,18 +606,18 @@ class LowCounts:
 
 @dataclass(frozen=True)
 class HolderShare:
-    """How dense a holder is, as the counts tell (`recon.holder_fit`).
+    """Density of a holder, estimated from the counts (`recon.holder_fit`).
 
     Parameters
     ----------
     share
         Factor on a typical holder's map.
     sd
-        Its standard deviation by the counts' noise alone.
+        Its standard deviation.
 
     Examples
     --------
-    >>> HolderShare(0.7, 0.05).share
+    >>> HolderShare(0.7, 0.16).share
     0.7
     """
 
@@ -654,7 +654,7 @@ class Result:
         What lies beside the head: "none", "typical", "fitted" or a file's name; None: as the model's map has it. Filled
         in by `reconstruct`.
     holder_share
-        How dense a fitted holder is; None for others. Filled in by `reconstruct`.
+        Density of a fitted holder; None for others. Filled in by `reconstruct`.
     device
         Where the image was reconstructed, "cpu" or "cuda"; filled in by `reconstruct`.
     low_counts

@@ -1,6 +1,6 @@
 """Kinds of cameras that cohorts are made with.
 
-All but "usual", which is what the shipped network was trained on, hold out for the benchmark: HELD_OUT's collimators,
+All but "usual", the first cohorts' cameras, hold out for the benchmark: HELD_OUT's collimators,
 a focal length of 355 mm, pixels of 5.5 mm, circles of 165 to 190 mm, energy resolutions of 0.115 to 0.13, and cameras
 with one head.
 """
@@ -70,7 +70,7 @@ FEWEST_COUNTS = 0.1
 """Half of the patients are scanned for a shorter time, down to this share, evenly over its logarithm."""
 
 KINDS = ("usual", "mixed", *CAMERAS)
-"""What a cohort may ask for; "usual" is what the shipped network was trained on."""
+"""What a cohort may ask for; "usual" are low-energy cameras at usual times, none of them held out."""
 
 
 def draw_camera(kind: str, rng: np.random.Generator) -> Scanner:

@@ -11,7 +11,7 @@ from spectac.app.normals import read_normals
 from spectac.recon import InputError
 from spectac.recon.calibration import read_calibration
 from spectac.recon.low_counts import low_counts_model
-from spectac.recon.settings import LOW_COUNTS
+from spectac.recon.settings import HOLDERS, LOW_COUNTS
 
 
 def check_options(request: BatchRequest, studies: Sequence[ListedStudy]) -> None:
@@ -33,7 +33,7 @@ def check_options(request: BatchRequest, studies: Sequence[ListedStudy]) -> None
         read_calibration(reconstruction.calibration)
     for name, path in reconstruction.files().items():
         if not path.exists():
-            words = "; it is none, typical or a map" if name == "holder" else ""
+            words = f"; it is {', '.join(HOLDERS)} or a map" if name == "holder" else ""
             raise InputError(f"--{name.replace('_', '-')} {path}: no such file{words}")
     if reconstruction.low_counts not in LOW_COUNTS:
         low_counts_model(reconstruction.low_counts, reconstruction.low_counts_weights)

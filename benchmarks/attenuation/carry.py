@@ -1,12 +1,13 @@
-"""Rows of older code that present code would make alike: a few patients are made again, and their rows compared.
+"""Keep rows of older code where the present code gives the same numbers for a sample of the patients.
 
     python -m benchmarks.attenuation.carry -o FOLDER [--sample 3] [--bodies FOLDER] [--phantom FOLDER]
            [--visible-human FILE] [--weights FILE] [--direct-weights FILE]
 
-A minute for each patient that is made again, on 2 cores; of each set in attenuation_methods.csv, and of
-attenuation_tuning.csv, the first ones (--sample). Where all their rows are alike to the last text but seconds, load and
-origin, the set's rows count as made by the present code, and the column made_by names that which made them. Else they
-stay as they are, for run.py to make again. Writes both files.
+A minute for each patient of the sample, on 2 cores. Of each set in attenuation_methods.csv, and of
+attenuation_tuning.csv, the first patients (--sample) are computed again. A method whose rows of the sample have the
+same numbers keeps its other rows too: they get the digest of the present code, and the column made_by that of the code
+which computed them. Rows of other methods stay as they are, for run.py to compute again. A sample shows only what
+happens in it: fallbacks and refusals of other patients are not tested. Writes both files.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.attenuation.files import (
+    MEASURES,
     METHODS_COLUMNS,
     METHODS_CSV,
     NO_CASE,
@@ -24,6 +26,7 @@ from benchmarks.attenuation.files import (
     row_code,
     texts,
 )
+from benchmarks.attenuation.measures import IMAGE_MEASURES
 from benchmarks.attenuation.methods import TUNED, Choice
 from benchmarks.attenuation.patients import SETS, Sources, rebuilt
 from benchmarks.attenuation.rows import measured, tried
@@ -33,35 +36,39 @@ from spectac.recon import InputError
 
 Remade = Callable[[Sequence[Row]], Iterable[dict[str, object]]]
 """Rows of a patient by the present code, of the rows that there are; without the columns that name the patient."""
-SECONDS = "seconds"
+COMPARED = (*MEASURES, *IMAGE_MEASURES, "scatter", "compared", "fell_back", "mu_per_cm")
+"""Columns that must be the same."""
 
 
 def carried(rows: Sequence[Row], sample: int, remade: Remade) -> list[Row]:
-    """The rows of one set, with the present code's digest where those of the first patients come out alike."""
+    """The rows of one set; those of methods with the same numbers in the sample have the present code's digest."""
     code = row_code()
     old = [row for row in rows if row["code"] != code and row["method"] != NO_CASE]
-    patients = list(dict.fromkeys(row["patient"] for row in old))[:sample]
-    if not patients:
-        return list(rows)
-    for patient in patients:
+    same: dict[str, bool] = {}
+    for patient in list(dict.fromkeys(row["patient"] for row in old))[:sample]:
         before = [row for row in old if row["patient"] == patient]
         try:
             again = [texts(row) for row in remade(before)]
         except InputError as error:
-            print(f"{patient}: not made again: {error}", flush=True)
+            print(f"{patient}: not computed: {error}", flush=True)
+            again = []
+        if [row["method"] for row in again] != [row["method"] for row in before]:
             return list(rows)
-        if len(again) != len(before):
-            return list(rows)
-        for one, row in zip(again, before, strict=True):
-            unlike = [name for name, text in one.items() if name != SECONDS and row.get(name, "") != text]
-            if unlike:
-                print(f"{patient}, {row['method']}: {unlike[0]} {row.get(unlike[0])}, now {one[unlike[0]]}", flush=True)
-                return list(rows)
-    return [row | {"code": code, "made_by": row.get("made_by") or row["code"]} if row in old else row for row in rows]
+        for new, row in zip(again, before, strict=True):
+            unlike = [name for name in COMPARED if new.get(name, "") != row.get(name, "")]
+            same[row["method"]] = same.get(row["method"], True) and not unlike
+            for name in unlike[:1]:
+                print(f"{patient}, {row['method']}: {name} {row.get(name)}, now {new.get(name)}", flush=True)
+    return [
+        row | {"code": code, "made_by": row.get("made_by") or row["code"]}
+        if row in old and same.get(row["method"])
+        else row
+        for row in rows
+    ]
 
 
 def carry_methods(options: argparse.Namespace) -> None:
-    """Carry the rows of every set in attenuation_methods.csv, apart for each code and histories."""
+    """Keep rows of every set in attenuation_methods.csv, apart for each code and number of histories."""
     path = options.output / METHODS_CSV
     choice = Choice(tuned_values(options.output / TUNING_CSV, options.seed), options.weights, options.direct_weights)
 
@@ -72,9 +79,9 @@ def carry_methods(options: argparse.Namespace) -> None:
 
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in read_rows(path, None):
-        ours = row["set"] in SETS and row["seed"] == str(options.seed)
-        ours = ours and choice.fits(row["settings"], row["method"], row["nuclide"])
-        groups.setdefault((row["set"], row["code"], row["histories"]) if ours else (), []).append(row)
+        valid = row["set"] in SETS and row["seed"] == str(options.seed)
+        valid = valid and choice.fits(row["settings"], row["method"], row["nuclide"])
+        groups.setdefault((row["set"], row["code"], row["histories"]) if valid else (), []).append(row)
     kept = groups.pop((), [])
     for (name, *_), rows in groups.items():
         kept += carried(rows, options.sample, remade)
@@ -86,7 +93,7 @@ def carry_methods(options: argparse.Namespace) -> None:
 
 
 def carry_tuning(options: argparse.Namespace) -> None:
-    """Carry the rows of attenuation_tuning.csv, apart for each code."""
+    """Keep rows of attenuation_tuning.csv, apart for each code."""
     path = options.output / TUNING_CSV
 
     def remade(before: Sequence[Row]) -> Iterable[dict[str, object]]:
@@ -96,7 +103,8 @@ def carry_tuning(options: argparse.Namespace) -> None:
 
     groups: dict[str, list[Row]] = {}
     for row in read_rows(path, None):
-        groups.setdefault(row["code"] if row["seed"] == str(options.seed) else "", []).append(row)
+        valid = row["seed"] == str(options.seed) and row["method"] in TUNED
+        groups.setdefault(row["code"] if valid else "", []).append(row)
     kept = groups.pop("", [])
     for rows in groups.values():
         ordered = sorted(rows, key=lambda row: TUNED.index(row["method"]))

@@ -2,9 +2,9 @@
 
     python -m benchmarks.attenuation.doubts [--rows FILE] -o FOLDER
 
-Writes doubts.csv, a row a limit, in a second: the 2.37 % of the shipped weights, from the quantile of the validation
-patients, and the limit that `weighed_limit` chooses on these patients. The gain of a patient is the error of the
-regional means with the network's map, limits ignored, minus that with the uniform map that was tuned on other
+Writes doubts.csv, a row a limit, in a second: the 2.37 % of the first shipped weights, from the quantile of their
+validation patients, and the limit that `weighed_limit` chooses on these patients. The gain of a patient is the error of
+the regional means with the network's map, limits ignored, minus that with the uniform map that was tuned on other
 patients. For 80 % of those that fall back it should be positive, and of those with more than 5 % at least 70 % should
 fall back. Patients whom another limit sends away are left out. The notes of the rows give uncertainties to 0.01 %.
 """

@@ -31,7 +31,7 @@ BY_HOLDER = (
     "chang", "uniform tuned, data outline", "uniform tuned, true outline", "ct, usual bone density", "predicted",
     "predicted, holder file", "predicted, holder typical", "predicted, holder none", "direct",
 )  # fmt: skip
-"""Methods that are also shown with and without a head-holder, which emission images do not show."""
+"""Methods that are also shown with and without a head-holder."""
 
 LEGEND = """\
 Errors in %; each cell is the mean over patients of the error's size, and the worst patient's.

@@ -56,7 +56,7 @@ from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.cohort.shards import read_patients
 
 SHIPPED = ("photopeak", "scatter", "energy loss", "energy")
-"""Channels of the shipped network."""
+"""Channels that are always kept: those of the first shipped network."""
 
 MORE = ("recovered", "lower", "upper", "left to right", "front to back", "inside the skull")
 """Channels on trial, in the order in which they are kept."""

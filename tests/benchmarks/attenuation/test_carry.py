@@ -24,15 +24,26 @@ def present(set_code):
     set_code("new")
 
 
-def test_alike_rows_are_carried_and_keep_the_code_that_made_them():
-    found = carry.carried(rows(), 2, again())
-    assert {(row["code"], row["made_by"], row["seconds"]) for row in found} == {("new", "old", "3")}
+def test_rows_with_the_same_numbers_are_kept_and_name_the_code_that_made_them():
+    kept = carry.carried(rows(), 2, again(notes="in other words"))
+    assert {(row["code"], row["made_by"], row["seconds"]) for row in kept} == {("new", "old", "3")}
     assert [row["made_by"] for row in carry.carried(rows(made_by="first"), 1, again())] == ["first"] * 4
 
 
-@pytest.mark.parametrize("remade", [again("1.5001"), again(notes="refused"), lambda before: [], again(fell_back=1)])
-def test_rows_that_are_not_alike_stay(remade):
+@pytest.mark.parametrize("remade", [again("1.5001"), again(""), lambda before: [], again(fell_back=1)])
+def test_rows_with_other_numbers_stay(remade):
     assert carry.carried(rows(), 3, remade) == rows()
+
+
+def test_methods_are_kept_apart():
+    """One that came out otherwise, and one that the sample does not hold."""
+    both = [*rows(), *rows(method="chang"), rows(method="none")[3]]
+
+    def remade(before):
+        return [row | {"seconds": 1.0, "raw_mean_vs_ct": "2" if row["method"] == "chang" else "1.5"} for row in before]
+
+    kept = carry.carried(both, 3, remade)
+    assert {row["method"]: row["code"] for row in kept} == {METHOD: "new", "chang": "old", "none": "old"}
 
 
 def test_the_sample_is_of_as_many_patients_and_not_of_present_rows():
