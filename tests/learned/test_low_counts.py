@@ -55,9 +55,18 @@ def test_the_loss_is_the_squared_bias_and_a_share_of_the_variance():
     expected = sum(share * (bias**2 + weight * sigma**2 / size**3) for size, share in LOW_COUNTS_SCALES.items())
     truths = torch.zeros_like(errors)
     assert float(low_counts_loss(truths + errors, truths, truths, weight)) == pytest.approx(expected, rel=0.01)
-    # At a level of 3 the variance counts for 1 / (1 + 3).
+    # At a height of 3 the variance counts for 1 / (1 + 3), and all is hot and counts twice.
     hot = torch.full_like(errors, 3.0)
-    assert float(low_counts_loss(hot + errors, hot, hot, weight)) == pytest.approx(0.25 * expected, rel=0.01)
+    assert float(low_counts_loss(hot + errors, hot, hot, weight)) == pytest.approx(0.5 * expected, rel=0.01)
+
+
+def test_hot_parts_count_as_much_as_all_the_rest():
+    """A bias in one block of 64, 3 above the level: its share of all voxels, and all of the hot ones."""
+    truths = torch.ones(1, 2, 16, 16, 16)
+    truths[..., :4, :4, :4] = 4.0
+    errors = 0.1 * (truths > 2.0)
+    expected = sum(LOW_COUNTS_SCALES.values()) * (1.0 + 1.0 / 64.0) * 0.1**2 / (1.0 + 4.0)
+    assert float(low_counts_loss(truths + errors, truths, truths, 0.2)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_fresh_network_gives_the_smoothed_image():
