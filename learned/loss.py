@@ -175,8 +175,8 @@ def low_counts_loss(estimates: Tensor, truths: Tensor, smoothed: Tensor, varianc
     The two estimates of a patient come from independent scans. Of errors a and b the mean of a b is the squared bias,
     that of (a^2 + b^2) / 2 the squared bias and the variance. A mean squared error alone would shrink what differs
     between patients to their mean. The variance of OSEM grows with the image: errors are divided by the root of 1 + f.
-    Striata are a hundredth of the head: to the mean over all voxels that over the hot parts of each patient is added, in
-    which a block counts by its height above the brain's level.
+    Striata are a hundredth of the head: to the mean over all voxels that over the hot parts of each patient is added,
+    in which a block counts by its height above the brain's level.
 
     Parameters
     ----------
