@@ -160,30 +160,28 @@ def turned(volumes: Tensor, angle_deg: float) -> Tensor:
     return torch.nn.functional.grid_sample(planes, where, align_corners=False).reshape(volumes.shape)
 
 
-LOW_COUNTS_SCALES = {1: 0.1, 2: 3.0, 4: 9.0}
-"""Edge of the blocks, in voxels, whose means `low_counts_loss` compares, and the weight of each.
-
-Noise of single voxels counts little: a filter of 8 mm, two voxels, follows.
-"""
+LOW_COUNTS_FWHM = 2.0
+"""Gaussian in voxels on errors before `low_counts_loss` weighs them: the usual post-filter, 8 mm."""
+LOW_COUNTS_SCALES = {1: 1.0, 4: 3.0}
+"""Edge of the blocks, in voxels, whose means `low_counts_loss` compares, and the weight of each."""
 HOT_BLOCK = 4
 """Edge in voxels of the blocks by whose height above the brain's level errors are averaged a second time."""
 
 
-def low_counts_loss(estimates: Tensor, truths: Tensor, smoothed: Tensor, variance_weight: float) -> Tensor:
+def low_counts_loss(estimates: Tensor, truths: Tensor, variance_weight: float) -> Tensor:
     """Squared bias of images and a share of their variance, of voxels and of blocks, over the expected variance.
 
-    The two estimates of a patient come from independent scans. Of errors a and b the mean of a b is the squared bias,
-    that of (a^2 + b^2) / 2 the squared bias and the variance. A mean squared error alone would shrink what differs
-    between patients to their mean. The variance of OSEM grows with the image: errors are divided by the root of 1 + f.
-    Striata are a hundredth of the head: to the mean over all voxels that over the hot parts of each patient is added,
-    in which a block counts by its height above the brain's level.
+    Errors are those after the usual post-filter: what it takes away does not matter. The two estimates of a patient
+    come from independent scans. Of errors a and b the mean of a b is the squared bias, that of (a^2 + b^2) / 2 the
+    squared bias and the variance. A mean squared error alone would shrink what differs between patients to their mean.
+    The variance of OSEM grows with the image: errors are divided by the root of 1 + f, f the mean truth of a block of
+    HOT_BLOCK. Striata are a hundredth of the head: to the mean over all voxels that over the hot parts of each patient
+    is added, in which a block counts by its height above the brain's level, f - 1.
 
     Parameters
     ----------
     estimates, truths
-        Images (n, 2, z, y, x) of pairs of scans, over each scan's level.
-    smoothed
-        Smoothed images f (n, 2, z, y, x) of the scans, over each scan's level.
+        Images (n, 2, z, y, x) of pairs of scans, over each scan's level; sizes are multiples of HOT_BLOCK.
     variance_weight
         Weight of the variance from 0 to 1; the squared bias has 1.
 
@@ -195,18 +193,29 @@ def low_counts_loss(estimates: Tensor, truths: Tensor, smoothed: Tensor, varianc
     Examples
     --------
     >>> truths, errors = torch.zeros(1, 2, 4, 4, 4), torch.ones(1, 2, 4, 4, 4)
-    >>> bias = low_counts_loss(truths + errors, truths, truths, 0.2)
+    >>> bias = low_counts_loss(truths + errors, truths, 0.2)
     >>> errors[:, 1] = -1.0
-    >>> round(float(low_counts_loss(truths + errors, truths, truths, 0.2) / bias), 3)
+    >>> round(float(low_counts_loss(truths + errors, truths, 0.2) / bias), 3)
     -0.6
     """
-    expected = smoothed.mean(dim=1, keepdim=True).clamp(min=0.0)
-    errors, total = (estimates - truths) / (1.0 + expected).sqrt(), estimates.new_zeros(())
-    hot = (torch.nn.functional.avg_pool3d(truths.mean(dim=1, keepdim=True), HOT_BLOCK) - 1.0).clamp(min=0.0)
+    height = torch.nn.functional.avg_pool3d(truths.mean(dim=1, keepdim=True), HOT_BLOCK).clamp(min=0.0)
+    expected = torch.nn.functional.interpolate(height, scale_factor=HOT_BLOCK)
+    errors, total = _filtered(estimates - truths) / (1.0 + expected).sqrt(), estimates.new_zeros(())
     for size, weight in LOW_COUNTS_SCALES.items():
         means = errors if size == 1 else torch.nn.functional.avg_pool3d(errors, size)
         squares = (1.0 - variance_weight) * means[:, 0] * means[:, 1] + variance_weight * means.square().mean(dim=1)
-        shares = torch.nn.functional.interpolate(hot, scale_factor=HOT_BLOCK // size)[:, 0]
+        shares = torch.nn.functional.interpolate((height - 1.0).clamp(min=0.0), scale_factor=HOT_BLOCK // size)[:, 0]
         of_hot = (shares * squares).sum(dim=(1, 2, 3)) / shares.sum(dim=(1, 2, 3)).clamp(min=1e-6)
         total = total + weight * (squares.mean() + of_hot.mean())
     return total
+
+
+def _filtered(images: Tensor) -> Tensor:
+    """Images (n, 2, z, y, x) after a Gaussian of LOW_COUNTS_FWHM voxels; beyond their edges they go on."""
+    steps = torch.arange(-3.0, 4.0, dtype=images.dtype, device=images.device)
+    kernel = torch.exp(-4.0 * math.log(2.0) * (steps / LOW_COUNTS_FWHM) ** 2)
+    kernel = kernel / kernel.sum()
+    flat = torch.nn.functional.pad(images.flatten(0, 1)[:, None], 6 * (len(kernel) // 2,), mode="replicate")
+    for shape in ((-1, 1, 1), (1, -1, 1), (1, 1, -1)):
+        flat = torch.nn.functional.conv3d(flat, kernel.view(1, 1, *shape))
+    return flat.view_as(images)

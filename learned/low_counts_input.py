@@ -14,7 +14,7 @@ from spectac.recon.types import Array, Grid
 LOW_COUNTS_CHANNELS = ("image", "smoothed image", "noise", "blur")
 """Channels of the input. Noise and blur are constants."""
 SMOOTH_FWHM_MM = 8.0
-"""Gaussian of the smoothed image, to which the network adds."""
+"""Gaussian of the smoothed image."""
 REFERENCE_COUNTS = 30.0
 """Counts per voxel of 4 mm at which the noise channel is 0."""
 REFERENCE_SIGMA_MM = 6.0

@@ -15,9 +15,7 @@ LARGEST = {"map": 2.3, "correction": 12.0}
 """Upper bound of the output: mu over that of water (cortical bone has 1.9), or the correction factor."""
 
 LOW_COUNTS = "low-counts"
-"""Target of networks whose output is their channel SMOOTHED and a residual, without a bound."""
-SMOOTHED = 1
-"""Channel of those networks that the residual is added to."""
+"""Target of networks whose output is their first channel and a residual, without a bound."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class VolumeNetwork(nn.Module):
         )
         self.dropout = nn.Dropout3d(self.settings.dropout)
         self.last = nn.Conv3d(widths[0], 8, 1)
-        if self.settings.target == LOW_COUNTS:  # the first output is the smoothed image
+        if self.settings.target == LOW_COUNTS:  # the first output is the image that it sees
             nn.init.zeros_(self.last.weight)
             nn.init.zeros_(cast(Tensor, self.last.bias))
         else:  # it is near air instead of half of the densest bone
@@ -118,7 +116,7 @@ class VolumeNetwork(nn.Module):
         Tensor
             Volumes (n, z, y, x) from 0 to LARGEST; images of any sign for the target "low-counts".
         """
-        smoothed = x[:, SMOOTHED]
+        image = x[:, 0]
         x = blocks(x)
         skipped = []
         for level, block in enumerate(self.down):
@@ -133,7 +131,7 @@ class VolumeNetwork(nn.Module):
         # In full precision: 8 bits of a half-precision sigmoid are steps of 0.4 %.
         last = voxels(self.last(x)).float()[:, 0]
         if self.settings.target == LOW_COUNTS:
-            return smoothed.float() + last
+            return image.float() + last
         return LARGEST[self.settings.target] * torch.sigmoid(last)
 
 

@@ -32,7 +32,7 @@ from spectac.learned.doubt_limits import CHECKED_ANGLES_DEG, LEAST_PATIENTS, mea
 from spectac.learned.loss import correction_loss, factor_error, low_counts_loss, map_loss
 from spectac.learned.low_counts import LowCountsCoverage
 from spectac.learned.low_counts_examples import Examples, LowCountsDataset
-from spectac.learned.network import LOW_COUNTS, SMOOTHED
+from spectac.learned.network import LOW_COUNTS
 from spectac.learned.training_settings import TrainingSettings
 from spectac.learned.weights_file import read_weights, save_weights
 from spectac.recon.errors import InputError
@@ -294,8 +294,7 @@ class _Run:
         angle_deg = float(np.random.default_rng([settings.seed, step]).uniform(0.0, 90.0))
         volumes = network(inputs.flatten(0, -5).contiguous(memory_format=torch.channels_last_3d))
         if settings.target == LOW_COUNTS:
-            smoothed = inputs[:, :, SMOOTHED]
-            loss = low_counts_loss(volumes.view_as(targets), targets, smoothed, settings.variance_weight)
+            loss = low_counts_loss(volumes.view_as(targets), targets, settings.variance_weight)
         elif settings.target == "map":
             loss = map_loss(volumes, targets, water_per_voxel, angle_deg, settings.loss_weights)
         else:
@@ -377,9 +376,8 @@ def validate(network: Any, validation: Examples, settings: TrainingSettings) -> 
         inputs, targets, water_per_voxel = (part.to(device) for part in batch)
         volumes: Tensor = network(inputs.flatten(0, -5))
         if settings.target == LOW_COUNTS:
-            of_pairs = (volumes.view_as(targets), targets, inputs[:, :, SMOOTHED])
-            for estimate, truth, smoothed in zip(*(part.split(1) for part in of_pairs), strict=True):
-                errors.append(float(low_counts_loss(estimate, truth, smoothed, settings.variance_weight)))
+            for estimate, truth in zip(volumes.view_as(targets).split(1), targets.split(1), strict=True):
+                errors.append(float(low_counts_loss(estimate, truth, settings.variance_weight)))
             continue
         for volume, truth, water in zip(volumes.split(1), targets.split(1), water_per_voxel.split(1), strict=True):
             if settings.target == "correction":

@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra `learned`")
 
-from spectac.learned import low_counts_examples  # noqa: E402
-from spectac.learned.loss import LOW_COUNTS_SCALES, low_counts_loss  # noqa: E402
+from spectac.learned import low_counts, low_counts_examples  # noqa: E402
+from spectac.learned.loss import LOW_COUNTS_FWHM, LOW_COUNTS_SCALES, _filtered, low_counts_loss  # noqa: E402
 from spectac.learned.low_counts import (  # noqa: E402
     LowCountsCoverage,
     NetworkLowCounts,
@@ -23,7 +23,7 @@ from spectac.learned.low_counts_examples import (  # noqa: E402
     example_of_study,
     sources,
 )
-from spectac.learned.low_counts_input import SMOOTH_FWHM_MM, LowCountsInput  # noqa: E402
+from spectac.learned.low_counts_input import LOW_COUNTS_CHANNELS, LowCountsInput  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.predict import PredictedMap  # noqa: E402
 from spectac.learned.train import train  # noqa: E402
@@ -49,33 +49,37 @@ COVERAGE = LowCountsCoverage((140.511,), 1.0, (2.0, 8.0), 9.0, 12)
 
 
 def test_the_loss_is_the_squared_bias_and_a_share_of_the_variance():
-    """Over many pairs with errors bias + noise, voxels and blocks alike: b^2 + w v / block size."""
+    """Pairs of constant errors bias + noise, which no filter changes: b^2 + w v at every scale."""
     rng, bias, sigma, weight = np.random.default_rng(2), 0.3, 0.5, 0.25
-    errors = torch.from_numpy(bias + sigma * rng.standard_normal((200, 2, 8, 8, 8)))
-    expected = sum(share * (bias**2 + weight * sigma**2 / size**3) for size, share in LOW_COUNTS_SCALES.items())
-    truths = torch.zeros_like(errors)
-    assert float(low_counts_loss(truths + errors, truths, truths, weight)) == pytest.approx(expected, rel=0.01)
-    # At a height of 3 the variance counts for 1 / (1 + 3), and all is hot and counts twice.
-    hot = torch.full_like(errors, 3.0)
-    assert float(low_counts_loss(hot + errors, hot, hot, weight)) == pytest.approx(0.5 * expected, rel=0.01)
+    levels = bias + sigma * rng.standard_normal((5000, 2, 1, 1, 1))
+    errors = torch.from_numpy(np.broadcast_to(levels, (5000, 2, 4, 4, 4)).copy())
+    expected = sum(LOW_COUNTS_SCALES.values()) * (bias**2 + weight * sigma**2)
+    assert float(low_counts_loss(errors, torch.zeros_like(errors), weight)) == pytest.approx(expected, rel=0.05)
+
+
+def test_errors_are_those_after_the_post_filter():
+    image = np.random.default_rng(3).standard_normal((1, 2, 12, 12, 12))
+    wanted = [[filters.gaussian(one, (1.0, 1.0, 1.0), LOW_COUNTS_FWHM) for one in pair] for pair in image]
+    inner = (..., *(slice(3, -3),) * 3)
+    np.testing.assert_allclose(_filtered(torch.from_numpy(image))[inner], np.array(wanted)[inner], atol=2e-3)
 
 
 def test_hot_parts_count_as_much_as_all_the_rest():
-    """A bias in one block of 64, 3 above the level: its share of all voxels, and all of the hot ones."""
+    """A block in 64 is 3 above the level: errors over 1 + f count once over all voxels, once over the hot ones."""
     truths = torch.ones(1, 2, 16, 16, 16)
-    truths[..., :4, :4, :4] = 4.0
-    errors = 0.1 * (truths > 2.0)
-    expected = sum(LOW_COUNTS_SCALES.values()) * (1.0 + 1.0 / 64.0) * 0.1**2 / (1.0 + 4.0)
-    assert float(low_counts_loss(truths + errors, truths, truths, 0.2)) == pytest.approx(expected, rel=1e-5)
+    truths[..., 4:8, 4:8, 4:8] = 4.0
+    errors = torch.full_like(truths, 0.1)
+    # The division follows the filter, so that each block keeps its own.
+    expected = sum(LOW_COUNTS_SCALES.values()) * 0.1**2 * (63.0 / 64.0 / 2.0 + 1.0 / 64.0 / 5.0 + 1.0 / 5.0)
+    assert float(low_counts_loss(truths + errors, truths, 0.2)) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_fresh_network_gives_the_smoothed_image():
+def test_a_fresh_network_gives_the_image_that_it_sees():
     grid = Grid.upright((16, 16, 16), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
     image = np.random.default_rng(1).random(grid.shape, np.float32)
     seen = LowCountsInput(image, grid, 3.0, 30.0, 6.0, 140.5, 4.0, 60)
     network = VolumeNetwork(NetworkSettings("low-counts", (8, 8), channels=4)).eval()
-    wanted = 3.0 * filters.gaussian(image, grid.voxel_mm, SMOOTH_FWHM_MM)
-    np.testing.assert_allclose(denoised(network, seen), wanted, rtol=1e-5)
+    np.testing.assert_allclose(denoised(network, seen), 3.0 * image, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -188,12 +192,15 @@ def test_studies_that_cannot_be_learned_from_are_named(head, tmp_path, change, w
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A network that gives the smoothed image, with a coverage."""
+    """A network with a coverage, whose image is replaced by the smoothed one."""
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     network = VolumeNetwork(NetworkSettings("low-counts", (8, 8), channels=4))
     settings = {"target": "low-counts", "widths": [8, 8], "dropout": 0.1}
     save_weights(path, network, {"settings": settings, "coverage": COVERAGE.to_json()})
-    return path
+    smoothed = LOW_COUNTS_CHANNELS.index("smoothed image")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(low_counts, "denoised", lambda network, seen: seen.channels()[smoothed] * seen.level)
+        yield path
 
 
 def model_of(path: Path, **options) -> NetworkLowCounts:
