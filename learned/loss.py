@@ -166,17 +166,19 @@ LOW_COUNTS_SCALES = {1: 1.0, 4: 3.0}
 """Edge of the blocks, in voxels, whose means `low_counts_loss` compares, and the weight of each."""
 HOT_BLOCK = 4
 """Edge in voxels of the blocks by whose height above the brain's level errors are averaged a second time."""
+HOTTEST = 3.0
+"""Height above the level beyond which a block counts no more: glands are hotter than striata."""
 
 
 def low_counts_loss(estimates: Tensor, truths: Tensor, variance_weight: float) -> Tensor:
-    """Squared bias of images and a share of their variance, of voxels and of blocks, over the expected variance.
+    """Squared bias of images and a share of their variance, of voxels and of blocks, relative to the image.
 
     Errors are those after the usual post-filter: what it takes away does not matter. The two estimates of a patient
     come from independent scans. Of errors a and b the mean of a b is the squared bias, that of (a^2 + b^2) / 2 the
     squared bias and the variance. A mean squared error alone would shrink what differs between patients to their mean.
-    The variance of OSEM grows with the image: errors are divided by the root of 1 + f, f the mean truth of a block of
-    HOT_BLOCK. Striata are a hundredth of the head: to the mean over all voxels that over the hot parts of each patient
-    is added, in which a block counts by its height above the brain's level, f - 1.
+    Errors are divided by 1 + f, f the mean truth of a block of HOT_BLOCK, so that no hot focus outweighs the rest.
+    Striata are a hundredth of the head: to the mean over all voxels that over the hot parts of each patient is added,
+    in which a block counts by its height above the brain's level, f - 1, up to HOTTEST.
 
     Parameters
     ----------
@@ -200,11 +202,12 @@ def low_counts_loss(estimates: Tensor, truths: Tensor, variance_weight: float) -
     """
     height = torch.nn.functional.avg_pool3d(truths.mean(dim=1, keepdim=True), HOT_BLOCK).clamp(min=0.0)
     expected = torch.nn.functional.interpolate(height, scale_factor=HOT_BLOCK)
-    errors, total = _filtered(estimates - truths) / (1.0 + expected).sqrt(), estimates.new_zeros(())
+    hot = (height - 1.0).clamp(min=0.0, max=HOTTEST)
+    errors, total = _filtered(estimates - truths) / (1.0 + expected), estimates.new_zeros(())
     for size, weight in LOW_COUNTS_SCALES.items():
         means = errors if size == 1 else torch.nn.functional.avg_pool3d(errors, size)
         squares = (1.0 - variance_weight) * means[:, 0] * means[:, 1] + variance_weight * means.square().mean(dim=1)
-        shares = torch.nn.functional.interpolate((height - 1.0).clamp(min=0.0), scale_factor=HOT_BLOCK // size)[:, 0]
+        shares = torch.nn.functional.interpolate(hot, scale_factor=HOT_BLOCK // size)[:, 0]
         of_hot = (shares * squares).sum(dim=(1, 2, 3)) / shares.sum(dim=(1, 2, 3)).clamp(min=1e-6)
         total = total + weight * (squares.mean() + of_hot.mean())
     return total

@@ -65,12 +65,12 @@ def test_errors_are_those_after_the_post_filter():
 
 
 def test_hot_parts_count_as_much_as_all_the_rest():
-    """A block in 64 is 3 above the level: errors over 1 + f count once over all voxels, once over the hot ones."""
+    """A block in 64 is 3 above the level: errors relative to 1 + f count once over all voxels, once over the hot ones."""
     truths = torch.ones(1, 2, 16, 16, 16)
     truths[..., 4:8, 4:8, 4:8] = 4.0
     errors = torch.full_like(truths, 0.1)
     # The division follows the filter, so that each block keeps its own.
-    expected = sum(LOW_COUNTS_SCALES.values()) * 0.1**2 * (63.0 / 64.0 / 2.0 + 1.0 / 64.0 / 5.0 + 1.0 / 5.0)
+    expected = sum(LOW_COUNTS_SCALES.values()) * 0.1**2 * (63.0 / 64.0 / 4.0 + 1.0 / 64.0 / 25.0 + 1.0 / 25.0)
     assert float(low_counts_loss(truths + errors, truths, 0.2)) == pytest.approx(expected, rel=1e-4)
 
 
