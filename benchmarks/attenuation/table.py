@@ -46,7 +46,7 @@ Errors in %; each cell is the mean over patients of the error's size, and the wo
 - predicted: the map that a user gets, which is the uniform map where the study fell back. The lines below it show both
   kinds of patients separately, so they are not over the same patients as the others
 - predicted, holder file, typical, none: what lies beside the head is given; predicted: as a user gets it who says
-  nothing. File: as a CT of the same patient shows it (none for a patient without)
+  nothing, in a holder fitted to the counts. File: as a CT of the same patient shows it (none for a patient without)
 - predicted, limits ignored: with the holder's file, the network's map also where a user would get the uniform one,
   unless it reaches through the collimator
 - ct, usual bone density: the true map with bones of the average head's density, which the network does not see. This

@@ -65,7 +65,7 @@ def test_errors_are_those_after_the_post_filter():
 
 
 def test_hot_parts_count_as_much_as_all_the_rest():
-    """A block in 64 is 3 above the level: errors relative to 1 + f count once over all voxels, once over the hot ones."""
+    """A block in 64 is 3 above the level: errors over 1 + f count once over all voxels, once over the hot ones."""
     truths = torch.ones(1, 2, 16, 16, 16)
     truths[..., 4:8, 4:8, 4:8] = 4.0
     errors = torch.full_like(truths, 0.1)
