@@ -2,8 +2,8 @@
 
     python -m benchmarks.attenuation.doubts [--rows FILE] -o FOLDER
 
-Writes doubts.csv, a row a limit, in a second: the 2.37 % of the first shipped weights, from the quantile of their
-validation patients, and the limit that `weighed_limit` chooses on these patients. The gain of a patient is the error of
+Writes doubts.csv, a row a limit, in a second: that of the shipped weights, which training set on its validation
+patients, and the limit that `weighed_limit` chooses on these patients. The gain of a patient is the error of
 the regional means with the network's map, limits ignored, minus that with the uniform map that was tuned on other
 patients. For 80 % of those that fall back it should be positive, and of those with more than 5 % at least 70 % should
 fall back. Patients whom another limit sends away are left out. The notes of the rows give uncertainties to 0.01 %.
@@ -20,9 +20,9 @@ import numpy as np
 
 from benchmarks.provenance import provenance, write_csv
 from spectac.learned.doubt_limits import HARM, WeighedLimit, weighed_limit
+from spectac.learned.estimate import TrainedNetwork, shipped_weights
 
 ROWS = Path(__file__).parents[1] / "results" / "attenuation_methods.csv"
-BY_QUANTILE = 0.0237
 OTHERS = re.compile("mL show|times the detail")
 """In the notes of patients whom other limits send to the uniform map."""
 UNCERTAINTY = re.compile(r"uncertainty ([\d.]+) %")
@@ -49,7 +49,8 @@ def patients(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def at(limit: float, uncertainty: np.ndarray, gain: np.ndarray) -> WeighedLimit:
     """What a given limit does."""
     above, harmful = uncertainty > limit, gain > HARM
-    return WeighedLimit(limit, int(above.sum()), float((gain[above] > 0).mean()), float(above[harmful].mean()))
+    shares = (float(part.mean()) if part.size else float("nan") for part in (gain[above] > 0, above[harmful]))
+    return WeighedLimit(limit, int(above.sum()), *shares)
 
 
 def main() -> None:
@@ -58,10 +59,11 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     options = parser.parse_args()
     uncertainty, gain = patients(options.rows)
+    shipped = TrainedNetwork.read(shipped_weights()).coverage.uncertainty
     written = []
     for name, one in (
-        ("quantile", at(BY_QUANTILE, uncertainty, gain)),
-        ("weighed", weighed_limit(uncertainty, gain, BY_QUANTILE)),
+        ("shipped", at(shipped, uncertainty, gain)),
+        ("weighed", weighed_limit(uncertainty, gain, shipped)),
     ):
         written.append(
             {
