@@ -99,8 +99,6 @@ def first_weights(settings: TrainingSettings, root: Path) -> Path | None:
 def begin_with(network: VolumeNetwork, path: Path) -> None:
     """Load the weights of a file into a network of the same target and widths, in place.
 
-    Channels that the file's network did not have begin with weights of 0: the network then gives the same volumes.
-
     Parameters
     ----------
     network
@@ -122,12 +120,7 @@ def begin_with(network: VolumeNetwork, path: Path) -> None:
     present, needed = (f"a {one.settings.target} with widths {list(one.settings.widths)}" for one in (other, network))
     if present != needed:
         raise InputError(f"{path}: begin_with needs weights of {needed}, these are of {present}")
-    weights = dict(other.state_dict())
-    first, missing = "down.0.first.weight", 8 * (network.settings.channels - other.settings.channels)
-    for name in (first, "down.0.past.weight"):
-        if missing > 0 and name in weights:
-            weights[name] = torch.nn.functional.pad(weights[name], (0, 0, 0, 0, 0, 0, 0, missing))
-    network.load_state_dict(weights)
+    network.load_state_dict(other.state_dict())
 
 
 def description(settings: TrainingSettings, root: Path, training: Examples, validation: Examples) -> dict[str, Any]:
@@ -160,7 +153,7 @@ def description(settings: TrainingSettings, root: Path, training: Examples, vali
     left_out = {"checkpoint_minutes"} | (set() if settings.target == LOW_COUNTS else {"variance_weight"})
     begun = {} if file is None else {"begin_with": hashlib.sha256(file.read_bytes()).hexdigest()}
     return {
-        # What lies beside the head is given (--holder) or fitted; maps of older weights hold an average holder.
+        # What lies beside the head is given (--holder) or fitted.
         **({"map_of": HEAD} if settings.target == "map" else {}),
         "settings": {name: value for name, value in asdict(settings).items() if name not in left_out},
         "training_sha256": training.sha256,

@@ -63,9 +63,7 @@ class DirectCorrection:
         if network.settings.target != "correction":
             raise InputError(f"{self.weights}: gives a {network.settings.target}, not a correction")
         image = solver.preview()
-        factors = passes(
-            network, network_input(solver, self.coverage, network.settings.channels), solver.energy_kev
-        ).mean(axis=0)
+        factors = passes(network, network_input(solver, self.coverage), solver.energy_kev).mean(axis=0)
         factors[:BIASED_ROWS] = factors[BIASED_ROWS]
         # The training loss leaves out the air.
         factors = np.where(image.values > LEAST_SHARE * image.values.max(), factors, np.float32(1.0))

@@ -9,8 +9,6 @@ import torch
 
 from spectac.learned.coverage import Coverage
 from spectac.learned.inputs import (
-    CHANNELS,
-    FEWEST_CHANNELS,
     NetworkInput,
     energy_loss,
     normalised,
@@ -63,9 +61,7 @@ class TrainedNetwork:
     coverage
         What the training data covered.
     spread
-        What the spread of its passes says about errors; None of older weights.
-    head_alone
-        Whether its maps are those of the head alone; maps of older networks hold an average head-holder.
+        What the spread of its passes says about errors.
 
     Examples
     --------
@@ -75,8 +71,7 @@ class TrainedNetwork:
 
     network: VolumeNetwork
     coverage: Coverage
-    spread: SpreadScale | None = None
-    head_alone: bool = False
+    spread: SpreadScale
 
     @classmethod
     def read(cls, path: Path) -> "TrainedNetwork":
@@ -90,7 +85,7 @@ class TrainedNetwork:
         Raises
         ------
         InputError
-            If the file holds no network of a map, or one whose training was not finished.
+            If the file holds no network of a head's map, or one whose training was not finished.
 
         Examples
         --------
@@ -102,8 +97,9 @@ class TrainedNetwork:
             raise InputError(f"{path}: gives a {network.settings.target}, not a map: it cannot be used here")
         if "coverage" not in about:
             raise InputError(f"{path}: its training was not finished: run spectac train again, it goes on")
-        spread = SpreadScale.from_json(about["spread"]) if "spread" in about else None
-        return cls(network, Coverage.from_json(about["coverage"]), spread, about.get("map_of") == HEAD)
+        if about.get("map_of") != HEAD:
+            raise InputError(f"{path}: its maps hold a head-holder, as those of older trainings: train it again")
+        return cls(network, Coverage.from_json(about["coverage"]), SpreadScale.from_json(about["spread"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,25 +111,25 @@ class Estimate:
     mu
         Mean of the passes, on the grid of the previews.
     spread_per_cm
-        Half-width (z, y, x) in 1/cm that holds 68 % of errors; of older weights the passes' standard deviation.
+        Half-width (z, y, x) in 1/cm that holds 68 % of errors.
     uncertainty
         Mean spread of the passes over the mean map, inside the head.
     image_spread
-        Half-width (z, y, x), relative, whose mean over a region holds 68 % of the errors of its mean activity; None of
-        older weights.
+        Half-width (z, y, x), relative, whose mean over a region holds 68 % of the errors of its mean activity.
 
     Examples
     --------
     >>> from spectac.recon import Grid
     >>> grid = Grid.upright((2, 2, 2), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
-    >>> Estimate(MuMap(np.full(grid.shape, 0.15), grid, 140.5), np.full(grid.shape, 0.003), 0.02).uncertainty
+    >>> mu, zeros = MuMap(np.full(grid.shape, 0.15), grid, 140.5), np.zeros(grid.shape)
+    >>> Estimate(mu, zeros, 0.02, zeros).uncertainty
     0.02
     """
 
     mu: MuMap
     spread_per_cm: Array
     uncertainty: float
-    image_spread: Array | None = None
+    image_spread: Array
 
 
 def scatter_window(solver: Solver, coverage: Coverage | None = None) -> int | None:
@@ -175,7 +171,7 @@ def scatter_window(solver: Solver, coverage: Coverage | None = None) -> int | No
     return None
 
 
-def network_input(solver: Solver, coverage: Coverage | None = None, channels: int = len(CHANNELS)) -> NetworkInput:
+def network_input(solver: Solver, coverage: Coverage | None = None) -> NetworkInput:
     """Network input of a study.
 
     Parameters
@@ -184,8 +180,6 @@ def network_input(solver: Solver, coverage: Coverage | None = None, channels: in
         Solver of the study.
     coverage
         Limits of the scatter window, see `scatter_window`.
-    channels
-        Channels of the network: what it does not see is not computed.
 
     Returns
     -------
@@ -211,9 +205,8 @@ def network_input(solver: Solver, coverage: Coverage | None = None, channels: in
     study = solver.study
     image = solver.preview()
     seen = NetworkInput(normalised(image.values, image.grid.voxel_ml), solver.energy_kev)
-    if channels > FEWEST_CHANNELS:
-        recovered = solver.preview(recovered=True).values
-        seen = replace(seen, recovered=normalised(recovered, image.grid.voxel_ml))
+    recovered = solver.preview(recovered=True).values
+    seen = replace(seen, recovered=normalised(recovered, image.grid.voxel_ml))
     side = scatter_window(solver, coverage)
     if side is None:
         return seen
@@ -256,13 +249,11 @@ def estimate_map(solver: Solver, trained: TrainedNetwork) -> Estimate:
     >>> estimate_map(solver, TrainedNetwork.read(shipped_weights())).mu.per_cm.shape
     (64, 64, 64)
     """
-    seen = network_input(solver, trained.coverage, trained.network.settings.channels)
+    seen = network_input(solver, trained.coverage)
     volumes = passes(trained.network, seen, solver.energy_kev)
     mu = MuMap(volumes.mean(axis=0), solver.preview().grid, solver.energy_kev)
     spread, unsure = volumes.std(axis=0), uncertainty(volumes, seen, solver.energy_kev)
     scale, water = trained.spread, np.float32(water_per_cm(solver.energy_kev))
-    if scale is None:
-        return Estimate(mu, spread, unsure)
     of_factors = factor_spread(volumes / water, 0.1 * mu.grid.voxel_mm[2] * float(water))
     return Estimate(mu, water * scale.of_voxels(spread / water), unsure, scale.of_factors(of_factors))
 
@@ -326,7 +317,7 @@ def passes(network: VolumeNetwork, seen: NetworkInput, energy_kev: float) -> Arr
 
 @torch.no_grad()
 def _passes(network: VolumeNetwork, seen: NetworkInput, energy_kev: float) -> Array:
-    inputs = torch.from_numpy(seen.channels(network.settings.channels))[None]
+    inputs = torch.from_numpy(seen.channels())[None]
     volumes = []
     network.eval()
     network.dropout.train()

@@ -16,10 +16,8 @@ CHANNELS = ("photopeak", "scatter", "energy loss", "energy", "recovered")
 """Channels of the input.
 
 Energy loss of the scatter window (0 without one) and energy are constants; "recovered" is the photopeak with resolution
-recovery. Networks of earlier versions have the first FEWEST_CHANNELS.
+recovery.
 """
-
-FEWEST_CHANNELS = 4
 
 HEAD_ML = 1200.0
 """The head level is the mean over the brightest voxels of this volume."""
@@ -69,19 +67,8 @@ class NetworkInput:
     energy_loss: float = 0.0
     recovered: Array | None = None
 
-    def channels(self, number: int = len(CHANNELS)) -> Array:
-        """Input of the network.
-
-        Parameters
-        ----------
-        number
-            Channels of the network.
-
-        Returns
-        -------
-        Array
-            float32 (number, z, y, x), in the order of CHANNELS.
-        """
+    def channels(self) -> Array:
+        """Input of the network: float32 (channel, z, y, x), in the order of CHANNELS."""
         out = np.zeros((len(CHANNELS), *self.photopeak.shape), np.float32)
         out[0] = self.photopeak
         if self.scatter is not None:
@@ -90,7 +77,7 @@ class NetworkInput:
         out[3] = (self.energy_kev - REFERENCE_KEV) / KEV_PER_UNIT
         if self.recovered is not None:
             out[4] = self.recovered
-        return out[:number]
+        return out
 
 
 def head_level(values: Array, voxel_ml: float) -> float:

@@ -72,7 +72,7 @@ class PredictedMap:
         if not solver.scatter_corrected:
             notes = (*notes, NARROW_BEAM)
         image = solver(mu)
-        relative = None if spread.relative is None else Image(spread.relative, solver.grid, "relative")
+        relative = Image(spread.relative, solver.grid, "relative")
         return Result(image, mu=mu, mu_spread=spread.mu, spread=relative, notes=notes)
 
     def estimate(self, solver: Solver) -> tuple[MuMap, "Spread | None", tuple[str, ...]]:
@@ -113,8 +113,7 @@ class PredictedMap:
                 doubts = (str(error),)
         if doubts:
             return self._uniform(solver, doubts)
-        bare = trained.head_alone
-        mu = solver.beside(mu, USUAL_HOLDER if bare else None, head_alone=bare)
+        mu = solver.beside(mu, USUAL_HOLDER, head_alone=True)
         percent, limit = 100.0 * estimate.uncertainty, 100.0 * trained.coverage.uncertainty
         notes = [f"predicted map: uncertainty {percent:.2f} % (limit {limit:.2f} %)"]
         widest = scatter_window(solver)
@@ -123,8 +122,7 @@ class PredictedMap:
             notes.append(f"window {name} was not used for the map: training had none of its energies or so few counts")
         grid = estimate.mu.grid
         spread = _on_field(MuMap(estimate.spread_per_cm, grid, solver.energy_kev), solver)
-        relative = None if estimate.image_spread is None else on_field(estimate.image_spread, grid, solver.grid)
-        return mu, Spread(spread, relative), tuple(notes)
+        return mu, Spread(spread, on_field(estimate.image_spread, grid, solver.grid)), tuple(notes)
 
     def _uniform(self, solver: Solver, doubts: tuple[str, ...]) -> tuple[MuMap, None, tuple[str, ...]]:
         """Uniform map with the reasons; InputError without fallback or where there can be none."""
@@ -151,18 +149,18 @@ class Spread:
     mu
         Half-width in 1/cm of the map's voxels.
     relative
-        Half-width (z, y, x) of the image's regional means by the map's error, relative; None of older weights.
+        Half-width (z, y, x) of the image's regional means by the map's error, relative.
 
     Examples
     --------
     >>> from spectac.recon import Grid
     >>> grid = Grid.upright((1, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
-    >>> Spread(MuMap(np.full(grid.shape, 0.01), grid, 140.5), None).relative is None
-    True
+    >>> Spread(MuMap(np.full(grid.shape, 0.01), grid, 140.5), np.zeros(grid.shape)).relative.shape
+    (1, 1, 1)
     """
 
     mu: MuMap
-    relative: Array | None
+    relative: Array
 
 
 def _on_field(mu: MuMap, solver: Solver) -> MuMap:

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from spectac.learned.inputs import CHANNELS, FEWEST_CHANNELS
+from spectac.learned.inputs import CHANNELS
 from spectac.learned.low_counts_input import LOW_COUNTS_CHANNELS
 from spectac.learned.network import LARGEST, LOW_COUNTS, NetworkSettings, VolumeNetwork
 from spectac.recon.errors import InputError
@@ -50,7 +50,7 @@ def save_weights(path: Path, network: torch.nn.Module, about: Mapping[str, Any])
     """
     halves = {name: t.detach().cpu().to(torch.float16).contiguous() for name, t in network.state_dict().items()}
     short = about["settings"]["target"] == LOW_COUNTS
-    channels = LOW_COUNTS_CHANNELS if short else CHANNELS[: network_channels(network)]
+    channels = LOW_COUNTS_CHANNELS if short else CHANNELS
     metadata = {
         "format": FORMAT,
         "channels": json.dumps(channels),
@@ -60,27 +60,6 @@ def save_weights(path: Path, network: torch.nn.Module, about: Mapping[str, Any])
     }
     with written(path) as temporary:
         save_file(halves, temporary, metadata=metadata)
-
-
-def network_channels(network: torch.nn.Module) -> int:
-    """Channels of a network's input.
-
-    Parameters
-    ----------
-    network
-        A `VolumeNetwork`, or a copy of one.
-
-    Returns
-    -------
-    int
-        Number of channels.
-
-    Examples
-    --------
-    >>> network_channels(VolumeNetwork(NetworkSettings(widths=(8, 8), channels=4)))
-    4
-    """
-    return int(network.state_dict()["down.0.first.weight"].shape[1]) // 8
 
 
 def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
@@ -132,8 +111,8 @@ def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
         about, channels = json.loads(metadata["about"]), json.loads(metadata["channels"])
         settings = about["settings"]
         short = settings["target"] == LOW_COUNTS
-        known = channels == list(LOW_COUNTS_CHANNELS if short else CHANNELS[: len(channels)])
-        if not known or len(channels) < FEWEST_CHANNELS or settings["target"] not in (*LARGEST, LOW_COUNTS):
+        known = channels == list(LOW_COUNTS_CHANNELS if short else CHANNELS)
+        if not known or settings["target"] not in (*LARGEST, LOW_COUNTS):
             raise ValueError(f"channels {channels}, target {settings['target']}")
         network = VolumeNetwork(
             NetworkSettings(settings["target"], tuple(settings["widths"]), settings["dropout"], len(channels))

@@ -38,8 +38,8 @@ def errors(case: Case, weights: str) -> dict[str, Array]:
     solver = StudySolver(case.study)
     model = PredictedMap(weights, heed_limits=False, fallback=False)
     mu, spread, _ = model.estimate(solver.with_holder(Path("none")))
-    if spread is None or spread.relative is None:
-        raise InputError(f"{weights}: states no uncertainty: train it again")
+    if spread is None:
+        raise InputError(f"{weights}: no map of this patient")
     inside = np.flatnonzero(case.head > 0.5)[::EVERY]
     wrong = np.abs(mu.per_cm - case.head_mu.per_cm)
     voxels = np.stack([spread.mu.per_cm.ravel()[inside], wrong.ravel()[inside]], axis=1)
@@ -104,8 +104,6 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     options = parser.parse_args()
     scale = TrainedNetwork.read(Path(options.weights)).spread
-    if scale is None:
-        parser.exit(2, f"{options.weights}: states no uncertainty: train it again\n")
     found: dict[tuple[str, str], Array] = {}
     rows: list[dict[str, Any]] = []
     for name, number in PATIENTS_OF.items():

@@ -167,7 +167,7 @@ def inside_the_skull(patient: PatientArrays) -> Array:
 
 def computed(patient: PatientArrays) -> tuple[Array, Array, float, Array]:
     """Channels, target, attenuation of a voxel of water and seconds of one patient."""
-    seen = patient_input(patient).channels(len(SHIPPED))
+    seen = patient_input(patient).channels()[: len(SHIPPED)]
     acquisition, counts = camera(patient)
     parts, seconds = [], []
     for one in (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from spectac.learned.inputs import CHANNELS, FEWEST_CHANNELS, NetworkInput, energy_loss, head_level, normalised
+from spectac.learned.inputs import CHANNELS, NetworkInput, energy_loss, head_level, normalised
 from spectac.recon import EnergyWindow, InputError
 
 VOXEL_ML = 0.064
@@ -56,10 +56,3 @@ def test_energy_loss_of_a_wide_window():
     """92-126 keV below 126-154 keV: middles 109 and 140, so 22 % of the energy is lost on average."""
     peak, side = EnergyWindow("photopeak", 126.0, 154.0), EnergyWindow("scatter", 92.0, 126.0)
     assert energy_loss(peak, side) == pytest.approx(31.0 / 140.0)
-
-
-def test_networks_of_four_channels_see_what_they_saw():
-    head = np.random.default_rng(2).random((8, 8, 8)).astype(np.float32)
-    seen = NetworkInput(head, 140.5, head, 0.2, recovered=2.0 * head)
-    np.testing.assert_array_equal(seen.channels(FEWEST_CHANNELS), seen.channels()[:FEWEST_CHANNELS])
-    np.testing.assert_array_equal(seen.channels()[CHANNELS.index("recovered")], 2.0 * head)
