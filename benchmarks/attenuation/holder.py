@@ -5,7 +5,8 @@
 Writes holder.csv; one patient takes a minute on 2 cores. Patients are the first of the set "unseen" with and without a
 holder, from expected counts; the holder's file comes from the CT of the same patient. Errors in %, against the image of
 the true map with its holder, as in the attenuation study. "5 mm, 3 deg off": the file is moved by 5 mm along x and z
-and turned by 3 degrees about z. `share` is that of a fitted holder.
+and turned by 3 degrees about z. `share` is that of a fitted holder,
+`true_share` the attenuation of the patient's own over that of a typical one.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from benchmarks.provenance import provenance, write_csv
 from spectac.learned.predict import PredictedMap
 from spectac.recon import GivenMap, ReconstructionSettings, reconstruct
 from spectac.recon.attenuation import UniformMap
-from spectac.recon.holder import Holder, measured, write_holder
+from spectac.recon.holder import Holder, measured, typical, write_holder
 from spectac.recon.resample import resample
 from spectac.recon.rigid import RigidShift
 from spectac.recon.settings import HOLDERS
@@ -62,6 +63,9 @@ def main() -> None:
         missing[has_holder] -= 1
         case = virtual_case(SEED, SETS["unseen"], index, 0, noise=False)
         wanted = reconstruct(case.study, GivenMap(case.mu)).image.values
+        placed, _ = typical(case.mu.energy_kev).beside(case.head_mu, case.study.acquisition)
+        own, usual = (float((mu.per_cm - case.head_mu.per_cm).clip(min=0.0).sum()) for mu in (case.mu, placed))
+        true_share = round(own / usual, 3)
         with tempfile.TemporaryDirectory() as folder:
             file, moved = Path(folder, "holder.nii.gz"), Path(folder, "moved.nii.gz")
             ways = {"as it is": None} | {way: Path(way) for way in HOLDERS}
@@ -77,7 +81,7 @@ def main() -> None:
                     row = {**origin, "patient": index, "tracer": case.about["tracer"]}
                     row |= {"has_holder": has_holder, "map": model.name, "holder": way}
                     share = None if result.holder_share is None else round(result.holder_share.share, 3)
-                    row |= {"fallback": result.fallback or "", "share": share} | {
+                    row |= {"fallback": result.fallback or "", "share": share, "true_share": true_share} | {
                         name: round(found[name], 3) for name in KEPT
                     }
                     print(row, flush=True)
