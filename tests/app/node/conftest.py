@@ -1,5 +1,6 @@
 """Files as cameras send them, and a node's parts in a folder."""
 
+import gc
 import io
 from dataclasses import replace
 
@@ -82,6 +83,13 @@ def settings(tmp_path, unused_port):
         least_free_gb=0.0,
         workers=0,
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_socket_left():
+    """pynetdicom leaves sockets to the garbage collector, which reports them as errors of whatever test then runs."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
