@@ -16,7 +16,7 @@ from spectac.recon import (
     reconstruct,
 )
 from spectac.recon.holder import typical
-from spectac.recon.holder_fit import LARGEST_SHARE, MODEL_SD, _most_likely, holder_share, unfit
+from spectac.recon.holder_fit import LARGEST_SHARE, MODEL_SD, holder_share, most_likely, unfit
 from spectac.recon.types import MuMap, Projections
 
 KEV = 140.511
@@ -100,7 +100,7 @@ def test_the_stated_spread_is_that_of_the_noise_and_the_models(scene, figure):
 )
 def test_the_share_of_three_log_likelihoods(b, c, share):
     """The largest b s + c s^2 - (s - 1)^2 / 2, within the limits."""
-    fit = _most_likely(7.0, 7.0 + 0.5 * b + 0.25 * c, 7.0 + b + c)
+    fit = most_likely(7.0, 7.0 + 0.5 * b + 0.25 * c, 7.0 + b + c)
     assert fit.share == pytest.approx(share)
     assert fit.sd**2 == pytest.approx(1.0 / (1.0 + max(0.0, -2.0 * c)) + MODEL_SD**2)
 
