@@ -150,12 +150,11 @@ def description(settings: TrainingSettings, root: Path, training: Examples, vali
     12
     """
     file = first_weights(settings, root)
-    left_out = {"checkpoint_minutes"} | (set() if settings.target == LOW_COUNTS else {"variance_weight"})
     begun = {} if file is None else {"begin_with": hashlib.sha256(file.read_bytes()).hexdigest()}
     return {
         # What lies beside the head is given (--holder) or fitted.
         **({"map_of": HEAD} if settings.target == "map" else {}),
-        "settings": {name: value for name, value in asdict(settings).items() if name not in left_out},
+        "settings": {name: value for name, value in asdict(settings).items() if name != "checkpoint_minutes"},
         "training_sha256": training.sha256,
         "validation_sha256": validation.sha256,
         "weights_sha256": begun,

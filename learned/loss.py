@@ -161,60 +161,101 @@ def turned(volumes: Tensor, angle_deg: float) -> Tensor:
 
 
 LOW_COUNTS_FWHM = 2.0
-"""Gaussian in voxels on errors before `low_counts_loss` weighs them: the usual post-filter, 8 mm."""
+"""Gaussian in voxels on errors before `low_counts_errors` weighs them: the usual post-filter, 8 mm."""
 LOW_COUNTS_SCALES = {1: 1.0, 4: 3.0}
-"""Edge of the blocks, in voxels, whose means `low_counts_loss` compares, and the weight of each."""
+"""Edge of the blocks, in voxels, whose means `low_counts_errors` compares, and the weight of each."""
 HOT_BLOCK = 4
 """Edge in voxels of the blocks by whose height above the brain's level errors are averaged a second time."""
 HOTTEST = 3.0
 """Height above the level beyond which a block counts no more: glands are hotter than striata."""
 
 
-def low_counts_loss(estimates: Tensor, truths: Tensor, variance_weight: float) -> Tensor:
-    """Squared bias of images and a share of their variance, of voxels and of blocks, relative to the image.
+def low_counts_loss(estimates: Tensor, truths: Tensor, images: Tensor) -> Tensor:
+    """Squared error of estimates over that of the images that the network sees, the mean over patients.
 
-    Errors are those after the usual post-filter: what it takes away does not matter. The two estimates of a patient
-    come from independent scans. Of errors a and b the mean of a b is the squared bias, that of (a^2 + b^2) / 2 the
-    squared bias and the variance. A mean squared error alone would shrink what differs between patients to their mean.
-    Errors are divided by 1 + f, f the mean truth of a block of HOT_BLOCK, so that no hot focus outweighs the rest.
-    Striata are a hundredth of the head: to the mean over all voxels that over the hot parts of each patient is added,
-    in which a block counts by its height above the brain's level, f - 1, up to HOTTEST.
+    Short scans, whose errors are the largest, count as much as long ones.
+
+    Parameters
+    ----------
+    estimates, truths, images
+        Images (n, 2, z, y, x) as those of `low_counts_errors`.
+
+    Returns
+    -------
+    Tensor
+        Scalar; 1 if the estimates are the images.
+
+    Examples
+    --------
+    >>> truths, images = torch.zeros(1, 2, 4, 4, 4), torch.ones(1, 2, 4, 4, 4)
+    >>> round(float(low_counts_loss(0.5 * images, truths, images)), 3)
+    0.25
+    """
+    (squares, _), (of_images, _) = low_counts_errors(estimates, truths), low_counts_errors(images, truths)
+    return (squares / of_images.clamp(min=1e-6)).mean()
+
+
+def low_counts_errors(estimates: Tensor, truths: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared errors of images and the bias in them, of voxels and of blocks, relative to the image.
+
+    Errors are those after the usual post-filter: what it takes away does not matter. They are divided by 1 + f, f the
+    mean truth of a block of HOT_BLOCK, so that no hot focus outweighs the rest. Striata are a hundredth of the head: to
+    the mean over all voxels that over the hot parts of each patient is added, in which a block counts by its height
+    above the brain's level, f - 1, up to HOTTEST. The two estimates of a patient come from independent scans: of their
+    errors a and b the mean of a b is the squared bias, that of (a^2 + b^2) / 2 the squared bias and the variance.
 
     Parameters
     ----------
     estimates, truths
         Images (n, 2, z, y, x) of pairs of scans, over each scan's level; sizes are multiples of HOT_BLOCK.
-    variance_weight
-        Weight of the variance from 0 to 1; the squared bias has 1.
 
     Returns
     -------
-    Tensor
-        Scalar.
+    squares, biases
+        Means (n,) of (a^2 + b^2) / 2 and of a b.
 
     Examples
     --------
-    >>> truths, errors = torch.zeros(1, 2, 4, 4, 4), torch.ones(1, 2, 4, 4, 4)
-    >>> bias = low_counts_loss(truths + errors, truths, 0.2)
+    >>> errors = torch.ones(1, 2, 4, 4, 4)
     >>> errors[:, 1] = -1.0
-    >>> round(float(low_counts_loss(truths + errors, truths, 0.2) / bias), 3)
-    -0.6
+    >>> squares, biases = low_counts_errors(errors, torch.zeros_like(errors))
+    >>> round(float(biases / squares), 3)
+    -1.0
     """
     height = torch.nn.functional.avg_pool3d(truths.mean(dim=1, keepdim=True), HOT_BLOCK).clamp(min=0.0)
     expected = torch.nn.functional.interpolate(height, scale_factor=HOT_BLOCK)
     hot = (height - 1.0).clamp(min=0.0, max=HOTTEST)
-    errors, total = _filtered(estimates - truths) / (1.0 + expected), estimates.new_zeros(())
+    errors = post_filtered(estimates - truths) / (1.0 + expected)
+    totals = [errors.new_zeros(len(errors)), errors.new_zeros(len(errors))]
     for size, weight in LOW_COUNTS_SCALES.items():
         means = errors if size == 1 else torch.nn.functional.avg_pool3d(errors, size)
-        squares = (1.0 - variance_weight) * means[:, 0] * means[:, 1] + variance_weight * means.square().mean(dim=1)
         shares = torch.nn.functional.interpolate(hot, scale_factor=HOT_BLOCK // size)[:, 0]
-        of_hot = (shares * squares).sum(dim=(1, 2, 3)) / shares.sum(dim=(1, 2, 3)).clamp(min=1e-6)
-        total = total + weight * (squares.mean() + of_hot.mean())
-    return total
+        of_all = shares.sum(dim=(1, 2, 3)).clamp(min=1e-6)
+        for n, values in enumerate((means.square().mean(dim=1), means[:, 0] * means[:, 1])):
+            of_hot = (shares * values).sum(dim=(1, 2, 3)) / of_all
+            totals[n] = totals[n] + weight * (values.mean(dim=(1, 2, 3)) + of_hot)
+    return totals[0], totals[1]
 
 
-def _filtered(images: Tensor) -> Tensor:
-    """Images (n, 2, z, y, x) after a Gaussian of LOW_COUNTS_FWHM voxels; beyond their edges they go on."""
+def post_filtered(images: Tensor) -> Tensor:
+    """Images after a Gaussian of LOW_COUNTS_FWHM voxels; beyond their edges they go on.
+
+    Parameters
+    ----------
+    images
+        Images (n, 2, z, y, x).
+
+    Returns
+    -------
+    Tensor
+        Images (n, 2, z, y, x).
+
+    Examples
+    --------
+    >>> images = torch.ones(1, 2, 8, 8, 8)
+    >>> torch.allclose(post_filtered(images), images)
+    True
+    """
     steps = torch.arange(-3.0, 4.0, dtype=images.dtype, device=images.device)
     kernel = torch.exp(-4.0 * math.log(2.0) * (steps / LOW_COUNTS_FWHM) ** 2)
     kernel = kernel / kernel.sum()

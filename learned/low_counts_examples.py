@@ -1,7 +1,7 @@
 """Training examples of the low-counts network: scans of one patient of any length, and their target.
 
 Each example holds pairs of independent scans of equal length, because the product of two independent errors is the
-square of their common part, the bias (`loss.low_counts_loss`).
+square of their common part, the bias (`loss.low_counts_errors`).
 """
 
 import hashlib

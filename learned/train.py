@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from spectac.learned.checkpoint import description, new_state, resume, save_checkpoint
 from spectac.learned.dataset import CohortDataset, shards_of
 from spectac.learned.doubt_limits import CHECKED_ANGLES_DEG, LEAST_PATIENTS, measured_coverage
-from spectac.learned.loss import correction_loss, factor_error, low_counts_loss, map_loss
+from spectac.learned.loss import correction_loss, factor_error, low_counts_errors, low_counts_loss, map_loss
 from spectac.learned.low_counts import LowCountsCoverage
 from spectac.learned.low_counts_examples import Examples, LowCountsDataset
 from spectac.learned.network import LOW_COUNTS
@@ -294,7 +294,7 @@ class _Run:
         angle_deg = float(np.random.default_rng([settings.seed, step]).uniform(0.0, 90.0))
         volumes = network(inputs.flatten(0, -5).contiguous(memory_format=torch.channels_last_3d))
         if settings.target == LOW_COUNTS:
-            loss = low_counts_loss(volumes.view_as(targets), targets, settings.variance_weight)
+            loss = low_counts_loss(volumes.view_as(targets), targets, inputs[:, :, 0])
         elif settings.target == "map":
             loss = map_loss(volumes, targets, water_per_voxel, angle_deg, settings.loss_weights)
         else:
@@ -359,7 +359,7 @@ def validate(network: Any, validation: Examples, settings: TrainingSettings) -> 
     -------
     dict[str, float]
         "error": of mean attenuation factors, of corrections, or the loss of short scans. "map_error", for maps: mean
-        |error| over the mean of the map, inside the head.
+        |error| over the mean of the map, inside the head. "bias", for short scans: the part of "error" that is bias.
 
     Examples
     --------
@@ -371,13 +371,15 @@ def validate(network: Any, validation: Examples, settings: TrainingSettings) -> 
     """
     network.eval()
     device = next(network.parameters()).device
-    errors, map_errors = [], []
+    errors, map_errors, biases = [], [], []
     for batch in DataLoader(validation, batch_size=settings.batch):
         inputs, targets, water_per_voxel = (part.to(device) for part in batch)
         volumes: Tensor = network(inputs.flatten(0, -5))
         if settings.target == LOW_COUNTS:
-            for estimate, truth in zip(volumes.view_as(targets).split(1), targets.split(1), strict=True):
-                errors.append(float(low_counts_loss(estimate, truth, settings.variance_weight)))
+            squares, products = low_counts_errors(volumes.view_as(targets), targets)
+            of_images, _ = low_counts_errors(inputs[:, :, 0], targets)
+            errors.extend((squares / of_images).tolist())
+            biases.extend((products / of_images).tolist())
             continue
         for volume, truth, water in zip(volumes.split(1), targets.split(1), water_per_voxel.split(1), strict=True):
             if settings.target == "correction":
@@ -387,7 +389,8 @@ def validate(network: Any, validation: Examples, settings: TrainingSettings) -> 
             map_errors.append(float((volume - truth)[head].abs().mean() / truth[head].mean()))
             parts = [factor_error(volume, truth, water, angle) for angle in CHECKED_ANGLES_DEG]
             errors.append(float(torch.stack(parts).mean()))
-    return {"error": float(np.mean(errors)), **({"map_error": float(np.mean(map_errors))} if map_errors else {})}
+    more = {"map_error": map_errors, "bias": biases}
+    return {"error": float(np.mean(errors))} | {name: float(np.mean(one)) for name, one in more.items() if one}
 
 
 def write_log(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

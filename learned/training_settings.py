@@ -30,7 +30,6 @@ LossWeights = Annotated[
     tuple[NotNegative, NotNegative, NotNegative], Field(description="3 numbers, none of them negative")
 ]
 Target = Annotated[Literal["map", "correction", "low-counts"], Field(description="map, correction or low-counts")]
-Weight = Annotated[float, Field(gt=0, le=1, description="a number above 0 and at most 1")]
 Precision = Annotated[Literal["auto", "32-true", "bf16-mixed"], Field(description="one of auto, 32-true, bf16-mixed")]
 Accelerator = Annotated[
     Literal["auto", "cpu", "gpu", "cuda", "mps"], Field(description="one of auto, cpu, gpu, cuda, mps")
@@ -74,8 +73,6 @@ class TrainingSettings:
         Epochs without a better validation after which training stops.
     loss_weights
         Weights of the three terms of `loss.map_loss`.
-    variance_weight
-        Weight of the variance in `loss.low_counts_loss`, where the squared bias has 1.
     seed
         Seed of weights, order, augmentation and dropout.
     checkpoint_minutes
@@ -106,7 +103,6 @@ class TrainingSettings:
     average_decay: Share = 0.998
     patience: Count = 10
     loss_weights: LossWeights = (1.0, 0.5, 4.0)
-    variance_weight: Weight = 0.2
     seed: Natural = 1
     checkpoint_minutes: NotNegative = 5.0
     precision: Precision = "auto"

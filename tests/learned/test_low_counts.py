@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra `learned`")
 
 from spectac.learned import low_counts, low_counts_examples  # noqa: E402
-from spectac.learned.loss import LOW_COUNTS_FWHM, LOW_COUNTS_SCALES, _filtered, low_counts_loss  # noqa: E402
+from spectac.learned.loss import LOW_COUNTS_FWHM, LOW_COUNTS_SCALES, post_filtered, low_counts_errors, low_counts_loss  # noqa: E402
 from spectac.learned.low_counts import (  # noqa: E402
     LowCountsCoverage,
     NetworkLowCounts,
@@ -48,20 +48,29 @@ from spectac.recon.types import Projections  # noqa: E402
 COVERAGE = LowCountsCoverage((140.511,), 1.0, (2.0, 8.0), 9.0, 12)
 
 
-def test_the_loss_is_the_squared_bias_and_a_share_of_the_variance():
-    """Pairs of constant errors bias + noise, which no filter changes: b^2 + w v at every scale."""
-    rng, bias, sigma, weight = np.random.default_rng(2), 0.3, 0.5, 0.25
+def test_the_errors_of_a_pair_tell_bias_and_noise_apart():
+    """Pairs of constant errors bias + noise, which no filter changes: b^2 + v and b^2 at every scale."""
+    rng, bias, sigma = np.random.default_rng(2), 0.3, 0.5
     levels = bias + sigma * rng.standard_normal((5000, 2, 1, 1, 1))
     errors = torch.from_numpy(np.broadcast_to(levels, (5000, 2, 4, 4, 4)).copy())
-    expected = sum(LOW_COUNTS_SCALES.values()) * (bias**2 + weight * sigma**2)
-    assert float(low_counts_loss(errors, torch.zeros_like(errors), weight)) == pytest.approx(expected, rel=0.05)
+    squares, biases = low_counts_errors(errors, torch.zeros_like(errors))
+    scales = sum(LOW_COUNTS_SCALES.values())
+    assert float(squares.mean()) == pytest.approx(scales * (bias**2 + sigma**2), rel=0.05)
+    assert float(biases.mean()) == pytest.approx(scales * bias**2, rel=0.1)
+
+
+def test_short_scans_count_as_much_as_long_ones():
+    """Estimates with a quarter of their images' squared errors, whatever those are."""
+    images = torch.tensor([0.1, 3.0]).view(2, 1, 1, 1, 1).expand(2, 2, 8, 8, 8)
+    loss = low_counts_loss(0.5 * images, torch.zeros_like(images), images)
+    assert float(loss) == pytest.approx(0.25, rel=1e-5)
 
 
 def test_errors_are_those_after_the_post_filter():
     image = np.random.default_rng(3).standard_normal((1, 2, 12, 12, 12))
     wanted = [[filters.gaussian(one, (1.0, 1.0, 1.0), LOW_COUNTS_FWHM) for one in pair] for pair in image]
     inner = (..., *(slice(3, -3),) * 3)
-    np.testing.assert_allclose(_filtered(torch.from_numpy(image))[inner], np.array(wanted)[inner], atol=2e-3)
+    np.testing.assert_allclose(post_filtered(torch.from_numpy(image))[inner], np.array(wanted)[inner], atol=2e-3)
 
 
 def test_hot_parts_count_as_much_as_all_the_rest():
@@ -71,7 +80,7 @@ def test_hot_parts_count_as_much_as_all_the_rest():
     errors = torch.full_like(truths, 0.1)
     # The division follows the filter, so that each block keeps its own.
     expected = sum(LOW_COUNTS_SCALES.values()) * 0.1**2 * (63.0 / 64.0 / 4.0 + 1.0 / 64.0 / 25.0 + 1.0 / 25.0)
-    assert float(low_counts_loss(truths + errors, truths, 0.2)) == pytest.approx(expected, rel=1e-4)
+    assert float(low_counts_errors(truths + errors, truths)[0]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_fresh_network_gives_the_image_that_it_sees():
