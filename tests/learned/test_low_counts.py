@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra `learned`")
 
 from spectac.learned import low_counts, low_counts_examples  # noqa: E402
-from spectac.learned.loss import LOW_COUNTS_FWHM, LOW_COUNTS_SCALES, post_filtered, low_counts_errors, low_counts_loss  # noqa: E402
+from spectac.learned.loss import LOW_COUNTS_FWHM, LOW_COUNTS_SCALES, low_counts_errors, low_counts_loss, post_filtered  # noqa: E402
 from spectac.learned.low_counts import (  # noqa: E402
     LowCountsCoverage,
     NetworkLowCounts,
