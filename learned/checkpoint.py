@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 
-from spectac.learned.estimate import shipped_weights
 from spectac.learned.inputs import CHANNELS
 from spectac.learned.low_counts_examples import Examples
 from spectac.learned.low_counts_input import LOW_COUNTS_CHANNELS
 from spectac.learned.network import LOW_COUNTS, NetworkSettings, VolumeNetwork
 from spectac.learned.training_settings import SHIPPED, TrainingSettings
-from spectac.learned.weights_file import HEAD, read_weights
+from spectac.learned.weights_file import HEAD, read_weights, shipped_weights
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
 
@@ -93,7 +92,7 @@ def first_weights(settings: TrainingSettings, root: Path) -> Path | None:
     """
     if settings.begin_with is None:
         return None
-    return shipped_weights() if settings.begin_with == SHIPPED else root / settings.begin_with
+    return shipped_weights(settings.target) if settings.begin_with == SHIPPED else root / settings.begin_with
 
 
 def begin_with(network: VolumeNetwork, path: Path) -> None:
@@ -113,7 +112,7 @@ def begin_with(network: VolumeNetwork, path: Path) -> None:
 
     Examples
     --------
-    >>> from spectac.learned.estimate import shipped_weights
+    >>> from spectac.learned.weights_file import shipped_weights
     >>> begin_with(VolumeNetwork(NetworkSettings(widths=(24, 48, 96, 128))), shipped_weights())
     """
     other, _ = read_weights(path)

@@ -48,7 +48,8 @@ class Coverage:
 
     Examples
     --------
-    >>> from spectac.learned.estimate import TrainedNetwork, shipped_weights
+    >>> from spectac.learned.estimate import TrainedNetwork
+    >>> from spectac.learned.weights_file import shipped_weights
     >>> TrainedNetwork.read(shipped_weights()).coverage.energies_kev
     (140.511, 158.97)
     """
@@ -89,7 +90,8 @@ class Coverage:
 
         Examples
         --------
-        >>> from spectac.learned.estimate import TrainedNetwork, shipped_weights
+        >>> from spectac.learned.estimate import TrainedNetwork
+        >>> from spectac.learned.weights_file import shipped_weights
         >>> coverage = TrainedNetwork.read(shipped_weights()).coverage
         >>> Coverage.from_json(coverage.to_json()) == coverage
         True

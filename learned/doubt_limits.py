@@ -173,7 +173,8 @@ def measured_coverage(
     Examples
     --------
     >>> import tempfile
-    >>> from spectac.learned.estimate import TrainedNetwork, shipped_weights
+    >>> from spectac.learned.estimate import TrainedNetwork
+    >>> from spectac.learned.weights_file import shipped_weights
     >>> network = TrainedNetwork.read(shipped_weights()).network
     >>> with tempfile.TemporaryDirectory() as empty:
     ...     measured_coverage(network, Path(empty), Path(empty))  # doctest: +ELLIPSIS

@@ -107,7 +107,8 @@ def input_doubts(solver: Solver, photopeak: Image, scatter: Image | None, covera
 
     Examples
     --------
-    >>> from spectac.learned.estimate import TrainedNetwork, shipped_weights
+    >>> from spectac.learned.estimate import TrainedNetwork
+    >>> from spectac.learned.weights_file import shipped_weights
     >>> from spectac.recon import ReconstructionSettings, Study
     >>> from spectac.recon.pipeline import StudySolver
     >>> from spectac.simulate.scanner import Scanner
@@ -170,7 +171,8 @@ def map_doubts(
 
     Examples
     --------
-    >>> from spectac.learned.estimate import TrainedNetwork, shipped_weights
+    >>> from spectac.learned.estimate import TrainedNetwork
+    >>> from spectac.learned.weights_file import shipped_weights
     >>> from spectac.recon import Grid
     >>> grid = Grid.upright((8, 8, 8), (4.0, 4.0, 4.0), (-14.0, -14.0, -14.0))
     >>> photopeak, air = Image(np.ones(grid.shape), grid, "cps/mL"), MuMap(np.zeros(grid.shape), grid, 140.5)
@@ -306,7 +308,8 @@ def head_doubts(photopeak: Image, coverage: Coverage) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> from spectac.learned.estimate import TrainedNetwork, shipped_weights
+    >>> from spectac.learned.estimate import TrainedNetwork
+    >>> from spectac.learned.weights_file import shipped_weights
     >>> from spectac.recon import Grid
     >>> grid = Grid.upright((8, 8, 8), (4.0, 4.0, 4.0), (-14.0, -14.0, -14.0))
     >>> air = Image(np.zeros(grid.shape), grid, "cps/mL")

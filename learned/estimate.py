@@ -34,22 +34,6 @@ SIDE_COUNTS_SHARE = 0.5
 """Least counts of a scatter window relative to the least of training."""
 
 
-def shipped_weights() -> Path:
-    """Path of the weights that come with spectac.
-
-    Returns
-    -------
-    Path
-        Safetensors file in the installed package.
-
-    Examples
-    --------
-    >>> shipped_weights().name
-    'map.safetensors'
-    """
-    return Path(__file__).parent / "weights" / "map.safetensors"
-
-
 @dataclass(frozen=True, eq=False)
 class TrainedNetwork:
     """Network of a map with the limits of its use.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spectac.recon.attenuation import AttenuationModel
-from spectac.recon.errors import InputError, MissingExtraError
+from spectac.recon.errors import MissingExtraError
 from spectac.recon.low_counts import LowCountsModel
 
 
@@ -43,7 +43,7 @@ def build_low_counts(weights: Path | None) -> LowCountsModel:
     Parameters
     ----------
     weights
-        Weights file of `spectac train`.
+        Weights file of `spectac train`; None: those that come with spectac.
 
     Returns
     -------
@@ -53,8 +53,7 @@ def build_low_counts(weights: Path | None) -> LowCountsModel:
     Raises
     ------
     InputError
-        Without weights: spectac comes with none for short scans so far. If they cannot be read or are those of another
-        network, or torch or safetensors is not installed.
+        If torch or safetensors is not installed, or the weights cannot be read or are those of another network.
 
     Examples
     --------
@@ -62,15 +61,12 @@ def build_low_counts(weights: Path | None) -> LowCountsModel:
     Traceback (most recent call last):
     spectac.recon.errors.InputError: no file: cannot be read as weights (safetensors): ...
     """
-    if weights is None:
-        raise InputError(
-            "--low-counts network needs --low-counts-weights FILE of your own (spectac train), for spectac comes with "
-            "none so far; --low-counts map needs none"
-        )
     _check_torch("--low-counts network")
     from spectac.learned.low_counts import NetworkLowCounts, read_low_counts_weights
+    from spectac.learned.network import LOW_COUNTS
+    from spectac.learned.weights_file import shipped_weights
 
-    return NetworkLowCounts(*read_low_counts_weights(weights))
+    return NetworkLowCounts(*read_low_counts_weights(shipped_weights(LOW_COUNTS) if weights is None else weights))
 
 
 def _check_torch(what: str) -> None:

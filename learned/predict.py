@@ -8,7 +8,8 @@ import numpy as np
 from scipy.ndimage import label
 
 from spectac.learned.doubts import input_doubts, map_doubts
-from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_window, shipped_weights
+from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_window
+from spectac.learned.weights_file import shipped_weights
 from spectac.recon.attenuation import NARROW_BEAM, Solver, default_mu_per_cm, uniform_map
 from spectac.recon.errors import InputError
 from spectac.recon.orbit_check import BODY_PER_CM, check_map_radius

@@ -432,7 +432,7 @@ def finish(weights: Path, training: Path, validation: Path, beyond: Path | None 
 
     Examples
     --------
-    >>> from spectac.learned.estimate import shipped_weights
+    >>> from spectac.learned.weights_file import shipped_weights
     >>> finish(shipped_weights(), Path("not needed"), Path("not needed"))
     """
     network, about = read_weights(weights)

@@ -37,7 +37,7 @@ Accelerator = Annotated[
 
 
 SHIPPED = "shipped"
-"""Word of `begin_with` for the weights that come with spectac."""
+"""Word of `begin_with` for the weights of the same target that come with spectac."""
 
 
 @dataclass(frozen=True, config={"extra": "forbid", "strict": True})
@@ -54,7 +54,7 @@ class TrainingSettings:
         Output of the network: "map", "correction" (image-to-image, the baseline), or "low-counts" (image of a short
         scan without noise).
     begin_with
-        Weights file to start from; "shipped": the map's weights that come with spectac; None: random weights.
+        Weights file to start from; "shipped": those that come with spectac; None: random weights.
     widths, dropout
         See `network.NetworkSettings`.
     epochs
@@ -126,7 +126,7 @@ class TrainingSettings:
 
         Examples
         --------
-        >>> from spectac.learned.estimate import shipped_weights
+        >>> from spectac.learned.weights_file import shipped_weights
         >>> TrainingSettings.read(shipped_weights().with_name("map.toml")).epochs
         22
         """

@@ -25,6 +25,27 @@ HEAD = "head"
 """Value of "map_of" in the description of networks that were trained on maps of the head alone."""
 
 
+def shipped_weights(target: str = "map") -> Path:
+    """Path of the weights that come with spectac.
+
+    Parameters
+    ----------
+    target
+        Target of the network: "map" or "low-counts".
+
+    Returns
+    -------
+    Path
+        Safetensors file in the installed package.
+
+    Examples
+    --------
+    >>> shipped_weights().name
+    'map.safetensors'
+    """
+    return Path(__file__).parent / "weights" / f"{target}.safetensors"
+
+
 def save_weights(path: Path, network: torch.nn.Module, about: Mapping[str, Any]) -> None:
     """Write the weights of a network in half precision, with a description of their training.
 
@@ -82,7 +103,6 @@ def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
 
     Examples
     --------
-    >>> from spectac.learned.estimate import shipped_weights
     >>> network, about = read_weights(shipped_weights())
     >>> network.settings.widths, about["patients"]
     ((24, 48, 96, 128), 648)

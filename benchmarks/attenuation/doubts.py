@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks.provenance import provenance, write_csv
 from spectac.learned.doubt_limits import HARM, WeighedLimit, weighed_limit
-from spectac.learned.estimate import TrainedNetwork, shipped_weights
+from spectac.learned.estimate import TrainedNetwork
+from spectac.learned.weights_file import shipped_weights
 
 ROWS = Path(__file__).parents[1] / "results" / "attenuation_methods.csv"
 OTHERS = re.compile("mL show|times the detail")

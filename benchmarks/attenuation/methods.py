@@ -79,7 +79,7 @@ class Choice:
     @property
     def map_weights(self) -> Path:
         """Weights of the map network."""
-        from spectac.learned.estimate import shipped_weights
+        from spectac.learned.weights_file import shipped_weights
 
         return Path(self.weights) if self.weights else shipped_weights()
 

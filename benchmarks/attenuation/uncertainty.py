@@ -20,9 +20,10 @@ from matplotlib.figure import Figure
 from benchmarks.attenuation.measures import means
 from benchmarks.attenuation.patients import SETS, Case, virtual_case
 from benchmarks.provenance import provenance, write_csv
-from spectac.learned.estimate import TrainedNetwork, shipped_weights
+from spectac.learned.estimate import TrainedNetwork
 from spectac.learned.predict import PredictedMap
 from spectac.learned.spread import SpreadScale
+from spectac.learned.weights_file import shipped_weights
 from spectac.recon import GivenMap, InputError
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import voi_mean

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.low_counts.bound import corners, least_spread
 from benchmarks.low_counts.early_loss import area, scores
 from benchmarks.low_counts.early_loss import table as early_table
 from benchmarks.low_counts.methods import FULL, MAP, RAW
@@ -199,3 +200,24 @@ def test_the_uniform_brain_has_its_activity_inside_the_skull_and_none_beside_the
     # Most of the inside of a skull of 1.4 L lies deeper than 12 mm.
     inside = deep_inside(head, Grid.upright((50, 60, 50), (4.0, 4.0, 4.0), (-98.0, -118.0, -98.0)))
     assert 500.0 < inside.sum() * 0.064 < 1000.0
+
+
+def test_least_spread_of_parts_that_share_no_bin_is_poisson_s():
+    """A ratio of two parts: relative variance 1 / N_a + 1 / N_b; unseen bins tell nothing."""
+    parts = np.array([[30.0, 0.0], [70.0, 0.0], [0.0, 25.0], [0.0, 0.0]])
+    spread = least_spread(parts, parts.sum(axis=1), np.array([1.0, -1.0]))
+    assert spread == pytest.approx(np.sqrt(1 / 100 + 1 / 25))
+
+
+def test_least_spread_grows_with_what_is_not_known():
+    """A background in the bins of a part adds its counts' noise; as a part of its own it costs more."""
+    part, background = np.array([50.0, 10.0]), np.array([20.0, 40.0])
+    known = least_spread(part[:, None], part + background, np.array([1.0]))
+    assert known == pytest.approx(1 / np.sqrt((part**2 / (part + background)).sum()))
+    assert least_spread(np.stack([part, background], axis=1), part + background, np.array([1.0, 0.0])) > 1.05 * known
+
+
+def test_corners_weights_add_to_one_everywhere():
+    weights = list(corners((9, 8, 7), (4.0, 5.0, 6.0), 24.0))
+    np.testing.assert_allclose(np.sum(weights, axis=0), 1.0)
+    assert all(one.max() <= 1.0 for one in weights)

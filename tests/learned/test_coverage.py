@@ -16,8 +16,9 @@ pytest.importorskip("torch", reason="the learned map needs torch: pip install 's
 from spectac.learned.coverage import Coverage
 from spectac.learned.doubt_limits import coverage_of
 from spectac.learned.doubts import _acquisition_checks, input_doubts, map_doubts
-from spectac.learned.estimate import TrainedNetwork, shipped_weights
+from spectac.learned.estimate import TrainedNetwork
 from spectac.learned.outline_distance import mean_outline_distance_mm, outline_distance_mm
+from spectac.learned.weights_file import shipped_weights
 from spectac.recon import EnergyWindow, Grid, Image, InputError, MuMap, Projections, Study
 from spectac.recon.collimator import COLLIMATORS, Collimator
 from spectac.recon.tissues import water_per_cm

@@ -19,10 +19,11 @@ from spectac.learned.doubt_limits import (  # noqa: E402
     measured_coverage,
     weighed_limit,
 )
-from spectac.learned.estimate import TrainedNetwork, shipped_weights  # noqa: E402
+from spectac.learned.estimate import TrainedNetwork  # noqa: E402
 from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.outline_distance import outline_distance_mm  # noqa: E402
 from spectac.learned.spread import spread_errors  # noqa: E402
+from spectac.learned.weights_file import shipped_weights  # noqa: E402
 from spectac.recon import Grid, Image, InputError, MuMap  # noqa: E402
 from spectac.recon.tissues import water_per_cm  # noqa: E402
 from spectac.simulate.cohort.patient_arrays import PatientArrays  # noqa: E402

@@ -12,8 +12,8 @@ from scipy.ndimage import shift
 
 pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
 
-from spectac.learned.estimate import shipped_weights
 from spectac.learned.predict import PredictedMap
+from spectac.learned.weights_file import shipped_weights
 from spectac.recon import InputError, ReconstructionSettings, Study, reconstruct
 from spectac.recon.geometry import detector_rights
 from spectac.simulate.acquire import Patient, expected_counts

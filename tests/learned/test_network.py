@@ -12,11 +12,16 @@ torch = pytest.importorskip("torch", reason="the learned map needs torch: pip in
 from safetensors.torch import save_file  # noqa: E402
 
 from spectac.learned.coverage import Coverage  # noqa: E402
-from spectac.learned.estimate import TrainedNetwork, passes, shipped_weights  # noqa: E402
+from spectac.learned.estimate import TrainedNetwork, passes  # noqa: E402
 from spectac.learned.inputs import NetworkInput  # noqa: E402
 from spectac.learned.loss import correction_loss, factor_error, map_loss, turned  # noqa: E402
 from spectac.learned.network import LARGEST, NetworkSettings, VolumeNetwork, blocks, voxels  # noqa: E402
-from spectac.learned.weights_file import FORMAT, read_weights, save_weights  # noqa: E402
+from spectac.learned.weights_file import (  # noqa: E402
+    FORMAT,
+    read_weights,
+    save_weights,
+    shipped_weights,
+)
 from spectac.recon import InputError  # noqa: E402
 
 TINY = {"target": "map", "widths": [8, 16], "dropout": 0.2}

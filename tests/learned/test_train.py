@@ -19,11 +19,14 @@ from safetensors.torch import load_file  # noqa: E402
 from spectac.learned.coverage import Coverage  # noqa: E402
 from spectac.learned.dataset import CohortDataset  # noqa: E402
 from spectac.learned.doubt_limits import WeighedLimit  # noqa: E402
-from spectac.learned.estimate import shipped_weights  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.spread import SpreadScale  # noqa: E402
 from spectac.learned.training_settings import TrainingSettings  # noqa: E402
-from spectac.learned.weights_file import read_weights, save_weights  # noqa: E402
+from spectac.learned.weights_file import (  # noqa: E402
+    read_weights,
+    save_weights,
+    shipped_weights,
+)
 from spectac.recon import InputError  # noqa: E402
 from spectac.recon.tissues import water_per_cm  # noqa: E402
 
