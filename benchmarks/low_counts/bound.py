@@ -28,7 +28,7 @@ from spectac.recon.types import Array
 AROUND_MM = {"known": None, "40 mm": 40.0, "24 mm": 24.0}
 """What is known of the activity around the striata, and the distance of its corners."""
 FAINT = 1e-3
-"""Corners that hold less than this share of the activity around the striata are left out."""
+"""Corners that hold less than this share of the activity around the striata are left out, as those never seen."""
 
 
 def least_spread(parts: Array, counts: Array, gradient: Array) -> float:
@@ -81,8 +81,9 @@ def rows_of(seed: int, index: int) -> Iterator[dict[str, object]]:
         whole = [np.ones(activity.shape)]
         parts, of_reference = [], []
         for weights in whole if distance_mm is None else corners(activity.shape, head.grid.voxel_mm, distance_mm):
-            if (weights * around).sum() > FAINT * around.sum():
-                parts.append(seen(weights * around))
+            part = weights * around
+            if part.sum() > FAINT * around.sum() and (counted := seen(part)).any():
+                parts.append(counted)
                 of_reference.append((weights * activity)[reference].sum() / activity[reference].sum())
         columns = np.stack([*of_striata, *parts], axis=1)
         for n, region in enumerate(striata):
