@@ -191,23 +191,27 @@ def low_counts_loss(estimates: Tensor, truths: Tensor, images: Tensor) -> Tensor
     >>> round(float(low_counts_loss(0.5 * images, truths, images)), 3)
     0.25
     """
-    (squares, _), (of_images, _) = low_counts_errors(estimates, truths), low_counts_errors(images, truths)
+    squares, of_images = (low_counts_errors(one, truths, images)[0] for one in (estimates, images))
     return (squares / of_images.clamp(min=1e-6)).mean()
 
 
-def low_counts_errors(estimates: Tensor, truths: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared errors of images and the bias in them, of voxels and of blocks, relative to the image.
+def low_counts_errors(estimates: Tensor, truths: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared errors of estimates and the bias in them, of voxels and of blocks, relative to the image.
 
     Errors are those after the usual post-filter: what it takes away does not matter. They are divided by 1 + f, f the
-    mean truth of a block of HOT_BLOCK, so that no hot focus outweighs the rest. Striata are a hundredth of the head: to
-    the mean over all voxels that over the hot parts of each patient is added, in which a block counts by its height
-    above the brain's level, f - 1, up to HOTTEST. The two estimates of a patient come from independent scans: of their
-    errors a and b the mean of a b is the squared bias, that of (a^2 + b^2) / 2 the squared bias and the variance.
+    mean of a block of HOT_BLOCK, so that no hot focus outweighs the rest. Striata are a hundredth of the head: to the
+    mean over all voxels that over the hot parts of each patient is added, in which a block counts by its height above
+    the brain's level, f - 1, up to HOTTEST. f is that of the image that the network sees: the least squared error is
+    the mean of what the truth may be for weights that follow from the image, and too low for weights 1 / truth^2.
+
+    The two estimates of a patient come from independent scans: of their errors a and b the mean of a b is the squared
+    bias, that of (a^2 + b^2) / 2 the squared bias and the variance.
 
     Parameters
     ----------
-    estimates, truths
-        Images (n, 2, z, y, x) of pairs of scans, over each scan's level; sizes are multiples of HOT_BLOCK.
+    estimates, truths, images
+        Images (n, 2, z, y, x) of pairs of scans, over each scan's level; sizes are multiples of HOT_BLOCK. `images` are
+        those that the network sees.
 
     Returns
     -------
@@ -218,23 +222,23 @@ def low_counts_errors(estimates: Tensor, truths: Tensor) -> tuple[Tensor, Tensor
     --------
     >>> errors = torch.ones(1, 2, 4, 4, 4)
     >>> errors[:, 1] = -1.0
-    >>> squares, biases = low_counts_errors(errors, torch.zeros_like(errors))
+    >>> squares, biases = low_counts_errors(errors, torch.zeros_like(errors), torch.ones_like(errors))
     >>> round(float(biases / squares), 3)
     -1.0
     """
-    height = torch.nn.functional.avg_pool3d(truths.mean(dim=1, keepdim=True), HOT_BLOCK).clamp(min=0.0)
-    expected = torch.nn.functional.interpolate(height, scale_factor=HOT_BLOCK)
+    height = torch.nn.functional.avg_pool3d(images, HOT_BLOCK).clamp(min=0.0)
     hot = (height - 1.0).clamp(min=0.0, max=HOTTEST)
-    errors = post_filtered(estimates - truths) / (1.0 + expected)
-    totals = [errors.new_zeros(len(errors)), errors.new_zeros(len(errors))]
+    errors = post_filtered(estimates - truths) / (1.0 + torch.nn.functional.interpolate(height, scale_factor=HOT_BLOCK))
+    squares, biases = (errors.new_zeros(len(errors)) for _ in range(2))
     for size, weight in LOW_COUNTS_SCALES.items():
         means = errors if size == 1 else torch.nn.functional.avg_pool3d(errors, size)
-        shares = torch.nn.functional.interpolate(hot, scale_factor=HOT_BLOCK // size)[:, 0]
-        of_all = shares.sum(dim=(1, 2, 3)).clamp(min=1e-6)
-        for n, values in enumerate((means.square().mean(dim=1), means[:, 0] * means[:, 1])):
-            of_hot = (shares * values).sum(dim=(1, 2, 3)) / of_all
-            totals[n] = totals[n] + weight * (values.mean(dim=(1, 2, 3)) + of_hot)
-    return totals[0], totals[1]
+        shares = torch.nn.functional.interpolate(hot, scale_factor=HOT_BLOCK // size)
+        for one in (torch.ones_like(shares), shares):
+            roots = (one / one.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1e-6)).sqrt()
+            weighed = roots * means
+            squares = squares + weight * weighed.square().sum(dim=(2, 3, 4)).mean(dim=1)
+            biases = biases + weight * (weighed[:, 0] * weighed[:, 1]).sum(dim=(1, 2, 3))
+    return squares, biases
 
 
 def post_filtered(images: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +35,6 @@ PAIRS = 2
 """Pairs of scans of each patient."""
 LEAST_SHARE = 0.1
 """Shares of the patient's counts are drawn from this to 1, evenly in their logarithm."""
-CROP = 48
-"""Edge in voxels of the parts that augmented items are cut to, at a place drawn by chance: 2.4 times as fast."""
 LARGEST_PART = 0.33
 """Largest share of a study's counts in a part: as many are left for the target."""
 WINDOW_RATIOS = (1.0, 4.0)
@@ -292,8 +289,8 @@ class LowCountsDataset(Dataset[Item]):
     """Examples of the patients of cohorts, or of a hospital's own studies.
 
     Reconstructing them takes some seconds each. They are kept in a folder, from which an interrupted run and later runs
-    take them. Augmented items are cut and mirrored at random and take any of a patient's pairs, as a function of (seed,
-    epoch, patient); others are whole and take the first pair. `epoch` is set by training. `sha256` is the digest of
+    take them. Augmented items are mirrored at random and take any of a patient's pairs, as a function of (seed,
+    epoch, patient); others take the first pair. `epoch` is set by training. `sha256` is the digest of
     `patients_sha256`. Nothing is reconstructed before `make`.
 
     Parameters
@@ -351,17 +348,13 @@ class LowCountsDataset(Dataset[Item]):
 
     def __getitem__(self, item: int) -> Item:
         example, first, mirrored = self.examples[item], 0, False
-        part: Any = (slice(None),) * 3
         if self.augmented:
             rng = np.random.default_rng([self.seed, self.epoch, item])
             first, mirrored = 2 * int(rng.integers(len(example.scans) // 2)), bool(rng.random() < 0.5)
-            corner = [int(rng.integers(max(0, size - CROP) + 1)) for size in example.scans[0].grid.shape]
-            part = tuple(slice(at, at + CROP) for at in corner)
         pair = range(first, first + 2)
         inputs = np.stack([example.scans[n].channels() for n in pair])
         target = example.targets[min(first // 2, len(example.targets) - 1)].astype(np.float32)
         targets = np.stack([target / np.float32(example.levels[n]) for n in pair])
-        inputs, targets = (np.ascontiguousarray(values[(..., *part)]) for values in (inputs, targets))
         if mirrored:
             inputs, targets = (np.ascontiguousarray(values[..., ::-1]) for values in (inputs, targets))
         return torch.from_numpy(inputs), torch.from_numpy(targets), torch.tensor(0.0)

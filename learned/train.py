@@ -376,8 +376,9 @@ def validate(network: Any, validation: Examples, settings: TrainingSettings) -> 
         inputs, targets, water_per_voxel = (part.to(device) for part in batch)
         volumes: Tensor = network(inputs.flatten(0, -5))
         if settings.target == LOW_COUNTS:
-            squares, products = low_counts_errors(volumes.view_as(targets), targets)
-            of_images, _ = low_counts_errors(inputs[:, :, 0], targets)
+            images = inputs[:, :, 0]
+            squares, products = low_counts_errors(volumes.view_as(targets), targets, images)
+            of_images, _ = low_counts_errors(images, targets, images)
             errors.extend((squares / of_images).tolist())
             biases.extend((products / of_images).tolist())
             continue

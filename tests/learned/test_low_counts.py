@@ -28,7 +28,7 @@ from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.predict import PredictedMap  # noqa: E402
 from spectac.learned.train import train  # noqa: E402
 from spectac.learned.training_settings import TrainingSettings  # noqa: E402
-from spectac.learned.weights_file import save_weights  # noqa: E402
+from spectac.learned.weights_file import save_weights, shipped_weights  # noqa: E402
 from spectac.recon import (  # noqa: E402
     EnergyWindow,
     GivenMap,
@@ -41,7 +41,7 @@ from spectac.recon import (  # noqa: E402
     reconstruct,
 )
 from spectac.recon.io.hdf5 import write_study  # noqa: E402
-from spectac.recon.low_counts import OutsideOfTraining, ShortScan, noise_spread  # noqa: E402
+from spectac.recon.low_counts import OutsideOfTraining, ShortScan, low_counts_model, noise_spread  # noqa: E402
 from spectac.recon.pipeline import StudySolver  # noqa: E402
 from spectac.recon.types import Projections  # noqa: E402
 
@@ -53,10 +53,21 @@ def test_the_errors_of_a_pair_tell_bias_and_noise_apart():
     rng, bias, sigma = np.random.default_rng(2), 0.3, 0.5
     levels = bias + sigma * rng.standard_normal((5000, 2, 1, 1, 1))
     errors = torch.from_numpy(np.broadcast_to(levels, (5000, 2, 4, 4, 4)).copy())
-    squares, biases = low_counts_errors(errors, torch.zeros_like(errors))
+    squares, biases = low_counts_errors(errors, torch.zeros_like(errors), torch.zeros_like(errors))
     scales = sum(LOW_COUNTS_SCALES.values())
     assert float(squares.mean()) == pytest.approx(scales * (bias**2 + sigma**2), rel=0.05)
     assert float(biases.mean()) == pytest.approx(scales * bias**2, rel=0.1)
+
+
+def test_the_least_error_is_the_mean_of_what_the_truth_may_be():
+    """A third of the patients with the same image has twice the height: neither weight shrinks the mean, 4/3."""
+    images = torch.ones(3, 2, 4, 4, 4)
+    truths = torch.tensor([1.0, 1.0, 2.0]).view(3, 1, 1, 1, 1) * images
+    factor = torch.tensor(1.2, requires_grad=True)
+    for _ in range(50):
+        loss = low_counts_errors(factor * images, truths, images)[0].mean()
+        factor = (factor - 0.1 * torch.autograd.grad(loss, factor)[0]).detach().requires_grad_()
+    assert float(factor.detach()) == pytest.approx(4.0 / 3.0, rel=1e-3)
 
 
 def test_short_scans_count_as_much_as_long_ones():
@@ -80,7 +91,7 @@ def test_hot_parts_count_as_much_as_all_the_rest():
     errors = torch.full_like(truths, 0.1)
     # The division follows the filter, so that each block keeps its own.
     expected = sum(LOW_COUNTS_SCALES.values()) * 0.1**2 * (63.0 / 64.0 / 4.0 + 1.0 / 64.0 / 25.0 + 1.0 / 25.0)
-    assert float(low_counts_errors(truths + errors, truths)[0]) == pytest.approx(expected, rel=1e-4)
+    assert float(low_counts_errors(truths + errors, truths, truths)[0]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_fresh_network_gives_the_image_that_it_sees():
@@ -131,7 +142,7 @@ def test_examples_are_made_once(tiny_cohorts, tmp_path, monkeypatch):
 
 def test_training_lowers_the_error_and_records_what_it_covered(tiny_cohorts, tmp_path):
     settings = TrainingSettings(
-        "training", "validation", target="low-counts", widths=(8, 8), epochs=6, batch=4, learning_rate=2e-3,
+        "training", "validation", target="low-counts", widths=(8, 8), epochs=9, batch=4, learning_rate=2e-3,
         warmup_steps=2, average_decay=0.5, accelerator="cpu", precision="32-true",
     )  # fmt: skip
     network, coverage = read_low_counts_weights(train(settings, tiny_cohorts, tmp_path))
@@ -296,11 +307,12 @@ def test_weights_that_cannot_be_used_are_refused_before_anything_takes_time(head
             StudySolver(measured(system.acquisition, counts), settings)
 
 
-def test_without_weights_the_study_is_refused_before_anything_takes_time(head):
-    system, counts, _ = head
-    settings = ReconstructionSettings(low_counts="network", device="cpu")
-    with pytest.raises(InputError, match=r"needs --low-counts-weights FILE .* --low-counts map needs none"):
-        StudySolver(measured(system.acquisition, counts), settings)
+def test_without_a_file_the_weights_are_those_that_come_with_spectac():
+    network, coverage = read_low_counts_weights(shipped_weights("low-counts"))
+    model = low_counts_model("network")
+    assert model.coverage == coverage
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(model.network.state_dict()[name], value)
 
 
 def test_the_network_of_a_file_enters_the_reconstruction(head, weights):
