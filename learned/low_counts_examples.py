@@ -25,7 +25,6 @@ from spectac.recon.io import open_study
 from spectac.recon.io.atomic import written
 from spectac.recon.low_counts import LOW_COUNTS_PROTOCOL, TARGET_ITERATIONS, ShortScan
 from spectac.recon.pipeline import StudySolver
-from spectac.recon.preview import placed
 from spectac.recon.thinning import parted
 from spectac.recon.types import Array, Grid, MuMap, Projections, Study
 from spectac.simulate.cohort.patient_arrays import PatientArrays
@@ -144,7 +143,7 @@ def example_of(patient: PatientArrays, rng: np.random.Generator, pairs: int = PA
             one = LowCountsInput.of(scan.with_counts(rng.poisson(share * (primary + scatter)), ratio * side))
             scans.append(replace(one, image=one.image.astype(np.float16)))
             levels.append(one.level / share)
-    target = placed(scan.reconstructed(TARGET_ITERATIONS), patient.grid).values[None]
+    target = scan.seen(TARGET_ITERATIONS)[None]
     return LowCountsExample(tuple(scans), target.astype(np.float16), tuple(levels))
 
 
@@ -237,8 +236,7 @@ def example_of_study(study: Study, rng: np.random.Generator, pairs: int = PAIRS)
             one = LowCountsInput.of(scan(part, share))
             scans.append(replace(one, image=one.image.astype(np.float16)))
             levels.append(one.level)
-        rested = scan(rest, 1.0 - 2.0 * share).reconstructed(TARGET_ITERATIONS)
-        targets.append(placed(rested, grid).values)
+        targets.append(scan(rest, 1.0 - 2.0 * share).seen(TARGET_ITERATIONS))
     return LowCountsExample(tuple(scans), np.stack(targets).astype(np.float16), tuple(levels))
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from spectac.recon import filters
 from spectac.recon.geometry import axis_sigma_mm
 from spectac.recon.low_counts import ShortScan, level
-from spectac.recon.preview import placed
 from spectac.recon.types import Array, Grid
 
 LOW_COUNTS_CHANNELS = ("image", "smoothed image", "noise", "blur")
@@ -85,7 +84,7 @@ class LowCountsInput:
         image = scan.image
         brain = level(image)
         return cls(
-            np.asarray(placed(image, scan.grid).values / np.float32(brain)),
+            scan.seen() / np.float32(brain),
             scan.grid,
             brain,
             brain * scan.effective_s() * scan.grid.voxel_ml,

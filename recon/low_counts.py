@@ -1,8 +1,9 @@
 """Short scans: images by a fixed protocol that low-counts models see, and the priors that steady a reconstruction.
 
 The protocol: projections rebinned to the pixel nearest 4 mm, OSEM of 4 iterations with 10 subsets with the study's map,
-scatter and resolution recovery. Networks see it on the 64^3 voxels of 4 mm of the study's preview. No setting of a
-user changes it. A change of anything here changes the input of trained networks and needs another LOW_COUNTS_PROTOCOL.
+scatter and resolution recovery. Networks see it on the 64^3 voxels of 4 mm of the study's preview, by cubic splines. No
+setting of a user changes it. A change of anything here changes the input of trained networks and needs another
+LOW_COUNTS_PROTOCOL.
 
 Models are found by name in the entry-point group `spectac.low_counts`; each entry point is a function
 `build(weights: Path | None) -> LowCountsModel`.
@@ -26,11 +27,11 @@ from spectac.recon.em import FEWEST_VIEWS, osem
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid, object_pixel_mm
 from spectac.recon.preview import PREVIEW_VOXEL_MM, preview_factors
-from spectac.recon.resample import rebin, rebin_acquisition, resample
+from spectac.recon.resample import rebin, rebin_acquisition, resample, resample_by_splines
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections
 
-LOW_COUNTS_PROTOCOL = 1
+LOW_COUNTS_PROTOCOL = 2
 """Version of the protocol. Weights keep that of their training; another one's are refused."""
 ITERATIONS = 4
 """Iterations of OSEM."""
@@ -123,6 +124,11 @@ class ShortScan:
         """Image of the study by the protocol, without a filter, on the grid of the protocol's pixels."""
         return self.reconstructed(ITERATIONS)
 
+    def seen(self, iterations: int = ITERATIONS) -> Array:
+        """Image (z, y, x) by the protocol, or after other iterations, on the grid of the preview: what networks see."""
+        image = self.image if iterations == ITERATIONS else self.reconstructed(iterations)
+        return resample_by_splines(image.values, image.grid, self.grid)
+
     def reconstructed(self, iterations: int) -> Image:
         """The same after another number of iterations."""
         system, scatter = self.system, self.scatter
@@ -152,7 +158,7 @@ class ShortScan:
         """A model's image (z, y, x) on the grid of the protocol's pixels; beyond its field the study's, smoothed."""
         field = resample(np.ones(image.grid.shape, np.float32), image.grid, self.own_grid)
         beyond = filters.gaussian(self.image.values, self.own_grid.voxel_mm, LEVEL_FWHM_MM)
-        values = resample(image.values, image.grid, self.own_grid) + (1 - field) * beyond
+        values = resample_by_splines(image.values, image.grid, self.own_grid) + (1 - field) * beyond
         return np.maximum(values, FLOOR * values.max())
 
     def anchored(self, image: Image) -> Image:

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+from scipy.ndimage import affine_transform
 
 from spectac.recon import geometry
 from spectac.recon.device import cpu_threads
@@ -77,6 +78,46 @@ def resample(values: Array, from_grid: Grid, to_grid: Grid, *, outside: float = 
     with flushing_threads(cpu_threads()) as threads:
         for _ in threads.map(fill, range(to_grid.shape[0])):
             pass
+    return target
+
+
+def resample_by_splines(values: Array, from_grid: Grid, to_grid: Grid) -> Array:
+    """Image on another upright grid by cubic splines, which widen small structures less than `resample`.
+
+    The source ends as there; beyond it is 0. Assumes: an image that is smooth over a voxel, for splines ring at steps.
+
+    Parameters
+    ----------
+    values
+        Image (z, y, x).
+    from_grid
+        Its upright grid.
+    to_grid
+        Wanted upright grid, with voxels that are hardly longer.
+
+    Returns
+    -------
+    Array
+        Image (z, y, x), float32, on `to_grid`.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((1, 1, 5), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    >>> shifted = Grid.upright((1, 1, 3), (2.0, 2.0, 2.0), (2.0, 0.0, 0.0))
+    >>> resample_by_splines(np.array([[[0.0, 0.0, 1.0, 0.0, 0.0]]]), grid, shifted).round(3).ravel().tolist()
+    [0.0, 1.0, 0.0]
+    """
+    source = np.asarray(values, np.float32)
+    if from_grid.same_as(to_grid):
+        return source.copy()
+    own, wanted = from_grid.centres_mm(), to_grid.centres_mm()
+    first = [(there[0] - here[0]) / length for here, there, length in zip(own, wanted, from_grid.voxel_mm, strict=True)]
+    steps = np.array(to_grid.voxel_mm) / from_grid.voxel_mm
+    target = np.asarray(affine_transform(source, steps, first, to_grid.shape, mode="nearest"))
+    for axis, (start, step, size) in enumerate(zip(first, steps, source.shape, strict=True)):
+        index = start + step * np.arange(target.shape[axis])
+        beyond = (index < -0.5 - _EDGE_VOXELS) | (index > size - 0.5 + _EDGE_VOXELS)
+        target[(slice(None),) * axis + (beyond,)] = 0.0
     return target
 
 

@@ -18,7 +18,7 @@ from spectac.recon.anchor import FLOOR, Anchor
 from spectac.recon.bsrem import RelativeDifferencePrior
 from spectac.recon.low_counts import ShortScan, smoothing_prior
 from spectac.recon.pipeline import StudySolver
-from spectac.recon.resample import resample
+from spectac.recon.resample import resample_by_splines
 from spectac.recon.types import Array, Study
 
 USUAL_FWHM_MM = 8.0
@@ -97,7 +97,7 @@ class _Short:
         """The network's image (z, y, x)."""
         assert self.methods.network is not None
         image = self.methods.network.estimate(self.scan).image
-        values = resample(image.values, image.grid, self.case.grid)
+        values = resample_by_splines(image.values, image.grid, self.case.grid)
         return np.maximum(values, FLOOR * values.max())
 
     def by_prior(self, factor: float) -> Array:

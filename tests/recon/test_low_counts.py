@@ -152,7 +152,7 @@ def test_a_models_image_enters_the_reconstruction(ball, model, monkeypatch):
         monkeypatch.setattr(module, "ANCHOR_WEIGHT", 1e3)
     settings = ReconstructionSettings(low_counts="network", subsets=5, scatter="none", device="cpu")
     result = reconstruct(study_of(acquisition, counts), GivenMap(mu), settings)
-    assert result.low_counts == LowCounts("network", anchor_weight=1e3, protocol=1)
+    assert result.low_counts == LowCounts("network", anchor_weight=1e3, protocol=low_counts.LOW_COUNTS_PROTOCOL)
     assert "fixed" in result.notes
     assert "low counts: network" in result.image.history[0]
     np.testing.assert_allclose(result.image.values[activity > 0], 2.0, rtol=0.01)

@@ -5,7 +5,7 @@ import pytest
 
 from spectac.recon import geometry
 from spectac.recon.errors import InputError
-from spectac.recon.resample import on_field, rebin, rebin_acquisition, resample
+from spectac.recon.resample import on_field, rebin, rebin_acquisition, resample, resample_by_splines
 from spectac.recon.types import Grid
 
 
@@ -292,3 +292,22 @@ def test_below_the_preview_its_last_row_goes_on(offset_mm):
     # A field within the preview gets what lies there alone.
     short = Grid.upright((4, 6, 6), (4.0,) * 3, (-10.0, -10.0, offset_mm + 8.0))
     np.testing.assert_array_equal(on_field(values, preview, short), values[2:6])
+
+
+def test_splines_keep_a_small_structure_that_trilinear_widens():
+    """A Gaussian of sigma 1.2 voxels half a voxel off: its peak falls by 16 % trilinear in three axes, by splines by
+    less than 1 %; its sum is kept, and beyond the source there is nothing."""
+    grid = Grid.upright((17, 17, 17), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
+    shifted = Grid.upright((20, 20, 20), (4.0, 4.0, 4.0), (-2.0, -2.0, -2.0))
+
+    def spot(on: Grid):
+        z, y, x = on.centres_mm()
+        squares = (z[:, None, None] - 32.0) ** 2 + (y[:, None] - 32.0) ** 2 + (x - 32.0) ** 2
+        return np.exp(-0.5 * squares / 4.8**2)
+
+    by_splines, linear = (one(spot(grid), grid, shifted) for one in (resample_by_splines, resample))
+    exact = spot(shifted)
+    assert linear.max() / exact.max() < 0.84
+    assert by_splines.max() / exact.max() == pytest.approx(1.0, abs=0.01)
+    assert by_splines.sum() == pytest.approx(exact.sum(), rel=1e-3)
+    np.testing.assert_array_equal(by_splines[-2:], 0.0)
