@@ -104,8 +104,8 @@ def resample_by_splines(values: Array, from_grid: Grid, to_grid: Grid) -> Array:
     --------
     >>> grid = Grid.upright((1, 1, 5), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
     >>> shifted = Grid.upright((1, 1, 3), (2.0, 2.0, 2.0), (2.0, 0.0, 0.0))
-    >>> resample_by_splines(np.array([[[0.0, 0.0, 1.0, 0.0, 0.0]]]), grid, shifted).round(3).ravel().tolist()
-    [0.0, 1.0, 0.0]
+    >>> resample_by_splines(np.array([[[1.0, 2.0, 3.0, 2.0, 1.0]]]), grid, shifted).round(3).ravel().tolist()
+    [2.0, 3.0, 2.0]
     """
     source = np.asarray(values, np.float32)
     if from_grid.same_as(to_grid):
