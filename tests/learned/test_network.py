@@ -162,6 +162,7 @@ def test_shipped_weights_are_small_and_say_what_made_them():
     coverage = Coverage.from_json(about["coverage"])
     assert 0.0 < coverage.uncertainty < 0.05
     assert coverage.energies_kev == pytest.approx((140.5, 159.0), abs=0.05)
+    assert shipped_weights("low-counts").stat().st_size < 4e6
 
 
 @pytest.fixture
