@@ -1,9 +1,9 @@
 """What a fifth of the counts costs, and what filters, a prior and a network win back: slope, bias and spread.
 
     python -m benchmarks.low_counts.run -o FOLDER [--weights FILE] [--patients N] [--realisations N] [--seed N]
-        [--tracer NAME]
+        [--tracer NAME] [--few]
 
-An hour or two on 2 cores for 20 realisations of 20 patients of each tracer. Writes low_counts.csv, which is resumed,
+Some hours on 2 cores for 20 realisations of 20 patients of each tracer. Writes low_counts.csv, which is resumed,
 and prints a table. Patients and noise: patients.py; methods: methods.py. Means and standard deviations are taken over
 the realisations for each method alone.
 
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.attenuation.patients import labelled_case
-from benchmarks.low_counts.methods import FULL, USUAL_FWHM_MM, Methods
+from benchmarks.low_counts.methods import FULL, READ, USUAL_FWHM_MM, Methods
 from benchmarks.low_counts.patients import COUNTS, patient_of, realisations
 from benchmarks.provenance import provenance, write_csv
 from spectac.recon import Grid, InputError, filters
@@ -66,9 +66,9 @@ def regions(labels: Array, tracer: str) -> dict[str, Array]:
 
 
 def rows_of(
-    seed: int, tracer: str, index: int, number: int, weights: Path | None, code: str
+    seed: int, tracer: str, index: int, number: int, weights: Path | None, code: str, names: Sequence[str] | None = None
 ) -> Iterator[dict[str, object]]:
-    """Rows of one patient; InputError where it cannot be simulated."""
+    """Rows of one patient, of all methods where `names` is None; InputError where it cannot be simulated."""
     origin = provenance(seed)
     simulated, noise = patient_of(seed, tracer, index)
     case, (head, uptake) = labelled_case(simulated, "tew"), (simulated.patient.head, simulated.patient.uptake)
@@ -77,7 +77,7 @@ def rows_of(
     shown = ("right striatum", "left striatum") if tracer == "dat" else ("brain",)
     around = box(np.sum([case.regions[name] for name in shown], axis=0), case.grid)
     ideal = filters.gaussian(case.activity * np.float32(case.cps_per_kbq), case.grid.voxel_mm, USUAL_FWHM_MM)
-    methods, read = Methods(case, weights), dict[str, list[dict[str, float]]]()
+    methods, read = Methods(case, weights, names), dict[str, list[dict[str, float]]]()
     for full, short in realisations(simulated.expected, noise, number):
         for name, values in methods.images(full, short):
             of_image = measures(resample(values, case.grid, head.grid), masks, tracer)
@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=20, metavar="N", help="of each tracer (20)")
     parser.add_argument("--realisations", type=int, default=20, metavar="N", help="of each patient (20)")
     parser.add_argument("--tracer", choices=tuple(COUNTS), help="one tracer alone")
+    parser.add_argument("--few", action="store_true", help=f"only: {'; '.join(READ)}")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of a low-counts network")
     options = parser.parse_args()
@@ -214,7 +215,8 @@ def main() -> None:
             if (tracer, str(index)) in done:
                 continue
             try:
-                new = list(rows_of(options.seed, tracer, index, options.realisations, options.weights, code))
+                names = READ if options.few else None
+                new = list(rows_of(options.seed, tracer, index, options.realisations, options.weights, code, names))
             except InputError as error:
                 print(f"{tracer} {index}: {error}", flush=True)
                 continue
