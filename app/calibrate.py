@@ -18,6 +18,7 @@ from spectac.recon.calibration import concentration_kbq_per_ml, write_calibratio
 from spectac.recon.contour_preview import largest
 from spectac.recon.filters import gaussian
 from spectac.recon.io import open_study
+from spectac.recon.io.atomic import check_parent
 from spectac.recon.io.nifti import read_labels
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import coefficient_of_variation
@@ -72,8 +73,7 @@ def calibrate(
     """
     if output.exists() and not output.is_file():
         raise InputError(f"{output} is no file: give a name such as calibration.json with -o")
-    if not output.parent.is_dir():
-        raise InputError(f"{output.parent}: no such folder: make it, or give another name with -o")
+    check_parent(output)
     if not (math.isfinite(wall_mm) and 0 <= wall_mm < EDGE_MM):
         raise InputError(f"--wall-mm must lie between 0 and {EDGE_MM:g} mm, not {wall_mm:g}")
     if voi is not None and not voi.is_file():

@@ -8,6 +8,7 @@ import typer
 from spectac.app.options import Only, StudyPaths
 from spectac.recon import InputError, ReconstructionSettings
 from spectac.recon.io import open_study
+from spectac.recon.io.atomic import check_parent
 from spectac.recon.io.nifti import write_mu_map
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.settings import StudySettings
@@ -28,8 +29,7 @@ def predict(
 
     if not output.name.endswith((".nii", ".nii.gz")) or output.name.count(".nii") > 1:
         raise InputError(f"{output}: the map is written as NIfTI: give a name that ends in .nii.gz")
-    if not output.parent.is_dir():
-        raise InputError(f"{output.parent}: no such folder: make it, or give another name with -o")
+    check_parent(output)
     options = {"fallback": "yes" if fallback else "no"} | ({} if weights is None else {"weights": str(weights)})
     opened = open_study(study, given)
     model: Any = build(options)

@@ -9,6 +9,7 @@ import typer
 from spectac.app.options import StudyPaths
 from spectac.recon import InputError, StudySettings
 from spectac.recon.io import open_study
+from spectac.recon.io.atomic import check_parent
 from spectac.recon.io.hdf5 import write_study
 from spectac.recon.thinning import parted
 
@@ -24,11 +25,12 @@ def thin(
     """Write a share of a study's counts, and the rest where it is asked for; lines for the user."""
     if rest is not None and rest.resolve() == output.resolve():
         raise InputError(f"--rest {rest} is the file of --output: give two")
-    for path in (output, rest):
-        if path is not None and path.resolve() in {one.resolve() for one in study}:
-            raise InputError(f"{path} is the study itself: give another file")
-        if path is not None and path.suffix.lower() not in (".h5", ".hdf5"):
-            raise InputError(f"{path}: a thinned study is written as HDF5: give a name that ends in .h5")
+    for file in (one for one in (output, rest) if one is not None):
+        check_parent(file)
+        if file.resolve() in {one.resolve() for one in study}:
+            raise InputError(f"{file} is the study itself: give another file")
+        if file.suffix.lower() not in (".h5", ".hdf5"):
+            raise InputError(f"{file}: a thinned study is written as HDF5: give a name that ends in .h5")
     whole = open_study(study, given)
     parts = parted(whole, share, np.random.default_rng(seed))
     lines = [f"note: {warning}" for warning in parts[0].warnings]

@@ -626,7 +626,7 @@ class ReconstructionSettings(ProjectionSettings):
     ] = "none"
     low_counts_weights: Annotated[
         Path | None,
-        Setting("Weights of spectac train for low-counts network.", metavar="FILE"),
+        Setting("Weights of spectac train for low-counts network, in place of its own.", metavar="FILE"),
     ] = None
     post_filter: Annotated[
         str | None, Setting("gaussian:FWHM_MM or butterworth:CUTOFF_PER_CM:ORDER.", metavar="FILTER")

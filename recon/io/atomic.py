@@ -32,8 +32,10 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises
     ------
+    InputError
+        If the folder of `path` does not exist.
     OSError
-        As the file system does (disk full, no permission, no such folder); nothing half-written stays.
+        As the file system does (disk full, no permission); nothing half-written stays.
 
     Examples
     --------
@@ -49,6 +51,7 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     # File names are limited to 255 bytes; the ending is what matters, so a long name loses its beginning.
     temporary = target.with_name(f".{secrets.token_hex(6)}-{target.name[-40:]}")
+    check_parent(target)
     try:
         usual = _usual_mode(temporary)
         yield temporary
@@ -162,6 +165,27 @@ def check_folder(path: Path, what: str) -> None:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file: give a folder for {what} with -o")
+
+
+def check_parent(path: Path) -> None:
+    """Refuse a file whose folder does not exist.
+
+    Parameters
+    ----------
+    path
+        File to write.
+
+    Raises
+    ------
+    InputError
+        Where its folder is not there.
+
+    Examples
+    --------
+    >>> check_parent(Path("map.nii.gz"))
+    """
+    if not path.parent.exists():
+        raise InputError(f"{path.parent}: no such folder: make it, or give another name for {path.name}")
 
 
 def is_result(folder: Path) -> bool:

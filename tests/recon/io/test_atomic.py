@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written, written_folder
 
 
@@ -166,3 +167,8 @@ def test_after_a_kill_between_two_moves_the_next_run_gets_through(tmp_path, monk
     monkeypatch.setattr(os, "replace", replace)
     fill(tmp_path / "out", *names)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.csv", "images", "record.json", "report.html"}
+
+
+def test_a_file_in_a_folder_that_does_not_exist_names_the_folder(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere: no such folder: make it"), written(tmp_path / "nowhere" / "a.txt"):
+        pass
