@@ -49,6 +49,7 @@ class TrainedNetwork:
 
     Examples
     --------
+    >>> from spectac.learned.weights_file import shipped_weights
     >>> TrainedNetwork.read(shipped_weights()).coverage.views
     60.0
     """
@@ -73,6 +74,7 @@ class TrainedNetwork:
 
         Examples
         --------
+        >>> from spectac.learned.weights_file import shipped_weights
         >>> TrainedNetwork.read(shipped_weights()).network.settings.target
         'map'
         """
@@ -230,6 +232,7 @@ def estimate_map(solver: Solver, trained: TrainedNetwork) -> Estimate:
     >>> scanner = Scanner("tiny", "siemens-lehr", matrix=(16, 16), pixel_mm=16.0, views=16, scheme="photopeak")
     >>> study = Study(scanner.acquisition("Tc-99m"), scanner.windows("Tc-99m"), np.ones((1, 16, 16, 16)))
     >>> solver = StudySolver(study, ReconstructionSettings(device="cpu"))
+    >>> from spectac.learned.weights_file import shipped_weights
     >>> estimate_map(solver, TrainedNetwork.read(shipped_weights())).mu.per_cm.shape
     (64, 64, 64)
     """
@@ -289,6 +292,7 @@ def passes(network: VolumeNetwork, seen: NetworkInput, energy_kev: float) -> Arr
 
     Examples
     --------
+    >>> from spectac.learned.weights_file import shipped_weights
     >>> network = TrainedNetwork.read(shipped_weights()).network
     >>> passes(network, NetworkInput(np.zeros((16, 16, 16)), 140.5), 140.5).shape
     (8, 16, 16, 16)

@@ -197,7 +197,7 @@ def test_config_gives_defaults_and_the_command_line_wins(here, study_file, tmp_p
         (("--unknown", "1"), "No such option: --unknown"),
         (("--head-angles", "a,b"), "--head-angles needs numbers"),
         (("--low-counts", "network"), "belongs to attenuation models with a map, not to none"),
-        (("--low-counts", "network", "--attenuation", "uniform"), "--low-counts map needs none"),
+        (("--low-counts", "network", "--low-counts-weights", "none.st", "--attenuation", "uniform"), "none.st: cannot"),
         (("--low-counts", "map", "--post-filter", "gaussian:8"), "leave --post-filter out"),
         (("--low-counts", "map", "--algorithm", "fbp"), "needs algorithm osem or mlem, not fbp"),
         (("--low-counts-weights", "w.safetensors"), "--low-counts-weights belongs to --low-counts network"),

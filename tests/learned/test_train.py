@@ -399,7 +399,7 @@ def test_the_committed_configurations_are_whole(training):
     folder = Path(training.__file__).parent / "weights"
     targets = {path.name: TrainingSettings.read(path).target for path in folder.glob("*.toml")}
     maps = dict.fromkeys(("map.toml", "map_portion1.toml", "map_portion2.toml"), "map")
-    assert targets == maps | {"correction.toml": "correction"}
+    assert targets == maps | {"correction.toml": "correction", "low-counts.toml": "low-counts"}
 
 
 def test_training_takes_subnormal_numbers_for_0_and_gives_the_mode_back(
