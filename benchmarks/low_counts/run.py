@@ -117,7 +117,8 @@ def table(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float | str]]:
 
     The errors are root mean squares over patients and measures, in % of each true value or full time's mean; the spread
     is a geometric mean. Quarters are those of the full time's means: the largest bias of one, in % of its mean. The
-    noise of z is the spread over realisations in standard deviations of the method's own means over healthy patients.
+    noise of z is the spread over realisations in standard deviations of the method's own means over healthy patients. The
+    slope of sides is that of differences between right and left on those of the full time's means.
     """
     rows = [row for row in rows if row["true"]]
     full = {(row["patient"], row["measure"]): row for row in rows if row["method"] == FULL}
@@ -148,6 +149,7 @@ def table(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float | str]]:
                 "SD / full's": ratio,
                 "the same over slope": ratio / slopes[1],
                 "noise of z": noise_of_z(rows, method),
+                "slope of sides": slope_of_sides(rows, method),
             }
         )
     return found
@@ -165,6 +167,20 @@ def noise_of_z(rows: Sequence[Mapping[str, str]], method: str) -> float:
         if len(normal) >= FEWEST_HEALTHY:
             squares.append(float((noise**2).mean() / normal.var(ddof=1)))
     return float(np.sqrt(np.mean(squares))) if squares else float("nan")
+
+
+def slope_of_sides(rows: Sequence[Mapping[str, str]], method: str) -> float:
+    """Slope of differences between right and left means on the full time's; NaN where fewer than two are there."""
+    means = {(row["method"], row["patient"], row["measure"]): float(row["mean"]) for row in rows}
+    found = [
+        [
+            means[name, patient, measure] - means[name, patient, measure.replace("right", "left")]
+            for name in (FULL, method)
+        ]
+        for one, patient, measure in means
+        if one == method and "right" in measure
+    ]
+    return float(np.polyfit(*zip(*found, strict=True), 1)[0]) if len(found) > 1 else float("nan")
 
 
 def likenesses(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float | str]]:

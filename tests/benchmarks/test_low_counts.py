@@ -10,7 +10,7 @@ from benchmarks.low_counts.early_loss import area, scores
 from benchmarks.low_counts.early_loss import table as early_table
 from benchmarks.low_counts.methods import FULL, MAP, RAW
 from benchmarks.low_counts.patients import patient_of
-from benchmarks.low_counts.run import box, kept, likeness, noise_of_z, regions, table
+from benchmarks.low_counts.run import box, kept, likeness, noise_of_z, regions, slope_of_sides, table
 from benchmarks.low_counts.structure import deep_inside, even_brain, lesion_of, lesion_table, thinned
 from benchmarks.provenance import write_csv
 from spectac.recon import Acquisition, EnergyWindow, Grid, Study
@@ -54,6 +54,20 @@ def test_the_table_has_the_slopes_errors_and_spreads_that_were_put_in(rows):
     assert half["the same over slope"] == pytest.approx(6.0)
     # Each quarter holds one value; 7 is read as 3.8 instead of 5.6.
     assert half["bias of a quarter, %"] == pytest.approx(-100.0 * 1.8 / 5.6)
+
+
+def test_the_slope_of_sides_is_that_of_their_differences():
+    """Halved differences whatever the sides have in common; without sides there is none."""
+    means = [(5.0, 3.0), (4.0, 4.5), (6.0, 7.0)]
+    rows = []
+    for patient, (right, left) in enumerate(means):
+        middle = 0.4 * (right + left)
+        halved = middle + 0.25 * (right - left), middle - 0.25 * (right - left)
+        for method, pair in ((FULL, (right, left)), (RAW, halved)):
+            rows += [row(method, str(patient), f"SBR {side} putamen", 1.0, mean, 0.1)
+                     for side, mean in zip(("right", "left"), pair, strict=True)]  # fmt: skip
+    assert slope_of_sides(rows, RAW) == pytest.approx(0.5)
+    assert np.isnan(slope_of_sides([row(FULL, "0", "x", 1.0, 1.0, 0.1)], FULL))
 
 
 def test_rows_of_another_seed_number_or_code_are_made_again(tmp_path):

@@ -61,7 +61,7 @@ def test_the_errors_of_a_pair_tell_bias_and_noise_apart():
 
 def test_the_least_error_is_the_mean_of_what_the_truth_may_be():
     """A third of the patients with the same image has twice the height: neither weight shrinks the mean, 4/3."""
-    images = torch.ones(3, 2, 4, 4, 4)
+    images = torch.full((3, 2, 4, 4, 4), 2.0)
     truths = torch.tensor([1.0, 1.0, 2.0]).view(3, 1, 1, 1, 1) * images
     factor = torch.tensor(1.2, requires_grad=True)
     for _ in range(50):
