@@ -117,8 +117,8 @@ def table(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float | str]]:
 
     The errors are root mean squares over patients and measures, in % of each true value or full time's mean; the spread
     is a geometric mean. Quarters are those of the full time's means: the largest bias of one, in % of its mean. The
-    noise of z is the spread over realisations in standard deviations of the method's own means over healthy patients. The
-    slope of sides is that of differences between right and left on those of the full time's means.
+    noise of z is the spread over realisations in standard deviations of the method's own means over healthy patients.
+    The slope of sides is that of differences between right and left on those of the full time's means.
     """
     rows = [row for row in rows if row["true"]]
     full = {(row["patient"], row["measure"]): row for row in rows if row["method"] == FULL}
