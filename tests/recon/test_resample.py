@@ -298,8 +298,8 @@ def test_below_the_preview_its_last_row_goes_on(offset_mm):
 def test_splines_keep_a_small_structure_that_trilinear_widens():
     """A Gaussian of sigma 1.2 voxels half a voxel off, along all axes.
 
-    Its peak is the cube of what a spline of one axis gives between two voxels, 1.4 % too low; trilinear it falls by 16 %.
-    Its sum is kept, and beyond the source there is nothing.
+    Its peak is the cube of what a spline along one axis gives between two voxels, 1.4 % too low; trilinear it falls by
+    16 %. Its sum is kept, and beyond the source there is nothing.
     """
     grid = Grid.upright((17, 17, 17), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
     shifted = Grid.upright((20, 20, 20), (4.0, 4.0, 4.0), (-2.0, -2.0, -2.0))
