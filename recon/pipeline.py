@@ -503,13 +503,13 @@ class StudySolver:
         return placed(image, preview_grid(image.values, image.grid))
 
     def _preview_of(self, window: str | None, mu: MuMap | None, recovered_kev: float | None = None) -> Image:
-        counts = self.projections.counts
+        photopeak = counts = self.projections.counts
         if window is not None:
             counts = self.study.counts[photopeak_index(self.study, window)]
         image, _ = self._on_device(
             "previewed",
             lambda device: preview_image(
-                self.study.acquisition, counts, mu, recovered_kev=recovered_kev, device=device
+                self.study.acquisition, counts, mu, head_counts=photopeak, recovered_kev=recovered_kev, device=device
             ),
         )
         return image

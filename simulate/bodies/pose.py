@@ -1,4 +1,4 @@
-"""A head in the camera from a body: turned, shifted and perhaps mirrored, cut at the neck, in a holder or not."""
+"""A head in the camera from a body: bent, turned, shifted, perhaps mirrored, cut at the neck, in a holder or not."""
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -8,6 +8,7 @@ from spectac.recon.tissues import MATERIALS
 from spectac.recon.types import Array
 from spectac.simulate.anatomy.placement import axes_mm, coarse_axes, grid_of, rotation
 from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD, HeadRanges, draw_shape
+from spectac.simulate.bodies.bend import Bend
 from spectac.simulate.bodies.body import Body
 from spectac.simulate.head import HOLDER_FROM_MM, MARGIN_VOXELS, TALLEST_MM, Head, holder_parts
 from spectac.simulate.regions import BESIDE, LABEL, MATERIAL_OF_LABEL, REGIONS
@@ -26,7 +27,9 @@ def _mirrored_labels() -> Array:
 
 
 @subnormals_are_zero()
-def posed(body: Body, rng: np.random.Generator, *, ranges: HeadRanges = ADULT_AND_CHILD) -> Head:
+def posed(
+    body: Body, rng: np.random.Generator, *, ranges: HeadRanges = ADULT_AND_CHILD, bend: Bend | None = None
+) -> Head:
     """A body in the camera, as `head.draw_head` draws heads: pose, neck's length and holder are drawn from the ranges.
 
     Parameters
@@ -37,6 +40,8 @@ def posed(body: Body, rng: np.random.Generator, *, ranges: HeadRanges = ADULT_AN
         Generator.
     ranges
         What to draw from; shapes of heads are not used.
+    bend
+        Bend of the body before it is turned; None: the person as he is.
 
     Returns
     -------
@@ -57,11 +62,12 @@ def posed(body: Body, rng: np.random.Generator, *, ranges: HeadRanges = ADULT_AN
     whole = axes_mm(
         np.array([rough_x[0], rough_y[0], rough_z[0]]), np.array([rough_x[-1], rough_y[-1], rough_z[-1]]), voxel_mm
     )
-    found, density = _sampled(body, turn, shift, whole, mirrored=mirrored)
+    found, density = _sampled(body, turn, shift, whole, mirrored=mirrored, bend=bend)
     z, y, x = whole
     inside = np.isin(found, BESIDE, invert=True)
     top = float(z[inside.any(axis=(1, 2))][-1]) + 0.5 * voxel_mm
-    chin = float((turn @ np.array([0.0, -80.0, body.chin_mm]) + shift)[2])
+    chin_mm = body.chin_mm if bend is None else body.chin_mm * float(bend.stretch[2])
+    chin = float((turn @ np.array([0.0, -80.0, chin_mm]) + shift)[2])
     bottom = max(chin - shape["neck_length_mm"], top - TALLEST_MM)
     kept = z >= bottom
     found, density, inside, z = found[kept], density[kept], inside[kept], z[kept]
@@ -96,17 +102,24 @@ _KEPT = (
 
 
 def _sampled(
-    body: Body, turn: Array, shift: Array, axes: tuple[Array, Array, Array], *, mirrored: bool
+    body: Body, turn: Array, shift: Array, axes: tuple[Array, Array, Array], *, mirrored: bool, bend: Bend | None
 ) -> tuple[Array, Array]:
     """Labels (the nearest) and densities (interpolated) of a turned and shifted body at camera positions (z, y, x)."""
     z, y, x = (axis - offset for axis, offset in zip(axes, shift[::-1], strict=True))
     first = [axis[0] for axis in body.grid.centres_mm()]
     voxel_mm = body.grid.voxel_mm[0]
-    places = []
-    for axis, start in zip((2, 1, 0), first, strict=True):
+
+    def place_mm(axis: int) -> Array:
         along = turn[:, axis]
         place = along[2] * z[:, None, None] + along[1] * y[:, None] + along[0] * x
-        places.append((((-place if mirrored and axis == 0 else place) - start) / voxel_mm).astype(np.float32))
+        return np.asarray(-place if mirrored and axis == 0 else place)
+
+    places_mm = (place_mm(0), place_mm(1), place_mm(2))
+    if bend is not None:
+        places_mm = bend.sources(places_mm)
+    places = [
+        ((place - start) / voxel_mm).astype(np.float32) for place, start in zip(places_mm[::-1], first, strict=True)
+    ]
     found = map_coordinates(body.labels, places, order=0, mode="constant", cval=0)
     density = map_coordinates(body.density, places, order=1, mode="constant", cval=0.0)
     return (_mirrored_labels()[found] if mirrored else found), density

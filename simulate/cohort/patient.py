@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 TRACERS = ("dat", "perfusion", "randomised")
 """Tracers of a mixed cohort, each as likely as the others."""
 
-_STREAMS = ("tracer", "head", "uptake", "scanner", "photons", "noise")
+_STREAMS = ("tracer", "head", "uptake", "scanner", "photons", "noise", "bend")
 
 
 def seeds(seed: int, index: int) -> dict[str, np.random.SeedSequence]:
@@ -30,7 +30,7 @@ def seeds(seed: int, index: int) -> dict[str, np.random.SeedSequence]:
     Returns
     -------
     dict of str to numpy.random.SeedSequence
-        Seeds of the steps tracer, head, uptake, scanner, photons and noise.
+        Seeds of the steps tracer, head, uptake, scanner, photons, noise and bend.
 
     Examples
     --------
@@ -44,6 +44,8 @@ def seeds(seed: int, index: int) -> dict[str, np.random.SeedSequence]:
 
 def simulate_patient(seed: int, index: int, settings: "CohortSettings") -> PatientArrays:
     """Arrays of a patient whose head, uptake and scanner are drawn and whose study is projected by the fast way.
+
+    A head from the cohort's bodies is bent (`bodies.bend`).
 
     Parameters
     ----------
@@ -68,6 +70,7 @@ def simulate_patient(seed: int, index: int, settings: "CohortSettings") -> Patie
     # Here, so that neither the main process nor another simulation loads the Monte Carlo.
     from spectac.simulate.acquire import Patient, expected_counts
     from spectac.simulate.anatomy.ranges import OUTSIDE_TRAINING, TRAINING
+    from spectac.simulate.bodies.bend import Bend
     from spectac.simulate.bodies.pose import posed
     from spectac.simulate.bodies.stored import bodies_in, read_body
     from spectac.simulate.cameras import draw_camera
@@ -82,7 +85,8 @@ def simulate_patient(seed: int, index: int, settings: "CohortSettings") -> Patie
         head = draw_head(random["head"], ranges=ranges)
     else:
         bodies = bodies_in(settings.bodies)
-        head = posed(read_body(bodies[index % len(bodies)]), random["head"], ranges=ranges)
+        body, bend = read_body(bodies[index % len(bodies)]), Bend.drawn(random["bend"])
+        head = posed(body, random["head"], ranges=ranges, bend=bend)
     patient = Patient(head, draw_uptake(tracer, head, random["uptake"]))
     scanner = draw_camera(settings.cameras, random["scanner"]).around(head)
     expected = expected_counts(patient, scanner, streams["photons"])
