@@ -32,7 +32,7 @@ FIELD_MM = 300.0
 """Width to which a wider field is cut, that of the widest usual cameras of training."""
 SEEN_SHARE = 0.3
 """Share of the largest of a view's columns, summed over the rows, above which a column sees the head."""
-BESIDE_MM = 60.0
+BESIDE_MM = 45.0
 """Least distance of the field's edge from such columns: skull, scalp and blur."""
 PREVIEW_ITERATIONS = 4
 """Iterations of OSEM."""

@@ -12,7 +12,7 @@ from scipy.ndimage import map_coordinates
 from spectac.recon.types import Array
 
 STRETCH = 0.05
-"""Each axis is stretched by up to this share. Adults' heads differ by 4 % (standard deviation) in length and breadth."""
+"""Each axis is stretched by up to this share. Adults' lengths and breadths differ by 4 % (standard deviation)."""
 NODES_MM = 50.0
 """Distance of the nodes of the bending's cubic B-splines."""
 NODES = 11

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from spectac.recon.preview import preview_factors, preview_grid
-from spectac.recon.types import Grid
+from spectac.recon import Collimator, Focus
+from spectac.recon.preview import FIELD_MM, preview_columns, preview_factors, preview_grid, preview_image
+from spectac.recon.types import Acquisition, Grid
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,53 @@ def test_a_short_field_is_previewed_whole():
     grid = Grid.upright((40, 64, 64), (4.0, 4.0, 4.0), (-126.0, -126.0, 10.0))
     z, _, _ = preview_grid(np.ones(grid.shape), grid).centres_mm()
     assert z.mean() == pytest.approx(10.0 + 0.5 * 39 * 4.0)
+
+
+def field(columns, pixel_mm=4.0, collimator=None, radius_mm=140.0):
+    angles = np.arange(0.0, 360.0, 15.0)
+    return Acquisition(
+        angles, np.full(24, radius_mm), (3, columns), (4.0, pixel_mm), np.full(24, 10.0), "I-123", collimator
+    )
+
+
+def seen_disc(acquisition, middle_mm, level):
+    """Counts of a disc of 90 mm at (x, y), and a level of counts everywhere."""
+    angles = np.deg2rad(acquisition.view_angles_deg)[:, None]
+    place = (np.arange(acquisition.matrix[1]) - 0.5 * (acquisition.matrix[1] - 1)) * acquisition.pixel_mm[1]
+    there = place - (middle_mm[0] * np.cos(angles) + middle_mm[1] * np.sin(angles))
+    chords = np.sqrt(np.maximum(90.0**2 - there**2, 0.0)) + level
+    return np.repeat(chords[:, None], acquisition.matrix[0], axis=1).astype(np.float32)
+
+
+def test_a_wide_field_s_preview_is_that_of_its_middle():
+    """Also with counts from everywhere, which a reconstruction of the whole field puts elsewhere."""
+    wide, narrow = field(128), field(76)
+    counts = seen_disc(wide, (5.0, -8.0), 20.0)
+    whole, middle = preview_image(wide, counts), preview_image(narrow, counts[:, :, 26:102])
+    assert whole.grid.same_as(middle.grid)
+    np.testing.assert_array_equal(whole.values, middle.values)
+
+
+@pytest.mark.parametrize("columns", [64, 70, 74])
+def test_a_field_as_wide_as_training_s_is_not_cut(columns):
+    acquisition = field(columns)
+    assert preview_columns(acquisition, seen_disc(acquisition, (0.0, 0.0), 10.0)) == slice(0, columns)
+
+
+def test_the_field_is_wider_for_a_head_that_lies_far_from_the_axis():
+    acquisition = field(128)
+    kept = preview_columns(acquisition, seen_disc(acquisition, (70.0, 0.0), 10.0))
+    # The disc reaches 160 mm from the axis, and its chord falls below 0.3 at 86 mm.
+    assert 4.0 * (kept.stop - kept.start) == pytest.approx(2 * (70.0 + 86.0 + 45.0), abs=12.0)
+    assert kept.start == 128 - kept.stop
+    assert preview_columns(acquisition, np.zeros(acquisition.shape)) == slice(26, 102)
+
+
+def test_a_fan_s_field_is_cut_at_the_same_distance_from_the_axis():
+    """A line through the focus at the distance s from the axis meets the detector at Fc tan(asin(s / (F - R)))."""
+    fan = Collimator("fan", 1.5, 40.0, 0.2, 3.8, 10.0, focus=Focus(500.0))
+    acquisition = field(200, pixel_mm=3.0, collimator=fan)
+    kept = preview_columns(acquisition, np.ones(acquisition.shape, np.float32) * (np.abs(np.arange(200) - 99.5) < 10))
+    half = 550.0 * np.tan(np.arcsin(0.5 * FIELD_MM / (500.0 - 140.0)))
+    assert 3.0 * (kept.stop - kept.start) == pytest.approx(2 * half, abs=40.0)
+    assert kept.start == 200 - kept.stop > 0
