@@ -19,6 +19,7 @@ from spectac.recon.resample import resample
 from spectac.recon.tissues import MATERIALS, cm2_per_g
 from spectac.simulate.anatomy.placement import rotation
 from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD
+from spectac.simulate.bodies.bend import NODES, Bend
 from spectac.simulate.bodies.body import BASE_MM, KEV, LEAST_OVERLAP, Body, _tissues, body_of
 from spectac.simulate.bodies.folder import cts_in, read_ct
 from spectac.simulate.bodies.pose import posed
@@ -83,6 +84,36 @@ def test_a_pose_turns_and_shifts_as_drawn_heads_are(figure):
         assert y[holder.any(axis=(0, 2))].max() > y[(np.isin(head.labels, BONE)).any(axis=(0, 2))].max()
         chin = float((turn @ np.array([0.0, -80.0, body.chin_mm]))[2]) + p["shift_z_mm"]
         assert z[0] - 2.0 == pytest.approx(max(chin - p["neck_length_mm"], z[-1] - 275.0), abs=4.0)
+
+
+def test_a_bend_without_coefficients_stretches_alone(figure):
+    """Volume grows by the product of the factors; the middle stays; a factor of 1 changes nothing."""
+    body = lopsided()
+    straight = replace(STRAIGHT, holder_probability=0.0, neck_length_mm=(60.0, 60.0))
+    flat = np.zeros((3, NODES, NODES, NODES))
+    as_is, same, grown = (
+        posed(body, np.random.default_rng(2), ranges=straight, bend=bend)
+        for bend in (None, Bend(np.ones(3), flat), Bend(np.array([1.1, 0.95, 1.0]), flat))
+    )
+    np.testing.assert_array_equal(as_is.labels, same.labels)
+    np.testing.assert_allclose(as_is.density, same.density, atol=1e-5)
+    brain = [np.isin(head.labels, INTRACRANIAL).sum() for head in (as_is, grown)]
+    figure("volume of a stretched brain over that expected", float(brain[1] / brain[0] / (1.1 * 0.95)), "1 +- 0.01")
+    assert brain[1] / brain[0] == pytest.approx(1.1 * 0.95, rel=0.01)
+
+
+def test_equal_coefficients_shift_a_body_and_drawn_ones_bend_it(figure):
+    """B-splines add up to 1. The mean over a cell of the sum of a cubic B-spline's squared weights is 151/315."""
+    shifts = np.array([3.0, -4.0, 8.0])
+    places = tuple(np.random.default_rng(5).uniform(-90.0, 90.0, (3, 20, 20, 20)))
+    shifted = Bend(np.ones(3), np.broadcast_to(shifts[:, None, None, None], (3, NODES, NODES, NODES)))
+    for before, after, shift in zip(places, shifted.sources(places), shifts, strict=True):
+        np.testing.assert_allclose(after - before, shift, atol=1e-4)
+    drawn = [Bend.drawn(np.random.default_rng(seed)) for seed in range(40)]
+    apart = [at - place / f for b in drawn for at, place, f in zip(b.sources(places), places, b.stretch, strict=True)]
+    wanted = 9.0 * (151.0 / 315.0) ** 1.5
+    figure("standard deviation of a bend's shifts, mm", float(np.std(apart)), f"{wanted:.2f} +- 10 %")
+    assert np.std(apart) == pytest.approx(wanted, rel=0.1)
 
 
 def test_files_of_bodies_and_of_cts(tmp_path):
