@@ -180,7 +180,7 @@ class NetworkLowCounts:
         rng = np.random.default_rng(0)
         emitted = replace(scan.image, values=scan.on_own_grid(image))
         expected = scan.expected(emitted).astype(np.float64)
-        scans = [scan.with_coarse_counts(rng.poisson(expected), scan.scatter) for _ in range(self.repeats)]
+        scans = [scan.with_counts(rng.poisson(expected), scan.scatter) for _ in range(self.repeats)]
         return tuple(
             Repeat(again, replace(image, values=denoised(self.network, LowCountsInput.of(again)))) for again in scans
         )

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from spectac.learned.cohort_inputs import acquisition_of
 from spectac.learned.dataset import CohortDataset, shards_of
 from spectac.learned.low_counts_input import LowCountsInput
+from spectac.learned.low_counts_uptake import other_uptake
 from spectac.learned.predict import PredictedMap
 from spectac.recon.errors import InputError
 from spectac.recon.filters import FWHM_PER_SIGMA
@@ -25,11 +26,14 @@ from spectac.recon.io import open_study
 from spectac.recon.io.atomic import written
 from spectac.recon.low_counts import LOW_COUNTS_PROTOCOL, TARGET_ITERATIONS, ShortScan
 from spectac.recon.pipeline import StudySolver
+from spectac.recon.resample import resample
 from spectac.recon.thinning import parted
 from spectac.recon.types import Array, Grid, MuMap, Projections, Study
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.cohort.shards import read_facts, read_patients
 
+MAKING = 2
+"""Version of how examples are made: kept ones of another are made again."""
 PAIRS = 2
 """Pairs of scans of each patient."""
 LEAST_SHARE = 0.1
@@ -100,9 +104,10 @@ class Source:
 
 
 def example_of(patient: PatientArrays, rng: np.random.Generator, pairs: int = PAIRS) -> LowCountsExample:
-    """Example of a cohort's patient, with the true map.
+    """Example of a cohort's patient, with the true map and another uptake (`low_counts_uptake`).
 
-    Scatter is known as side windows tell it: they hold Poisson counts and are smoothed.
+    The primary photons of the change are projected; scatter grows as the primary does. It is known as side windows tell
+    it: they hold Poisson counts and are smoothed.
 
     Parameters
     ----------
@@ -133,18 +138,46 @@ def example_of(patient: PatientArrays, rng: np.random.Generator, pairs: int = PA
     # All scans are read as if they had taken the whole time: one system serves them, and images are lower by the share.
     whole = Projections(acquisition, (primary + scatter).astype(np.float32), kev, scatter=scatter.astype(np.float32))
     scan = ShortScan(whole, MuMap(patient.mu_per_cm, patient.grid, kev), patient.grid)
-    sigma = np.array([0.0, *(SIDE_FWHM_MM / FWHM_PER_SIGMA / np.array(acquisition.pixel_mm))])
+    expected, scatter = with_more(scan, float(patient.parameters["cps_per_kbq"]) * other_uptake(patient, rng))
+    sigma = np.array([0.0, *(SIDE_FWHM_MM / FWHM_PER_SIGMA / np.array(scan.acquisition.pixel_mm))])
     scans, levels = [], []
     for _ in range(pairs):
         share = float(np.exp(rng.uniform(np.log(LEAST_SHARE), 0.0)))
         ratio = float(rng.uniform(*WINDOW_RATIOS))
         for _ in range(2):
             side = gaussian_filter(rng.poisson(share * scatter / ratio).astype(np.float64), sigma, mode="nearest")
-            one = LowCountsInput.of(scan.with_counts(rng.poisson(share * (primary + scatter)), ratio * side))
+            one = LowCountsInput.of(scan.with_counts(rng.poisson(share * expected), ratio * side))
             scans.append(replace(one, image=one.image.astype(np.float16)))
             levels.append(one.level / share)
-    target = scan.seen(TARGET_ITERATIONS)[None]
+    target = scan.with_counts(expected, scatter).seen(TARGET_ITERATIONS)[None]
     return LowCountsExample(tuple(scans), target.astype(np.float16), tuple(levels))
+
+
+def with_more(scan: ShortScan, change: Array) -> tuple[Array, Array]:
+    """Expected counts of a scan without noise if the activity were another one.
+
+    Parameters
+    ----------
+    scan
+        Scan without noise.
+    change
+        What is added to the activity (z, y, x) in cps/mL on the grid of the preview; may be below 0.
+
+    Returns
+    -------
+    tuple of arrays
+        Counts (v, z, u) and the scatter in them, which grows as all primary photons do, in the protocol's pixels.
+
+    Examples
+    --------
+    >>> with_more(scan, np.zeros(scan.grid.shape))  # doctest: +SKIP
+    """
+    system, scatter = scan.system, np.float32(0.0) if scan.scatter is None else scan.scatter
+    primary = scan.counts - scatter
+    added = system.get(system.forward(system.put(resample(change.astype(np.float32), scan.grid, scan.own_grid))))
+    more = np.maximum(primary + added, 0.0)
+    scatter = scatter * np.float32(more.sum(dtype=np.float64) / primary.sum(dtype=np.float64))
+    return more + scatter, np.broadcast_to(scatter, more.shape)
 
 
 def study_source(path: Path) -> Source:
@@ -364,7 +397,8 @@ Examples = CohortDataset | LowCountsDataset
 
 def _kept_example(kept: Path, source: Source, seed: int) -> LowCountsExample:
     """Example from its file in the folder, which is made if it is not there."""
-    made_with = f"{source.sha256} {seed} {LOW_COUNTS_PROTOCOL} {PAIRS} {LEAST_SHARE} {LARGEST_PART} {TARGET_ITERATIONS}"
+    making = (LOW_COUNTS_PROTOCOL, MAKING, PAIRS, LEAST_SHARE, LARGEST_PART, TARGET_ITERATIONS)
+    made_with = f"{source.sha256} {seed} {making}"
     path = kept / f"{hashlib.sha256(made_with.encode()).hexdigest()[:24]}.npz"
     if not path.exists():
         example = source.example(np.random.default_rng([seed, int(source.sha256[:8], 16)]))

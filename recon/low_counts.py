@@ -142,11 +142,6 @@ class ShortScan:
         return Image(system.get(values), self.own_grid, self.acquisition.image_unit)
 
     def with_counts(self, counts: Array, scatter: Array | None) -> "ShortScan":
-        """The same scan with other counts (v, z, u) of the study's pixels and their expected scatter."""
-        coarse = None if scatter is None else rebin(scatter, *self._factors)
-        return self.with_coarse_counts(rebin(counts, *self._factors), coarse)
-
-    def with_coarse_counts(self, counts: Array, scatter: Array | None) -> "ShortScan":
         """The same scan with other counts (v, z, u) of the protocol's pixels and their expected scatter."""
         _ = self.system, self.sensitivity  # which serve both
         other = copy(self)

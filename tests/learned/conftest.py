@@ -44,7 +44,13 @@ def ball_patient(seed: int, index: int) -> PatientArrays:
         rng.poisson(50.0, (12, SIZE, SIZE)).astype(np.float32),
         np.full((3, 12, SIZE, SIZE), 50.0, np.float16),
         kev,
-        {"scanner": asdict(scanner), "nuclide": tracer, "index": index, "counts": dict.fromkeys(windows, 5e5)},
+        {
+            "scanner": asdict(scanner),
+            "nuclide": tracer,
+            "index": index,
+            "counts": dict.fromkeys(windows, 5e5),
+            "cps_per_kbq": 1.0,
+        },
     )
 
 
