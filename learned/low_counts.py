@@ -18,6 +18,8 @@ from spectac.recon.types import Array, Image
 
 REPEATS = 6
 """Repetitions of the scan that are simulated, for the noise of what is read in the image."""
+REPEATS_SEED = 0
+"""Seed of their noise: the same study gives the same numbers."""
 MARGIN = 1.15
 """Factor beyond training's ranges of blur and pixels at which the network is not used any more."""
 NOISE_MARGIN = 1.5
@@ -167,17 +169,16 @@ class NetworkLowCounts:
             seen = LowCountsInput.of(scan)
         except InputError as error:
             raise OutsideOfTraining(str(error)) from None
-        doubts = self.coverage.doubts(seen) if self.heed_limits else ()
+        if self.heed_limits and (doubts := self.coverage.doubts(seen)):
+            raise OutsideOfTraining("; ".join(doubts))
         values = denoised(self.network, seen)
         if not (np.isfinite(values).all() and values.max() > 0):
-            doubts = (*doubts, "the network's image is empty or not finite")
-        if doubts:
-            raise OutsideOfTraining("; ".join(doubts))
+            raise OutsideOfTraining("the network's image is empty or not finite")
         image = Image(values, scan.grid, scan.acquisition.image_unit)
         return LowCountsEstimate(image, self._repeated(scan, image) if self.repeats else ())
 
     def _repeated(self, scan: ShortScan, image: Image) -> tuple[Repeat, ...]:
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(REPEATS_SEED)
         emitted = replace(scan.image, values=scan.on_own_grid(image))
         expected = scan.expected(emitted).astype(np.float64)
         scans = [scan.with_counts(rng.poisson(expected), scan.scatter) for _ in range(self.repeats)]

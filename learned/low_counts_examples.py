@@ -20,12 +20,14 @@ from spectac.learned.dataset import CohortDataset, shards_of
 from spectac.learned.low_counts_input import LowCountsInput
 from spectac.learned.low_counts_uptake import other_uptake
 from spectac.learned.predict import PredictedMap
+from spectac.learned.weights_file import shipped_weights
 from spectac.recon.errors import InputError
 from spectac.recon.filters import FWHM_PER_SIGMA
 from spectac.recon.io import open_study
 from spectac.recon.io.atomic import written
 from spectac.recon.low_counts import LOW_COUNTS_PROTOCOL, TARGET_ITERATIONS, ShortScan
 from spectac.recon.pipeline import StudySolver
+from spectac.recon.preview import PREVIEW_PROTOCOL
 from spectac.recon.resample import resample
 from spectac.recon.thinning import parted
 from spectac.recon.types import Array, Grid, MuMap, Projections, Study
@@ -106,8 +108,8 @@ class Source:
 def example_of(patient: PatientArrays, rng: np.random.Generator, pairs: int = PAIRS) -> LowCountsExample:
     """Example of a cohort's patient, with the true map and another uptake (`low_counts_uptake`).
 
-    The primary photons of the change are projected; scatter grows as the primary does. It is known as side windows tell
-    it: they hold Poisson counts and are smoothed.
+    The primary photons of the change are projected; scatter grows as the primary does. The scatter that is subtracted
+    has the noise of side windows: Poisson counts, smoothed by 12 mm.
 
     Parameters
     ----------
@@ -212,6 +214,7 @@ def study_source(path: Path) -> Source:
     """
     study = open_study(path)
     digest = hashlib.sha256(np.ascontiguousarray(study.counts).tobytes())
+    digest.update(shipped_weights().read_bytes())  # which predict the map
     acquisition = study.acquisition
     for value in (*(getattr(acquisition, field.name) for field in fields(acquisition)), study.windows):
         digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
@@ -248,7 +251,7 @@ def example_of_study(study: Study, rng: np.random.Generator, pairs: int = PAIRS)
     if not study.acquisition.times_known:
         raise InputError("the view times are unknown: parts of the counts have no common level")
     if study.acquisition.collimator is None:
-        raise InputError("the collimator is unknown: write the study anew with spectac thin --collimator NAME")
+        raise InputError("the collimator is unknown: the study's file must name it (docs/formats.md)")
     whole = StudySolver(study)
     mu, _, _ = PredictedMap().estimate(whole)
     grid, modelled = whole.preview().grid, whole.scatter(mu)
@@ -397,9 +400,10 @@ Examples = CohortDataset | LowCountsDataset
 
 def _kept_example(kept: Path, source: Source, seed: int) -> LowCountsExample:
     """Example from its file in the folder, which is made if it is not there."""
-    making = (LOW_COUNTS_PROTOCOL, MAKING, PAIRS, LEAST_SHARE, LARGEST_PART, TARGET_ITERATIONS)
-    made_with = f"{source.sha256} {seed} {making}"
-    path = kept / f"{hashlib.sha256(made_with.encode()).hexdigest()[:24]}.npz"
+    protocols = (PREVIEW_PROTOCOL, LOW_COUNTS_PROTOCOL, TARGET_ITERATIONS)
+    numbers = (PAIRS, LEAST_SHARE, LARGEST_PART, WINDOW_RATIOS, SIDE_FWHM_MM)
+    cache_key = f"{source.sha256} {seed} {MAKING} {protocols} {numbers}"
+    path = kept / f"{hashlib.sha256(cache_key.encode()).hexdigest()[:24]}.npz"
     if not path.exists():
         example = source.example(np.random.default_rng([seed, int(source.sha256[:8], 16)]))
         grid = example.scans[0].grid

@@ -30,9 +30,11 @@ PREVIEW_SIZE = 64
 """Voxels along each axis of a preview."""
 FIELD_MM = 300.0
 """Width to which a wider field is cut, that of the widest usual cameras of training."""
+AIR_SHARE = 0.2
+"""Least share of a view's columns that see air in a field that may be cut. What they hold lies over all columns."""
 SEEN_SHARE = 0.3
-"""Share of the largest of a view's columns, summed over the rows, above which a column sees the head."""
-BESIDE_MM = 45.0
+"""A column sees the head where its sum over the rows, less the air's, exceeds this share of the view's largest."""
+FIELD_MARGIN_MM = 45.0
 """Least distance of the field's edge from such columns: skull, scalp and blur."""
 PREVIEW_ITERATIONS = 4
 """Iterations of OSEM."""
@@ -95,7 +97,7 @@ def preview_image(
     (2, 16, 16)
     """
     columns = preview_columns(acquisition, counts if head_counts is None else head_counts)
-    cut = replace(acquisition, matrix=(acquisition.matrix[0], len(range(acquisition.matrix[1])[columns])))
+    cut = replace(acquisition, matrix=(acquisition.matrix[0], columns.stop - columns.start))
     factors = preview_factors(object_pixel_mm(acquisition))
     coarse = rebin_acquisition(cut, *factors)
     grid = default_grid(coarse)
@@ -115,10 +117,10 @@ def preview_image(
 
 
 def preview_columns(acquisition: Acquisition, counts: Array) -> slice:
-    """Columns of a preview: as many at either side are left out as lie beyond FIELD_MM in every view.
+    """Detector columns that a preview uses; as many are left out at one side as at the other.
 
-    The field is wider where the head lies far from the axis: its edges keep BESIDE_MM from it in nine tenths of the
-    views.
+    Left out are columns more than FIELD_MM / 2 from the axis in every view. The field stays wider where the head would
+    otherwise come closer than FIELD_MARGIN_MM to its edge in more than a tenth of the views.
 
     Parameters
     ----------
@@ -130,7 +132,7 @@ def preview_columns(acquisition: Acquisition, counts: Array) -> slice:
     Returns
     -------
     slice
-        Columns, as many left out on the one side as on the other.
+        Columns.
 
     Examples
     --------
@@ -144,9 +146,10 @@ def preview_columns(acquisition: Acquisition, counts: Array) -> slice:
     """
     beside_mm = np.abs(ray_lines(acquisition)[1])
     columns = counts.sum(axis=1, dtype=np.float64)
-    head = columns > SEEN_SHARE * columns.max(axis=1, keepdims=True)
+    net = columns - np.quantile(columns, AIR_SHARE, axis=1, keepdims=True)
+    head = net > SEEN_SHARE * net.max(axis=1, keepdims=True)
     reach_mm = np.max(beside_mm, axis=1, where=head, initial=0.0)
-    half_mm = max(0.5 * FIELD_MM, float(np.quantile(reach_mm, 0.9)) + BESIDE_MM)
+    half_mm = max(0.5 * FIELD_MM, float(np.quantile(reach_mm, 0.9)) + FIELD_MARGIN_MM)
     kept = np.flatnonzero((beside_mm <= half_mm).any(axis=0))
     width = acquisition.matrix[1]
     cut = min(int(kept[0]), width - 1 - int(kept[-1])) if kept.size else 0

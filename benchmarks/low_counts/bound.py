@@ -3,10 +3,10 @@
     python -m benchmarks.low_counts.bound -o FOLDER [--patients N] [--seed N]
 
 Ten minutes on 2 cores for 8 patients. Writes low_counts_bound.csv and prints its means. No image is made: the patient's
-activity is a sum of parts, each known but for its height, and the counts' Fisher information gives the least covariance
-of the heights (Cramer and Rao). The four striatal regions are a part each. What is around them is one part, or, if it
-is not known, one for each corner of a grid of 40 or 24 mm, between which its height is linear. Scatter is known. An
-estimate that does not know shapes, or the scatter, spreads more.
+activity is a sum of parts of known shape and unknown height, and the counts' Fisher information gives the least
+covariance of the heights (Cramer and Rao). The four striatal regions are a part each. What is around them is one part,
+or, if it is not known, one for each corner of a grid of 40 or 24 mm, between which its height is linear. Scatter is known.
+An estimate that does not know shapes, or the scatter, spreads more.
 
 Images are blurred, so that what is read in them is no true ratio: a region's mean holds some of its neighbours, which
 lessens its spread. Ratios are therefore also those of the activity after a Gaussian of 9 mm, which leaves of them what
@@ -35,7 +35,7 @@ AROUND_MM = {"known": None, "40 mm": 40.0, "24 mm": 24.0}
 BLURS_MM = (0.0, 9.0)
 """Gaussians on the activity in which ratios are read."""
 FAINT = 1e-3
-"""Corners that hold less than this share of the activity around the striata are left out, as those never seen."""
+"""Corners that hold less than this share of the activity around the striata, or that no view sees, are left out."""
 
 
 def least_spread(parts: Array, counts: Array, gradient: Array) -> float:

@@ -4,10 +4,10 @@
         [--losses SHARE...] [--seed N]
 
 An hour on 2 cores for 20 patients with 10 realisations and one loss. Writes early_loss.csv, which is resumed, and
-prints a table. Each patient is had healthy and with each loss of the binding in the back half of one putamen. Scores of
-an image, read in the true regions: the lower of both sides' putamen over caudate (binding ratios), and the asymmetry of
-the putamina. `over raw`: the area beyond that of the raw fifth, with a 95 % bootstrap interval over patients.
-`regained`: this over what the full time has beyond it, where that is more than 0 in 97.5 % of the draws. The loss to
+prints a table. Each patient is simulated healthy and with each loss of binding in the back half of one putamen. Scores
+of an image, read in the true regions: the lower of both sides' putamen over caudate (binding ratios), and the asymmetry
+of the putamina. `over raw`: the area beyond that of the raw fifth, with a 95 % bootstrap interval over patients.
+`regained`: this over the full time's own gain over raw, where that is above 0 in 97.5 % of the draws. The loss to
 look at is the one whose full time's area is 0.90 to 0.93.
 """
 
@@ -67,24 +67,26 @@ def table(rows: Sequence[Row], seed: int) -> Iterator[dict[str, float | str]]:
     for loss in losses:
         ill, healthy = ({row["patient"] for row in rows if row["loss"] == one} for one in (loss, "0.0"))
         patients = sorted(ill & healthy)
+        if not patients:
+            continue
         for score in SCORES:
             values = {
-                (method, patient, ill): np.array(
+                (method, patient, lossy): np.array(
                     [
                         float(row[score])
                         for row in rows
-                        if (row["method"], row["patient"], row["loss"]) == (method, patient, loss if ill else "0.0")
+                        if (row["method"], row["patient"], row["loss"]) == (method, patient, loss if lossy else "0.0")
                     ]
                 )
                 for method in methods
                 for patient in patients
-                for ill in (False, True)
+                for lossy in (False, True)
             }
 
             def areas(chosen: Sequence[str], values: dict = values) -> dict[str, float]:
                 return {
                     method: area(
-                        *(np.concatenate([values[method, one, ill] for one in chosen]) for ill in (False, True))
+                        *(np.concatenate([values[method, one, lossy] for one in chosen]) for lossy in (False, True))
                     )
                     for method in methods
                 }
@@ -93,13 +95,13 @@ def table(rows: Sequence[Row], seed: int) -> Iterator[dict[str, float | str]]:
             drawn = [areas(rng.choice(patients, len(patients)).tolist()) for _ in range(BOOTSTRAPS)]
             whole = areas(patients)
             lost = whole[FULL] - whole[RAW]
-            told = float(np.quantile([one[FULL] - one[RAW] for one in drawn], 0.025)) > 0.0
+            gap_is_certain = float(np.quantile([one[FULL] - one[RAW] for one in drawn], 0.025)) > 0.0
             for method, of_method in whole.items():
                 line: dict[str, float | str] = {"method": method, "loss": loss, "score": score, "area": of_method}
                 gains = [one[method] - one[RAW] for one in drawn]
                 line |= {"over raw": of_method - whole[RAW]}
                 line |= {key: float(np.quantile(gains, level)) for key, level in (("from", 0.025), ("to", 0.975))}
-                yield line | {"regained": (of_method - whole[RAW]) / lost if told else float("nan")}
+                yield line | {"regained": (of_method - whole[RAW]) / lost if gap_is_certain else float("nan")}
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def box(mask: Array, grid: Grid) -> tuple[slice, ...]:
 
 
 def likeness(values: Array, wanted: Array, name: str) -> dict[str, float]:
-    """PSNR in dB and SSIM of a part of an image (z, y, x), both over the range of the other."""
+    """PSNR in dB and SSIM of a part of an image (z, y, x), both relative to the reference's maximum."""
     span, error = float(wanted.max()), float(np.sqrt(np.mean((values - wanted) ** 2, dtype=np.float64)))
     return {f"PSNR to {name}, dB": 20.0 * float(np.log10(span / error)), f"SSIM to {name}": ssim(values, wanted)}
 

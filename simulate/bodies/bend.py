@@ -1,7 +1,7 @@
 """Random bends of a body, so that one person's CT gives many heads.
 
-A network that sees the same 48 heads in other poses only comes to know them: their factors then came out right on
-average, those of other people 1 % too low.
+A network that saw the same 48 heads in other poses learned these persons: images of their heads came out right on
+average, those of 12 other people 1 % too low (docs/accuracy.md).
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,15 @@ from scipy.ndimage import map_coordinates
 from spectac.recon.types import Array
 
 STRETCH = 0.05
-"""Each axis is stretched by up to this share. Adults' lengths and breadths differ by 4 % (standard deviation)."""
+"""Each axis is stretched by up to this share. Lengths and breadths of heads differ by 5 % and 4 % (standard deviations
+of 60 persons, benchmarks/results/bodies.csv)."""
 NODES_MM = 50.0
 """Distance of the nodes of the bending's cubic B-splines."""
 NODES = 11
 """Nodes along an axis, from -250 to 250 mm about the brain's middle."""
 BEND_MM = 9.0
-"""Standard deviation of their coefficients. Places then move by 3 mm, and thicknesses change by 6 % (both standard
-deviations)."""
+"""Standard deviation of their coefficients. Places then move by 3 mm, and thicknesses up to 20 mm change by 7 % (both
+standard deviations)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +62,17 @@ class Bend:
         return cls(stretch, rng.normal(0.0, BEND_MM, (3, NODES, NODES, NODES)))
 
     def sources(self, places_mm: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        """Places in the body that a bent one shows at places, both as x, y, z (z, y, x) in mm from the brain's middle.
+        """Positions in the body as it is of positions in the bent one.
 
         Parameters
         ----------
         places_mm
-            Places in the bent body.
+            x, y and z, each (z, y, x), in mm from the middle of the brain.
 
         Returns
         -------
         tuple of arrays
-            Places in the body as it is.
+            float32, as `places_mm`.
         """
         x, y, z = places_mm
         nodes = [axis / NODES_MM + (NODES - 1) / 2 for axis in (z, y, x)]

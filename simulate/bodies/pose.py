@@ -41,7 +41,7 @@ def posed(
     ranges
         What to draw from; shapes of heads are not used.
     bend
-        Bend of the body before it is turned; None: the person as he is.
+        Bend of the body before it is turned; None: the body is not bent. The chin moves by its stretch alone.
 
     Returns
     -------
@@ -86,6 +86,8 @@ def posed(
     )
     z, y, x = (axis[part] for axis, part in zip((z, y, x), cut, strict=True))
     parameters = {name: value for name, value in shape.plain().items() if name in _KEPT}
+    if bend is not None:
+        parameters["stretch"] = bend.stretch.tolist()
     return Head(
         grid_of(z, y, x, voxel_mm),
         np.ascontiguousarray(found[cut]),

@@ -1,4 +1,4 @@
-"""Patient `index` of a cohort, a function of the cohort's seed, its tracer and the index alone."""
+"""Patient `index` of a cohort, a function of the seed, the index and the cohort's tracer, heads, bodies and cameras."""
 
 from typing import TYPE_CHECKING
 

@@ -90,7 +90,7 @@ def seen_disc(acquisition, middle_mm, level):
 def test_a_wide_field_s_preview_is_that_of_its_middle():
     """Also with counts from everywhere, which a reconstruction of the whole field puts elsewhere."""
     wide, narrow = field(128), field(76)
-    counts = seen_disc(wide, (5.0, -8.0), 20.0)
+    counts = seen_disc(wide, (5.0, -8.0), 60.0)
     whole, middle = preview_image(wide, counts), preview_image(narrow, counts[:, :, 26:102])
     assert whole.grid.same_as(middle.grid)
     np.testing.assert_array_equal(whole.values, middle.values)
@@ -104,8 +104,8 @@ def test_a_field_as_wide_as_training_s_is_not_cut(columns):
 
 def test_the_field_is_wider_for_a_head_that_lies_far_from_the_axis():
     acquisition = field(128)
-    kept = preview_columns(acquisition, seen_disc(acquisition, (70.0, 0.0), 10.0))
-    # The disc reaches 160 mm from the axis, and its chord falls below 0.3 at 86 mm.
+    kept = preview_columns(acquisition, seen_disc(acquisition, (70.0, 0.0), 60.0))
+    # The disc reaches 160 mm from the axis, and its chord falls below 0.3 at 86 mm, whatever lies over all columns.
     assert 4.0 * (kept.stop - kept.start) == pytest.approx(2 * (70.0 + 86.0 + 45.0), abs=12.0)
     assert kept.start == 128 - kept.stop
     assert preview_columns(acquisition, np.zeros(acquisition.shape)) == slice(26, 102)
