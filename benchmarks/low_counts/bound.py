@@ -5,8 +5,8 @@
 Ten minutes on 2 cores for 8 patients. Writes low_counts_bound.csv and prints its means. No image is made: the patient's
 activity is a sum of parts of known shape and unknown height, and the counts' Fisher information gives the least
 covariance of the heights (Cramer and Rao). The four striatal regions are a part each. What is around them is one part,
-or, if it is not known, one for each corner of a grid of 40 or 24 mm, between which its height is linear. Scatter is known.
-An estimate that does not know shapes, or the scatter, spreads more.
+or, if it is not known, one for each corner of a grid of 40 or 24 mm, between which its height is linear. Scatter is
+known. An estimate that does not know shapes, or the scatter, spreads more.
 
 Images are blurred, so that what is read in them is no true ratio: a region's mean holds some of its neighbours, which
 lessens its spread. Ratios are therefore also those of the activity after a Gaussian of 9 mm, which leaves of them what

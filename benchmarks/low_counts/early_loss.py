@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks.attenuation.patients import labelled_case
 from benchmarks.low_counts.methods import FULL, RAW, READ, Methods
 from benchmarks.low_counts.patients import patient_of, realisations
-from benchmarks.low_counts.run import code_of, in_words, kept, measures, regions
-from benchmarks.provenance import provenance, write_csv
+from benchmarks.low_counts.run import Resumed, code_of, in_words, measures, regions
+from benchmarks.provenance import provenance
 from spectac.recon import InputError
 from spectac.recon.resample import resample
 from spectac.recon.types import Array
@@ -118,21 +118,20 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     path, code = options.output / "early_loss.csv", code_of("benchmarks.low_counts.early_loss", options.weights)
     about = {"seed": str(options.seed), "realisations": str(options.realisations), "code": code}
-    rows = kept(path, about)
-    done = {(row["patient"], float(row["loss"])) for row in rows}
+    resumed = Resumed(path, about, ("seed", "realisations", "patient", "loss", "method", "realisation"))
+    done = {(row["patient"], float(row["loss"])) for row in resumed.rows}
     for index in range(options.patients):
         for loss in (0.0, *options.losses):
             if (str(index), loss) in done:
                 continue
             origin: dict[str, object] = {**provenance(options.seed), **about}
             try:
-                rows += list(rows_of(options.seed, index, loss, options.realisations, options.weights, origin))
+                resumed.add(list(rows_of(options.seed, index, loss, options.realisations, options.weights, origin)))
             except InputError as error:
                 print(f"patient {index}, loss {loss:g}: {error}", flush=True)
                 continue
-            write_csv(path, rows)
             print(f"patient {index}, loss {loss:g}", flush=True)
-    for line in table([row for row in rows if int(row["patient"]) < options.patients], options.seed):
+    for line in table([row for row in resumed.rows if int(row["patient"]) < options.patients], options.seed):
         print(in_words(line))
 
 

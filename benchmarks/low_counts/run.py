@@ -19,7 +19,7 @@ time's image of the same realisation, which shares its counts, and against the t
 import argparse
 import csv
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -195,12 +195,31 @@ def likenesses(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float | str]
     ]
 
 
-def kept(path: Path, key: Mapping[str, str]) -> list[dict[str, str]]:
-    """Rows of an earlier run with the same seed, realisations and code."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if all(row.get(name) == value for name, value in key.items())]
+class Resumed:
+    """Rows of a CSV: `rows`, which an earlier run with the same key made, and others, which stay until made again.
+
+    `key` are values that tell the run (seed, realisations, code); `same` the columns of what is measured.
+    """
+
+    def __init__(self, path: Path, key: Mapping[str, str], same: Sequence[str]) -> None:
+        self.path, self._same = path, same
+        every: list[dict[str, str]] = []
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                every = list(csv.DictReader(file))
+        self.rows = [row for row in every if all(row.get(name) == value for name, value in key.items())]
+        self._others = [row for row in every if row not in self.rows]
+
+    def add(self, new: Iterable[Mapping[str, object]]) -> None:
+        """Add rows, instead of those of the same things, and write the file."""
+        rows = [{name: str(value) for name, value in row.items()} for row in new]
+        made = {self._of(row) for row in rows}
+        self.rows = [*(row for row in self.rows if self._of(row) not in made), *rows]
+        self._others = [row for row in self._others if self._of(row) not in made]
+        write_csv(self.path, [*self._others, *self.rows])
+
+    def _of(self, row: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(row.get(name, "") for name in self._same)
 
 
 def code_of(module: str, weights: Path | None) -> str:
@@ -224,22 +243,24 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "low_counts.csv"
     code = code_of("benchmarks.low_counts.run", options.weights)
-    rows = kept(path, {"seed": str(options.seed), "realisations": str(options.realisations), "code": code})
-    done = {(row["tracer"], row["patient"]) for row in rows}
+    key = {"seed": str(options.seed), "realisations": str(options.realisations), "code": code}
+    resumed = Resumed(path, key, ("seed", "realisations", "tracer", "patient", "method", "measure"))
+    # A patient of whom --few made a part is made again.
+    done = {(row["tracer"], row["patient"]) for row in resumed.rows if options.few or row["method"] not in READ}
     for tracer in COUNTS if options.tracer is None else (options.tracer,):
         for index in range(options.patients):
             if (tracer, str(index)) in done:
                 continue
             try:
                 names = READ if options.few else None
-                new = list(rows_of(options.seed, tracer, index, options.realisations, options.weights, code, names))
+                resumed.add(
+                    list(rows_of(options.seed, tracer, index, options.realisations, options.weights, code, names))
+                )
             except InputError as error:
                 print(f"{tracer} {index}: {error}", flush=True)
                 continue
-            rows += [{name: str(value) for name, value in row.items()} for row in new]
-            write_csv(path, rows)
             print(f"{tracer} {index}", flush=True)
-        chosen = [row for row in rows if row["tracer"] == tracer and int(row["patient"]) < options.patients]
+        chosen = [row for row in resumed.rows if row["tracer"] == tracer and int(row["patient"]) < options.patients]
         print(f"\n{tracer}, {len({row['patient'] for row in chosen})} patients")
         for line in (*table(chosen), *likenesses(chosen)) if chosen else ():
             print(in_words(line))

@@ -23,8 +23,8 @@ from scipy.ndimage import distance_transform_edt
 from benchmarks.attenuation.patients import Case, Simulated, labelled_case
 from benchmarks.low_counts.methods import FULL, RAW, READ, Methods
 from benchmarks.low_counts.patients import CAMERA, COUNTS, patient_of, realisations
-from benchmarks.low_counts.run import code_of, in_words, kept
-from benchmarks.provenance import provenance, write_csv
+from benchmarks.low_counts.run import Resumed, code_of, in_words
+from benchmarks.provenance import provenance
 from spectac.recon import Grid, InputError
 from spectac.recon.resample import resample
 from spectac.recon.types import Array, Study
@@ -171,25 +171,26 @@ def main() -> None:
     code = code_of("benchmarks.low_counts.structure", options.weights)
     path, even_path = (options.output / f"{name}.csv" for name in ("cold_lesions", "uniform_brain"))
     about = {"seed": str(options.seed), "realisations": str(options.realisations), "code": code}
-    rows = kept(path, about)
-    done = {(row["patient"], float(row["radius_mm"])) for row in rows}
+    resumed = Resumed(path, about, ("seed", "realisations", "patient", "radius_mm", "method"))
+    done = {(row["patient"], float(row["radius_mm"])) for row in resumed.rows}
     for index in range(options.patients):
         for radius_mm in RADII_MM:
             if (str(index), radius_mm) in done:
                 continue
             try:
-                rows += lesion_rows(options.seed, index, radius_mm, options.realisations, options.weights, about)
+                number = options.realisations
+                resumed.add(list(lesion_rows(options.seed, index, radius_mm, number, options.weights, about)))
             except InputError as error:
                 print(f"patient {index}, {radius_mm:g} mm: {error}", flush=True)
                 continue
-            write_csv(path, rows)
             print(f"patient {index}, {radius_mm:g} mm", flush=True)
-    for line in lesion_table([row for row in rows if int(row["patient"]) < options.patients]):
+    for line in lesion_table([row for row in resumed.rows if int(row["patient"]) < options.patients]):
         print(in_words(line))
-    about["realisations"] = str(options.even)
-    even = kept(even_path, about) or list(even_rows(options.seed, options.even, options.weights, about))
-    write_csv(even_path, even)
-    for line in even_table(even):
+    of_even = {**about, "realisations": str(options.even)}
+    even = Resumed(even_path, of_even, ("seed", "realisations", "method"))
+    if not even.rows:
+        even.add(list(even_rows(options.seed, options.even, options.weights, of_even)))
+    for line in even_table(even.rows):
         print(in_words(line))
 
 

@@ -10,7 +10,7 @@ from benchmarks.low_counts.early_loss import area, scores
 from benchmarks.low_counts.early_loss import table as early_table
 from benchmarks.low_counts.methods import FULL, MAP, RAW
 from benchmarks.low_counts.patients import patient_of
-from benchmarks.low_counts.run import box, kept, likeness, noise_of_z, regions, slope_of_sides, table
+from benchmarks.low_counts.run import Resumed, box, likeness, noise_of_z, regions, slope_of_sides, table
 from benchmarks.low_counts.structure import deep_inside, even_brain, lesion_of, lesion_table, thinned
 from benchmarks.provenance import write_csv
 from spectac.recon import Acquisition, EnergyWindow, Grid, Study
@@ -70,14 +70,18 @@ def test_the_slope_of_sides_is_that_of_their_differences():
     assert np.isnan(slope_of_sides([row(FULL, "0", "x", 1.0, 1.0, 0.1)], FULL))
 
 
-def test_rows_of_another_seed_number_or_code_are_made_again(tmp_path):
-    key = {"seed": "1", "realisations": "20", "code": "abc"}
-    others = [{name: "2" if name == changed else value for name, value in key.items()} for changed in key]
-    write_csv(tmp_path / "rows.csv", [key | {"mean": "5"}, *others])
-    assert kept(tmp_path / "rows.csv", key) == [key | {"mean": "5"}]
-    write_csv(tmp_path / "old.csv", [{"seed": "1"}])
-    assert kept(tmp_path / "old.csv", key) == []
-    assert kept(tmp_path / "none.csv", key) == []
+def test_a_run_goes_on_with_its_own_rows_and_keeps_others_until_they_are_made_again(tmp_path):
+    key, path = {"seed": "1", "code": "abc"}, tmp_path / "rows.csv"
+    write_csv(
+        path, [{**key, "method": "raw", "mean": "5"}] + [{**key, "code": "old", "method": m} for m in ("raw", "MAP")]
+    )
+    resumed = Resumed(path, key, ("seed", "method"))
+    assert [row["method"] for row in resumed.rows] == ["raw"]
+    resumed.add([{**key, "method": "raw", "mean": 6}, {**key, "method": "network", "mean": 7}])
+    again = Resumed(path, key, ("seed", "method"))
+    assert {row["method"]: row["mean"] for row in again.rows} == {"raw": "6", "network": "7"}
+    assert [row["method"] for row in Resumed(path, key | {"code": "old"}, ("seed", "method")).rows] == ["MAP"]
+    assert Resumed(tmp_path / "none.csv", key, ("seed", "method")).rows == []
 
 
 @pytest.mark.parametrize("tracer", ["dat", "perfusion"])
