@@ -149,11 +149,12 @@ class ShortScan:
         other.counts, other.scatter = counts, scatter
         return other
 
-    def on_own_grid(self, image: Image) -> Array:
-        """A model's image (z, y, x) on the grid of the protocol's pixels; beyond its field the study's, smoothed."""
-        field = resample(np.ones(image.grid.shape, np.float32), image.grid, self.own_grid)
-        beyond = filters.gaussian(self.image.values, self.own_grid.voxel_mm, LEVEL_FWHM_MM)
-        values = resample_by_splines(image.values, image.grid, self.own_grid) + (1 - field) * beyond
+    def on_grid(self, image: Image, grid: Grid) -> Array:
+        """A model's image (z, y, x) on a grid, by cubic splines; beyond its field the scan's own, smoothed."""
+        field = resample(np.ones(image.grid.shape, np.float32), image.grid, grid)
+        smooth = filters.gaussian(self.image.values, self.own_grid.voxel_mm, LEVEL_FWHM_MM)
+        beyond = resample(smooth, self.own_grid, grid)
+        values = resample_by_splines(image.values, image.grid, grid) + (1 - field) * beyond
         return np.maximum(values, FLOOR * values.max())
 
     def anchored(self, image: Image) -> Image:
@@ -162,7 +163,7 @@ class ShortScan:
         It starts from the anchor, to which an update goes back half of the way: REPEAT_ITERATIONS are enough.
         """
         system, scatter = self.system, self.scatter
-        anchor = system.put(self.on_own_grid(image).astype(np.float32))
+        anchor = system.put(self.on_grid(image, self.own_grid).astype(np.float32))
         values = osem(
             system,
             system.put(self.counts.astype(np.float32)),

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from spectac.recon import geometry
-from spectac.recon.anchor import FLOOR, Anchor
+from spectac.recon.anchor import Anchor
 from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
 from spectac.recon.backprojection import fbp
 from spectac.recon.bsrem import RelativeDifferencePrior
@@ -33,7 +33,7 @@ from spectac.recon.low_counts import (
 from spectac.recon.orbit_check import check_orbit
 from spectac.recon.photopeak import photopeak_index
 from spectac.recon.preview import placed, preview_grid, preview_image
-from spectac.recon.resample import resample, resample_by_splines
+from spectac.recon.resample import resample
 from spectac.recon.scatter.measured import MeasuredCounts, chosen_model, projections
 from spectac.recon.scatter.models import ScatterModel
 from spectac.recon.scatter.rounds import ScatterRounds
@@ -429,11 +429,7 @@ class StudySolver:
     def _anchored(self, method: str, estimate: LowCountsEstimate, scan: ShortScan) -> _Steadying:
         """Anchor of a model's image on the solver's grid, and its repeated scans there."""
         self.notes += estimate.notes
-        values = resample(scan.on_own_grid(estimate.image), scan.own_grid, self.grid)
-        inside = resample_by_splines(estimate.image.values, estimate.image.grid, self.grid)
-        field = resample(np.ones(estimate.image.grid.shape, np.float32), estimate.image.grid, self.grid)
-        values = np.where(field > 0.5, inside, values)  # its own where the model has an image
-        values = np.maximum(values, FLOOR * values.max())
+        values = scan.on_grid(estimate.image, self.grid)
         repeats = tuple(one.scan.anchored(one.image) for one in estimate.repeats)
         return _Steadying(
             LowCounts(method, anchor_weight=ANCHOR_WEIGHT, protocol=LOW_COUNTS_PROTOCOL),

@@ -9,16 +9,13 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.attenuation.patients import Case
 from spectac.learned.low_counts import NetworkLowCounts, read_low_counts_weights
 from spectac.recon import ReconstructionSettings, SystemModel, filters, osem
-from spectac.recon.anchor import FLOOR, Anchor
+from spectac.recon.anchor import Anchor
 from spectac.recon.bsrem import RelativeDifferencePrior
 from spectac.recon.low_counts import ShortScan, smoothing_prior
 from spectac.recon.pipeline import StudySolver
-from spectac.recon.resample import resample_by_splines
 from spectac.recon.types import Array, Study
 
 USUAL_FWHM_MM = 8.0
@@ -96,9 +93,7 @@ class _Short:
     def estimate(self) -> Array:
         """The network's image (z, y, x)."""
         assert self.methods.network is not None
-        image = self.methods.network.estimate(self.scan).image
-        values = resample_by_splines(image.values, image.grid, self.case.grid)
-        return np.maximum(values, FLOOR * values.max())
+        return self.scan.on_grid(self.methods.network.estimate(self.scan).image, self.case.grid)
 
     def by_prior(self, factor: float) -> Array:
         """MAP with a multiple of the prior of `--low-counts map`."""

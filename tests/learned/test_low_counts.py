@@ -256,7 +256,7 @@ def test_a_folder_of_studies_is_read_as_one(head, tmp_path):
     ("change", "words"),
     [
         ({"view_seconds": np.full(16, np.nan)}, r"a\.h5: the view times are unknown"),
-        ({"collimator": None}, r"a\.h5: the collimator is unknown: .* spectac thin --collimator"),
+        ({"collimator": None}, r"a\.h5: the collimator is unknown: .* must name it"),
     ],
 )
 def test_studies_that_cannot_be_learned_from_are_named(head, tmp_path, change, words):
