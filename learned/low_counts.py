@@ -179,7 +179,7 @@ class NetworkLowCounts:
 
     def _repeated(self, scan: ShortScan, image: Image) -> tuple[Repeat, ...]:
         rng = np.random.default_rng(REPEATS_SEED)
-        emitted = replace(scan.image, values=scan.on_grid(image, scan.own_grid))
+        emitted = replace(scan.image, values=scan.on_grid(image, scan.protocol_grid))
         expected = scan.expected(emitted).astype(np.float64)
         scans = [scan.with_counts(rng.poisson(expected), scan.scatter) for _ in range(self.repeats)]
         return tuple(

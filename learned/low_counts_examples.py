@@ -176,7 +176,7 @@ def with_more(scan: ShortScan, change: Array) -> tuple[Array, Array]:
     """
     system, scatter = scan.system, np.float32(0.0) if scan.scatter is None else scan.scatter
     primary = scan.counts - scatter
-    added = system.get(system.forward(system.put(resample(change.astype(np.float32), scan.grid, scan.own_grid))))
+    added = system.get(system.forward(system.put(resample(change.astype(np.float32), scan.grid, scan.protocol_grid))))
     more = np.maximum(primary + added, 0.0)
     scatter = scatter * np.float32(more.sum(dtype=np.float64) / primary.sum(dtype=np.float64))
     return more + scatter, np.broadcast_to(scatter, more.shape)

@@ -91,15 +91,15 @@ class ShortScan:
         scatter = projections.scatter
         self.scatter: Array | None = None if scatter is None else rebin(scatter, *self._factors)
         self.grid, self.energy_kev, self.device = grid, projections.energy_kev, device
-        self.own_grid = default_grid(self.acquisition)
-        self.mu = None if mu is None else map_on_grid(mu, self.own_grid)
+        self.protocol_grid = default_grid(self.acquisition)
+        self.mu = None if mu is None else map_on_grid(mu, self.protocol_grid)
 
     @cached_property
     def system(self) -> SystemModel:
         """System model of the protocol's pixels, with the map, and resolution recovery if the collimator is known."""
         return SystemModel(
             self.acquisition,
-            self.own_grid,
+            self.protocol_grid,
             mu=self.mu,
             energy_kev=self.energy_kev,
             resolution=self.acquisition.collimator is not None,
@@ -139,7 +139,7 @@ class ShortScan:
             subsets=self.subsets,
             scatter=None if scatter is None else system.put(scatter.astype(np.float32)),
         )
-        return Image(system.get(values), self.own_grid, self.acquisition.image_unit)
+        return Image(system.get(values), self.protocol_grid, self.acquisition.image_unit)
 
     def with_counts(self, counts: Array, scatter: Array | None) -> "ShortScan":
         """The same scan with other counts (v, z, u) of the protocol's pixels and their expected scatter."""
@@ -152,8 +152,8 @@ class ShortScan:
     def on_grid(self, image: Image, grid: Grid) -> Array:
         """A model's image (z, y, x) on a grid, by cubic splines; beyond its field the scan's own, smoothed."""
         field = resample(np.ones(image.grid.shape, np.float32), image.grid, grid)
-        smooth = filters.gaussian(self.image.values, self.own_grid.voxel_mm, LEVEL_FWHM_MM)
-        beyond = resample(smooth, self.own_grid, grid)
+        smooth = filters.gaussian(self.image.values, self.protocol_grid.voxel_mm, LEVEL_FWHM_MM)
+        beyond = resample(smooth, self.protocol_grid, grid)
         values = resample_by_splines(image.values, image.grid, grid) + (1 - field) * beyond
         return np.maximum(values, FLOOR * values.max())
 
@@ -163,7 +163,7 @@ class ShortScan:
         It starts from the anchor, to which an update goes back half of the way: REPEAT_ITERATIONS are enough.
         """
         system, scatter = self.system, self.scatter
-        anchor = system.put(self.on_grid(image, self.own_grid).astype(np.float32))
+        anchor = system.put(self.on_grid(image, self.protocol_grid).astype(np.float32))
         values = osem(
             system,
             system.put(self.counts.astype(np.float32)),
@@ -173,7 +173,7 @@ class ShortScan:
             start=anchor,
             prior=Anchor(anchor, ANCHOR_WEIGHT),
         )
-        return Image(system.get(values), self.own_grid, self.acquisition.image_unit)
+        return Image(system.get(values), self.protocol_grid, self.acquisition.image_unit)
 
     def expected(self, image: Image) -> Array:
         """Expected counts (v, z, u) of an image on the grid of the protocol's pixels, with the study's scatter."""
@@ -183,7 +183,7 @@ class ShortScan:
 
     def effective_s(self) -> float:
         """Counts per cps/mL and mL of a source in the head, in s: the time of all views, less what is absorbed."""
-        return float(self.sensitivity[head_mask(self.image)].mean()) / self.own_grid.voxel_ml
+        return float(self.sensitivity[head_mask(self.image)].mean()) / self.protocol_grid.voxel_ml
 
 
 def level(image: Image) -> float:
