@@ -144,7 +144,7 @@ def surface_mm(shares: Array, voxel_mm: tuple[float, float, float]) -> Array:
     Returns
     -------
     Array
-        float64 (n, 3): (z, y, x) in mm from the corner voxel of a grid that is padded by one voxel along y and x.
+        float64 (n, 3): (z, y, x) in mm from a corner one voxel beyond that of a grid padded by one voxel along y and x.
 
     Examples
     --------
@@ -158,7 +158,8 @@ def surface_mm(shares: Array, voxel_mm: tuple[float, float, float]) -> Array:
         high = np.take(padded, range(1, padded.shape[axis]), axis=axis)
         at = np.argwhere((low > 0.5) != (high > 0.5))
         here, there = low[tuple(at.T)], high[tuple(at.T)]
-        crossings = at.astype(np.float64)
+        # From 1 on: where subnormal numbers count as 0, cKDTree may seek the number after 0 until the stack ends.
+        crossings = 1.0 + at.astype(np.float64)
         crossings[:, axis] += (0.5 - here) / (there - here)
         points.append(crossings * np.asarray(voxel_mm))
     return np.concatenate(points)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
 pytest.importorskip("torch", reason="the learned map needs torch: pip install 'spectac[learned]'")
 
@@ -17,10 +18,11 @@ from spectac.learned.coverage import Coverage
 from spectac.learned.doubt_limits import coverage_of
 from spectac.learned.doubts import _acquisition_checks, input_doubts, map_doubts
 from spectac.learned.estimate import TrainedNetwork
-from spectac.learned.outline_distance import mean_outline_distance_mm, outline_distance_mm
+from spectac.learned.outline_distance import mean_outline_distance_mm, outline_distance_mm, surface_mm
 from spectac.learned.weights_file import shipped_weights
 from spectac.recon import EnergyWindow, Grid, Image, InputError, MuMap, Projections, Study
 from spectac.recon.collimator import COLLIMATORS, Collimator
+from spectac.recon.kernels.subnormal import subnormals_are_zero
 from spectac.recon.tissues import water_per_cm
 from spectac.simulate.cameras import MEDIUM_ENERGY, draw_camera
 from spectac.simulate.cohort.patient_arrays import PatientArrays
@@ -246,6 +248,19 @@ def test_distance_of_a_larger_head_is_how_much_larger_it_is(figure):
     assert found == pytest.approx(8.0, abs=0.5)
     assert mean_outline_distance_mm(larger, smaller, GRID.voxel_mm) == found
     assert mean_outline_distance_mm(smaller, smaller, GRID.voxel_mm) == 0.0
+
+
+def test_the_distance_of_surfaces_needs_no_subnormal_number():
+    """Most points of this surface lie in its first slice: the tree then splits at the number after their place."""
+    shares = np.zeros((12, 40, 40))
+    shares[:, 18:22, 18:22] = 1.0
+    shares[0] = np.random.default_rng(1).random((40, 40))
+    points = surface_mm(shares, (40.0, 0.1, 0.1))
+    assert (points[:, 0] == points[:, 0].min()).mean() > 0.5
+    assert points.min() > 0
+    with subnormals_are_zero():
+        distances, _ = cKDTree(points).query(points)  # which ended the process for places from 0 on
+    assert not distances.any()
 
 
 def test_shares_place_the_surface_between_voxels():
