@@ -1,4 +1,4 @@
-"""The share of a holder and the scale of a map from the counts: the true ones, and the stated spread with noise."""
+"""The share of a holder from the counts: the true one without noise, the stated spread with noise."""
 
 from dataclasses import replace
 
@@ -17,7 +17,6 @@ from spectac.recon import (
 )
 from spectac.recon.holder import typical
 from spectac.recon.holder_fit import LARGEST_SHARE, MODEL_SD, holder_share, most_likely, unfit
-from spectac.recon.map_scale import map_scale
 from spectac.recon.types import MuMap, Projections
 
 KEV = 140.511
@@ -137,42 +136,3 @@ def test_the_fitted_holder_enters_the_map(scene):
     result = reconstruct(short, GivenMap(head), settings)
     assert (result.holder, result.holder_share) == ("typical", None)
     np.testing.assert_allclose(result.mu.per_cm, held.per_cm, atol=2e-3)
-
-
-@pytest.mark.parametrize("of_true", [0.85, 1.0, 1.15])
-def test_the_scale_of_a_map_is_found(scene, of_true, figure):
-    """Of a map `of_true` times the true one, in half of a holder: 1 / of_true. 30 million counts and scatter."""
-    head, held = (
-        replace(scene[n], per_cm=np.float32(of_true) * scene[1].per_cm + beside(scene, share))
-        for n, share in ((1, 0.0), (2, 0.5))
-    )
-    counts = counts_of(scene, 0.5)
-    scatter = 0.3 * counts.mean() * np.ones_like(counts)
-    scale = 3e7 / counts.sum()
-    measured = np.random.default_rng(1).poisson(scale * (counts + scatter))
-    fit = map_scale(projections_of(scene, measured, scatter=scale * scatter), head, held, np.random.default_rng(2))
-    figure(f"scale of a map {of_true:g} times the true one, over that wanted", fit.factor * of_true, "1 +- 0.03")
-    assert fit.factor * of_true == pytest.approx(1.0, abs=0.03)
-    assert 0.001 < fit.sd < 0.01
-
-
-def test_noise_moves_no_scale(scene, figure):
-    """A million counts, 12 realisations: without the halves the mean would lie above 1 by several standard errors."""
-    counts = counts_of(scene, 0.0) * 1e6 / counts_of(scene, 0.0).sum()
-    fits = [
-        map_scale(
-            projections_of(scene, np.random.default_rng(seed).poisson(counts)), scene[1], scene[1],
-            np.random.default_rng(seed + 100),
-        )
-        for seed in range(12)
-    ]  # fmt: skip
-    factors = np.array([fit.factor for fit in fits])
-    figure("mean scale of 12 noisy studies", float(factors.mean()), "1 +- 0.03")
-    figure("their spread over that stated", float(factors.std(ddof=1) / np.mean([fit.sd for fit in fits])), "0.6 to 3")
-    assert factors.mean() == pytest.approx(1.0, abs=0.03)
-    assert 0.6 < factors.std(ddof=1) / np.mean([fit.sd for fit in fits]) < 3.0
-
-
-def beside(scene, share):
-    """A share of the holder's coefficients (z, y, x)."""
-    return np.float32(share) * (scene[2].per_cm - scene[1].per_cm)
