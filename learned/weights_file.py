@@ -105,7 +105,7 @@ def read_weights(path: Path) -> tuple[VolumeNetwork, Mapping[str, Any]]:
     --------
     >>> network, about = read_weights(shipped_weights())
     >>> network.settings.widths, about["patients"]
-    ((24, 48, 96, 128), 648)
+    ((24, 48, 96, 128), 724)
     """
     try:
         with safe_open(path, framework="pt") as file:
