@@ -94,9 +94,31 @@ def mean_outline_distance_mm(mask_a: Array, mask_b: Array, voxel_mm: tuple[float
     first, lasts = max(int(end[0]) for end in ends), [int(end[-1]) for end in ends]
     last = min(lasts) if max(lasts) == len(heads[0]) - 1 else max(lasts)
     surfaces = [surface_mm(head[first : last + 1], voxel_mm) for head in heads]
-    if any(len(surface) == 0 for surface in surfaces):
+    return mean_distance_mm(*surfaces)
+
+
+def mean_distance_mm(a: Array, b: Array) -> float:
+    """Mean of the mean distances from points to the nearest of others, and back.
+
+    Parameters
+    ----------
+    a, b
+        Points (n, 3) and (m, 3) in mm, none below 0.
+
+    Returns
+    -------
+    float
+        Distance in mm; infinite without points.
+
+    Examples
+    --------
+    >>> mean_distance_mm(np.zeros((1, 3)), np.array([[0.0, 3.0, 4.0]]))
+    5.0
+    """
+    if not (len(a) and len(b)):
         return math.inf
-    a, b = surfaces
+    # Away from 0: where subnormal numbers count as 0, cKDTree may seek the number after 0 until the stack ends.
+    a, b = a + 1.0, b + 1.0
     return float(0.5 * (cKDTree(b).query(a)[0].mean() + cKDTree(a).query(b)[0].mean()))
 
 
@@ -144,7 +166,7 @@ def surface_mm(shares: Array, voxel_mm: tuple[float, float, float]) -> Array:
     Returns
     -------
     Array
-        float64 (n, 3): (z, y, x) in mm from a corner one voxel beyond that of a grid padded by one voxel along y and x.
+        float64 (n, 3): (z, y, x) in mm from the corner voxel of a grid that is padded by one voxel along y and x.
 
     Examples
     --------
@@ -158,8 +180,7 @@ def surface_mm(shares: Array, voxel_mm: tuple[float, float, float]) -> Array:
         high = np.take(padded, range(1, padded.shape[axis]), axis=axis)
         at = np.argwhere((low > 0.5) != (high > 0.5))
         here, there = low[tuple(at.T)], high[tuple(at.T)]
-        # From 1 on: where subnormal numbers count as 0, cKDTree may seek the number after 0 until the stack ends.
-        crossings = 1.0 + at.astype(np.float64)
+        crossings = at.astype(np.float64)
         crossings[:, axis] += (0.5 - here) / (there - here)
         points.append(crossings * np.asarray(voxel_mm))
     return np.concatenate(points)

@@ -5,12 +5,13 @@
 
 A minute for each patient of the sample, on 2 cores. Of each set in attenuation_methods.csv, and of
 attenuation_tuning.csv, the first patients (--sample) are computed again. A method whose rows of the sample have the
-same numbers keeps its other rows too: they get the digest of the present code, and the column made_by that of the code
-which computed them. Rows of other methods stay as they are, for run.py to compute again. A sample shows only what
-happens in it: fallbacks and refusals of other patients are not tested. Writes both files.
+same numbers, but for rounding, keeps its other rows too: they get the digest of the present code, and the column
+made_by that of the code which computed them. Rows of other methods stay as they are, for run.py to compute again. A
+sample shows only what happens in it: fallbacks and refusals of other patients are not tested. Writes both files.
 """
 
 import argparse
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -38,6 +39,16 @@ Remade = Callable[[Sequence[Row]], Iterable[dict[str, object]]]
 """Rows of a patient by the present code, of the rows that there are; without the columns that name the patient."""
 COMPARED = (*MEASURES, *IMAGE_MEASURES, "scatter", "compared", "fell_back", "mu_per_cm")
 """Columns that must be the same."""
+ROUNDING = 2e-4
+"""Largest difference by rounding, relative, or in % where less than 1. Processors differ in the fifth digit."""
+
+
+def alike(new: str, old: str) -> bool:
+    """True for the same text, and for numbers that differ by rounding alone, as those of other processors do."""
+    try:
+        return new == old or math.isclose(float(new), float(old), rel_tol=ROUNDING, abs_tol=ROUNDING)
+    except ValueError:
+        return False
 
 
 def carried(rows: Sequence[Row], sample: int, remade: Remade) -> list[Row]:
@@ -55,7 +66,7 @@ def carried(rows: Sequence[Row], sample: int, remade: Remade) -> list[Row]:
         if [row["method"] for row in again] != [row["method"] for row in before]:
             return list(rows)
         for new, row in zip(again, before, strict=True):
-            unlike = [name for name in COMPARED if new.get(name, "") != row.get(name, "")]
+            unlike = [name for name in COMPARED if not alike(new.get(name, ""), row.get(name, ""))]
             same[row["method"]] = same.get(row["method"], True) and not unlike
             for name in unlike[:1]:
                 print(f"{patient}, {row['method']}: {name} {row.get(name)}, now {new.get(name)}", flush=True)

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from benchmarks.attenuation.patients import Case
-from spectac.learned.outline_distance import solid, surface_mm
+from spectac.learned.outline_distance import mean_distance_mm, solid, surface_mm
 from spectac.recon import MuMap
 from spectac.recon.attenuation import chang_factors
 from spectac.recon.quantify import nmse, striatal_binding_ratio, voi_mean
@@ -117,14 +116,7 @@ def skin_distance_mm(mu: MuMap, case: Case) -> float:
     lowest = round(float(true[:, 0].min()) / mu.grid.voxel_mm[0])
     beside = np.maximum(case.mu.per_cm - case.head_mu.per_cm, 0.0)
     edges = [_edge_mm(mu, values, lowest) for values in (mu.per_cm, np.maximum(mu.per_cm - beside, 0.0))]
-    return min(_both_ways(true, edge) for edge in edges)
-
-
-def _both_ways(a: Array, b: Array) -> float:
-    """Mean of the mean distances from points (n, 3) to the nearest of (m, 3) and back."""
-    if not (len(a) and len(b)):
-        return float("inf")
-    return 0.5 * float(cKDTree(b).query(a)[0].mean() + cKDTree(a).query(b)[0].mean())
+    return min(mean_distance_mm(true, edge) for edge in edges)
 
 
 def _edge_mm(mu: MuMap, per_cm: Array, lowest: int) -> Array:

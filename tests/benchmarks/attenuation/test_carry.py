@@ -51,3 +51,17 @@ def test_the_sample_is_of_as_many_patients_and_not_of_present_rows():
     carry.carried([*rows(code="new"), *rows()], 3, lambda before: seen.append(before[0]["patient"]) or again()(before))
     assert seen == ["0", "1", "2"]
     assert carry.carried(rows(code="new"), 3, None) == rows(code="new")
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "same"),
+    [
+        ("8.9319", "8.932", True),
+        ("0.037341", "0.037344", True),
+        ("", "", True),
+        ("8.93", "8.94", False),
+        ("", "1", False),
+    ],
+)
+def test_the_fifth_digit_of_another_processor_is_no_other_number(new, old, same):
+    assert carry.alike(new, old) == same
