@@ -30,7 +30,7 @@ def test_rows_with_the_same_numbers_are_kept_and_name_the_code_that_made_them():
     assert [row["made_by"] for row in carry.carried(rows(made_by="first"), 1, again())] == ["first"] * 4
 
 
-@pytest.mark.parametrize("remade", [again("1.5001"), again(""), lambda before: [], again(fell_back=1)])
+@pytest.mark.parametrize("remade", [again("1.501"), again(""), lambda before: [], again(fell_back=1)])
 def test_rows_with_other_numbers_stay(remade):
     assert carry.carried(rows(), 3, remade) == rows()
 
@@ -57,7 +57,7 @@ def test_the_sample_is_of_as_many_patients_and_not_of_present_rows():
     ("new", "old", "same"),
     [
         ("8.9319", "8.932", True),
-        ("0.037341", "0.037344", True),
+        ("0.03734", "0.037344", True),
         ("", "", True),
         ("8.93", "8.94", False),
         ("", "1", False),
