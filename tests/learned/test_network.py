@@ -23,6 +23,7 @@ from spectac.learned.weights_file import (  # noqa: E402
     shipped_weights,
 )
 from spectac.recon import InputError  # noqa: E402
+from spectac.recon.preview import PREVIEW_PROTOCOL  # noqa: E402
 
 TINY = {"target": "map", "widths": [8, 16], "dropout": 0.2}
 
@@ -134,7 +135,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
         read_weights(path)
     assert "\n" not in str(six_channels.value)
     metadata = {"format": FORMAT, "channels": '["photopeak"]', "about": json.dumps({"settings": TINY})}
-    save_file(tiny().state_dict(), path, metadata=metadata)
+    save_file(tiny().state_dict(), path, metadata=metadata | {"preview_protocol": str(PREVIEW_PROTOCOL)})
     with pytest.raises(InputError, match=r"do not fit their description.*photopeak"):
         read_weights(path)
     save_weights(path, tiny(), {"settings": TINY | {"widths": [8, 24]}})

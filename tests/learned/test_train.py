@@ -398,7 +398,7 @@ def test_cohorts_that_share_patients_are_refused(training, tiny_cohorts, setting
 def test_the_committed_configurations_are_whole(training):
     folder = Path(training.__file__).parent / "weights"
     targets = {path.name: TrainingSettings.read(path).target for path in folder.glob("*.toml")}
-    maps = dict.fromkeys(("map.toml", "map_portion1.toml", "map_portion2.toml"), "map")
+    maps = dict.fromkeys(("map.toml", "map_portion1.toml", "map_portion2.toml", "map_portion3.toml"), "map")
     assert targets == maps | {"correction.toml": "correction", "low-counts.toml": "low-counts"}
 
 

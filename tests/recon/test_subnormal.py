@@ -224,5 +224,6 @@ def test_filtered_backprojections_previews_and_resampled_images_hold_none(camera
     preview = preview_image(acquisition, counts)
     assert subnormals(preview.values) == 0
     finer = Grid.upright((16, 70, 70), (4.0, 4.0, 4.0), (-138.0, -138.0, -30.0))
-    for values in (preview.values, np.where(cylinder > 0, np.float32(scale), np.float32(2e-38))):
-        assert subnormals(resample(values, grid, finer)) == 0
+    of_cylinder = np.where(cylinder > 0, np.float32(scale), np.float32(2e-38))
+    for values, of in ((preview.values, preview.grid), (of_cylinder, grid)):
+        assert subnormals(resample(values, of, finer)) == 0

@@ -119,7 +119,7 @@ def first(digests_of: dict[int, str], patients: int) -> dict[int, str]:
 def test_seeds_are_numpys_spawned_ones():
     """Literal spawn keys: another derivation would silently make other patients of every cohort."""
     streams = seeds(7, 3)
-    assert list(streams) == ["tracer", "head", "uptake", "scanner", "photons", "noise"]
+    assert list(streams) == ["tracer", "head", "uptake", "scanner", "photons", "noise", "bend"]
     for step, name in enumerate(streams):
         expected = np.random.SeedSequence(7, spawn_key=(3, step))
         np.testing.assert_array_equal(streams[name].generate_state(4), expected.generate_state(4))
@@ -259,7 +259,7 @@ def test_a_full_disk_ends_the_run_and_the_next_goes_on(tmp_path, undisturbed, mo
 def test_shards_with_previews_of_another_protocol_are_refused(tmp_path, monkeypatch):
     run_cohort(tmp_path, settings(), workers=0)
     monkeypatch.setattr("spectac.simulate.cohort.shards.PREVIEW_PROTOCOL", 99)
-    with pytest.raises(InputError, match="previews of protocol 1, this spectac makes those of protocol 99"):
+    with pytest.raises(InputError, match="previews of protocol 2, this spectac makes those of protocol 99"):
         read_facts(shard_path(tmp_path, 0))
 
 
