@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from spectac.learned.cohort_inputs import acquisition_of
 from spectac.learned.dataset import CohortDataset, shards_of
 from spectac.learned.low_counts_input import LowCountsInput
-from spectac.learned.low_counts_uptake import other_uptake
+from spectac.learned.low_counts_uptake import other_uptake, with_more
 from spectac.learned.predict import PredictedMap
 from spectac.learned.weights_file import shipped_weights
 from spectac.recon.errors import InputError
@@ -28,7 +28,6 @@ from spectac.recon.io.atomic import written
 from spectac.recon.low_counts import LOW_COUNTS_PROTOCOL, TARGET_ITERATIONS, ShortScan
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.preview import PREVIEW_PROTOCOL
-from spectac.recon.resample import resample
 from spectac.recon.thinning import parted
 from spectac.recon.types import Array, Grid, MuMap, Projections, Study
 from spectac.simulate.cohort.patient_arrays import PatientArrays
@@ -153,33 +152,6 @@ def example_of(patient: PatientArrays, rng: np.random.Generator, pairs: int = PA
             levels.append(one.level / share)
     target = scan.with_counts(expected, scatter).seen(TARGET_ITERATIONS)[None]
     return LowCountsExample(tuple(scans), target.astype(np.float16), tuple(levels))
-
-
-def with_more(scan: ShortScan, change: Array) -> tuple[Array, Array]:
-    """Expected counts of a scan without noise if the activity were another one.
-
-    Parameters
-    ----------
-    scan
-        Scan without noise.
-    change
-        What is added to the activity (z, y, x) in cps/mL on the grid of the preview; may be below 0.
-
-    Returns
-    -------
-    tuple of arrays
-        Counts (v, z, u) and the scatter in them, which grows as all primary photons do, in the protocol's pixels.
-
-    Examples
-    --------
-    >>> with_more(scan, np.zeros(scan.grid.shape))  # doctest: +SKIP
-    """
-    system, scatter = scan.system, np.float32(0.0) if scan.scatter is None else scan.scatter
-    primary = scan.counts - scatter
-    added = system.get(system.forward(system.put(resample(change.astype(np.float32), scan.grid, scan.protocol_grid))))
-    more = np.maximum(primary + added, 0.0)
-    scatter = scatter * np.float32(more.sum(dtype=np.float64) / primary.sum(dtype=np.float64))
-    return more + scatter, np.broadcast_to(scatter, more.shape)
 
 
 def study_source(path: Path) -> Source:

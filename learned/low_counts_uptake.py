@@ -8,6 +8,8 @@ Assumes parts with sharp edges on voxels of 4 mm: at the edge of a part the acti
 
 import numpy as np
 
+from spectac.recon.low_counts import ShortScan
+from spectac.recon.resample import resample
 from spectac.recon.types import Array
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.regions import BRAIN, SIDES, labels
@@ -55,3 +57,30 @@ def other_uptake(patient: PatientArrays, rng: np.random.Generator) -> Array:
         inside = brain[np.linalg.norm(from_middle_mm, axis=1) < rng.uniform(*FOCUS_MM)]
         factor[tuple(inside.T)] *= rng.uniform(*FOCUS_FACTORS)
     return np.asarray((factor - 1.0) * patient.activity_kbq_per_ml, np.float32)
+
+
+def with_more(scan: ShortScan, change: Array) -> tuple[Array, Array]:
+    """Expected counts of a scan without noise if the activity were another one.
+
+    Parameters
+    ----------
+    scan
+        Scan without noise.
+    change
+        What is added to the activity (z, y, x) in cps/mL on the grid of the preview; may be below 0.
+
+    Returns
+    -------
+    tuple of arrays
+        Counts (v, z, u) and the scatter in them, which grows as all primary photons do, in the protocol's pixels.
+
+    Examples
+    --------
+    >>> with_more(scan, np.zeros(scan.grid.shape))  # doctest: +SKIP
+    """
+    system, scatter = scan.system, np.float32(0.0) if scan.scatter is None else scan.scatter
+    primary = scan.counts - scatter
+    added = system.get(system.forward(system.put(resample(change.astype(np.float32), scan.grid, scan.protocol_grid))))
+    more = np.maximum(primary + added, 0.0)
+    scatter = scatter * np.float32(more.sum(dtype=np.float64) / primary.sum(dtype=np.float64))
+    return more + scatter, np.broadcast_to(scatter, more.shape)

@@ -22,7 +22,6 @@ from spectac.learned.low_counts_examples import (  # noqa: E402
     example_of,
     example_of_study,
     sources,
-    with_more,
 )
 from spectac.learned.low_counts_input import LOW_COUNTS_CHANNELS, LowCountsInput  # noqa: E402
 from spectac.learned.low_counts_uptake import (  # noqa: E402
@@ -34,6 +33,7 @@ from spectac.learned.low_counts_uptake import (  # noqa: E402
     STRIATUM_CHANGED,
     STRIATUM_FACTORS,
     other_uptake,
+    with_more,
 )
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
 from spectac.learned.predict import PredictedMap  # noqa: E402

@@ -5,6 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from spectac.recon import Collimator, Focus
+from spectac.recon.geometry import focal_lines
 from spectac.recon.preview import FIELD_MM, preview_columns, preview_factors, preview_grid, preview_image
 from spectac.recon.types import Acquisition, Grid
 
@@ -90,7 +91,7 @@ def seen_disc(acquisition, middle_mm, level):
 def test_a_wide_field_s_preview_is_that_of_its_middle():
     """Also with counts from everywhere, which a reconstruction of the whole field puts elsewhere."""
     wide, narrow = field(128), field(76)
-    counts = seen_disc(wide, (5.0, -8.0), 60.0)
+    counts = seen_disc(wide, (5.0, -8.0), 200.0)
     whole, middle = preview_image(wide, counts), preview_image(narrow, counts[:, :, 26:102])
     assert whole.grid.same_as(middle.grid)
     np.testing.assert_array_equal(whole.values, middle.values)
@@ -104,7 +105,7 @@ def test_a_field_as_wide_as_training_s_is_not_cut(columns):
 
 def test_the_field_is_wider_for_a_head_that_lies_far_from_the_axis():
     acquisition = field(128)
-    kept = preview_columns(acquisition, seen_disc(acquisition, (70.0, 0.0), 60.0))
+    kept = preview_columns(acquisition, seen_disc(acquisition, (70.0, 0.0), 200.0))
     # The disc reaches 160 mm from the axis, and its chord falls below 0.3 at 86 mm, whatever lies over all columns.
     assert 4.0 * (kept.stop - kept.start) == pytest.approx(2 * (70.0 + 86.0 + 45.0), abs=12.0)
     assert kept.start == 128 - kept.stop
@@ -116,6 +117,8 @@ def test_a_fan_s_field_is_cut_at_the_same_distance_from_the_axis():
     fan = Collimator("fan", 1.5, 40.0, 0.2, 3.8, 10.0, focus=Focus(500.0))
     acquisition = field(200, pixel_mm=3.0, collimator=fan)
     kept = preview_columns(acquisition, np.ones(acquisition.shape, np.float32) * (np.abs(np.arange(200) - 99.5) < 10))
-    half = 550.0 * np.tan(np.arcsin(0.5 * FIELD_MM / (500.0 - 140.0)))
-    assert 3.0 * (kept.stop - kept.start) == pytest.approx(2 * half, abs=40.0)
+    lines = focal_lines(acquisition)
+    ahead_mm, crystal_mm = lines.face_mm[0] - 140.0, lines.crystal_mm[0]
+    half = crystal_mm * np.tan(np.arcsin(0.5 * FIELD_MM / ahead_mm))
+    assert 3.0 * (kept.stop - kept.start) == pytest.approx(2 * half, abs=6.0)
     assert kept.start == 200 - kept.stop > 0

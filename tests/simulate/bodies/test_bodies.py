@@ -19,12 +19,13 @@ from spectac.recon.resample import resample
 from spectac.recon.tissues import MATERIALS, cm2_per_g
 from spectac.simulate.anatomy.placement import rotation
 from spectac.simulate.anatomy.ranges import ADULT_AND_CHILD
-from spectac.simulate.bodies.bend import NODES, Bend
+from spectac.simulate.bodies.bend import NODES, STRETCH, Bend
 from spectac.simulate.bodies.body import BASE_MM, KEV, LEAST_OVERLAP, Body, _tissues, body_of
 from spectac.simulate.bodies.folder import cts_in, read_ct
 from spectac.simulate.bodies.pose import posed
 from spectac.simulate.bodies.stored import bodies_in, read_body, write_body
 from spectac.simulate.cohort.folder import CohortSettings
+from spectac.simulate.cohort.patient import simulate_patient
 from spectac.simulate.cohort.patient_arrays import nearest
 from spectac.simulate.cohort.shards import read_facts
 from spectac.simulate.ct_scan import ct_scan
@@ -114,6 +115,25 @@ def test_equal_coefficients_shift_a_body_and_drawn_ones_bend_it(figure):
     wanted = 9.0 * (151.0 / 315.0) ** 1.5
     figure("standard deviation of a bend's shifts, mm", float(np.std(apart)), f"{wanted:.2f} +- 10 %")
     assert np.std(apart) == pytest.approx(wanted, rel=0.1)
+    # Over 10 mm along x: the derivative of a cubic B-spline has 2/3 where the spline has 151/315.
+    beyond = (places[0] + 10.0, *places[1:])
+    longer = [(b.sources(beyond)[0] - b.sources(places)[0]) * b.stretch[0] / 10.0 - 1.0 for b in drawn]
+    wanted = 9.0 / 50.0 * (2.0 / 3.0) ** 0.5 * 151.0 / 315.0
+    figure("standard deviation of thicknesses by a bend, %", 100 * float(np.std(longer)), f"{100 * wanted:.1f} +- 10 %")
+    assert np.std(longer) == pytest.approx(wanted, rel=0.1)
+
+
+def test_a_cohort_bends_its_bodies(tmp_path, monkeypatch):
+    """Each patient of one body otherwise; the head that is simulated is the bent one."""
+    write_body(tmp_path / "a.body.npz", lopsided())
+    heads = []
+    monkeypatch.setattr("spectac.simulate.uptake.draw_uptake", lambda tracer, head, rng: heads.append(head) or 1 / 0)
+    for index in range(2):
+        with pytest.raises(ZeroDivisionError):
+            simulate_patient(1, index, CohortSettings(2, bodies=tmp_path))
+    first, second = (np.array(head.parameters["stretch"]) for head in heads)
+    assert (np.abs(np.stack([first, second]) - 1.0) <= STRETCH).all()
+    assert not np.allclose(first, second)
 
 
 def test_files_of_bodies_and_of_cts(tmp_path):
