@@ -184,7 +184,7 @@ def check_parent(path: Path) -> None:
     --------
     >>> check_parent(Path("map.nii.gz"))
     """
-    if not path.parent.exists():
+    if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder: make it, or give another name for {path.name}")
 
 
