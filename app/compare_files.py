@@ -79,6 +79,7 @@ def _record(comparison: Comparison) -> dict[str, Any]:
                 "fallback": method.result.fallback,
                 "holder": method.result.holder,
                 "holder_share": None if method.result.holder_share is None else asdict(method.result.holder_share),
+                "skull": None if method.result.skull is None else asdict(method.result.skull),
                 "low_counts": asdict(method.result.low_counts),
                 "seconds": round(method.seconds, 3),
                 "notes": list(method.result.notes),

@@ -10,7 +10,6 @@ import typer
 from spectac.app.anonymous import anonymised
 from spectac.app.options import Only, StudyPaths
 from spectac.recon import Acquisition, InputError, MuMap, Study, StudySettings, default_grid
-from spectac.recon.attenuation import map_on_grid
 from spectac.recon.io import open_study
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom.nm_write_pytomography import write_for_pytomography, write_mu_array
@@ -23,6 +22,7 @@ from spectac.recon.io.interfile.write import (
 from spectac.recon.io.mu_map import read_mu_map
 from spectac.recon.map_check import check_values, energy_notes
 from spectac.recon.nuclides import nuclide
+from spectac.recon.resample import map_on_grid
 from spectac.recon.settings import ComparisonSettings, MapSettings
 from spectac.recon.system import view_weights_s
 

@@ -106,6 +106,7 @@ def _used(result: Result) -> dict[str, Any]:
         "fallback": result.fallback,
         "holder": result.holder,
         "holder_share": None if result.holder_share is None else asdict(result.holder_share),
+        "skull": None if result.skull is None else asdict(result.skull),
         "low_counts": asdict(result.low_counts),
     }
     if projections is None:

@@ -80,6 +80,9 @@ HOT_FACTOR = 1.3
 MISSING_SHARE = 0.05
 """Largest share of the head's activity outside of the map. True maps leave 0.02 at most."""
 
+CONFIRMED_FACTOR = 1.5
+"""Factor on the limits of uncertainty and outline for maps that the counts confirm."""
+
 BLUR_VOXELS = 2
 """Widening of the map by the blur of the preview, 8 mm."""
 
@@ -142,7 +145,13 @@ def input_doubts(solver: Solver, photopeak: Image, scatter: Image | None, covera
 
 
 def map_doubts(
-    photopeak: Image, scatter: Image | None, mu: MuMap, uncertainty: float, coverage: Coverage
+    photopeak: Image,
+    scatter: Image | None,
+    mu: MuMap,
+    uncertainty: float,
+    coverage: Coverage,
+    *,
+    confirmed: bool = False,
 ) -> tuple[str, ...]:
     """Reasons why a network's map must not be used: it is uncertain, or it misses the head.
 
@@ -158,6 +167,8 @@ def map_doubts(
         See `Estimate`.
     coverage
         What the training of the network covered.
+    confirmed
+        Whether the counts agree with the map (`StudySolver.checked`): limits are wider then.
 
     Raises
     ------
@@ -181,9 +192,11 @@ def map_doubts(
     """
     if not mu.grid.same_as(photopeak.grid):
         raise InputError(f"the map's grid {mu.grid.shape} is not the preview's {photopeak.grid.shape}")
+    wider = CONFIRMED_FACTOR if confirmed else 1.0
+    limit, farthest_mm = wider * coverage.uncertainty, wider * coverage.outline_mm
     spread = (
-        not uncertainty <= coverage.uncertainty,
-        f"the network's passes differ by {uncertainty:.2%} of the map, the limit is {coverage.uncertainty:.2%}: "
+        not uncertainty <= limit,
+        f"the network's passes differ by {uncertainty:.2%} of the map, the limit is {limit:.2%}: "
         "it does not know this kind of image",
     )
     body = np.clip(mu.per_cm / water_per_cm(mu.energy_kev), 0.0, 1.0)
@@ -201,9 +214,9 @@ def map_doubts(
         return _reasons([spread, outside, (True, unknown)])
     apart_mm = 0.0 if apart_mm is None else apart_mm
     misplaced = (
-        not apart_mm <= coverage.outline_mm,
+        not apart_mm <= farthest_mm,
         f"the predicted map's outline lies {apart_mm:.1f} mm on average from the one that the data show, the limit "
-        f"from validation patients is {coverage.outline_mm:.1f} mm: it is another head's, or misplaced",
+        f"from validation patients is {farthest_mm:.1f} mm: it is another head's, or misplaced",
     )
     return _reasons([spread, outside, misplaced])
 

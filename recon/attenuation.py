@@ -14,7 +14,8 @@ from spectac.recon.map_check import check_values, ct_notes, energy_notes, is_nar
 from spectac.recon.orbit_check import check_map_radius
 from spectac.recon.patient import doubts
 from spectac.recon.photopeak import photopeak_index, window_below
-from spectac.recon.resample import on_field, resample
+from spectac.recon.resample import map_on_grid, on_field, resample
+from spectac.recon.skull_fit import CheckedSkull
 from spectac.recon.system import SystemModel
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
@@ -86,6 +87,15 @@ class Solver(Protocol):
         the `head_alone`, whose blurred skin would lose a part.
         """
 
+    def checked(self, head: MuMap, default: str | None = None) -> CheckedSkull:
+        """A head's map, and the same with what `beside` gives, its skull corrected where the counts contradict it.
+
+        Raises InputError where the counts cannot tell.
+        """
+
+    def taken(self, checked: CheckedSkull) -> MuMap:
+        """The map of the last check with what lies beside the head; the result tells of both."""
+
     def preview(self, window: str | None = None, mu: MuMap | None = None, *, recovered: bool = False) -> Image:
         """Image of a window (None: the photopeak) by a fixed protocol, on 64^3 voxels of 4 mm; corrected by `mu`.
 
@@ -147,33 +157,6 @@ def default_mu_per_cm(energy_kev: float, scatter_corrected: bool, *, with_skull:
     """
     in_use = (WATER_SHARE if scatter_corrected else BROAD_WATER_SHARE) * water_per_cm(energy_kev)
     return in_use * SKULL_SHARE / WATER_SHARE if with_skull else in_use
-
-
-def map_on_grid(mu: MuMap, grid: Grid) -> MuMap:
-    """Map averaged over the voxels of a grid.
-
-    Parameters
-    ----------
-    mu
-        Map on any grid.
-    grid
-        Wanted grid.
-
-    Returns
-    -------
-    MuMap
-        Map on `grid`; the same map where it lies there already.
-
-    Examples
-    --------
-    >>> grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (-6.0, -6.0, 0.0))
-    >>> mu = MuMap(np.full(grid.shape, 0.15), grid, 140.5)
-    >>> map_on_grid(mu, grid) is mu
-    True
-    """
-    if mu.grid.same_as(grid):
-        return mu
-    return MuMap(np.maximum(resample(mu.per_cm, mu.grid, grid), 0.0), grid, mu.energy_kev)
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,13 @@ import numpy as np
 
 from spectac.recon import filters, plugins
 from spectac.recon.anchor import FLOOR, Anchor
-from spectac.recon.attenuation import map_on_grid
 from spectac.recon.bsrem import RelativeDifferencePrior
 from spectac.recon.contour_preview import exceeded
 from spectac.recon.em import FEWEST_VIEWS, osem
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import default_grid, object_pixel_mm
 from spectac.recon.preview import PREVIEW_VOXEL_MM, preview_factors
-from spectac.recon.resample import rebin, rebin_acquisition, resample, resample_by_splines
+from spectac.recon.resample import map_on_grid, rebin, rebin_acquisition, resample, resample_by_splines
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections
 

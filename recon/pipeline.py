@@ -11,7 +11,7 @@ import numpy as np
 
 from spectac.recon import geometry
 from spectac.recon.anchor import Anchor
-from spectac.recon.attenuation import AttenuationModel, NoAttenuation, map_on_grid
+from spectac.recon.attenuation import AttenuationModel, NoAttenuation
 from spectac.recon.backprojection import fbp
 from spectac.recon.bsrem import RelativeDifferencePrior
 from spectac.recon.calibration import Calibration, read_calibration
@@ -20,7 +20,7 @@ from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.fan_beam import fan_doubts
 from spectac.recon.holder import Holder, alone, chosen_holder
-from spectac.recon.holder_fit import holder_share, unfit
+from spectac.recon.holder_fit import USUAL_SHARE, holder_share
 from spectac.recon.low_counts import (
     ANCHOR_WEIGHT,
     LOW_COUNTS_PROTOCOL,
@@ -30,17 +30,21 @@ from spectac.recon.low_counts import (
     low_counts_model,
     smoothing_prior,
 )
+from spectac.recon.map_likelihood import unfit
 from spectac.recon.orbit_check import check_orbit
 from spectac.recon.photopeak import photopeak_index
 from spectac.recon.preview import placed, preview_grid, preview_image
-from spectac.recon.resample import resample
+from spectac.recon.resample import map_on_grid, resample
 from spectac.recon.scatter.measured import MeasuredCounts, chosen_model, projections
 from spectac.recon.scatter.models import ScatterModel
+from spectac.recon.scatter.montecarlo import MonteCarloScatter
 from spectac.recon.scatter.rounds import ScatterRounds
 from spectac.recon.scatter.side_windows import Photopeak
 from spectac.recon.settings import FITTED, LOW_COUNTS, TYPICAL, ReconstructionSettings
+from spectac.recon.skull_fit import CheckedSkull, checked_skull
 from spectac.recon.system import SystemModel
-from spectac.recon.types import Array, Grid, HolderShare, Image, LowCounts, MuMap, Projections, Result, Study
+from spectac.recon.thinning import whole_counts
+from spectac.recon.types import Array, Grid, HolderShare, Image, LowCounts, MuMap, Projections, Result, SkullFit, Study
 
 _T = TypeVar("_T")
 
@@ -107,6 +111,11 @@ def _calibration(study: Study, settings: ReconstructionSettings) -> Calibration 
     return calibration
 
 
+FIT_HISTORIES = 60_000
+"""Photon histories of the one transport for fits of skull and holder. Ten times as many and a second round moved fits
+by 1 % of the head's attenuation at most (3 patients, true and predicted maps)."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Kept:
     """An image that a solver has computed, the notes that it left and the seconds that it took."""
@@ -116,6 +125,17 @@ class _Kept:
     steadying: "_Steadying"
     notes: tuple[str, ...]
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Beside:
+    """A map with what was put beside the head: its name, notes, and of a fitted one the share and the scatter."""
+
+    mu: MuMap
+    name: str | None
+    notes: tuple[str, ...] = ()
+    share: HolderShare | None = None
+    transported: Projections | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +204,9 @@ class StudySolver:
         self._low_counts_model = None if way in LOW_COUNTS else low_counts_model(way, weights)
         self._holder: str | None = None
         self._holder_share: HolderShare | None = None
+        self._skull: SkullFit | None = None
+        self._checked: tuple[CheckedSkull, _Beside] | None = None
+        self._transport: ScatterRounds | None = None
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
         self.on_update: Callable[[Update], None] | None = None
         self.notes: list[str] = []
@@ -217,7 +240,7 @@ class StudySolver:
         """
         self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
         self.borrowed_s, self._used, self.projections = 0.0, set(), self.photopeak
-        self._holder, self._holder_share, self._steadying = None, None, _Steadying()
+        self._holder, self._holder_share, self._skull, self._steadying = None, None, None, _Steadying()
         study = self.study
         if self._calibration is not None:
             self._calibration.check_corrections(self.projections.scatter_method, model.name)
@@ -237,6 +260,7 @@ class StudySolver:
             attenuation=model.name,
             holder=self._holder,
             holder_share=self._holder_share,
+            skull=self._skull,
             device=self.device,
             low_counts=self._steadying.told,
             repeats=tuple(one if smoothing is None else smoothing(one) for one in self._steadying.repeats),
@@ -265,7 +289,7 @@ class StudySolver:
         other = copy(self)
         other.settings = settings
         other.notes, other._used = list(self._acquisition_notes), set()
-        other._holder = other._holder_share = None
+        other._holder = other._holder_share = other._skull = None
         return other
 
     @property
@@ -315,12 +339,62 @@ class StudySolver:
 
         As it is without either.
         """
+        return self._told(self._beside(mu, default, head_alone=head_alone))
+
+    def checked(self, head: MuMap, default: str | None = None) -> CheckedSkull:
+        """A head's map, and the same with what `beside` gives, after `skull_fit.checked_skull`; see `taken`.
+
+        Raises InputError where the counts cannot tell.
+        """
+        reason = unfit(self.study.acquisition)
+        if reason is not None:
+            raise InputError(reason)
+        whole_counts(self.study)
+        beside: list[_Beside] = []
+
+        def hold(head: MuMap) -> tuple[MuMap, Projections]:
+            beside.append(self._beside(head, default, head_alone=True))
+            one = beside[-1]
+            return one.mu, self._transported(one.mu) if one.transported is None else one.transported
+
+        found = checked_skull(head, hold, np.random.default_rng(1))
+        self._checked = found, beside[-1]
+        return found
+
+    def taken(self, checked: CheckedSkull) -> MuMap:
+        """The map of the last check, after the result has been told of it."""
+        assert self._checked is not None
+        assert self._checked[0] is checked
+        self._skull = checked.fit
+        mu = self._told(self._checked[1])
+        self.notes.append(checked.note)
+        return mu
+
+    def _transported(self, mu: MuMap) -> Projections:
+        """The photopeak with its scatter by photon transport through a map; InputError where that cannot be told."""
+        if self._transport is None:
+            if not self.scatter_corrected:
+                raise InputError("scatter is not corrected")
+            of_settings = self._rounds is not None and isinstance(self._rounds.model, MonteCarloScatter)
+            fast = MonteCarloScatter(1, FIT_HISTORIES)
+            self._transport = self._rounds if of_settings else ScatterRounds(self.study, self.photopeak, fast)
+        assert self._transport is not None
+        return replace(self.photopeak, scatter=self._transport.scatter(mu, self.on_update).estimate.counts)
+
+    def _told(self, beside: "_Beside") -> MuMap:
+        """The map, after the result has been told what lies beside the head."""
+        self._holder, self._holder_share = beside.name, beside.share
+        self.notes += beside.notes
+        return beside.mu
+
+    def _beside(self, mu: MuMap, default: str | None, *, head_alone: bool) -> "_Beside":
         assumed = self.settings.holder is None
         named = default if assumed else str(self.settings.holder)
         if named is None:
-            return mu
+            return _Beside(mu, None)
         holder, notes = self._chosen_holder(named)
-        self._holder = Path(named).name
+        name = Path(named).name
+        last = ("holder: assumed; --holder tells what there was",) if assumed else ()
         mu = mu if head_alone else alone(mu)
         if holder is not None:
             try:
@@ -328,27 +402,31 @@ class StudySolver:
             except InputError as error:
                 if not assumed:
                     raise
-                self._holder, held, placed = "none", mu, (f"holder: none, as no {named} one can be placed: {error}",)
+                name, held, placed = "none", mu, (f"holder: none, as no {named} one can be placed: {error}",)
             notes += placed
-            mu = self._fitted(mu, held) if self._holder == FITTED else held
-        if assumed:
-            notes += ("holder: assumed; --holder tells what there was",)
-        self.notes += notes
-        return mu
+            if name == FITTED:
+                reason = unfit(self.study.acquisition)
+                if reason is None:
+                    return self._fitted(mu, held, (notes, last))
+                name = TYPICAL
+                notes += (f"holder: typical, as its density cannot be estimated: {reason}",)
+            mu = held
+        return _Beside(mu, name, (*notes, *last))
 
-    def _fitted(self, head: MuMap, held: MuMap) -> MuMap:
-        """Head in a holder whose density is estimated from the counts; in the whole one where they cannot tell it."""
-        reason = unfit(self.study.acquisition)
-        if reason is not None:
-            self._holder = TYPICAL
-            self.notes.append(f"holder: typical, as its density cannot be estimated: {reason}")
-            return held
-        self._holder_share = fit = holder_share(self.photopeak, head, held)
-        scatter = "" if self.photopeak.scatter is not None else ", without a correction of scatter, which raises it"
-        self.notes.append(
-            f"holder: {fit.share:.2f} +- {fit.sd:.2f} of a typical one's density, estimated from the counts{scatter}"
-        )
-        return replace(held, per_cm=head.per_cm + np.float32(fit.share) * (held.per_cm - head.per_cm))
+    def _fitted(self, head: MuMap, held: MuMap, notes: tuple[tuple[str, ...], tuple[str, ...]]) -> "_Beside":
+        """Head in a holder whose density is estimated from the counts; `notes` come before and after its own."""
+        holder = held.per_cm - head.per_cm
+        try:
+            transported = self._transported(replace(held, per_cm=head.per_cm + np.float32(USUAL_SHARE) * holder))
+            scatter = ""
+        except InputError:
+            transported, scatter = None, ", with scatter from the windows, whose errors lower it"
+            if self.photopeak.scatter is None:
+                scatter = ", without a correction of scatter, which raises it"
+        fit = holder_share(self.photopeak if transported is None else transported, head, held)
+        note = f"holder: {fit.share:.2f} +- {fit.sd:.2f} of a typical one's density, estimated from the counts{scatter}"
+        mu = replace(held, per_cm=head.per_cm + np.float32(fit.share) * holder)
+        return _Beside(mu, FITTED, (*notes[0], note, *notes[1]), fit, transported)
 
     def __call__(self, mu: MuMap | None, *, scatter_map: MuMap | None = None) -> Image:
         """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter.

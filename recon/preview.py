@@ -14,11 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from spectac.recon import filters
-from spectac.recon.attenuation import map_on_grid
 from spectac.recon.contour_preview import AIR_MM, HEAD_ML, exceeded, largest
 from spectac.recon.em import FEWEST_VIEWS, osem
 from spectac.recon.geometry import default_grid, object_pixel_mm, ray_lines
-from spectac.recon.resample import rebin, rebin_acquisition, resample
+from spectac.recon.resample import map_on_grid, rebin, rebin_acquisition, resample
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap
 

@@ -11,7 +11,7 @@ from spectac.recon.device import cpu_threads
 from spectac.recon.errors import InputError
 from spectac.recon.kernels.compiled import compiled
 from spectac.recon.kernels.subnormal import flushing_threads
-from spectac.recon.types import Acquisition, Array, Grid
+from spectac.recon.types import Acquisition, Array, Grid, MuMap
 
 _EDGE_VOXELS = 1e-6
 """Tolerance of the half-voxel border, so that a point on it does not fall outside by rounding."""
@@ -119,6 +119,33 @@ def resample_by_splines(values: Array, from_grid: Grid, to_grid: Grid) -> Array:
         beyond = (index < -0.5 - _EDGE_VOXELS) | (index > size - 0.5 + _EDGE_VOXELS)
         target[(slice(None),) * axis + (beyond,)] = 0.0
     return target
+
+
+def map_on_grid(mu: MuMap, grid: Grid) -> MuMap:
+    """Map averaged over the voxels of a grid.
+
+    Parameters
+    ----------
+    mu
+        Map on any grid.
+    grid
+        Wanted grid.
+
+    Returns
+    -------
+    MuMap
+        Map on `grid`; the same map where it lies there already.
+
+    Examples
+    --------
+    >>> grid = Grid.upright((2, 4, 4), (4.0, 4.0, 4.0), (-6.0, -6.0, 0.0))
+    >>> mu = MuMap(np.full(grid.shape, 0.15), grid, 140.5)
+    >>> map_on_grid(mu, grid) is mu
+    True
+    """
+    if mu.grid.same_as(grid):
+        return mu
+    return MuMap(np.maximum(resample(mu.per_cm, mu.grid, grid), 0.0), grid, mu.energy_kev)
 
 
 def on_field(values: Array, preview: Grid, grid: Grid) -> Array:

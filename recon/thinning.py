@@ -53,7 +53,7 @@ def parted(study: Study, share: float, rng: np.random.Generator) -> tuple[Study,
     """
     if not 0.0 < share < 1.0:
         raise InputError(f"the share of the counts must lie between 0 and 1, got {share:g}")
-    whole = _whole_counts(study)
+    whole = whole_counts(study)
     _check_windows(study.windows)
     notes = _notes(study.acquisition)
     kept = rng.binomial(whole, share)
@@ -69,8 +69,31 @@ def parted(study: Study, share: float, rng: np.random.Generator) -> tuple[Study,
     )  # type: ignore[return-value]
 
 
-def _whole_counts(study: Study) -> Array:
-    """Counts (w, v, z, u) as integers; InputError where they are none that a camera counted."""
+def whole_counts(study: Study) -> Array:
+    """Counts as a camera counted them.
+
+    Parameters
+    ----------
+    study
+        Raw projections.
+
+    Returns
+    -------
+    Array
+        int64 (w, v, z, u).
+
+    Raises
+    ------
+    InputError
+        For counts that are not whole, all multiples of a number, or corrected for decay, scatter or attenuation.
+
+    Examples
+    --------
+    >>> from spectac.recon import Acquisition, EnergyWindow
+    >>> acquisition = Acquisition([0.0], [150.0], (2, 2), (4.0, 4.0), [20.0], "Tc-99m", None)
+    >>> whole_counts(Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.full((1, 1, 2, 2), 5.0))).sum()
+    np.int64(20)
+    """
     corrected = study.acquisition.corrections & {"DECY", "SCAT", "ATTN"}
     if corrected:
         raise InputError(

@@ -625,6 +625,30 @@ class HolderShare:
     sd: float
 
 
+@dataclass(frozen=True)
+class SkullFit:
+    """What the counts ask for in the skull of a map (`recon.skull_fit`).
+
+    Parameters
+    ----------
+    more
+        Attenuation that is missing there, as a share of that of the whole head; negative: too much is there.
+    sd
+        Its standard deviation.
+    added
+        What was added before, for earlier fits had asked for it.
+
+    Examples
+    --------
+    >>> SkullFit(0.02, 0.03).added
+    0.0
+    """
+
+    more: float
+    sd: float
+    added: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """Result of an attenuation model and of `reconstruct`.
@@ -655,6 +679,8 @@ class Result:
         in by `reconstruct`.
     holder_share
         Density of a fitted holder; None for others. Filled in by `reconstruct`.
+    skull
+        What the counts say of a predicted map's skull; None where they were not asked. Filled in by `reconstruct`.
     device
         Where the image was reconstructed, "cpu" or "cuda"; filled in by `reconstruct`.
     low_counts
@@ -682,6 +708,7 @@ class Result:
     attenuation: str | None = None
     holder: str | None = None
     holder_share: HolderShare | None = None
+    skull: SkullFit | None = None
     device: str = "cpu"
     low_counts: LowCounts = LowCounts()
     repeats: tuple[Image, ...] = ()

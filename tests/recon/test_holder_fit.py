@@ -16,7 +16,8 @@ from spectac.recon import (
     reconstruct,
 )
 from spectac.recon.holder import typical
-from spectac.recon.holder_fit import LARGEST_SHARE, MODEL_SD, holder_share, most_likely, unfit
+from spectac.recon.holder_fit import LARGEST_SHARE, MODEL_SD, holder_share, most_likely
+from spectac.recon.map_likelihood import unfit
 from spectac.recon.types import MuMap, Projections
 
 KEV = 140.511

@@ -265,7 +265,7 @@ def _map_values(mu: MuMap, acquisition: Acquisition, dialect: Dialect) -> Array:
     if not mu.grid.same_as(grid):
         raise InputError(
             f"the mu-map's grid {mu.grid.shape} of {mu.grid.voxel_mm} mm is not that of the reconstruction, "
-            f"{grid.shape} of {grid.voxel_mm} mm around the axis: put it there with attenuation.map_on_grid"
+            f"{grid.shape} of {grid.voxel_mm} mm around the axis: put it there with resample.map_on_grid"
         )
     return dialect.mu_values(np.asarray(mu.per_cm))
 
