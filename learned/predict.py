@@ -12,9 +12,9 @@ from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_windo
 from spectac.learned.weights_file import shipped_weights
 from spectac.recon.attenuation import NARROW_BEAM, Solver, chang_factors, default_mu_per_cm, uniform_map
 from spectac.recon.errors import InputError
+from spectac.recon.held_head import HeldHead
 from spectac.recon.orbit_check import BODY_PER_CM, check_map_radius
 from spectac.recon.resample import on_field
-from spectac.recon.skull_fit import CheckedSkull
 from spectac.recon.types import Array, Image, MuMap, Result
 
 USUAL_HOLDER = "fitted"
@@ -113,18 +113,19 @@ class PredictedMap:
                 estimate = estimate_map(solver, trained)
                 head = without_specks(_on_field(estimate.mu, solver))
                 check_map_radius(solver.study.acquisition, head, "the predicted map")
-                checked, unchecked = _checked(solver, head)
+                held, unchecked = _checked(solver, head)
+                skull = None if held is None else held.skull
                 if self.heed_limits:
                     seen, unsure = (photopeak, scatter, estimate.mu), estimate.uncertainty
-                    confirmed = checked is not None and checked.confirmed
+                    confirmed = skull is not None and skull.confirmed
                     doubts = map_doubts(*seen, unsure, trained.coverage, confirmed=confirmed)
-                    if checked is not None and checked.contradicted:
-                        doubts += (checked.note,)
+                    if skull is not None and skull.contradicted:
+                        doubts += (skull.note,)
             except InputError as error:
                 doubts = (str(error),)
         if doubts:
             return self._uniform(solver, doubts)
-        mu = solver.beside(head, USUAL_HOLDER, head_alone=True) if checked is None else solver.taken(checked)
+        mu = solver.beside(head, USUAL_HOLDER, head_alone=True) if held is None else solver.taken(held)
         percent, limit = 100.0 * estimate.uncertainty, 100.0 * trained.coverage.uncertainty
         notes = [f"predicted map: uncertainty {percent:.2f} % (limit {limit:.2f} %)", *unchecked]
         widest = scatter_window(solver)
@@ -134,8 +135,8 @@ class PredictedMap:
         grid = estimate.mu.grid
         of_map = _on_field(MuMap(estimate.spread_per_cm, grid, solver.energy_kev), solver)
         spread = Spread(of_map, on_field(estimate.image_spread, grid, solver.grid))
-        if checked is not None and checked.fit.added:
-            spread = _wider(spread, head, checked.head, solver)
+        if skull is not None and skull.fit.added:
+            spread = _wider(spread, head, skull.head, solver)
         return mu, spread, tuple(notes)
 
     def _uniform(self, solver: Solver, doubts: tuple[str, ...]) -> tuple[MuMap, None, tuple[str, ...]]:
@@ -177,8 +178,8 @@ class Spread:
     relative: Array
 
 
-def _checked(solver: Solver, head: MuMap) -> tuple[CheckedSkull | None, tuple[str, ...]]:
-    """The head's map after the check by the counts; None, with a note, where they cannot tell."""
+def _checked(solver: Solver, head: MuMap) -> tuple[HeldHead | None, tuple[str, ...]]:
+    """The head after the check by the counts; None, with a note, where they cannot tell."""
     try:
         return solver.checked(head, USUAL_HOLDER), ()
     except InputError as error:

@@ -10,12 +10,12 @@ from spectac.recon.ct import BLUR_FWHM_MM, coarse_factors, covered_on, mu_map
 from spectac.recon.ct_cut import SOFT_TISSUE_SHARE, continued, filled_sides, sides_of, within_slices
 from spectac.recon.ct_register import register
 from spectac.recon.errors import InputError
+from spectac.recon.held_head import HeldHead
 from spectac.recon.map_check import check_values, ct_notes, energy_notes, is_narrow_beam
 from spectac.recon.orbit_check import check_map_radius
 from spectac.recon.patient import doubts
 from spectac.recon.photopeak import photopeak_index, window_below
 from spectac.recon.resample import map_on_grid, on_field, resample
-from spectac.recon.skull_fit import CheckedSkull
 from spectac.recon.system import SystemModel
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Acquisition, Array, Grid, Image, MuMap, Projections, Result, Study
@@ -87,14 +87,14 @@ class Solver(Protocol):
         the `head_alone`, whose blurred skin would lose a part.
         """
 
-    def checked(self, head: MuMap, default: str | None = None) -> CheckedSkull:
-        """A head's map, and the same with what `beside` gives, its skull corrected where the counts contradict it.
+    def checked(self, head: MuMap, default: str | None = None) -> HeldHead:
+        """A head with what `beside` gives, its skull corrected where the counts contradict it.
 
         Raises InputError where the counts cannot tell.
         """
 
-    def taken(self, checked: CheckedSkull) -> MuMap:
-        """The map of the last check with what lies beside the head; the result tells of both."""
+    def taken(self, held: HeldHead) -> MuMap:
+        """The map of a head that is used; the result tells of it."""
 
     def preview(self, window: str | None = None, mu: MuMap | None = None, *, recovered: bool = False) -> Image:
         """Image of a window (None: the photopeak) by a fixed protocol, on 64^3 voxels of 4 mm; corrected by `mu`.

@@ -19,8 +19,7 @@ from spectac.recon.device import device_errors, own_stream, select_device
 from spectac.recon.em import FEWEST_VIEWS, Update, osem
 from spectac.recon.errors import DeviceError, InputError
 from spectac.recon.fan_beam import fan_doubts
-from spectac.recon.holder import Holder, alone, chosen_holder
-from spectac.recon.holder_fit import USUAL_SHARE, holder_share
+from spectac.recon.held_head import HeadHolding, HeldHead
 from spectac.recon.low_counts import (
     ANCHOR_WEIGHT,
     LOW_COUNTS_PROTOCOL,
@@ -30,21 +29,17 @@ from spectac.recon.low_counts import (
     low_counts_model,
     smoothing_prior,
 )
-from spectac.recon.map_likelihood import unfit
 from spectac.recon.orbit_check import check_orbit
 from spectac.recon.photopeak import photopeak_index
 from spectac.recon.preview import placed, preview_grid, preview_image
 from spectac.recon.resample import map_on_grid, resample
 from spectac.recon.scatter.measured import MeasuredCounts, chosen_model, projections
 from spectac.recon.scatter.models import ScatterModel
-from spectac.recon.scatter.montecarlo import MonteCarloScatter
 from spectac.recon.scatter.rounds import ScatterRounds
 from spectac.recon.scatter.side_windows import Photopeak
-from spectac.recon.settings import FITTED, LOW_COUNTS, TYPICAL, ReconstructionSettings
-from spectac.recon.skull_fit import CheckedSkull, checked_skull
+from spectac.recon.settings import LOW_COUNTS, ReconstructionSettings
 from spectac.recon.system import SystemModel
-from spectac.recon.thinning import whole_counts
-from spectac.recon.types import Array, Grid, HolderShare, Image, LowCounts, MuMap, Projections, Result, SkullFit, Study
+from spectac.recon.types import Array, Grid, Image, LowCounts, MuMap, Projections, Result, Study
 
 _T = TypeVar("_T")
 
@@ -111,11 +106,6 @@ def _calibration(study: Study, settings: ReconstructionSettings) -> Calibration 
     return calibration
 
 
-FIT_HISTORIES = 60_000
-"""Photon histories of the one transport for fits of skull and holder. Ten times as many and a second round moved fits
-by 1 % of the head's attenuation at most (3 patients, true and predicted maps)."""
-
-
 @dataclass(frozen=True, eq=False)
 class _Kept:
     """An image that a solver has computed, the notes that it left and the seconds that it took."""
@@ -125,17 +115,6 @@ class _Kept:
     steadying: "_Steadying"
     notes: tuple[str, ...]
     seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Beside:
-    """A map with what was put beside the head: its name, notes, and of a fitted one the share and the scatter."""
-
-    mu: MuMap
-    name: str | None
-    notes: tuple[str, ...] = ()
-    share: HolderShare | None = None
-    transported: Projections | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,15 +177,10 @@ class StudySolver:
         self._rounds = ScatterRounds(study, self.photopeak, model) if model.rounds(context) else None
         self._calibration = _calibration(study, self.settings)
         # What is missing is told before anything takes time.
-        if self.settings.holder is not None:
-            self._chosen_holder(str(self.settings.holder))
+        self._heads = HeadHolding(study, self.photopeak, self.scatter_corrected, self.settings.holder)
         way, weights = self.settings.low_counts, self.settings.low_counts_weights
         self._low_counts_model = None if way in LOW_COUNTS else low_counts_model(way, weights)
-        self._holder: str | None = None
-        self._holder_share: HolderShare | None = None
-        self._skull: SkullFit | None = None
-        self._checked: tuple[CheckedSkull, _Beside] | None = None
-        self._transport: ScatterRounds | None = None
+        self._held: HeldHead | None = None
         self.grid = geometry.default_grid(study.acquisition) if grid is None else grid
         self.on_update: Callable[[Update], None] | None = None
         self.notes: list[str] = []
@@ -238,17 +212,15 @@ class StudySolver:
 
         Where the image without a map was computed for an earlier model, `on_update` is not called for it again.
         """
-        self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
-        self.borrowed_s, self._used, self.projections = 0.0, set(), self.photopeak
-        self._holder, self._holder_share, self._skull, self._steadying = None, None, None, _Steadying()
+        self._begin(on_update)
         study = self.study
         if self._calibration is not None:
             self._calibration.check_corrections(self.projections.scatter_method, model.name)
         result = model.correct(self)
         # The prior takes the place of the post-filter.
         smoothing = None if self._steadying.told.method == "map" else self.settings.smoothing
-        projections = self.projections
-        if self.settings.holder is not None and result.mu is not None and self._holder is None:
+        projections, held = self.projections, self._held
+        if self.settings.holder is not None and result.mu is not None and held is None:
             self.notes.append(f"attenuation model {model.name} takes no --holder: its map was used as it is")
         image = replace(result.image, history=(*study.history, *result.image.history, f"attenuation: {model.name}"))
         notes = (*study.warnings, *projections.notes, *self.notes, *result.notes)
@@ -258,9 +230,9 @@ class StudySolver:
             notes=tuple(dict.fromkeys(notes)),
             projections=projections,
             attenuation=model.name,
-            holder=self._holder,
-            holder_share=self._holder_share,
-            skull=self._skull,
+            holder=None if held is None else held.holder,
+            holder_share=None if held is None else held.share,
+            skull=None if held is None or held.skull is None else held.skull.fit,
             device=self.device,
             low_counts=self._steadying.told,
             repeats=tuple(one if smoothing is None else smoothing(one) for one in self._steadying.repeats),
@@ -271,11 +243,15 @@ class StudySolver:
         repeats = tuple(replace(one, values=one.values / per_kbq, unit=image.unit) for one in result.repeats)
         return replace(result, image=image, repeats=repeats)
 
+    def _begin(self, on_update: Callable[[Update], None] | None) -> None:
+        self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
+        self.borrowed_s, self._used, self.projections = 0.0, set(), self.photopeak
+        self._held, self._steadying = None, _Steadying()
+
     def with_holder(self, holder: Path | None) -> "StudySolver":
         """The same solver, with all that it has computed, for another `holder` of the settings."""
         other = self._with(replace(self.settings, holder=holder))
-        if holder is not None:
-            other._chosen_holder(str(holder))
+        other._heads = self._heads.with_holder(holder)
         return other
 
     def without_low_counts(self) -> "StudySolver":
@@ -289,7 +265,7 @@ class StudySolver:
         other = copy(self)
         other.settings = settings
         other.notes, other._used = list(self._acquisition_notes), set()
-        other._holder = other._holder_share = other._skull = None
+        other._held = None
         return other
 
     @property
@@ -331,102 +307,26 @@ class StudySolver:
             self.projections = found
         return found
 
-    def _chosen_holder(self, text: str) -> tuple[Holder | None, tuple[str, ...]]:
-        return chosen_holder(text, self.study.acquisition, self.energy_kev)
-
     def beside(self, mu: MuMap, default: str | None = None, *, head_alone: bool = False) -> MuMap:
         """Map with the holder of the settings, or else the default, instead of what it has beside the head.
 
         As it is without either.
         """
-        return self._told(self._beside(mu, default, head_alone=head_alone))
+        return self.taken(self._heads.held(mu, default, head_alone=head_alone))
 
-    def checked(self, head: MuMap, default: str | None = None) -> CheckedSkull:
-        """A head's map, and the same with what `beside` gives, after `skull_fit.checked_skull`; see `taken`.
+    def checked(self, head: MuMap, default: str | None = None) -> HeldHead:
+        """A head with what `beside` gives, its skull corrected where the counts contradict it.
 
-        Raises InputError where the counts cannot tell.
+        Raises InputError where the counts cannot tell. The result tells of a head that is `taken`.
         """
-        reason = unfit(self.study.acquisition)
-        if reason is not None:
-            raise InputError(reason)
-        whole_counts(self.study)
-        beside: list[_Beside] = []
+        self._heads.on_update = self.on_update
+        return self._heads.checked(head, default)
 
-        def hold(head: MuMap) -> tuple[MuMap, Projections]:
-            beside.append(self._beside(head, default, head_alone=True))
-            one = beside[-1]
-            return one.mu, self._transported(one.mu) if one.transported is None else one.transported
-
-        found = checked_skull(head, hold, np.random.default_rng(1))
-        self._checked = found, beside[-1]
-        return found
-
-    def taken(self, checked: CheckedSkull) -> MuMap:
-        """The map of the last check, after the result has been told of it."""
-        assert self._checked is not None
-        assert self._checked[0] is checked
-        self._skull = checked.fit
-        mu = self._told(self._checked[1])
-        self.notes.append(checked.note)
-        return mu
-
-    def _transported(self, mu: MuMap) -> Projections:
-        """The photopeak with its scatter by photon transport through a map; InputError where that cannot be told."""
-        if self._transport is None:
-            if not self.scatter_corrected:
-                raise InputError("scatter is not corrected")
-            of_settings = self._rounds is not None and isinstance(self._rounds.model, MonteCarloScatter)
-            fast = MonteCarloScatter(1, FIT_HISTORIES)
-            self._transport = self._rounds if of_settings else ScatterRounds(self.study, self.photopeak, fast)
-        assert self._transport is not None
-        return replace(self.photopeak, scatter=self._transport.scatter(mu, self.on_update).estimate.counts)
-
-    def _told(self, beside: "_Beside") -> MuMap:
-        """The map, after the result has been told what lies beside the head."""
-        self._holder, self._holder_share = beside.name, beside.share
-        self.notes += beside.notes
-        return beside.mu
-
-    def _beside(self, mu: MuMap, default: str | None, *, head_alone: bool) -> "_Beside":
-        assumed = self.settings.holder is None
-        named = default if assumed else str(self.settings.holder)
-        if named is None:
-            return _Beside(mu, None)
-        holder, notes = self._chosen_holder(named)
-        name = Path(named).name
-        last = ("holder: assumed; --holder tells what there was",) if assumed else ()
-        mu = mu if head_alone else alone(mu)
-        if holder is not None:
-            try:
-                held, placed = holder.beside(mu, self.study.acquisition)
-            except InputError as error:
-                if not assumed:
-                    raise
-                name, held, placed = "none", mu, (f"holder: none, as no {named} one can be placed: {error}",)
-            notes += placed
-            if name == FITTED:
-                reason = unfit(self.study.acquisition)
-                if reason is None:
-                    return self._fitted(mu, held, (notes, last))
-                name = TYPICAL
-                notes += (f"holder: typical, as its density cannot be estimated: {reason}",)
-            mu = held
-        return _Beside(mu, name, (*notes, *last))
-
-    def _fitted(self, head: MuMap, held: MuMap, notes: tuple[tuple[str, ...], tuple[str, ...]]) -> "_Beside":
-        """Head in a holder whose density is estimated from the counts; `notes` come before and after its own."""
-        holder = held.per_cm - head.per_cm
-        try:
-            transported = self._transported(replace(held, per_cm=head.per_cm + np.float32(USUAL_SHARE) * holder))
-            scatter = ""
-        except InputError:
-            transported, scatter = None, ", with scatter from the windows, whose errors lower it"
-            if self.photopeak.scatter is None:
-                scatter = ", without a correction of scatter, which raises it"
-        fit = holder_share(self.photopeak if transported is None else transported, head, held)
-        note = f"holder: {fit.share:.2f} +- {fit.sd:.2f} of a typical one's density, estimated from the counts{scatter}"
-        mu = replace(held, per_cm=head.per_cm + np.float32(fit.share) * holder)
-        return _Beside(mu, FITTED, (*notes[0], note, *notes[1]), fit, transported)
+    def taken(self, held: HeldHead) -> MuMap:
+        """The map of a head that is used; the result tells of it."""
+        self._held = held
+        self.notes += held.notes
+        return held.mu
 
     def __call__(self, mu: MuMap | None, *, scatter_map: MuMap | None = None) -> Image:
         """Reconstruct with the user's settings and this map (resampled to the grid), before the post-filter.

@@ -120,8 +120,6 @@ class CheckedSkull:
     ----------
     head
         The head alone; the map that was given where the counts do not contradict it.
-    held
-        The same with what lies beside it.
     fit
         Last fit, of this map.
 
@@ -129,12 +127,11 @@ class CheckedSkull:
     --------
     >>> grid = Grid.upright((1, 1, 1), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
     >>> mu = MuMap(np.zeros(grid.shape), grid, 140.5)
-    >>> CheckedSkull(mu, mu, SkullFit(0.02, 0.03)).note
+    >>> CheckedSkull(mu, SkullFit(0.02, 0.03)).note
     "skull: the counts ask for +2.0% +- 3.0% of the head's attenuation more"
     """
 
     head: MuMap
-    held: MuMap
     fit: SkullFit
 
     @property
@@ -194,7 +191,7 @@ def checked_skull(
         fit = skull_fit(projections, head, held, band, rng)
         if np.isnan(fit.more):
             raise InputError("no map makes them more likely than others")
-        checked = CheckedSkull(head, held, replace(fit, added=added / given))
+        checked = CheckedSkull(head, replace(fit, added=added / given))
         if not (checked.contradicted and left):
             break
         wanted = fit.more * float(head.per_cm.sum(dtype=np.float64))

@@ -97,16 +97,16 @@ def whole_counts(study: Study) -> Array:
     corrected = study.acquisition.corrections & {"DECY", "SCAT", "ATTN"}
     if corrected:
         raise InputError(
-            f"the projections are corrected for {' and '.join(sorted(corrected))} (CorrectedImage): thinning needs the "
-            "counts as they were measured"
+            f"the projections are corrected for {' and '.join(sorted(corrected))} (CorrectedImage): counts are needed "
+            "as they were measured"
         )
     whole = np.rint(study.counts).astype(np.int64)
     if not np.array_equal(whole, study.counts):
         odd = study.counts[whole != study.counts].flat[0]
-        raise InputError(f"thinning needs whole counts, one is {odd:g}: the projections were scaled or corrected")
+        raise InputError(f"whole counts are needed, one is {odd:g}: the projections were scaled or corrected")
     factor = int(np.gcd.reduce(whole, axis=None))
     if factor > 1 and np.unique(whole).size > 2:
-        raise InputError(f"all counts are multiples of {factor}: the projections were scaled, thinning needs counts")
+        raise InputError(f"all counts are multiples of {factor}: the projections were scaled, counts are needed")
     return whole
 
 

@@ -16,15 +16,18 @@ from spectac.learned import direct, estimate, predict  # noqa: E402
 from spectac.learned.coverage import Coverage  # noqa: E402
 from spectac.learned.inputs import normalised  # noqa: E402
 from spectac.learned.network import NetworkSettings, VolumeNetwork  # noqa: E402
-from spectac.learned.predict import PredictedMap  # noqa: E402
+from spectac.learned.predict import CORRECTION_SD, PredictedMap  # noqa: E402
 from spectac.learned.spread import SpreadScale, factor_spread  # noqa: E402
 from spectac.learned.weights_file import save_weights  # noqa: E402
 from spectac.recon import EnergyWindow, InputError, MuMap, ReconstructionSettings, Study  # noqa: E402
 from spectac.recon.attenuation import uniform_map  # noqa: E402
+from spectac.recon.held_head import HeldHead  # noqa: E402
 from spectac.recon.orbit_check import check_map_radius  # noqa: E402
 from spectac.recon.pipeline import StudySolver  # noqa: E402
 from spectac.recon.resample import on_field, resample  # noqa: E402
+from spectac.recon.skull_fit import CheckedSkull  # noqa: E402
 from spectac.recon.tissues import water_per_cm  # noqa: E402
+from spectac.recon.types import SkullFit  # noqa: E402
 from spectac.simulate.cohort.patient_arrays import LEAST_SHARE  # noqa: E402
 
 KEV = 140.511
@@ -110,8 +113,10 @@ def test_the_networks_mean_is_the_map_and_its_spread_the_uncertainty(solver, tru
     network_gives(spread_about(given, 0.04))
     mu, spread, notes = PredictedMap(fallback=False).estimate(solver)
     assert mu.grid.same_as(solver.grid)
-    np.testing.assert_allclose(mu.per_cm, on_field(given, true_map.grid, solver.grid), atol=1e-5)
-    np.testing.assert_allclose(spread.mu.per_cm, 0.04 * mu.per_cm, atol=1e-5)
+    wanted = on_field(given, true_map.grid, solver.grid)
+    head = wanted > 0.01  # beside it lies what a holder was fitted to
+    np.testing.assert_allclose(mu.per_cm[head], wanted[head], atol=1e-5)
+    np.testing.assert_allclose(spread.mu.per_cm[head], 0.04 * mu.per_cm[head], atol=1e-5)
     # The field's lowest row lies below the preview: the last one goes on.
     assert mu.per_cm[0, 14, 14] == pytest.approx(0.15, rel=1e-5)
     assert notes[0] == "predicted map: uncertainty 4.00 % (limit 10.00 %)"
@@ -190,6 +195,63 @@ def test_limits_can_be_ignored_but_not_the_collimator(solver, true_map, network_
     _, spread, notes = PredictedMap(heed_limits=False).estimate(solver)
     assert spread is None
     assert "the predicted map reaches" in notes[0]
+
+
+@pytest.fixture
+def counts_say(solver, monkeypatch):
+    """Function that puts the given fit in the place of the check, whose map then is 1.1 times the head's."""
+
+    def say(fit):
+        def checked(self, head, default):
+            more = replace(head, per_cm=np.float32(1.1) * head.per_cm) if fit.added else head
+            skull = CheckedSkull(more, fit)
+            return HeldHead(more, "none", (skull.note,), skull=skull)
+
+        monkeypatch.setattr(StudySolver, "checked", checked)
+
+    return say
+
+
+def test_a_map_that_the_counts_corrected_is_used_and_less_sure(head, true_map, network_gives, counts_say):
+    network_gives(spread_about(true_map.per_cm, 0.01))
+    counts_say(SkullFit(0.0, 0.03))
+    as_it_was = solver_of(head).corrected(PredictedMap(fallback=False))
+    counts_say(SkullFit(0.01, 0.03, added=0.1))
+    result = solver_of(head).corrected(PredictedMap(fallback=False))
+    assert (as_it_was.skull.added, result.skull.added) == (0.0, 0.1)
+    np.testing.assert_allclose(result.mu.per_cm, 1.1 * as_it_was.mu.per_cm, rtol=1e-5)
+    more = CORRECTION_SD * 0.1 * as_it_was.mu.per_cm
+    np.testing.assert_allclose(result.mu_spread.per_cm, np.hypot(as_it_was.mu_spread.per_cm, more), atol=1e-5)
+    # On the way to the middle a tenth more is lost: in the logarithm of its factor, 1.5, 0.15 more.
+    middle = tuple(np.array(result.image.grid.shape) // 2)
+    of_correction = np.sqrt(result.spread.values[middle] ** 2 - as_it_was.spread.values[middle] ** 2)
+    assert of_correction == pytest.approx(CORRECTION_SD * 0.15, rel=0.1)
+    assert any("was put there" in note for note in result.notes)
+
+
+def test_a_map_that_the_counts_contradict_gives_way(head, true_map, network_gives, counts_say):
+    network_gives(spread_about(true_map.per_cm, 0.01))
+    counts_say(SkullFit(0.2, 0.03, added=0.3))
+    result = solver_of(head).corrected(PredictedMap())
+    assert result.fallback == "uniform"
+    assert result.skull is None
+    assert any("they now ask for +20.0%" in note for note in result.notes)
+
+
+def test_the_counts_confirm_an_uncertain_map(head, true_map, network_gives, counts_say):
+    network_gives(spread_about(true_map.per_cm, 0.14))
+    for fit, fallback in ((SkullFit(0.0, 0.03), None), (SkullFit(0.0, 0.1), "uniform")):
+        counts_say(fit)
+        assert solver_of(head).corrected(PredictedMap()).fallback == fallback
+    network_gives(spread_about(true_map.per_cm, 0.16))
+    counts_say(SkullFit(0.0, 0.03))
+    assert solver_of(head).corrected(PredictedMap()).fallback == "uniform"
+
+
+def test_what_was_not_checked_is_said(solver, true_map, network_gives):
+    network_gives(spread_about(true_map.per_cm, 0.01))
+    _, _, notes = PredictedMap(fallback=False).estimate(solver)
+    assert notes[1].startswith("the skull was not checked by the counts: the projections are corrected for DECY")
 
 
 def test_specks_in_the_air_make_no_study_fall_back(solver, true_map, network_gives):

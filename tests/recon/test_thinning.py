@@ -77,7 +77,7 @@ def test_the_choice_follows_from_its_seed_alone():
     [
         ({"share": 0.0}, "between 0 and 1, got 0"),
         ({"share": 1.0}, "between 0 and 1, got 1"),
-        ({"counts": 1.5}, "whole counts, one is 1.5"),
+        ({"counts": 1.5}, "one is 1.5"),
         ({"scaled": 7}, "multiples of 7"),
         ({"corrections": frozenset({"DECY", "UNIF"})}, "corrected for DECY"),
         ({"windows": (PEAK, EnergyWindow("wide", 92.0, 130.0))}, "wide and peak overlap"),
