@@ -28,12 +28,15 @@ ROUNDS = 4
 """Most fits of one map, each with the scatter of the map as it is by then."""
 DEPTH_MM, WIDTH_MM = 10.0, 5.0
 """Depth below the skin of the middle of the band, and its standard deviation."""
-MODEL_SD = 0.025
-"""Error of a fit that no count lessens, for true maps of virtual patients."""
-TELLING_SD = 0.06
-"""A fit with a larger standard deviation confirms no map."""
+MODEL_SD = 0.06
+"""Error of a fit that no count lessens: of 14 predicted maps of virtual patients that were right to 3 %; true maps of 16
+others had 2.4 %. Pixels of 12 mm have their part in it: without noise and scatter the true map of one of the 14 asked
+for 12 % more, and for 13 % less on pixels of 3 mm."""
 CONTRADICTED_SD = 2.5
-"""The counts contradict a map where the fit is farther from it than so many standard deviations."""
+"""The counts contradict a map where they ask for more than so many standard deviations. That they ask for less says
+nothing: bone has 8 to 10 % of a head's attenuation more than soft tissue would, and there is no skull without bone."""
+TELLING_SD = 0.08
+"""A fit with a larger standard deviation confirms no map."""
 
 
 def skull_band(head: MuMap) -> Array:
@@ -136,13 +139,13 @@ class CheckedSkull:
 
     @property
     def contradicted(self) -> bool:
-        """Whether the map is wrong by more than noise and model explain."""
-        return abs(self.fit.more) > CONTRADICTED_SD * self.fit.sd
+        """Whether more is missing than noise and model explain."""
+        return self.fit.more > CONTRADICTED_SD * self.fit.sd
 
     @property
     def confirmed(self) -> bool:
         """Whether the counts tell, and agree with the map."""
-        return not self.contradicted and self.fit.sd < TELLING_SD
+        return abs(self.fit.more) <= self.fit.sd < TELLING_SD
 
     @property
     def note(self) -> str:
@@ -158,7 +161,7 @@ class CheckedSkull:
 def checked_skull(
     head: MuMap, hold: Callable[[MuMap], tuple[MuMap, Projections]], rng: np.random.Generator
 ) -> CheckedSkull:
-    """Map whose skull is changed until the counts no longer contradict it; as it is where they do not.
+    """Map whose skull is thickened until the counts agree with it; as it is where they do not contradict it.
 
     Parameters
     ----------
@@ -192,7 +195,8 @@ def checked_skull(
         if np.isnan(fit.more):
             raise InputError("no map makes them more likely than others")
         checked = CheckedSkull(head, replace(fit, added=added / given))
-        if not (checked.contradicted and left):
+        wrong = abs(fit.more) > fit.sd if added else checked.contradicted
+        if not (wrong and left):
             break
         wanted = fit.more * float(head.per_cm.sum(dtype=np.float64))
         added += wanted

@@ -214,9 +214,9 @@ def counts_say(solver, monkeypatch):
 
 def test_a_map_that_the_counts_corrected_is_used_and_less_sure(head, true_map, network_gives, counts_say):
     network_gives(spread_about(true_map.per_cm, 0.01))
-    counts_say(SkullFit(0.0, 0.03))
+    counts_say(SkullFit(0.0, 0.07))
     as_it_was = solver_of(head).corrected(PredictedMap(fallback=False))
-    counts_say(SkullFit(0.01, 0.03, added=0.1))
+    counts_say(SkullFit(0.01, 0.07, added=0.1))
     result = solver_of(head).corrected(PredictedMap(fallback=False))
     assert (as_it_was.skull.added, result.skull.added) == (0.0, 0.1)
     np.testing.assert_allclose(result.mu.per_cm, 1.1 * as_it_was.mu.per_cm, rtol=1e-5)
@@ -231,7 +231,7 @@ def test_a_map_that_the_counts_corrected_is_used_and_less_sure(head, true_map, n
 
 def test_a_map_that_the_counts_contradict_gives_way(head, true_map, network_gives, counts_say):
     network_gives(spread_about(true_map.per_cm, 0.01))
-    counts_say(SkullFit(0.2, 0.03, added=0.3))
+    counts_say(SkullFit(0.2, 0.07, added=0.3))
     result = solver_of(head).corrected(PredictedMap())
     assert result.fallback == "uniform"
     assert result.skull is None
@@ -240,11 +240,11 @@ def test_a_map_that_the_counts_contradict_gives_way(head, true_map, network_give
 
 def test_the_counts_confirm_an_uncertain_map(head, true_map, network_gives, counts_say):
     network_gives(spread_about(true_map.per_cm, 0.14))
-    for fit, fallback in ((SkullFit(0.0, 0.03), None), (SkullFit(0.0, 0.1), "uniform")):
+    for fit, fallback in ((SkullFit(0.0, 0.07), None), (SkullFit(0.0, 0.1), "uniform")):
         counts_say(fit)
         assert solver_of(head).corrected(PredictedMap()).fallback == fallback
     network_gives(spread_about(true_map.per_cm, 0.16))
-    counts_say(SkullFit(0.0, 0.03))
+    counts_say(SkullFit(0.0, 0.07))
     assert solver_of(head).corrected(PredictedMap()).fallback == "uniform"
 
 
