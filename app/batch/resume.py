@@ -147,6 +147,8 @@ def write_failure(target: Path, reason: str, seconds: float, error: BaseExceptio
     if error is not None and not isinstance(error, InputError):
         content["traceback"] = traceback.format_exception(error)
     try:
+        if target.exists() and not target.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
         _write(target / FAILURE, content)
     except OSError as unwritten:
         if unwritten.errno not in OBSTACLES:
