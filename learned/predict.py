@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import label
 
-from spectac.learned.doubts import input_doubts, map_doubts
+from spectac.learned.doubts import CONFIRMED_FACTOR, input_doubts, map_doubts
 from spectac.learned.estimate import TrainedNetwork, estimate_map, scatter_window
 from spectac.learned.weights_file import shipped_weights
 from spectac.recon.attenuation import NARROW_BEAM, Solver, chang_factors, default_mu_per_cm, uniform_map
@@ -21,8 +21,8 @@ USUAL_HOLDER = "fitted"
 """What a head is taken to lie in where the settings do not tell."""
 
 CORRECTION_SD = 0.3
-"""Error of a correction by the counts as a share of it: the factors of nine virtual heads beyond training
-were 11 to 28 % too low before and -9 to +7 % off after it, a root mean square of 5 %."""
+"""Error of a correction by the counts as a share of it: of four corrected virtual heads beyond training, whose factors
+had been 16 to 18 % too low, they were -3 to +10 % off (benchmarks/results/counts_check.csv)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +120,15 @@ class PredictedMap:
                     confirmed = skull is not None and skull.confirmed
                     doubts = map_doubts(*seen, unsure, trained.coverage, confirmed=confirmed)
                     if skull is not None and skull.contradicted:
-                        doubts += (skull.note,)
+                        asked = f"{skull.fit.more:+.0%} +- {skull.fit.sd:.0%}"
+                        doubts += (f"the counts contradict the predicted map: they ask for {asked} in its skull",)
             except InputError as error:
                 doubts = (str(error),)
         if doubts:
             return self._uniform(solver, doubts)
         mu = solver.beside(head, USUAL_HOLDER, head_alone=True) if held is None else solver.taken(held)
-        percent, limit = 100.0 * estimate.uncertainty, 100.0 * trained.coverage.uncertainty
+        wider = CONFIRMED_FACTOR if skull is not None and skull.confirmed else 1.0
+        percent, limit = 100.0 * estimate.uncertainty, 100.0 * wider * trained.coverage.uncertainty
         notes = [f"predicted map: uncertainty {percent:.2f} % (limit {limit:.2f} %)", *unchecked]
         widest = scatter_window(solver)
         if widest is not None and widest != side:

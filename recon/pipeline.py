@@ -247,6 +247,7 @@ class StudySolver:
         self.notes, self.device, self.on_update = list(self._acquisition_notes), "cpu", on_update
         self.borrowed_s, self._used, self.projections = 0.0, set(), self.photopeak
         self._held, self._steadying = None, _Steadying()
+        self._heads.on_update = on_update
 
     def with_holder(self, holder: Path | None) -> "StudySolver":
         """The same solver, with all that it has computed, for another `holder` of the settings."""
@@ -319,7 +320,6 @@ class StudySolver:
 
         Raises InputError where the counts cannot tell. The result tells of a head that is `taken`.
         """
-        self._heads.on_update = self.on_update
         return self._heads.checked(head, default)
 
     def taken(self, held: HeldHead) -> MuMap:

@@ -23,7 +23,7 @@ from spectac.recon.types import Array, MuMap, Projections, SkullFit
 STEP = 0.1
 """Likelihoods are compared with this share of the head's attenuation less, with the map, and with as much more."""
 FARTHEST = 0.3
-"""Largest change by one fit: a parabola through three points this close tells no more."""
+"""Largest change by one fit: a parabola through three points this close tells no more. The next one may add to it."""
 ROUNDS = 4
 """Most fits of one map, each with the scatter of the map as it is by then."""
 DEPTH_MM, WIDTH_MM = 10.0, 5.0
@@ -140,8 +140,9 @@ class CheckedSkull:
 
     @property
     def contradicted(self) -> bool:
-        """Whether more is missing than noise and model explain."""
-        return self.fit.more > CONTRADICTED_SD * self.fit.sd
+        """Whether more is missing, or too much was added, than noise and model explain."""
+        more = abs(self.fit.more) if self.fit.added else self.fit.more
+        return more > CONTRADICTED_SD * self.fit.sd
 
     @property
     def confirmed(self) -> bool:
@@ -194,14 +195,19 @@ def checked_skull(
     for left in reversed(range(ROUNDS)):
         fit = skull_fit(projections, head, held, band, rng)
         if np.isnan(fit.more):
+            if added:
+                break  # the map before stays contradicted
             raise InputError("no map makes them more likely than others")
         checked = CheckedSkull(head, replace(fit, added=added / given))
         wrong = abs(fit.more) > fit.sd if added else checked.contradicted
         if not (wrong and left):
             break
-        wanted = fit.more * float(head.per_cm.sum(dtype=np.float64))
+        wanted = max(fit.more * float(head.per_cm.sum(dtype=np.float64)), -added)
         added += wanted
         more = np.float32(wanted / band.sum(dtype=np.float64)) * band
         head = replace(head, per_cm=np.maximum(head.per_cm + more, 0.0))
-        held, projections = hold(head)
+        try:
+            held, projections = hold(head)
+        except InputError:
+            break
     return checked

@@ -235,7 +235,7 @@ def test_a_map_that_the_counts_contradict_gives_way(head, true_map, network_give
     result = solver_of(head).corrected(PredictedMap())
     assert result.fallback == "uniform"
     assert result.skull is None
-    assert any("they now ask for +20.0%" in note for note in result.notes)
+    assert any("the counts contradict the predicted map: they ask for +20%" in note for note in result.notes)
 
 
 def test_the_counts_confirm_an_uncertain_map(head, true_map, network_gives, counts_say):

@@ -161,6 +161,26 @@ def test_a_map_that_no_skull_mends_stays_contradicted(scene):
     assert len(rounds) == ROUNDS
 
 
+def test_a_correction_that_cannot_be_followed_leaves_the_map_contradicted(scene):
+    """The holder cannot be placed under the corrected head."""
+    projections, heads = counts_of(scene, 0.35), []
+
+    def hold(head):
+        heads.append(head)
+        if len(heads) > 1:
+            raise InputError("no holder")
+        return head, projections
+
+    checked = checked_skull(scene[1], hold, np.random.default_rng(1))
+    assert checked.head is scene[1]
+    assert checked.contradicted
+
+
+def test_too_much_added_is_a_contradiction(scene):
+    assert CheckedSkull(scene[1], SkullFit(-0.2, 0.07, added=0.3)).contradicted
+    assert not CheckedSkull(scene[1], SkullFit(-0.2, 0.07)).contradicted
+
+
 @pytest.mark.parametrize(
     ("more", "sd", "contradicted", "confirmed"),
     [
