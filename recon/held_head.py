@@ -141,15 +141,17 @@ class HeadHolding:
         if reason is not None:
             raise InputError(reason)
         whole_counts(self.study)
-        found: list[HeldHead] = []
+        found: list[tuple[MuMap, HeldHead]] = []
 
         def hold(head: MuMap) -> tuple[MuMap, Projections]:
-            found.append(self.held(head, default, head_alone=True))
-            mu, transported = found[-1].mu, found[-1].transported
-            return mu, self._transported(mu) if transported is None else transported
+            held = self.held(head, default, head_alone=True)
+            found.append((head, held))
+            return held.mu, self._transported(held.mu) if held.transported is None else held.transported
 
         checked = checked_skull(head, hold, np.random.default_rng(1))
-        return replace(found[-1], skull=checked, notes=(*found[-1].notes, checked.note))
+        # The last correction may have failed: the head before it is the one that was checked.
+        held = next(held for of, held in found if of is checked.head)
+        return replace(held, skull=checked, notes=(*held.notes, checked.note))
 
     def _fitted(self, head: MuMap, typical: HeldHead) -> HeldHead:
         """Head in a holder whose density is estimated from the counts; in the whole one where they cannot tell it."""

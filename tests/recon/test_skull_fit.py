@@ -240,6 +240,23 @@ def test_the_result_tells_of_the_check(scene, monkeypatch):
     assert sum(note.startswith("holder: assumed") for note in result.notes) == 1
 
 
+def test_a_correction_that_fails_leaves_the_head_before_it(scene, monkeypatch):
+    """The transport through the corrected head fails: neither its map nor its holder is the result's."""
+    known, seen = counts_of(scene, 0.0, 2.0).scatter, []
+
+    def transported(self, mu):
+        seen.append(mu)
+        if len(seen) > 1:
+            raise InputError("no transport")
+        return replace(self.photopeak, scatter=known)
+
+    monkeypatch.setattr(HeadHolding, "_transported", transported)
+    held = StudySolver(study_of(scene, 0.35), SETTINGS).checked(scene[1], "none")
+    assert held.skull.contradicted
+    assert held.skull.head is scene[1]
+    np.testing.assert_array_equal(held.mu.per_cm, scene[1].per_cm)
+
+
 @pytest.mark.parametrize(
     ("study", "reason"),
     [
@@ -259,7 +276,7 @@ def test_where_the_counts_cannot_tell(scene, study, reason):
 
 
 def test_a_holder_is_fitted_with_transported_scatter(scene):
-    """Two windows of one scan: the share changes with the scatter, which is found once for each head."""
+    """With windows of a known collimator by transport; with an unknown one by the windows, and the note says so."""
     acquisition, head, _, _ = scene
     peak = counts_of(scene, 0.0, 2.0)
     side = np.rint(0.2 * peak.counts)
