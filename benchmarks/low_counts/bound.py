@@ -23,8 +23,7 @@ import numpy as np
 
 from benchmarks.attenuation.patients import labelled_case
 from benchmarks.low_counts.methods import FULL
-from benchmarks.low_counts.patients import SHARE, patient_of
-from benchmarks.low_counts.run import regions
+from benchmarks.low_counts.patients import SHARE, patient_of, regions
 from benchmarks.provenance import provenance, write_csv
 from spectac.recon import SystemModel, filters
 from spectac.recon.resample import resample

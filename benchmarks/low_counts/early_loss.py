@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.attenuation.patients import labelled_case
 from benchmarks.low_counts.methods import FULL, RAW, READ, Methods
-from benchmarks.low_counts.patients import patient_of, realisations
-from benchmarks.low_counts.run import Resumed, code_of, in_words, measures, regions
+from benchmarks.low_counts.patients import patient_of, realisations, regions
+from benchmarks.low_counts.run import Resumed, code_of, in_words, measures
 from benchmarks.provenance import provenance
 from spectac.recon import InputError
 from spectac.recon.resample import resample
@@ -47,7 +47,7 @@ def rows_of(
     case, head = labelled_case(simulated, "tew"), simulated.patient.head
     masks = regions(head.labels, "dat")
     methods = Methods(case, weights, READ)
-    for realisation, (full, short) in enumerate(realisations(simulated.expected, noise, number)):
+    for realisation, (full, short) in enumerate(realisations(simulated.study, noise, number)):
         for name, values in methods.images(full, short):
             of_image = scores(measures(resample(values, case.grid, head.grid), masks, "dat"))
             row = {**about, "patient": index, "loss": loss, "method": name, "realisation": realisation}

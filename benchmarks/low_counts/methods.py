@@ -1,7 +1,7 @@
-"""Images of short scans by filters, a prior and a network; every image has the true map, TEW and resolution recovery.
+"""Images of short scans by filters, a prior and a network, with the true or the predicted map.
 
-The network is used after the reconstruction (its image, filtered) and inside (an anchor of each weight, filtered
-alike); its training had none of these patients.
+Scatter is that of TEW, the resolution is recovered. The network is used after the reconstruction (its image, filtered)
+and inside (an anchor of each weight, filtered alike); its training had none of these patients.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,12 +11,13 @@ from pathlib import Path
 
 from benchmarks.attenuation.patients import Case
 from spectac.learned.low_counts import NetworkLowCounts, read_low_counts_weights
+from spectac.learned.predict import PredictedMap
 from spectac.recon import ReconstructionSettings, SystemModel, filters, osem
 from spectac.recon.anchor import Anchor
 from spectac.recon.bsrem import RelativeDifferencePrior
 from spectac.recon.low_counts import ShortScan, smoothing_prior
 from spectac.recon.pipeline import StudySolver
-from spectac.recon.types import Array, Study
+from spectac.recon.types import Array, MuMap, Study
 
 USUAL_FWHM_MM = 8.0
 """Gaussian of the full time's image, and of the short one that is called raw."""
@@ -35,11 +36,14 @@ READ = (FULL, RAW, MAP, AFTER, INSIDE)
 class Methods:
     """Images of one patient's studies.
 
-    `names` are the methods; None: all. Without weights those of the network are left out.
+    `names` are the methods; None: all. Without weights those of the network are left out. With `predicted` each scan,
+    full and short, has the map that is predicted from it.
     """
 
-    def __init__(self, case: Case, weights: Path | None, names: Iterable[str] | None = None) -> None:
-        self.case, self.names = case, None if names is None else set(names)
+    def __init__(
+        self, case: Case, weights: Path | None, names: Iterable[str] | None = None, *, predicted: bool = False
+    ) -> None:
+        self.case, self.names, self.predicted = case, None if names is None else set(names), predicted
         self.settings = ReconstructionSettings(scatter="tew", device="cpu", **OSEM)
         self.network = None
         if weights is not None:
@@ -47,11 +51,16 @@ class Methods:
 
     def images(self, full: Study, short: Study) -> Iterator[tuple[str, Array]]:
         """Name and image (z, y, x) of every method, that of the full time first."""
-        yield FULL, self._filtered(StudySolver(full, self.settings)(self.case.mu).values)
+        solver = StudySolver(full, self.settings)
+        yield FULL, self._filtered(solver(self.map_of(solver)).values)
         scan = _Short(self, short)
         for name, make in scan.ways().items():
             if self.names is None or name in self.names:
                 yield name, make()
+
+    def map_of(self, solver: StudySolver) -> MuMap:
+        """Map of a scan."""
+        return PredictedMap().estimate(solver)[0] if self.predicted else self.case.mu
 
     def _filtered(self, values: Array, fwhm_mm: float = USUAL_FWHM_MM) -> Array:
         return filters.gaussian(values, self.case.grid.voxel_mm, fwhm_mm)
@@ -63,6 +72,7 @@ class _Short:
     def __init__(self, methods: Methods, study: Study) -> None:
         self.methods, self.case = methods, methods.case
         self.solver = StudySolver(study, methods.settings)
+        self.mu = methods.map_of(self.solver)
 
     def ways(self) -> Mapping[str, Callable[[], Array]]:
         """Function that makes the image of each method."""
@@ -82,12 +92,12 @@ class _Short:
     @cached_property
     def plain(self) -> Array:
         """OSEM without a filter."""
-        return self.solver(self.case.mu).values
+        return self.solver(self.mu).values
 
     @cached_property
     def scan(self) -> ShortScan:
         """What the network sees."""
-        return ShortScan(self.solver.projections, self.case.mu, self.solver.preview().grid)
+        return ShortScan(self.solver.projections, self.mu, self.solver.preview().grid)
 
     @cached_property
     def estimate(self) -> Array:
@@ -107,7 +117,7 @@ class _Short:
     def _osem(self, prior: RelativeDifferencePrior | Anchor) -> Array:
         projections = self.solver.projections
         system = SystemModel(
-            projections.acquisition, self.case.grid, mu=self.case.mu, energy_kev=projections.energy_kev,
+            projections.acquisition, self.case.grid, mu=self.mu, energy_kev=projections.energy_kev,
             crop_to_orbit=True, half_factors=True,
         )  # fmt: skip
         start = prior.image if isinstance(prior, Anchor) else None

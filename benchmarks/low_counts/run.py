@@ -1,11 +1,11 @@
 """What a fifth of the counts costs, and what filters, a prior and a network win back: slope, bias and spread.
 
     python -m benchmarks.low_counts.run -o FOLDER [--weights FILE] [--patients N] [--realisations N] [--seed N]
-        [--tracer NAME] [--few]
+        [--set NAME] [--tracer NAME] [--few] [--phantom FOLDER] [--visible-human FILE]
 
 Some hours on 2 cores for 20 realisations of 20 patients of each tracer. Writes low_counts.csv, which is resumed,
-and prints a table. Patients and noise: patients.py; methods: methods.py. Means and standard deviations are taken over
-the realisations for each method alone.
+and prints a table. Patients, sets and noise: patients.py; methods: methods.py. Means and standard deviations are taken
+over the realisations for each method alone.
 
 A row is a patient, method and measure: the truth on the head's own grid, mean and standard deviation over the
 realisations. Images are read on that grid, in the true regions. The table has slope and error against the truth and
@@ -24,18 +24,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.attenuation.patients import labelled_case
+from benchmarks.attenuation.patients import Sources
 from benchmarks.low_counts.methods import FULL, READ, USUAL_FWHM_MM, Methods
-from benchmarks.low_counts.patients import COUNTS, patient_of, realisations
+from benchmarks.low_counts.patients import COUNTS, PREDICTED, SET_NAMES, USUAL, Subject, realisations, subject_of
 from benchmarks.provenance import provenance, write_csv
 from spectac.recon import Grid, InputError, filters
 from spectac.recon.code_digest import code_digest
 from spectac.recon.quantify import ssim, striatal_binding_ratio
 from spectac.recon.resample import resample
 from spectac.recon.types import Array
-from spectac.simulate.regions import SIDES
-from spectac.simulate.uptake import vois
 
+STRIATA = ("right striatum", "left striatum", "striata")
 HEALTHY = ("healthy", "normal")
 """Kinds of patients whose values are normal."""
 FEWEST_HEALTHY = 4
@@ -56,43 +55,31 @@ def measures(values: Array, masks: Mapping[str, Array], tracer: str) -> dict[str
     }
 
 
-def regions(labels: Array, tracer: str) -> dict[str, Array]:
-    """Masks (z, y, x) of the regions that are read: those of a tracer do not overlap, but for the brain's."""
-    masks = vois(labels)
-    lobes = [f"{side} {lobe} cortex" for lobe in ("frontal", "parietal", "temporal", "occipital") for side in SIDES]
-    deep = [f"{side} {part}" for part in ("caudate", "putamen") for side in SIDES]
-    wanted = ["reference", *deep] if tracer == "dat" else ["brain", *deep, *lobes, "white matter", "cerebellum"]
-    return {name: masks[name] for name in wanted if name in masks}
-
-
 def rows_of(
-    seed: int, tracer: str, index: int, number: int, weights: Path | None, code: str, names: Sequence[str] | None = None
+    subject: Subject, number: int, weights: Path | None, names: Sequence[str] | None = None, *, predicted: bool = False
 ) -> Iterator[dict[str, object]]:
-    """Rows of one patient, of all methods where `names` is None; InputError where it cannot be simulated."""
-    origin = provenance(seed)
-    simulated, noise = patient_of(seed, tracer, index)
-    case, (head, uptake) = labelled_case(simulated, "tew"), (simulated.patient.head, simulated.patient.uptake)
-    masks = regions(head.labels, tracer)
-    truth = measures(uptake.kbq_per_ml, masks, tracer)
-    shown = ("right striatum", "left striatum") if tracer == "dat" else ("brain",)
+    """Rows of one patient, of all methods where `names` is None."""
+    case, masks, tracer = subject.case, subject.masks, str(subject.case.about["tracer"])
+    truth = measures(subject.kbq_per_ml, masks, tracer)
+    shown = [name for name in (STRIATA if tracer == "dat" else ("brain",)) if name in case.regions]
     around = box(np.sum([case.regions[name] for name in shown], axis=0), case.grid)
     ideal = filters.gaussian(case.activity * np.float32(case.cps_per_kbq), case.grid.voxel_mm, USUAL_FWHM_MM)
-    methods, read = Methods(case, weights, names), dict[str, list[dict[str, float]]]()
-    for full, short in realisations(simulated.expected, noise, number):
+    methods, read = Methods(case, weights, names, predicted=predicted), dict[str, list[dict[str, float]]]()
+    for full, short in realisations(subject.study, subject.noise, number):
         for name, values in methods.images(full, short):
-            of_image = measures(resample(values, case.grid, head.grid), masks, tracer)
+            of_image = measures(resample(values, case.grid, subject.grid), masks, tracer)
             of_image |= likeness(values[around], ideal[around], "truth")
             if name == FULL:
                 of_full = values
             else:
                 of_image |= likeness(values[around], of_full[around], "full time")
             read.setdefault(name, []).append(of_image)
-    about = {"tracer": tracer, "nuclide": uptake.nuclide, "patient": index, "kind": case.about["kind"]}
+    about = {name: case.about[name] for name in ("nuclide", "kind", "counts")}
     for name, estimates in read.items():
         for measure in estimates[0]:
             values = np.array([estimate[measure] for estimate in estimates])
             numbers = {"true": truth.get(measure, np.nan), "mean": values.mean(), "sd": values.std(ddof=1)}
-            yield {**origin, "code": code, "realisations": number, **about, "method": name, "measure": measure} | {
+            yield {**about, "method": name, "measure": measure} | {
                 key: "" if np.isnan(value) else f"{value:.5g}" for key, value in numbers.items()
             }
 
@@ -236,32 +223,38 @@ def main() -> None:
     parser.add_argument("--tracer", choices=tuple(COUNTS), help="one tracer alone")
     parser.add_argument("--few", action="store_true", help=f"only: {'; '.join(READ)}")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--set", choices=SET_NAMES, default=USUAL, help=f"({USUAL})")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of a low-counts network")
+    parser.add_argument("--phantom", type=Path, metavar="FOLDER", help="of the MR head")
+    parser.add_argument("--visible-human", type=Path, metavar="FILE", help="vis_male.nrrd")
+    parser.add_argument("--histories", type=int, default=1_500_000, help="of an independent head's full Monte Carlo")
     options = parser.parse_args()
     if options.patients < 1 or options.realisations < 2:
         parser.error("it takes a patient, and two realisations for a standard deviation")
     options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / "low_counts.csv"
+    path, sources = options.output / "low_counts.csv", Sources(options.phantom, None, options.visible_human)
     code = code_of("benchmarks.low_counts.run", options.weights)
-    key = {"seed": str(options.seed), "realisations": str(options.realisations), "code": code}
-    resumed = Resumed(path, key, ("seed", "realisations", "tracer", "patient", "method", "measure"))
+    key = {"set": options.set, "seed": str(options.seed), "realisations": str(options.realisations), "code": code}
+    resumed = Resumed(path, key, ("set", "seed", "realisations", "tracer", "patient", "method", "measure"))
     # A patient of whom --few made a part is made again.
     done = {(row["tracer"], row["patient"]) for row in resumed.rows if options.few or row["method"] not in READ}
+    names = READ if options.few else None
     for tracer in COUNTS if options.tracer is None else (options.tracer,):
         for index in range(options.patients):
             if (tracer, str(index)) in done:
                 continue
             try:
-                names = READ if options.few else None
-                resumed.add(
-                    list(rows_of(options.seed, tracer, index, options.realisations, options.weights, code, names))
-                )
+                about = {**provenance(options.seed), **key, "tracer": tracer, "patient": index}
+                subject = subject_of(options.set, options.seed, tracer, index, sources, options.histories)
+                predicted = options.set in PREDICTED
+                found = rows_of(subject, options.realisations, options.weights, names, predicted=predicted)
+                resumed.add([{**about, **row} for row in found])
             except InputError as error:
                 print(f"{tracer} {index}: {error}", flush=True)
                 continue
             print(f"{tracer} {index}", flush=True)
         chosen = [row for row in resumed.rows if row["tracer"] == tracer and int(row["patient"]) < options.patients]
-        print(f"\n{tracer}, {len({row['patient'] for row in chosen})} patients")
+        print(f"\n{options.set}, {tracer}, {len({row['patient'] for row in chosen})} patients")
         for line in (*table(chosen), *likenesses(chosen)) if chosen else ():
             print(in_words(line))
 

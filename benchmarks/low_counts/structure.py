@@ -52,7 +52,7 @@ def lesion_rows(
     head, case = simulated.patient.head, labelled_case(simulated, "tew")
     methods, rng = Methods(case, weights, READ), np.random.default_rng((seed, index, 1))
     means: dict[str, list[tuple[float, float]]] = {}
-    for full, short in realisations(simulated.expected, noise, number):
+    for full, short in realisations(simulated.study, noise, number):
         cold = thinned(short, left, rng)
         rest = thinned(replace(full, counts=full.counts - short.counts), left, rng)
         pairs = (methods.images(replace(full, counts=cold.counts + rest.counts), cold), methods.images(full, short))
@@ -132,7 +132,7 @@ def even_rows(seed: int, number: int, weights: Path | None, about: dict[str, str
     case = labelled_case(simulated, "tew")
     inside = deep_inside(simulated.patient.head, case.grid)
     methods, voxels = Methods(case, weights, READ), dict[str, list[Array]]()
-    for full, short in realisations(simulated.expected, np.random.SeedSequence((seed, EVEN, 1)), number):
+    for full, short in realisations(simulated.study, np.random.SeedSequence((seed, EVEN, 1)), number):
         for name, values in methods.images(full, short):
             voxels.setdefault(name, []).append(values[inside])
     means = {name: np.mean(values, axis=0) for name, values in voxels.items()}

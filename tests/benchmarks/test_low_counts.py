@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.attenuation.patients import Sources
 from benchmarks.low_counts.bound import corners, least_spread
 from benchmarks.low_counts.early_loss import area, scores
 from benchmarks.low_counts.early_loss import table as early_table
 from benchmarks.low_counts.methods import FULL, MAP, RAW
-from benchmarks.low_counts.patients import patient_of
-from benchmarks.low_counts.run import Resumed, box, likeness, noise_of_z, regions, slope_of_sides, table
+from benchmarks.low_counts.patients import FAN_BEAM, MR_HEAD, patient_of, realisations, regions, subject_of
+from benchmarks.low_counts.run import Resumed, box, likeness, noise_of_z, slope_of_sides, table
 from benchmarks.low_counts.structure import deep_inside, even_brain, lesion_of, lesion_table, thinned
 from benchmarks.provenance import write_csv
-from spectac.recon import Acquisition, EnergyWindow, Grid, Study
+from spectac.recon import Acquisition, EnergyWindow, Grid, InputError, Study
 from spectac.simulate.acquire import Patient, expected_counts
 from spectac.simulate.head import draw_head
 from spectac.simulate.regions import BESIDE, BRAIN, INTRACRANIAL
@@ -82,6 +83,39 @@ def test_a_run_goes_on_with_its_own_rows_and_keeps_others_until_they_are_made_ag
     assert {row["method"]: row["mean"] for row in again.rows} == {"raw": "6", "network": "7"}
     assert [row["method"] for row in Resumed(path, key | {"code": "old"}, ("seed", "method")).rows] == ["MAP"]
     assert Resumed(tmp_path / "none.csv", key, ("seed", "method")).rows == []
+
+
+def test_a_fifth_is_taken_from_the_counts_of_the_full_time():
+    """Poisson counts of the expectation, and a fifth of them: what is left is the rest's."""
+    acquisition = Acquisition(
+        np.arange(0.0, 360.0, 90.0), np.full(4, 140.0), (50, 100), (4.0, 4.0), np.ones(4), "Tc-99m", None
+    )
+    expected = Study(acquisition, (EnergyWindow("peak", 126.0, 154.0),), np.full((1, 4, 50, 100), 5.0, np.float32))
+    pairs = list(realisations(expected, np.random.SeedSequence(3), 2))
+    for full, short in pairs:
+        # Four standard errors of 20,000 bins of 5 and of 1 expected counts.
+        assert full.counts.mean() == pytest.approx(5.0, abs=4 * np.sqrt(5.0 / 20_000))
+        assert short.counts.mean() == pytest.approx(1.0, abs=4 * np.sqrt(1.0 / 20_000))
+        assert (short.counts <= full.counts).all()
+    assert (pairs[0][0].counts != pairs[1][0].counts).any()
+
+
+def test_an_independent_head_is_one_patient_and_needs_its_files():
+    with pytest.raises(InputError, match="mr head: there is one patient of each tracer"):
+        subject_of(MR_HEAD, 1, "dat", 1, Sources(), 1000)
+    with pytest.raises(InputError, match="give --phantom"):
+        subject_of(MR_HEAD, 1, "dat", 0, Sources(), 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tracer", ["dat", "perfusion"])
+def test_the_cameras_of_the_attenuation_benchmark_serve_the_tracer_that_is_asked_for(tracer):
+    subject = subject_of(FAN_BEAM, 5, tracer, 0, Sources(), 0)
+    assert subject.case.about["tracer"] == tracer
+    assert subject.study.acquisition.collimator.focus is not None
+    assert ("reference" if tracer == "dat" else "brain") in subject.masks
+    # Noise is not in yet: expected counts are no whole numbers.
+    assert (subject.study.counts % 1.0 != 0).any()
 
 
 @pytest.mark.parametrize("tracer", ["dat", "perfusion"])
