@@ -155,6 +155,22 @@ def test_prior_gradient_is_the_derivative_of_its_value(gamma):
         assert gradient[index] == pytest.approx(slope, abs=1e-7)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("float64", 1e-14)])
+@pytest.mark.parametrize("shape", [(5, 4, 6), (1, 3, 2), (4, 1, 1)])
+def test_compiled_prior_gradient_is_that_of_whole_arrays(dtype, tolerance, shape):
+    """Zeros, pairs whose sum is subnormal, unequal voxels, and memory in the order of the reconstruction (y, x, z)."""
+    rng = np.random.default_rng(4)
+    values = rng.uniform(0.5, 2.0, shape) * rng.choice([0.0, 1.0, 1e-3, 1e-310], shape)
+    image = np.ascontiguousarray(values.transpose(1, 2, 0)).transpose(2, 0, 1).astype(dtype)
+    prior, voxel_mm = RelativeDifferencePrior(1.0, 2.0), (6.0, 4.0, 3.0)
+    before = image.copy()
+    gradient = prior.gradient(image, voxel_mm)
+    np.testing.assert_array_equal(image, before)
+    assert gradient.dtype == image.dtype
+    whole = prior.gradient_by_arrays(image, voxel_mm)
+    np.testing.assert_allclose(gradient, whole, rtol=0, atol=tolerance * max(np.abs(whole).max(), 1.0))
+
+
 def test_prior_counts_each_of_the_13_pair_directions_once():
     """One hot voxel 2 in a field of 1: every pair gives (1)^2/(3 + gamma) times its weight; hand-summed weights."""
     image = np.ones((3, 3, 3))
