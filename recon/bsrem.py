@@ -66,7 +66,7 @@ class RelativeDifferencePrior:
         return self.gradient_by_arrays(image, voxel_mm) if on_gpu else self._compiled_gradient(image, voxel_mm)
 
     def gradient_by_arrays(self, image: Array, voxel_mm: tuple[float, float, float]) -> Array:
-        """The same for arrays of any library."""
+        """The gradient of arrays of any library."""
         gradient = np.zeros_like(image)
         for near, far, weight in _neighbour_pairs(image.shape, voxel_mm):
             f, g = image[near], image[far]
@@ -82,7 +82,7 @@ class RelativeDifferencePrior:
         return gradient
 
     def _compiled_gradient(self, image: Array, voxel_mm: tuple[float, float, float]) -> Array:
-        """The same on the CPU."""
+        """The gradient on the CPU."""
         order = tuple(int(axis) for axis in np.argsort(image.strides)[::-1])
         in_memory, number = np.ascontiguousarray(image.transpose(order)), image.dtype.type
         weights = _neighbour_weights(tuple(voxel_mm[axis] for axis in order)).astype(image.dtype)

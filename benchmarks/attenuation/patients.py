@@ -302,12 +302,16 @@ def mr_case(folder: Path, tracer: str, seed: int, histories: int, scatter: str =
     return _case(simulated, regions, compared, (("striata",), "cortex"), scatter)
 
 
-def visible_human_case(file: Path, tracer: str, seed: int, histories: int, scatter: str = "auto") -> Case:
-    """The Visible Human's head (images/visible_human.py), straight and without a holder: full Monte Carlo, no noise."""
+def visible_human_patient(file: Path, tracer: str, seed: int) -> Patient:
+    """The Visible Human's head (images/visible_human.py), straight and without a holder, with a drawn uptake."""
     head = visible_human_head(file)
-    uptake = draw_uptake(tracer, head, np.random.default_rng((seed, TRACERS.index(tracer))))
+    return Patient(head, draw_uptake(tracer, head, np.random.default_rng((seed, TRACERS.index(tracer)))))
+
+
+def visible_human_case(patient: Patient, seed: int, histories: int, scatter: str = "auto") -> Case:
+    """Case of `visible_human_patient`: full Monte Carlo, without noise."""
     # The neck of a head that bends forward reaches far back.
-    patient, scanner = Patient(head, uptake), replace(_one_head_camera(), orbit="contour")
+    scanner = replace(_one_head_camera(), orbit="contour")
     expected = expected_counts(patient, scanner, seed, full=True, histories=histories)
     study = Study(expected.acquisition, expected.windows, expected.counts)
     return labelled_case(Simulated(patient, None, scanner, expected, study), scatter)
@@ -346,7 +350,7 @@ def _case(
         return MuMap(np.maximum(on_grid(per_cm), 0.0), grid, energy_kev)
 
     shares = {name: on_grid(mask) for name, mask in regions.items()}
-    kept = {name: share for name, share in shares.items() if _in_field(share, grid, regions[name], head.grid)}
+    kept = {name: share for name, share in shares.items() if in_field(share, grid, regions[name], head.grid)}
     return Case(
         study=study,
         primary=simulated.expected.primary[0],
@@ -395,7 +399,7 @@ def _body(head: Head) -> Array:
     return np.stack([binary_fill_holes(level) for level in solid]).astype(np.float32)
 
 
-def _in_field(share: Array, grid: Grid, mask: Array, head_grid: Grid) -> bool:
+def in_field(share: Array, grid: Grid, mask: Array, head_grid: Grid) -> bool:
     """True where at most MOST_CUT of a region lies beyond the field or close to its axial ends."""
     rows = round(EDGE_MM / grid.voxel_mm[0])
     seen = float(share[rows:-rows].sum(dtype=np.float64)) * grid.voxel_ml
@@ -412,7 +416,7 @@ def rebuilt(set_name: str, patient: str, seed: int, histories: int, sources: Sou
         return mr_case(sources.needed("phantom", "the mr head's cases"), patient, seed, histories, chosen.scatter)
     if origin == "visible human":
         file = sources.needed("visible_human", "the Visible Human's cases")
-        return visible_human_case(file, patient, seed, histories, chosen.scatter)
+        return visible_human_case(visible_human_patient(file, patient, seed), seed, histories, chosen.scatter)
     number, _, body = patient.partition(" ")
     if body and body != body_of(sources.needed("bodies", "real bodies"), int(number)).stem:
         raise InputError(f"patient {patient} is another one in {sources.bodies}: its body is not there")

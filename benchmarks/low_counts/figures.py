@@ -2,8 +2,9 @@
 
     python -m benchmarks.low_counts.figures -o FOLDER
 
-Draws low_counts.png from FOLDER/low_counts.csv and, where it is there, FOLDER/early_loss.csv: spread over the full
-time's against the slope on it, for bias buys spread, and areas under the ROC curve.
+Draws low_counts.png from FOLDER/low_counts.csv and, where it is there, FOLDER/early_loss.csv: relative standard
+deviation against the slope on the full time's means, and areas under the ROC curve. The rows of a tracer must be of one
+run.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from benchmarks.low_counts.run import table
 
 DPI = 150
 TITLES = {"dat": "binding ratios", "perfusion": "regional means over the brain's"}
+RUN = ("seed", "realisations", "code")
 Row = dict[str, str]
 
 
@@ -33,7 +35,7 @@ def rows_in(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def draw(path: Path, rows: Sequence[Row], early: Sequence[Row], seed: int) -> None:
+def draw(path: Path, rows: Sequence[Row], early: Sequence[Row]) -> None:
     """Panels of the tracers that rows are there for, and the areas."""
     tracers = [name for name in COUNTS if any(row["tracer"] == name for row in rows)]
     figure = Figure(figsize=(4.0 * (len(tracers) + bool(early)), 3.8), layout="constrained")
@@ -42,25 +44,29 @@ def draw(path: Path, rows: Sequence[Row], early: Sequence[Row], seed: int) -> No
         draw_spread(axis, [row for row in rows if row["tracer"] == tracer])
         axis.set_title(f"{tracer}: {TITLES[tracer]}", fontsize=9)
     if early:
-        draw_areas(axes[-1], early, seed)
+        draw_areas(axes[-1], early, int(early[0]["seed"]))
     figure.savefig(path, dpi=DPI)
 
 
 def draw_spread(axis: Axes, rows: Sequence[Row]) -> None:
-    """Spread against slope of every method; the line is what scaling an image of the raw fifth would give."""
-    found = table(rows)
-    raw = next(line for line in found if line["method"] == RAW)
+    """Spread against slope of every method.
+
+    Lines: what a scaled image of the raw fifth would give, and the raw fifth's spread by its counts (dotted).
+    """
+    lines = table(rows)
+    raw = next(line for line in lines if line["method"] == RAW)
     slopes = np.linspace(0.5, 1.1, 2)
     axis.plot(slopes, float(raw["the same over slope"]) * slopes, color="0.8", zorder=0)
     axis.axhline(SHARE**-0.5, color="0.8", linestyle=":", zorder=0)
-    for line in found:
+    for line in lines:
         method = str(line["method"]).removeprefix("fifth, ")
         axis.plot([float(line["slope on full"])], [float(line["SD / full's"])], "k*" if method == FULL else "o", ms=7)
         axis.annotate(
             method, (float(line["slope on full"]), float(line["SD / full's"])), xytext=(4, 4),
             textcoords="offset points", fontsize=7,
         )  # fmt: skip
-    axis.set(xlabel="slope on the full time", ylabel="standard deviation over the full time's", xlim=(0.7, 1.15))
+    axis.set(xlabel="slope on the full time", ylabel="standard deviation over the full time's")
+    axis.margins(x=0.2)
     axis.tick_params(labelsize=8)
 
 
@@ -93,7 +99,10 @@ def main() -> None:
     if not rows:
         parser.error(f"{options.output / 'low_counts.csv'}: no rows of the usual patients: make them with run first")
     early = rows_in(options.output / "early_loss.csv")
-    draw(options.output / "low_counts.png", rows, early, int(rows[0]["seed"]))
+    for part in (*([row for row in rows if row["tracer"] == tracer] for tracer in COUNTS), early):
+        if len({tuple(row[name] for name in RUN) for row in part}) > 1:
+            parser.error("rows of several runs (seed, realisations, code): delete those that should not be drawn")
+    draw(options.output / "low_counts.png", rows, early)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ PRIORS = (1.0, 2.0)
 ANCHORS = (0.3, 1.0, 3.0)
 """Weights of the network's image in the reconstruction."""
 OSEM = {"iterations": 10, "subsets": 10}
+SHORT = "fifth"
 FULL, RAW, MAP = "full time", f"fifth, {USUAL_FWHM_MM:g} mm", "fifth, MAP x 1"
 AFTER, INSIDE = "fifth, network after", "fifth, network inside x 1"
 READ = (FULL, RAW, MAP, AFTER, INSIDE)
@@ -37,13 +38,14 @@ class Methods:
     """Images of one patient's studies.
 
     `names` are the methods; None: all. Without weights those of the network are left out. With `predicted` each scan,
-    full and short, has the map that is predicted from it.
+    full and short, has the map that the model of this name takes for it; `fell_back` counts those with the uniform one.
     """
 
     def __init__(
         self, case: Case, weights: Path | None, names: Iterable[str] | None = None, *, predicted: bool = False
     ) -> None:
         self.case, self.names, self.predicted = case, None if names is None else set(names), predicted
+        self.fell_back: dict[str, int] = {FULL: 0, SHORT: 0}
         self.settings = ReconstructionSettings(scatter="tew", device="cpu", **OSEM)
         self.network = None
         if weights is not None:
@@ -52,15 +54,19 @@ class Methods:
     def images(self, full: Study, short: Study) -> Iterator[tuple[str, Array]]:
         """Name and image (z, y, x) of every method, that of the full time first."""
         solver = StudySolver(full, self.settings)
-        yield FULL, self._filtered(solver(self.map_of(solver)).values)
+        yield FULL, self._filtered(solver(self.map_of(solver, FULL)).values)
         scan = _Short(self, short)
         for name, make in scan.ways().items():
             if self.names is None or name in self.names:
                 yield name, make()
 
-    def map_of(self, solver: StudySolver) -> MuMap:
-        """Map of a scan."""
-        return PredictedMap().estimate(solver)[0] if self.predicted else self.case.mu
+    def map_of(self, solver: StudySolver, scan: str) -> MuMap:
+        """Map of a scan, FULL or SHORT."""
+        if not self.predicted:
+            return self.case.mu
+        mu, spread, _ = PredictedMap().estimate(solver)
+        self.fell_back[scan] += spread is None
+        return mu
 
     def _filtered(self, values: Array, fwhm_mm: float = USUAL_FWHM_MM) -> Array:
         return filters.gaussian(values, self.case.grid.voxel_mm, fwhm_mm)
@@ -72,7 +78,7 @@ class _Short:
     def __init__(self, methods: Methods, study: Study) -> None:
         self.methods, self.case = methods, methods.case
         self.solver = StudySolver(study, methods.settings)
-        self.mu = methods.map_of(self.solver)
+        self.mu = methods.map_of(self.solver, SHORT)
 
     def ways(self) -> Mapping[str, Callable[[], Array]]:
         """Function that makes the image of each method."""

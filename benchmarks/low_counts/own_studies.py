@@ -1,10 +1,10 @@
-"""Studies of a hospital that has no truth: noisy projections of virtual patients, for self-supervised training.
+"""Noisy studies of virtual patients without their truth, for self-supervised training.
 
     python -m benchmarks.low_counts.own_studies -o FOLDER [--set NAME] [--training N] [--validation N] [--seed N]
 
 Some seconds a study. Writes HDF5 studies of the full time to FOLDER/training and FOLDER/validation, tracers in turn,
 and FOLDER/short.toml for `spectac train FOLDER/short.toml -o FOLDER/run`. The weights are judged by
-`run --set NAME --weights FOLDER/run/weights.safetensors`, whose patients are others where the seed is another one.
+`run --set NAME --weights FOLDER/run/weights.safetensors`: use another seed there, the same one gives the same patients.
 """
 
 import argparse
@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--devices", type=int, default=1, help="processes or GPUs of the training (1)")
     options = parser.parse_args()
+    if options.output.exists() and any(options.output.iterdir()):
+        parser.error(f"{options.output} is not empty: choose another folder")
     tracers = tuple(COUNTS)
     numbers = {"training": range(options.training)}
     numbers["validation"] = range(options.training, options.training + options.validation)
@@ -49,8 +51,6 @@ def main() -> None:
         for index in indices:
             path = options.output / part / f"{index:03d}.h5"
             tracer = tracers[index % len(tracers)]
-            if path.exists():
-                continue
             try:
                 subject = subject_of(options.set, options.seed, tracer, index // len(tracers), Sources(), 0)
             except InputError as error:

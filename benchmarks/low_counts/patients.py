@@ -1,6 +1,6 @@
 """Patients of the benchmarks of short scans, and realisations of their noise.
 
-The camera of most sets has 64 x 64 pixels of 4 mm, 60 views and 2 heads; the other cameras and the independent heads
+The usual camera has 64 x 64 pixels of 4 mm, 60 views and 2 heads; the other cameras and the independent heads
 are those of the attenuation benchmark, with their counts. Realisation k has Poisson counts of the full time, and a
 fifth of them by binomial selection (`spectac thin`): the short scan shares counts with the full one of the same k, and
 is independent of the others.
@@ -18,13 +18,15 @@ from benchmarks.attenuation.patients import (
     Simulated,
     Sources,
     draw_patient,
+    in_field,
     labelled_case,
     mr_case,
     visible_human_case,
+    visible_human_patient,
 )
 from benchmarks.images.mr_phantom import load
-from benchmarks.images.visible_human import visible_human_head
 from spectac.recon import Grid, InputError
+from spectac.recon.resample import resample
 from spectac.recon.thinning import parted
 from spectac.recon.types import Array, Study
 from spectac.simulate.acquire import Patient, expected_counts
@@ -39,13 +41,14 @@ LOW_COUNTS = 0x6C6F7763
 CAMERA = Scanner("low counts", "siemens-lehr", matrix=(64, 64), pixel_mm=4.0, views=60, scheme="tew")
 CLINICAL = Scanner("low counts, clinical", "siemens-lehr", matrix=(64, 128), pixel_mm=3.3, views=120, scheme="tew")
 COUNTS = {"dat": 3e6, "perfusion": 6e6}
-"""Photopeak counts of the full time."""
+"""Photopeak counts of the full time with these two cameras."""
 SHARE = 0.2
 USUAL, LARGE, CAMERAS, FAN_BEAM = "usual", "128 x 128 x 64", "other cameras", "fan-beam"
 MR_HEAD, VISIBLE_HUMAN = "mr head", "visible human"
 SET_NAMES = (USUAL, LARGE, CAMERAS, FAN_BEAM, MR_HEAD, VISIBLE_HUMAN)
 PREDICTED = (CAMERAS, FAN_BEAM, MR_HEAD, VISIBLE_HUMAN)
-"""Sets whose images have the map that is predicted from each scan; others have the true one."""
+"""Sets whose images have the map that `predicted` takes for each scan (uniform where it falls back); others have the
+true one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,17 +99,32 @@ def subject_of(set_name: str, seed: int, tracer: str, index: int, sources: Sourc
         head, kbq_per_ml = phantom.patient.head, phantom.patient.uptake.kbq_per_ml
     else:
         file = sources.needed("visible_human", "the Visible Human's cases")
-        case, head = visible_human_case(file, tracer, seed, histories, "tew"), visible_human_head(file)
-        uptake = draw_uptake(tracer, head, np.random.default_rng((seed, TRACERS.index(tracer))))
-        masks, kbq_per_ml = regions(head.labels, tracer), uptake.kbq_per_ml
-    return Subject(case.study, case, head.grid, masks, kbq_per_ml, noise)
+        patient = visible_human_patient(file, tracer, seed)
+        case = visible_human_case(patient, seed, histories, "tew")
+        head, masks, kbq_per_ml = patient.head, regions(patient.head.labels, tracer), patient.uptake.kbq_per_ml
+    return _subject(case, head.grid, masks, kbq_per_ml, noise, case.study)
 
 
 def _drawn(simulated: Simulated, tracer: str, noise: np.random.SeedSequence) -> Subject:
     """Subject of a virtual patient."""
     head, uptake = simulated.patient.head, simulated.patient.uptake
-    masks = regions(head.labels, tracer)
-    return Subject(simulated.study, labelled_case(simulated, "tew"), head.grid, masks, uptake.kbq_per_ml, noise)
+    case, masks = labelled_case(simulated, "tew"), regions(head.labels, tracer)
+    return _subject(case, head.grid, masks, uptake.kbq_per_ml, noise, simulated.study)
+
+
+def _subject(
+    case: Case, grid: Grid, masks: Mapping[str, Array], kbq_per_ml: Array, noise: np.random.SeedSequence, study: Study
+) -> Subject:
+    """Subject with the regions that the axial field holds; InputError where it does not hold what others refer to."""
+    held = {
+        name: mask
+        for name, mask in masks.items()
+        if in_field(resample(mask.astype(np.float32), grid, case.grid), case.grid, mask, grid)
+    }
+    reference = "reference" if "reference" in masks else "brain"
+    if reference not in held or len(held) < 2:
+        raise InputError("the brain reaches beyond the axial field")
+    return Subject(study, case, grid, held, kbq_per_ml, noise)
 
 
 def regions(labels: Array, tracer: str) -> dict[str, Array]:

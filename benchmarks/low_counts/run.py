@@ -25,9 +25,20 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.attenuation.patients import Sources
-from benchmarks.low_counts.methods import FULL, READ, USUAL_FWHM_MM, Methods
-from benchmarks.low_counts.patients import COUNTS, PREDICTED, SET_NAMES, USUAL, Subject, realisations, subject_of
+from benchmarks.low_counts.methods import FULL, READ, SHORT, USUAL_FWHM_MM, Methods
+from benchmarks.low_counts.patients import (
+    COUNTS,
+    MR_HEAD,
+    PREDICTED,
+    SET_NAMES,
+    USUAL,
+    VISIBLE_HUMAN,
+    Subject,
+    realisations,
+    subject_of,
+)
 from benchmarks.provenance import provenance, write_csv
+from spectac.learned.weights_file import shipped_weights
 from spectac.recon import Grid, InputError, filters
 from spectac.recon.code_digest import code_digest
 from spectac.recon.quantify import ssim, striatal_binding_ratio
@@ -39,6 +50,8 @@ HEALTHY = ("healthy", "normal")
 """Kinds of patients whose values are normal."""
 FEWEST_HEALTHY = 4
 """Fewest healthy patients for a standard deviation."""
+FEWEST_PAIRS = 3
+"""Fewest values for a slope."""
 AROUND_MM = 24.0
 """Around the box in which images are compared; SSIM needs 11 voxels a side."""
 
@@ -62,6 +75,8 @@ def rows_of(
     case, masks, tracer = subject.case, subject.masks, str(subject.case.about["tracer"])
     truth = measures(subject.kbq_per_ml, masks, tracer)
     shown = [name for name in (STRIATA if tracer == "dat" else ("brain",)) if name in case.regions]
+    if not shown:
+        raise InputError("the brain reaches beyond the axial field")
     around = box(np.sum([case.regions[name] for name in shown], axis=0), case.grid)
     ideal = filters.gaussian(case.activity * np.float32(case.cps_per_kbq), case.grid.voxel_mm, USUAL_FWHM_MM)
     methods, read = Methods(case, weights, names, predicted=predicted), dict[str, list[dict[str, float]]]()
@@ -79,7 +94,8 @@ def rows_of(
         for measure in estimates[0]:
             values = np.array([estimate[measure] for estimate in estimates])
             numbers = {"true": truth.get(measure, np.nan), "mean": values.mean(), "sd": values.std(ddof=1)}
-            yield {**about, "method": name, "measure": measure} | {
+            fell_back = methods.fell_back[FULL if name == FULL else SHORT]
+            yield {**about, "method": name, "measure": measure, "uniform_maps": fell_back} | {
                 key: "" if np.isnan(value) else f"{value:.5g}" for key, value in numbers.items()
             }
 
@@ -105,7 +121,8 @@ def table(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float | str]]:
     The errors are root mean squares over patients and measures, in % of each true value or full time's mean; the spread
     is a geometric mean. Quarters are those of the full time's means: the largest bias of one, in % of its mean. The
     noise of z is the spread over realisations in standard deviations of the method's own means over healthy patients.
-    The slope of sides is that of differences between right and left on those of the full time's means.
+    The slope of sides is that of differences between right and left on those of the full time's means. Of fewer than
+    FEWEST_PAIRS values there is no slope.
     """
     rows = [row for row in rows if row["true"]]
     full = {(row["patient"], row["measure"]): row for row in rows if row["method"] == FULL}
@@ -120,7 +137,9 @@ def table(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float | str]]:
             )
         )  # fmt: skip
         spread = np.array([float(row["sd"]) / float(reference["sd"]) for reference, row in pairs])
-        slopes = [float(np.polyfit(other, mean, 1)[0]) for other in (true, wanted)]
+        slopes = [np.nan, np.nan]
+        if len(pairs) >= FEWEST_PAIRS:
+            slopes = [float(np.polyfit(other, mean, 1)[0]) for other in (true, wanted)]
         errors = [100.0 * float(np.sqrt(np.mean((mean / other - 1.0) ** 2))) for other in (true, wanted)]
         ratio = float(np.exp(np.log(spread).mean()))
         quarters = [part for part in np.array_split(np.argsort(wanted), 4) if part.size]
@@ -233,20 +252,23 @@ def main() -> None:
         parser.error("it takes a patient, and two realisations for a standard deviation")
     options.output.mkdir(parents=True, exist_ok=True)
     path, sources = options.output / "low_counts.csv", Sources(options.phantom, None, options.visible_human)
+    predicted, alone = options.set in PREDICTED, options.set in (MR_HEAD, VISIBLE_HUMAN)
     code = code_of("benchmarks.low_counts.run", options.weights)
-    key = {"set": options.set, "seed": str(options.seed), "realisations": str(options.realisations), "code": code}
-    resumed = Resumed(path, key, ("set", "seed", "realisations", "tracer", "patient", "method", "measure"))
+    if predicted:
+        code += f"-{hashlib.sha256(shipped_weights().read_bytes()).hexdigest()[:12]}"
+    settings = (options.set, options.seed, options.realisations, options.histories if alone else 0)
+    key = dict(zip(("set", "seed", "realisations", "histories"), map(str, settings), strict=True))
+    resumed = Resumed(path, {**key, "code": code}, (*key, "tracer", "patient", "method", "measure"))
     # A patient of whom --few made a part is made again.
     done = {(row["tracer"], row["patient"]) for row in resumed.rows if options.few or row["method"] not in READ}
     names = READ if options.few else None
     for tracer in COUNTS if options.tracer is None else (options.tracer,):
-        for index in range(options.patients):
+        for index in range(1 if alone else options.patients):
             if (tracer, str(index)) in done:
                 continue
             try:
-                about = {**provenance(options.seed), **key, "tracer": tracer, "patient": index}
+                about = {**provenance(options.seed), **key, "code": code, "tracer": tracer, "patient": index}
                 subject = subject_of(options.set, options.seed, tracer, index, sources, options.histories)
-                predicted = options.set in PREDICTED
                 found = rows_of(subject, options.realisations, options.weights, names, predicted=predicted)
                 resumed.add([{**about, **row} for row in found])
             except InputError as error:

@@ -7,9 +7,9 @@ from spectac.recon.kernels.compiled import compiled
 
 @compiled
 def add_relative_differences(image, shape, weights, gamma, least, one, gradient):  # type: ignore[no-untyped-def]
-    """Add the derivative of the relative-difference prior (`recon.bsrem`) to every voxel to `gradient` (abc,).
+    """Add to `gradient` (a b c,) the derivative of the relative-difference prior (`recon.bsrem`) to each voxel.
 
-    image (abc,) of a shape (a, b, c), and weights (3, 3, 3) of the neighbours by direction, 0 for the voxel itself.
+    image (a b c,) of a shape (a, b, c), and weights (3, 3, 3) of the neighbours by direction, 0 for the voxel itself.
     Pairs whose sum is at most `least` contribute 0. All have one dtype, also gamma, least and one, which is 1.
     """
     na, nb, nc = shape
@@ -34,4 +34,4 @@ def add_relative_differences(image, shape, weights, gamma, least, one, gradient)
                             # numpy's division is not checked for 0, so that the loop can be vectorised.
                             inverse = np.divide(one, max(below, least))
                             share = weight * (difference * inverse) * ((spread + f + g + g + g) * inverse)
-                            gradient[at + c] += share if below > least else zero
+                            gradient[at + c] += zero if below <= least else share

@@ -57,6 +57,12 @@ def test_the_table_has_the_slopes_errors_and_spreads_that_were_put_in(rows):
     assert half["bias of a quarter, %"] == pytest.approx(-100.0 * 1.8 / 5.6)
 
 
+def test_one_ratio_has_no_slope():
+    full, half = table([row(FULL, "0", "x", 5.0, 4.0, 0.1), row("half", "0", "x", 5.0, 2.0, 0.2)])
+    assert np.isnan([full["slope on full"], half["slope on truth"], half["the same over slope"]]).all()
+    assert half["SD / full's"] == pytest.approx(2.0)
+
+
 def test_the_slope_of_sides_is_that_of_their_differences():
     """Halved differences whatever the sides have in common; without sides there is none."""
     means = [(5.0, 3.0), (4.0, 4.5), (6.0, 7.0)]

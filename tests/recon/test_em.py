@@ -160,7 +160,7 @@ def test_prior_gradient_is_the_derivative_of_its_value(gamma):
 def test_compiled_prior_gradient_is_that_of_whole_arrays(dtype, tolerance, shape):
     """Zeros, pairs whose sum is subnormal, unequal voxels, and memory in the order of the reconstruction (y, x, z)."""
     rng = np.random.default_rng(4)
-    values = rng.uniform(0.5, 2.0, shape) * rng.choice([0.0, 1.0, 1e-3, 1e-310], shape)
+    values = rng.uniform(0.5, 2.0, shape) * rng.choice([0.0, 1.0, 1e-3, 0.1 * float(np.finfo(dtype).tiny)], shape)
     image = np.ascontiguousarray(values.transpose(1, 2, 0)).transpose(2, 0, 1).astype(dtype)
     prior, voxel_mm = RelativeDifferencePrior(1.0, 2.0), (6.0, 4.0, 3.0)
     before = image.copy()
@@ -169,6 +169,15 @@ def test_compiled_prior_gradient_is_that_of_whole_arrays(dtype, tolerance, shape
     assert gradient.dtype == image.dtype
     whole = prior.gradient_by_arrays(image, voxel_mm)
     np.testing.assert_allclose(gradient, whole, rtol=0, atol=tolerance * max(np.abs(whole).max(), 1.0))
+
+
+def test_prior_gradient_does_not_hide_a_voxel_that_is_no_number():
+    image = np.ones((4, 4, 4), np.float32)
+    image[1, 1, 1] = np.nan
+    prior = RelativeDifferencePrior(1.0)
+    whole = prior.gradient_by_arrays(image, (4.0, 4.0, 4.0))
+    np.testing.assert_array_equal(np.isnan(prior.gradient(image, (4.0, 4.0, 4.0))), np.isnan(whole))
+    assert np.isnan(whole).sum() == 27
 
 
 def test_prior_counts_each_of_the_13_pair_directions_once():
