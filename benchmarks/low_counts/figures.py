@@ -2,7 +2,7 @@
 
     python -m benchmarks.low_counts.figures -o FOLDER
 
-Draws low_counts.png from FOLDER/low_counts.csv and, where it is there, FOLDER/early_loss.csv: relative standard
+Some seconds. Writes low_counts.png from FOLDER/low_counts.csv and, where it is there, FOLDER/early_loss.csv: relative standard
 deviation against the slope on the full time's means, and areas under the ROC curve. The rows of a tracer must be of one
 run.
 """
