@@ -24,6 +24,8 @@ def train(
     check_folder(output, "the weights")
     settings = TrainingSettings.read(config)
     try:
+        from lightning.fabric.utilities.rank_zero import rank_zero_only
+
         from spectac.learned.train import train as train_network
     except ImportError as error:
         raise MissingExtraError(f"training needs {error.name}", "train") from None
@@ -38,6 +40,8 @@ def train(
             raise KeyboardInterrupt(
                 f"interrupted: the same command goes on from the last checkpoint in {output}, if there is one"
             ) from None
+    if getattr(rank_zero_only, "rank", 0) != 0:  # a process that the first one started
+        return []
     used = {
         "map": f"use it with --attenuation predicted --attenuation-option weights={weights}",
         "low-counts": f"use it with --low-counts network --low-counts-weights {weights}",

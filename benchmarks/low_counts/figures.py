@@ -2,9 +2,9 @@
 
     python -m benchmarks.low_counts.figures -o FOLDER
 
-Some seconds. Writes low_counts.png from FOLDER/low_counts.csv and, where it is there, FOLDER/early_loss.csv: relative standard
-deviation against the slope on the full time's means, and areas under the ROC curve. The rows of a tracer must be of one
-run.
+Some seconds. Writes low_counts.png from FOLDER/low_counts.csv and, where it is there, FOLDER/early_loss.csv: relative
+standard deviation against the slope on the full time's means, and areas under the ROC curve. The rows of a tracer must
+be of one run.
 """
 
 import argparse

@@ -18,8 +18,8 @@ from spectac.recon import InputError
 from spectac.recon.io.hdf5 import write_study
 
 SETTINGS = """target = "low-counts"
-training = "training"
-validation = "validation"
+training = "{folder}/training"
+validation = "{folder}/validation"
 begin_with = "shipped"
 widths = [24, 48, 96]
 dropout = 0.0
@@ -59,7 +59,7 @@ def main() -> None:
             ((full, _),) = realisations(subject.study, np.random.SeedSequence((options.seed, index)), 1)
             write_study(path, full)
             print(path, flush=True)
-    settings = SETTINGS.format(epochs=options.epochs, devices=options.devices)
+    settings = SETTINGS.format(folder=options.output.as_posix(), epochs=options.epochs, devices=options.devices)
     (options.output / "short.toml").write_text(settings, encoding="utf-8")
 
 
