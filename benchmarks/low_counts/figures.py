@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.low_counts.early_loss import table as early_table
-from benchmarks.low_counts.methods import FULL, RAW
+from benchmarks.low_counts.methods import RAW
 from benchmarks.low_counts.patients import COUNTS, SHARE, USUAL
 from benchmarks.low_counts.run import table
 
@@ -55,19 +55,15 @@ def draw_spread(axis: Axes, rows: Sequence[Row]) -> None:
     """
     lines = table(rows)
     raw = next(line for line in lines if line["method"] == RAW)
-    slopes = np.linspace(0.5, 1.1, 2)
+    slopes = np.array([min(float(line["slope on full"]) for line in lines) - 0.05, 1.02])
     axis.plot(slopes, float(raw["the same over slope"]) * slopes, color="0.8", zorder=0)
     axis.axhline(SHARE**-0.5, color="0.8", linestyle=":", zorder=0)
-    for line in lines:
-        method = str(line["method"]).removeprefix("fifth, ")
-        axis.plot([float(line["slope on full"])], [float(line["SD / full's"])], "k*" if method == FULL else "o", ms=7)
-        axis.annotate(
-            method, (float(line["slope on full"]), float(line["SD / full's"])), xytext=(4, 4),
-            textcoords="offset points", fontsize=7,
-        )  # fmt: skip
+    for n, line in enumerate(lines):
+        label = str(line["method"]).removeprefix("fifth, ")
+        axis.plot([float(line["slope on full"])], [float(line["SD / full's"])], "o", color=f"C{n}", ms=6, label=label)
     axis.set(xlabel="slope on the full time", ylabel="standard deviation over the full time's")
-    axis.margins(x=0.2)
     axis.tick_params(labelsize=8)
+    axis.legend(fontsize=7, loc="center left")
 
 
 def draw_areas(axis: Axes, early: Sequence[Row], seed: int) -> None:
