@@ -63,7 +63,7 @@ def draw_spread(axis: Axes, rows: Sequence[Row]) -> None:
         axis.plot([float(line["slope on full"])], [float(line["SD / full's"])], "o", color=f"C{n}", ms=6, label=label)
     axis.set(xlabel="slope on the full time", ylabel="standard deviation over the full time's")
     axis.tick_params(labelsize=8)
-    axis.legend(fontsize=7, loc="center left")
+    axis.legend(fontsize=7, loc="lower left")
 
 
 def draw_areas(axis: Axes, early: Sequence[Row], seed: int) -> None:
