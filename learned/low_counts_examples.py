@@ -189,6 +189,8 @@ def study_source(path: Path) -> Source:
     digest.update(shipped_weights().read_bytes())  # which predict the map
     acquisition = study.acquisition
     for value in (*(getattr(acquisition, field.name) for field in fields(acquisition)), study.windows):
+        if isinstance(value, frozenset):  # whose order is another one in each process
+            value = sorted(value)
         digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
     return Source(str(path), digest.hexdigest(), lambda rng: example_of_study(open_study(path), rng))
 

@@ -1,6 +1,9 @@
 """The low-counts network: its loss, its examples, its limits and the noise that it states."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -292,6 +295,27 @@ def scan(head):
     mu = MuMap(truth.mu.per_cm, truth.mu.grid, 140.511)
     noisy = np.random.default_rng(4).poisson(0.2 * counts).astype(np.float32)
     return ShortScan(Projections(system.acquisition, noisy, 140.511), mu, grid)
+
+
+@pytest.mark.slow
+def test_a_study_is_the_same_one_in_every_process(head, tmp_path):
+    """Else a run would not go on, nor two processes share it: the order of a set of texts follows a seed of each."""
+    system, counts, _ = head
+    study = measured(system.acquisition, np.round(counts))
+    both = replace(study, acquisition=replace(study.acquisition, corrections=frozenset({"UNIF", "COR"})))
+    write_study(tmp_path / "a.h5", both)
+    code = (
+        "import sys; from pathlib import Path; from spectac.learned.low_counts_examples import study_source\n"
+        "print(study_source(Path(sys.argv[1])).sha256)"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "a.h5")],
+            env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "3")
+    }  # fmt: skip
+    assert len(digests) == 1
 
 
 def test_repeated_scans_spread_as_real_ones_do(head, weights):
