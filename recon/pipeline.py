@@ -37,7 +37,7 @@ from spectac.recon.scatter.measured import MeasuredCounts, chosen_model, project
 from spectac.recon.scatter.models import ScatterModel
 from spectac.recon.scatter.rounds import ScatterRounds
 from spectac.recon.scatter.side_windows import Photopeak
-from spectac.recon.settings import LOW_COUNTS, ReconstructionSettings
+from spectac.recon.settings import LOW_COUNTS, USUAL_POST_FILTER, ReconstructionSettings
 from spectac.recon.system import SystemModel
 from spectac.recon.types import Array, Grid, Image, LowCounts, MuMap, Projections, Result, Study
 
@@ -407,6 +407,11 @@ class StudySolver:
     def _anchored(self, method: str, estimate: LowCountsEstimate, scan: ShortScan) -> _Steadying:
         """Anchor of a model's image on the solver's grid, and its repeated scans there."""
         self.notes += estimate.notes
+        if self.settings.smoothing is None:
+            self.notes.append(
+                f"low counts: the image of {method} needs a post-filter, without one single voxels show a pattern: "
+                f"give that of the full time, usually --post-filter {USUAL_POST_FILTER}"
+            )
         values = scan.on_grid(estimate.image, self.grid)
         repeats = tuple(one.scan.anchored(one.image) for one in estimate.repeats)
         return _Steadying(

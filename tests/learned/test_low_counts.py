@@ -413,4 +413,5 @@ def test_the_network_of_a_file_enters_the_reconstruction(head, weights):
     noise = [(a.image.values - b.image.values)[inside].std() for a, b in ((rough, exact), (steadied, expected))]
     assert noise[1] < 0.6 * noise[0]
     assert steadied.image.values[inside].mean() == pytest.approx(rough.image.values[inside].mean(), rel=0.05)
+    assert sum("usually --post-filter gaussian:8" in note for note in steadied.notes) == 1
     assert len(steadied.repeats) == 6
