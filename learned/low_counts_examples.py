@@ -33,7 +33,7 @@ from spectac.recon.types import Array, Grid, MuMap, Projections, Study
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.cohort.shards import read_facts, read_patients
 
-MAKING = 2
+MAKING = 3
 """Version of how examples are made: kept ones of another are made again."""
 PAIRS = 2
 """Pairs of scans of each patient."""

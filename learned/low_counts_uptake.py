@@ -14,11 +14,15 @@ from spectac.recon.resample import resample
 from spectac.recon.types import Array
 from spectac.simulate.cohort.patient_arrays import PatientArrays
 from spectac.simulate.regions import BRAIN, SIDES, labels
+from spectac.simulate.tracers.painting import front_to_back
 
+PUTAMEN = tuple(labels(f"{side} putamen")[0] for side in SIDES)
 STRIATUM = tuple(labels(f"{side} {part}")[0] for side in SIDES for part in ("caudate", "putamen"))
 CORTEX = tuple(labels(f"{side} {lobe} cortex")[0] for side in SIDES for lobe in ("frontal", "parietal", "temporal"))
 STRIATUM_CHANGED, STRIATUM_FACTORS = 0.5, (0.3, 1.7)
 """Share of the caudates and putamina that are changed, each for itself; range of the factors, even in logarithm."""
+BACK_CHANGED, BACK_BEGINS, BACK_FACTORS = 0.25, (0.2, 0.8), (0.4, 1.3)
+"""The same of the back parts of the putamina, and where they begin: an early loss begins there."""
 CORTEX_CHANGED, CORTEX_FACTORS = 0.15, (0.4, 1.3)
 """The same of the lobes, even in the factor."""
 FOCI, FOCUS_MM, FOCUS_FACTORS = 0.3, (5.0, 16.0), (0.0, 2.0)
@@ -52,6 +56,11 @@ def other_uptake(patient: PatientArrays, rng: np.random.Generator) -> Array:
         if rng.random() < CORTEX_CHANGED:
             factors[lobe] = rng.uniform(*CORTEX_FACTORS)
     factor = factors[patient.labels]
+    for part in PUTAMEN:
+        putamen = patient.labels == part
+        if rng.random() < BACK_CHANGED and putamen.any():
+            back = front_to_back(putamen, patient.grid) > rng.uniform(*BACK_BEGINS)
+            factor[putamen] *= np.where(back, np.exp(rng.uniform(*np.log(BACK_FACTORS))), 1.0)
     brain = np.argwhere(np.isin(patient.labels, BRAIN))
     if rng.random() < FOCI and len(brain):
         from_middle_mm = (brain - rng.choice(brain)) * patient.grid.voxel_mm
