@@ -164,14 +164,18 @@ LOW_COUNTS_FWHM = 2.0
 """Gaussian in voxels on errors before `low_counts_errors` weighs them: the usual post-filter, 8 mm."""
 LOW_COUNTS_SCALES = {1: 1.0, 4: 3.0}
 """Edge of the blocks, in voxels, whose means `low_counts_errors` compares, and the weight of each."""
+UNFILTERED = 0.1
+"""Weight of the voxels' errors before the filter, which are 5 times as large: some users see them."""
 HOT_BLOCK = 4
 """Edge in voxels of the blocks by whose height above the brain's level errors are averaged a second time."""
 HOTTEST = 3.0
 """Height above the level beyond which a block counts no more: glands are hotter than striata."""
+MORE_BIAS = 2.0
+"""Weight of the squared bias beside its part of the squared error: noise averages out over a region, bias does not."""
 
 
 def low_counts_loss(estimates: Tensor, truths: Tensor, images: Tensor) -> Tensor:
-    """Squared error of estimates over that of the images that the network sees, the mean over patients.
+    """Squared error of estimates over that of the images that the network sees, with a greater weight of the bias.
 
     Short scans, whose errors are the largest, count as much as long ones.
 
@@ -183,26 +187,27 @@ def low_counts_loss(estimates: Tensor, truths: Tensor, images: Tensor) -> Tensor
     Returns
     -------
     Tensor
-        Scalar; 1 if the estimates are the images.
+        One for each patient (n,); about 1 if the estimates are the images.
 
     Examples
     --------
     >>> truths, images = torch.zeros(1, 2, 4, 4, 4), torch.ones(1, 2, 4, 4, 4)
-    >>> round(float(low_counts_loss(0.5 * images, truths, images)), 3)
-    0.25
+    >>> low_counts_loss(0.5 * images, truths, images).numpy().round(3).tolist()
+    [0.75]
     """
-    squares, of_images = (low_counts_errors(one, truths, images)[0] for one in (estimates, images))
-    return (squares / of_images.clamp(min=1e-6)).mean()
+    squares, biases = low_counts_errors(estimates, truths, images)
+    of_images, _ = low_counts_errors(images, truths, images)
+    return (squares + MORE_BIAS * biases) / of_images.clamp(min=1e-6)
 
 
 def low_counts_errors(estimates: Tensor, truths: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Squared errors of estimates and the bias in them, of voxels and of blocks, relative to the image.
 
-    Errors are those after the usual post-filter: what it takes away does not matter. They are divided by 1 + f, f the
-    mean of a block of HOT_BLOCK, so that no hot focus outweighs the rest. Striata are a hundredth of the head: to the
-    mean over all voxels that over the hot parts of each patient is added, in which a block counts by its height above
-    the brain's level, f - 1, up to HOTTEST. f is that of the image that the network sees: the least squared error is
-    the mean of what the truth may be for weights that follow from the image, and too low for weights 1 / truth^2.
+    Errors are those after the usual post-filter and, with a small weight, those before it. They are divided by 1 + f, f
+    the mean of a block of HOT_BLOCK, so that no hot focus outweighs the rest. Striata are a hundredth of the head: to
+    the mean over all voxels that over the hot parts of each patient is added, in which a block counts by its height
+    above the brain's level, f - 1, up to HOTTEST. f is that of the image that the network sees: the least squared error
+    is the mean of what the truth may be for weights that follow from the image, and too low for weights 1 / truth^2.
 
     The two estimates of a patient come from independent scans: of their errors a and b the mean of a b is the squared
     bias, that of (a^2 + b^2) / 2 the squared bias and the variance.
@@ -228,9 +233,12 @@ def low_counts_errors(estimates: Tensor, truths: Tensor, images: Tensor) -> tupl
     """
     height = torch.nn.functional.avg_pool3d(images, HOT_BLOCK).clamp(min=0.0)
     hot = (height - 1.0).clamp(min=0.0, max=HOTTEST)
-    errors = post_filtered(estimates - truths) / (1.0 + torch.nn.functional.interpolate(height, scale_factor=HOT_BLOCK))
-    squares, biases = (errors.new_zeros(len(errors)) for _ in range(2))
-    for size, weight in LOW_COUNTS_SCALES.items():
+    relative = 1.0 + torch.nn.functional.interpolate(height, scale_factor=HOT_BLOCK)
+    filtered = post_filtered(estimates - truths) / relative
+    terms = [((estimates - truths) / relative, 1, UNFILTERED)]
+    terms += [(filtered, size, weight) for size, weight in LOW_COUNTS_SCALES.items()]
+    squares, biases = (height.new_zeros(len(height)) for _ in range(2))
+    for errors, size, weight in terms:
         means = errors if size == 1 else torch.nn.functional.avg_pool3d(errors, size)
         shares = torch.nn.functional.interpolate(hot, scale_factor=HOT_BLOCK // size)
         for one in (torch.ones_like(shares), shares):

@@ -294,7 +294,7 @@ class _Run:
         angle_deg = float(np.random.default_rng([settings.seed, step]).uniform(0.0, 90.0))
         volumes = network(inputs.flatten(0, -5).contiguous(memory_format=torch.channels_last_3d))
         if settings.target == LOW_COUNTS:
-            loss = low_counts_loss(volumes.view_as(targets), targets, inputs[:, :, 0])
+            loss = low_counts_loss(volumes.view_as(targets), targets, inputs[:, :, 0]).mean()
         elif settings.target == "map":
             loss = map_loss(volumes, targets, water_per_voxel, angle_deg, settings.loss_weights)
         else:
@@ -359,7 +359,7 @@ def validate(network: Any, validation: Examples, settings: TrainingSettings) -> 
     -------
     dict[str, float]
         "error": of mean attenuation factors, of corrections, or the loss of short scans. "map_error", for maps: mean
-        |error| over the mean of the map, inside the head. "bias", for short scans: the part of "error" that is bias.
+        |error| over the mean of the map, inside the head. "bias", for short scans: squared bias over the image's error.
 
     Examples
     --------
@@ -377,9 +377,9 @@ def validate(network: Any, validation: Examples, settings: TrainingSettings) -> 
         volumes: Tensor = network(inputs.flatten(0, -5))
         if settings.target == LOW_COUNTS:
             images = inputs[:, :, 0]
-            squares, products = low_counts_errors(volumes.view_as(targets), targets, images)
+            _, products = low_counts_errors(volumes.view_as(targets), targets, images)
             of_images, _ = low_counts_errors(images, targets, images)
-            errors.extend((squares / of_images).tolist())
+            errors.extend(low_counts_loss(volumes.view_as(targets), targets, images).tolist())
             biases.extend((products / of_images).tolist())
             continue
         for volume, truth, water in zip(volumes.split(1), targets.split(1), water_per_voxel.split(1), strict=True):

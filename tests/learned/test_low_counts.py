@@ -12,8 +12,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra `learned`")
 
-from spectac.learned import low_counts, low_counts_examples  # noqa: E402
-from spectac.learned.loss import LOW_COUNTS_FWHM, LOW_COUNTS_SCALES, low_counts_errors, low_counts_loss, post_filtered  # noqa: E402
+from spectac.learned import low_counts, low_counts_examples, low_counts_uptake  # noqa: E402
+from spectac.learned.loss import (  # noqa: E402
+    LOW_COUNTS_FWHM,
+    LOW_COUNTS_SCALES,
+    MORE_BIAS,
+    UNFILTERED,
+    low_counts_errors,
+    low_counts_loss,
+    post_filtered,
+)
 from spectac.learned.low_counts import (  # noqa: E402
     LowCountsCoverage,
     NetworkLowCounts,
@@ -28,10 +36,13 @@ from spectac.learned.low_counts_examples import (  # noqa: E402
 )
 from spectac.learned.low_counts_input import LOW_COUNTS_CHANNELS, LowCountsInput  # noqa: E402
 from spectac.learned.low_counts_uptake import (  # noqa: E402
+    BACK_CHANGED,
+    BACK_FACTORS,
     CORTEX,
     CORTEX_CHANGED,
     CORTEX_FACTORS,
     FOCI,
+    PUTAMEN,
     STRIATUM,
     STRIATUM_CHANGED,
     STRIATUM_FACTORS,
@@ -69,7 +80,7 @@ def test_the_errors_of_a_pair_tell_bias_and_noise_apart():
     levels = bias + sigma * rng.standard_normal((5000, 2, 1, 1, 1))
     errors = torch.from_numpy(np.broadcast_to(levels, (5000, 2, 4, 4, 4)).copy())
     squares, biases = low_counts_errors(errors, torch.zeros_like(errors), torch.zeros_like(errors))
-    scales = sum(LOW_COUNTS_SCALES.values())
+    scales = UNFILTERED + sum(LOW_COUNTS_SCALES.values())
     assert float(squares.mean()) == pytest.approx(scales * (bias**2 + sigma**2), rel=0.05)
     assert float(biases.mean()) == pytest.approx(scales * bias**2, rel=0.1)
 
@@ -86,10 +97,24 @@ def test_the_least_error_is_the_mean_of_what_the_truth_may_be():
 
 
 def test_short_scans_count_as_much_as_long_ones():
-    """Estimates with a quarter of their images' squared errors, whatever those are."""
+    """Estimates with a quarter of their images' squared errors, whatever those are: of one sign, all of it is bias."""
     images = torch.tensor([0.1, 3.0]).view(2, 1, 1, 1, 1).expand(2, 2, 8, 8, 8)
     loss = low_counts_loss(0.5 * images, torch.zeros_like(images), images)
-    assert float(loss) == pytest.approx(0.25, rel=1e-5)
+    np.testing.assert_allclose(loss.numpy(), 0.25 * (1.0 + MORE_BIAS), rtol=1e-5)
+
+
+def test_more_bias_shrinks_less():
+    """Truths of variance S, noise of variance N: the best factor is (1 + m) S / ((1 + m) S + N), not S / (S + N)."""
+    signs = torch.cartesian_prod(*(torch.tensor([-1.0, 1.0], dtype=torch.float64),) * 3)
+    truths = signs[:, :1].view(8, 1, 1, 1, 1).expand(8, 2, 4, 4, 4)
+    images = truths + 0.7 * signs[:, 1:].view(8, 2, 1, 1, 1)
+    factor = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    flat = torch.zeros_like(images)
+    for _ in range(40):
+        squares, biases = low_counts_errors(factor * images, truths, flat)
+        loss = (squares + MORE_BIAS * biases).mean()
+        factor = (factor - 0.03 * torch.autograd.grad(loss, factor)[0]).detach().requires_grad_()
+    assert float(factor.detach()) == pytest.approx((1.0 + MORE_BIAS) / (1.0 + MORE_BIAS + 0.49), rel=1e-3)
 
 
 def test_errors_are_those_after_the_post_filter():
@@ -105,7 +130,8 @@ def test_hot_parts_count_as_much_as_all_the_rest():
     truths[..., 4:8, 4:8, 4:8] = 4.0
     errors = torch.full_like(truths, 0.1)
     # The division follows the filter, so that each block keeps its own.
-    expected = sum(LOW_COUNTS_SCALES.values()) * 0.1**2 * (63.0 / 64.0 / 4.0 + 1.0 / 64.0 / 25.0 + 1.0 / 25.0)
+    scales = UNFILTERED + sum(LOW_COUNTS_SCALES.values())
+    expected = scales * 0.1**2 * (63.0 / 64.0 / 4.0 + 1.0 / 64.0 / 25.0 + 1.0 / 25.0)
     assert float(low_counts_errors(truths + errors, truths, truths)[0]) == pytest.approx(expected, rel=1e-4)
 
 
@@ -174,6 +200,24 @@ def test_other_uptakes_change_single_parts(patient):
     assert np.mean(np.array(of_white) > 0) == pytest.approx(FOCI, abs=0.12)
     assert all(not change[labels == 0].any() for change in changes)
     assert min(float((change + activity).min()) for change in changes) >= 0
+
+
+def test_the_back_of_a_putamen_changes_alone(patient, monkeypatch):
+    """A quarter of the putamina, from a place between 0.2 and 0.8 of their length on, by 0.4 to 1.3."""
+    monkeypatch.setattr(low_counts_uptake, "FOCI", 0.0)
+    labels = np.zeros(patient.grid.shape, np.uint8)
+    labels[4:8, 2:14, 4:8] = PUTAMEN[0]
+    activity = np.where(labels > 0, np.float32(6.0), np.float32(0.0))
+    whole = replace(patient, labels=labels, activity_kbq_per_ml=activity)
+    changes = [other_uptake(whole, np.random.default_rng(seed)) for seed in range(200)]
+    lines = np.array([1.0 + (change / 6.0)[4, 2:14, 4] for change in changes])
+    factors = lines[:, -1] / lines[:, 0]
+    changed = lines[np.abs(factors - 1.0) > 1e-6]
+    assert len(changed) / 200 == pytest.approx(BACK_CHANGED, abs=0.1)
+    assert BACK_FACTORS[0] <= factors.min() < factors.max() <= BACK_FACTORS[1]
+    ends = np.isclose(changed, changed[:, :1]).sum(axis=1) / 12
+    assert 0.2 - 1 / 12 <= ends.min() < 0.4
+    assert 0.6 < ends.max() <= 0.8 + 1 / 12
 
 
 def test_more_activity_gives_its_own_counts(head):
