@@ -15,7 +15,7 @@ import torch
 from lightning.fabric import Fabric
 
 from spectac.learned.inputs import CHANNELS
-from spectac.learned.low_counts_examples import Examples
+from spectac.learned.low_counts_dataset import Examples
 from spectac.learned.low_counts_input import LOW_COUNTS_CHANNELS
 from spectac.learned.network import LOW_COUNTS, NetworkSettings, VolumeNetwork
 from spectac.learned.training_settings import SHIPPED, TrainingSettings

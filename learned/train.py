@@ -31,7 +31,7 @@ from spectac.learned.dataset import CohortDataset, shards_of
 from spectac.learned.doubt_limits import CHECKED_ANGLES_DEG, LEAST_PATIENTS, measured_coverage
 from spectac.learned.loss import correction_loss, factor_error, low_counts_errors, low_counts_loss, map_loss
 from spectac.learned.low_counts import LowCountsCoverage
-from spectac.learned.low_counts_examples import Examples, LowCountsDataset
+from spectac.learned.low_counts_dataset import Examples, LowCountsDataset
 from spectac.learned.network import LOW_COUNTS
 from spectac.learned.training_settings import TrainingSettings
 from spectac.learned.weights_file import read_weights, save_weights

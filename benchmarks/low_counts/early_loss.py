@@ -5,14 +5,14 @@
 
 An hour on 2 cores for 20 patients with 10 realisations and one loss. Writes early_loss.csv, which is resumed, and
 prints a table. Each patient is simulated healthy and with each loss of binding in the back half of one putamen. Scores
-of an image, read in the true regions: the lower of both sides' putamen over caudate (binding ratios), and the asymmetry
-of the putamina. `over raw`: the area beyond that of the raw fifth, with a 95 % bootstrap interval over patients.
-`regained`: this over the full time's own gain over raw, where that is above 0 in 97.5 % of the draws. The loss to
-look at is the one whose full time's area is 0.90 to 0.93.
+of an image, read in the true regions: the lower of both sides' putamen over caudate (binding ratios), the asymmetry of
+the putamina, and how much lower that putamen is to which symptoms would point. `over raw`: the area beyond that of the
+raw fifth, with a 95 % bootstrap interval over patients. `regained`: this over the full time's own gain over raw, where
+that is above 0 in 97.5 % of the draws. The loss to look at is the one whose full time's area is 0.90 to 0.93.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +27,26 @@ from spectac.recon.resample import resample
 from spectac.recon.types import Array
 from spectac.simulate.regions import SIDES
 
-SCORES = ("ratio", "asymmetry")
+SCORES = ("ratio", "asymmetry", "side known")
 BOOTSTRAPS = 1000
 Row = dict[str, str]
 
 
-def scores(binding: dict[str, float]) -> dict[str, float]:
-    """Scores from binding ratios: the higher, the more likely a loss."""
+def readings(binding: dict[str, float]) -> dict[str, float]:
+    """Least ratio of putamen over caudate, and asymmetry: above 0 where the left putamen is the lower one."""
     right, left = (binding[f"SBR {side} putamen"] for side in SIDES)
     ratios = (right / binding["SBR right caudate"], left / binding["SBR left caudate"])
-    return {"ratio": -min(ratios), "asymmetry": abs(right - left) / (right + left)}
+    return {"ratio": min(ratios), "asymmetry": (right - left) / (right + left)}
+
+
+def score_of(row: Mapping[str, str], score: str, side: str) -> float:
+    """One of SCORES, the higher, the more likely a loss; `side` is where the patient has it, or would have it."""
+    if score == "ratio":
+        return -float(row["ratio"])
+    asymmetry = float(row["asymmetry"])
+    if score == "asymmetry":
+        return abs(asymmetry)
+    return asymmetry if side == "left" else -asymmetry
 
 
 def rows_of(
@@ -45,12 +55,12 @@ def rows_of(
     """Rows of one patient with one loss (0: healthy), one a method and realisation."""
     simulated, noise = patient_of(seed, "dat", index, "healthy", f"early:{loss:g}" if loss else None)
     case, head = labelled_case(simulated, "tew"), simulated.patient.head
-    masks = regions(head.labels, "dat")
+    masks, side = regions(head.labels, "dat"), simulated.patient.uptake.parameters.get("defect_side", "")
     methods = Methods(case, weights, READ)
     for realisation, (full, short) in enumerate(realisations(simulated.study, noise, number)):
         for name, values in methods.images(full, short):
-            of_image = scores(measures(resample(values, case.grid, head.grid), masks, "dat"))
-            row = {**about, "patient": index, "loss": loss, "method": name, "realisation": realisation}
+            of_image = readings(measures(resample(values, case.grid, head.grid), masks, "dat"))
+            row = {**about, "patient": index, "loss": loss, "side": side, "method": name, "realisation": realisation}
             yield {key: str(value) for key, value in row.items()} | {key: f"{one:.5g}" for key, one in of_image.items()}
 
 
@@ -69,11 +79,12 @@ def table(rows: Sequence[Row], seed: int) -> Iterator[dict[str, float | str]]:
         patients = sorted(ill & healthy)
         if not patients:
             continue
+        sides = {row["patient"]: row["side"] for row in rows if row["loss"] == loss}
         for score in SCORES:
             values = {
                 (method, patient, lossy): np.array(
                     [
-                        float(row[score])
+                        score_of(row, score, sides[patient])
                         for row in rows
                         if (row["method"], row["patient"], row["loss"]) == (method, patient, loss if lossy else "0.0")
                     ]

@@ -15,7 +15,7 @@ from spectac.learned.predict import PredictedMap
 from spectac.recon import ReconstructionSettings, SystemModel, filters, osem
 from spectac.recon.anchor import Anchor
 from spectac.recon.bsrem import RelativeDifferencePrior
-from spectac.recon.low_counts import ShortScan, smoothing_prior
+from spectac.recon.low_counts import ANCHOR_WEIGHT, ShortScan, smoothing_prior
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.types import Array, MuMap, Study
 
@@ -29,7 +29,7 @@ ANCHORS = (0.3, 1.0, 3.0)
 OSEM = {"iterations": 10, "subsets": 10}
 SHORT = "fifth"
 FULL, RAW, MAP = "full time", f"fifth, {USUAL_FWHM_MM:g} mm", "fifth, MAP x 1"
-AFTER, INSIDE = "fifth, network after", "fifth, network inside x 1"
+AFTER, INSIDE = "fifth, network after", f"fifth, network inside x {ANCHOR_WEIGHT:g}"
 READ = (FULL, RAW, MAP, AFTER, INSIDE)
 """The methods of the tasks that take many images."""
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.attenuation.patients import Sources
 from benchmarks.low_counts.bound import corners, least_spread
-from benchmarks.low_counts.early_loss import area, scores
+from benchmarks.low_counts.early_loss import SCORES, area, readings, score_of
 from benchmarks.low_counts.early_loss import table as early_table
 from benchmarks.low_counts.methods import FULL, MAP, RAW
 from benchmarks.low_counts.patients import FAN_BEAM, MR_HEAD, patient_of, realisations, regions, subject_of
@@ -174,32 +174,32 @@ def test_areas_under_the_curve():
     assert area(healthy, healthy) == pytest.approx(0.5)
 
 
-def test_a_loss_in_either_putamen_raises_both_scores():
+def test_a_loss_in_either_putamen_raises_every_score():
+    """A quarter off one putamen: ratio 0.75, asymmetry 1/7; a healthy patient has 1 and 0, whatever the side."""
     healthy = {f"SBR {side} {part}": 4.0 for side in ("right", "left") for part in ("putamen", "caudate")}
     for side in ("right", "left"):
-        ill = scores(healthy | {f"SBR {side} putamen": 3.0})
-        assert ill["ratio"] == pytest.approx(-0.75)
-        assert ill["asymmetry"] == pytest.approx(1.0 / 7.0)
-    assert scores(healthy) == {"ratio": -1.0, "asymmetry": 0.0}
+        ill = {name: str(one) for name, one in readings(healthy | {f"SBR {side} putamen": 3.0}).items()}
+        of_ill = [score_of(ill, score, side) for score in SCORES]
+        assert of_ill == pytest.approx([-0.75, 1.0 / 7.0, 1.0 / 7.0])
+        assert score_of(ill, "side known", "left" if side == "right" else "right") == pytest.approx(-1.0 / 7.0)
+    assert readings(healthy) == {"ratio": 1.0, "asymmetry": 0.0}
 
 
 def test_what_a_method_regains_of_the_area_that_the_raw_fifth_loses():
-    """Scores whose order is known: full time 1, raw a half, the prior three quarters; all patients alike."""
-    ill = {FULL: (2.0, 2.0), RAW: (0.0, 2.0), MAP: (1.0, 2.0)}
+    """Ratios whose order is known: full time 1, raw a half, the prior three quarters; all patients alike."""
+    ill = {FULL: (1.0, 1.0), RAW: (3.0, 1.0), MAP: (2.0, 1.0)}
     rows = []
     for patient in ("0", "1"):
         for method, values in ill.items():
-            for loss, pair in (("0.0", (1.0, 1.0)), ("0.3", values)):
-                rows += [
-                    {"patient": patient, "loss": loss, "method": method, "ratio": str(one), "asymmetry": str(one)}
-                    for one in pair
-                ]
+            for loss, side, pair in (("0.0", "", (2.0, 2.0)), ("0.3", "left", values)):
+                row = {"patient": patient, "loss": loss, "side": side, "method": method, "asymmetry": "0"}
+                rows += [row | {"ratio": str(one)} for one in pair]
     lines = {line["method"]: line for line in early_table(rows, 1) if line["score"] == "ratio"}
     assert (lines[FULL]["area"], lines[RAW]["area"], lines[MAP]["area"]) == (1.0, 0.5, 0.75)
     assert (lines[MAP]["over raw"], lines[MAP]["from"], lines[MAP]["to"]) == pytest.approx((0.25, 0.25, 0.25))
     assert lines[MAP]["regained"] == pytest.approx(0.5)
     # Where the raw fifth loses nothing there is nothing to win back.
-    same = [one | {"ratio": "2" if one["loss"] != "0.0" else "1"} for one in rows]
+    same = [one | {"ratio": "1" if one["loss"] != "0.0" else "2"} for one in rows]
     assert all(np.isnan(line["regained"]) for line in early_table(same, 1) if line["score"] == "ratio")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra `learned`")
 
-from spectac.learned import low_counts, low_counts_examples, low_counts_uptake  # noqa: E402
+from spectac.learned import low_counts, low_counts_dataset, low_counts_uptake  # noqa: E402
 from spectac.learned.loss import (  # noqa: E402
     LOW_COUNTS_FWHM,
     LOW_COUNTS_SCALES,
@@ -28,13 +28,10 @@ from spectac.learned.low_counts import (  # noqa: E402
     denoised,
     read_low_counts_weights,
 )
-from spectac.learned.low_counts_examples import (  # noqa: E402
-    LowCountsDataset,
-    example_of,
-    example_of_study,
-    sources,
-)
+from spectac.learned.low_counts_dataset import LowCountsDataset, sources  # noqa: E402
+from spectac.learned.low_counts_examples import example_of  # noqa: E402
 from spectac.learned.low_counts_input import LOW_COUNTS_CHANNELS, LowCountsInput  # noqa: E402
+from spectac.learned.low_counts_studies import example_of_study  # noqa: E402
 from spectac.learned.low_counts_uptake import (  # noqa: E402
     BACK_CHANGED,
     BACK_FACTORS,
@@ -235,7 +232,7 @@ def test_more_activity_gives_its_own_counts(head):
 
 def test_examples_are_made_once(tiny_cohorts, tmp_path, monkeypatch):
     first = LowCountsDataset(tiny_cohorts / "validation", tmp_path).make()
-    monkeypatch.setattr(low_counts_examples, "example_of", lambda *_, **__: pytest.fail("made again"))
+    monkeypatch.setattr(low_counts_dataset, "example_of", lambda *_, **__: pytest.fail("made again"))
     again = LowCountsDataset(tiny_cohorts / "validation", tmp_path).make()
     for one, other in zip(*([each[n] for n in range(4)] for each in (first, again)), strict=True):
         for a, b in zip(one, other, strict=True):
@@ -349,8 +346,8 @@ def test_a_study_is_the_same_one_in_every_process(head, tmp_path):
     both = replace(study, acquisition=replace(study.acquisition, corrections=frozenset({"UNIF", "COR"})))
     write_study(tmp_path / "a.h5", both)
     code = (
-        "import sys; from pathlib import Path; from spectac.learned.low_counts_examples import study_source\n"
-        "print(study_source(Path(sys.argv[1])).sha256)"
+        "import sys; from pathlib import Path; from spectac.learned.low_counts_studies import study_sha256\n"
+        "print(study_sha256(Path(sys.argv[1])))"
     )
     digests = {
         subprocess.run(
