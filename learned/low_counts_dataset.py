@@ -152,20 +152,26 @@ class LowCountsDataset(Dataset[Item]):
         self.patients_sha256 = frozenset(digests)
         self.sha256 = hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
-    def make(self, on_load: Callable[[int, int], None] | None = None) -> "LowCountsDataset":
+    def make(
+        self, on_load: Callable[[int, int], None] | None = None, device: int = 0, devices: int = 1
+    ) -> "LowCountsDataset":
         """The same, with all examples; `on_load` is called with (patients done, all patients).
 
-        Raises InputError, with the study's name, where a study cannot be used.
+        A device of several makes its own share first and then finds what the others have made meanwhile. Raises
+        InputError, with the study's name, where a study cannot be used.
         """
         self._kept.mkdir(parents=True, exist_ok=True)
-        self.examples = []
-        for source in self._sources:
+        number = len(self._sources)
+        made: dict[int, LowCountsExample] = {}
+        for n in sorted(range(number), key=lambda n: (n - device) % devices):
+            source = self._sources[n]
             try:
-                self.examples.append(_kept_example(self._kept, source, self.seed))
+                made[n] = _kept_example(self._kept, source, self.seed)
             except InputError as error:
                 raise InputError(f"{source.name}: {error}") from error
             if on_load is not None:
-                on_load(len(self.examples), len(self._sources))
+                on_load(len(made), number)
+        self.examples = [made[n] for n in range(number)]
         return self
 
     def __len__(self) -> int:

@@ -111,7 +111,7 @@ def train(
     state = new_state(fabric, settings, root)
     for examples in (training, validation):
         if isinstance(examples, LowCountsDataset):
-            examples.make(on_load)
+            examples.make(on_load, fabric.global_rank, fabric.world_size)
     about = description(settings, root, training, validation)
     resume(fabric, output / "checkpoint.ckpt", state, about)
     run = _Run(fabric, settings, output, training, validation, about, state, on_step)

@@ -230,6 +230,18 @@ def test_more_activity_gives_its_own_counts(head):
     np.testing.assert_allclose(with_more(scan, np.zeros(grid.shape))[0], scan.counts, rtol=1e-6)
 
 
+def test_each_device_makes_its_own_share_first(tiny_cohorts, tmp_path, monkeypatch):
+    """Two devices together make each of four examples once, and hold them in the same order."""
+    made: list[str] = []
+    monkeypatch.setattr(
+        low_counts_dataset, "_kept_example", lambda _, source, __: made.append(source.name) or source.name
+    )
+    both = [LowCountsDataset(tiny_cohorts / "validation", tmp_path).make(None, device, 2) for device in range(2)]
+    names = [source.name for source in sources(tiny_cohorts / "validation")]
+    assert sorted(made[:2] + made[4:6]) == names
+    assert both[0].examples == both[1].examples == names
+
+
 def test_examples_are_made_once(tiny_cohorts, tmp_path, monkeypatch):
     first = LowCountsDataset(tiny_cohorts / "validation", tmp_path).make()
     monkeypatch.setattr(low_counts_dataset, "example_of", lambda *_, **__: pytest.fail("made again"))
