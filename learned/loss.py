@@ -6,6 +6,7 @@ factors along four directions at right angles, after a rotation of the map by a 
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -165,7 +166,7 @@ LOW_COUNTS_FWHM = 2.0
 LOW_COUNTS_SCALES = {1: 1.0, 4: 3.0}
 """Edge of the blocks, in voxels, whose means `low_counts_errors` compares, and the weight of each."""
 UNFILTERED = 0.1
-"""Weight of the voxels' errors before the filter, which are 5 times as large: some users see them."""
+"""Weight of the voxels' errors before the filter, whose squares are 3 to 6 times as large: some users see them."""
 HOT_BLOCK = 4
 """Edge in voxels of the blocks by whose height above the brain's level errors are averaged a second time."""
 HOTTEST = 3.0
@@ -174,8 +175,8 @@ MORE_BIAS = 2.0
 """Weight of the squared bias beside its part of the squared error: noise averages out over a region, bias does not."""
 
 
-def low_counts_loss(estimates: Tensor, truths: Tensor, images: Tensor) -> Tensor:
-    """Squared error of estimates over that of the images that the network sees, with a greater weight of the bias.
+def low_counts_loss(estimates: Tensor, truths: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared error of estimates with a greater weight of the bias, and the bias, over the error of the images.
 
     Short scans, whose errors are the largest, count as much as long ones.
 
@@ -186,37 +187,43 @@ def low_counts_loss(estimates: Tensor, truths: Tensor, images: Tensor) -> Tensor
 
     Returns
     -------
-    Tensor
-        One for each patient (n,); about 1 if the estimates are the images.
+    loss, bias
+        One of each for each patient (n,). The mean of the loss over fresh noise is above 0; noise that is learnt by
+        heart can bring it below, for a pair gives weights of the bias up to 1 alone such a floor.
 
     Examples
     --------
-    >>> truths, images = torch.zeros(1, 2, 4, 4, 4), torch.ones(1, 2, 4, 4, 4)
-    >>> low_counts_loss(0.5 * images, truths, images).numpy().round(3).tolist()
-    [0.75]
+    >>> truths, noise = torch.ones(1, 2, 4, 4, 4), torch.zeros(1, 2, 4, 4, 4)
+    >>> noise[:, 0] = 0.2
+    >>> loss, bias = low_counts_loss(truths + 0.5 * noise, truths, truths + noise)
+    >>> float(loss), float(bias)
+    (0.25, 0.0)
     """
     squares, biases = low_counts_errors(estimates, truths, images)
-    of_images, _ = low_counts_errors(images, truths, images)
-    return (squares + MORE_BIAS * biases) / of_images.clamp(min=1e-6)
+    of_images = low_counts_errors(images, truths, images)[0].clamp(min=1e-6)
+    return (squares + MORE_BIAS * biases) / of_images, biases / of_images
 
 
 def low_counts_errors(estimates: Tensor, truths: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Squared errors of estimates and the bias in them, of voxels and of blocks, relative to the image.
 
+    The two estimates of a patient come from independent scans: of their errors a and b the mean of a b is the squared
+    bias, that of (a^2 + b^2) / 2 the squared bias and the variance.
+
     Errors are those after the usual post-filter and, with a small weight, those before it. They are divided by 1 + f, f
     the mean of a block of HOT_BLOCK, so that no hot focus outweighs the rest. Striata are a hundredth of the head: to
     the mean over all voxels that over the hot parts of each patient is added, in which a block counts by its height
-    above the brain's level, f - 1, up to HOTTEST. f is that of the image that the network sees: the least squared error
-    is the mean of what the truth may be for weights that follow from the image, and too low for weights 1 / truth^2.
+    above the brain's level, f - 1, up to HOTTEST.
 
-    The two estimates of a patient come from independent scans: of their errors a and b the mean of a b is the squared
-    bias, that of (a^2 + b^2) / 2 the squared bias and the variance.
+    f of the squares is that of the image that the network sees: their least mean is the mean of what the truth may be
+    for weights that follow from the image, and too low for weights 1 / truth^2. f of the bias is that of the truth:
+    weights that follow the scan's noise, as its estimate does, would not see the bias alone.
 
     Parameters
     ----------
     estimates, truths, images
         Images (n, 2, z, y, x) of pairs of scans, over each scan's level; sizes are multiples of HOT_BLOCK. `images` are
-        those that the network sees.
+        those that the network sees. Noise that the truths of a pair have in common adds its variance to both errors.
 
     Returns
     -------
@@ -227,26 +234,31 @@ def low_counts_errors(estimates: Tensor, truths: Tensor, images: Tensor) -> tupl
     --------
     >>> errors = torch.ones(1, 2, 4, 4, 4)
     >>> errors[:, 1] = -1.0
-    >>> squares, biases = low_counts_errors(errors, torch.zeros_like(errors), torch.ones_like(errors))
+    >>> squares, biases = low_counts_errors(errors, torch.zeros_like(errors), torch.zeros_like(errors))
     >>> round(float(biases / squares), 3)
     -1.0
     """
-    height = torch.nn.functional.avg_pool3d(images, HOT_BLOCK).clamp(min=0.0)
+    errors = estimates - truths
+    filtered = post_filtered(errors)
+    squares, biases = (errors.new_zeros(len(errors)) for _ in range(2))
+    for weighed in _weighed(errors, filtered, images):
+        squares = squares + weighed.square().sum(dim=(2, 3, 4)).mean(dim=1)
+    for weighed in _weighed(errors, filtered, truths):
+        biases = biases + (weighed[:, 0] * weighed[:, 1]).sum(dim=(1, 2, 3))
+    return squares, biases
+
+
+def _weighed(errors: Tensor, filtered: Tensor, heights_of: Tensor) -> Iterator[Tensor]:
+    """Errors (n, 2, ...) of each size over all and over the hot parts, times the root of their share in the mean."""
+    height = torch.nn.functional.avg_pool3d(heights_of, HOT_BLOCK).clamp(min=0.0)
     hot = (height - 1.0).clamp(min=0.0, max=HOTTEST)
     relative = 1.0 + torch.nn.functional.interpolate(height, scale_factor=HOT_BLOCK)
-    filtered = post_filtered(estimates - truths) / relative
-    terms = [((estimates - truths) / relative, 1, UNFILTERED)]
-    terms += [(filtered, size, weight) for size, weight in LOW_COUNTS_SCALES.items()]
-    squares, biases = (height.new_zeros(len(height)) for _ in range(2))
-    for errors, size, weight in terms:
-        means = errors if size == 1 else torch.nn.functional.avg_pool3d(errors, size)
-        shares = torch.nn.functional.interpolate(hot, scale_factor=HOT_BLOCK // size)
-        for one in (torch.ones_like(shares), shares):
-            roots = (one / one.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1e-6)).sqrt()
-            weighed = roots * means
-            squares = squares + weight * weighed.square().sum(dim=(2, 3, 4)).mean(dim=1)
-            biases = biases + weight * (weighed[:, 0] * weighed[:, 1]).sum(dim=(1, 2, 3))
-    return squares, biases
+    terms = [(errors, 1, UNFILTERED), *((filtered, size, weight) for size, weight in LOW_COUNTS_SCALES.items())]
+    for values, size, weight in terms:
+        means = values / relative if size == 1 else torch.nn.functional.avg_pool3d(values / relative, size)
+        hot_shares = torch.nn.functional.interpolate(hot, scale_factor=HOT_BLOCK // size)
+        for shares in (torch.ones_like(hot_shares), hot_shares):
+            yield (weight * shares / shares.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1e-6)).sqrt() * means
 
 
 def post_filtered(images: Tensor) -> Tensor:

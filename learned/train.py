@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from spectac.learned.checkpoint import description, new_state, resume, save_checkpoint
 from spectac.learned.dataset import CohortDataset, shards_of
 from spectac.learned.doubt_limits import CHECKED_ANGLES_DEG, LEAST_PATIENTS, measured_coverage
-from spectac.learned.loss import correction_loss, factor_error, low_counts_errors, low_counts_loss, map_loss
+from spectac.learned.loss import correction_loss, factor_error, low_counts_loss, map_loss
 from spectac.learned.low_counts import LowCountsCoverage
 from spectac.learned.low_counts_dataset import Examples, LowCountsDataset
 from spectac.learned.network import LOW_COUNTS
@@ -294,7 +294,7 @@ class _Run:
         angle_deg = float(np.random.default_rng([settings.seed, step]).uniform(0.0, 90.0))
         volumes = network(inputs.flatten(0, -5).contiguous(memory_format=torch.channels_last_3d))
         if settings.target == LOW_COUNTS:
-            loss = low_counts_loss(volumes.view_as(targets), targets, inputs[:, :, 0]).mean()
+            loss = low_counts_loss(volumes.view_as(targets), targets, inputs[:, :, 0])[0].mean()
         elif settings.target == "map":
             loss = map_loss(volumes, targets, water_per_voxel, angle_deg, settings.loss_weights)
         else:
@@ -359,7 +359,8 @@ def validate(network: Any, validation: Examples, settings: TrainingSettings) -> 
     -------
     dict[str, float]
         "error": of mean attenuation factors, of corrections, or the loss of short scans. "map_error", for maps: mean
-        |error| over the mean of the map, inside the head. "bias", for short scans: squared bias over the image's error.
+        |error| over the mean of the map, inside the head. "bias", for short scans: squared bias over the image's error;
+        of a hospital's own studies both hold the targets' noise.
 
     Examples
     --------
@@ -376,11 +377,9 @@ def validate(network: Any, validation: Examples, settings: TrainingSettings) -> 
         inputs, targets, water_per_voxel = (part.to(device) for part in batch)
         volumes: Tensor = network(inputs.flatten(0, -5))
         if settings.target == LOW_COUNTS:
-            images = inputs[:, :, 0]
-            _, products = low_counts_errors(volumes.view_as(targets), targets, images)
-            of_images, _ = low_counts_errors(images, targets, images)
-            errors.extend(low_counts_loss(volumes.view_as(targets), targets, images).tolist())
-            biases.extend((products / of_images).tolist())
+            loss, bias = low_counts_loss(volumes.view_as(targets), targets, inputs[:, :, 0])
+            errors.extend(loss.tolist())
+            biases.extend(bias.tolist())
             continue
         for volume, truth, water in zip(volumes.split(1), targets.split(1), water_per_voxel.split(1), strict=True):
             if settings.target == "correction":

@@ -94,27 +94,46 @@ def test_the_least_error_is_the_mean_of_what_the_truth_may_be():
 
 
 def test_short_scans_count_as_much_as_long_ones():
-    """Estimates with a quarter of their images' squared errors, whatever those are: of one sign, all of it is bias."""
-    images = torch.tensor([0.1, 3.0]).view(2, 1, 1, 1, 1).expand(2, 2, 8, 8, 8)
-    loss = low_counts_loss(0.5 * images, torch.zeros_like(images), images)
-    np.testing.assert_allclose(loss.numpy(), 0.25 * (1.0 + MORE_BIAS), rtol=1e-5)
+    """Estimates with a quarter of their images' squared errors, whatever those are, in one scan: no bias."""
+    truths = torch.ones(2, 2, 8, 8, 8)
+    noise = torch.zeros_like(truths)
+    noise[:, 0] = torch.tensor([0.1, 3.0]).view(2, 1, 1, 1)
+    loss, bias = low_counts_loss(truths + 0.5 * noise, truths, truths + noise)
+    np.testing.assert_allclose(loss.numpy(), 0.25, rtol=1e-5)
+    np.testing.assert_array_equal(bias.numpy(), 0.0)
+
+
+EVERY_SIGN = torch.cartesian_prod(*(torch.tensor([-1.0, 1.0], dtype=torch.float64),) * 3)
 
 
 def test_more_bias_shrinks_less():
     """Truths of variance S, noise of variance N: the best factor is (1 + m) S / ((1 + m) S + N), not S / (S + N)."""
-    signs = torch.cartesian_prod(*(torch.tensor([-1.0, 1.0], dtype=torch.float64),) * 3)
-    truths = signs[:, :1].view(8, 1, 1, 1, 1).expand(8, 2, 4, 4, 4)
-    images = truths + 0.7 * signs[:, 1:].view(8, 2, 1, 1, 1)
+    truths = 1e-4 * EVERY_SIGN[:, :1].view(8, 1, 1, 1, 1).expand(8, 2, 4, 4, 4)
+    images = truths + 0.7e-4 * EVERY_SIGN[:, 1:].view(8, 2, 1, 1, 1)
     factor = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-    flat = torch.zeros_like(images)
     for _ in range(40):
-        squares, biases = low_counts_errors(factor * images, truths, flat)
-        loss = (squares + MORE_BIAS * biases).mean()
+        squares, biases = low_counts_errors(factor * images, truths, images)
+        loss = 1e8 * (squares + MORE_BIAS * biases).mean()
         factor = (factor - 0.03 * torch.autograd.grad(loss, factor)[0]).detach().requires_grad_()
     assert float(factor.detach()) == pytest.approx((1.0 + MORE_BIAS) / (1.0 + MORE_BIAS + 0.49), rel=1e-3)
 
 
-def test_errors_are_those_after_the_post_filter():
+@pytest.mark.parametrize("level", [1.05, 2.0])
+def test_noise_that_the_image_and_its_estimate_share_is_no_bias(level):
+    """Half of the noise is left, also where the weights of hot parts begin: over all of its signs a b has mean 0."""
+    truths = torch.full((4, 2, 4, 4, 4), level, dtype=torch.float64)
+    noise = 0.1 * EVERY_SIGN[:4, 1:].view(4, 2, 1, 1, 1)
+    assert float(low_counts_errors(truths + 0.5 * noise, truths, truths + noise)[1].mean()) == pytest.approx(0.0)
+
+
+def test_what_the_filter_takes_away_counts_a_little():
+    """Errors +-1 from voxel to voxel, of which the Gaussian of two voxels leaves a thousandth of their square."""
+    errors = torch.from_numpy((-1.0) ** np.indices((16, 16, 16)).sum(axis=0)).expand(1, 2, 16, 16, 16)
+    nothing = torch.zeros_like(errors)
+    assert float(low_counts_errors(errors, nothing, nothing)[0]) == pytest.approx(UNFILTERED, rel=0.1)
+
+
+def test_the_post_filter_is_the_usual_gaussian():
     image = np.random.default_rng(3).standard_normal((1, 2, 12, 12, 12))
     wanted = [[filters.gaussian(one, (1.0, 1.0, 1.0), LOW_COUNTS_FWHM) for one in pair] for pair in image]
     inner = (..., *(slice(3, -3),) * 3)
