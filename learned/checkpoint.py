@@ -15,7 +15,8 @@ import torch
 from lightning.fabric import Fabric
 
 from spectac.learned.inputs import CHANNELS
-from spectac.learned.low_counts_dataset import Examples
+from spectac.learned.loss import MORE_BIAS, UNFILTERED
+from spectac.learned.low_counts_dataset import MAKING, Examples
 from spectac.learned.low_counts_input import LOW_COUNTS_CHANNELS
 from spectac.learned.network import LOW_COUNTS, NetworkSettings, VolumeNetwork
 from spectac.learned.training_settings import SHIPPED, TrainingSettings
@@ -153,6 +154,7 @@ def description(settings: TrainingSettings, root: Path, training: Examples, vali
     return {
         # What lies beside the head is given (--holder) or fitted.
         **({"map_of": HEAD} if settings.target == "map" else {}),
+        **({"examples": MAKING, "loss": [UNFILTERED, MORE_BIAS]} if settings.target == LOW_COUNTS else {}),
         "settings": {name: value for name, value in asdict(settings).items() if name != "checkpoint_minutes"},
         "training_sha256": training.sha256,
         "validation_sha256": validation.sha256,

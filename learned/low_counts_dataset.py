@@ -157,13 +157,14 @@ class LowCountsDataset(Dataset[Item]):
     ) -> "LowCountsDataset":
         """The same, with all examples; `on_load` is called with (patients done, all patients).
 
-        A device of several makes its own share first and then finds what the others have made meanwhile. Raises
+        A device of several makes its own share, and then, from the end, what others have not made meanwhile. Raises
         InputError, with the study's name, where a study cannot be used.
         """
         self._kept.mkdir(parents=True, exist_ok=True)
         number = len(self._sources)
         made: dict[int, LowCountsExample] = {}
-        for n in sorted(range(number), key=lambda n: (n - device) % devices):
+        own, others = ([n for n in range(number) if (n % devices == device) == mine] for mine in (True, False))
+        for n in own + others[::-1]:
             source = self._sources[n]
             try:
                 made[n] = _kept_example(self._kept, source, self.seed)

@@ -22,9 +22,10 @@ CORTEX = tuple(labels(f"{side} {lobe} cortex")[0] for side in SIDES for lobe in 
 STRIATUM_CHANGED, STRIATUM_FACTORS = 0.5, (0.3, 1.7)
 """Share of the caudates and putamina that are changed, each for itself; range of the factors, even in logarithm."""
 BACK_CHANGED, BACK_BEGINS, BACK_FACTORS = 0.25, (0.2, 0.8), (0.4, 1.3)
-"""The same of the back parts of the putamina, and where they begin: an early loss begins there."""
+"""Share of the putamina whose back part is changed, for an early loss begins there; ranges of where it begins along the
+putamen, and of the factors, even in logarithm."""
 CORTEX_CHANGED, CORTEX_FACTORS = 0.15, (0.4, 1.3)
-"""The same of the lobes, even in the factor."""
+"""Share of the lobes that are changed, each for itself; range of the factors."""
 FOCI, FOCUS_MM, FOCUS_FACTORS = 0.3, (5.0, 16.0), (0.0, 2.0)
 """Share of the patients with a ball somewhere in the brain, its radius and its factor."""
 

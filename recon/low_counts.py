@@ -55,7 +55,7 @@ It takes the place of a Gaussian of 8 mm: binding ratios of 8 patients have 1.01
 (benchmarks/low_counts).
 """
 ANCHOR_WEIGHT = 3.0
-"""Weight of a model's image in the reconstruction (`anchor.Anchor`): less adds noise and takes off no bias."""
+"""Weight of a model's image in the reconstruction (`anchor.Anchor`): less adds noise and hardly takes off bias."""
 
 
 class ShortScan:
@@ -159,7 +159,7 @@ class ShortScan:
     def anchored(self, image: Image) -> Image:
         """Image of the scan with a model's image as the anchor, on the grid of the protocol's pixels.
 
-        It starts from the anchor, to which an update goes back half of the way: REPEAT_ITERATIONS are enough.
+        It starts from the anchor, to which an update goes back most of the way: REPEAT_ITERATIONS are enough.
         """
         system, scatter = self.system, self.scatter
         anchor = system.put(self.on_grid(image, self.protocol_grid).astype(np.float32))

@@ -4,11 +4,12 @@
         [--losses SHARE...] [--seed N]
 
 An hour on 2 cores for 20 patients with 10 realisations and one loss. Writes early_loss.csv, which is resumed, and
-prints a table. Each patient is simulated healthy and with each loss of binding in the back half of one putamen. Scores
+prints a table.Each patient is simulated healthy and with each loss of binding in the back half of one putamen. Scores
 of an image, read in the true regions: the lower of both sides' putamen over caudate (binding ratios), the asymmetry of
-the putamina, and how much lower that putamen is to which symptoms would point. `over raw`: the area beyond that of the
-raw fifth, with a 95 % bootstrap interval over patients. `regained`: this over the full time's own gain over raw, where
-that is above 0 in 97.5 % of the draws. The loss to look at is the one whose full time's area is 0.90 to 0.93.
+the putamina, and the asymmetry signed by the side of the loss, as if symptoms gave that side. `over raw`: the area
+beyond that of the raw fifth, with a 95 % bootstrap interval over patients. `regained`: this over the full time's own
+gain over raw, where that is above 0 in 97.5 % of the draws. The loss to look at is the one whose full time's area is
+0.90 to 0.93.
 """
 
 import argparse
@@ -55,7 +56,7 @@ def rows_of(
     """Rows of one patient with one loss (0: healthy), one a method and realisation."""
     simulated, noise = patient_of(seed, "dat", index, "healthy", f"early:{loss:g}" if loss else None)
     case, head = labelled_case(simulated, "tew"), simulated.patient.head
-    masks, side = regions(head.labels, "dat"), simulated.patient.uptake.parameters.get("defect_side", "")
+    masks, side = regions(head.labels, "dat"), simulated.patient.uptake.parameters["defect_side"] if loss else ""
     methods = Methods(case, weights, READ)
     for realisation, (full, short) in enumerate(realisations(simulated.study, noise, number)):
         for name, values in methods.images(full, short):

@@ -24,7 +24,7 @@ USUAL_FWHM_MM = 8.0
 FILTERS_MM = (USUAL_FWHM_MM, 10.0, 12.0)
 PRIORS = (1.0, 2.0)
 """Weights of the relative-difference prior over that of `--low-counts map`."""
-ANCHORS = (0.3, 1.0, 3.0)
+ANCHORS = (0.3, 1.0, ANCHOR_WEIGHT)
 """Weights of the network's image in the reconstruction."""
 OSEM = {"iterations": 10, "subsets": 10}
 SHORT = "fifth"

@@ -203,6 +203,18 @@ def test_what_a_method_regains_of_the_area_that_the_raw_fifth_loses():
     assert all(np.isnan(line["regained"]) for line in early_table(same, 1) if line["score"] == "ratio")
 
 
+def test_the_known_side_is_that_of_the_patients_own_loss():
+    """Healthy images lean 0.1 to the wrong side, ill ones to the right one: nothing of |asymmetry| tells them apart."""
+    rows = []
+    for patient, side, sign in (("0", "left", 1.0), ("1", "right", -1.0)):
+        for method in (FULL, RAW):
+            for loss, of_row, lean in (("0.0", "", -0.1), ("0.3", side, 0.1)):
+                row = {"patient": patient, "loss": loss, "side": of_row, "method": method, "ratio": "1"}
+                rows.append(row | {"asymmetry": str(sign * lean)})
+    areas = {line["score"]: line["area"] for line in early_table(rows, 1) if line["method"] == FULL}
+    assert areas == {"ratio": 0.5, "asymmetry": 0.5, "side known": 1.0}
+
+
 def test_contrasts_stand_beside_the_full_time_s():
     rows = [
         {"radius_mm": "8.0", "method": method, "contrast": contrast}

@@ -250,7 +250,7 @@ def test_more_activity_gives_its_own_counts(head):
 
 
 def test_each_device_makes_its_own_share_first(tiny_cohorts, tmp_path, monkeypatch):
-    """Two devices together make each of four examples once, and hold them in the same order."""
+    """The shares of two devices are all examples, and both hold them in the same order."""
     made: list[str] = []
     monkeypatch.setattr(
         low_counts_dataset, "_kept_example", lambda _, source, __: made.append(source.name) or source.name
