@@ -4,7 +4,7 @@
         [--losses SHARE...] [--seed N]
 
 An hour on 2 cores for 20 patients with 10 realisations and one loss. Writes early_loss.csv, which is resumed, and
-prints a table.Each patient is simulated healthy and with each loss of binding in the back half of one putamen. Scores
+prints a table. Each patient is simulated healthy and with each loss of binding in the back half of one putamen. Scores
 of an image, read in the true regions: the lower of both sides' putamen over caudate (binding ratios), the asymmetry of
 the putamina, and the asymmetry signed by the side of the loss, as if symptoms gave that side. `over raw`: the area
 beyond that of the raw fifth, with a 95 % bootstrap interval over patients. `regained`: this over the full time's own
