@@ -123,8 +123,12 @@ def begin_with(network: VolumeNetwork, path: Path) -> None:
     network.load_state_dict(other.state_dict())
 
 
+NO_MATTER = ("training", "validation", "beyond", "begin_with", "checkpoint_minutes")
+"""Settings that no weight follows from. Names of folders would tell whose machine it was; digests say what they held."""
+
+
 def description(settings: TrainingSettings, root: Path, training: Examples, validation: Examples) -> dict[str, Any]:
-    """All that the weights of a run follow from: settings without `checkpoint_minutes`, and digests of the inputs.
+    """All that the weights of a run follow from: settings but NO_MATTER, and digests of the inputs.
 
     Parameters
     ----------
@@ -155,7 +159,7 @@ def description(settings: TrainingSettings, root: Path, training: Examples, vali
         # What lies beside the head is given (--holder) or fitted.
         **({"map_of": HEAD} if settings.target == "map" else {}),
         **({"examples": MAKING, "loss": [UNFILTERED, MORE_BIAS]} if settings.target == LOW_COUNTS else {}),
-        "settings": {name: value for name, value in asdict(settings).items() if name != "checkpoint_minutes"},
+        "settings": {name: value for name, value in asdict(settings).items() if name not in NO_MATTER},
         "training_sha256": training.sha256,
         "validation_sha256": validation.sha256,
         "weights_sha256": begun,
