@@ -124,7 +124,7 @@ def begin_with(network: VolumeNetwork, path: Path) -> None:
 
 
 NO_MATTER = ("training", "validation", "beyond", "begin_with", "checkpoint_minutes")
-"""Settings that no weight follows from. Names of folders would tell whose machine it was; digests say what they held."""
+"""Settings that no weight follows from. Folders' names would tell whose machine it was; digests say what they held."""
 
 
 def description(settings: TrainingSettings, root: Path, training: Examples, validation: Examples) -> dict[str, Any]:
