@@ -1,8 +1,9 @@
 """Other uptakes for patients of a cohort, so that the low-counts network does not learn what is usual.
 
 An estimate with the least squared error is drawn towards the training's mean: after training on the cohorts' own
-uptakes alone, differences between both sides of 8 patients came out 0.72 of those in the full time's image, with these
-0.82 (raw fifth 0.87 to 0.91).
+uptakes alone, differences between both sides of 8 patients came out 0.72 of those in the full time's image, with
+changed ones 0.82, and 0.86 with back parts of putamina among them and a greater weight of the bias (raw fifth 0.87
+to 0.91).
 
 Assumes parts with sharp edges on voxels of 4 mm: at the edge of a part the activity of its neighbours changes with it.
 """
