@@ -67,7 +67,7 @@ def draw_spread(axis: Axes, rows: Sequence[Row]) -> None:
 
 
 def draw_areas(axis: Axes, early: Sequence[Row], seed: int) -> None:
-    """Areas beyond the raw fifth's, with their intervals, for each loss and score."""
+    """Areas and their intervals beyond the raw fifth's, for each loss and score, in the colours of the other panels."""
     lines = list(early_table(early, seed))
     methods = list(dict.fromkeys(str(line["method"]) for line in lines))
     cases = list(dict.fromkeys((str(line["loss"]), str(line["score"])) for line in lines))
@@ -78,13 +78,11 @@ def draw_areas(axis: Axes, early: Sequence[Row], seed: int) -> None:
             raw = float(line["area"]) - float(line["over raw"])
             place = at + 0.15 * (n - 0.5 * (len(methods) - 1))
             axis.vlines(place, raw + float(line["from"]), raw + float(line["to"]), color=f"C{n}")
-            label = method.removeprefix("fifth, ") if at == 0 else None
-            axis.plot([place], [float(line["area"])], "o", color=f"C{n}", ms=5, label=label)
+            axis.plot([place], [float(line["area"])], "o", color=f"C{n}", ms=5)
     axis.set_xticks(range(len(cases)), [f"{float(loss):.0%} loss,\n{score}" for loss, score in cases], fontsize=8)
     axis.set_ylabel("area under the ROC curve")
     axis.set_title("early loss in one putamen", fontsize=9)
     axis.tick_params(labelsize=8)
-    axis.legend(fontsize=7)
 
 
 def main() -> None:
