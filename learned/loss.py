@@ -188,8 +188,8 @@ def low_counts_loss(estimates: Tensor, truths: Tensor, images: Tensor) -> tuple[
     Returns
     -------
     loss, bias
-        One of each for each patient (n,). The mean of the loss over fresh noise is above 0; noise that is learnt by
-        heart can bring it below, for a pair gives weights of the bias up to 1 alone such a floor.
+        One of each for each patient (n,). Over fresh noise the mean of the loss is above 0. Noise that a network has
+        learnt by heart can bring it below: a pair of scans gives it a floor only for MORE_BIAS up to 1.
 
     Examples
     --------

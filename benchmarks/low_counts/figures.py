@@ -9,7 +9,7 @@ be of one run.
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +40,16 @@ def draw(path: Path, rows: Sequence[Row], early: Sequence[Row]) -> None:
     tracers = [name for name in COUNTS if any(row["tracer"] == name for row in rows)]
     figure = Figure(figsize=(4.0 * (len(tracers) + bool(early)), 3.8), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(tracers) + bool(early))).tolist()
+    colours = {name: f"C{n}" for n, name in enumerate(dict.fromkeys(row["method"] for row in (*rows, *early)))}
     for axis, tracer in zip(axes, tracers, strict=False):
-        draw_spread(axis, [row for row in rows if row["tracer"] == tracer])
+        draw_spread(axis, [row for row in rows if row["tracer"] == tracer], colours)
         axis.set_title(f"{tracer}: {TITLES[tracer]}", fontsize=9)
     if early:
-        draw_areas(axes[-1], early, int(early[0]["seed"]))
+        draw_areas(axes[-1], early, int(early[0]["seed"]), colours)
     figure.savefig(path, dpi=DPI)
 
 
-def draw_spread(axis: Axes, rows: Sequence[Row]) -> None:
+def draw_spread(axis: Axes, rows: Sequence[Row], colours: Mapping[str, str]) -> None:
     """Spread against slope of every method.
 
     Lines: what a scaled image of the raw fifth would give, and the raw fifth's spread by its counts (dotted).
@@ -58,15 +59,15 @@ def draw_spread(axis: Axes, rows: Sequence[Row]) -> None:
     slopes = np.array([min(float(line["slope on full"]) for line in lines) - 0.05, 1.02])
     axis.plot(slopes, float(raw["the same over slope"]) * slopes, color="0.8", zorder=0)
     axis.axhline(SHARE**-0.5, color="0.8", linestyle=":", zorder=0)
-    for n, line in enumerate(lines):
-        label = str(line["method"]).removeprefix("fifth, ")
-        axis.plot([float(line["slope on full"])], [float(line["SD / full's"])], "o", color=f"C{n}", ms=6, label=label)
+    for line in lines:
+        method, point = str(line["method"]), (float(line["slope on full"]), float(line["SD / full's"]))
+        axis.plot(*point, "o", color=colours[method], ms=6, label=method.removeprefix("fifth, "))
     axis.set(xlabel="slope on the full time", ylabel="standard deviation over the full time's")
     axis.tick_params(labelsize=8)
     axis.legend(fontsize=7, loc="lower left")
 
 
-def draw_areas(axis: Axes, early: Sequence[Row], seed: int) -> None:
+def draw_areas(axis: Axes, early: Sequence[Row], seed: int, colours: Mapping[str, str]) -> None:
     """Areas and their intervals beyond the raw fifth's, for each loss and score, in the colours of the other panels."""
     lines = list(early_table(early, seed))
     methods = list(dict.fromkeys(str(line["method"]) for line in lines))
@@ -77,8 +78,8 @@ def draw_areas(axis: Axes, early: Sequence[Row], seed: int) -> None:
             line = of_case[method]
             raw = float(line["area"]) - float(line["over raw"])
             place = at + 0.15 * (n - 0.5 * (len(methods) - 1))
-            axis.vlines(place, raw + float(line["from"]), raw + float(line["to"]), color=f"C{n}")
-            axis.plot([place], [float(line["area"])], "o", color=f"C{n}", ms=5)
+            axis.vlines(place, raw + float(line["from"]), raw + float(line["to"]), color=colours[method])
+            axis.plot([place], [float(line["area"])], "o", color=colours[method], ms=5)
     axis.set_xticks(range(len(cases)), [f"{float(loss):.0%} loss,\n{score}" for loss, score in cases], fontsize=8)
     axis.set_ylabel("area under the ROC curve")
     axis.set_title("early loss in one putamen", fontsize=9)

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra `learned`")
 
-from spectac.learned import low_counts, low_counts_dataset, low_counts_uptake  # noqa: E402
+from spectac.learned import checkpoint, low_counts, low_counts_dataset, low_counts_uptake  # noqa: E402
 from spectac.learned.loss import (  # noqa: E402
     LOW_COUNTS_FWHM,
     LOW_COUNTS_SCALES,
@@ -283,6 +283,18 @@ def test_training_lowers_the_error_and_records_what_it_covered(tiny_cohorts, tmp
     assert network.settings.channels == 4
     assert coverage.views == 12
     assert len(coverage.energies_kev) == 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("MORE_BIAS", 1.0), ("MAKING", 0)])
+def test_a_run_does_not_go_on_with_another_loss_or_other_examples(tiny_cohorts, tmp_path, monkeypatch, name, value):
+    settings = TrainingSettings(
+        "training", "validation", target="low-counts", widths=(8, 8), epochs=1, batch=4, accelerator="cpu",
+        precision="32-true",
+    )  # fmt: skip
+    train(settings, tiny_cohorts, tmp_path)
+    monkeypatch.setattr(checkpoint, name, value)
+    with pytest.raises(InputError, match="belongs to other settings or cohorts"):
+        train(settings, tiny_cohorts, tmp_path)
 
 
 def measured(acquisition, counts) -> Study:

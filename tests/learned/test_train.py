@@ -248,6 +248,21 @@ def test_another_configuration_does_not_go_on_with_a_checkpoint(training, tiny_c
         training.train(settings, tiny_cohorts, tmp_path / "out")
 
 
+def test_weights_name_no_folder_of_the_machine(training, tiny_cohorts, tmp_path):
+    first = tmp_path / "first.safetensors"
+    network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
+    save_weights(first, network, {"settings": vars(network.settings)})
+    given = replace(
+        short(epochs=1, begin_with=str(first)),
+        training=str(tiny_cohorts / "training"), validation=str(tiny_cohorts / "validation"),
+    )  # fmt: skip
+    path = training.train(given, Path(), tmp_path / "out")
+    _, about = read_weights(path)
+    assert str(tiny_cohorts) not in json.dumps(about)
+    assert str(tmp_path) not in json.dumps(about)
+    assert len(about["weights_sha256"]["begin_with"]) == 64
+
+
 @pytest.mark.parametrize("damage", ["cut", "text", "another program's"])
 def test_a_damaged_checkpoint_is_refused_with_what_to_do(training, tiny_cohorts, tmp_path, damage):
     checkpoint = tmp_path / "checkpoint.ckpt"
