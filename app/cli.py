@@ -6,7 +6,8 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -65,10 +66,29 @@ class _Commands(TyperGroup):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"spectac {version('spectac')}")
+        raise typer.Exit
+
+
+_options = typer.Typer(add_completion=False)
+
+
+@_options.callback()
+def _options_of_all(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
 app = _Commands(
     name="spectac",
     help="Quantitative SPECT images from raw projections, with pluggable attenuation models. Research use only.",
     commands=_Modules(),  # type: ignore[arg-type]
+    params=typer.main.get_group(_options).params,
     rich_markup_mode=None,
 )
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -100,6 +101,11 @@ def test_help_is_quick():
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(taken) < 0.5
+
+
+def test_version_is_that_of_the_package():
+    done = spectac("--version")
+    assert (done.returncode, done.stdout) == (0, f"spectac {version('spectac')}\n")
 
 
 def test_info_in_words_and_in_json(here, study_file):
@@ -295,7 +301,7 @@ def test_every_option_named_in_a_message_exists():
     }
     assert len(named) > 30
     everywhere = set.union(*commands.values())
-    foreign = {"--raw", "--query-gpu", "--help", "--no-"}  # of other programs, and of every command
+    foreign = {"--raw", "--query-gpu", "--help", "--version", "--no-"}  # of other programs, and before any command
     foreign |= {"--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir", "--virtual-time-budget"}  # Chromium's
     foreign |= {"--no-pdf-header-footer", "--print-to-pdf"}
     unknown = {(path, option) for path, option in named if option not in everywhere | foreign}
