@@ -1,7 +1,8 @@
 """Limits of doubt, measured on cohorts: ranges of the training patients, cost and saving of the fallback on others.
 
 This is the last step of training. Its result is the `Coverage` in the weights. The limit of the uncertainty weighs what
-the uniform map that takes over costs against what it saves, on patients whose true map is known.
+the uniform map that takes over costs against what it saves, on patients whose true map is known. Maps are compared as
+`predicted` uses them: after the check by the counts, in a fitted holder.
 """
 
 import math
@@ -17,19 +18,20 @@ from spectac.learned.appearance import Appearance, detail_ratio, edge_share, pre
 from spectac.learned.cohort_inputs import SIDE_WINDOWS, acquisition_of, patient_input, scanner_of
 from spectac.learned.coverage import Coverage
 from spectac.learned.dataset import shards_of
-from spectac.learned.doubts import head_doubts
+from spectac.learned.doubts import CONFIRMED_FACTOR, head_doubts
 from spectac.learned.estimate import passes, uncertainty
 from spectac.learned.loss import factor_error
 from spectac.learned.network import VolumeNetwork
 from spectac.learned.outline_distance import outline_distance_mm
+from spectac.learned.predict import USUAL_HOLDER, without_specks
 from spectac.learned.spread import SpreadErrors, SpreadScale, measured_scale, spread_errors
 from spectac.recon.attenuation import default_mu_per_cm
 from spectac.recon.contour import head_outline
 from spectac.recon.errors import InputError
 from spectac.recon.geometry import axis_sigma_mm, object_pixel_mm, ray_lines
-from spectac.recon.holder import typical
+from spectac.recon.held_head import HeadHolding, HeldHead
 from spectac.recon.tissues import water_per_cm
-from spectac.recon.types import Array, Image, MuMap
+from spectac.recon.types import Array, Image, MuMap, Projections, Study
 from spectac.simulate.cohort.patient_arrays import WINDOWS, PatientArrays
 from spectac.simulate.cohort.shards import read_patients
 from spectac.simulate.uptake import vois
@@ -99,6 +101,40 @@ class WeighedLimit:
     fall_back: int
     better_off: float
     caught: float
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What is found on one patient, whose true map is known; NaN where there is none.
+
+    Parameters
+    ----------
+    spread
+        Uncertainty of the map.
+    apart_mm
+        Distance of its outline from that of the data.
+    gain
+        Error of the attenuation factors by the map less that by the uniform one. NaN as well for a map that the counts
+        contradict, which is not used whatever the limits.
+    errors
+        Errors of map and factors with their spreads.
+    wider
+        Factor on both limits: CONFIRMED_FACTOR for a map that the counts confirm.
+    beyond
+        Whether the patient lies beyond training's ranges.
+
+    Examples
+    --------
+    >>> Judged(spread=0.02).wider
+    1.0
+    """
+
+    spread: float = math.nan
+    apart_mm: float = math.nan
+    gain: float = math.nan
+    errors: SpreadErrors | None = None
+    wider: float = 1.0
+    beyond: bool = False
 
 
 def weighed_limit(values: Iterable[float], gains: Iterable[float], guard: float) -> WeighedLimit:
@@ -181,18 +217,54 @@ def measured_coverage(
     Traceback (most recent call last):
     spectac.recon.errors.InputError: ...: no shards of a cohort: make one with spectac cohort -o ...
     """
-    values = [_judged(network, patient) for patient in _patients(validation)]
-    guard = doubt_limit([one.spread for one in values], MARGIN, "an uncertainty")
-    outline_guard_mm = doubt_limit([one.apart_mm for one in values], OUTLINE_MARGIN, "an outline's distance")
-    scale = measured_scale([one.errors for one in values if one.errors is not None])
-    coverage = coverage_of(_patients(training), uncertainty=guard, outline_mm=outline_guard_mm)
+    ranges = coverage_of(_patients(training), uncertainty=math.inf, outline_mm=math.inf)
+    coverage, weighed, judged = measured_limits(network, ranges, validation, beyond)
+    errors = [one.errors for one in judged if one.errors is not None and not one.beyond]
+    return coverage, weighed, measured_scale(errors)
+
+
+def measured_limits(
+    network: VolumeNetwork, coverage: Coverage, validation: Path, beyond: Path | None = None
+) -> tuple[Coverage, WeighedLimit, tuple["Judged", ...]]:
+    """Limits of uncertainty and outline of a network, from patients that it was not trained on.
+
+    Parameters
+    ----------
+    network
+        Network of a map.
+    coverage
+        Ranges of its training.
+    validation, beyond
+        See `measured_coverage`.
+
+    Returns
+    -------
+    Coverage
+        The same ranges with limits.
+    WeighedLimit
+        What the limit of the uncertainty costs and saves.
+    tuple[Judged, ...]
+        The patients.
+
+    Raises
+    ------
+    InputError
+        As `measured_coverage`.
+
+    Examples
+    --------
+    >>> measured_limits(network, coverage, Path("cohorts/validation"))  # doctest: +SKIP
+    """
+    judged = [_judged(network, patient) for patient in _patients(validation)]
+    guard = doubt_limit([one.spread for one in judged], MARGIN, "an uncertainty")
+    outline_guard_mm = doubt_limit([one.apart_mm for one in judged], OUTLINE_MARGIN, "an outline's distance")
     if beyond is not None:
         others = [patient for patient in _patients(beyond) if not head_doubts(_image(patient, WINDOWS[0]), coverage)]
-        values += [_judged(network, patient) for patient in others]
-    gains = [one.gain for one in values]
-    weighed = weighed_limit([one.spread for one in values], gains, guard)
-    outline_mm = weighed_limit([one.apart_mm for one in values], gains, outline_guard_mm).limit
-    return replace(coverage, uncertainty=weighed.limit, outline_mm=outline_mm), weighed, scale
+        judged += [replace(_judged(network, patient), beyond=True) for patient in others]
+    gains = [one.gain for one in judged]
+    weighed = weighed_limit([one.spread / one.wider for one in judged], gains, guard)
+    outline_mm = weighed_limit([one.apart_mm / one.wider for one in judged], gains, outline_guard_mm).limit
+    return replace(coverage, uncertainty=weighed.limit, outline_mm=outline_mm), weighed, tuple(judged)
 
 
 def doubt_limit(values: Iterable[float], margin: float, name: str) -> float:
@@ -303,18 +375,8 @@ def _statistics(patient: PatientArrays) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True, eq=False)
-class _Judged:
-    """Uncertainty, outline distance in mm and gain by the uniform map of a patient's map; NaN where there is none."""
-
-    spread: float = math.nan
-    apart_mm: float = math.nan
-    gain: float = math.nan
-    errors: SpreadErrors | None = None
-
-
-def _judged(network: VolumeNetwork, patient: PatientArrays) -> _Judged:
-    found = _Judged()
+def _judged(network: VolumeNetwork, patient: PatientArrays) -> Judged:
+    found = Judged()
     try:
         seen = patient_input(patient)
         volumes = passes(network, seen, patient.energy_kev)
@@ -326,21 +388,36 @@ def _judged(network: VolumeNetwork, patient: PatientArrays) -> _Judged:
         mu = MuMap(volumes.mean(axis=0), patient.grid, patient.energy_kev)
         photopeak = _image(patient, WINDOWS[0])
         scatter = next((_image(patient, name) for name in _sides(patient)), None)
+        apart_mm = outline_distance_mm(photopeak, scatter, mu)
+        found = found if apart_mm is None else replace(found, apart_mm=apart_mm)
         value = default_mu_per_cm(patient.energy_kev, scatter_corrected=True, with_skull=True)
         uniform = value * head_outline(photopeak, scatter).mask
-        found = replace(found, gain=_error(patient, _held(mu, patient)) - _error(patient, uniform))
-        apart_mm = outline_distance_mm(photopeak, scatter, mu)
+        held = _as_used(mu, patient)
+        if held.skull is not None and held.skull.confirmed:
+            found = replace(found, wider=CONFIRMED_FACTOR)
+        if held.skull is None or not held.skull.contradicted:
+            found = replace(found, gain=_error(patient, held.mu.per_cm) - _error(patient, uniform))
     except InputError:
-        return found
-    return found if apart_mm is None else replace(found, apart_mm=apart_mm)
+        pass
+    return found
 
 
-def _held(mu: MuMap, patient: PatientArrays) -> Array:
-    """A map of the head in a typical holder, in which most validation patients lie."""
+def _as_used(mu: MuMap, patient: PatientArrays) -> HeldHead:
+    """A map as `predicted` uses it: its skull checked by the counts, or unchecked where they cannot tell, in a holder.
+
+    The study is the patient's photopeak alone, so that its scatter is that of a transport.
+    """
+    scanner, nuclide = scanner_of(patient), str(patient.parameters["nuclide"])
+    acquisition, counts = acquisition_of(patient), patient.counts
+    peak = next(window for window in scanner.windows(nuclide) if window.name == WINDOWS[0])
+    scatter = patient.expected[1:].sum(axis=0, dtype=np.float32)
+    photopeak = Projections(acquisition, counts, patient.energy_kev, scatter=scatter, photopeak=peak)
+    heads = HeadHolding(Study(acquisition, (peak,), counts[None]), photopeak, True, None)
+    head = without_specks(mu)
     try:
-        return np.asarray(typical(mu.energy_kev).beside(mu, acquisition_of(patient))[0].per_cm)
-    except InputError:  # a map without a head, or an orbit that leaves no room
-        return np.asarray(mu.per_cm)
+        return heads.checked(head, USUAL_HOLDER)
+    except InputError:
+        return heads.held(head, USUAL_HOLDER, head_alone=True)
 
 
 def _spread_errors(volumes: Array, patient: PatientArrays, measured: Array) -> SpreadErrors:

@@ -1,7 +1,7 @@
 """Limits of a network's use from validation patients: one outlier does not set them, a few patients are not enough."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from spectac.learned import doubt_limits  # noqa: E402
 from spectac.learned.doubt_limits import (  # noqa: E402
     LEAST_PATIENTS,
     OUTLINE_MARGIN,
+    Judged,
     WeighedLimit,
     coverage_of,
     doubt_limit,
@@ -25,7 +26,12 @@ from spectac.learned.outline_distance import outline_distance_mm  # noqa: E402
 from spectac.learned.spread import spread_errors  # noqa: E402
 from spectac.learned.weights_file import shipped_weights  # noqa: E402
 from spectac.recon import Grid, Image, InputError, MuMap  # noqa: E402
+from spectac.recon.attenuation import default_mu_per_cm  # noqa: E402
+from spectac.recon.contour import head_outline  # noqa: E402
+from spectac.recon.held_head import HeldHead  # noqa: E402
+from spectac.recon.skull_fit import CheckedSkull  # noqa: E402
 from spectac.recon.tissues import water_per_cm  # noqa: E402
+from spectac.recon.types import SkullFit  # noqa: E402
 from spectac.simulate.cohort.patient_arrays import PatientArrays  # noqa: E402
 from spectac.simulate.cohort.shards import write_shard  # noqa: E402
 from spectac.simulate.scanner import Scanner  # noqa: E402
@@ -86,7 +92,7 @@ def test_patients_beyond_training_set_the_limits(tmp_path, monkeypatch, gain, ou
         [(0.01 + 0.0001 * n, 3.0, -0.03) for n in range(40)] + [(0.0135 + 0.001 * n, 11.0, gain) for n in range(10)]
     )
     errors = spread_errors(np.ones((2, 8, 8, 8)), np.ones((8, 8, 8)), 0.06, {"all": np.ones((8, 8, 8), bool)}, 1)
-    monkeypatch.setattr(doubt_limits, "_judged", lambda *_: doubt_limits._Judged(*next(values), errors))
+    monkeypatch.setattr(doubt_limits, "_judged", lambda *_: Judged(*next(values), errors))
     network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
     coverage, weighed, _ = measured_coverage(
         network, tmp_path / "validation", tmp_path / "validation", tmp_path / "beyond"
@@ -100,11 +106,58 @@ def test_patients_beyond_training_set_the_limits(tmp_path, monkeypatch, gain, ou
     assert (weighed.fall_back, weighed.better_off, weighed.caught) == (9, 1.0, 0.9)
 
 
+@pytest.mark.parametrize(("more", "wider", "decided"), [(0.01, 1.5, True), (0.12, 1.0, True), (0.3, 1.0, False)])
+def test_what_the_counts_say_of_a_map_counts_as_in_predicted(monkeypatch, more, wider, decided):
+    """Confirmed within one standard deviation, contradicted beyond 2.5; its error is that after the check."""
+    patient = head_patient()
+    after = replace(MuMap(patient.mu_per_cm, patient.grid, KEV), per_cm=1.1 * patient.mu_per_cm)
+    skull = CheckedSkull(after, SkullFit(more, 0.07))
+    monkeypatch.setattr(doubt_limits, "_as_used", lambda *_: HeldHead(after, "none", skull=skull))
+    found = doubt_limits._judged(water_everywhere(), patient)
+    assert found.wider == wider
+    assert math.isfinite(found.gain) == decided
+    if decided:
+        value = default_mu_per_cm(KEV, scatter_corrected=True, with_skull=True)
+        photopeak, scatter = (Image(patient.preview[row], patient.grid, "cps/mL") for row in (0, 3))
+        uniform = value * head_outline(photopeak, scatter).mask
+        assert found.gain == doubt_limits._error(patient, after.per_cm) - doubt_limits._error(patient, uniform)
+
+
+def test_wider_limits_of_confirmed_maps_weigh_as_smaller_doubts(tmp_path, monkeypatch):
+    """Ten maps beyond training lose 10 % with twice the spread of the others: unless the counts confirm them, they
+    set the limit; a confirmed map's spread counts two thirds.
+    """
+    for name, number in (("validation", 40), ("beyond", 10)):
+        (tmp_path / name).mkdir()
+        write_shard(tmp_path / name / "shard-0.h5", {"seed": 1}, number, [(n, head_patient()) for n in range(number)])
+    errors = spread_errors(np.ones((2, 8, 8, 8)), np.ones((8, 8, 8)), 0.06, {"all": np.ones((8, 8, 8), bool)}, 1)
+    limits = []
+    for wider in (1.0, 1.5):
+        judged = [Judged(0.01, 3.0, -0.03, errors)] * 40
+        values = iter([*judged, *[Judged(0.024, 3.0, 0.1, errors, wider)] * 10])
+        monkeypatch.setattr(doubt_limits, "_judged", lambda *_, values=values: next(values))
+        coverage, _, _ = measured_coverage(
+            VolumeNetwork(NetworkSettings(widths=(8, 8))),
+            tmp_path / "validation",
+            tmp_path / "validation",
+            tmp_path / "beyond",
+        )
+        limits.append(coverage.uncertainty)
+    assert limits == pytest.approx([0.5 * (0.01 + 0.024), 0.5 * (0.01 + 0.016)])
+
+
 def test_heads_too_small_for_an_outline_give_an_uncertainty_alone(tiny_cohorts):
     """The tiny cohorts' balls have 0.1 to 0.6 L; a validation cohort of 4 is too small for any limit."""
     network = TrainedNetwork.read(shipped_weights()).network
     with pytest.raises(InputError, match="4 validation patients gave an uncertainty, limits need 10"):
         measured_coverage(network, tiny_cohorts / "training", tiny_cohorts / "validation")
+
+
+def water_everywhere() -> VolumeNetwork:
+    network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
+    torch.nn.init.zeros_(network.last.weight)
+    torch.nn.init.constant_(network.last.bias, -math.log(LARGEST["map"] - 1.0))
+    return network
 
 
 def head_patient() -> PatientArrays:
@@ -126,10 +179,7 @@ def head_patient() -> PatientArrays:
 
 def test_a_network_that_gives_water_everywhere_is_as_sure_as_it_is_far_from_the_outline(tmp_path):
     """Its passes agree, so that the limit of their spread is 0; the outline's is OUTLINE_MARGIN distances."""
-    network = VolumeNetwork(NetworkSettings(widths=(8, 8)))
-    torch.nn.init.zeros_(network.last.weight)
-    torch.nn.init.constant_(network.last.bias, -math.log(LARGEST["map"] - 1.0))
-    patient = head_patient()
+    network, patient = water_everywhere(), head_patient()
     write_shard(tmp_path / "shard-00000.h5", {"seed": 1}, 10, [(index, patient) for index in range(10)])
     coverage, _, scale = measured_coverage(network, tmp_path, tmp_path)
     assert coverage.uncertainty == pytest.approx(0.0, abs=1e-6)
