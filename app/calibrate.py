@@ -11,6 +11,7 @@ import typer
 from scipy.ndimage import distance_transform_edt
 
 from spectac.app.options import StudyPaths, Without
+from spectac.app.outputs import check_output
 from spectac.app.reconstruct import with_progress
 from spectac.recon import Image, InputError, Outline, ReconstructionSettings, StudySettings, UniformMap
 from spectac.recon.calibration import calibrate as calibration_of
@@ -18,7 +19,6 @@ from spectac.recon.calibration import concentration_kbq_per_ml, write_calibratio
 from spectac.recon.contour_preview import largest
 from spectac.recon.filters import gaussian
 from spectac.recon.io import open_study
-from spectac.recon.io.atomic import check_parent
 from spectac.recon.io.nifti import read_labels
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import coefficient_of_variation
@@ -71,9 +71,9 @@ def calibrate(
     wider, by their scalp.
     Raises InputError where the phantom cannot be measured.
     """
-    if output.exists() and not output.is_file():
-        raise InputError(f"{output} is no file: give a name such as calibration.json with -o")
-    check_parent(output)
+    if wall_mm and attenuation.attenuation != "uniform":
+        raise InputError("--wall-mm belongs to --attenuation uniform: a CT or map shows the wall")
+    check_output(output, [*study, *attenuation.inputs(), *([] if voi is None else [voi])])
     if not (math.isfinite(wall_mm) and 0 <= wall_mm < EDGE_MM):
         raise InputError(f"--wall-mm must lie between 0 and {EDGE_MM:g} mm, not {wall_mm:g}")
     if voi is not None and not voi.is_file():

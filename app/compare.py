@@ -9,18 +9,19 @@ import numpy as np
 
 from spectac.app.ancillary import Scale, read_ancillary
 from spectac.app.anonymous import anonymous_comparison, hider_of
-from spectac.app.compare_files import IMAGES, write_comparison
+from spectac.app.compare_files import FILES, write_comparison
 from spectac.app.comparison import CompareRequest, Comparison, MethodResult, Refusal
 from spectac.app.measures import measured, noise_rows, reference_of, uncertainty_rows
 from spectac.app.normals import normals_files, read_normals, z_rows
 from spectac.app.options import Output, StudyPaths
+from spectac.app.outputs import check_results
 from spectac.app.reconstruct import with_progress
-from spectac.app.record import sha256_of
+from spectac.app.record import sha256_of, sha256_of_study
 from spectac.app.regions import Regions, find_regions
 from spectac.recon import Image, InputError, ReconstructionSettings, Study, StudySettings, Update
 from spectac.recon.errors import MissingExtraError
 from spectac.recon.io import open_study
-from spectac.recon.io.atomic import check_folder, is_result, written_folder
+from spectac.recon.io.atomic import written_folder
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.settings import ComparisonSettings
 
@@ -59,13 +60,6 @@ def compare(
     return compare_study(study, CompareRequest(given, settings, comparison), output).lines
 
 
-def check_place(output: Path) -> None:
-    """InputError where the results cannot go: a file, or a folder whose images are no result of spectac."""
-    check_folder(output, "the results")
-    if (output / IMAGES).exists() and not is_result(output):
-        raise InputError(f"{output / IMAGES} is there and no result of spectac: give another folder with -o")
-
-
 def compare_study(
     path: Path | Sequence[Path], request: CompareRequest, output: Path, *, notes: Iterable[str] = ()
 ) -> Compared:
@@ -76,9 +70,9 @@ def compare_study(
     """
     check_packages()
     request.comparison.models()
-    check_place(output)
-    began = time.perf_counter()
     paths = (path,) if isinstance(path, Path) else tuple(path)
+    check_results(output, "the results", FILES, [*paths, *request.files()])
+    began = time.perf_counter()
     study = open_study(paths, request.study)
     study = replace(study, warnings=(*study.warnings, *notes))
     with written_folder(output) as folder:
@@ -101,8 +95,10 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
     asked = request.comparison
     solver = StudySolver(study, replace(request.reconstruction, calibration=None))
     ancillary = read_ancillary(solver, asked.truth, asked.labels, request.reconstruction.calibration)
-    study_sha256 = _digests(paths)
-    normals = {} if asked.normals is None else read_normals(asked.normals, frozenset(study_sha256.values()))
+    study_sha256 = sha256_of_study(study)
+    normals, unlike = (
+        ({}, []) if asked.normals is None else read_normals(asked.normals, study_sha256, request.reconstruction)
+    )
     tables = [] if asked.normals is None else normals_files(asked.normals)
     settings = request.reconstruction.files()
     named = (asked.ct, asked.mu_map, settings.get("holder"), settings.get("low_counts_weights"), *ancillary.files)
@@ -124,13 +120,12 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
     rows += measured({name: one.image for name, one in beside.items()}, {}, None, regions)
     warnings = [] if solver.scatter_corrected else [NO_SCATTER]
     warnings += [*regions.warnings, *_fallback_warnings(methods), *_low_counts_warnings(methods), *reference_warnings]
-    warnings += without
+    warnings += [*without, *unlike]
     scale = ancillary.scale if any(image.unit == "kBq/mL" for image in images.values()) else None
     if ancillary.scale is not None and scale is None:
         warnings.append("the calibration could not be used: images are not in counts per second")
     if normals and not z:
-        unlike = f"no measure of {asked.normals} is one of this comparison"
-        warnings.append(f"{unlike} (method, region, unit): no z-scores")
+        warnings.append(f"no measure of {asked.normals} is one of this comparison (method, region, unit): no z-scores")
     comparison = Comparison(
         study=study,
         sources=tuple(str(path.resolve()) for path in paths),
@@ -143,14 +138,10 @@ def comparison_of(study: Study, paths: Sequence[Path], request: CompareRequest) 
         rows=(*rows, *z),
         warnings=tuple(warnings),
         scale=scale,
-        study_sha256=tuple(study_sha256.values()),
-        inputs_sha256=study_sha256 | _digests([*files, *tables]),
+        study_sha256=study_sha256,
+        inputs_sha256=sha256_of([*paths, *files, *tables]),
     )
     return anonymous_comparison(comparison, hide) if asked.anonymous else comparison
-
-
-def _digests(paths: Iterable[Path]) -> dict[str, str]:
-    return {file: digest for path in paths for file, digest in sha256_of(path).items()}
 
 
 def _run_methods(

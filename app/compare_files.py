@@ -3,7 +3,6 @@
 import csv
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ import numpy as np
 from spectac.app.anonymous import hidden
 from spectac.app.comparison import Comparison
 from spectac.app.measures import Row
-from spectac.app.record import versions
+from spectac.app.record import used, versions
 from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
 from spectac.recon.settings import as_options
 from spectac.recon.voi import GROUPS, Vois
 
 IMAGES = "images"
+FILES = ("report.html", "comparison.csv", "record.json", IMAGES)
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
@@ -66,7 +66,7 @@ def _record(comparison: Comparison) -> dict[str, Any]:
     vois, refused = comparison.regions.vois, comparison.refused
     return {
         "inputs_sha256": dict(comparison.inputs_sha256),
-        "study_sha256": list(comparison.study_sha256),
+        "study_sha256": comparison.study_sha256,
         "request": {name: shown(as_options(of)) for name, of in vars(request).items()},
         "study": comparison.facts,
         "tracer": comparison.regions.tracer,
@@ -76,11 +76,7 @@ def _record(comparison: Comparison) -> dict[str, Any]:
             name: {
                 "parameters": shown(request.parameters(method)),
                 "device": method.result.device,
-                "fallback": method.result.fallback,
-                "holder": method.result.holder,
-                "holder_share": None if method.result.holder_share is None else asdict(method.result.holder_share),
-                "skull": None if method.result.skull is None else asdict(method.result.skull),
-                "low_counts": asdict(method.result.low_counts),
+                "used": used(method.result),
                 "seconds": round(method.seconds, 3),
                 "notes": list(method.result.notes),
             }

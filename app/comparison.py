@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from spectac.app.ancillary import Scale
@@ -22,9 +23,22 @@ class CompareRequest:
     reconstruction: ReconstructionSettings = field(default_factory=ReconstructionSettings)
     comparison: ComparisonSettings = field(default_factory=ComparisonSettings)
 
+    def files(self) -> list[Path]:
+        """Files and folders that are read beside the study."""
+        asked = self.comparison
+        named = (
+            asked.ct,
+            asked.mu_map,
+            asked.truth,
+            asked.labels,
+            asked.normals,
+            *self.reconstruction.files().values(),
+        )
+        return [path for path in named if path is not None]
+
     def parameters(self, method: "MethodResult") -> dict[str, Any]:
         """Settings of the reconstruction of one method, for record.json."""
-        return parameters_of(self.study, method.attenuation, method.reconstruction)
+        return parameters_of(self.study, method.attenuation, method.reconstruction, method.result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +71,7 @@ class Comparison:
 
     `study` is as the report may show it, `sources` its paths, or "study" in an anonymous comparison. `methods` and
     `refused` are by method; `warnings` concern the comparison itself; `scale` is None where no image is in kBq/mL;
-    `inputs_sha256` has a digest for every file read, `study_sha256` those of the study alone.
+    `inputs_sha256` has a digest for every file read, `study_sha256` that of the study's counts.
     """
 
     study: Study
@@ -71,13 +85,24 @@ class Comparison:
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
     scale: Scale | None
-    study_sha256: tuple[str, ...]
+    study_sha256: str
     inputs_sha256: Mapping[str, str]
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """The study and the projections that were used, as `describe` gives them."""
-        return describe(self.study, self.projections)
+        return describe(self.study, self.projections) | {"scatter": self.scatter}
+
+    @property
+    def scatter(self) -> str:
+        """The scatter correction, with the names of the methods where it differs between them."""
+        names: dict[str, list[str]] = {}
+        for name, method in self.chosen.items():
+            projections = method.result.projections
+            names.setdefault("unknown" if projections is None else projections.scatter_method, []).append(name)
+        if len(names) == 1:
+            return next(iter(names))
+        return "; ".join(f"{', '.join(of)}: {scatter}" for scatter, of in names.items())
 
     @property
     def all_warnings(self) -> tuple[str, ...]:

@@ -12,10 +12,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from spectac.app.compare import check_packages, check_place, compare_study
-from spectac.app.compare_files import IMAGES
+from spectac.app.compare import check_packages, compare_study
+from spectac.app.compare_files import FILES, IMAGES
 from spectac.app.comparison import CompareRequest
 from spectac.app.measures import Row
+from spectac.app.outputs import check_results
 from spectac.app.record import versions
 from spectac.app.simulate import write_truth
 from spectac.recon import MuMap, ReconstructionSettings, Study, default_grid
@@ -100,7 +101,7 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
     Raises InputError where the packages of the report are missing, and for an `output` that compare_study refuses.
     """
     check_packages()
-    check_place(output)
+    check_results(output, "the results", (*FILES, "projections.dcm", "ct", "truth", "patient.json"))
     began = time.perf_counter()
     patient = demo_patient()
     study, _, cps_per_kbq = simulate(patient, scanner, counts, seed)
@@ -119,7 +120,7 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
         }
         (folder / "patient.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     # Results of an earlier run would belong to another patient.
-    for stale in ("report.html", "comparison.csv", "record.json"):
+    for stale in set(FILES) - {IMAGES}:
         (output / stale).unlink(missing_ok=True)
     shutil.rmtree(output / IMAGES, ignore_errors=True)
     compared = compare_study(

@@ -9,7 +9,8 @@ import typer
 
 from spectac.app.anonymous import anonymised
 from spectac.app.options import Only, StudyPaths
-from spectac.recon import Acquisition, InputError, MuMap, Study, StudySettings, default_grid
+from spectac.recon import Acquisition, InputError, MuMap, Study, StudySettings
+from spectac.recon.attenuation import map_notes, map_of_file
 from spectac.recon.io import open_study
 from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom.nm_write_pytomography import write_for_pytomography, write_mu_array
@@ -19,9 +20,8 @@ from spectac.recon.io.interfile.write import (
     write_stir_mu_map,
     write_stir_study,
 )
-from spectac.recon.io.mu_map import read_mu_map
-from spectac.recon.map_check import check_values, energy_notes
 from spectac.recon.nuclides import nuclide
+from spectac.recon.pipeline import StudySolver
 from spectac.recon.resample import map_on_grid
 from spectac.recon.settings import ComparisonSettings, MapSettings
 from spectac.recon.system import view_weights_s
@@ -103,22 +103,10 @@ def _without_patient(study: Study) -> Study:
 
 def _on_grid(path: Path, study: Study, mu_map_kev: float | None) -> tuple[MuMap, list[str]]:
     """Map of a NIfTI or Interfile file on the reconstruction's grid, and notes."""
-    acquisition = study.acquisition
-    read = read_mu_map(path, acquisition, nuclide(acquisition.nuclide).main_kev, given_kev=mu_map_kev)
-    notes = list(read.notes)
-    if not read.placed and acquisition.axis_lps_mm is None:
-        notes.append(
-            "the position of the rotation axis is unknown: the map was placed as if the field's centre were the origin"
-        )
-    check_values(read.mu)
+    solver = StudySolver(study)
+    mu, placed, notes = map_of_file(str(path), solver, mu_map_kev)
     # The other program's scatter correction is not known here: a broad-beam map is as good as a narrow one.
-    notes += energy_notes(read.mu, scatter_corrected=False)
-    mu = map_on_grid(read.mu, default_grid(acquisition))
-    if not mu.per_cm.any():
-        raise InputError(
-            f"{path}: the mu-map lies beside the reconstructed field: its affine must be in the study's mm"
-        )
-    return mu, notes
+    return map_on_grid(mu, solver.grid), [*notes, *map_notes(mu, solver, scatter_corrected=False, placed=placed)]
 
 
 def _how_to_read(target: str, folder: Path, mu: MuMap | None) -> list[str]:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from spectac.app.outputs import check_output
 from spectac.recon import InputError
 from spectac.recon.holder import measured, write_holder
-from spectac.recon.io.atomic import check_parent
 from spectac.recon.io.content import NIFTI_ENDINGS
 from spectac.recon.io.dicom.ct import read_series
 
@@ -26,7 +26,7 @@ def holder(
     """Write the map of what lies beside the head in a CT; lines for the user."""
     if not output.name.lower().endswith(NIFTI_ENDINGS):
         raise InputError(f"{output}: the map is written as NIfTI: give a name that ends in .nii.gz")
-    check_parent(output)
+    check_output(output, [ct])
     volume = read_series(ct, tube_voltage_kv=tube_voltage_kv)
     found = measured(volume, ENERGY_KEV, empty=empty)
     if not found.mu.per_cm.max() > 0:

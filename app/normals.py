@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from spectac.app.measures import Row
-from spectac.recon import InputError
+from spectac.recon import InputError, ReconstructionSettings
 from spectac.recon.agreement import FEWEST, z_score
+from spectac.recon.settings import as_options
 
 Key = tuple[str, str, str, str]
 """Method, measure, region and unit."""
@@ -23,16 +25,24 @@ RATIOS = frozenset(
 """Measures that get a z-score. Means depend on the injected activity; errors are no property of a patient."""
 
 
+_DECIDING = ("algorithm", "iterations", "subsets", "prior_beta", "resolution", "low_counts", "post_filter", "scatter")
+"""Options of a reconstruction that decide its ratios."""
+
+
 def normals_files(path: Path) -> list[Path]:
     """Tables from which `read_normals` takes its values."""
     return sorted(path.glob("*/comparison.csv")) if path.is_dir() else [path]
 
 
-def read_normals(path: Path, patient_sha256: frozenset[str] = frozenset()) -> Normals:
-    """Values of healthy subjects by method, measure, region and unit.
+def read_normals(
+    path: Path, patient_sha256: str = "", settings: ReconstructionSettings | None = None
+) -> tuple[Normals, list[str]]:
+    """Values of healthy subjects by method, measure, region and unit, and warnings.
 
     `path` is the folder of a `spectac batch` of them, or one CSV with the columns of comparison.csv, a row a subject.
-    Each subject of a folder counts once; the patient, whose files have the digests `patient_sha256`, does not count.
+    Each subject of a folder counts once; the patient, whose counts have the digest `patient_sha256`, does not count,
+    nor does a method that used another's map. A warning names the options of the patient's reconstruction that the
+    subjects did not have.
     Raises InputError where `path` holds no values of at least FEWEST subjects.
     """
     if not path.exists():
@@ -41,32 +51,46 @@ def read_normals(path: Path, patient_sha256: frozenset[str] = frozenset()) -> No
     if not files:
         raise InputError(f"{path}: no comparison.csv in its folders: give the folder of a spectac batch, or a CSV")
     values: dict[Key, list[float]] = defaultdict(list)
-    seen = set(patient_sha256)
+    seen: set[str | None] = {patient_sha256}
+    differ: set[str] = set()
+    replaced = 0
+    options = {} if settings is None else as_options(settings)
     for file in files:
-        digests = _study_digests(file.with_name("record.json")) if path.is_dir() else frozenset()
-        if digests & seen:
+        record = _record(file.with_name("record.json")) if path.is_dir() else {}
+        digest = record.get("study_sha256")
+        if digest in seen:
             continue
-        seen |= digests
+        seen |= {digest} - {None}
+        of_subject = record.get("request", {}).get("reconstruction", options)
+        differ |= {name for name in _DECIDING if of_subject.get(name) != options.get(name)} if options else set()
+        fell_back = {name for name, one in record.get("methods", {}).items() if one["used"]["fallback"] is not None}
+        replaced += bool(fell_back)
         try:
             with file.open(newline="", encoding="utf-8-sig") as stream:
                 for row in csv.DictReader(stream):
-                    if row.get("value") and row["measure"] in RATIOS:
+                    if row.get("value") and row["measure"] in RATIOS and row["method"] not in fell_back:
                         values[row["method"], row["measure"], row["region"], row["unit"]].append(float(row["value"]))
         except (KeyError, ValueError, csv.Error) as error:
             raise InputError(f"{file}: not a comparison.csv: {error}") from None
     enough = {key: of_subjects for key, of_subjects in values.items() if len(of_subjects) >= FEWEST}
     if not enough:
         raise InputError(f"{path}: ratios of fewer than {FEWEST} subjects: z-scores need at least as many")
-    return enough
+    warnings = []
+    if differ:
+        named = ", ".join(sorted(name.replace("_", "-") for name in differ))
+        warnings.append(f"healthy subjects were reconstructed with other options ({named}): z-scores mix both")
+    if replaced:
+        warnings.append(f"a method used another's map in {replaced} healthy subjects and does not count in them")
+    return enough, warnings
 
 
-def _study_digests(record: Path) -> frozenset[str]:
-    """Digests of the study of a comparison; none where its record does not hold them."""
+def _record(path: Path) -> dict[str, Any]:
+    """Content of a comparison's record.json; nothing where there is none."""
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-        return frozenset(content["study_sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return frozenset()
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def z_rows(rows: Sequence[Row], normals: Normals) -> list[Row]:

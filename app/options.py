@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import tomllib
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import typer
 
 from spectac.app.interrupted import Interrupted
 from spectac.recon.errors import InputError
+from spectac.recon.io.toml import read_toml
 from spectac.recon.settings import Option, from_options, options
 
 StudyPaths = Annotated[
@@ -124,11 +124,7 @@ def _load_config(context: typer.Context, path: Path | None) -> Path | None:
     """Take defaults for every option of the command from a TOML file; the command line wins."""
     if path is None or context.resilient_parsing:
         return path
-    try:
-        # Editors of Windows put a byte-order mark before UTF-8.
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from None
+    values = read_toml(path)
     known = {one.name: one for one in context.command.params if one.param_type_name == "option" and one.name}
     del known["config"]
     written = {key.replace("-", "_"): value for key, value in values.items()}

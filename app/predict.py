@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from spectac.app.options import Only, StudyPaths
+from spectac.app.outputs import check_output
 from spectac.recon import InputError, ReconstructionSettings
 from spectac.recon.io import open_study
-from spectac.recon.io.atomic import check_parent
 from spectac.recon.io.nifti import write_mu_map
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.settings import StudySettings
@@ -29,15 +29,17 @@ def predict(
 
     if not output.name.endswith((".nii", ".nii.gz")) or output.name.count(".nii") > 1:
         raise InputError(f"{output}: the map is written as NIfTI: give a name that ends in .nii.gz")
-    check_parent(output)
+    stem, ending = output.name.split(".nii")
+    beside = output.with_name(f"{stem}_spread.nii{ending}")
+    inputs = [*study, *chosen.files().values(), *([] if weights is None else [weights])]
+    for file in (output, beside):
+        check_output(file, inputs)
     options = {"fallback": "yes" if fallback else "no"} | ({} if weights is None else {"weights": str(weights)})
     opened = open_study(study, given)
     model: Any = build(options)
     solver = StudySolver(opened, chosen)
     mu, spread, model_notes = model.estimate(solver)
     notes = tuple(dict.fromkeys((*opened.warnings, *solver.notes, *model_notes)))
-    stem, ending = output.name.split(".nii")
-    beside = output.with_name(f"{stem}_spread.nii{ending}")
     # An earlier study's spread would pass for this map's.
     for stale in (beside, output.with_name(f"{stem}_spread.json")):
         stale.unlink(missing_ok=True)

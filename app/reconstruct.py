@@ -7,17 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from spectac.app.options import Output, StudyPaths
+from spectac.app.outputs import check_results
 from spectac.app.progress import progress_bar
-from spectac.app.record import parameters_of, record
+from spectac.app.record import parameters_of, record, sha256_of
 from spectac.recon import AttenuationModel, InputError, ReconstructionSettings, Result, Study, StudySettings, Update
 from spectac.recon.io import open_study
-from spectac.recon.io.atomic import check_folder, written_folder
+from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
 from spectac.recon.low_counts import noise_spread
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.settings import LOW_COUNTS, AttenuationSettings
+
+MAPS = ("mu_map", "mu_spread", "image_spread", "noise_spread")
+"""Images that only some results have; those of an earlier run are removed, as they would pass for this image's."""
+FILES = (
+    "image.dcm", "record.json", *(f"{name}{end}" for name in ("image", *MAPS) for end in (".nii.gz", ".json")),
+)  # fmt: skip
 
 
 def reconstruct(
@@ -30,11 +37,12 @@ def reconstruct(
     """Reconstruct and write image.nii.gz, image.dcm, mu_map.nii.gz (where a map was used), record.json into `output`.
 
     Where a map was estimated mu_spread.nii.gz and image_spread.nii.gz are there as well, noise_spread.nii.gz where the
-    noise is known. They appear when all are written, record.json last.
+    noise is known. They appear when all are written.
     Returns lines for the user.
     """
     model = attenuation.model()
-    check_folder(output, "the results")
+    inputs = [*study, *attenuation.inputs(), *settings.files().values()]
+    check_results(output, "the results", FILES, inputs)
     if settings.holder is not None and attenuation.attenuation == "none":
         raise InputError("--holder belongs to attenuation models with a map: give another --attenuation than none")
     if settings.low_counts not in LOW_COUNTS and attenuation.attenuation in ("none", "chang"):
@@ -45,20 +53,18 @@ def reconstruct(
     opened = open_study(study, given)
     dicom_nm.check_header(opened)
     solver = StudySolver(opened, settings)
-    inputs = [*study, *attenuation.inputs(), *settings.files().values()]
-    parameters = parameters_of(given, attenuation, settings)
+    digests = sha256_of(inputs)
     # The folder is made first: a place that cannot be written to is found before the long work.
     with written_folder(output) as folder:
         began = time.perf_counter()
         result = with_progress(solver, model)
         seconds = time.perf_counter() - began
+        parameters = parameters_of(given, attenuation, settings, result)
         _write(folder, opened, result, parameters)
-        content = record(inputs, parameters, opened, result, seconds)
+        content = record(digests, parameters, opened, result, seconds)
         (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         names = sorted(path.name for path in folder.iterdir())
-    # The map of an earlier run would pass for this image's.
-    beside = ("mu_map", "mu_spread", "image_spread", "noise_spread")
-    for stale in {f"{map_}{end}" for map_ in beside for end in (".nii.gz", ".json")} - set(names):
+    for stale in set(FILES) - set(names):
         (output / stale).unlink(missing_ok=True)
     lines = [f"note: {note}" for note in result.notes]
     return [*lines, f"{output}: {', '.join(names)} ({seconds:.1f} s)"]
@@ -71,7 +77,7 @@ def _write(folder: Path, study: Study, result: Result, parameters: Mapping[str, 
         folder / "image.dcm",
         result.image,
         study=study,
-        description=described(parameters["algorithm"], parameters["attenuation"], result),
+        description=described(parameters["attenuation"], result),
         corrected=corrected_terms(study, result),
         photopeak=None if result.projections is None else result.projections.photopeak,
     )
@@ -84,10 +90,10 @@ def _write(folder: Path, study: Study, result: Result, parameters: Mapping[str, 
             write_image(folder / f"{name}.nii.gz", spread)
 
 
-def described(algorithm: str, attenuation: str, result: Result) -> str:
+def described(attenuation: str, result: Result) -> str:
     """How an image was made, in the 64 letters of DICOM."""
     way = result.low_counts.method
-    return f"spectac {algorithm}, attenuation {attenuation}" + ("" if way == "none" else f", low counts {way}")
+    return f"spectac {result.algorithm}, attenuation {attenuation}" + ("" if way == "none" else f", low counts {way}")
 
 
 def with_progress(solver: StudySolver, model: AttenuationModel, also: Callable[[Update], None] | None = None) -> Result:

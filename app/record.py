@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,20 +43,28 @@ def versions() -> dict[str, str]:
     return by_name
 
 
-def sha256_of(path: Path) -> dict[str, str]:
-    """Digests, by path, of all files that reading `path` takes numbers from."""
+def sha256_of(paths: Iterable[Path]) -> dict[str, str]:
+    """Digests, by path, of all files that reading these files and folders takes numbers from."""
     digests = {}
-    for file in files_of(path):
+    for file in (file for path in paths for file in files_of(path)):
         with file.open("rb") as stream:
             digests[str(file)] = hashlib.file_digest(stream, "sha256").hexdigest()
     return digests
 
 
+def sha256_of_study(study: Study) -> str:
+    """Digest of a study's counts and angles, the same in every format and whatever lies beside its files."""
+    digest = hashlib.sha256()
+    for values in (study.counts, study.acquisition.view_angles_deg):
+        digest.update(np.asarray(values, np.float64).tobytes())
+    return digest.hexdigest()
+
+
 def parameters_of(
-    given: StudySettings, attenuation: AttenuationSettings, settings: ReconstructionSettings
+    given: StudySettings, attenuation: AttenuationSettings, settings: ReconstructionSettings, result: Result
 ) -> dict[str, Any]:
-    """Settings of a reconstruction for record.json: those that the algorithm does not use are None."""
-    return settings.used() | {
+    """Settings of a reconstruction for record.json: those that the result's algorithm does not use are None."""
+    return settings.used(result.algorithm) | {
         "attenuation": attenuation.attenuation,
         "attenuation_options": attenuation.chosen_options(),
         "given": as_options(given, changed=True),
@@ -64,7 +72,7 @@ def parameters_of(
 
 
 def record(
-    inputs: list[Path], parameters: Mapping[str, Any], study: Study, result: Result, seconds: float
+    inputs_sha256: Mapping[str, str], parameters: Mapping[str, Any], study: Study, result: Result, seconds: float
 ) -> dict[str, Any]:
     """Content of record.json: digests of the inputs, parameters, warnings and versions.
 
@@ -73,11 +81,11 @@ def record(
     """
     image = result.image
     return {
-        "inputs_sha256": {file: digest for path in inputs for file, digest in sha256_of(path).items()},
+        "inputs_sha256": dict(inputs_sha256),
         "parameters": dict(parameters),
         "device": _device(str(parameters["device"]), result.device),
         "study": describe(study, result.projections),
-        "used": _used(result),
+        "used": used(result),
         "acquisition": _acquisition(study.acquisition),
         "image": {
             "unit": image.unit,
@@ -98,8 +106,8 @@ def _device(asked: str, used: str) -> dict[str, Any]:
     return {**device, "no_gpu": devices.no_gpu()} if asked == "auto" and used == "cpu" else device
 
 
-def _used(result: Result) -> dict[str, Any]:
-    """Photopeak, scatter and attenuation of a result of `reconstruct`."""
+def used(result: Result) -> dict[str, Any]:
+    """Photopeak, scatter, attenuation and low counts of a result of `reconstruct`."""
     projections = result.projections
     attenuation = {
         "attenuation": result.attenuation,

@@ -10,12 +10,13 @@ import numpy as np
 import typer
 from pydantic import Field
 
+from spectac.app.outputs import check_results
 from spectac.app.progress import counting_bar
 from spectac.app.record import versions
 from spectac.recon import Image, InputError
 from spectac.recon.fan_beam import truncation_doubt
 from spectac.recon.io import hdf5
-from spectac.recon.io.atomic import check_folder, is_result, written_folder
+from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.nuclides import nuclide as nuclide_by_name
@@ -68,6 +69,10 @@ class SimulationSettings:
             Defect.read(self.defect).check_tracer(self.tracer)
 
 
+STUDIES = ("projections.dcm", "study.h5")
+FILES = (*STUDIES, "truth", "patient.json")
+
+
 def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
     """Write projections.dcm or study.h5, truth/ and patient.json of one virtual patient into `output`.
 
@@ -75,10 +80,9 @@ def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
     from training's wider ones, and the scanner is the preset.
     Files appear when all are written. Returns lines for the user.
     """
-    check_folder(output, "the study")
+    check_results(output, "the study", FILES)
     began = time.perf_counter()
     streams = seeds(chosen.seed, 0)
-    repeated = is_result(output)
     with written_folder(output) as folder:
         patient, scanner, expected = _expected(chosen, streams)
         study = expected.study(np.random.default_rng(streams["noise"]))
@@ -101,7 +105,7 @@ def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
         }
         (folder / "patient.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     # The projections of an earlier run in the other format would pass for this patient's.
-    for stale in {"projections.dcm", "study.h5"} - {name} if repeated else ():
+    for stale in set(STUDIES) - {name}:
         (output / stale).unlink(missing_ok=True)
     counts = study.counts.sum(axis=(1, 2, 3), dtype=np.float64)
     doubt = truncation_doubt(study.acquisition, expected.primary[0])

@@ -7,9 +7,9 @@ import numpy as np
 import typer
 
 from spectac.app.options import StudyPaths
+from spectac.app.outputs import check_output
 from spectac.recon import InputError, StudySettings
 from spectac.recon.io import open_study
-from spectac.recon.io.atomic import check_parent
 from spectac.recon.io.hdf5 import write_study
 from spectac.recon.thinning import parted
 
@@ -26,9 +26,7 @@ def thin(
     if rest is not None and rest.resolve() == output.resolve():
         raise InputError(f"--rest {rest} is the file of --output: give two")
     for file in (one for one in (output, rest) if one is not None):
-        check_parent(file)
-        if file.resolve() in {one.resolve() for one in study}:
-            raise InputError(f"{file} is the study itself: give another file")
+        check_output(file, study)
         if file.suffix.lower() not in (".h5", ".hdf5"):
             raise InputError(f"{file}: a thinned study is written as HDF5: give a name that ends in .h5")
     whole = open_study(study, given)

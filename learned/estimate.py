@@ -85,6 +85,8 @@ class TrainedNetwork:
             raise InputError(f"{path}: its training was not finished: run spectac train again, it goes on")
         if about.get("map_of") != HEAD:
             raise InputError(f"{path}: its maps hold a head-holder, as those of older trainings: train it again")
+        if not about.get("spread"):
+            raise InputError(f"{path}: it does not say how far its maps are off, as older trainings: train it again")
         return cls(network, Coverage.from_json(about["coverage"]), SpreadScale.from_json(about["spread"]))
 
 

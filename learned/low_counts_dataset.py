@@ -102,7 +102,7 @@ def sources(folder: Path) -> list[Source]:
 
 def _example_in(path: Path, index: int, rng: np.random.Generator) -> LowCountsExample:
     """Example of a patient in a shard."""
-    return example_of(next(patient for number, patient in read_patients(path) if number == index), rng)
+    return example_of(next(patient for _, patient in read_patients(path, only=index)), rng)
 
 
 def _example_of_file(path: Path, rng: np.random.Generator) -> LowCountsExample:

@@ -241,7 +241,10 @@ class _Run:
         state["network"].train()
         for n in range(state["step"] - epoch * per_epoch, per_epoch):
             chosen = order[n * settings.batch : (n + 1) * settings.batch][fabric.global_rank :: fabric.world_size]
-            state["loss"] = self.step(chosen, steps)
+            try:
+                state["loss"] = self.step(chosen, steps)
+            except torch.OutOfMemoryError:
+                raise InputError(f"{fabric.device} has too little memory for a batch of {settings.batch}") from None
             state["step"] += 1
             fabric.log("loss", state["loss"], step=state["step"])
             # Clocks differ, and all devices must take part.
@@ -259,6 +262,8 @@ class _Run:
             measured["error_network"] = validate(state["network"].module, self.validation, settings)["error"]
         measured = fabric.broadcast(measured)
         fabric.log_dict(measured, step=state["step"])
+        if not math.isfinite(measured["error"]):
+            raise InputError(f"the validation error of epoch {epoch + 1} is not finite: try a lower learning_rate")
         better = measured["error"] < state["best"]
         state["best"] = min(state["best"], measured["error"])
         state["since_best"] = 0 if better else state["since_best"] + 1

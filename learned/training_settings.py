@@ -1,6 +1,5 @@
 """Configuration of a training run, a TOML file."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +8,7 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from spectac.recon.errors import InputError
+from spectac.recon.io.toml import read_toml
 
 Text = Annotated[str, Field(description="a text")]
 OptionalText = Annotated[str | None, Field(description="a text")]
@@ -130,10 +130,7 @@ class TrainingSettings:
         >>> TrainingSettings.read(shipped_weights().with_name("map.toml")).epochs
         22
         """
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not a TOML file: {error}") from None
+        values = read_toml(path)
         known: dict[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
         if unknown := sorted(set(values) - set(known)):
             raise InputError(f"{path}: unknown key {', '.join(unknown)}; known keys: {', '.join(sorted(known))}")

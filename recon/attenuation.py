@@ -25,7 +25,7 @@ WATER_SHARE, BROAD_WATER_SHARE = 0.976, 0.78
 SKULL_SHARE = 1.12
 """The same where skull is to be in it, set for 11 virtual heads in outlines from the data, with scatter correction.
 
-Regional means are 3.5 % off, with 0.976 11 to 14 % (benchmarks/results/attenuation_tuning.csv).
+Regional means are 3.1 % off, with 0.976 10 to 13 % (benchmarks/results/attenuation_tuning.csv).
 """
 FEWEST_COVERED = 0.02
 """A map that covers less than this share of the activity is refused."""
@@ -210,13 +210,44 @@ class GivenMap:
 
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the map in the projector."""
-        check_values(self.mu)
-        notes = energy_notes(self.mu, solver.scatter_corrected)
-        notes += _place_notes(self.mu, solver, placed=self.placed)
+        notes = map_notes(self.mu, solver, solver.scatter_corrected, placed=self.placed)
         if not solver.scatter_corrected and is_narrow_beam(self.mu):
             notes.append(NARROW_BEAM)
         mu = solver.beside(map_on_grid(self.mu, solver.grid))
         return Result(solver(mu), mu=mu, notes=tuple(notes))
+
+
+def map_notes(mu: MuMap, solver: Solver, scatter_corrected: bool, *, placed: bool) -> list[str]:
+    """What a user should know of a given map and a study.
+
+    Parameters
+    ----------
+    mu
+        Map.
+    solver
+        Solver of the study.
+    scatter_corrected
+        Whether the reconstruction with the map corrects scatter.
+    placed
+        Whether the map's position needs no note about an unknown axis.
+
+    Returns
+    -------
+    list of str
+        Notes on energy and place.
+
+    Raises
+    ------
+    InputError
+        For values that are none of a map in 1/cm, and for a map that lies beside the activity.
+
+    Examples
+    --------
+    >>> map_notes(mu, solver, True, placed=True)  # doctest: +SKIP
+    []
+    """
+    check_values(mu)
+    return energy_notes(mu, scatter_corrected) + _place_notes(mu, solver, placed=placed)
 
 
 def _place_notes(mu: MuMap, solver: Solver, *, placed: bool) -> list[str]:
@@ -271,13 +302,44 @@ class MapFile:
 
     def correct(self, solver: Solver) -> Result:
         """Reconstruction with the file's map in the projector."""
-        from spectac.recon.io.mu_map import read_mu_map
+        mu, placed, notes = map_of_file(self.path, solver, self.energy_kev)
+        result = GivenMap(mu, placed=placed).correct(solver)
+        return replace(result, notes=(*notes, *result.notes))
 
-        acquisition = solver.study.acquisition
-        read = read_mu_map(self.path, acquisition, solver.energy_kev, given_kev=self.energy_kev)
-        result = GivenMap(read.mu, placed=read.placed).correct(solver)
-        persons = doubts(solver.study.patient, read.patient, "the mu-map and the projections")
-        return replace(result, notes=(*read.notes, *persons, *result.notes))
+
+def map_of_file(path: str, solver: Solver, energy_kev: float | None = None) -> tuple[MuMap, bool, tuple[str, ...]]:
+    """Map of a file for a study.
+
+    Parameters
+    ----------
+    path, energy_kev
+        See `MapFile`.
+    solver
+        Solver of the study.
+
+    Returns
+    -------
+    mu
+        The map at the photopeak's energy, on the file's grid.
+    placed
+        Whether its position needs no note about an unknown axis.
+    notes
+        What the user should know of the file.
+
+    Raises
+    ------
+    InputError
+        For a file that holds no map.
+
+    Examples
+    --------
+    >>> map_of_file("mu.nii.gz", solver)  # doctest: +SKIP
+    """
+    from spectac.recon.io.mu_map import read_mu_map
+
+    read = read_mu_map(path, solver.study.acquisition, solver.energy_kev, given_kev=energy_kev)
+    persons = doubts(solver.study.patient, read.patient, "the mu-map and the projections")
+    return read.mu, read.placed, (*read.notes, *persons)
 
 
 @dataclass(frozen=True)
@@ -468,6 +530,7 @@ class Chang:
             replace(first, values=first.values + residual.values),
             mu=mu,
             uncorrected=uncorrected,
+            algorithm="fbp",
             notes=(*notes, "Chang order 1 reconstructs by filtered backprojection"),
         )
 

@@ -230,6 +230,7 @@ class StudySolver:
             notes=tuple(dict.fromkeys(notes)),
             projections=projections,
             attenuation=model.name,
+            algorithm=result.algorithm or self.settings.algorithm,
             holder=None if held is None else held.holder,
             holder_share=None if held is None else held.share,
             skull=None if held is None or held.skull is None else held.skull.fit,
@@ -501,6 +502,11 @@ class StudySolver:
 
     def fbp(self, counts: Array) -> Image:
         """Filtered backprojection of counts (v, z, u) of any sign, without attenuation."""
+        if self.settings.low_counts != "none":
+            raise InputError(
+                f"filtered backprojection cannot use --low-counts {self.settings.low_counts}: choose an iterative "
+                "algorithm, and for Chang order 0"
+            )
         window = self.settings.ramp_window
         values = fbp(self.study.acquisition, counts, self.grid, window)
         described = f"fbp, {window.name}, scatter: {self.projections.scatter_method}"

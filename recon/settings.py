@@ -644,6 +644,12 @@ class ReconstructionSettings(ProjectionSettings):
             raise InputError("an FBP filter belongs to algorithm fbp")
         if self.low_counts != "none" and self.algorithm not in ("osem", "mlem"):
             raise InputError(f"--low-counts {self.low_counts} needs algorithm osem or mlem, not {self.algorithm}")
+        unused = {"fbp": ("iterations", "subsets", "resolution"), "mlem": ("subsets",)}.get(self.algorithm, ())
+        for option in options(ReconstructionSettings):
+            # One subset is what MLEM has.
+            allowed = (option.default, 1) if self.algorithm == "mlem" else (option.default,)
+            if option.name in unused and getattr(self, option.field) not in allowed:
+                raise InputError(f"algorithm {self.algorithm} has no {option.name}: leave the option out")
         # Their texts and numbers are checked where they are understood.
         _ = self.prior, self.ramp_window, self.smoothing
         if self.low_counts == "map" and self.post_filter is not None:
@@ -691,14 +697,26 @@ class ReconstructionSettings(ProjectionSettings):
         }
         return {field: path for field, path in named.items() if path is not None}
 
-    def used(self) -> dict[str, Any]:
-        """Values by the options' names for record.json; those that the algorithm does not use are None."""
-        values = as_options(self)
-        if self.algorithm == "fbp":
-            values |= {"iterations": None, "subsets": None, "resolution": None, "fbp_filter": self.ramp_window.name}
-        if self.algorithm == "mlem":
+    def used(self, algorithm: str | None = None) -> dict[str, Any]:
+        """Values by the options' names for record.json; those that the algorithm does not use are None.
+
+        `algorithm` is that of the image where the attenuation model chose it.
+        """
+        algorithm = algorithm or self.algorithm
+        values = as_options(self) | {"algorithm": algorithm}
+        if algorithm == "fbp":
+            iterative = ("iterations", "subsets", "resolution", "prior_beta")
+            values |= {**dict.fromkeys(iterative), "fbp_filter": self.ramp_window.name}
+        if algorithm == "mlem":
             values["subsets"] = 1
         return values
+
+    def described(self, algorithm: str | None = None) -> str:
+        """Algorithm with its numbers in a few words, such as "osem 10 x 10"."""
+        used = self.used(algorithm)
+        if used["fbp_filter"] is not None:
+            return f"{used['algorithm']}, {used['fbp_filter']}"
+        return f"{used['algorithm']} {used['iterations']} x {used['subsets']}"
 
 
 @settings

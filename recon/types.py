@@ -674,6 +674,8 @@ class Result:
         Photopeak and scatter correction that were used; filled in by `reconstruct`.
     attenuation
         Name of the attenuation model; filled in by `reconstruct`.
+    algorithm
+        Algorithm of the image, where the model chose it: filled in by `reconstruct` where it did not.
     holder
         What lies beside the head: "none", "typical", "fitted" or a file's name; None: as the model's map has it. Filled
         in by `reconstruct`.
@@ -706,6 +708,7 @@ class Result:
     notes: tuple[str, ...] = ()
     projections: Projections | None = None
     attenuation: str | None = None
+    algorithm: str | None = None
     holder: str | None = None
     holder_share: HolderShare | None = None
     skull: SkullFit | None = None

@@ -12,6 +12,7 @@ import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,7 @@ from spectac.app.comparison import CompareRequest
 from spectac.app.normals import normals_files
 from spectac.app.record import sha256_of
 from spectac.recon import InputError
+from spectac.recon.code_digest import code_digest
 from spectac.recon.io.atomic import written
 from spectac.recon.queue.store import named_error
 from spectac.recon.queue.work_queue import Failure
@@ -33,6 +35,9 @@ DONE, FAILURE, RECORD = "batch.json", "failure.json", "record.json"
 
 OBSTACLES = frozenset((errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR))
 """Numbers of errors that mean: something of another kind stands where the results of one study go."""
+
+_NAMED_BY_PLUGINS = ("spectac.recon.attenuation_plugins", "spectac.learned.predict", "spectac.learned.low_counts")
+"""Modules that a comparison finds by their entry points, so that no import names them."""
 
 _EXTRAS = {"ct": ("SimpleITK",), "learned": ("torch", "safetensors")}
 """Packages that the extras of spectac install and that methods import when they are used."""
@@ -47,7 +52,7 @@ class StudyFailure(Failure):
 
 
 def asked_of(study: ListedStudy, request: BatchRequest) -> dict[str, Any]:
-    """All that the results of a study follow from: options, spectac's version and the digests of its files.
+    """All that the results of a study follow from: options, code and weights of spectac, and the digests of its files.
 
     Names of files count from the study's folder, so that a list can move with its studies.
     Raises InputError where a file is missing.
@@ -62,7 +67,16 @@ def _options(compare: CompareRequest, work: str) -> dict[str, Any]:
         del options["comparison"][name]
     for name in compare.reconstruction.files():
         del options["reconstruction"][name]
-    return {"spectac": version("spectac"), "work": work, "options": options}
+    code = code_digest(work.partition(":")[0], *_NAMED_BY_PLUGINS)
+    return {"spectac": version("spectac"), "code": code, "weights": _weights(), "work": work, "options": options}
+
+
+@cache
+def _weights() -> list[str]:
+    """Digests of the weights that come with spectac."""
+    spec = find_spec("spectac.learned")
+    places = [] if spec is None else list(spec.submodule_search_locations or ())
+    return [_sha256(file) for place in places for file in sorted(Path(place, "weights").glob("*.safetensors"))]
 
 
 def _input_digests(study: ListedStudy, compare: CompareRequest) -> dict[str, dict[str, str]]:
@@ -82,12 +96,11 @@ def _digests(name: str, path: Path) -> dict[str, str]:
     start = path if path.is_dir() else path.parent
     # Of a batch of healthy subjects only their measures are read (app/normals.py).
     parts = normals_files(path) if name == "normals" else [path]
-    digests = {file: digest for part in parts for file, digest in sha256_of(part).items()}
-    return {Path(os.path.relpath(file, start)).as_posix(): digest for file, digest in digests.items()}
+    return {Path(os.path.relpath(file, start)).as_posix(): digest for file, digest in sha256_of(parts).items()}
 
 
 def _sha256(file: Path) -> str:
-    (digest,) = sha256_of(file).values()
+    (digest,) = sha256_of([file]).values()
     return digest
 
 

@@ -104,6 +104,12 @@ class Memory:
         self.files_lock = threading.Lock()
         """Held while files and the memory of them are changed together."""
         self._lock = threading.RLock()
+        try:
+            self._open(path)
+        except sqlite3.Error as error:
+            raise InputError(f"{path}: the node's memory cannot be read or written: {error}") from None
+
+    def _open(self, path: Path) -> None:
         self._file = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30.0)
         self._file.row_factory = sqlite3.Row
         self._file.execute("PRAGMA journal_mode = WAL")

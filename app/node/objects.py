@@ -21,10 +21,10 @@ def write_objects(folder: Path, comparison: Comparison, report: Path) -> tuple[d
 
     `report` is the folder of the comparison's report; report.pdf is added there.
     """
-    study, algorithm = comparison.study, comparison.request.reconstruction.algorithm
+    study = comparison.study
     if comparison.request.comparison.anonymous:
         # All objects of a job are of one study, which nobody can tell the patient of.
-        digest = hashlib.sha256("".join(comparison.study_sha256).encode()).hexdigest()
+        digest = hashlib.sha256(comparison.study_sha256.encode()).hexdigest()
         named = {**study.patient, "StudyInstanceUID": f"2.25.{int(digest[:32], 16)}"}
         study = replace(study, patient=named, acquisition=replace(study.acquisition, frame_of_reference_uid=None))
     for name, method in comparison.chosen.items():
@@ -33,7 +33,7 @@ def write_objects(folder: Path, comparison: Comparison, report: Path) -> tuple[d
             folder / f"{name}.dcm",
             method.image,
             study=study,
-            description=described(algorithm, name, method.result),
+            description=described(name, method.result),
             corrected=corrected_terms(study, method.result),
             photopeak=None if projections is None else projections.photopeak,
         )

@@ -1,8 +1,8 @@
 """Settings of a DICOM node, a TOML file: who may send what, how it is reconstructed, and where the images go."""
 
 import json
-import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from spectac.app.comparison import CompareRequest
 from spectac.recon.errors import InputError
+from spectac.recon.io.toml import read_toml
 from spectac.recon.settings import (
     ComparisonSettings,
     ReconstructionSettings,
@@ -105,14 +106,15 @@ class Rule:
         unknown = sorted(set(values) - known)
         if unknown:
             raise InputError(f"rule {self.name}: unknown setting {', '.join(unknown)}: those of spectac compare")
-        methods = tuple(name for name in self.methods if ct is not None or name != "ct")
-        if not methods:
-            raise InputError(f"rule {self.name}: no method is left without a CT")
-        values |= {"methods": methods, "anonymous": anonymous} | ({} if ct is None else {"ct": ct})
+        values |= {"methods": self.methods, "anonymous": anonymous, "ct": ct}
+        comparison = from_options(ComparisonSettings, values)
+        if ct is None and "ct" in self.methods:
+            methods = tuple(name for name in self.methods if name != "ct")
+            if not methods:
+                raise InputError(f"rule {self.name}: no method is left without a CT")
+            comparison = replace(comparison.without("ct"), methods=methods)
         return CompareRequest(
-            from_options(StudySettings, values),
-            from_options(ReconstructionSettings, values),
-            from_options(ComparisonSettings, values),
+            from_options(StudySettings, values), from_options(ReconstructionSettings, values), comparison
         )
 
 
@@ -171,10 +173,7 @@ class NodeSettings:
     @classmethod
     def read(cls, path: Path) -> "NodeSettings":
         """Settings of a TOML file, checked as a whole; InputError with file, key and need."""
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not a TOML file: {error}") from None
+        values = read_toml(path)
         try:
             # As JSON: strict, but for tables and lists.
             found = TypeAdapter(cls).validate_json(json.dumps(_renamed(values), default=str))
@@ -201,7 +200,9 @@ class NodeSettings:
             if missing:
                 raise InputError(f"{path}: rule {rule.name} sends to {', '.join(missing)}, which is no destination")
             try:
-                rule.request(Path("ct") if "ct" in rule.methods else None, anonymous=self.anonymous).comparison.models()
+                with_ct = [Path("ct")] if "ct" in rule.methods else []
+                for ct in (*with_ct, None) if set(rule.methods) != {"ct"} else with_ct:
+                    rule.request(ct, anonymous=self.anonymous).comparison.models()
             except InputError as error:
                 raise InputError(f"{path}: rule {rule.name}: {error}") from None
         if self.tls is not None:

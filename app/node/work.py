@@ -124,7 +124,7 @@ class NodeWork(Work[Task, Made]):
         ct = _ct_folder(place / "ct", task.ct) if task.ct else None
         request = task.rule.request(ct, anonymous=self.anonymous)
         compared = compare_study(task.files, request, place / "report", notes=(task.note,) if task.note else ())
-        with written_folder(place / OBJECTS) as folder:
+        with written_folder(place / OBJECTS, own=True) as folder:
             objects, notes = write_objects(folder, compared.comparison, place / "report")
         warnings = (*compared.comparison.all_warnings, *notes)
         return tuple(Object(sop, name) for name, sop in objects.items()), warnings

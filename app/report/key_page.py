@@ -72,10 +72,11 @@ def _put_text(part: Any, comparison: Comparison) -> None:
     axis = part.subplots()
     axis.axis("off")
     facts, settings = comparison.facts, comparison.request.reconstruction
+    ways = dict.fromkeys(method.result.low_counts.method for method in comparison.chosen.values())
     lines = [
         "spectac: attenuation corrections compared. Research use only; not a medical device.",
-        f"{facts['nuclide']}, {facts['views']} views, {settings.algorithm} {settings.iterations} x {settings.subsets}, "
-        f"low counts: {settings.low_counts}, scatter: {comparison.projections.scatter_method}; "
+        f"{facts['nuclide']}, {facts['views']} views, {settings.described()}, "
+        f"low counts: {', '.join(ways)}, scatter: {facts['scatter']}; "
         f"tracer: {comparison.regions.tracer or 'unknown'}",
     ]
     notes, titled = [*comparison.all_warnings], titles(comparison)

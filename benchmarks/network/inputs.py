@@ -6,7 +6,7 @@
 
 Writes network_inputs.csv, a row a trial and seed: the error of mean attenuation factors and of the map on the
 validation patients, and the seconds that the input takes. Inputs are computed first (half an hour for 448 patients) and
-kept in FOLDER; then 20,000 samples a trial, five to ten minutes each. Rows that are in the CSV are not made again.
+kept in FOLDER; then 20,000 samples a trial, 10 to 17 minutes each. Rows that are in the CSV are not made again.
 Volumes have voxels of 8 mm, half of the preview's resolution and an eighth of its time: trials compare inputs, their
 errors are no network's. Seconds are those of a process beside another one. The typical head is fitted to images that
 are not corrected for attenuation; `fitted` is the share of the validation patients in which it fits.

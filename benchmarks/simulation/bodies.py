@@ -2,7 +2,7 @@
 
     python -m benchmarks.simulation.bodies --bodies COHORT/bodies [--heads N] [--primary N] -o FOLDER
 
-Writes bodies.csv, a row a head; five minutes with 200 drawn heads. `primary_percent`: counts of unscattered photons by
+Writes bodies.csv, a row a head; ten minutes with 200 drawn heads. `primary_percent`: counts of unscattered photons by
 the Monte Carlo (a million histories) over the projector's less 1, all views, of the first N bodies with a perfusion
 scan, 20 seconds each. Sections are those 0 to 25 mm above the brain's
 middle, on voxels of 4 mm for both, because a CT of 4 mm broadens skulls. Bone per skin: attenuation above soft tissue's

@@ -2,7 +2,7 @@
 
     python -m benchmarks.simulation.cohort_cost [--patients N] -o FOLDER
 
-Writes cohort_cost.csv, a row a patient and kind; six kinds with 4 patients each take 5 minutes on one thread, as a
+Writes cohort_cost.csv, a row a patient and kind; six kinds with 2 patients each take 6 minutes on one thread, as a
 worker of a cohort has. Bytes are those of a shard with this patient alone; `expected_bytes` of them are the expected
 counts.
 """

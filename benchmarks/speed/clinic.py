@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.clinic [--device cpu|cuda] [--queue N] [--in-flight K] [--pytomography PYTHON] -o CSV
 
-Seven minutes on 2 cores. Writes clinic.csv. The study has 128x128x64 voxels and 120 views (problem.py), attenuation by
+Nine minutes on 2 cores. Writes clinic.csv. The study has 128x128x64 voxels and 120 views (problem.py), attenuation by
 a given map and resolution recovery, OSEM 10 x 10. `command` is `spectac reconstruct` from the start of the process to
 its end, without scatter correction and with Monte Carlo's. Beside it stands PyTomography's script of the same work
 (peers/pytomography_dicom.py) on the same counts and map.

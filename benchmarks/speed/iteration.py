@@ -3,7 +3,7 @@
     python -m benchmarks.speed.iteration [--device cpu|cuda] [--pytomography PYTHON] [--sizes 128x128x64x120@4.4 ...]
            -o CSV
 
-14 minutes on 2 cores. Writes speed.csv, with `--sizes 128x128x64x120@4.4 --peer-sizes 64x64x32x60@4.4 --seconds 1`
+Half an hour on 2 cores. Writes speed.csv, with `--sizes 128x128x64x120@4.4 --peer-sizes 64x64x32x60@4.4 --seconds 1`
 speed_values.csv. Every program runs in a process of its own on the same problem.npz, one after the other. README.md
 says how to make the interpreter for --pytomography, docs/performance.md explains floor and growth. Times are never a
 reason to fail.

@@ -80,16 +80,18 @@ def _flush_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def written_folder(path: str | os.PathLike[str], *, own: bool = False) -> Iterator[Path]:
     """Temporary folder inside `path` whose files and folders are moved up into `path` when the block ends well.
 
-    A folder in it is replaced only where an earlier run made it (is_result). When the block fails nothing is left
+    What is there is replaced only where an earlier run made it (is_result). When the block fails nothing is left
     behind: no file, no new folder.
 
     Parameters
     ----------
     path : path-like
         The folder of the results, which is made where it does not exist.
+    own
+        Whether nobody else puts files there, so that all may be replaced.
 
     Yields
     ------
@@ -123,11 +125,11 @@ def written_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         for file in files:
             for one in file.iterdir() if file.is_dir() else (file,):
                 _flush_to_disk(one)
-        # Everything is checked before the first file is moved; folders come last, for the record among the files says
-        # whose they are, should this process be killed in between.
+        # Everything is checked before the first file is moved. The record comes first: it says whose the others are,
+        # should this process be killed in between.
         for file in files:
-            _check_place(file, target)
-        for file in sorted(files, key=Path.is_dir):
+            _check_place(file, target, own or is_result(target))
+        for file in sorted(files, key=lambda file: file.name not in RECORDS):
             if file.is_dir() and (target / file.name).is_dir():
                 shutil.rmtree(target / file.name)
             os.replace(file, target / file.name)
@@ -210,13 +212,14 @@ def is_result(folder: Path) -> bool:
     return any((folder / name).is_file() for name in RECORDS)
 
 
-def _check_place(file: Path, target: Path) -> None:
-    """OSError where a file would replace a folder, a folder a file, or a folder one that is not of an earlier run."""
+def _check_place(file: Path, target: Path, ours: bool) -> None:
+    """OSError where a file would replace a folder, a folder a file, or anything that is not of an earlier run."""
     there = target / file.name
     if not there.exists():
         return
     if file.is_dir() != there.is_dir():
         kind = "folder" if there.is_dir() else "file"
         raise FileExistsError(errno.EEXIST, f"a {kind} of this name is in the way: give another -o", str(there))
-    if there.is_dir() and not is_result(target):
-        raise FileExistsError(errno.EEXIST, "this folder was not made by spectac: give another -o", str(there))
+    if not ours:
+        kind = "folder" if there.is_dir() else "file"
+        raise FileExistsError(errno.EEXIST, f"this {kind} was not made by spectac: give another -o", str(there))

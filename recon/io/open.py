@@ -224,7 +224,8 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     Returns
     -------
     list of Path
-        Files that exist. Those of a folder are sorted, with those of its sub-folders.
+        Files that exist. Those of a folder are sorted, with those of its sub-folders; hidden ones and sub-folders with
+        results of `reconstruct` and `compare` are left out.
 
     Examples
     --------
@@ -239,7 +240,7 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     if source.is_file() and is_dicomdir(source):
         source = source.parent
     if source.is_dir():
-        return sorted(file for file in source.rglob("*") if file.is_file())
+        return sorted(_files_below(source))
     files: list[Path | None] = [source]
     if is_header(source):
         header = read_header(source)
@@ -247,3 +248,9 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
         files += [beside(header, name) for name in names if name is not None]
     files.append(nifti_side_car(source))
     return [file for file in files if file is not None and file.is_file()]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "." and not Path(place, name, "record.json").is_file()]
+        yield from (file for name in files if name[0] != "." and (file := Path(place, name)).is_file())

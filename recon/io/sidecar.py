@@ -103,7 +103,10 @@ def _injected(study: Study) -> dict[str, Any]:
     injection, start = study.injection or Injection(), study.acquisition.start
     injected_s = weight_kg = None
     if isinstance(injection.at, datetime) and start is not None:
-        injected_s = (injection.at - start.replace(microsecond=0, tzinfo=injection.at.tzinfo)).total_seconds()
+        at = injection.at
+        if at.tzinfo is None or start.tzinfo is None:  # one that names no zone is of the other's
+            at, start = at.replace(tzinfo=None), start.replace(tzinfo=None)
+        injected_s = (at - start.replace(microsecond=0)).total_seconds()
     with suppress(KeyError, ValueError):
         weight_kg = float(study.patient["PatientWeight"])
     return {

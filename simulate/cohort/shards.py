@@ -207,13 +207,15 @@ def read_facts(path: Path) -> ShardFacts:
         )
 
 
-def read_patients(path: Path) -> Iterator[tuple[int, PatientArrays]]:
+def read_patients(path: Path, only: int | None = None) -> Iterator[tuple[int, PatientArrays]]:
     """Index and arrays of each patient of a shard whose simulation did not fail, one after the other.
 
     Parameters
     ----------
     path
         File of the shard.
+    only
+        Index of the one patient that is read; None: all.
 
     Yields
     ------
@@ -238,6 +240,8 @@ def read_patients(path: Path) -> Iterator[tuple[int, PatientArrays]]:
     """
     with _opened(path) as file:
         for row, index in enumerate(file["index"][:].tolist()):
+            if only not in (None, index):
+                continue
             affine = file["affine_lps"][row]
             lengths = np.linalg.norm(affine[:3, :3], axis=0)
             yield (

@@ -147,6 +147,7 @@ def test_a_calibration_of_other_corrections_is_refused_before_the_work(
         ({"volume-ml": "nan"}, "volume in mL must be above 0 and finite, got nan"),
         ({"volume-ml": 1e5}, "do not fit into the field of view"),
         ({"wall-mm": -1}, "--wall-mm must lie between 0 and 30 mm"),
+        ({"wall-mm": 5, "attenuation": "map"}, "--wall-mm belongs to --attenuation uniform"),
         ({"activity-mbq": -1}, "activity in MBq must be above 0"),
         ({"voi": "nowhere.nii.gz"}, "no such file"),
     ],

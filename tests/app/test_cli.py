@@ -312,6 +312,41 @@ def test_every_option_named_in_a_message_exists():
     assert {option for _, option in studies} - foreign <= reading
 
 
+def test_changs_first_order_is_told_as_what_it_is(here, study_file, tmp_path):
+    """Filtered backprojection whatever is asked for: record, side-car and DICOM say so, and no prior smooths it."""
+    first = ("--attenuation", "chang", "--attenuation-option", "order=1", "-o", tmp_path / "out")
+    assert here("reconstruct", study_file, *first).returncode == 0
+    record, image = (json.loads((tmp_path / "out" / name).read_text()) for name in ("record.json", "image.json"))
+    parameters = record["parameters"]
+    assert (parameters["algorithm"], parameters["iterations"], parameters["resolution"]) == ("fbp", None, None)
+    assert image["ReconMethodName"] == "filtered backprojection, hann window"
+    assert pydicom.dcmread(tmp_path / "out" / "image.dcm").SeriesDescription == "spectac fbp, attenuation chang"
+    refused(here("reconstruct", study_file, *first, "--low-counts", "map"), "cannot use --low-counts map")
+
+
+def test_no_command_replaces_what_it_reads_or_what_others_wrote(here, study_file, tmp_path):
+    """Raw data exist once: the study, a map of one's own, the file that is read stay byte for byte."""
+    scan, mu_map = tmp_path / "scan.h5", tmp_path / "mu_map.nii.gz"
+    shutil.copy(study_file, scan)
+    shutil.copy(study_file.with_name("mu.nii.gz"), mu_map)
+    shutil.copy(study_file, tmp_path / "image.dcm")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    refused(here("reconstruct", scan, "-o", tmp_path, *FAST), "is there and no result of spectac")
+    refused(here("compare", scan, "-o", tmp_path, "--mu-map", mu_map, "--iterations", 0), "")
+    phantom = ("--activity-mbq", 40, "--volume-ml", 900, "--assayed", "2026-11-02T09:30")
+    refused(here("calibrate", scan, "-o", scan, *phantom), "is read and would be replaced")
+    refused(here("thin", scan, "-o", scan, "--share", 0.5), "is read and would be replaced")
+    refused(here("predict", scan, "-o", mu_map, "--holder", mu_map), "is read and would be replaced")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    result = tmp_path / "result"
+    options = ("--attenuation", "map", "-o", result, *FAST)
+    assert here("reconstruct", scan, "--mu-map", mu_map, *options).returncode == 0
+    refused(here("reconstruct", scan, "--mu-map", result / "mu_map.nii.gz", *options), "is read and would be replaced")
+    assert here("reconstruct", scan, "--mu-map", mu_map, *options).returncode == 0
+    record = json.loads((result / "record.json").read_text())
+    assert set(record["inputs_sha256"]) == {str(scan), str(mu_map)}
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [

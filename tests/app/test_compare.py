@@ -82,8 +82,11 @@ def test_a_study_without_scatter_windows(place, tmp_path):
     used = {name: one.result.projections.scatter_method for name, one in compared.comparison.methods.items()}
     assert used == {"none": "none", "uniform": "montecarlo, 2 rounds"}
     assert {len(one.course) for one in compared.comparison.methods.values()} == {7}
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert {name: one["used"]["scatter_method"] for name, one in record["methods"].items()} == used
+    assert record["study"]["scatter"] == "none: none; uniform: montecarlo, 2 rounds"
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "montecarlo, 2 rounds" in page
+    assert "none: none; uniform: montecarlo, 2 rounds" in page
     assert "--holder typical" in page
     # What the methods with a map are corrected for is no warning of the whole study.
     assert not [text for text in compared.comparison.all_warnings if "scatter" in text]
@@ -358,7 +361,7 @@ def test_what_low_counts_change_stands_beside(tmp_path, place):
     assert means["uniform-as-counted"]["reference"] in ("", "none")
     assert not [row for row in rows_of(tmp_path / "low") if row["measure"] == "NRMSE" and "counted" in row["method"]]
     record = json.loads((tmp_path / "low" / "record.json").read_text())["methods"]["uniform-as-counted"]
-    assert (record["low_counts"]["method"], record["parameters"]["post_filter"]) == ("none", "gaussian:8")
+    assert (record["used"]["low_counts"]["method"], record["parameters"]["post_filter"]) == ("none", "gaussian:8")
     page = html.unescape((tmp_path / "low" / "report.html").read_text())
     assert 'data-against="uniform-as-counted"' in page
     assert "--post-filter gaussian:8" in page

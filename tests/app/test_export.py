@@ -254,7 +254,8 @@ def test_refusals(tmp_path, files, study):
     oblong = replace(study, acquisition=replace(acquisition, pixel_mm=(3.0, 6.0)))
     refused(oblong, tmp_path, "pixels must be square", "pytomography")
     refused(replace(study, counts=study.counts + 0.5), tmp_path, "stores whole counts", "pytomography")
-    wrong = replace(study, acquisition=replace(acquisition, nuclide="I-123"))
+    window = replace(study.windows[0], lower_kev=143.0, upper_kev=175.0)
+    wrong = replace(study, acquisition=replace(acquisition, nuclide="I-123"), windows=(window,))
     lines = export_study(wrong, "stir", tmp_path / "converted", MapSettings(mu_map=files / "mu.nii.gz"))
     assert any("at 140.511 keV: each voxel was converted to 158.97 keV" in line for line in lines)
     with pytest.raises(InputError, match="--mu-map-kev belongs to --mu-map"):
@@ -264,7 +265,7 @@ def test_refusals(tmp_path, files, study):
     refused(study, tmp_path, "must be in 1/cm", maps=MapSettings(mu_map=tmp_path / "per_mm.nii.gz"))
     far = replace(grid, affine_lps=grid.affine_lps + 1000 * np.eye(4)[:, [3, 3, 3, 0]].T)
     write_mu_map(tmp_path / "far.nii.gz", MuMap(0.15 * _disc(grid), far, 140.511))
-    refused(study, tmp_path, "beside the reconstructed field", maps=MapSettings(mu_map=tmp_path / "far.nii.gz"))
+    refused(study, tmp_path, "covers 0% of the activity", maps=MapSettings(mu_map=tmp_path / "far.nii.gz"))
 
 
 def test_older_files_are_never_mixed_in(capsys, monkeypatch, tmp_path, files):

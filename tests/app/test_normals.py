@@ -1,17 +1,21 @@
 """Z-scores against healthy subjects: from a batch's folder, for what was measured alike and nothing else."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from spectac.app.measures import Row
 from spectac.app.normals import read_normals, z_rows
-from spectac.recon import InputError
+from spectac.app.record import sha256_of_study
+from spectac.recon import Acquisition, EnergyWindow, InputError, ReconstructionSettings, Study
+from spectac.recon.settings import as_options
 
 HEAD = ",".join(Row.COLUMNS)
 
 
-def write(folder, subject, sbr, mean, digest=None):
+def write(folder, subject, sbr, mean, digest=None, **record):
     (folder / subject).mkdir()
     lines = [
         HEAD,
@@ -22,7 +26,7 @@ def write(folder, subject, sbr, mean, digest=None):
     ]
     (folder / subject / "comparison.csv").write_text("\n".join(lines) + "\n")
     if digest is not None:
-        (folder / subject / "record.json").write_text(json.dumps({"study_sha256": [digest]}))
+        (folder / subject / "record.json").write_text(json.dumps({"study_sha256": digest, **record}))
 
 
 @pytest.fixture
@@ -42,14 +46,14 @@ def test_a_z_score_is_the_distance_in_standard_deviations(healthy):
         Row("ct", "caudate over putamen (SBR)", "left", 2.5),
         Row("predicted", status="failed", reason="no torch"),
     ]
-    (z,) = z_rows(rows, read_normals(healthy))
+    (z,) = z_rows(rows, read_normals(healthy)[0])
     assert (z.method, z.measure, z.region) == ("ct", "z of SBR", "left putamen")
     assert z.value == pytest.approx(-2.5)
 
 
 def test_means_are_no_normals(healthy):
     """They change with what was injected."""
-    assert {measure for _, measure, _, _ in read_normals(healthy)} == {"SBR", "caudate over putamen (SBR)"}
+    assert {measure for _, measure, _, _ in read_normals(healthy)[0]} == {"SBR", "caudate over putamen (SBR)"}
 
 
 def test_a_subject_counts_once_and_the_patient_is_none_of_them(tmp_path):
@@ -57,8 +61,32 @@ def test_a_subject_counts_once_and_the_patient_is_none_of_them(tmp_path):
         write(tmp_path, subject, sbr, 2.0, digest)
     write(tmp_path, "e", 3.0, 2.0, "1")
     key = ("ct", "SBR", "left putamen", "")
-    assert read_normals(tmp_path)[key] == [3.0, 4.0, 5.0, 9.0]
-    assert read_normals(tmp_path, frozenset({"4"}))[key] == [3.0, 4.0, 5.0]
+    assert read_normals(tmp_path)[0][key] == [3.0, 4.0, 5.0, 9.0]
+    assert read_normals(tmp_path, "4")[0][key] == [3.0, 4.0, 5.0]
+
+
+def test_subjects_by_another_map_do_not_count_and_other_options_are_told(tmp_path):
+    """A z-score compares what was measured alike."""
+    usual = as_options(ReconstructionSettings())
+    for subject, sbr, fallback in (("a", 3.0, None), ("b", 4.0, None), ("c", 5.0, None), ("d", 9.0, "uniform")):
+        methods = {"ct": {"used": {"fallback": fallback}}}
+        write(tmp_path, subject, sbr, 2.0, subject, methods=methods, request={"reconstruction": usual})
+    normals, warnings = read_normals(tmp_path, "", ReconstructionSettings())
+    assert normals["ct", "SBR", "left putamen", ""] == [3.0, 4.0, 5.0]
+    assert warnings == ["a method used another's map in 1 healthy subjects and does not count in them"]
+    other = ReconstructionSettings(iterations=4, post_filter="gaussian:8", device="cpu")
+    assert "other options (iterations, post-filter)" in read_normals(tmp_path, "", other)[1][0]
+
+
+def test_the_digest_of_a_study_is_that_of_its_counts_and_angles():
+    """Not of its files: a README beside each scan, the same for all, would make one subject of all."""
+    acquisition = Acquisition([0.0, 90.0], [200.0, 200.0], (1, 2), (4.0, 4.0), [20.0, 20.0], "I-123", None)
+    window = (EnergyWindow("peak", 143.0, 175.0),)
+    studies = [Study(acquisition, window, np.full((1, 2, 1, 2), value, np.float32)) for value in (1, 1, 2)]
+    turned = replace(studies[0], acquisition=replace(acquisition, view_angles_deg=np.array([0.0, 180.0])))
+    digests = [sha256_of_study(one) for one in (*studies, turned)]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
 
 
 def test_too_few_subjects_and_foreign_files_are_refused(tmp_path):

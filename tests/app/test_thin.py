@@ -35,7 +35,7 @@ def test_bad_requests_leave_no_file(file, tmp_path):
         thin([file], tmp_path / "part.dcm", 0.2, StudySettings())
     before = file.read_bytes()
     for place in ({"output": file}, {"output": part, "rest": file}):
-        with pytest.raises(InputError, match="is the study itself"):
+        with pytest.raises(InputError, match="is read and would be replaced"):
             thin([file], share=0.2, given=StudySettings(), **place)
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["study.h5"]

@@ -303,6 +303,17 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(training, tiny_coh
     assert "\n" not in str(failed.value)
 
 
+def test_a_validation_that_is_not_finite_does_not_pass_for_earlier_weights(
+    training, tiny_cohorts, tmp_path, monkeypatch
+):
+    """Weights of another run that lie in the folder are not this run's result."""
+    (tmp_path / "weights.safetensors").write_text("of another run")
+    monkeypatch.setattr(training, "validate", lambda *_: {"error": math.nan})
+    with pytest.raises(InputError, match=r"validation error of epoch 1 is not finite.*lower learning_rate"):
+        training.train(short(), tiny_cohorts, tmp_path)
+    assert (tmp_path / "weights.safetensors").read_text() == "of another run"
+
+
 def test_cohorts_that_are_too_small_are_refused_before_training(training, tiny_cohorts, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "LEAST_PATIENTS", 5)
     with pytest.raises(InputError, match=r"4 patients, limits .* need 5: make a larger validation cohort"):

@@ -142,6 +142,14 @@ def test_options_of_a_model_belong_to_it():
 
 
 def test_settings_that_the_algorithm_does_not_use_are_recorded_as_none():
+    for given, name in (({"iterations": 3}, "iterations"), ({"subsets": 2}, "subsets"), ({"resolution": False}, "res")):
+        with pytest.raises(InputError, match=f"algorithm fbp has no {name}"):
+            ReconstructionSettings(algorithm="fbp", **given)
+    with pytest.raises(InputError, match="algorithm mlem has no subsets"):
+        ReconstructionSettings(algorithm="mlem", subsets=4)
+    assert ReconstructionSettings(algorithm="mlem", subsets=1, iterations=40).described() == "mlem 40 x 1"
+    assert ReconstructionSettings().described() == "osem 10 x 10"
+    assert ReconstructionSettings().described("fbp").startswith("fbp, hann")
     fbp = ReconstructionSettings(algorithm="fbp").used()
     assert (fbp["iterations"], fbp["subsets"], fbp["fbp_filter"]) == (None, None, "hann:1")
     assert ReconstructionSettings(algorithm="mlem").used()["subsets"] == 1

@@ -35,7 +35,7 @@ def test_every_input_and_option_shows_in_what_was_asked(tmp_path):
         asked(compare),
         asked(replace(compare, reconstruction=replace(compare.reconstruction, iterations=3))),
         asked(replace(compare, comparison=ComparisonSettings(tracer="dat"))),
-        json.dumps(asked_of(study, BatchRequest(compare, work="another:work"))),
+        json.dumps(asked_of(study, BatchRequest(compare, work="json:dumps"))),
     }
     for path in files.values():
         path.write_text("y")

@@ -65,3 +65,11 @@ def test_a_memory_of_another_version_is_refused(tmp_path):
     other.close()
     with pytest.raises(InputError, match="version 7"):
         Memory(tmp_path / "m.sqlite")
+
+
+def test_a_damaged_memory_is_told_in_one_line(tmp_path):
+    (tmp_path / "m.sqlite").write_bytes(b"no database at all, " * 100)
+    with pytest.raises(InputError, match=r"m\.sqlite: the node's memory cannot be read or written: file is not a data"):
+        Memory(tmp_path / "m.sqlite")
+    with pytest.raises(InputError, match="cannot be read or written: unable to open"):
+        Memory(tmp_path / "nowhere" / "m.sqlite")

@@ -52,6 +52,17 @@ def test_a_file_is_read_as_it_stands(tmp_path):
     assert dat.request(None, anonymous=False).comparison.methods == ("uniform",)
 
 
+def test_settings_of_the_ct_do_not_stop_a_study_without_one(tmp_path):
+    """The rule waits for a CT and goes on without; what belongs to the CT goes with it."""
+    text = GOOD.replace("iterations = 8,", "iterations = 8, extend-ct = true, tube-voltage-kv = 120.0,")
+    rule = read(tmp_path, text).rules[0]
+    assert rule.request(Path("ct"), anonymous=False).comparison.extend_ct
+    comparison = rule.request(None, anonymous=False).comparison
+    assert list(comparison.models()) == ["uniform"]
+    with pytest.raises(InputError, match="belongs to method ct"):
+        read(tmp_path, text.replace('["uniform", "ct"]', '["uniform"]'))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -234,5 +234,13 @@ def test_what_was_injected_and_the_patients_weight(make_acquisition):
         "PatientWeight": 70.5,
     }
     assert {key: keys[key] for key in wanted} == wanted
+    for start, at, hours in (
+        ("2026-02-03T03:00+00:00", "2026-02-03T09:00+09:00", -3),
+        ("2026-02-03T12:00", "2026-02-03T09:00+09:00", -3),
+        ("2026-02-03T12:00+09:00", "2026-02-03T09:00", -3),
+    ):
+        zoned = study_of(make_acquisition, start=datetime.fromisoformat(start))
+        zoned = replace(zoned, injection=replace(injection, at=datetime.fromisoformat(at)))
+        assert bids_keys(zoned, result_of(), {})["InjectionStart"] == hours * 3600
     without = bids_keys(study_of(make_acquisition), result_of(), {})
     assert not set(wanted) & set(without)
