@@ -150,7 +150,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     coverage = TrainedNetwork.read(shipped_weights()).coverage.to_json()
     for spread in ({}, {"spread": None}):
         save_weights(path, tiny(), {"settings": TINY, "map_of": "head", "coverage": coverage, **spread})
-        with pytest.raises(InputError, match="does not say how far its maps are off.*train it again"):
+        with pytest.raises(InputError, match=r"does not say how far its maps are off.*train it again"):
             TrainedNetwork.read(path)
     save_weights(path, tiny(target="correction"), {"settings": TINY | {"target": "correction"}})
     with pytest.raises(InputError, match="gives a correction, not a map"):
