@@ -44,6 +44,7 @@ def queue_bar(text: str, items: str, total: int, output: Path) -> Iterator[Calla
             raise KeyboardInterrupt(f"interrupted: {standing()}, {RESUME}") from None
         except OSError as error:
             resume = f", {RESUME}" if can_resume(error) else ""
-            raise OSError(error.errno, f"{error.strerror or error}; {standing()}{resume}", error.filename) from error
+            reason = error.strerror or str(error) or type(error).__name__
+            raise OSError(error.errno, f"{reason}; {standing()}{resume}", error.filename) from error
         except MemoryError as error:
             raise MemoryError(f"{str(error) or 'the results do not fit'}; {standing()}, {RESUME}") from error

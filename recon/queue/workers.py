@@ -11,7 +11,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -23,7 +23,7 @@ from spectac.recon.errors import InputError, MissingExtraError
 from spectac.recon.queue.shares import limited_to_share
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 SECONDS_TO_CONNECT = 10
 POLL_S = 0.05
@@ -237,7 +237,16 @@ def _local_client(stack: ExitStack, workers: Workers) -> "Client":
             scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
         )
-    return stack.enter_context(Client(stack.enter_context(cluster)))
+    stack.callback(_close, cluster)
+    client = Client(cluster)
+    stack.callback(_close, client)
+    return client
+
+
+def _close(one: "Client | LocalCluster") -> None:
+    """Close it; on a busy machine it may not end in time, which is no fault of the work that was done."""
+    with suppress(TimeoutError):
+        one.close()
 
 
 @contextmanager

@@ -49,6 +49,10 @@ def test_a_place_that_cannot_be_written_to_is_not_promised_to_go_on():
     assert closed.strerror == "Read-only file system; 8 of 20 studies are done in out"
 
 
+def test_an_error_without_words_is_named():
+    assert ended_by(OSError(), CHECKED).strerror.startswith("OSError; 8 of 20 studies")
+
+
 def test_too_little_memory():
     text = "the results do not fit; 8 of 20 studies are done in out, the same command goes on with the rest"
     assert str(ended_by(MemoryError(), CHECKED)) == text

@@ -327,3 +327,21 @@ def test_workers_that_are_gone_end_the_run(monkeypatch):
         distributed.default_client().cluster.scale(0)
         with pytest.raises(InputError, match=r"all worker processes died .*: the same command goes on with the rest"):
             pool.finished()
+
+
+@pytest.mark.slow
+def test_workers_that_do_not_end_in_time_undo_no_work(monkeypatch):
+    """On a busy machine Dask's close timed out after the last item; the command then failed with an empty reason."""
+    distributed = pytest.importorskip("distributed", reason="workers need Dask: pip install 'spectac[cluster]'")
+    close, closed = distributed.LocalCluster.close, []
+
+    def late(cluster, timeout=None):
+        close(cluster, timeout)
+        closed.append(cluster)
+        raise TimeoutError
+
+    monkeypatch.setattr(distributed.LocalCluster, "close", late)
+    with Workers(processes=1).started() as pool:
+        pool.start("half", pow, 2, -1)
+        assert pool.finished() == ("half", (0.5,))
+    assert closed
