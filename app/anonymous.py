@@ -9,7 +9,8 @@ from typing import Any
 from spectac.app.comparison import CompareRequest, Comparison
 from spectac.recon import ReconstructionSettings, Study
 from spectac.recon.io import files_of
-from spectac.recon.settings import ComparisonSettings, options
+from spectac.recon.setting_fields import options
+from spectac.recon.settings import ComparisonSettings
 
 KEPT = ("Manufacturer", "ManufacturerModelName")
 """DICOM keys of a study that stay."""

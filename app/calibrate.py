@@ -23,7 +23,8 @@ from spectac.recon.io.nifti import read_labels
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import coefficient_of_variation
 from spectac.recon.resample import resample
-from spectac.recon.settings import AttenuationSettings, Setting, date_and_time, settings
+from spectac.recon.setting_fields import Setting, settings
+from spectac.recon.settings import AttenuationSettings, date_and_time
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array
 

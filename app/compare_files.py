@@ -14,7 +14,7 @@ from spectac.app.measures import Row
 from spectac.app.record import used, versions
 from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.io.sidecar import bids_keys
-from spectac.recon.settings import as_options
+from spectac.recon.setting_fields import as_options
 from spectac.recon.voi import GROUPS, Vois
 
 IMAGES = "images"

@@ -11,7 +11,7 @@ from typing import Any
 from spectac.app.measures import Row
 from spectac.recon import InputError, ReconstructionSettings
 from spectac.recon.agreement import FEWEST, z_score
-from spectac.recon.settings import as_options
+from spectac.recon.setting_fields import as_options
 
 Key = tuple[str, str, str, str]
 """Method, measure, region and unit."""

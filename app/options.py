@@ -14,7 +14,7 @@ import typer
 from spectac.app.interrupted import Interrupted
 from spectac.recon.errors import InputError
 from spectac.recon.io.toml import read_toml
-from spectac.recon.settings import Option, from_options, options
+from spectac.recon.setting_fields import Option, from_options, options
 
 StudyPaths = Annotated[
     list[Path],

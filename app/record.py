@@ -14,7 +14,8 @@ from spectac.app.describe import describe
 from spectac.recon import Acquisition, ReconstructionSettings, Result, Study, StudySettings
 from spectac.recon import device as devices
 from spectac.recon.io import files_of
-from spectac.recon.settings import AttenuationSettings, as_options
+from spectac.recon.setting_fields import as_options
+from spectac.recon.settings import AttenuationSettings
 
 _PACKAGES = (
     "spectac",

@@ -20,7 +20,7 @@ from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.nifti import write_image, write_labels, write_mu_map
 from spectac.recon.nuclides import nuclide as nuclide_by_name
-from spectac.recon.settings import Positive, Setting, as_options, settings
+from spectac.recon.setting_fields import Positive, Setting, as_options, settings
 from spectac.simulate.acquire import Expected, Patient, expected_counts
 from spectac.simulate.cohort.patient import seeds
 from spectac.simulate.defects import Defect, with_defect

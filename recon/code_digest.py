@@ -211,7 +211,7 @@ def _is_for_checkers(part: object) -> bool:
 def _plain(node: Any) -> Any:
     """Names and values of a syntax tree without places and empty fields, which differ between versions of Python.
 
-    Help of the command line (settings.Setting) changes no number and is left out.
+    Help of the command line (setting_fields.Setting) changes no number and is left out.
     """
     if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Setting":
         return "Setting"

@@ -17,7 +17,13 @@ MODULES = sorted(
 )
 # Fields of settings describe themselves to the command line. Readers, kernels and transport are called by other modules
 # alone: they have examples where a few lines show something.
-INSIDE = ("spectac.recon.settings", "spectac.recon.io.", "spectac.recon.kernels.", "spectac.recon.photons.")
+INSIDE = (
+    "spectac.recon.settings",
+    "spectac.recon.setting_fields",
+    "spectac.recon.io.",
+    "spectac.recon.kernels.",
+    "spectac.recon.photons.",
+)
 # What these hold is seen in the examples of the functions that make them.
 MADE_ELSEWHERE = {
     "DaskWorkers", "Expected", "Layers", "Painted", "PatientArrays", "ScannerRanges", "Work", "WorkQueue",

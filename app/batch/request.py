@@ -6,7 +6,7 @@ from typing import Any
 
 from spectac.app.batch.study_list import ListedStudy
 from spectac.app.comparison import CompareRequest
-from spectac.recon.settings import merged
+from spectac.recon.setting_fields import merged
 
 WORK = "spectac.app.batch.study:compare_one"
 

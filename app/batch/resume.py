@@ -29,7 +29,7 @@ from spectac.recon.code_digest import code_digest
 from spectac.recon.io.atomic import written
 from spectac.recon.queue.store import named_error
 from spectac.recon.queue.work_queue import Failure
-from spectac.recon.settings import as_options
+from spectac.recon.setting_fields import as_options
 
 DONE, FAILURE, RECORD = "batch.json", "failure.json", "record.json"
 

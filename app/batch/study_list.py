@@ -16,7 +16,8 @@ from spectac.recon.io import files_of
 from spectac.recon.io.dicom.elements import looks_like_dicom, open_dicom
 from spectac.recon.io.dicom.nm_kind import kind_of
 from spectac.recon.io.interfile.header import looks_like_interfile, read_header
-from spectac.recon.settings import ComparisonSettings, StudySettings, from_options, options
+from spectac.recon.setting_fields import from_options, options
+from spectac.recon.settings import ComparisonSettings, StudySettings
 
 Key = TypeVar("Key")
 

@@ -13,13 +13,8 @@ from pydantic.dataclasses import dataclass
 from spectac.app.comparison import CompareRequest
 from spectac.recon.errors import InputError
 from spectac.recon.io.toml import read_toml
-from spectac.recon.settings import (
-    ComparisonSettings,
-    ReconstructionSettings,
-    StudySettings,
-    from_options,
-    options,
-)
+from spectac.recon.setting_fields import from_options, options
+from spectac.recon.settings import ComparisonSettings, ReconstructionSettings, StudySettings
 
 Title = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x21-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]*$")]
 """An AE title."""

@@ -18,7 +18,7 @@ from pydantic import Field
 from spectac.recon.code_digest import code_digest
 from spectac.recon.errors import InputError
 from spectac.recon.io.atomic import written
-from spectac.recon.settings import AtLeast1, Setting, settings
+from spectac.recon.setting_fields import AtLeast1, Setting, settings
 from spectac.simulate.bodies import ENDING
 from spectac.simulate.cohort.shards import ShardFacts, read_facts
 

@@ -28,7 +28,8 @@ from spectac.app.reconstruct import reconstruct
 from spectac.recon import Acquisition, Collimator, EnergyWindow, MuMap, Study, SystemModel, default_grid, open_study
 from spectac.recon.io.hdf5 import write_study
 from spectac.recon.io.nifti import write_mu_map
-from spectac.recon.settings import ReconstructionSettings, Setting, settings
+from spectac.recon.setting_fields import Setting, settings
+from spectac.recon.settings import ReconstructionSettings
 
 
 @pytest.fixture

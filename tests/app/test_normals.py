@@ -10,7 +10,7 @@ from spectac.app.measures import Row
 from spectac.app.normals import read_normals, z_rows
 from spectac.app.record import sha256_of_study
 from spectac.recon import Acquisition, EnergyWindow, InputError, ReconstructionSettings, Study
-from spectac.recon.settings import as_options
+from spectac.recon.setting_fields import as_options
 
 HEAD = ",".join(Row.COLUMNS)
 

@@ -8,16 +8,8 @@ from pathlib import Path
 import pytest
 
 from spectac.recon import COLLIMATORS, Collimator, InputError, ReconstructionSettings, StudySettings
-from spectac.recon.settings import (
-    AttenuationSettings,
-    ComparisonSettings,
-    MapSettings,
-    ProjectionSettings,
-    as_options,
-    from_options,
-    merged,
-    options,
-)
+from spectac.recon.setting_fields import as_options, from_options, merged, options
+from spectac.recon.settings import AttenuationSettings, ComparisonSettings, MapSettings, ProjectionSettings
 
 ALL = (StudySettings, ProjectionSettings, ReconstructionSettings, AttenuationSettings, ComparisonSettings)
 

@@ -318,7 +318,8 @@ def test_nothing_is_lost_doubled_or_mixed_up(small_disk, place, tmp_path, figure
         files[n] = [raw(tmp_path / f"raw{n}.dcm", seed=n, frame=frame, **person)]
         if n % 3 == 0:
             files[n] += ct(tmp_path / f"ct{n}", frame=frame, slices=2, **person)
-    one = node('methods = ["uniform", "ct"]', quick=True, quiet_seconds=6, associations=30, least_free_gb=0.0)
+    # On a busy machine a sender takes some seconds to come back after a kill; a CT that comes later makes another job.
+    one = node('methods = ["uniform", "ct"]', quick=True, quiet_seconds=15, associations=30, least_free_gb=0.0)
     one.start()
     until(lambda: echo(ports["node"]), 60.0)
     stop = threading.Event()
