@@ -102,7 +102,7 @@ class Comparison:
             names.setdefault("unknown" if projections is None else projections.scatter_method, []).append(name)
         if len(names) == 1:
             return next(iter(names))
-        return "; ".join(f"{', '.join(of)}: {scatter}" for scatter, of in names.items())
+        return "; ".join(f"{scatter} ({', '.join(of)})" for scatter, of in names.items())
 
     @property
     def all_warnings(self) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """`spectac demo`: a virtual patient, every attenuation model and the report, with nothing but the package."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import numpy as np
 import typer
 
 from spectac.app.compare import check_packages, compare_study
-from spectac.app.compare_files import FILES, IMAGES
+from spectac.app.compare_files import FILES
 from spectac.app.comparison import CompareRequest
 from spectac.app.measures import Row
 from spectac.app.outputs import check_results
@@ -105,7 +104,8 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
     began = time.perf_counter()
     patient = demo_patient()
     study, _, cps_per_kbq = simulate(patient, scanner, counts, seed)
-    with written_folder(output) as folder:
+    # Results of an earlier run would belong to another patient.
+    with written_folder(output, stale=FILES) as folder:
         write_study(folder / "projections.dcm", study)
         noise = np.random.default_rng([PATIENT_SEED, seed])
         scan = ct_scan(patient.head, noise, frame_of_reference_uid=study.acquisition.frame_of_reference_uid)
@@ -119,10 +119,6 @@ def run_demo(output: Path, *, seed: int, counts: float, scanner: Scanner = SCANN
             "versions": versions(),
         }
         (folder / "patient.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    # Results of an earlier run would belong to another patient.
-    for stale in set(FILES) - {IMAGES}:
-        (output / stale).unlink(missing_ok=True)
-    shutil.rmtree(output / IMAGES, ignore_errors=True)
     compared = compare_study(
         output / "projections.dcm",
         CompareRequest(

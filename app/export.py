@@ -9,7 +9,7 @@ import typer
 
 from spectac.app.anonymous import anonymised
 from spectac.app.options import Only, StudyPaths
-from spectac.recon import Acquisition, InputError, MuMap, Study, StudySettings
+from spectac.recon import Acquisition, InputError, MuMap, Study, StudySettings, default_grid
 from spectac.recon.attenuation import map_notes, map_of_file
 from spectac.recon.io import open_study
 from spectac.recon.io.atomic import written_folder
@@ -20,6 +20,8 @@ from spectac.recon.io.interfile.write import (
     write_stir_mu_map,
     write_stir_study,
 )
+from spectac.recon.io.mu_map import read_mu_map
+from spectac.recon.map_check import check_values
 from spectac.recon.nuclides import nuclide
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.resample import map_on_grid
@@ -103,7 +105,14 @@ def _without_patient(study: Study) -> Study:
 
 def _on_grid(path: Path, study: Study, mu_map_kev: float | None) -> tuple[MuMap, list[str]]:
     """Map of a NIfTI or Interfile file on the reconstruction's grid, and notes."""
-    solver = StudySolver(study)
+    try:
+        solver = StudySolver(study)
+    except InputError as error:
+        # What spectac would not reconstruct may be written for others.
+        read = read_mu_map(path, study.acquisition, nuclide(study.acquisition.nuclide).main_kev, given_kev=mu_map_kev)
+        check_values(read.mu)
+        note = f"that the map lies where the activity is was not checked: {error}"
+        return map_on_grid(read.mu, default_grid(study.acquisition)), [*read.notes, note]
     mu, placed, notes = map_of_file(str(path), solver, mu_map_kev)
     # The other program's scatter correction is not known here: a broad-beam map is as good as a narrow one.
     return map_on_grid(mu, solver.grid), [*notes, *map_notes(mu, solver, scatter_corrected=False, placed=placed)]

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,8 +25,8 @@ RATIOS = frozenset(
 """Measures that get a z-score. Means depend on the injected activity; errors are no property of a patient."""
 
 
-_DECIDING = ("algorithm", "iterations", "subsets", "prior_beta", "resolution", "low_counts", "post_filter", "scatter")
-"""Options of a reconstruction that decide its ratios."""
+_ALIKE = frozenset({"device", "calibration"})
+"""Options of a reconstruction that change no ratio."""
 
 
 def normals_files(path: Path) -> list[Path]:
@@ -53,18 +53,18 @@ def read_normals(
     values: dict[Key, list[float]] = defaultdict(list)
     seen: set[str | None] = {patient_sha256}
     differ: set[str] = set()
-    replaced = 0
+    replaced: Counter[str] = Counter()
     options = {} if settings is None else as_options(settings)
     for file in files:
         record = _record(file.with_name("record.json")) if path.is_dir() else {}
-        digest = record.get("study_sha256")
+        digest = record["study_sha256"] if record else None
         if digest in seen:
             continue
         seen |= {digest} - {None}
-        of_subject = record.get("request", {}).get("reconstruction", options)
-        differ |= {name for name in _DECIDING if of_subject.get(name) != options.get(name)} if options else set()
-        fell_back = {name for name, one in record.get("methods", {}).items() if one["used"]["fallback"] is not None}
-        replaced += bool(fell_back)
+        of_subject = record["request"]["reconstruction"] if record else options
+        differ |= {name for name, value in options.items() if name not in _ALIKE and of_subject.get(name) != value}
+        fell_back = {name for name, one in record["methods"].items() if one["used"]["fallback"]} if record else set()
+        replaced.update(fell_back)
         try:
             with file.open(newline="", encoding="utf-8-sig") as stream:
                 for row in csv.DictReader(stream):
@@ -78,19 +78,26 @@ def read_normals(
     warnings = []
     if differ:
         named = ", ".join(sorted(name.replace("_", "-") for name in differ))
-        warnings.append(f"healthy subjects were reconstructed with other options ({named}): z-scores mix both")
-    if replaced:
-        warnings.append(f"a method used another's map in {replaced} healthy subjects and does not count in them")
+        warnings.append(f"the healthy subjects were reconstructed with other options ({named}): z-scores mix both")
+    for method, number in replaced.items():
+        warnings.append(f"{method} fell back to another map in {number} healthy subjects, whose values were left out")
     return enough, warnings
 
 
 def _record(path: Path) -> dict[str, Any]:
-    """Content of a comparison's record.json; nothing where there is none."""
+    """Content of a comparison's record.json; nothing where there is none. InputError for that of an older spectac."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return {}
-    return content if isinstance(content, dict) else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    try:
+        _ = content["study_sha256"].lower(), dict(content["request"]["reconstruction"])
+        _ = [one["used"]["fallback"] for one in content["methods"].values()]
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{path}: not of this version of spectac: run the batch of healthy subjects again") from None
+    return dict(content)
 
 
 def z_rows(rows: Sequence[Row], normals: Normals) -> list[Row]:

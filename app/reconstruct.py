@@ -21,7 +21,7 @@ from spectac.recon.pipeline import StudySolver
 from spectac.recon.settings import LOW_COUNTS, AttenuationSettings
 
 MAPS = ("mu_map", "mu_spread", "image_spread", "noise_spread")
-"""Images that only some results have; those of an earlier run are removed, as they would pass for this image's."""
+"""Images that only some results have. Those of an earlier run would pass for this image's."""
 FILES = (
     "image.dcm", "record.json", *(f"{name}{end}" for name in ("image", *MAPS) for end in (".nii.gz", ".json")),
 )  # fmt: skip
@@ -55,7 +55,7 @@ def reconstruct(
     solver = StudySolver(opened, settings)
     digests = sha256_of(inputs)
     # The folder is made first: a place that cannot be written to is found before the long work.
-    with written_folder(output) as folder:
+    with written_folder(output, stale=FILES) as folder:
         began = time.perf_counter()
         result = with_progress(solver, model)
         seconds = time.perf_counter() - began
@@ -64,8 +64,6 @@ def reconstruct(
         content = record(digests, parameters, opened, result, seconds)
         (folder / "record.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         names = sorted(path.name for path in folder.iterdir())
-    for stale in set(FILES) - set(names):
-        (output / stale).unlink(missing_ok=True)
     lines = [f"note: {note}" for note in result.notes]
     return [*lines, f"{output}: {', '.join(names)} ({seconds:.1f} s)"]
 

@@ -83,7 +83,8 @@ def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
     check_results(output, "the study", FILES)
     began = time.perf_counter()
     streams = seeds(chosen.seed, 0)
-    with written_folder(output) as folder:
+    # The projections of an earlier run in the other format would pass for this patient's.
+    with written_folder(output, stale=STUDIES) as folder:
         patient, scanner, expected = _expected(chosen, streams)
         study = expected.study(np.random.default_rng(streams["noise"]))
         if chosen.format == "dicom":
@@ -104,9 +105,6 @@ def simulate(output: StudyOutput, chosen: SimulationSettings) -> list[str]:
             "versions": versions(),
         }
         (folder / "patient.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    # The projections of an earlier run in the other format would pass for this patient's.
-    for stale in set(STUDIES) - {name}:
-        (output / stale).unlink(missing_ok=True)
     counts = study.counts.sum(axis=(1, 2, 3), dtype=np.float64)
     doubt = truncation_doubt(study.acquisition, expected.primary[0])
     listed = ", ".join(f"{window.name} {total:.3g}" for window, total in zip(study.windows, counts, strict=True))

@@ -26,7 +26,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from spectac.learned.checkpoint import description, new_state, resume, save_checkpoint
+from spectac.learned.checkpoint import description, first_weights, new_state, resume, save_checkpoint
 from spectac.learned.dataset import CohortDataset, shards_of
 from spectac.learned.doubt_limits import CHECKED_ANGLES_DEG, LEAST_PATIENTS, measured_coverage
 from spectac.learned.loss import correction_loss, factor_error, low_counts_loss, map_loss
@@ -94,6 +94,9 @@ def train(
     Traceback (most recent call last):
     spectac.recon.errors.InputError: no cohort: no shards of a cohort: make one with spectac cohort -o no cohort
     """
+    first, result = first_weights(settings, root), output / "weights.safetensors"
+    if first is not None and first.resolve() == result.resolve():
+        raise InputError(f"{result} is read by begin_with and would be replaced: give another folder with -o")
     output.mkdir(parents=True, exist_ok=True)
     settings = with_precision(settings)
     fabric = _fabric(settings, output)

@@ -201,6 +201,9 @@ class StudySolver:
             raise InputError("the photopeak projections hold no counts")
         check_orbit(self.projections)
         self._note_acquisition()
+        if self.settings.unused:
+            named = ", ".join(self.settings.unused)
+            self.notes.append(f"algorithm {self.settings.algorithm} does not use what was given for: {named}")
         self._acquisition_notes = tuple(self.notes)
 
     def corrected(

@@ -311,12 +311,6 @@ class ReconstructionSettings(ProjectionSettings):
             raise InputError("an FBP filter belongs to algorithm fbp")
         if self.low_counts != "none" and self.algorithm not in ("osem", "mlem"):
             raise InputError(f"--low-counts {self.low_counts} needs algorithm osem or mlem, not {self.algorithm}")
-        unused = {"fbp": ("iterations", "subsets", "resolution"), "mlem": ("subsets",)}.get(self.algorithm, ())
-        for option in options(ReconstructionSettings):
-            # One subset is what MLEM has.
-            allowed = (option.default, 1) if self.algorithm == "mlem" else (option.default,)
-            if option.name in unused and getattr(self, option.field) not in allowed:
-                raise InputError(f"algorithm {self.algorithm} has no {option.name}: leave the option out")
         # Their texts and numbers are checked where they are understood.
         _ = self.prior, self.ramp_window, self.smoothing
         if self.low_counts == "map" and self.post_filter is not None:
@@ -377,6 +371,14 @@ class ReconstructionSettings(ProjectionSettings):
         if algorithm == "mlem":
             values["subsets"] = 1
         return values
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Options that were given and that the algorithm does not have."""
+        without = {"fbp": ("iterations", "subsets", "resolution"), "mlem": ("subsets",)}.get(self.algorithm, ())
+        allowed = {option.name: {option.default} for option in options(ReconstructionSettings)}
+        allowed["subsets"].add(1)
+        return tuple(name for name in without if getattr(self, name) not in allowed[name])
 
     def described(self, algorithm: str | None = None) -> str:
         """Algorithm with its numbers in a few words, such as "osem 10 x 10"."""

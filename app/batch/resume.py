@@ -36,8 +36,11 @@ DONE, FAILURE, RECORD = "batch.json", "failure.json", "record.json"
 OBSTACLES = frozenset((errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR))
 """Numbers of errors that mean: something of another kind stands where the results of one study go."""
 
-_NAMED_BY_PLUGINS = ("spectac.recon.attenuation_plugins", "spectac.learned.predict", "spectac.learned.low_counts")
-"""Modules that a comparison finds by their entry points, so that no import names them."""
+_NAMED_AT_RUN_TIME = (
+    "spectac.recon.attenuation_plugins", "spectac.learned.predict", "spectac.learned.low_counts",
+    "spectac.recon.io.dicom.nm", "spectac.recon.io.hdf5", "spectac.recon.io.interfile.study",
+)  # fmt: skip
+"""Models and readers that a comparison finds by names, so that no import leads to them."""
 
 _EXTRAS = {"ct": ("SimpleITK",), "learned": ("torch", "safetensors")}
 """Packages that the extras of spectac install and that methods import when they are used."""
@@ -67,7 +70,7 @@ def _options(compare: CompareRequest, work: str) -> dict[str, Any]:
         del options["comparison"][name]
     for name in compare.reconstruction.files():
         del options["reconstruction"][name]
-    code = code_digest(work.partition(":")[0], *_NAMED_BY_PLUGINS)
+    code = code_digest(work.partition(":")[0], *_NAMED_AT_RUN_TIME)
     return {"spectac": version("spectac"), "code": code, "weights": _weights(), "work": work, "options": options}
 
 

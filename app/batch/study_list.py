@@ -108,7 +108,7 @@ def _from_folder(folder: Path, results: Path) -> tuple[tuple[ListedStudy, ...], 
 def _is_result(folder: Path) -> bool:
     """True for results of a batch, and of another command where no raw projections lie beside them.
 
-    Not io.atomic.is_result: a virtual patient's folder is one, and a study.
+    A virtual patient's folder holds results as well, but is a study.
     """
     if all((folder / name).is_file() for name in ("summary.csv", "index.html")):
         return True

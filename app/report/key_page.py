@@ -72,10 +72,12 @@ def _put_text(part: Any, comparison: Comparison) -> None:
     axis = part.subplots()
     axis.axis("off")
     facts, settings = comparison.facts, comparison.request.reconstruction
-    ways = dict.fromkeys(method.result.low_counts.method for method in comparison.chosen.values())
+    results = [method.result for method in comparison.chosen.values()]
+    ways = dict.fromkeys(result.low_counts.method for result in results)
+    algorithms = dict.fromkeys(settings.described(result.algorithm) for result in results)
     lines = [
         "spectac: attenuation corrections compared. Research use only; not a medical device.",
-        f"{facts['nuclide']}, {facts['views']} views, {settings.described()}, "
+        f"{facts['nuclide']}, {facts['views']} views, {', '.join(algorithms)}, "
         f"low counts: {', '.join(ways)}, scatter: {facts['scatter']}; "
         f"tracer: {comparison.regions.tracer or 'unknown'}",
     ]

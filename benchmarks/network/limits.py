@@ -4,9 +4,9 @@
 
 Six minutes on one core. The last step of training (`learned/doubt_limits.py`) once more, for weights whose training is
 done; --save writes them with the new limits. The cohorts are those of learned/weights/README.md. Writes
-network_limits.csv, a row a patient: uncertainty and distance of the outline, what the counts say (1.5: they confirm the
-map, whose limits are so much wider), and the error of attenuation factors less the uniform map's, empty where the
-counts contradict the map or no uniform one can be made.
+network_limits.csv, a row a patient: uncertainty, distance of the outline, the factor on both limits (1.5 where the
+counts confirm the map), and the error of attenuation factors less the uniform map's. The last is empty where the counts
+contradict the map or no uniform one can be made.
 """
 
 import argparse

@@ -1,11 +1,12 @@
 """Files appear whole or not at all: written under a temporary name next to the target, then moved into place."""
 
 import errno
+import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -80,18 +81,21 @@ def _flush_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def written_folder(path: str | os.PathLike[str], *, own: bool = False) -> Iterator[Path]:
+def written_folder(path: str | os.PathLike[str], *, own: bool = False, stale: Collection[str] = ()) -> Iterator[Path]:
     """Temporary folder inside `path` whose files and folders are moved up into `path` when the block ends well.
 
-    What is there is replaced only where an earlier run made it (is_result). When the block fails nothing is left
-    behind: no file, no new folder.
+    What is there is replaced or removed only where an earlier run wrote it. Runs note the names of their files under
+    "files" in their record (RECORDS), which this function adds. When the block fails nothing is left behind: no file,
+    no new folder.
 
     Parameters
     ----------
     path : path-like
         The folder of the results, which is made where it does not exist.
     own
-        Whether nobody else puts files there, so that all may be replaced.
+        The folder belongs to spectac alone: everything in it may be replaced.
+    stale
+        Names of files and folders of an earlier run that are removed where this one does not write them.
 
     Yields
     ------
@@ -109,8 +113,8 @@ def written_folder(path: str | os.PathLike[str], *, own: bool = False) -> Iterat
     >>> results = Path(tempfile.mkdtemp(), "results")
     >>> with written_folder(results) as folder:
     ...     _ = (folder / "record.json").write_text("{}")
-    >>> is_result(results)
-    True
+    >>> sorted(results_in(results))
+    ['record.json']
     """
     target = Path(path)
     for folder in (target, *target.parents):
@@ -121,18 +125,23 @@ def written_folder(path: str | os.PathLike[str], *, own: bool = False) -> Iterat
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        files = sorted(temporary.iterdir())
+        files, ours = sorted(temporary.iterdir()), results_in(target)
+        for record in (file for file in files if file.name in RECORDS):
+            kept = {name for name in _noted(target / record.name) - {*stale} if (target / name).exists()}
+            _note(record, kept | {file.name for file in files})
         for file in files:
             for one in file.iterdir() if file.is_dir() else (file,):
                 _flush_to_disk(one)
         # Everything is checked before the first file is moved. The record comes first: it says whose the others are,
         # should this process be killed in between.
         for file in files:
-            _check_place(file, target, own or is_result(target))
+            _check_place(file, target, own or file.name in ours)
         for file in sorted(files, key=lambda file: file.name not in RECORDS):
             if file.is_dir() and (target / file.name).is_dir():
                 shutil.rmtree(target / file.name)
             os.replace(file, target / file.name)
+        for name in (ours & {*stale}) - {file.name for file in files}:
+            _remove(target / name)
         temporary.rmdir()
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -143,7 +152,7 @@ def written_folder(path: str | os.PathLike[str], *, own: bool = False) -> Iterat
 
 
 RECORDS = ("record.json", "patient.json")
-"""Files by which a folder of results is known: what stands beside one was written by an earlier run."""
+"""Records of runs that write several files: their "files" are the names of what they wrote beside them."""
 
 
 def check_folder(path: Path, what: str) -> None:
@@ -190,26 +199,49 @@ def check_parent(path: Path) -> None:
         raise InputError(f"{path.parent}: no such folder: make it, or give another name for {path.name}")
 
 
-def is_result(folder: Path) -> bool:
-    """True for a folder that an earlier run wrote its results into.
+def results_in(folder: Path, records: Iterable[str] = RECORDS) -> frozenset[str]:
+    """Names of the files and folders in a folder that earlier runs wrote there, as their records say.
 
     Parameters
     ----------
-    folder : Path
+    folder
         Folder that need not exist.
+    records
+        Names of the records that are asked.
 
     Returns
     -------
-    bool
-        True where one of RECORDS is in it.
+    frozenset of str
+        Empty without a record.
 
     Examples
     --------
     >>> import tempfile
-    >>> is_result(Path(tempfile.mkdtemp()))
-    False
+    >>> results_in(Path(tempfile.mkdtemp()))
+    frozenset()
     """
-    return any((folder / name).is_file() for name in RECORDS)
+    return frozenset().union(*(_noted(folder / name) for name in records))
+
+
+def _noted(record: Path) -> set[str]:
+    """Names that a record notes; none where there is no such record."""
+    try:
+        return set(json.loads(record.read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _note(record: Path, names: Iterable[str]) -> None:
+    """Add the names of a run's files to its record."""
+    content = json.loads(record.read_text(encoding="utf-8")) | {"files": sorted(names)}
+    record.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _check_place(file: Path, target: Path, ours: bool) -> None:
@@ -222,4 +254,4 @@ def _check_place(file: Path, target: Path, ours: bool) -> None:
         raise FileExistsError(errno.EEXIST, f"a {kind} of this name is in the way: give another -o", str(there))
     if not ours:
         kind = "folder" if there.is_dir() else "file"
-        raise FileExistsError(errno.EEXIST, f"this {kind} was not made by spectac: give another -o", str(there))
+        raise FileExistsError(errno.EEXIST, f"this {kind} was not made by spectac: give another folder", str(there))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectac.recon.errors import FileError, InputError
+from spectac.recon.io.atomic import results_in
 from spectac.recon.io.content import first_bytes, nifti_side_car, refuse_packed
 from spectac.recon.io.dicom import nm as dicom_nm
 from spectac.recon.io.dicom.allowed_values import fitted
@@ -224,8 +225,8 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     Returns
     -------
     list of Path
-        Files that exist. Those of a folder are sorted, with those of its sub-folders; hidden ones and sub-folders with
-        results of `reconstruct` and `compare` are left out.
+        Files that exist. Those of a folder are sorted, with those of its sub-folders; results that `reconstruct` and
+        `compare` wrote there are left out.
 
     Examples
     --------
@@ -252,5 +253,6 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name[0] != "." and not Path(place, name, "record.json").is_file()]
-        yield from (file for name in files if name[0] != "." and (file := Path(place, name)).is_file())
+        results = results_in(Path(place), ("record.json",))
+        folders[:] = [name for name in folders if name not in results]
+        yield from (file for name in files if name not in results and (file := Path(place, name)).is_file())

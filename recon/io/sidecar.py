@@ -104,7 +104,7 @@ def _injected(study: Study) -> dict[str, Any]:
     injected_s = weight_kg = None
     if isinstance(injection.at, datetime) and start is not None:
         at = injection.at
-        if at.tzinfo is None or start.tzinfo is None:  # one that names no zone is of the other's
+        if at.tzinfo is None or start.tzinfo is None:  # a time without a zone is taken to be in the other's zone
             at, start = at.replace(tzinfo=None), start.replace(tzinfo=None)
         injected_s = (at - start.replace(microsecond=0)).total_seconds()
     with suppress(KeyError, ValueError):

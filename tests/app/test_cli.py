@@ -331,9 +331,10 @@ def test_no_command_replaces_what_it_reads_or_what_others_wrote(here, study_file
     shutil.copy(study_file, scan)
     shutil.copy(study_file.with_name("mu.nii.gz"), mu_map)
     shutil.copy(study_file, tmp_path / "image.dcm")
+    (tmp_path / "comparison.csv").write_text("a table of ours")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     refused(here("reconstruct", scan, "-o", tmp_path, *FAST), "is there and no result of spectac")
-    refused(here("compare", scan, "-o", tmp_path, "--mu-map", mu_map, "--iterations", 0), "")
+    refused(here("compare", scan, "-o", tmp_path, "--methods", "none"), "comparison.csv is there and no result")
     phantom = ("--activity-mbq", 40, "--volume-ml", 900, "--assayed", "2026-11-02T09:30")
     refused(here("calibrate", scan, "-o", scan, *phantom), "is read and would be replaced")
     refused(here("thin", scan, "-o", scan, "--share", 0.5), "is read and would be replaced")
@@ -346,6 +347,12 @@ def test_no_command_replaces_what_it_reads_or_what_others_wrote(here, study_file
     assert here("reconstruct", scan, "--mu-map", mu_map, *options).returncode == 0
     record = json.loads((result / "record.json").read_text())
     assert set(record["inputs_sha256"]) == {str(scan), str(mu_map)}
+    assert record["files"] == sorted(path.name for path in result.iterdir())
+    # A map of one's own that lies among results is no result.
+    assert here("reconstruct", scan, "-o", result, *FAST).returncode == 0
+    assert not (result / "mu_map.nii.gz").exists()
+    shutil.copy(mu_map, result)
+    refused(here("reconstruct", scan, "-o", result, *FAST), "mu_map.nii.gz is there and no result of spectac")
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,9 @@ def test_a_study_without_scatter_windows(place, tmp_path):
     assert {len(one.course) for one in compared.comparison.methods.values()} == {7}
     record = json.loads((tmp_path / "out" / "record.json").read_text())
     assert {name: one["used"]["scatter_method"] for name, one in record["methods"].items()} == used
-    assert record["study"]["scatter"] == "none: none; uniform: montecarlo, 2 rounds"
+    assert record["study"]["scatter"] == "none (none); montecarlo, 2 rounds (uniform)"
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "none: none; uniform: montecarlo, 2 rounds" in page
+    assert "none (none); montecarlo, 2 rounds (uniform)" in page
     assert "--holder typical" in page
     # What the methods with a map are corrected for is no warning of the whole study.
     assert not [text for text in compared.comparison.all_warnings if "scatter" in text]

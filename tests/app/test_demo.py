@@ -14,6 +14,7 @@ from spectac.app import demo
 from spectac.app.demo import SCANNER, run_demo, table
 from spectac.app.measures import Row
 from spectac.recon import InputError, open_study, pipeline
+from spectac.recon.io.atomic import written_folder
 from spectac.recon.io.nifti import read_image
 from spectac.recon.preview import preview_image
 from spectac.recon.quantify import voi_mean
@@ -202,9 +203,10 @@ def test_a_folder_with_images_of_another_s_is_refused_before_anything_is_written
 
 
 def test_images_of_an_earlier_run_do_not_stay_beside_another_patient(tmp_path, monkeypatch, coarse_patient):
-    (tmp_path / "images").mkdir()
-    for name in ("record.json", "images/none.nii.gz"):
-        (tmp_path / name).write_text("{}")
+    with written_folder(tmp_path) as folder:
+        (folder / "images").mkdir()
+        for name in ("record.json", "images/none.nii.gz"):
+            (folder / name).write_text("{}")
     monkeypatch.setattr(demo, "demo_patient", lambda: coarse_patient)
     monkeypatch.setattr("spectac.app.demo.compare_study", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

@@ -26,7 +26,9 @@ def write(folder, subject, sbr, mean, digest=None, **record):
     ]
     (folder / subject / "comparison.csv").write_text("\n".join(lines) + "\n")
     if digest is not None:
-        (folder / subject / "record.json").write_text(json.dumps({"study_sha256": digest, **record}))
+        (folder / subject / "record.json").write_text(
+            json.dumps({"study_sha256": digest, "methods": {}, "request": {"reconstruction": {}}, **record})
+        )
 
 
 @pytest.fixture
@@ -73,9 +75,14 @@ def test_subjects_by_another_map_do_not_count_and_other_options_are_told(tmp_pat
         write(tmp_path, subject, sbr, 2.0, subject, methods=methods, request={"reconstruction": usual})
     normals, warnings = read_normals(tmp_path, "", ReconstructionSettings())
     assert normals["ct", "SBR", "left putamen", ""] == [3.0, 4.0, 5.0]
-    assert warnings == ["a method used another's map in 1 healthy subjects and does not count in them"]
+    assert warnings == ["ct fell back to another map in 1 healthy subjects, whose values were left out"]
     other = ReconstructionSettings(iterations=4, post_filter="gaussian:8", device="cpu")
     assert "other options (iterations, post-filter)" in read_normals(tmp_path, "", other)[1][0]
+    for old in ({"study_sha256": ["1"]}, {"methods": {"ct": {"fallback": None}}}, {"request": None}):
+        record = {"study_sha256": "1", "methods": {}, "request": {"reconstruction": usual}} | old
+        (tmp_path / "a" / "record.json").write_text(json.dumps(record))
+        with pytest.raises(InputError, match="not of this version of spectac: run the batch"):
+            read_normals(tmp_path)
 
 
 def test_the_digest_of_a_study_is_that_of_its_counts_and_angles():

@@ -290,6 +290,14 @@ def test_weights_of_something_else_are_refused(training, tiny_cohorts, tmp_path)
         training.train(short(begin_with=str(path)), tiny_cohorts, tmp_path / "out")
 
 
+def test_the_weights_that_a_run_begins_with_stay(training, tiny_cohorts, tmp_path):
+    (tmp_path / "weights.safetensors").write_text("the first run's")
+    begun = short(begin_with=str(tmp_path / "weights.safetensors"))
+    with pytest.raises(InputError, match="is read by begin_with and would be replaced"):
+        training.train(begun, tiny_cohorts, tmp_path)
+    assert (tmp_path / "weights.safetensors").read_text() == "the first run's"
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(training, tiny_cohorts, tmp_path, monkeypatch):
     loss, calls = training.map_loss, []
 

@@ -83,7 +83,7 @@ def write_series(
     }
     target = Path(folder)
     names = [f"CT{index + 1:04d}.dcm" for index in range(volume.grid.shape[0])]
-    with written_folder(target) as temporary:
+    with written_folder(target, own=True) as temporary:
         for index, name in enumerate(names):
             save(temporary / name, _slice(volume, index, dataset(**common, SeriesNumber=series_number)))
     return [target / name for name in names]

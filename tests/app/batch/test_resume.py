@@ -14,6 +14,7 @@ from spectac.app.batch.resume import asked_of, earlier_failure, seconds_of_done,
 from spectac.app.batch.study_list import ListedStudy
 from spectac.app.compare import CompareRequest
 from spectac.recon import ReconstructionSettings
+from spectac.recon.code_digest import imported_modules
 from spectac.recon.settings import ComparisonSettings
 
 
@@ -47,6 +48,27 @@ def test_every_input_and_option_shows_in_what_was_asked(tmp_path):
     last = asked(compare)
     study = replace(study, path=moved / "a.h5")
     assert asked(compare) == last
+
+
+def test_results_of_other_code_or_weights_are_not_those_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "a.h5").write_text("x")
+    study, request = ListedStudy("a", tmp_path / "a.h5"), BatchRequest(CompareRequest())
+    now = asked_of(study, request)
+    modules = imported_modules(*resume._NAMED_AT_RUN_TIME, request.work.partition(":")[0])
+    for name in (
+        "recon.system",
+        "recon.io.hdf5",
+        "recon.io.interfile.study",
+        "recon.geometry",
+        "learned.predict",
+        "app.measures",
+    ):
+        assert f"spectac.{name}" in modules
+    monkeypatch.setattr(resume, "code_digest", lambda *_: "other")
+    assert asked_of(study, request) != now
+    monkeypatch.undo()
+    monkeypatch.setattr(resume, "_weights", lambda: ["other"])
+    assert asked_of(study, request) != now
 
 
 def test_of_healthy_subjects_only_the_measures_are_read(tmp_path):

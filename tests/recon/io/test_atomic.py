@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spectac.recon.errors import InputError
-from spectac.recon.io.atomic import written, written_folder
+from spectac.recon.io.atomic import RECORDS, written, written_folder
 
 
 def test_file_appears_only_when_complete_and_replaces_the_old_one(tmp_path):
@@ -116,7 +116,7 @@ def fill(path, *names):
         for name in names:
             place = folder / name
             place.parent.mkdir(exist_ok=True)
-            place.write_text("new")
+            place.write_text("{}" if name in RECORDS else "new")
 
 
 def test_a_folder_that_is_not_of_an_earlier_run_is_never_replaced(tmp_path):
