@@ -82,6 +82,7 @@ def test_predict_writes_map_spread_and_notes_and_no_stale_spread(tmp_path, figur
     """One virtual patient; then the same cut at the sides: a uniform map whose side-car says why, and no old spread."""
     from spectac.recon import Study, open_study
     from spectac.recon.io import hdf5
+    from spectac.recon.io.atomic import written_folder
     from spectac.recon.io.nifti import read_mu_map
     from spectac.recon.resample import resample
 
@@ -110,8 +111,9 @@ def test_predict_writes_map_spread_and_notes_and_no_stale_spread(tmp_path, figur
     assert not (tmp_path / "mu_spread.nii.gz").exists()
     notes = json.loads((tmp_path / "mu.json").read_text())["Notes"]
     assert any("no map could be predicted" in note for note in notes)
-    (tmp_path / "result").mkdir()
-    (tmp_path / "result" / "mu_spread.nii.gz").write_bytes(b"of an earlier run")
+    with written_folder(tmp_path / "result") as earlier:
+        (earlier / "mu_spread.nii.gz").write_bytes(b"of an earlier run")
+        (earlier / "record.json").write_text("{}")
     settings = ("--attenuation", "predicted", "--iterations", "1", "--subsets", "4")
     done = spectac("reconstruct", tmp_path / "narrow.h5", "-o", tmp_path / "result", *settings)
     assert done.returncode == 0, done.stderr
