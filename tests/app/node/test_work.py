@@ -1,6 +1,7 @@
 """A job's work: whose fault a failure is, and what goes with the images."""
 
 import errno
+import re
 
 import pydicom
 import pytest
@@ -64,7 +65,8 @@ def test_objects_of_an_anonymous_job_are_one_study_that_names_nobody(tmp_path, w
             data = pydicom.dcmread(work.place("j1") / OBJECTS / one.file)
             studies.add(data.StudyInstanceUID)
             sops.add(data.SOPInstanceUID)
-            shown = str(data)
+            # The digits of a random UID may be a year.
+            shown = re.sub(r"2\.25\.\d+", "", str(data))
             assert not [word for word in ("Doe", "P1", "1960", "1.2.3.1", FRAME) if word in shown], one.file
     # A job that is made again goes into the same study.
     assert len(studies) == 1
