@@ -71,15 +71,18 @@ def _options(compare: CompareRequest, work: str) -> dict[str, Any]:
     for name in compare.reconstruction.files():
         del options["reconstruction"][name]
     code = code_digest(work.partition(":")[0], *_NAMED_AT_RUN_TIME)
-    return {"spectac": version("spectac"), "code": code, "weights": _weights(), "work": work, "options": options}
+    return {"spectac": version("spectac"), "code": code, "files": _own_files(), "work": work, "options": options}
 
 
 @cache
-def _weights() -> list[str]:
-    """Digests of the weights that come with spectac."""
-    spec = find_spec("spectac.learned")
-    places = [] if spec is None else list(spec.submodule_search_locations or ())
-    return [_sha256(file) for place in places for file in sorted(Path(place, "weights").glob("*.safetensors"))]
+def _own_files() -> list[str]:
+    """Digests of what spectac's code reads of its own: weights and CUDA source."""
+    digests = []
+    for package, pattern in (("spectac.learned", "weights/*.safetensors"), ("spectac.recon", "kernels/*.cu")):
+        spec = find_spec(package)
+        for place in (spec.submodule_search_locations or ()) if spec is not None else ():
+            digests += [_sha256(file) for file in sorted(Path(place).glob(pattern))]
+    return digests
 
 
 def _input_digests(study: ListedStudy, compare: CompareRequest) -> dict[str, dict[str, str]]:

@@ -67,7 +67,8 @@ def test_results_of_other_code_or_weights_are_not_those_asked_for(tmp_path, monk
     monkeypatch.setattr(resume, "code_digest", lambda *_: "other")
     assert asked_of(study, request) != now
     monkeypatch.undo()
-    monkeypatch.setattr(resume, "_weights", lambda: ["other"])
+    assert len(now["files"]) == 3  # two networks' weights and the CUDA source
+    monkeypatch.setattr(resume, "_own_files", lambda: ["other"])
     assert asked_of(study, request) != now
 
 
