@@ -1,16 +1,19 @@
 """Which part of the predicted map the error comes from: maps in which one part at a time is the true one.
 
-    python -m benchmarks.attenuation.causes [--patients N] [--weights FILE] -o FOLDER
+    python -m benchmarks.attenuation.causes [--sets "a; b"] [--bodies FOLDER] [--phantom FOLDER]
+           [--visible-human FILE] [--patients N] [--weights FILE] -o FOLDER
 
-Writes causes.csv, a row a patient and map; a minute and a half a patient on 2 cores. Patients are the first of the set
-"unseen". Errors in %, against the image of the true map with its holder, as in the attenuation study. Maps:
+Writes causes.csv, a row a patient and map; a minute and a half a patient on 2 cores, three with full Monte Carlo. Sets
+and patients are those of the attenuation study. Errors in %, against the image of the true map with its holder, as
+there. Maps:
 
 - predicted: the network's, limits ignored, with the true holder
 - holder: the same in the fitted holder; its difference from "predicted" is what not knowing the holder costs
 - true outline: soft tissue where the map is air inside the patient, air outside
-- true skull: the true bones with the density of the average head, soft tissue where the map has bone and there is none
-- true density: the map's bones as much denser than the average head's as the true ones
-- without noise: the network's map of the expected counts
+- true skull: the true bones with the density of the average head, soft tissue where the map has bone and there is
+  none; of the MR head and the Visible Human, whose usual density is not known, with their own
+- true density: the map's bones as much denser than the average head's as the true ones; not of these two
+- without noise: the network's map of the expected counts; not of these two, which have no noise
 - true: the true map of the head with the true holder, 0 by definition
 """
 
@@ -23,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.attenuation.measures import BONE, SOFT_TISSUE, image_measures
-from benchmarks.attenuation.patients import SETS, Case, virtual_case
+from benchmarks.attenuation.patients import SETS, Case, Sources, rebuilt, virtual_case
+from benchmarks.attenuation.run import asked_for, histories_of
 from benchmarks.provenance import provenance, write_csv
 from spectac.learned.predict import USUAL_HOLDER, PredictedMap
 from spectac.recon import GivenMap, InputError
@@ -31,7 +35,16 @@ from spectac.recon.pipeline import StudySolver
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, MuMap
 
-KEPT = ("raw_mean", "raw_worst", "scaled_mean", "sbr_error", "sbr_signed", "pattern_error", "pattern_signed")
+KEPT = (
+    "raw_mean",
+    "raw_worst",
+    "scaled_mean",
+    "uptake_error",
+    "sbr_error",
+    "sbr_signed",
+    "pattern_error",
+    "pattern_signed",
+)
 
 
 def parts(case: Case, per_cm: Array) -> dict[str, Array]:
@@ -39,20 +52,21 @@ def parts(case: Case, per_cm: Array) -> dict[str, Array]:
     water = water_per_cm(case.mu.energy_kev)
     soft = SOFT_TISSUE * water
     true, inside = case.head_mu.per_cm, case.head > 0.5
-    assert case.usual_bone_mu is not None
-    usual = case.usual_bone_mu.per_cm
+    usual = true if case.usual_bone_mu is None else case.usual_bone_mu.per_cm
     missing = inside & (per_cm < 0.5 * water) & (true >= 0.5 * water)
     outline = np.where(missing, soft, per_cm)
     # Voxels of the skin are partly air.
     outline = np.where((case.head > 0.0) & (case.head < 0.999), true, np.where(case.head > 0.0, outline, 0.0))
     bone, true_bone = (inside & (values > BONE * soft) for values in (per_cm, true))
     skull = np.where(true_bone, usual, np.where(bone, np.minimum(per_cm, soft), per_cm))
-    ratio = float(true[true_bone].sum() / usual[true_bone].sum())
-    density = np.where(bone, ratio * per_cm, per_cm)
-    return {"true outline": outline, "true skull": skull, "true density": density}
+    found = {"true outline": outline, "true skull": skull}
+    if case.usual_bone_mu is not None:
+        ratio = float(true[true_bone].sum() / usual[true_bone].sum())
+        found["true density"] = np.where(bone, ratio * per_cm, per_cm)
+    return found
 
 
-def maps(case: Case, noiseless: Case, weights: str | None) -> Iterator[tuple[str, MuMap]]:
+def maps(case: Case, noiseless: Case | None, weights: str | None) -> Iterator[tuple[str, MuMap]]:
     """Every map of a patient, with what lies beside the head."""
     model = PredictedMap(weights, heed_limits=False, fallback=False)
     solver = StudySolver(case.study)
@@ -66,35 +80,50 @@ def maps(case: Case, noiseless: Case, weights: str | None) -> Iterator[tuple[str
     yield "holder", solver.beside(estimate, USUAL_HOLDER, head_alone=True)
     for name, per_cm in parts(case, estimate.per_cm).items():
         yield name, held(per_cm)
-    quiet, _, _ = model.estimate(StudySolver(noiseless.study).with_holder(Path("none")))
-    yield "without noise", held(quiet.per_cm)
+    if noiseless is not None:
+        quiet, _, _ = model.estimate(StudySolver(noiseless.study).with_holder(Path("none")))
+        yield "without noise", held(quiet.per_cm)
     yield "true", case.mu
+
+
+def measured(case: Case, noiseless: Case | None, weights: str | None) -> Iterator[dict[str, Any]]:
+    """Facts and errors of every map of a patient."""
+    solver = StudySolver(case.study)
+    wanted = solver.corrected(GivenMap(case.mu)).image.values / case.cps_per_kbq
+    about = {name: case.about[name] for name in ("tracer", "holder")}
+    for name, mu in maps(case, noiseless, weights):
+        image = solver.corrected(GivenMap(mu)).image.values / case.cps_per_kbq
+        found = image_measures(image, wanted, case)
+        yield about | {"map": name} | {key: round(found[key], 3) for key in KEPT}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--patients", type=int, default=20, metavar="N", help="(20)")
+    parser.add_argument("--sets", default="unseen", help="separated by semicolons (unseen)")
+    parser.add_argument("--patients", type=int, default=20, metavar="N", help="at most of each set (20)")
+    parser.add_argument("--bodies", type=Path, metavar="FOLDER", help="bodies of spectac cohort, of test heads")
+    parser.add_argument("--phantom", type=Path, metavar="FOLDER", help="of the MR head")
+    parser.add_argument("--visible-human", type=Path, metavar="FILE", help="vis_male.nrrd")
     parser.add_argument("--weights", metavar="FILE", help="of the network, instead of the shipped ones")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     options = parser.parse_args()
+    options.sets = [name.strip() for name in options.sets.split(";")]
+    if unknown := [name for name in options.sets if name not in SETS]:
+        parser.error(f"unknown sets {', '.join(unknown)}; known: {'; '.join(SETS)}")
     rows: list[dict[str, Any]] = []
-    for index in range(options.patients):
+    for name, patient in asked_for(options):
         try:
-            case, noiseless = (
-                virtual_case(options.seed, SETS["unseen"], index, 0, noise=noise) for noise in (True, False)
-            )
-            solver = StudySolver(case.study)
-            wanted = solver.corrected(GivenMap(case.mu)).image.values / case.cps_per_kbq
-            for name, mu in maps(case, noiseless, options.weights):
-                image = solver.corrected(GivenMap(mu)).image.values / case.cps_per_kbq
-                found = image_measures(image, wanted, case)
-                row = {**provenance(options.seed), "patient": index, "tracer": case.about["tracer"]}
-                row |= {"holder": case.about["holder"], "map": name} | {key: round(found[key], 3) for key in KEPT}
-                rows.append(row)
-                print(row, flush=True)
+            case = rebuilt(name, patient, options.seed, histories_of(name, 1_500_000), Sources.of(options))
+            noiseless = None
+            if not SETS[name].full:
+                index = int(patient.partition(" ")[0])
+                noiseless = virtual_case(options.seed, SETS[name], index, 0, noise=False, bodies=options.bodies)
+            for row in measured(case, noiseless, options.weights):
+                rows.append({**provenance(options.seed), "set": name, "patient": patient, **row})
+                print(rows[-1], flush=True)
         except InputError as error:
-            print(f"patient {index}: {error}", flush=True)
+            print(f"{name} {patient}: {error}", flush=True)
         write_csv(options.output / "causes.csv", rows)
 
 
