@@ -7,7 +7,7 @@ Writes causes.csv, a row a patient and map; a minute and a half a patient on 2 c
 and patients are those of the attenuation study. Errors in %, against the image of the true map with its holder, as
 there. Maps:
 
-- predicted: the network's, limits ignored, with the true holder
+- predicted: the network's, limits ignored, not checked by the counts, with the true holder
 - holder: the same in the fitted holder; its difference from "predicted" is what not knowing the holder costs
 - true outline: soft tissue where the map is air inside the patient, air outside
 - true skull: the true bones with the density of the average head, soft tissue where the map has bone and there is
@@ -25,11 +25,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.attenuation.counts import network_head
 from benchmarks.attenuation.measures import BONE, SOFT_TISSUE, image_measures
 from benchmarks.attenuation.patients import SETS, Case, Sources, rebuilt, virtual_case
 from benchmarks.attenuation.run import asked_for, histories_of
 from benchmarks.provenance import provenance, write_csv
-from spectac.learned.predict import USUAL_HOLDER, PredictedMap
+from spectac.learned.estimate import TrainedNetwork
+from spectac.learned.predict import USUAL_HOLDER
+from spectac.learned.weights_file import shipped_weights
 from spectac.recon import GivenMap, InputError
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.tissues import water_per_cm
@@ -66,11 +69,10 @@ def parts(case: Case, per_cm: Array) -> dict[str, Array]:
     return found
 
 
-def maps(case: Case, noiseless: Case | None, weights: str | None) -> Iterator[tuple[str, MuMap]]:
+def maps(case: Case, noiseless: Case | None, weights: Path | None) -> Iterator[tuple[str, MuMap]]:
     """Every map of a patient, with what lies beside the head."""
-    model = PredictedMap(weights, heed_limits=False, fallback=False)
-    solver = StudySolver(case.study)
-    estimate, _, _ = model.estimate(solver.with_holder(Path("none")))
+    solver, trained = StudySolver(case.study), TrainedNetwork.read(shipped_weights() if weights is None else weights)
+    estimate = network_head(solver, trained)
     beside = np.maximum(case.mu.per_cm - case.head_mu.per_cm, np.float32(0.0))
 
     def held(per_cm: Array) -> MuMap:
@@ -81,12 +83,11 @@ def maps(case: Case, noiseless: Case | None, weights: str | None) -> Iterator[tu
     for name, per_cm in parts(case, estimate.per_cm).items():
         yield name, held(per_cm)
     if noiseless is not None:
-        quiet, _, _ = model.estimate(StudySolver(noiseless.study).with_holder(Path("none")))
-        yield "without noise", held(quiet.per_cm)
+        yield "without noise", held(network_head(StudySolver(noiseless.study), trained).per_cm)
     yield "true", case.mu
 
 
-def measured(case: Case, noiseless: Case | None, weights: str | None) -> Iterator[dict[str, Any]]:
+def measured(case: Case, noiseless: Case | None, weights: Path | None) -> Iterator[dict[str, Any]]:
     """Facts and errors of every map of a patient."""
     solver = StudySolver(case.study)
     wanted = solver.corrected(GivenMap(case.mu)).image.values / case.cps_per_kbq
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--bodies", type=Path, metavar="FOLDER", help="bodies of spectac cohort, of test heads")
     parser.add_argument("--phantom", type=Path, metavar="FOLDER", help="of the MR head")
     parser.add_argument("--visible-human", type=Path, metavar="FILE", help="vis_male.nrrd")
-    parser.add_argument("--weights", metavar="FILE", help="of the network, instead of the shipped ones")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the network, instead of the shipped ones")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     options = parser.parse_args()

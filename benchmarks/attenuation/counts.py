@@ -11,28 +11,33 @@ head, with scatter by windows and by photon transport; with `true_share` factors
 """
 
 import argparse
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.attenuation.patients import SETS, Case, virtual_case
+from benchmarks.attenuation.patients import SETS, Case, holder_file, virtual_case
 from benchmarks.provenance import provenance, write_csv
 from spectac.learned.estimate import TrainedNetwork, estimate_map
 from spectac.learned.predict import without_specks
 from spectac.learned.weights_file import shipped_weights
 from spectac.recon import GivenMap, InputError, ReconstructionSettings
 from spectac.recon.attenuation import chang_factors
-from spectac.recon.holder import typical, write_holder
+from spectac.recon.holder import typical
 from spectac.recon.holder_fit import holder_share
 from spectac.recon.pipeline import StudySolver
-from spectac.recon.resample import on_field, resample
+from spectac.recon.resample import on_field
 from spectac.recon.types import Array, MuMap
 
 SEED = 6
 FASTEST = ReconstructionSettings(iterations=1)
+
+
+def network_head(solver: StudySolver, trained: TrainedNetwork) -> MuMap:
+    """The network's map of the head alone on the solver's grid, neither limited nor checked by the counts."""
+    mu = estimate_map(solver, trained).mu
+    return without_specks(MuMap(on_field(mu.per_cm, mu.grid, solver.grid), solver.grid, mu.energy_kev))
 
 
 def brain_factors(case: Case, per_cm: Array) -> Array:
@@ -57,16 +62,10 @@ def shares(case: Case, solver: StudySolver) -> dict[str, float]:
 def checks(case: Case, trained: TrainedNetwork) -> list[dict[str, Any]]:
     """A row for the true head and one for the network's."""
     solver = StudySolver(case.study, FASTEST)
-    estimate = estimate_map(solver, trained)
-    per_cm = resample(on_field(estimate.mu.per_cm, estimate.mu.grid, solver.grid), solver.grid, case.grid)
-    network = without_specks(MuMap(np.maximum(per_cm, np.float32(0.0)), case.grid, case.mu.energy_kev))
+    network = network_head(solver, trained)
     true, rows = brain_factors(case, case.head_mu.per_cm), []
     of_holder = shares(case, solver)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path("none")
-        if case.holder is not None:
-            file = Path(folder, "holder.nii.gz")
-            write_holder(file, case.holder)
+    with holder_file(case) as file:
         solver = solver.with_holder(file)
         for name, head in (("true", case.head_mu), ("predicted", network)):
             skull = solver.checked(head).skull

@@ -4,8 +4,10 @@ A patient is a function of (seed, set, index). Its seeds carry a spawn key that 
 have seen one of these patients. Heads of other origins (CTs of patients, an MR, the Visible Human) need their files.
 """
 
+import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from benchmarks.images.mr_phantom import MATRIX, load
 from benchmarks.images.visible_human import visible_human_head
 from spectac.recon import Grid, InputError, MuMap, Study, default_grid
 from spectac.recon.contour import Outline
-from spectac.recon.holder import Holder, measured
+from spectac.recon.holder import Holder, measured, write_holder
 from spectac.recon.nuclides import nuclide as nuclide_by_name
 from spectac.recon.resample import resample
 from spectac.recon.types import Array
@@ -172,6 +174,17 @@ class Case:
     def grid(self) -> Grid:
         """Grid of the reconstruction."""
         return self.mu.grid
+
+
+@contextmanager
+def holder_file(case: Case) -> Iterator[Path]:
+    """Value of --holder for what the patient lay in: a file, or none."""
+    with tempfile.TemporaryDirectory() as folder:
+        if case.holder is None:
+            yield Path("none")
+        else:
+            write_holder(file := Path(folder, "holder.nii.gz"), case.holder)
+            yield file
 
 
 def _seeds(seed: int, chosen: PatientSet, index: int) -> list[np.random.SeedSequence]:

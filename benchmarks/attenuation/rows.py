@@ -3,7 +3,6 @@
 The digest of the code that rows follow from begins here (files.row_code): what this module imports, a row depends on.
 """
 
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,9 +11,8 @@ import numpy as np
 
 from benchmarks.attenuation.measures import image_measures, map_measures, means
 from benchmarks.attenuation.methods import CT, LEARNED, UNLIMITED, Choice, holder_of, model_of
-from benchmarks.attenuation.patients import Case
+from benchmarks.attenuation.patients import Case, holder_file
 from spectac.recon import InputError, ReconstructionSettings, Result
-from spectac.recon.holder import write_holder
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.types import Array
 
@@ -24,11 +22,7 @@ Timed = tuple[Result, float]
 
 def measured(case: Case, methods: Iterable[str], choice: Choice) -> Iterator[dict[str, object]]:
     """One row of measures for each method on a patient, without the columns that name the patient."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path("none")
-        if case.holder is not None:
-            file = Path(folder, "holder.nii.gz")
-            write_holder(file, case.holder)
+    with holder_file(case) as file:
         yield from _measured(case, methods, choice, file)
 
 

@@ -18,13 +18,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.attenuation.measures import means
-from benchmarks.attenuation.patients import SETS, Case, virtual_case
+from benchmarks.attenuation.patients import SETS, Case, holder_file, virtual_case
 from benchmarks.provenance import provenance, write_csv
 from spectac.learned.estimate import TrainedNetwork
 from spectac.learned.predict import PredictedMap
 from spectac.learned.spread import SpreadScale
 from spectac.learned.weights_file import shipped_weights
 from spectac.recon import GivenMap, InputError
+from spectac.recon.holder import alone
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import voi_mean
 from spectac.recon.types import Array
@@ -38,9 +39,11 @@ def errors(case: Case, weights: str) -> dict[str, Array]:
     """Stated 68 % half-widths and sizes of errors (n, 2) of one patient, by kind."""
     solver = StudySolver(case.study)
     model = PredictedMap(weights, heed_limits=False, fallback=False)
-    mu, spread, _ = model.estimate(solver.with_holder(Path("none")))
+    with holder_file(case) as file:
+        placed, spread, _ = model.estimate(solver.with_holder(file))
     if spread is None:
         raise InputError(f"{weights}: no map of this patient")
+    mu = alone(placed)
     inside = np.flatnonzero(case.head > 0.5)[::EVERY]
     wrong = np.abs(mu.per_cm - case.head_mu.per_cm)
     voxels = np.stack([spread.mu.per_cm.ravel()[inside], wrong.ravel()[inside]], axis=1)
