@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.attenuation.files import METHODS_COLUMNS, NO_CASE, rows_of
 from benchmarks.attenuation.methods import USUAL_BONE
-from benchmarks.attenuation.table import differences, shared, spread_of, table
+from benchmarks.attenuation.table import differences, goals_table, shared, spread_of, table
 
 PERCENT = {"ct": 0.0, "predicted": 2.0, "chang": -10.0}
 
@@ -62,6 +62,24 @@ def test_the_table_names_who_is_missing_and_keeps_tracers_apart(rows):
     assert cells[names.index("pattern")] == "2.00 / 2.00"
     assert "+2.00 (dat, white matter)" in text
     assert "against the truth" in text
+
+
+def test_goals_stand_beside_what_came_out_and_missed_ones_are_bold():
+    made = [
+        row("unseen", index, method, holder=held, raw_mean_vs_ct=error, sbr_error_vs_ct="-0.5")
+        for index, (held, errors) in enumerate((("1", ("0.9", "1.5")), ("0", ("1.1", "1.3"))))
+        for method, error in zip(("predicted, holder file", "predicted"), errors, strict=True)
+    ]
+    lines = goals_table(made).splitlines()
+    raw = {tuple(line.split(" | ")[:2]): line.split(" | ")[3] for line in lines if line.startswith("| unseen")}
+    assert raw == {
+        ("| unseen, with a holder", "predicted, holder file"): "0.90 (1)",
+        ("| unseen, without a holder", "predicted, holder file"): "**1.10** (1)",
+        ("| unseen, with a holder", "predicted"): "**1.50** (1.4)",
+        ("| unseen, without a holder", "predicted"): "1.30 (1.4)",
+    }
+    assert all("| 0.50 (" in line and "| - |" in line for line in lines if line.startswith("| unseen"))
+    assert goals_table([row("unseen", 0, "ct", raw_mean_vs_ct="0")]) == ""
 
 
 def test_figures_are_drawn_from_what_is_there_and_removed_where_nothing_is(rows, tmp_path):
