@@ -11,9 +11,9 @@ there. Maps:
 - holder: the same in the fitted holder; its difference from "predicted" is what not knowing the holder costs
 - true outline: soft tissue where the map is air inside the patient, air outside
 - true skull: the true bones with the density of the average head, soft tissue where the map has bone and there is
-  none; of the MR head and the Visible Human, whose usual density is not known, with their own
-- true density: the map's bones as much denser than the average head's as the true ones; not of these two
-- without noise: the network's map of the expected counts; not of these two, which have no noise
+  none. Of the MR head and the Visible Human that density is not known: "true bones" have their own
+- true density: the map's bones as much denser than the average head's as the true ones
+- without noise: the network's map of the expected counts; not of sets by full Monte Carlo
 - true: the true map of the head with the true holder, 0 by definition
 """
 
@@ -28,12 +28,12 @@ import numpy as np
 from benchmarks.attenuation.counts import network_head
 from benchmarks.attenuation.measures import BONE, SOFT_TISSUE, image_measures
 from benchmarks.attenuation.patients import SETS, Case, Sources, rebuilt, virtual_case
-from benchmarks.attenuation.run import asked_for, histories_of
+from benchmarks.attenuation.run import HISTORIES, asked_for, histories_of
 from benchmarks.provenance import provenance, write_csv
 from spectac.learned.estimate import TrainedNetwork
 from spectac.learned.predict import USUAL_HOLDER
 from spectac.learned.weights_file import shipped_weights
-from spectac.recon import GivenMap, InputError
+from spectac.recon import GivenMap, InputError, ReconstructionSettings
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, MuMap
@@ -50,28 +50,33 @@ KEPT = (
 )
 
 
+def solver_of(case: Case) -> StudySolver:
+    """Solver of a case's study with the scatter correction of its set."""
+    return StudySolver(case.study, ReconstructionSettings(scatter=case.scatter))
+
+
 def parts(case: Case, per_cm: Array) -> dict[str, Array]:
     """Maps (z, y, x) of the head in 1/cm in which a part of the estimate is the true one."""
     water = water_per_cm(case.mu.energy_kev)
     soft = SOFT_TISSUE * water
     true, inside = case.head_mu.per_cm, case.head > 0.5
-    usual = true if case.usual_bone_mu is None else case.usual_bone_mu.per_cm
+    usual_mu = case.usual_bone_mu
+    usual = true if usual_mu is None else usual_mu.per_cm
     missing = inside & (per_cm < 0.5 * water) & (true >= 0.5 * water)
     outline = np.where(missing, soft, per_cm)
     # Voxels of the skin are partly air.
     outline = np.where((case.head > 0.0) & (case.head < 0.999), true, np.where(case.head > 0.0, outline, 0.0))
     bone, true_bone = (inside & (values > BONE * soft) for values in (per_cm, true))
     skull = np.where(true_bone, usual, np.where(bone, np.minimum(per_cm, soft), per_cm))
-    found = {"true outline": outline, "true skull": skull}
-    if case.usual_bone_mu is not None:
-        ratio = float(true[true_bone].sum() / usual[true_bone].sum())
-        found["true density"] = np.where(bone, ratio * per_cm, per_cm)
-    return found
+    if usual_mu is None:
+        return {"true outline": outline, "true bones": skull}
+    ratio = float(true[true_bone].sum() / usual[true_bone].sum())
+    return {"true outline": outline, "true skull": skull, "true density": np.where(bone, ratio * per_cm, per_cm)}
 
 
 def maps(case: Case, noiseless: Case | None, weights: Path | None) -> Iterator[tuple[str, MuMap]]:
     """Every map of a patient, with what lies beside the head."""
-    solver, trained = StudySolver(case.study), TrainedNetwork.read(shipped_weights() if weights is None else weights)
+    solver, trained = solver_of(case), TrainedNetwork.read(shipped_weights() if weights is None else weights)
     estimate = network_head(solver, trained)
     beside = np.maximum(case.mu.per_cm - case.head_mu.per_cm, np.float32(0.0))
 
@@ -83,13 +88,13 @@ def maps(case: Case, noiseless: Case | None, weights: Path | None) -> Iterator[t
     for name, per_cm in parts(case, estimate.per_cm).items():
         yield name, held(per_cm)
     if noiseless is not None:
-        yield "without noise", held(network_head(StudySolver(noiseless.study), trained).per_cm)
+        yield "without noise", held(network_head(solver_of(noiseless), trained).per_cm)
     yield "true", case.mu
 
 
 def measured(case: Case, noiseless: Case | None, weights: Path | None) -> Iterator[dict[str, Any]]:
     """Facts and errors of every map of a patient."""
-    solver = StudySolver(case.study)
+    solver = solver_of(case)
     wanted = solver.corrected(GivenMap(case.mu)).image.values / case.cps_per_kbq
     about = {name: case.about[name] for name in ("tracer", "holder")}
     for name, mu in maps(case, noiseless, weights):
@@ -112,10 +117,13 @@ def main() -> None:
     options.sets = [name.strip() for name in options.sets.split(";")]
     if unknown := [name for name in options.sets if name not in SETS]:
         parser.error(f"unknown sets {', '.join(unknown)}; known: {'; '.join(SETS)}")
+    patients = asked_for(options)
+    if missing := sorted(set(options.sets) - {name for name, _ in patients}):
+        parser.error(f"{', '.join(missing)}: give the files of these heads, or leave the sets out")
     rows: list[dict[str, Any]] = []
-    for name, patient in asked_for(options):
+    for name, patient in patients:
         try:
-            case = rebuilt(name, patient, options.seed, histories_of(name, 1_500_000), Sources.of(options))
+            case = rebuilt(name, patient, options.seed, histories_of(name, HISTORIES), Sources.of(options))
             noiseless = None
             if not SETS[name].full:
                 index = int(patient.partition(" ")[0])

@@ -51,6 +51,9 @@ PATIENTS = {
 }  # fmt: skip
 """Number of patients of each set that is drawn; the sets of one head have a patient a tracer."""
 
+HISTORIES = 1_500_000
+"""Histories of a full Monte Carlo."""
+
 NOT_MEASURED = ("tuning", "scatter")
 """Sets of other parts of the benchmark."""
 
@@ -139,7 +142,7 @@ def main() -> None:
     parser.add_argument("--methods", help=f"separated by semicolons: {'; '.join(METHODS)}")
     parser.add_argument("--weights", metavar="FILE", help="of the network, instead of the shipped ones")
     parser.add_argument("--direct-weights", metavar="FILE")
-    parser.add_argument("--histories", type=int, default=1_500_000, help="of a full Monte Carlo")
+    parser.add_argument("--histories", type=int, default=HISTORIES, help="of a full Monte Carlo")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--tuning", type=int, default=20, metavar="N", help="patients for --tune")

@@ -117,7 +117,7 @@ def table(rows: Sequence[Row]) -> str:
             columns = [f"{measure}_vs_{other}" for measure in IMAGE_MEASURES if measure in HEADINGS]
             more = [*MAP_MEASURES, "seconds"] if other == "ct" else []
             parts.append(f"\n{title}, mean / worst:\n")
-            parts.append(_lines(measured, both, columns + more, other, name))
+            parts.append(_lines(measured, both, columns + more, other))
             parts.append(_spread(measured, both, other))
         parts.append(_by_holder(both))
         used = {row["patient"] for row in rows_of(both, method="predicted", fell_back="0")}
@@ -126,19 +126,19 @@ def table(rows: Sequence[Row]) -> str:
             columns = [f"{measure}_vs_ct" for measure in (*MEASURES_WITH_GOALS, "uptake_error")]
             which = f"The {len(used)} of them for which `predicted` used the network"
             parts.append(f"\n{which}, mean / worst:\n")
-            parts.append(_lines(kept, kept, columns, "ct", name))
+            parts.append(_lines(kept, kept, columns, "ct"))
     return "\n".join(parts) + "\n"
 
 
 def goals_table(rows: Sequence[Row]) -> str:
     """Table of what was asked of every set and what came out; empty where none was measured."""
     heads = [HEADINGS[name] for name in MEASURES_WITH_GOALS]
-    lines = ["| set | method | patients | " + " | ".join(heads) + " |", "|---" * (len(heads) + 3) + "|"]
+    lines = ["| set | method | patients (DAT) | " + " | ".join(heads) + " |", "|---" * (len(heads) + 3) + "|"]
     for name, goals in GOALS.items():
         both = shared([row for row in rows_of(rows, set=name) if row["method"] != NO_CASE])
         groups = {name: both}
         if name == "unseen":
-            groups = {f"unseen, {word} a holder": rows_of(both, holder=held) for word, held in HELD.items()}
+            groups |= {f"unseen, {word} a holder": rows_of(both, holder=held) for word, held in HELD.items()}
         wanted = {"predicted, holder file": goals}
         if name in BY_DEFAULT:
             wanted["predicted"] = DEFAULT_HOLDER_GOALS
@@ -146,12 +146,13 @@ def goals_table(rows: Sequence[Row]) -> str:
             for label, group in groups.items():
                 if of_method := rows_of(group, method=method):
                     cells = [_met(of_method, *pair) for pair in zip(MEASURES_WITH_GOALS, asked, strict=True)]
-                    lines.append(f"| {label} | {method} | {len(of_method)} | " + " | ".join(cells) + " |")
+                    who = f"{len(of_method)} ({len(rows_of(of_method, tracer='dat'))})"
+                    lines.append(f"| {label} | {method} | {who} | " + " | ".join(cells) + " |")
     if len(lines) == 2:
         return ""
-    title = "What was asked, in brackets, and what came out against the true map's image; bold: missed."
+    caption = "Mean error against the true map's image and, in brackets, the goal; bold where it is missed."
     return "\n".join(
-        ["\n## Goals\n", f"{title} Means over the patients that every method has a result for, in %.\n", *lines]
+        ["\n## Goals\n", f"{caption} Means are over the patients that every method has a result for, in %.\n", *lines]
     )
 
 
@@ -174,7 +175,7 @@ def _reasons(rows: Sequence[Row]) -> str:
     return "\n".join(f"- {who}{notes} (patient {', '.join(of)})" for (who, notes), of in patients_of.items())
 
 
-def _lines(measured: Sequence[Row], both: Sequence[Row], columns: Sequence[str], other: str, set_name: str) -> str:
+def _lines(measured: Sequence[Row], both: Sequence[Row], columns: Sequence[str], other: str) -> str:
     heads = [HEADINGS[column.removesuffix(f"_vs_{other}")] for column in columns]
     lines = ["| method | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for method in METHODS:
@@ -190,15 +191,6 @@ def _lines(measured: Sequence[Row], both: Sequence[Row], columns: Sequence[str],
         for label, group in groups.items():
             cells = [_mean_worst(numbers(group, column), column) for column in columns]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    wanted = {"holder file": GOALS.get(set_name)} if other == "ct" else {}
-    if other == "ct" and set_name in BY_DEFAULT:
-        wanted["predicted"] = DEFAULT_HOLDER_GOALS
-    for label, values in wanted.items():
-        if values is not None:
-            goals = dict(zip(MEASURES_WITH_GOALS, values, strict=True))
-            names = [column.removesuffix("_vs_ct") for column in columns]
-            cells = [f"<= {goals[name]:g}" if name in goals else "" for name in names]
-            lines.append(f"| *goal for the mean, {label}* | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -245,7 +237,7 @@ def spread_of(errors: Array) -> tuple[tuple[float, float] | None, tuple[float, f
 
 def _by_holder(both: Sequence[Row]) -> str:
     """Table of some methods over the patients with and without a head-holder; empty where all are of one kind."""
-    groups = {held: rows_of(both, holder=str(int(held))) for held in (True, False)}
+    groups = {word: rows_of(both, holder=held) for word, held in HELD.items()}
     if not all(groups.values()):
         return ""
     columns = [f"{name}_vs_ct" for name in ("raw_mean", "raw_worst", "scaled_mean", "sbr_error", "pattern_error")]
@@ -253,14 +245,14 @@ def _by_holder(both: Sequence[Row]) -> str:
     lines = ["\nWith and without a head-holder, against the true map's image, mean / worst:\n"]
     lines += ["| method | patients (DAT) | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
     for method in BY_HOLDER:
-        for held, group in groups.items():
+        for word, group in groups.items():
             of_method = rows_of(group, method=method)
             if not of_method:
                 continue
             signed = numbers(of_method, "sbr_signed_vs_ct")
             cells = [_mean_worst(numbers(of_method, column), column) for column in columns]
             cells.append(f"{signed.mean():+.2f}" if signed.size else "-")
-            who = f"{method}, {'with' if held else 'without'}"
+            who = f"{method}, {word}"
             lines.append(
                 f"| {who} | {len(of_method)} ({len(rows_of(of_method, tracer='dat'))}) | " + " | ".join(cells) + " |"
             )

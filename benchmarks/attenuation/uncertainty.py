@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.attenuation.counts import network_head
 from benchmarks.attenuation.measures import means
 from benchmarks.attenuation.patients import SETS, Case, holder_file, virtual_case
 from benchmarks.provenance import provenance, write_csv
@@ -25,7 +26,6 @@ from spectac.learned.predict import PredictedMap
 from spectac.learned.spread import SpreadScale
 from spectac.learned.weights_file import shipped_weights
 from spectac.recon import GivenMap, InputError
-from spectac.recon.holder import alone
 from spectac.recon.pipeline import StudySolver
 from spectac.recon.quantify import voi_mean
 from spectac.recon.types import Array
@@ -37,13 +37,13 @@ EVERY = 50
 
 def errors(case: Case, weights: str) -> dict[str, Array]:
     """Stated 68 % half-widths and sizes of errors (n, 2) of one patient, by kind."""
-    solver = StudySolver(case.study)
-    model = PredictedMap(weights, heed_limits=False, fallback=False)
     with holder_file(case) as file:
-        placed, spread, _ = model.estimate(solver.with_holder(file))
-    if spread is None:
-        raise InputError(f"{weights}: no map of this patient")
-    mu = alone(placed)
+        solver = StudySolver(case.study).with_holder(file)
+        _, spread, _ = PredictedMap(weights, heed_limits=False, fallback=False).estimate(solver)
+        skull = solver.checked(network_head(solver, TrainedNetwork.read(Path(weights)))).skull
+    assert spread is not None
+    assert skull is not None
+    mu = skull.head
     inside = np.flatnonzero(case.head > 0.5)[::EVERY]
     wrong = np.abs(mu.per_cm - case.head_mu.per_cm)
     voxels = np.stack([spread.mu.per_cm.ravel()[inside], wrong.ravel()[inside]], axis=1)

@@ -71,7 +71,7 @@ def test_goals_stand_beside_what_came_out_and_missed_ones_are_bold():
         for method, error in zip(("predicted, holder file", "predicted"), errors, strict=True)
     ]
     lines = goals_table(made).splitlines()
-    raw = {tuple(line.split(" | ")[:2]): line.split(" | ")[3] for line in lines if line.startswith("| unseen")}
+    raw = {tuple(line.split(" | ")[:2]): line.split(" | ")[3] for line in lines if line.startswith("| unseen,")}
     assert raw == {
         ("| unseen, with a holder", "predicted, holder file"): "0.90 (1)",
         ("| unseen, without a holder", "predicted, holder file"): "**1.10** (1)",
