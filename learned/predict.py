@@ -21,8 +21,8 @@ USUAL_HOLDER = "fitted"
 """What a head is taken to lie in where the settings do not tell."""
 
 CORRECTION_SD = 0.3
-"""Error of a correction by the counts as a share of it: of nine corrected virtual heads beyond training, whose factors
-had been 16 to 28 % too low, they were -13 to +13 % off, eight of them by 0.26 of the correction, root mean square
+"""Error of a correction by the counts as a share of it. Of nine corrected virtual heads beyond training the factors had
+been 16 to 28 % too low; the errors that were left are 0.33 of the correction, root mean square of logarithms
 (benchmarks/results/counts_check.csv)."""
 
 
