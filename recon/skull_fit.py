@@ -29,9 +29,9 @@ ROUNDS = 4
 DEPTH_MM, WIDTH_MM = 10.0, 5.0
 """Depth below the skin of the middle of the band, and its standard deviation."""
 MODEL_SD = 0.06
-"""Error of a fit that no count lessens. Predicted maps of 23 usual heads, right to 6 % in the brain's factors, asked for
--13 to +12 %, a root mean square of 6 % (benchmarks/results/counts_check.csv). Pixels of 12 mm have their part in it:
-without noise and scatter the true map of one patient asked for 12 % more, and for 13 % less on pixels of 3 mm."""
+"""Error of a fit that no count lessens. Predicted maps of 23 usual heads, right to 6 % in the brain's factors, asked
+for -13 to +12 %, a root mean square of 6 % (benchmarks/results/counts_check.csv). Pixels of 12 mm have their part in
+it: without noise and scatter the true map of one patient asked for 12 % more, and for 13 % less on pixels of 3 mm."""
 CONTRADICTED_SD = 2.5
 """The counts contradict a map where they ask for more than so many standard deviations. That they ask for less says
 nothing: bone adds 4 to 12 % to the attenuation of virtual heads, and there is no skull without bone."""
