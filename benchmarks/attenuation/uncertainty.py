@@ -37,10 +37,11 @@ EVERY = 50
 
 def errors(case: Case, weights: str) -> dict[str, Array]:
     """Stated 68 % half-widths and sizes of errors (n, 2) of one patient, by kind."""
+    solver, trained = StudySolver(case.study), TrainedNetwork.read(Path(weights))
     with holder_file(case) as file:
-        solver = StudySolver(case.study).with_holder(file)
-        _, spread, _ = PredictedMap(weights, heed_limits=False, fallback=False).estimate(solver)
-        skull = solver.checked(network_head(solver, TrainedNetwork.read(Path(weights)))).skull
+        in_holder = solver.with_holder(file)
+        _, spread, _ = PredictedMap(weights, heed_limits=False, fallback=False).estimate(in_holder)
+        skull = in_holder.checked(network_head(in_holder, trained)).skull
     assert spread is not None
     assert skull is not None
     mu = skull.head
