@@ -39,15 +39,9 @@ from spectac.recon.tissues import water_per_cm
 from spectac.recon.types import Array, MuMap
 
 KEPT = (
-    "raw_mean",
-    "raw_worst",
-    "scaled_mean",
-    "uptake_error",
-    "sbr_error",
-    "sbr_signed",
-    "pattern_error",
+    "raw_mean", "raw_worst", "scaled_mean", "uptake_error", "sbr_error", "sbr_signed", "pattern_error",
     "pattern_signed",
-)
+)  # fmt: skip
 
 
 def solver_of(case: Case) -> StudySolver:
@@ -74,9 +68,10 @@ def parts(case: Case, per_cm: Array) -> dict[str, Array]:
     return {"true outline": outline, "true skull": skull, "true density": np.where(bone, ratio * per_cm, per_cm)}
 
 
-def maps(case: Case, noiseless: Case | None, weights: Path | None) -> Iterator[tuple[str, MuMap]]:
+def maps(
+    case: Case, noiseless: Case | None, solver: StudySolver, trained: TrainedNetwork
+) -> Iterator[tuple[str, MuMap]]:
     """Every map of a patient, with what lies beside the head."""
-    solver, trained = solver_of(case), TrainedNetwork.read(shipped_weights() if weights is None else weights)
     estimate = network_head(solver, trained)
     beside = np.maximum(case.mu.per_cm - case.head_mu.per_cm, np.float32(0.0))
 
@@ -92,12 +87,12 @@ def maps(case: Case, noiseless: Case | None, weights: Path | None) -> Iterator[t
     yield "true", case.mu
 
 
-def measured(case: Case, noiseless: Case | None, weights: Path | None) -> Iterator[dict[str, Any]]:
+def measured(case: Case, noiseless: Case | None, trained: TrainedNetwork) -> Iterator[dict[str, Any]]:
     """Facts and errors of every map of a patient."""
     solver = solver_of(case)
     wanted = solver.corrected(GivenMap(case.mu)).image.values / case.cps_per_kbq
     about = {name: case.about[name] for name in ("tracer", "holder")}
-    for name, mu in maps(case, noiseless, weights):
+    for name, mu in maps(case, noiseless, solver, trained):
         image = solver.corrected(GivenMap(mu)).image.values / case.cps_per_kbq
         found = image_measures(image, wanted, case)
         yield about | {"map": name} | {key: round(found[key], 3) for key in KEPT}
@@ -120,6 +115,7 @@ def main() -> None:
     patients = asked_for(options)
     if missing := sorted(set(options.sets) - {name for name, _ in patients}):
         parser.error(f"{', '.join(missing)}: give the files of these heads, or leave the sets out")
+    trained = TrainedNetwork.read(shipped_weights() if options.weights is None else options.weights)
     rows: list[dict[str, Any]] = []
     for name, patient in patients:
         try:
@@ -128,7 +124,7 @@ def main() -> None:
             if not SETS[name].full:
                 index = int(patient.partition(" ")[0])
                 noiseless = virtual_case(options.seed, SETS[name], index, 0, noise=False, bodies=options.bodies)
-            for row in measured(case, noiseless, options.weights):
+            for row in measured(case, noiseless, trained):
                 rows.append({**provenance(options.seed), "set": name, "patient": patient, **row})
                 print(rows[-1], flush=True)
         except InputError as error:
